@@ -1,0 +1,39 @@
+// Common subexpressions: nodes that compute the same from the same values become one, and so do equal constants.
+import type { Graph, Node, Value } from "../graph/types.ts";
+import { rewrite } from "../graph/walk.ts";
+import { node as makeNode } from "../graph/build.ts";
+
+/** Constants up to this many elements are compared by content, larger ones by the identity of their data. */
+const compareByContent = 64;
+
+/** Merges equal nodes and equal constants. */
+export function deduplicate(graph: Graph): Graph {
+  const identities = new Map<object, number>();
+  const identity = (key: object): number => {
+    const known = identities.get(key);
+    if (known !== undefined) return known;
+    identities.set(key, identities.size);
+    return identities.size - 1;
+  };
+  const constants = new Map<string, Value>();
+  const shared = (value: Value): Value => {
+    if (value.source.kind !== "constant") return value;
+    const { tensor } = value.source;
+    const content = tensor.data.length <= compareByContent ? `=${tensor.data.join()}` : `#${identity(tensor.data)}`;
+    const key = `${tensor.type}[${tensor.dims.join()}]${content}`;
+    const known = constants.get(key);
+    if (!known) constants.set(key, value);
+    return known ?? value;
+  };
+  const nodes = new Map<string, Node>();
+  return rewrite(graph, (old, inputs) => {
+    const read = inputs.map(shared);
+    const key = `${old.op}(${read.map(identity).join()})${JSON.stringify(old.attributes)}`;
+    const known = nodes.get(key);
+    if (known) return known.outputs;
+    const kept = read.every((v, i) => v === old.inputs[i]) ? old : makeNode(old.op, read, old.attributes);
+    nodes.set(key, kept);
+    return kept.outputs;
+  });
+}
+

@@ -1,0 +1,51 @@
+// What the project asks of a runtime. Platforms hand in implementations; nothing here knows which one runs.
+import type { Tensor } from "../utils/tensor.ts";
+
+/** A model ready to be run: ONNX bytes, and weights that stand outside of it by location. */
+export interface ModelSource {
+  readonly model: Uint8Array;
+  readonly externalData?: readonly { readonly location: string; readonly chunks: readonly Uint8Array[] }[];
+}
+
+/** A tensor that stays on the device between runs: adapters, optimizer state, accumulated gradients. */
+export interface DeviceTensor {
+  readonly kind: "device";
+  readonly id: number;
+  readonly dims: readonly number[];
+}
+
+export type Feed = Tensor | DeviceTensor;
+
+export interface RunRequest {
+  readonly feeds: Readonly<Record<string, Feed>>;
+  /** Outputs to bring back as tensors. */
+  readonly fetch?: readonly string[];
+  /** Outputs to leave on the device. */
+  readonly keep?: readonly string[];
+}
+
+export interface RunResult {
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  readonly kept: Readonly<Record<string, DeviceTensor>>;
+}
+
+export interface Session {
+  readonly outputNames: readonly string[];
+  run(request: RunRequest): Promise<RunResult>;
+  dispose(): Promise<void>;
+}
+
+export interface SessionOptions {
+  /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
+  readonly profilePrefix?: string;
+}
+
+/** Where graphs run: a worker with ONNX Runtime on the CPU, a GPU, a browser. */
+export interface Device {
+  createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
+  upload(tensor: Tensor): Promise<DeviceTensor>;
+  download(tensor: DeviceTensor): Promise<Tensor>;
+  release(tensors: readonly DeviceTensor[]): Promise<void>;
+  /** Ends all sessions and frees what is held; the device can't be used afterwards. */
+  dispose(): Promise<void>;
+}
