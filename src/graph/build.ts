@@ -109,7 +109,18 @@ export const reduceMax = reduce("ReduceMax");
 export const reshape = (x: Value, shape: Shape): Value =>
   sameShape(x.shape, shape) ? x : one("Reshape", [x], { shape });
 
-export const transpose = (x: Value, perm: readonly number[]): Value => one("Transpose", [x], { perm });
+/** Transposing what was transposed reads the original; a permutation that changes nothing returns `x`. */
+export function transpose(x: Value, perm: readonly number[]): Value {
+  if (perm.length === x.shape.length && perm.every((p, i) => p === i)) return x;
+  if (x.source.kind === "node" && x.source.node.op === "Transpose") {
+    const inner = x.source.node.attributes as Attributes<"Transpose">;
+    return transpose(
+      x.source.node.inputs[0],
+      perm.map((p) => inner.perm[p]),
+    );
+  }
+  return one("Transpose", [x], { perm });
+}
 
 /** The last two axes exchanged. */
 export function transposeLast(x: Value): Value {

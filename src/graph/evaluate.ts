@@ -142,6 +142,13 @@ function sliceOf(x: Numbers, axis: number, start: number, dims: readonly number[
   return generate(dims, (index) => read(index.map((v, i) => (i === at ? v + start : v))));
 }
 
+/** Weights of millions of numbers are folded, so matrices have a loop of their own. */
+function transposeMatrix({ dims: [height, width], data: x }: Numbers): Numbers {
+  const data = new Float64Array(x.length);
+  for (let i = 0; i < height; i++) for (let j = 0; j < width; j++) data[j * height + i] = x[i * width + j];
+  return { dims: [width, height], data };
+}
+
 const dimsOf = (v: Value): number[] => v.shape as number[];
 
 const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
@@ -205,6 +212,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   ReduceMax: ([x], node) => [reduce(x, node, Number.NEGATIVE_INFINITY, Math.max)],
   Reshape: ([x], { outputs }) => [{ dims: dimsOf(outputs[0]), data: x.data }],
   Transpose: ([x], { attributes, outputs }) => {
+    if (x.dims.length === 2) return [transposeMatrix(x)];
     const steps = strides(x.dims);
     const picked = attributes.perm.map((p) => steps[p]);
     return [generate(dimsOf(outputs[0]), (index) => x.data[index.reduce((sum, v, i) => sum + v * picked[i], 0)])];

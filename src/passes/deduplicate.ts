@@ -1,6 +1,7 @@
 // Common subexpressions: nodes that compute the same from the same values become one, and so do equal constants.
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
+import type { Tensor } from "../utils/tensor.ts";
 import { node as makeNode } from "../graph/build.ts";
 
 /** Constants up to this many elements are compared by content, larger ones by the identity of their data. */
@@ -15,11 +16,13 @@ export function deduplicate(graph: Graph): Graph {
     identities.set(key, identities.size);
     return identities.size - 1;
   };
+  // Cut from the same memory: two views of the same bytes are the same constant.
+  const place = ({ data }: Tensor) => `#${identity(data.buffer)}:${data.byteOffset}`;
   const constants = new Map<string, Value>();
   const shared = (value: Value): Value => {
     if (value.source.kind !== "constant") return value;
     const { tensor } = value.source;
-    const content = tensor.data.length <= compareByContent ? `=${tensor.data.join()}` : `#${identity(tensor.data)}`;
+    const content = tensor.data.length <= compareByContent ? `=${tensor.data.join()}` : place(tensor);
     const key = `${tensor.type}[${tensor.dims.join()}]${content}`;
     const known = constants.get(key);
     if (!known) constants.set(key, value);

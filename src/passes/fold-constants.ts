@@ -6,8 +6,8 @@ import { rewrite } from "../graph/walk.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 
-/** Larger results are left to the runtime: a folded copy of a big weight would cost memory and file size. */
-const largestResult = 1 << 16;
+/** Results up to this size are always folded; larger ones only where the file does not grow by it. */
+const smallResult = 1 << 16;
 
 function constantInputs(inputs: readonly Value[]): Tensor[] | undefined {
   const tensors = inputs.map((v) => (v.source.kind === "constant" ? v.source.tensor : undefined));
@@ -37,11 +37,12 @@ export function foldConstants(graph: Graph): Graph {
     const kept = identityOperand(node, inputs);
     if (kept) return [kept];
     const tensors = constantInputs(inputs);
+    const largestInput = Math.max(0, ...(tensors ?? []).map((t) => t.data.length));
     const fits = node.outputs.every(
       ({ shape, type }) =>
         shape.every((d) => typeof d === "number") &&
         type !== "float16" &&
-        elementCount(shape as number[]) <= largestResult,
+        elementCount(shape as number[]) <= Math.max(smallResult, largestInput),
     );
     if (!tensors || !fits || tensors.some((t) => t.type === "float16")) return undefined;
     return evaluateNode(node, tensors).map((tensor) => constant(tensor));

@@ -21,7 +21,8 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
     ["foldConstants", foldConstants],
     ["deduplicate", deduplicate],
   ];
-  if (options.target === "onnxruntime") passes.push(["fuseTransposes", fuseTransposes]);
+  // Before folding, which would store each weight a second time, transposed.
+  if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes]);
   verify(graph);
   return passes.reduce((current, [name, pass]) => {
     const next = pass(current);

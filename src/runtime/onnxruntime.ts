@@ -21,7 +21,8 @@ interface OnnxTensor {
 interface OnnxSession {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
-  run(feeds: Record<string, OnnxTensor>, fetches: readonly string[]): Promise<Record<string, OnnxTensor>>;
+  readonly outputMetadata: readonly { readonly name: string; readonly type?: string; readonly shape?: readonly (number | string)[] }[];
+  run(feeds: Record<string, OnnxTensor>, fetches: Record<string, OnnxTensor | null>): Promise<Record<string, OnnxTensor>>;
   release(): Promise<void>;
   endProfiling?(): void;
 }
@@ -35,6 +36,7 @@ export interface OnnxDeviceOptions {
 /** A device that runs in this thread; `run` blocks it on onnxruntime-node. */
 export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOptions): Device {
   const held = new Map<number, OnnxTensor>();
+  const buffers = new BufferPool();
   const sessions = new Set<Session>();
   let nextId = 0;
 
@@ -49,7 +51,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     return tensor;
   };
   const toOnnx = (feed: Feed): OnnxTensor =>
-    "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, feed.data, feed.dims);
+    "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
 
   return {
     async createSession(source: ModelSource, sessionOptions: SessionOptions = {}): Promise<Session> {
@@ -73,11 +75,18 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           extra: { session: { disable_prepacking: "1" } },
         }),
       );
+      const shapes = knownOutputShapes(session);
       const made: Session = {
         outputNames: session.outputNames,
         async run({ feeds, fetch = [], keep = [] }: RunRequest): Promise<RunResult> {
           const given = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, toOnnx(feed)]));
-          const results = await translateErrors(session.run(given, [...fetch, ...keep]));
+          const wanted: Record<string, OnnxTensor | null> = {};
+          for (const name of fetch) wanted[name] = null;
+          for (const name of keep) {
+            const dims = shapes.get(name);
+            wanted[name] = dims ? new runtime.Tensor("float32", buffers.take(elementCount(dims)), dims) : null;
+          }
+          const results = await translateErrors(session.run(given, wanted));
           return {
             tensors: Object.fromEntries(fetch.map((name) => [name, fromOnnx(results[name])])),
             kept: Object.fromEntries(keep.map((name) => [name, hold(results[name])])),
@@ -103,13 +112,49 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       return { type, dims, data: data.slice() as Tensor["data"] };
     },
     async release(tensors) {
-      for (const { id } of tensors) held.delete(id);
+      for (const { id } of tensors) {
+        const tensor = held.get(id);
+        if (tensor?.data instanceof Float32Array) buffers.give(tensor.data);
+        held.delete(id);
+      }
     },
     async dispose() {
       for (const session of [...sessions]) await session.dispose();
       held.clear();
     },
   };
+}
+
+/** ONNX Runtime takes no shared memory as input. */
+function unshared(data: Tensor["data"]): Tensor["data"] {
+  return data.buffer instanceof ArrayBuffer ? data : data.slice();
+}
+
+/** Shapes of the float32 outputs whose dimensions are all known beforehand. */
+function knownOutputShapes(session: OnnxSession): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>();
+  for (const { name, shape, type } of session.outputMetadata) {
+    if (type === "float32" && shape?.every((d) => typeof d === "number")) shapes.set(name, shape as number[]);
+  }
+  return shapes;
+}
+
+/**
+ * Memory of released tensors, for the outputs that stay on the device: gradients and optimizer state have the same
+ * sizes at each step, and fresh memory for them would have to be cleared and collected each time.
+ */
+class BufferPool {
+  private readonly free = new Map<number, Float32Array[]>();
+
+  take(count: number): Float32Array {
+    return this.free.get(count)?.pop() ?? new Float32Array(count);
+  }
+
+  give(data: Float32Array): void {
+    const list = this.free.get(data.length);
+    if (list) list.push(data);
+    else this.free.set(data.length, [data]);
+  }
 }
 
 function fromOnnx({ type, dims, data }: OnnxTensor): Tensor {

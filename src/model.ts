@@ -1,0 +1,118 @@
+// A model that can be run: its definition, and sessions made when they are first needed.
+import { compile } from "./compile.ts";
+import { graph, input } from "./graph/build.ts";
+import type { Value } from "./graph/types.ts";
+import type { VitConfig } from "./models/config.ts";
+import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
+import { parameterCount } from "./models/definition.ts";
+import type { Preprocessing } from "./models/preprocessing.ts";
+import { frozenWeights, vitForward } from "./models/vit.ts";
+import type { Device, Session } from "./runtime/types.ts";
+import { UserError } from "./utils/errors.ts";
+import type { FloatTensor } from "./utils/tensor.ts";
+
+export interface ForwardOptions {
+  /** Also give the tokens that enter block 0 and each block's output. */
+  readonly hiddenStates?: boolean;
+}
+
+export interface ForwardResult {
+  /** `[B, N, D]`, after the final norm. */
+  readonly lastHiddenState: FloatTensor;
+  /** `[B, N, D]` each, index 0 what enters block 0, index i what block i - 1 gives; before the final norm. */
+  readonly hiddenStates?: FloatTensor[];
+  /** `[B, classes]`, where the model has a head. */
+  readonly logits?: FloatTensor;
+}
+
+/** Outputs that evaluations ask for; only what is asked for is computed. */
+export type OutputName = "lastHiddenState" | "blockOutput" | "classToken" | "logits";
+
+export class Model {
+  readonly config: VitConfig;
+  readonly weights: ReadonlyMap<string, FloatTensor>;
+  readonly preprocessing: Preprocessing;
+  readonly origin: ModelOrigin;
+  /** Where the model's graphs run; distillation and evaluation use the same one. */
+  readonly device: Device;
+  private readonly sessions = new Map<string, Promise<Session>>();
+
+  constructor(definition: ModelDefinition, device: Device) {
+    this.config = definition.config;
+    this.weights = definition.weights;
+    this.preprocessing = definition.preprocessing;
+    this.origin = definition.origin;
+    this.device = device;
+  }
+
+  get parameters(): number {
+    return parameterCount(this);
+  }
+
+  /**
+   * Runs the model on normalised pictures `[B, 3, H, W]`. Throws a UserError where the input has another type or shape
+   * than the model takes.
+   */
+  async forward(pixels: FloatTensor, options: ForwardOptions = {}): Promise<ForwardResult> {
+    const states = options.hiddenStates ? Array.from({ length: this.config.depth + 1 }, (_, i) => `hidden.${i}`) : [];
+    const logits = this.config.head ? ["logits"] : [];
+    const result = await this.run(pixels, ["lastHiddenState", ...logits, ...states]);
+    return {
+      lastHiddenState: result.lastHiddenState,
+      ...(options.hiddenStates ? { hiddenStates: states.map((name) => result[name]) } : {}),
+      ...(this.config.head ? { logits: result.logits } : {}),
+    };
+  }
+
+  /** Runs the model and gives just the outputs asked for: `classToken` is `[B, D]`, after the final norm. */
+  async outputs<N extends OutputName>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
+    return (await this.run(pixels, names)) as Record<N, FloatTensor>;
+  }
+
+  private async run(pixels: FloatTensor, names: readonly string[]): Promise<Record<string, FloatTensor>> {
+    this.checkInput(pixels);
+    const key = names.join();
+    const opened = this.sessions.get(key) ?? this.open(names);
+    this.sessions.set(key, opened);
+    // A session that could not be opened must not stand in the way of a later try.
+    opened.catch(() => this.sessions.delete(key));
+    const { tensors } = await (await opened).run({ feeds: { pixels }, fetch: names });
+    return tensors as Record<string, FloatTensor>;
+  }
+
+  private async open(names: readonly string[]): Promise<Session> {
+    const { imageSize, channels } = this.config;
+    const pixels = input("pixels", "float32", ["batch", channels, imageSize, imageSize]);
+    const built = vitForward(this.config, frozenWeights(this.weights), pixels);
+    const values: Record<string, Value | undefined> = {
+      lastHiddenState: built.lastHiddenState,
+      blockOutput: built.hiddenStates[this.config.depth],
+      classToken: built.classToken,
+      logits: built.logits,
+      ...Object.fromEntries(built.hiddenStates.map((value, i) => [`hidden.${i}`, value])),
+    };
+    const outputs = names.map((name): [string, Value] => {
+      const value = values[name];
+      if (!value) throw new UserError(`the model has no ${name}`);
+      return [name, value];
+    });
+    return compile(graph([pixels], new Map(outputs)), this.device);
+  }
+
+  private checkInput({ type, dims }: FloatTensor): void {
+    const { channels, imageSize } = this.config;
+    const fits = dims.length === 4 && dims[0] > 0 && dims[1] === channels && dims[2] === imageSize && dims[3] === imageSize;
+    if (type !== "float32" || !fits) {
+      throw new UserError(
+        `the model takes float32 [B, ${channels}, ${imageSize}, ${imageSize}], got ${type} [${dims.join(", ")}]`,
+      );
+    }
+  }
+
+  /** Closes the model's sessions. The device stays: it may serve other models. */
+  async dispose(): Promise<void> {
+    const opened = [...this.sessions.values()];
+    this.sessions.clear();
+    for (const session of opened) await (await session).dispose();
+  }
+}

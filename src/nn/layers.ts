@@ -1,0 +1,78 @@
+// Layers as plain functions that build graphs. Shapes: B pictures, N tokens, D channels, H heads.
+import {
+  add,
+  gelu,
+  layerNormalization,
+  matmul,
+  mul,
+  relu,
+  reshape,
+  sigmoid,
+  softmax,
+  transpose,
+  transposeLast,
+} from "../graph/build.ts";
+import type { Value } from "../graph/types.ts";
+
+export interface LinearWeights {
+  /** `[out, in]`, as PyTorch stores it. */
+  readonly weight: Value;
+  /** `[out]` */
+  readonly bias?: Value;
+}
+
+/** `x W^T + b`; `[..., in] -> [..., out]`. */
+export function linear(x: Value, { weight, bias }: LinearWeights): Value {
+  const product = matmul(x, transposeLast(weight));
+  return bias ? add(product, bias) : product;
+}
+
+/** `x A^T B^T`, what a low-rank adapter adds to a linear map (LoRA, arXiv 2106.09685, section 4.1). */
+export function lowRank(x: Value, lora: { readonly A: Value; readonly B: Value }): Value {
+  return matmul(matmul(x, transposeLast(lora.A)), transposeLast(lora.B));
+}
+
+/** Over the last axis. */
+export function layerNorm(x: Value, { weight, bias }: Required<LinearWeights>, epsilon: number): Value {
+  return layerNormalization(x, weight, bias, epsilon);
+}
+
+/** Element-wise activations by the names that checkpoints use. */
+export const activations: Readonly<Record<"gelu" | "gelu_tanh" | "quick_gelu" | "relu", (x: Value) => Value>> = {
+  gelu: (x) => gelu(x),
+  gelu_tanh: (x) => gelu(x, "tanh"),
+  quick_gelu: (x) => mul(x, sigmoid(mul(x, 1.702))),
+  relu,
+};
+
+/** `[B, N, D] -> [B, H, N, D/H]` */
+export function splitHeads(x: Value, heads: number): Value {
+  const [b, n, d] = x.shape;
+  return transpose(reshape(x, [b, n, heads, (d as number) / heads]), [0, 2, 1, 3]);
+}
+
+/** `[B, H, N, D/H] -> [B, N, D]` */
+export function joinHeads(x: Value): Value {
+  const [b, h, n, d] = x.shape;
+  return reshape(transpose(x, [0, 2, 1, 3]), [b, n, (h as number) * (d as number)]);
+}
+
+/** Multi-head self-attention over `[B, N, D]` queries, keys and values (arXiv 2010.11929, appendix A). */
+export function attention(q: Value, k: Value, v: Value, heads: number): Value {
+  const headWidth = (q.shape[2] as number) / heads;
+  const scores = matmul(splitHeads(mul(q, headWidth ** -0.5), heads), transposeLast(splitHeads(k, heads)));
+  return joinHeads(matmul(softmax(scores), splitHeads(v, heads)));
+}
+
+/**
+ * Cuts pictures into patches and maps each to a token: `[B, C, H, W] -> [B, (H/p)*(W/p), D]`. A convolution whose
+ * stride is its kernel is a linear map of patches; `weight` is `[D, C, p, p]`. Pixels beyond the last whole patch are
+ * not read.
+ */
+export function patchEmbedding(pixels: Value, { weight, bias }: LinearWeights, patch: number): Value {
+  const [b, c, height, width] = pixels.shape as [Value["shape"][number], number, number, number];
+  const [rows, columns] = [height / patch, width / patch];
+  const patches = transpose(reshape(pixels, [b, c, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
+  const flat = reshape(patches, [b, rows * columns, c * patch * patch]);
+  return linear(flat, { weight: reshape(weight, [weight.shape[0], c * patch * patch]), bias });
+}

@@ -1,0 +1,36 @@
+// The worker that holds ONNX Runtime's sessions: `run` blocks its thread, and this one may be blocked.
+import { parentPort, workerData } from "node:worker_threads";
+import * as runtime from "onnxruntime-node";
+import type { OnnxDeviceOptions, OnnxRuntime } from "../runtime/onnxruntime.ts";
+import { createOnnxDevice } from "../runtime/onnxruntime.ts";
+import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
+import type { Tensor } from "../utils/tensor.ts";
+import type { Request } from "./rpc.ts";
+import { answer } from "./rpc.ts";
+
+const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
+const sessions = new Map<number, Session>();
+let nextSession = 0;
+
+const methods = {
+  async createSession(source: ModelSource, options?: SessionOptions) {
+    const session = await device.createSession(source, options);
+    sessions.set(nextSession, session);
+    return { id: nextSession++, outputNames: [...session.outputNames] };
+  },
+  async run(id: number, request: RunRequest) {
+    const session = sessions.get(id);
+    if (!session) throw new Error("this session was disposed of");
+    return session.run(request);
+  },
+  async disposeSession(id: number) {
+    await sessions.get(id)?.dispose();
+    sessions.delete(id);
+  },
+  upload: (tensor: Tensor) => device.upload(tensor),
+  download: (tensor: DeviceTensor) => device.download(tensor),
+  release: (tensors: DeviceTensor[]) => device.release(tensors),
+  dispose: () => device.dispose(),
+};
+
+parentPort?.on("message", async (request: Request) => parentPort?.postMessage(await answer(methods, request)));
