@@ -8,7 +8,7 @@ export type { ForwardOptions, ForwardResult } from "./model.ts";
 export { Model } from "./model.ts";
 export type { VitConfig } from "./models/config.ts";
 export type { ModelDefinition } from "./models/definition.ts";
-export type { Preprocessing } from "./models/preprocessing.ts";
+export type { Preprocessing } from "./utils/picture.ts";
 export { createOnnxDevice } from "./runtime/onnxruntime.ts";
 export type { Device } from "./runtime/types.ts";
 export { RunError, UserError } from "./utils/errors.ts";

@@ -5,7 +5,7 @@ import type { Value } from "./graph/types.ts";
 import type { VitConfig } from "./models/config.ts";
 import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
-import type { Preprocessing } from "./models/preprocessing.ts";
+import type { Preprocessing } from "./utils/picture.ts";
 import { frozenWeights, vitForward } from "./models/vit.ts";
 import type { Device, Session } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";

@@ -8,7 +8,7 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import type { Json } from "./layouts.ts";
 import { findLayout } from "./layouts.ts";
-import type { Preprocessing } from "./preprocessing.ts";
+import type { Preprocessing } from "../utils/picture.ts";
 import { readPreprocessor } from "./preprocessing.ts";
 import { readWeights, weightFinder } from "./weights.ts";
 

@@ -1,7 +1,7 @@
 // How each library names its weights and settings, as tables. A new layout is a new entry here.
 import { nearestName, UserError } from "../utils/errors.ts";
 import type { Activation, VitConfig } from "./config.ts";
-import type { Preprocessing } from "./preprocessing.ts";
+import type { Preprocessing } from "../utils/picture.ts";
 import { defaultPreprocessing, readTimmPreprocessing } from "./preprocessing.ts";
 
 export type Json = Readonly<Record<string, unknown>>;

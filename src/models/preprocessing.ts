@@ -1,17 +1,6 @@
 // How a picture becomes pixel values: read from preprocessor_config.json (Hugging Face) or pretrained_cfg (timm).
 import { UserError } from "../utils/errors.ts";
-
-export type Interpolation = "bilinear" | "bicubic";
-
-export interface Preprocessing {
-  /** The shorter side, or both sides, before cropping. */
-  readonly resize: { readonly shortestEdge: number } | { readonly height: number; readonly width: number };
-  /** Pixels per side that the centre crop leaves, and that the model sees. */
-  readonly cropSize: number;
-  readonly interpolation: Interpolation;
-  readonly mean: readonly [number, number, number];
-  readonly std: readonly [number, number, number];
-}
+import type { Interpolation, Preprocessing } from "../utils/picture.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 type Triple = readonly [number, number, number];

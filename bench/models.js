@@ -1,0 +1,80 @@
+// The models that the benchmarks run: random weights, the shapes of the published ones.
+import { Model, defaultDevice } from "wecolora/node";
+
+/** Settings of the two benchmark steps: what the paper's users run on a small machine. */
+export const steps = {
+  "vit-s": { name: "ViT-S/16", width: 384, heads: 6, rank: 64, batch: 16 },
+  "vit-b": { name: "ViT-B/16", width: 768, heads: 12, rank: 128, batch: 8 },
+};
+
+/** Fast uniform numbers in [-scale, scale); quality does not matter here. */
+function fill(length, scale, seed) {
+  const data = new Float32Array(length);
+  let state = seed | 1;
+  for (let i = 0; i < length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    data[i] = (state / 2 ** 31) * scale;
+  }
+  return data;
+}
+
+/** Pictures of noise, `[batch, 3, 224, 224]`. */
+export function noise(batch, seed = 7) {
+  return { type: "float32", dims: [batch, 3, 224, 224], data: fill(batch * 3 * 224 * 224, 1.7, seed) };
+}
+
+/** A ViT/16 at 224 pixels with random weights. */
+export function randomModel({ width, heads }) {
+  const depth = 12;
+  const config = {
+    imageSize: 224,
+    patchSize: 16,
+    channels: 3,
+    width,
+    depth,
+    heads,
+    mlpWidth: 4 * width,
+    activation: "gelu",
+    normEpsilon: 1e-6,
+    qkvBias: true,
+    layerScale: false,
+    finalNorm: true,
+    pooler: false,
+  };
+  const weights = new Map();
+  const random = (name, dims, scale = 0.04) => {
+    const count = dims.reduce((a, b) => a * b, 1);
+    weights.set(name, { type: "float32", dims, data: fill(count, scale, weights.size + 1) });
+  };
+  const ones = (name) => {
+    weights.set(`${name}.weight`, { type: "float32", dims: [width], data: new Float32Array(width).fill(1) });
+    weights.set(`${name}.bias`, { type: "float32", dims: [width], data: new Float32Array(width) });
+  };
+  const linear = (name, outputs, inputs) => {
+    random(`${name}.weight`, [outputs, inputs]);
+    random(`${name}.bias`, [outputs]);
+  };
+  random("cls_token", [1, 1, width]);
+  random("pos_embed", [1, 197, width]);
+  random("patch_embed.proj.weight", [width, 3, 16, 16]);
+  random("patch_embed.proj.bias", [width]);
+  for (let i = 0; i < depth; i++) {
+    const block = `blocks.${i}`;
+    ones(`${block}.norm1`);
+    linear(`${block}.attn.qkv`, 3 * width, width);
+    linear(`${block}.attn.proj`, width, width);
+    ones(`${block}.norm2`);
+    linear(`${block}.mlp.fc1`, 4 * width, width);
+    linear(`${block}.mlp.fc2`, width, 4 * width);
+  }
+  ones("norm");
+  const preprocessing = {
+    resize: { shortestEdge: 256 },
+    cropSize: 224,
+    interpolation: "bicubic",
+    mean: [0.5, 0.5, 0.5],
+    std: [0.5, 0.5, 0.5],
+  };
+  const origin = { layout: "timm", config: {}, weightType: "float32", carried: new Map() };
+  return new Model({ config, weights, preprocessing, origin }, defaultDevice());
+}

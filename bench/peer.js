@@ -1,0 +1,75 @@
+// The same distillation step here and in PyTorch, interleaved in one run: npm run bench:peer
+// PyTorch goes into a virtual environment under .bench (python3 with venv and pip needed); PEER_PYTHON names another.
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { steps } from "./models.js";
+
+const rounds = Number(process.env.ROUNDS ?? 8);
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+function python() {
+  if (process.env.PEER_PYTHON) return process.env.PEER_PYTHON;
+  const venv = here("../.bench/venv");
+  const binary = `${venv}/bin/python`;
+  if (!existsSync(binary)) {
+    console.error("installing PyTorch into .bench/venv ...");
+    execFileSync("python3", ["-m", "venv", venv]);
+    execFileSync(binary, ["-m", "pip", "install", "-q", "torch==2.13.0", "numpy"], { stdio: ["ignore", "ignore", "inherit"] });
+  }
+  return binary;
+}
+
+/** A process that takes one step a line. */
+async function contestant(command, args) {
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`${command} ${args.join(" ")} ended early`);
+    return value;
+  };
+  await next();
+  return {
+    async step() {
+      child.stdin.write("\n");
+      return JSON.parse(await next());
+    },
+    end: () => child.kill(),
+  };
+}
+
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+const interpreter = python();
+const report = { machine: cpus()[0].model, cores: availableParallelism(), rounds };
+for (const model of Object.keys(steps)) {
+  const contestants = {
+    wecolora: await contestant(process.execPath, [here("step.js"), model, "0", "ask"]),
+    "PyTorch float32": await contestant(interpreter, [here("step.py"), model, "float32"]),
+    "PyTorch bfloat16": await contestant(interpreter, [here("step.py"), model, "bfloat16"]),
+  };
+  const results = Object.fromEntries(Object.keys(contestants).map((name) => [name, []]));
+  for (let i = 0; i < rounds; i++) {
+    for (const [name, { step }] of Object.entries(contestants)) results[name].push(await step());
+  }
+  for (const { end } of Object.values(contestants)) end();
+  const summary = Object.fromEntries(
+    Object.entries(results).map(([name, list]) => [
+      name,
+      {
+        secondsAPicture: Number(median(list.map((r) => r.secondsAPicture)).toFixed(4)),
+        peakMegabytes: Math.max(...list.map((r) => r.peakMegabytes)),
+      },
+    ]),
+  );
+  const ours = summary.wecolora;
+  const theirs = summary["PyTorch float32"];
+  report[model] = {
+    ...summary,
+    timeRatio: Number((ours.secondsAPicture / theirs.secondsAPicture).toFixed(3)),
+    memoryRatio: Number((ours.peakMegabytes / theirs.peakMegabytes).toFixed(3)),
+  };
+}
+console.log(JSON.stringify(report, null, 2));

@@ -1,0 +1,127 @@
+// Batches of pixel values. The next ones are made while the model runs; memory holds two micro-batches at most.
+import type { Preprocessing } from "../utils/picture.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { UserError } from "../utils/errors.ts";
+import type { Item } from "./sampling.ts";
+import { epochOrder } from "./sampling.ts";
+import type { Augmentation } from "./transforms.ts";
+
+/** What is known of a picture's file. */
+export interface PictureFacts {
+  readonly bytes: number;
+  /** Of the file, hexadecimal. */
+  readonly sha256: string;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Where pictures are read and made into pixel values; platforms hand one in. Unreadable pictures give a UserError. */
+export interface PictureSource<T extends Item = Item> {
+  /** `[3, S, S]` after the evaluation transform. */
+  evaluationView(item: T, preprocessing: Preprocessing): Promise<Float32Array>;
+  /** `[3, S, S]`, a random view that `seed`, the picture's name and `epoch` decide. */
+  augmentedView(item: T, view: AugmentedView): Promise<Float32Array>;
+  facts(item: T): Promise<PictureFacts>;
+  dispose(): Promise<void>;
+}
+
+export interface AugmentedView {
+  readonly preprocessing: Preprocessing;
+  readonly augmentation: Augmentation;
+  readonly seed: number;
+  readonly epoch: number;
+}
+
+/** A picture that was passed over, and why. */
+export interface Skipped {
+  readonly name: string;
+  readonly reason: string;
+}
+
+function stack(views: readonly Float32Array[], side: number): FloatTensor {
+  const size = 3 * side * side;
+  const data = new Float32Array(views.length * size);
+  views.forEach((view, i) => {
+    data.set(view, i * size);
+  });
+  return { type: "float32", dims: [views.length, 3, side, side], data };
+}
+
+export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedView, "epoch"> {
+  readonly source: PictureSource<T>;
+  readonly items: readonly T[];
+  /** Pictures of a micro-batch. */
+  readonly batch: number;
+  readonly microBatchesPerEpoch: number;
+}
+
+/** Micro-batches of random views, epoch after epoch, each picture at most once an epoch. */
+export class TrainingLoader<T extends Item> {
+  private readonly options: TrainingLoaderOptions<T>;
+  private position: number;
+  private ahead: Promise<FloatTensor> | undefined;
+  private order: { epoch: number; indices: number[] } | undefined;
+
+  /** `position`: micro-batches that were consumed before, where a run goes on. */
+  constructor(options: TrainingLoaderOptions<T>, position = 0) {
+    this.options = options;
+    this.position = position;
+  }
+
+  /** The next micro-batch; the one after it is begun. */
+  next(): Promise<FloatTensor> {
+    const current = this.ahead ?? this.load(this.position);
+    this.position++;
+    this.ahead = this.load(this.position);
+    // A failure is reported when this batch is asked for, not as an unhandled rejection before.
+    this.ahead.catch(() => undefined);
+    return current;
+  }
+
+  private async load(position: number): Promise<FloatTensor> {
+    const { source, items, batch, microBatchesPerEpoch, preprocessing, augmentation, seed } = this.options;
+    const epoch = Math.floor(position / microBatchesPerEpoch);
+    if (this.order?.epoch !== epoch) this.order = { epoch, indices: epochOrder(items.length, epoch, seed) };
+    const from = (position % microBatchesPerEpoch) * batch;
+    const chosen = this.order.indices.slice(from, from + batch).map((i) => items[i]);
+    const view = { preprocessing, augmentation, seed, epoch };
+    return stack(await Promise.all(chosen.map((item) => source.augmentedView(item, view))), preprocessing.cropSize);
+  }
+}
+
+export interface EvaluationBatch<T extends Item> {
+  readonly items: readonly T[];
+  readonly pixels: FloatTensor;
+}
+
+/** Pictures in order through the evaluation transform. What can't be read is told to `skip` and left out. */
+export async function* evaluationBatches<T extends Item>(
+  source: PictureSource<T>,
+  items: readonly T[],
+  batch: number,
+  preprocessing: Preprocessing,
+  skip: (skipped: Skipped) => void,
+): AsyncGenerator<EvaluationBatch<T>> {
+  const load = async (from: number): Promise<EvaluationBatch<T> | undefined> => {
+    const wanted = items.slice(from, from + batch);
+    const views = await Promise.all(
+      wanted.map((item) =>
+        source.evaluationView(item, preprocessing).catch((error: unknown) => {
+          if (!(error instanceof UserError)) throw error;
+          skip({ name: item.name, reason: error.message });
+          return undefined;
+        }),
+      ),
+    );
+    const read = wanted.filter((_, i) => views[i]);
+    if (read.length === 0) return undefined;
+    return { items: read, pixels: stack(views.filter((v) => v !== undefined), preprocessing.cropSize) };
+  };
+  let ahead = load(0);
+  for (let from = 0; from < items.length; from += batch) {
+    const current = await ahead;
+    ahead = load(from + batch);
+    ahead.catch(() => undefined);
+    if (current) yield current;
+  }
+}

@@ -1,0 +1,79 @@
+// Which pictures are used: few-shot sampling, held-out pictures, and the order of an epoch. All seeded.
+import { randomStream } from "../utils/random.ts";
+
+/** A picture of a data set: its path inside of it, and its class where the set has any. */
+export interface Item {
+  readonly name: string;
+  /** Index into the data set's class names. */
+  readonly label?: number;
+}
+
+/** All pictures, a share of each class (or of a flat folder), or a count of each class (or of a flat folder). */
+export type FewShot =
+  | { readonly kind: "all" }
+  | { readonly kind: "share"; readonly share: number }
+  | { readonly kind: "count"; readonly count: number };
+
+/** Pictures by class, or all in one group where there are no classes; in the order of the list. */
+function groups<T extends Item>(items: readonly T[]): T[][] {
+  const byLabel = new Map<number | undefined, T[]>();
+  for (const item of items) {
+    const group = byLabel.get(item.label);
+    if (group) group.push(item);
+    else byLabel.set(item.label, [item]);
+  }
+  return [...byLabel.values()];
+}
+
+function wantedOf(fewShot: FewShot, size: number): number {
+  if (fewShot.kind === "all") return size;
+  if (fewShot.kind === "count") return Math.min(fewShot.count, size);
+  return Math.min(size, Math.max(1, Math.round(fewShot.share * size)));
+}
+
+/**
+ * Draws pictures class by class, at least one each. `usable` says whether a picture can be read; one that can't is
+ * passed over for the next of its class. The result keeps the list's order.
+ */
+export async function sampleFewShot<T extends Item>(
+  items: readonly T[],
+  fewShot: FewShot,
+  seed: number,
+  usable: (item: T) => Promise<boolean> = async () => true,
+): Promise<T[]> {
+  const chosen = new Set<T>();
+  for (const group of groups(items)) {
+    const random = randomStream(seed, "few-shot", group[0].label ?? "flat");
+    const wanted = wantedOf(fewShot, group.length);
+    let taken = 0;
+    for (const item of random.shuffle(group)) {
+      if (taken === wanted) break;
+      if (!(await usable(item))) continue;
+      chosen.add(item);
+      taken++;
+    }
+  }
+  return items.filter((item) => chosen.has(item));
+}
+
+/** Sets a share of each class (or of a flat folder) aside. A class keeps at least one picture. */
+export function splitHeldOut<T extends Item>(
+  items: readonly T[],
+  share: number,
+  most: number,
+  seed: number,
+): { readonly rest: T[]; readonly heldOut: T[] } {
+  const aside = new Set<T>();
+  for (const group of groups(items)) {
+    const random = randomStream(seed, "held out", group[0].label ?? "flat");
+    const count = Math.min(group.length - 1, Math.round(share * group.length));
+    for (const item of random.shuffle(group).slice(0, count)) aside.add(item);
+  }
+  const limited = new Set(aside.size > most ? randomStream(seed, "limit").shuffle([...aside]).slice(0, most) : aside);
+  return { rest: items.filter((item) => !limited.has(item)), heldOut: items.filter((item) => limited.has(item)) };
+}
+
+/** The order of an epoch's pictures: a permutation of 0 to count - 1. */
+export function epochOrder(count: number, epoch: number, seed: number): number[] {
+  return randomStream(seed, "order", epoch).shuffle(Array.from({ length: count }, (_, i) => i));
+}

@@ -1,0 +1,114 @@
+// From decoded pictures to normalised pixel values: the evaluation transform and the training augmentations.
+import type { Interpolation, Picture, Preprocessing } from "../utils/picture.ts";
+import type { RandomStream } from "../utils/random.ts";
+import type { Box } from "./resize.ts";
+import { resize } from "./resize.ts";
+
+/** The paper's augmentations (section 4.1): a random crop of a share of the area, resized, and a flip. */
+export interface Augmentation {
+  /** Smallest and largest share of the picture's area. */
+  readonly scale: readonly [number, number];
+  readonly flip: boolean;
+}
+
+export const paperAugmentation: Augmentation = { scale: [0.2, 1], flip: true };
+
+type Normalisation = Pick<Preprocessing, "mean" | "std">;
+
+/** 8-bit RGB to `[3, H, W]`: divided by 255, mean subtracted, divided by the standard deviation. */
+export function normalise(picture: Picture, { mean, std }: Normalisation, flip = false): Float32Array {
+  const { width, height, data } = picture;
+  const plane = width * height;
+  const out = new Float32Array(3 * plane);
+  for (let c = 0; c < 3; c++) {
+    const scale = 1 / (255 * std[c]);
+    const shift = -mean[c] / std[c];
+    for (let y = 0; y < height; y++) {
+      const row = c * plane + y * width;
+      let source = y * width * 3 + c;
+      if (flip) for (let x = width - 1; x >= 0; x--, source += 3) out[row + x] = data[source] * scale + shift;
+      else for (let x = 0; x < width; x++, source += 3) out[row + x] = data[source] * scale + shift;
+    }
+  }
+  return out;
+}
+
+/** The size after resizing; torchvision and transformers cut the longer side down to a whole pixel. */
+function resizedSize({ width, height }: Picture, to: Preprocessing["resize"]): { width: number; height: number } {
+  if (!("shortestEdge" in to)) return to;
+  const { shortestEdge } = to;
+  return width < height
+    ? { width: shortestEdge, height: Math.trunc((shortestEdge * height) / width) }
+    : { width: Math.trunc((shortestEdge * width) / height), height: shortestEdge };
+}
+
+/** Resize and centre crop, `[3, S, S]` with S the crop's size. A picture smaller than the crop is enlarged to it. */
+export function evaluationView(picture: Picture, preprocessing: Preprocessing): Float32Array {
+  return normalise(evaluationPixels(picture, preprocessing), preprocessing);
+}
+
+/** The evaluation transform before normalising. */
+export function evaluationPixels(picture: Picture, preprocessing: Preprocessing): Picture {
+  const { cropSize, interpolation } = preprocessing;
+  const target = resizedSize(picture, preprocessing.resize);
+  const width = Math.max(target.width, cropSize);
+  const height = Math.max(target.height, cropSize);
+  // Half pixels round to even, as Python's round does in torchvision.
+  const middle = (extra: number) => (extra % 4 === 1 ? (extra - 1) / 2 : Math.round(extra / 2));
+  return resize(picture, wholeBox(picture), width, height, interpolation, {
+    left: middle(width - cropSize),
+    top: middle(height - cropSize),
+    width: cropSize,
+    height: cropSize,
+  });
+}
+
+function wholeBox({ width, height }: Picture): Box {
+  return { left: 0, top: 0, width, height };
+}
+
+/** torchvision's RandomResizedCrop: ten tries at a share of the area and a ratio from 3/4 to 4/3, else the centre. */
+export function randomCrop({ width, height }: Picture, scale: readonly [number, number], random: RandomStream): Box {
+  const [lowest, highest] = [3 / 4, 4 / 3];
+  for (let i = 0; i < 10; i++) {
+    const area = width * height * (scale[0] + (scale[1] - scale[0]) * random.uniform());
+    const ratio = Math.exp(Math.log(lowest) + (Math.log(highest) - Math.log(lowest)) * random.uniform());
+    const w = Math.round(Math.sqrt(area * ratio));
+    const h = Math.round(Math.sqrt(area / ratio));
+    if (w > 0 && w <= width && h > 0 && h <= height) {
+      return { left: random.integer(0, width - w), top: random.integer(0, height - h), width: w, height: h };
+    }
+  }
+  const ratio = width / height;
+  const w = ratio > highest ? Math.max(1, Math.round(height * highest)) : width;
+  const h = ratio < lowest ? Math.max(1, Math.round(width / lowest)) : height;
+  return { left: (width - w) >> 1, top: (height - h) >> 1, width: w, height: h };
+}
+
+/** One random view of a picture, `[3, S, S]`. */
+export function augmentedView(
+  picture: Picture,
+  preprocessing: Preprocessing,
+  augmentation: Augmentation,
+  random: RandomStream,
+): Float32Array {
+  const box = randomCrop(picture, augmentation.scale, random);
+  const { cropSize, interpolation } = preprocessing;
+  const pixels = resize(picture, box, cropSize, cropSize, interpolation as Interpolation);
+  return normalise(pixels, preprocessing, augmentation.flip && random.uniform() < 0.5);
+}
+
+/** Pictures whose shorter side is longer than this many crops are reduced once before training crops are cut. */
+const largestSide = 4;
+
+/**
+ * A very large picture reduced to a shorter side of two crops, so that it can be kept in memory and cut again and
+ * again; other pictures as they are. Training views of it stay sharper than the crop.
+ */
+export function reduceForTraining(picture: Picture, preprocessing: Preprocessing): Picture {
+  const shorter = Math.min(picture.width, picture.height);
+  const { cropSize } = preprocessing;
+  if (shorter <= largestSide * cropSize) return picture;
+  const { width, height } = resizedSize(picture, { shortestEdge: 2 * cropSize });
+  return resize(picture, wholeBox(picture), width, height, "bicubic");
+}
