@@ -4,7 +4,9 @@ export default defineConfig({
   entry: {
     index: "src/index.ts",
     node: "src/platform/node.ts",
+    cli: "src/cli/main.ts",
     "session-worker": "src/platform/session-worker.ts",
+    "picture-worker": "src/platform/picture-worker.ts",
   },
   format: "esm",
   platform: "node",

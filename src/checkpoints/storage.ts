@@ -19,6 +19,9 @@ export interface Directory {
   open(entry: string): Promise<FileHandle | undefined>;
   /** Writes beside the entry and renames, so that it is either there whole or not at all. Makes folders on the way. */
   write(entry: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  /** Adds text to the end of a file; makes it where it is missing. */
+  append(entry: string, text: string): Promise<void>;
+  /** Names in the folder; none where it does not exist. */
   list(): Promise<string[]>;
 }
 

@@ -17,6 +17,9 @@ import type { DistillationInput, DistillationOptions } from "./options.ts";
 import { defaultReductionFactor, distillationSchema } from "./options.ts";
 import { copyBlocks, everyNth } from "./weight-copy.ts";
 
+/** Pixels, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
+export type MicroBatch = FloatTensor | (() => Promise<FloatTensor>);
+
 export interface StepOptions {
   /** Also bring back the gradients that the step used. */
   readonly gradients?: boolean;
@@ -94,7 +97,7 @@ export class Distillation {
    * Throws a UserError on another number of micro-batches, and a RunError where the loss is not finite; the adapters
    * then are those of the last good step.
    */
-  async step(microBatches: readonly FloatTensor[], options: StepOptions = {}): Promise<StepResult> {
+  async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
     const { accumulation, schedule } = this.options;
     if (microBatches.length !== accumulation) {
       throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
@@ -112,12 +115,14 @@ export class Distillation {
   }
 
   /** Loss and mean gradients over the micro-batches; the gradients stay on the device. */
-  private async accumulate(microBatches: readonly FloatTensor[]): Promise<{ loss: number; gradients: Held }> {
-    const session = await this.openGradientSession(microBatches[0].dims[0]);
+  private async accumulate(microBatches: readonly MicroBatch[]): Promise<{ loss: number; gradients: Held }> {
     const names = [...this.shapes.keys()];
     let total = 0;
     let sums: Held = this.zeroSums;
-    for (const pixels of microBatches) {
+    for (const microBatch of microBatches) {
+      const pixels = typeof microBatch === "function" ? await microBatch() : microBatch;
+      const session = await this.openGradientSession(pixels.dims[0]);
+      if (sums.size === 0) sums = this.zeroSums;
       const feeds: Record<string, Tensor | DeviceTensor> = { pixels, ...Object.fromEntries(this.state.adapters) };
       for (const [name, tensor] of sums) feeds[slot.sum(name)] = tensor;
       const { tensors, kept } = await session.run({ feeds, fetch: ["loss"], keep: names.map(slot.gradient) });

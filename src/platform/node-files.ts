@@ -1,7 +1,7 @@
 // Files on disk, behind the Directory interface.
 import { randomBytes } from "node:crypto";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { appendFile, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../checkpoints/storage.ts";
 import { RunError, UserError } from "../utils/errors.ts";
@@ -78,8 +78,21 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
     await rename(beside, path);
   } catch (error) {
     await rm(beside, { force: true }).catch(() => undefined);
-    const reason = writeProblems[errorCode(error)] ?? (error as Error).message;
-    throw new RunError(`${path} could not be written: ${reason}`, { cause: error });
+    throw writeError(path, error);
+  }
+}
+
+function writeError(path: string, error: unknown): RunError {
+  const reason = writeProblems[errorCode(error)] ?? (error as Error).message;
+  return new RunError(`${path} could not be written: ${reason}`, { cause: error });
+}
+
+async function appendText(path: string, text: string): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await appendFile(path, text);
+  } catch (error) {
+    throw writeError(path, error);
   }
 }
 
@@ -89,6 +102,7 @@ export function nodeDirectory(path: string): Directory {
     describe: (entry) => join(path, entry),
     open: (entry) => openFile(join(path, entry)),
     write: (entry, chunks) => writeFileSafely(join(path, entry), chunks),
+    append: (entry, text) => appendText(join(path, entry), text),
     list: async () => {
       try {
         return (await readdir(path)).sort();

@@ -1,6 +1,8 @@
 // Pictures on disk: which a folder holds, and a source that decodes them in workers.
 import { readdir, stat } from "node:fs/promises";
 import { extname, join, sep } from "node:path";
+import type { DataSet, PictureFolder } from "../data/dataset.ts";
+import { pictureFolder, splitDataSet } from "../data/dataset.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { UserError } from "../utils/errors.ts";
@@ -10,15 +12,6 @@ import { WorkerCalls } from "./worker-calls.ts";
 const pictureEndings = new Set([".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"]);
 /** Left behind by systems and tools; not worth a word. */
 const litter = new Set(["thumbs.db", "desktop.ini"]);
-
-export interface PictureFolder {
-  readonly path: string;
-  /** Class names in alphabetical order, where each class has a folder. */
-  readonly classes?: readonly string[];
-  readonly items: readonly Item[];
-  /** Files that are no pictures by their names. */
-  readonly skipped: readonly Skipped[];
-}
 
 async function listFolder(path: string) {
   try {
@@ -46,60 +39,30 @@ async function walk(root: string, relative: string, items: string[], skipped: Sk
   }
 }
 
-/**
- * The pictures of a folder. Where all of them lie in subfolders, and there are at least two of these, each subfolder is
- * a class; else the folder is flat. Throws a UserError where there are none.
- */
+/** The pictures of a folder, in classes where it has class folders. Throws a UserError where there are none. */
 export async function listPictures(path: string): Promise<PictureFolder> {
   const names: string[] = [];
   const skipped: Skipped[] = [];
   await walk(path, "", names, skipped);
-  if (names.length === 0) {
-    const others = skipped.length > 0 ? ` (it holds ${skipped.length} other files, such as ${skipped[0].name})` : "";
-    throw new UserError(`there are no pictures in ${path}${others}; known are ${[...pictureEndings].join(" ")}`);
-  }
-  const top = [...new Set(names.map((name) => (name.includes("/") ? name.slice(0, name.indexOf("/")) : "")))];
-  if (top.length < 2 || top.includes("")) return { path, items: names.map((name) => ({ name })), skipped };
-  const labels = new Map(top.map((name, i) => [name, i]));
-  const items = names.map((name) => ({ name, label: labels.get(name.slice(0, name.indexOf("/"))) }));
-  return { path, classes: top, items, skipped };
+  if (names.length > 0) return pictureFolder(path, names, skipped);
+  const others = skipped.length > 0 ? ` (it holds ${skipped.length} other files, such as ${skipped[0].name})` : "";
+  throw new UserError(`there are no pictures in ${path}${others}; known are ${[...pictureEndings].join(" ")}`);
 }
 
 /** Names of the parts that a data set may be split into on disk. */
-const splits = { train: ["train", "training"], test: ["val", "valid", "validation", "test"] } as const;
-
-export interface DataSet {
-  readonly path: string;
-  readonly train: PictureFolder;
-  /** The part to judge on, where the data set brings one. */
-  readonly test?: PictureFolder;
-}
+const parts = { train: ["train", "training"], test: ["val", "valid", "validation", "test"] } as const;
 
 /** A folder of pictures, or one with `train` and `val` (or `test`) in it. */
 export async function openDataSet(path: string): Promise<DataSet> {
   const entries = new Set((await listFolder(path)).filter((e) => e.isDirectory()).map((e) => e.name));
-  const train = splits.train.find((name) => entries.has(name));
-  const test = splits.test.find((name) => entries.has(name));
+  const train = parts.train.find((name) => entries.has(name));
+  const test = parts.test.find((name) => entries.has(name));
   if (!train || !test) return { path, train: await listPictures(path) };
-  const [trainFolder, testFolder] = [await listPictures(join(path, train)), await listPictures(join(path, test))];
-  return { path, train: prefixed(trainFolder, path, train), test: prefixed(testFolder, path, test, trainFolder.classes) };
-}
-
-/** Names counted from the data set's own folder; labels are those of the training part. */
-function prefixed(folder: PictureFolder, path: string, part: string, classes = folder.classes): PictureFolder {
-  const label = (item: Item) => {
-    if (item.label === undefined || !folder.classes || !classes) return undefined;
-    const name = folder.classes[item.label];
-    const index = classes.indexOf(name);
-    if (index < 0) throw new UserError(`the class ${name} of ${folder.path} is not among the training classes`);
-    return index;
-  };
-  return {
+  return splitDataSet(
     path,
-    classes,
-    items: folder.items.map((item) => ({ name: `${part}/${item.name}`, label: label(item) })),
-    skipped: folder.skipped.map((s) => ({ ...s, name: `${part}/${s.name}` })),
-  };
+    [train, await listPictures(join(path, train))],
+    [test, await listPictures(join(path, test))],
+  );
 }
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */

@@ -1,6 +1,8 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 import { stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { availableParallelism, cpus } from "node:os";
+import { basename, dirname, join } from "node:path";
+import packageJson from "../../package.json" with { type: "json" };
 import type { SaveOptions } from "../export/save.ts";
 import { writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
@@ -8,13 +10,25 @@ import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel } from "../models/definition.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
+import type { DistillRunResult } from "../run/distill-run.ts";
+import { runDistillation } from "../run/distill-run.ts";
+import type { Environment, Listener } from "../run/environment.ts";
+import type { EvaluateRunResult, FeaturesRunResult } from "../run/evaluate-run.ts";
+import { runEvaluation, runFeatures } from "../run/evaluate-run.ts";
+import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
+import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
-import { nodeDirectory } from "./node-files.ts";
+import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 
 export * from "../index.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
+export type { DistillRunResult, EvaluateRunResult, FeaturesRunResult, Listener };
+
+/** This package's version. */
+export const packageVersion: string = packageJson.version;
 
 let sharedDevice: Device | undefined;
 
@@ -43,6 +57,61 @@ export async function readDefinition(directoryOrFile: string, options: ReadOptio
 export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
   const definition = await readDefinition(directoryOrFile, { warn: options.warn });
   return new Model(definition, options.device ?? defaultDevice());
+}
+
+/** Size in bytes of a model's weights on disk. */
+export async function storedBytes(path: string): Promise<number> {
+  const stats = await stat(path);
+  return stats.isDirectory() ? (await stat(join(path, "model.safetensors"))).size : stats.size;
+}
+
+/** What runs need, on Node. */
+export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & { dispose(): Promise<void> } {
+  const device = createNodeDevice(options);
+  return {
+    loadModel: (path, warn) => loadModel(path, { warn, device }),
+    saveModel: (model, path, weightType) => saveModel(model, path, { weightType }),
+    openDataSet,
+    openPictures: listPictures,
+    createPictureSource,
+    directory: nodeDirectory,
+    writeFile: writeFileSafely,
+    storedBytes,
+    now: () => performance.now(),
+    about: {
+      wecolora: packageVersion,
+      node: process.version,
+      platform: `${process.platform} ${process.arch}`,
+      processor: cpus()[0]?.model,
+      cores: availableParallelism(),
+    },
+    dispose: () => device.dispose(),
+  };
+}
+
+async function withEnvironment<T>(input: unknown, run: (environment: Environment) => Promise<T>): Promise<T> {
+  const { threads } = (input ?? {}) as { threads?: unknown };
+  const environment = nodeEnvironment(typeof threads === "number" && threads > 0 ? { threads } : {});
+  try {
+    return await run(environment);
+  } finally {
+    await environment.dispose();
+  }
+}
+
+/** Distils a teacher with a folder of pictures into a run folder: what `wecolora distill` does. */
+export function distill(options: DistillRunInput, listener?: Listener): Promise<DistillRunResult> {
+  return withEnvironment(options, (environment) => runDistillation(environment, options, listener));
+}
+
+/** Judges a model on a folder of pictures: what `wecolora evaluate` does. */
+export function evaluate(options: EvaluateRunInput, listener?: Listener): Promise<EvaluateRunResult> {
+  return withEnvironment(options, (environment) => runEvaluation(environment, options, listener));
+}
+
+/** Writes the features of a folder of pictures: what `wecolora features` does. */
+export function features(options: FeaturesRunInput, listener?: Listener): Promise<FeaturesRunResult> {
+  return withEnvironment(options, (environment) => runFeatures(environment, options, listener));
 }
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */

@@ -1,0 +1,36 @@
+// `wecolora demo`: the whole way on the teacher and pictures that the repository brings.
+import { existsSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import type { DistillRunInput } from "../run/options.ts";
+import { commonSchema } from "../run/options.ts";
+import { UserError } from "../utils/errors.ts";
+
+export const demoSchema = z.strictObject({
+  quick: z.boolean().default(false).describe("a smoke run: fewer steps, judged on fewer pictures"),
+  out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
+  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  ...commonSchema.pick({ threads: true, seed: true }).shape,
+});
+
+/** What the demo distils with. */
+export async function demoOptions(options: z.output<typeof demoSchema>): Promise<DistillRunInput> {
+  const folder = fileURLToPath(new URL("../demo", import.meta.url));
+  if (!existsSync(join(folder, "teacher"))) {
+    throw new UserError("the demo's teacher and pictures come with the repository, not with the npm package; clone it to run the demo");
+  }
+  const { quick, ...given } = options;
+  return {
+    ...given,
+    out: options.out ?? join(await mkdtemp(join(tmpdir(), "wecolora-demo-")), "run"),
+    teacher: join(folder, "teacher"),
+    data: join(folder, "pictures"),
+    fewShotCount: 3,
+    reductionFactor: 2,
+    rank: 64,
+    ...(quick ? { epochs: 1, warmupEpochs: 0.25, judgeBank: 120, judgeQueries: 60 } : {}),
+  };
+}

@@ -1,0 +1,138 @@
+#!/usr/bin/env node
+// `wecolora`: parses, calls, prints.
+import { Command, CommanderError } from "commander";
+import type { z } from "zod";
+import {
+  distill,
+  evaluate,
+  features,
+  packageVersion,
+  readDefinition,
+  storedBytes,
+} from "../platform/node.ts";
+import type { Listener } from "../run/environment.ts";
+import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
+import { distillRunSchema, evaluateRunSchema, featuresRunSchema } from "../run/options.ts";
+import { nearestName, UserError } from "../utils/errors.ts";
+import { parseOptions } from "../utils/options.ts";
+import { demoOptions, demoSchema } from "./demo.ts";
+import { describeModel, inspectText } from "./inspect.ts";
+import { addOptions, collectOptions, kebab } from "./options.ts";
+import { printJson, printResults } from "./output.ts";
+import { createProgress } from "./progress.ts";
+
+const program = new Command("wecolora");
+
+interface OutputOptions {
+  readonly json?: boolean;
+  readonly config?: string;
+  readonly verbose?: boolean;
+}
+
+type Progress = Listener & { end(): void };
+
+/** A command whose options come from a schema. */
+function schemaCommand(
+  name: string,
+  summary: string,
+  schema: z.ZodObject,
+  run: (options: Record<string, unknown>, progress: Progress, output: OutputOptions) => Promise<void>,
+): void {
+  const command = program.command(name).description(summary);
+  addOptions(command, schema);
+  command.option("--config <file>", "read options from a YAML or JSON file (camelCase); the command line wins");
+  command.action(async () => {
+    const output = command.optsWithGlobals<OutputOptions>();
+    const options = await collectOptions(command, schema, output.config);
+    const missing = schema.safeParse(options).error?.issues.filter((i) => i.code === "invalid_type" && i.path.length === 1);
+    const absent = (missing ?? []).map((i) => String(i.path[0])).filter((key) => options[key] === undefined);
+    if (absent.length > 0) {
+      throw new UserError(`${name} needs ${absent.map((key) => `--${kebab(key)}`).join(" and ")}; see wecolora ${name} --help`);
+    }
+    const progress = createProgress(process.stderr);
+    try {
+      await run(options, progress, output);
+    } finally {
+      progress.end();
+    }
+  });
+}
+
+async function runDistill(options: DistillRunInput, progress: Progress, { json }: OutputOptions): Promise<void> {
+  const result = await distill(options, progress);
+  progress.end();
+  if (json) return printJson(result);
+  printResults(result.results);
+  process.stdout.write(`\nstudent: ${result.student}\nreport:  ${result.out}/report.md\n`);
+}
+
+program
+  .description("Makes a vision transformer smaller from a few unlabelled pictures.")
+  .version(packageVersion)
+  .option("--json", "print the result as one JSON object, the last line of standard output")
+  .option("--verbose", "show stack traces of errors")
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride()
+  .configureOutput({ writeErr: () => undefined });
+
+schemaCommand("distill", "Distil a teacher into a student of fewer blocks.", distillRunSchema, (options, progress, output) =>
+  runDistill(options as DistillRunInput, progress, output),
+);
+
+schemaCommand("evaluate", "Judge a model on a folder of pictures.", evaluateRunSchema, async (options, progress, { json }) => {
+  const result = await evaluate(options as EvaluateRunInput, progress);
+  progress.end();
+  if (json) return printJson(result);
+  printResults(result.results);
+  process.stdout.write(`judged on ${result.queries} pictures${result.bank > 0 ? `, learned from ${result.bank}` : ""}\n`);
+});
+
+schemaCommand("features", "Write one feature row a picture.", featuresRunSchema, async (options, progress, { json }) => {
+  const result = await features(options as FeaturesRunInput, progress);
+  progress.end();
+  if (json) return printJson(result);
+  process.stdout.write(`${result.out}: ${result.pictures} rows of ${result.width}\n`);
+});
+
+schemaCommand("demo", "Distil the repository's teacher with its pictures.", demoSchema, async (options, progress, output) =>
+  runDistill(await demoOptions(parseOptions(demoSchema, options, "options of demo")), progress, output),
+);
+
+program
+  .command("inspect")
+  .argument("<model>", "the model: its directory or safetensors file")
+  .description("Show what a model is.")
+  .action(async (path: string) => {
+    const description = describeModel(await readDefinition(path), await storedBytes(path));
+    if (program.opts<OutputOptions>().json) printJson({ model: path, ...description });
+    else process.stdout.write(`${inspectText(path, description)}\n`);
+  });
+
+/** Commander's own complaint, with the nearest known option or command. */
+function usageMessage(error: CommanderError): string {
+  const message = error.message.replace(/^error: /, "").split("\n")[0];
+  const [, wrong] = /'([^' ]+)/.exec(message) ?? [];
+  if (!wrong || message.includes("Did you mean")) return error.message.replace(/^error: /, "").replace("\n", " ");
+  const words = program.commands.flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")]).concat("--json", "--verbose");
+  const near = nearestName(wrong, words);
+  return `${message}${near ? ` (Did you mean ${near}?)` : ""}`;
+}
+
+async function main(): Promise<void> {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return;
+      process.exitCode = 2;
+      if (error.code !== "commander.help") process.stderr.write(`wecolora: ${usageMessage(error)}\n`);
+      return;
+    }
+    process.exitCode = error instanceof UserError ? 2 : 1;
+    const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
+    process.stderr.write(`wecolora: ${message}\n`);
+    if (process.argv.includes("--verbose") && stack) process.stderr.write(`${stack}\n`);
+  }
+}
+
+await main();

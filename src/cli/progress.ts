@@ -1,0 +1,94 @@
+// Progress for people: one line that redraws itself on a terminal, plain lines now and then where output is piped.
+import { createLogUpdate } from "log-update";
+import type { Listener } from "../run/environment.ts";
+
+/** Plain output has at most one line of progress in so many milliseconds. */
+const plainInterval = 5000;
+
+/** `1 h 02 min`, `3 min 20 s`, `45 s` */
+export function duration(seconds: number): string {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
+  return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} min`;
+}
+
+function bar(share: number, width = 24): string {
+  const full = Math.round(share * width);
+  return "█".repeat(full) + "░".repeat(width - full);
+}
+
+interface Stage {
+  readonly name: string;
+  readonly total?: number;
+  readonly begun: number;
+  done: number;
+  note: string;
+}
+
+/** `distilling ████░░░░ 12/80  0.8/s  1 min 25 s left  loss 0.81` */
+export function progressLine(stage: Stage, now: number, drawBar: boolean): string {
+  const seconds = (now - stage.begun) / 1000;
+  if (stage.total === undefined) return `${stage.name} ...`;
+  const rate = stage.done > 0 && seconds > 0 ? stage.done / seconds : undefined;
+  const left = rate && stage.done < stage.total ? `${duration((stage.total - stage.done) / rate)} left` : "";
+  const shownRate = rate === undefined ? "" : rate >= 1 ? `${rate.toFixed(1)}/s` : `${(1 / rate).toFixed(1)} s each`;
+  const parts = [
+    stage.name,
+    drawBar ? bar(stage.done / stage.total) : "",
+    `${stage.done}/${stage.total}`,
+    shownRate,
+    left,
+    stage.note,
+  ];
+  return parts.filter(Boolean).join("  ");
+}
+
+/** A listener that writes to a stream (standard error), and an end that clears the redrawn line. */
+export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): void } {
+  const live = stream.isTTY ? createLogUpdate(stream) : undefined;
+  let stage: Stage | undefined;
+  let lastPlain = 0;
+
+  const print = (message: string) => {
+    live?.clear();
+    stream.write(`${message}\n`);
+    draw();
+  };
+  const draw = () => {
+    if (live && stage) live(progressLine(stage, performance.now(), true));
+  };
+  const finish = () => {
+    if (!stage) return;
+    const ended = stage;
+    stage = undefined;
+    live?.clear();
+    const seconds = (performance.now() - ended.begun) / 1000;
+    if (live ? seconds >= 0.5 : ended.total !== undefined) {
+      const note = ended.note ? `  ${ended.note}` : "";
+      print(`${ended.name}: ${ended.total === undefined ? "" : `${ended.done} in `}${duration(seconds)}${note}`);
+    }
+  };
+  return {
+    stage(name, total) {
+      finish();
+      stage = { name, total, begun: performance.now(), done: 0, note: "" };
+      lastPlain = performance.now();
+      if (live) draw();
+      else if (total === undefined) stream.write(`${name} ...\n`);
+    },
+    progress(done, note = "") {
+      if (!stage) return;
+      stage.done = done;
+      stage.note = note;
+      draw();
+      const now = performance.now();
+      if (live || now - lastPlain < plainInterval) return;
+      lastPlain = now;
+      stream.write(`${progressLine(stage, now, false)}\n`);
+    },
+    info: print,
+    warn: (message) => print(`warning: ${message}`),
+    end: finish,
+  };
+}

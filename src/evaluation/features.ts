@@ -1,0 +1,35 @@
+// One feature row a picture: what search, clustering and probes elsewhere start from.
+import type { PictureSource, Skipped } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import type { Model } from "../model.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows } from "../utils/tensor.ts";
+import { evaluationBatch } from "./judge.ts";
+
+export interface Features {
+  /** `[n, D]`: class tokens after the final norm. */
+  readonly features: FloatTensor;
+  /** The pictures, one a row, in order; what could not be read is missing. */
+  readonly items: readonly Item[];
+}
+
+/** Runs a model over pictures. Throws a UserError where none can be read. */
+export async function extractFeatures(
+  model: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  options: { batch?: number; progress?: (done: number, total: number) => void; skip?: (skipped: Skipped) => void } = {},
+): Promise<Features> {
+  const { batch = evaluationBatch, progress, skip = () => undefined } = options;
+  const rows: FloatTensor[] = [];
+  const read: Item[] = [];
+  for await (const { items: found, pixels } of evaluationBatches(source, items, batch, model.preprocessing, skip)) {
+    rows.push((await model.outputs(pixels, ["classToken"])).classToken);
+    read.push(...found);
+    progress?.(read.length, items.length);
+  }
+  if (read.length === 0) throw new UserError("none of the pictures can be read");
+  return { features: concatRows(rows), items: read };
+}

@@ -1,0 +1,193 @@
+// Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
+import type { Item } from "../data/sampling.ts";
+import type { PictureSource, Skipped } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Model, OutputName } from "../model.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows } from "../utils/tensor.ts";
+import { rowCosines, sumAbsoluteDifference, topAccuracy } from "./metrics.ts";
+import type { NeighbourOptions } from "./neighbours.ts";
+import { neighbourDefaults, neighbourVotes } from "./neighbours.ts";
+import type { ProbeOptions } from "./probe.ts";
+import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
+
+/** Shares from 0 to 1. */
+export interface Accuracy {
+  readonly top1: number;
+  readonly top5: number;
+}
+
+/** How near a model's features are to the reference's on the same pictures. */
+export interface Fidelity {
+  /** Of the last blocks' outputs over all tokens, before the final norm. */
+  readonly meanAbsoluteDifference: number;
+  /** Mean cosine of the class tokens after the final norm. */
+  readonly cosine: number;
+}
+
+export interface Judgement {
+  readonly neighbours?: Accuracy;
+  readonly probe?: Accuracy;
+  /** The model's own classification head, where its labels are the data set's classes. */
+  readonly head?: Accuracy;
+  readonly fidelity?: Fidelity;
+}
+
+export interface JudgeOptions {
+  readonly models: Readonly<Record<string, Model>>;
+  /** The model that fidelity is measured against; it must see pictures as the others do. */
+  readonly reference?: Model;
+  readonly source: PictureSource;
+  /** Labelled pictures that neighbours and probe learn from. */
+  readonly bank: readonly Item[];
+  readonly queries: readonly Item[];
+  readonly classes?: readonly string[];
+  readonly batch?: number;
+  readonly neighbours?: NeighbourOptions;
+  readonly probe?: ProbeOptions;
+  /** Pictures through one model, out of all. */
+  readonly progress?: (done: number, total: number) => void;
+  readonly skip?: (skipped: Skipped) => void;
+}
+
+/** Pictures that run through a model at once. */
+export const evaluationBatch = 32;
+
+interface Collected {
+  readonly items: Item[];
+  readonly tokens: FloatTensor[];
+  readonly logits: FloatTensor[];
+  difference: number;
+  compared: number;
+  cosines: number[];
+}
+
+/** Runs all models over the pictures, each picture decoded once. */
+async function collect(
+  options: JudgeOptions,
+  items: readonly Item[],
+  asQueries: boolean,
+  tick: (count: number) => void,
+): Promise<Map<string, Collected>> {
+  const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
+  const reference = asQueries ? options.reference : undefined;
+  const collected = new Map(
+    Object.keys(models).map((name): [string, Collected] => [
+      name,
+      { items: [], tokens: [], logits: [], difference: 0, compared: 0, cosines: [] },
+    ]),
+  );
+  const { preprocessing } = Object.values(models)[0];
+  for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
+    const runs = new Map<Model, Record<string, FloatTensor>>();
+    for (const model of new Set([...(reference ? [reference] : []), ...Object.values(models)])) {
+      const names: OutputName[] = ["classToken"];
+      if (asQueries && model.config.head) names.push("logits");
+      if (reference) names.push("blockOutput");
+      runs.set(model, await model.outputs(pixels, names));
+      tick(read.length);
+    }
+    const wanted = reference && runs.get(reference);
+    for (const [name, model] of Object.entries(models)) {
+      const outputs = runs.get(model) as Record<string, FloatTensor>;
+      const into = collected.get(name) as Collected;
+      into.items.push(...read);
+      into.tokens.push(outputs.classToken);
+      if (outputs.logits) into.logits.push(outputs.logits);
+      if (wanted) {
+        into.difference += sumAbsoluteDifference(outputs.blockOutput, wanted.blockOutput);
+        into.compared += wanted.blockOutput.data.length;
+        into.cosines.push(...rowCosines(outputs.classToken, wanted.classToken));
+      }
+    }
+  }
+  return collected;
+}
+
+const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
+  top1: topAccuracy(scores, labels, 1),
+  top5: topAccuracy(scores, labels, 5),
+});
+
+/** The columns of the head's logits that belong to the data set's classes; undefined where the names don't match. */
+function headColumns(model: Model, classes: readonly string[]): number[] | undefined {
+  const labels = model.config.head?.labels;
+  const columns = labels && classes.map((name) => labels.indexOf(name));
+  return columns?.every((c) => c >= 0) ? columns : undefined;
+}
+
+function pickColumns(logits: FloatTensor, columns: readonly number[]): FloatTensor {
+  const [count, width] = logits.dims;
+  const data = new Float32Array(count * columns.length);
+  for (let i = 0; i < count; i++) for (let c = 0; c < columns.length; c++) data[i * columns.length + c] = logits.data[i * width + columns[c]];
+  return { type: "float32", dims: [count, columns.length], data };
+}
+
+/** Labels of items that all have one. */
+function labelsOf(items: readonly Item[]): number[] | undefined {
+  const labels = items.map(({ label }) => label);
+  return labels.every((label) => label !== undefined) ? labels : undefined;
+}
+
+/**
+ * Judges every model. Neighbours and probe need a labelled bank and labelled queries, fidelity a reference. Throws a
+ * UserError where models see pictures through different transforms, or no picture can be read.
+ */
+export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
+  const { models, reference, bank, queries, classes } = options;
+  const seen = new Set([...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)));
+  if (seen.size > 1) {
+    throw new UserError("the models see pictures through different transforms (preprocessor_config.json), so they can't be compared");
+  }
+  const withLabels = classes !== undefined && bank.length > 1 && labelsOf(bank) !== undefined;
+  const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
+  const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length : 0);
+  let done = 0;
+  const tick = (count: number) => options.progress?.((done += count), total);
+
+  const asked = await collect(options, queries, true, tick);
+  const known = withLabels ? await collect(options, bank, false, tick) : undefined;
+  const judgements: Record<string, Judgement> = {};
+  for (const [name, model] of Object.entries(models)) {
+    const found = asked.get(name) as Collected;
+    if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
+    judgements[name] = {
+      ...(reference ? { fidelity: fidelityOf(found) } : {}),
+      ...(classes ? await accuracies(options, model, classes, found, known?.get(name)) : {}),
+    };
+  }
+  return judgements;
+}
+
+function fidelityOf({ difference, compared, cosines }: Collected): Fidelity {
+  return {
+    meanAbsoluteDifference: difference / compared,
+    cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
+  };
+}
+
+async function accuracies(
+  options: JudgeOptions,
+  model: Model,
+  classes: readonly string[],
+  queries: Collected,
+  bank: Collected | undefined,
+): Promise<Judgement> {
+  const labels = labelsOf(queries.items);
+  if (!labels) return {};
+  const columns = headColumns(model, classes);
+  const head =
+    columns && queries.logits.length > 0
+      ? { head: accuracy(pickColumns(concatRows(queries.logits), columns), labels) }
+      : {};
+  const bankLabels = bank && labelsOf(bank.items);
+  if (!bank || !bankLabels || bank.items.length < 2) return head;
+  const { device } = model;
+  const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
+  const { neighbours = neighbourDefaults, probe = probeDefaults } = options;
+  const votes = await neighbourVotes(device, bankTokens, bankLabels, queryTokens, classes.length, neighbours);
+  const { weights } = await trainProbe(device, bankTokens, bankLabels, classes.length, probe);
+  const logits = await probeLogits(device, weights, queryTokens);
+  return { ...head, neighbours: accuracy(votes, labels), probe: accuracy(logits, labels) };
+}

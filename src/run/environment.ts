@@ -1,0 +1,62 @@
+// What runs ask of their platform, and what they tell whoever watches.
+import type { Directory } from "../checkpoints/storage.ts";
+import type { DataSet, PictureFolder } from "../data/dataset.ts";
+import type { PictureSource, Skipped } from "../data/loader.ts";
+import type { Model } from "../model.ts";
+import { UserError } from "../utils/errors.ts";
+import type { WeightType } from "../utils/half.ts";
+
+export interface Environment {
+  loadModel(path: string, warn: (message: string) => void): Promise<Model>;
+  saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
+  openDataSet(path: string): Promise<DataSet>;
+  /** All pictures below a folder. */
+  openPictures(path: string): Promise<PictureFolder>;
+  writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  createPictureSource(path: string): PictureSource;
+  directory(path: string): Directory;
+  /** Size in bytes of a model's weights on disk. */
+  storedBytes(path: string): Promise<number>;
+  /** Milliseconds from any origin. */
+  now(): number;
+  /** Versions and the machine, for the run's records. */
+  readonly about: Readonly<Record<string, unknown>>;
+}
+
+/** Told while a run goes on; all parts are optional to listen to. */
+export interface Listener {
+  /** A stage begins; `total` units are expected where that is known. */
+  stage?(name: string, total?: number): void;
+  /** Units done in this stage, and what is worth seeing now. */
+  progress?(done: number, note?: string): void;
+  info?(message: string): void;
+  warn?(message: string): void;
+}
+
+/** Collects pictures that are passed over, says so once at the end, and refuses them where the run is strict. */
+export class SkippedPictures {
+  private readonly found = new Map<string, string>();
+  private readonly strict: boolean;
+
+  constructor(strict: boolean) {
+    this.strict = strict;
+  }
+
+  readonly add = ({ name, reason }: Skipped): void => {
+    if (this.strict) throw new UserError(`${name}: ${reason} (left out with --strict off)`);
+    this.found.set(name, reason);
+  };
+
+  get count(): number {
+    return this.found.size;
+  }
+
+  /** Names each, up to a few. */
+  report(listener: Listener): void {
+    if (this.found.size === 0) return;
+    const lines = [...this.found].map(([name, reason]) => (reason.includes(name) ? reason : `${name}: ${reason}`));
+    const shown = lines.slice(0, 10);
+    const more = lines.length > shown.length ? [`and ${lines.length - shown.length} more`] : [];
+    listener.warn?.(`skipped ${lines.length} ${lines.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`);
+  }
+}

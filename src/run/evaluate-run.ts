@@ -1,0 +1,110 @@
+// Judging a finished model, and writing its features.
+import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { extractFeatures } from "../evaluation/features.ts";
+import type { ResultRow } from "../report/results.ts";
+import { parseOptions } from "../utils/options.ts";
+import type { Environment, Listener } from "./environment.ts";
+import { SkippedPictures } from "./environment.ts";
+import { judgeCandidates, splitParts } from "./judging.ts";
+import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
+import { evaluateRunSchema, featuresRunSchema } from "./options.ts";
+
+export interface EvaluateRunResult {
+  /** The teacher first, where one is given. */
+  readonly results: readonly ResultRow[];
+  /** Pictures that were judged on, and labelled ones that neighbours and probe learned from. */
+  readonly queries: number;
+  readonly bank: number;
+  readonly skipped: number;
+}
+
+/** Judges a model on a folder of pictures, beside its teacher where one is given. */
+export async function runEvaluation(
+  environment: Environment,
+  input: EvaluateRunInput,
+  listener: Listener = {},
+): Promise<EvaluateRunResult> {
+  const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
+  const warn = (message: string) => listener.warn?.(message);
+  const data = await environment.openDataSet(options.data);
+  const paths = [...(options.teacher === undefined ? [] : [["teacher", options.teacher]]), ["model", options.model]];
+  const candidates = [];
+  for (const [name, path] of paths) {
+    const model = await environment.loadModel(path, warn);
+    candidates.push({ name, model, bytes: await environment.storedBytes(path) });
+  }
+  const source = environment.createPictureSource(data.path);
+  const skipped = new SkippedPictures(options.strict);
+  try {
+    for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
+    const split = splitParts(data, options.heldOut, options.seed);
+    const labelled = data.train.classes !== undefined;
+    // Without labels there is nothing to learn from, so every picture can be judged on.
+    const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
+    const results = await judgeCandidates(
+      environment,
+      {
+        candidates,
+        reference: options.teacher === undefined ? undefined : candidates[0].model,
+        source,
+        parts,
+        classes: data.train.classes,
+        batch: options.batch,
+        neighbours: { k: options.neighbours, temperature: options.temperature },
+        probe: {
+          epochs: options.probeEpochs,
+          warmupEpochs: Math.min(10, options.probeEpochs / 9),
+          batch: options.probeBatch,
+          baseLearningRate: options.probeLearningRate,
+          seed: options.seed,
+        },
+      },
+      skipped,
+      listener,
+    );
+    skipped.report(listener);
+    return { results, queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count };
+  } finally {
+    await source.dispose();
+    for (const { model } of candidates) await model.dispose();
+  }
+}
+
+export interface FeaturesRunResult {
+  readonly out: string;
+  readonly pictures: number;
+  readonly width: number;
+  readonly skipped: number;
+}
+
+/**
+ * Writes the class tokens of all pictures of a folder as `features` `[n, D]` into a safetensors file; its metadata
+ * holds the pictures' names in the order of the rows, as JSON.
+ */
+export async function runFeatures(
+  environment: Environment,
+  input: FeaturesRunInput,
+  listener: Listener = {},
+): Promise<FeaturesRunResult> {
+  const options = parseOptions(featuresRunSchema, input, "options of features");
+  const data = await environment.openPictures(options.data);
+  const model = await environment.loadModel(options.model, (message) => listener.warn?.(message));
+  const source = environment.createPictureSource(data.path);
+  const skipped = new SkippedPictures(options.strict);
+  try {
+    for (const file of data.skipped) skipped.add(file);
+    listener.stage?.("features", data.items.length);
+    const { features, items } = await extractFeatures(model, source, data.items, {
+      batch: options.batch,
+      progress: (done) => listener.progress?.(done),
+      skip: skipped.add,
+    });
+    const names = JSON.stringify(items.map(({ name }) => name));
+    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), { names }));
+    skipped.report(listener);
+    return { out: options.out, pictures: items.length, width: features.dims[1], skipped: skipped.count };
+  } finally {
+    await source.dispose();
+    await model.dispose();
+  }
+}

@@ -1,0 +1,75 @@
+// The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
+import { z } from "zod";
+import { distillationSchema, lossSchema, optimizerSchema } from "../distill/options.ts";
+import { saveSchema } from "../export/save.ts";
+
+const path = z.string().min(1);
+const count = z.number().int().positive();
+
+/** Options that every command has. */
+export const commonSchema = z.strictObject({
+  threads: count.optional().describe("threads of ONNX Runtime (all cores where left out)"),
+  strict: z.boolean().default(false).describe("a file that can't be read as a picture is an error, not skipped"),
+  seed: z.number().int().default(0).describe("seed of everything random"),
+});
+
+/** `--loss l1` is short for `{ kind: l1 }`. */
+const loss = z.union([z.enum(["l1"]).transform((kind) => ({ kind })), lossSchema]).pipe(lossSchema);
+const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
+
+/** `wecolora distill`, and `distill` of `wecolora/node`. */
+export const distillRunSchema = z.strictObject({
+  teacher: path.describe("the teacher: a model's directory or its safetensors file"),
+  data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
+  out: path.describe("the run folder, made new"),
+  ...distillationSchema.pick({ reductionFactor: true, keptBlocks: true, rank: true, targetModules: true }).shape,
+  loss: loss.prefault("l1").describe("what the student's features are brought near by"),
+  optimizer: optimizer.prefault("adamw").describe("what takes the steps"),
+  baseLearningRate: z
+    .number()
+    .positive()
+    .default(1e-3)
+    .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
+  epochs: z.number().positive().default(10).describe("passes over the pictures"),
+  warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before half a cosine to 0"),
+  effectiveBatch: count.optional().describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
+  batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
+  fewShotRatio: z.number().positive().max(1).optional().describe("share of each class (or of a flat folder) to train on"),
+  fewShotCount: count.optional().describe("pictures of each class (or of a flat folder) to train on"),
+  heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
+  ...saveSchema.pick({ weightType: true }).shape,
+  judge: z.boolean().default(true).describe("judge teacher, weight copy and student at the end"),
+  judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
+  judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),
+  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  ...commonSchema.shape,
+});
+
+/** `wecolora evaluate` */
+export const evaluateRunSchema = z.strictObject({
+  model: path.describe("the model: its directory or safetensors file"),
+  data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
+  teacher: path.optional().describe("the teacher, for fidelity"),
+  heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
+  batch: count.default(32).describe("pictures at once"),
+  neighbours: count.default(10).describe("k of the weighted nearest neighbours"),
+  temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
+  probeEpochs: count.default(90).describe("epochs of the linear probe"),
+  probeBatch: count.default(512).describe("batch of the linear probe"),
+  probeLearningRate: z.number().positive().default(0.1).describe("base learning rate of the probe, for 256 pictures"),
+  ...commonSchema.shape,
+});
+
+/** `wecolora features` */
+export const featuresRunSchema = z.strictObject({
+  model: path.describe("the model: its directory or safetensors file"),
+  data: path.describe("a folder of pictures"),
+  out: path.describe("the safetensors file to write"),
+  batch: count.default(32).describe("pictures at once"),
+  ...commonSchema.omit({ seed: true }).shape,
+});
+
+export type DistillRunInput = z.input<typeof distillRunSchema>;
+export type DistillRunOptions = z.output<typeof distillRunSchema>;
+export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
+export type FeaturesRunInput = z.input<typeof featuresRunSchema>;

@@ -1,0 +1,60 @@
+// What a run works out from its settings and the number of pictures: batch, accumulation, steps and learning rate.
+import type { FewShot } from "../data/sampling.ts";
+import { UserError } from "../utils/errors.ts";
+import type { DistillRunOptions } from "./options.ts";
+
+/** The paper's effective batch. */
+const paperBatch = 1024;
+/** Steps that an epoch is to have where the pictures are few. */
+const fewestSteps = 8;
+/** A batch smaller than this makes gradients too noisy to be worth more steps. */
+const smallestBatch = 8;
+const microBatch = 16;
+
+export interface BatchPlan {
+  readonly batch: number;
+  readonly accumulation: number;
+  readonly effectiveBatch: number;
+  readonly iterationsPerEpoch: number;
+  readonly steps: number;
+  /** At the end of the warm-up. */
+  readonly peakLearningRate: number;
+  /** What was chosen and why, for people. */
+  readonly notes: readonly string[];
+}
+
+/** Batch sizes and rate for `pictures` training pictures. */
+export function planBatches(pictures: number, options: DistillRunOptions): BatchPlan {
+  const notes: string[] = [];
+  const wanted =
+    options.effectiveBatch ?? Math.min(paperBatch, Math.max(smallestBatch, Math.floor(pictures / fewestSteps)));
+  let effective = Math.min(wanted, pictures);
+  if (effective < wanted) {
+    notes.push(`there are fewer pictures (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
+  }
+  const batch = Math.min(options.batch ?? microBatch, effective);
+  if (options.batch !== undefined && batch < options.batch) {
+    notes.push(`the batch in memory is ${batch}, not ${options.batch}: a step has no more pictures`);
+  }
+  const accumulation = Math.max(1, Math.floor(effective / batch));
+  effective = batch * accumulation;
+  const iterationsPerEpoch = Math.max(1, Math.floor(pictures / effective));
+  // The rate follows the batch upward from 256 only: below, the rule would leave steps too small to arrive anywhere.
+  const peakLearningRate = (options.baseLearningRate * Math.max(effective, 256)) / 256;
+  const steps = Math.ceil(options.epochs * iterationsPerEpoch);
+  const parts = accumulation > 1 ? ` (${accumulation} x ${batch})` : "";
+  notes.push(
+    `${pictures} pictures, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
+      `learning rate up to ${Number(peakLearningRate.toPrecision(3))}`,
+  );
+  return { batch, accumulation, effectiveBatch: effective, iterationsPerEpoch, steps, peakLearningRate, notes };
+}
+
+/** Which share or count of pictures is drawn. Throws a UserError where both are given. */
+export function fewShotOf({ fewShotRatio, fewShotCount }: DistillRunOptions): FewShot {
+  if (fewShotRatio !== undefined && fewShotCount !== undefined) {
+    throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both");
+  }
+  if (fewShotRatio !== undefined) return { kind: "share", share: fewShotRatio };
+  return fewShotCount === undefined ? { kind: "all" } : { kind: "count", count: fewShotCount };
+}
