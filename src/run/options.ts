@@ -56,7 +56,11 @@ export const evaluateRunSchema = z.strictObject({
   temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
   probeEpochs: count.default(90).describe("epochs of the linear probe"),
   probeBatch: count.default(512).describe("batch of the linear probe"),
-  probeLearningRate: z.number().positive().default(0.1).describe("base learning rate of the probe, for 256 pictures"),
+  probeLearningRate: z
+    .number()
+    .positive()
+    .optional()
+    .describe("base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few)"),
   ...commonSchema.shape,
 });
 

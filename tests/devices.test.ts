@@ -1,0 +1,91 @@
+// One suite for every device: in this thread, and in a worker.
+import type { Device } from "wecolora/node";
+import { createNodeDevice, RunError } from "wecolora/node";
+import { afterAll, describe, expect, test } from "vitest";
+import { compile } from "../src/compile.ts";
+import { add, graph, input, mul } from "../src/graph/build.ts";
+import { float32 } from "../src/utils/tensor.ts";
+import { inlineDevice } from "./support/device.ts";
+
+const devices: [string, () => Device][] = [
+  ["in this thread", inlineDevice],
+  ["in a worker", () => createNodeDevice({ threads: 1 })],
+];
+
+describe.each(devices)("%s", (_, create) => {
+  const device = create();
+  afterAll(() => device.dispose());
+  const x = input("x", "float32", [3]);
+  const s = input("s", "float32", [3]);
+
+  test("fetched outputs come back, kept ones stay and can be fed again", async () => {
+    const session = await compile(graph([x, s], { sum: add(x, s), twice: mul(x, 2) }), device);
+    let state = await device.upload(float32([0, 0, 0], [3]));
+    for (let i = 1; i <= 5; i++) {
+      const { tensors, kept } = await session.run({
+        feeds: { x: float32([i, 1, 0], [3]), s: state },
+        fetch: ["twice"],
+        keep: ["sum"],
+      });
+      expect(Array.from(tensors.twice.data as Float32Array)).toEqual([2 * i, 2, 0]);
+      await device.release([state]);
+      state = kept.sum;
+    }
+    expect(Array.from((await device.download(state)).data as Float32Array)).toEqual([15, 5, 0]);
+    await session.dispose();
+  });
+
+  test("what was downloaded does not change with later runs", async () => {
+    const session = await compile(graph([s], { next: add(s, 1) }), device);
+    const first = await device.upload(float32([1, 2, 3], [3]));
+    const { kept } = await session.run({ feeds: { s: first }, keep: ["next"] });
+    const seen = await device.download(kept.next);
+    await device.release([first, kept.next]);
+    const again = await device.upload(float32([7, 7, 7], [3]));
+    await session.run({ feeds: { s: again }, keep: ["next"] });
+    expect(Array.from(seen.data as Float32Array)).toEqual([2, 3, 4]);
+    await session.dispose();
+  });
+
+  test("what was uploaded does not change with the caller's memory", async () => {
+    const session = await compile(graph([s], { next: add(s, 0.5) }), device);
+    const mine = float32([1, 2, 3], [3]);
+    const held = await device.upload(mine);
+    mine.data.fill(9);
+    const { tensors } = await session.run({ feeds: { s: held }, fetch: ["next"] });
+    expect(Array.from(tensors.next.data as Float32Array)).toEqual([1.5, 2.5, 3.5]);
+    await session.dispose();
+  });
+
+  test("errors keep their kind", async () => {
+    const session = await compile(graph([x], { y: mul(x, 2) }), device);
+    await expect(session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] })).rejects.toThrow(RunError);
+    await session.dispose();
+  });
+
+  test("a released tensor can't be used", async () => {
+    const held = await device.upload(float32([1], [1]));
+    await device.release([held]);
+    await expect(device.download(held)).rejects.toThrow("was released");
+  });
+});
+
+test("the event loop stays alive while a session runs in a worker", async () => {
+  const device = createNodeDevice();
+  const big = input("x", "float32", [2_000_000]);
+  let y = add(big, 1);
+  for (let i = 0; i < 60; i++) y = mul(y, add(y, 0.5));
+  const session = await compile(graph([big], { y: mul(y, 0) }), device);
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 5);
+  await session.run({ feeds: { x: float32(new Float32Array(2_000_000), [2_000_000]) }, fetch: ["y"] });
+  clearInterval(timer);
+  expect(ticks).toBeGreaterThan(3);
+  await device.dispose();
+});
+
+test("a device that was disposed of refuses work", async () => {
+  const device = createNodeDevice();
+  await device.dispose();
+  await expect(device.upload(float32([1], [1]))).rejects.toThrow("ended");
+});

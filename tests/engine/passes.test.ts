@@ -1,0 +1,228 @@
+// Graphs: printing, verifying, passes, gradients of whole blocks, and writing ONNX.
+import { afterAll, describe, expect, test } from "vitest";
+import { gradients } from "../../src/autograd/gradients.ts";
+import { add, concat, constant, gelu, graph, input, matmul, mul, reduceMean, reshape, slice, transpose, transposeLast } from "../../src/graph/build.ts";
+import { evaluate } from "../../src/graph/evaluate.ts";
+import { print } from "../../src/graph/print.ts";
+import type { Graph, Node, Value } from "../../src/graph/types.ts";
+import { verify } from "../../src/graph/verify.ts";
+import { sortedNodes } from "../../src/graph/walk.ts";
+import { adaptedLinear, adapterInputs } from "../../src/distill/adapters.ts";
+import type { VitConfig } from "../../src/models/config.ts";
+import { expectedWeights } from "../../src/models/config.ts";
+import { vitForward } from "../../src/models/vit.ts";
+import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
+import { writeOnnx } from "../../src/onnx/write.ts";
+import { deduplicate } from "../../src/passes/deduplicate.ts";
+import { foldConstants } from "../../src/passes/fold-constants.ts";
+import { tidy } from "../../src/passes/tidy.ts";
+import { randomStream } from "../../src/utils/random.ts";
+import type { Tensor } from "../../src/utils/tensor.ts";
+import { elementCount, float32 } from "../../src/utils/tensor.ts";
+import { inlineDevice } from "../support/device.ts";
+import { relativeError } from "../support/reference.ts";
+
+const device = inlineDevice();
+afterAll(() => device.dispose());
+
+function numbers(dims: readonly number[], seed: number): Tensor<"float32"> {
+  const random = randomStream(seed);
+  return float32(Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1), dims);
+}
+
+function operatorsOf(g: Graph): string[] {
+  return sortedNodes(g.outputs.values()).map((n) => n.op);
+}
+
+test("a graph prints itself", () => {
+  const x = input("x", "float32", ["batch", 3]);
+  const w = constant(numbers([2, 3], 1), "w");
+  const y = gelu(matmul(x, transposeLast(w)));
+  expect(print(tidy(graph([x], { y }), { target: "onnxruntime" }))).toBe(
+    [
+      "input x: float32[batch, 3]",
+      "v0: float32[batch, 2] = FusedMatMul(x, w, transA=false, transB=true)",
+      'y: float32[batch, 2] = Gelu(v0, approximate="none")',
+      "output y = y",
+    ].join("\n"),
+  );
+});
+
+describe("shape errors name the operator and its inputs", () => {
+  const x = input("x", "float32", [2, 3]);
+  test.each([
+    [() => matmul(x, x), "MatMul(float32[2, 3], float32[2, 3]): inner dimensions differ"],
+    [() => reshape(x, [4, 2]), "Reshape(float32[2, 3]): float32[2, 3] can't take the shape [4, 2]"],
+    [() => add(x, input("y", "float64", [2, 3])), "Add(float32[2, 3], float64[2, 3]): types differ"],
+    [() => add(x, input("y", "float32", ["n", 3])), "don't broadcast"],
+    [() => concat([x, input("y", "float32", [2, 4])], 0), "can't be joined"],
+    [() => slice(x, 1, 2, 9), "does not lie in axis"],
+  ])("%#", (make, message) => {
+    expect(make).toThrow(message);
+  });
+});
+
+describe("the verifier", () => {
+  const x = input("x", "float32", [2]);
+
+  test("finds an input that is not listed", () => {
+    expect(() => verify(graph([], { y: add(x, x) }))).toThrow("reads the unlisted input x");
+  });
+
+  test("finds two inputs of one name", () => {
+    expect(() => verify(graph([x, input("x", "float32", [2])], { y: add(x, x) }))).toThrow("two inputs are named x");
+  });
+
+  test("finds a wrong type", () => {
+    const y = add(x, x);
+    const forged: Value = { ...y, shape: [3] };
+    (forged.source as { node: Node }).node = { ...(y.source as { node: Node }).node, outputs: [forged] };
+    expect(() => verify(graph([x], { y: forged }), "a bad pass")).toThrow("wrong after a bad pass: Add gives float32[2]");
+  });
+
+  test("finds a cycle", () => {
+    const y = add(x, x) as Value & { source: { node: { inputs: Value[] } } };
+    y.source.node.inputs[0] = mul(y, x);
+    expect(() => verify(graph([x], { y }))).toThrow("cycle");
+  });
+});
+
+describe("passes", () => {
+  const x = input("x", "float32", [4, 3]);
+  const feeds = { x: numbers([4, 3], 5) };
+
+  test("equal expressions and equal constants become one", () => {
+    const two = () => constant(float32([2], []));
+    const weights = numbers([8, 3], 6);
+    const view = () => constant(float32(weights.data.subarray(6, 24), [6, 3]));
+    const half = (w: Value) => matmul(mul(x, two()), transposeLast(w));
+    const before = graph([x], { y: add(half(view()), half(view())) });
+    const after = deduplicate(before);
+    expect(operatorsOf(before)).toHaveLength(7);
+    expect(operatorsOf(after)).toEqual(["Mul", "Transpose", "MatMul", "Add"]);
+    expect(evaluate(after, feeds).get("y")).toEqual(evaluate(before, feeds).get("y"));
+  });
+
+  test("constants fold, and neutral operands vanish", () => {
+    const table = constant(numbers([2, 3], 7));
+    const rows = add(concat([table, table], 0), 1);
+    const before = graph([x], { y: mul(add(x, rows), 1) });
+    const after = foldConstants(before);
+    expect(operatorsOf(after)).toEqual(["Add"]);
+    expect(evaluate(after, feeds).get("y")).toEqual(evaluate(before, feeds).get("y"));
+  });
+
+  test("a neutral operand that widens the shape stays", () => {
+    const y = add(input("s", "float32", []), constant(numbers([3], 1)));
+    const zero = add(input("s", "float32", []), constant(float32([0, 0], [2])));
+    expect(operatorsOf(foldConstants(graph([x], { y })))).toEqual(["Add"]);
+    expect(operatorsOf(foldConstants(graph([x], { zero })))).toEqual(["Add"]);
+  });
+
+  test("a transposition undone is none", () => {
+    expect(transpose(transpose(x, [1, 0]), [1, 0])).toBe(x);
+  });
+
+  test("what no output reaches is not written", () => {
+    const unused = gelu(x);
+    expect(operatorsOf(graph([x], { y: add(x, x) }))).toEqual(["Add"]);
+    expect(unused.shape).toEqual([4, 3]);
+  });
+});
+
+const tiny: VitConfig = {
+  imageSize: 4,
+  patchSize: 2,
+  channels: 3,
+  width: 6,
+  depth: 2,
+  heads: 2,
+  mlpWidth: 8,
+  activation: "gelu",
+  normEpsilon: 1e-6,
+  qkvBias: true,
+  layerScale: true,
+  finalNorm: true,
+  pooler: true,
+  head: { classes: 3, input: "class+mean" },
+};
+
+test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)("gradients through whole blocks with %s", (activation) => {
+  const config: VitConfig = { ...tiny, activation };
+  const random = randomStream(9);
+  const numbers64 = (dims: readonly number[], scale: number): Tensor => ({
+    type: "float64",
+    dims,
+    data: Float64Array.from({ length: elementCount(dims) }, () => scale * (2 * random.uniform() - 1)),
+  });
+  const weights = new Map([...expectedWeights(config)].map(([name, dims]) => [name, constant(numbers64(dims, 0.8), name)]));
+  const pixels = input("pixels", "float64", [2, 3, 4, 4]);
+  const plan = { rank: 2, targetModules: ["q", "v", "proj", "fc1", "fc2"] as const };
+  const adapters = new Map(
+    [...adapterInputs(config, plan)].map(([name, v]) => [name, input(name, "float64", v.shape)]),
+  );
+  const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters));
+  const loss = meanAbsoluteDifference(built.hiddenStates[2], constant(numbers64([2, 5, 6], 1)));
+  const names = [...adapters.keys()];
+  const found = gradients(loss, [...adapters.values()]);
+  const feeds: Record<string, Tensor> = { pixels: numbers64([2, 3, 4, 4], 1) };
+  for (const [name, v] of adapters) feeds[name] = numbers64(v.shape as number[], 0.5);
+  const all = graph([pixels, ...adapters.values()], Object.fromEntries([["loss", loss], ...names.map((n, i) => [n, found[i]] as [string, Value])]));
+  const analytic = evaluate(all, feeds);
+  const lossOnly = graph(all.inputs, { loss });
+  const h = 1e-6;
+  for (const name of ["blocks.0.q.lora_A", "blocks.0.fc1.lora_B", "blocks.1.fc2.lora_A", "blocks.1.proj.lora_B"]) {
+    const tensor = feeds[name] as Tensor<"float64">;
+    const numeric = tensor.data.map((_, i) => {
+      const at = (shift: number) => {
+        const data = tensor.data.slice();
+        data[i] += shift;
+        return Number(evaluate(lossOnly, { ...feeds, [name]: { ...tensor, data } }).get("loss")?.data[0]);
+      };
+      return (at(h) - at(-h)) / (2 * h);
+    });
+    // |s - t| has kinks, which the small step rarely meets; else 1e-16 / h over gradients of 1e-2.
+    expect(relativeError(analytic.get(name)?.data as Float64Array, numeric), name).toBeLessThan(1e-6);
+  }
+});
+
+describe("writing ONNX", () => {
+  const w = numbers([64, 32], 3);
+  const x = input("x", "float32", ["batch", 32]);
+  const g = graph([x], { y: matmul(x, transposeLast(constant(w, "w"))), same: x, constant: constant(float32([3], [])) });
+  const feeds = { x: numbers([2, 32], 4) };
+
+  test.each([
+    { kind: "inline", location: "weights" } as const,
+    { kind: "external", location: "weights" } as const,
+    { kind: "separate" } as const,
+  ])("weights $kind", async (weights) => {
+    const { model, externalData } = writeOnnx(tidy(g, { target: "portable" }), { weights });
+    expect(externalData.length > 0).toBe(weights.kind !== "inline");
+    const session = await device.createSession({ model, externalData });
+    const { tensors } = await session.run({ feeds, fetch: ["y", "same", "constant"] });
+    const expected = evaluate(graph([x], { y: g.outputs.get("y") as Value }), { ...feeds });
+    expect(relativeError(tensors.y.data as Float32Array, expected.get("y")?.data as Float32Array)).toBeLessThan(1e-6);
+    expect(tensors.same.data).toEqual(feeds.x.data);
+    expect(Number(tensors.constant.data[0])).toBe(3);
+    await session.dispose();
+  });
+
+  test("weights over 2 GB go beside the model", () => {
+    // Memory that is never touched costs nothing; the writer must not copy it.
+    const big = { type: "float32" as const, dims: [23_000, 23_000], data: new Float32Array(23_000 * 23_000) };
+    const wide = input("x", "float32", ["batch", 23_000]);
+    const { model, externalData } = writeOnnx(graph([wide], { y: matmul(wide, constant(big, "w")) }), {
+      weights: { kind: "inline", location: "model.onnx_data" },
+    });
+    expect(model.byteLength).toBeLessThan(1000);
+    expect(externalData.map(({ location, chunks }) => [location, chunks.reduce((sum, c) => sum + c.byteLength, 0)])).toEqual([
+      ["model.onnx_data", big.data.byteLength],
+    ]);
+    expect(externalData[0].chunks.at(-1)?.buffer).toBe(big.data.buffer);
+  });
+
+  test("a mean of a named dimension has no gradient", () => {
+    expect(() => gradients(reduceMean(x), [x])).toThrow("must be a number here");
+  });
+});

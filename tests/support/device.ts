@@ -1,0 +1,28 @@
+// ONNX Runtime in the test's own thread.
+import * as ort from "onnxruntime-node";
+import { compile } from "../../src/compile.ts";
+import { graph } from "../../src/graph/build.ts";
+import type { Value } from "../../src/graph/types.ts";
+import type { OnnxRuntime } from "../../src/runtime/onnxruntime.ts";
+import { createOnnxDevice } from "../../src/runtime/onnxruntime.ts";
+import type { Device } from "../../src/runtime/types.ts";
+import type { Tensor } from "../../src/utils/tensor.ts";
+
+export function inlineDevice(): Device {
+  return createOnnxDevice(ort as unknown as OnnxRuntime, { executionProviders: ["cpu"], threads: 1 });
+}
+
+/** Compiles, runs once and closes. */
+export async function runOnce(
+  device: Device,
+  inputs: readonly Value[],
+  outputs: Record<string, Value>,
+  feeds: Record<string, Tensor>,
+): Promise<Record<string, Tensor>> {
+  const session = await compile(graph(inputs, outputs), device);
+  try {
+    return (await session.run({ feeds, fetch: Object.keys(outputs) })).tensors;
+  } finally {
+    await session.dispose();
+  }
+}
