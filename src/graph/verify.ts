@@ -33,5 +33,8 @@ export function verify(graph: Graph, after = "building"): void {
       }
     });
   }
-  for (const [name, value] of graph.outputs) checkRead(value, `output ${name}`);
+  for (const [name, value] of graph.outputs) {
+    if (names.has(name)) fail(`the output ${name} has the name of an input`);
+    checkRead(value, `output ${name}`);
+  }
 }
