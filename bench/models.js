@@ -1,5 +1,5 @@
 // The models that the benchmarks run: random weights, the shapes of the published ones.
-import { Model, defaultDevice } from "wecolora/node";
+import { defaultDevice, Model } from "wecolora/node";
 
 /** Settings of the two benchmark steps: what the paper's users run on a small machine. */
 export const steps = {

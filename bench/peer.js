@@ -17,7 +17,9 @@ function python() {
   if (!existsSync(binary)) {
     console.error("installing PyTorch into .bench/venv ...");
     execFileSync("python3", ["-m", "venv", venv]);
-    execFileSync(binary, ["-m", "pip", "install", "-q", "torch==2.13.0", "numpy"], { stdio: ["ignore", "ignore", "inherit"] });
+    execFileSync(binary, ["-m", "pip", "install", "-q", "torch==2.13.0", "numpy"], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
   }
   return binary;
 }

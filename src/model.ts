@@ -5,10 +5,10 @@ import type { Value } from "./graph/types.ts";
 import type { VitConfig } from "./models/config.ts";
 import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
-import type { Preprocessing } from "./utils/picture.ts";
 import { frozenWeights, vitForward } from "./models/vit.ts";
 import type { Device, Session } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";
+import type { Preprocessing } from "./utils/picture.ts";
 import type { FloatTensor } from "./utils/tensor.ts";
 
 export interface ForwardOptions {
@@ -101,7 +101,8 @@ export class Model {
 
   private checkInput({ type, dims }: FloatTensor): void {
     const { channels, imageSize } = this.config;
-    const fits = dims.length === 4 && dims[0] > 0 && dims[1] === channels && dims[2] === imageSize && dims[3] === imageSize;
+    const fits =
+      dims.length === 4 && dims[0] > 0 && dims[1] === channels && dims[2] === imageSize && dims[3] === imageSize;
     if (type !== "float32" || !fits) {
       throw new UserError(
         `the model takes float32 [B, ${channels}, ${imageSize}, ${imageSize}], got ${type} [${dims.join(", ")}]`,

@@ -5,8 +5,8 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
-import { loadModel } from "wecolora/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { loadModel } from "wecolora/node";
 import { randomStream } from "../src/utils/random.ts";
 import { expectClose, readTensors, referencePath, root } from "./support/reference.ts";
 
@@ -34,9 +34,14 @@ function lastJson({ out }: Outcome) {
 
 async function picture(path: string, seed: number, colour: number): Promise<void> {
   const random = randomStream(seed);
-  const data = Uint8Array.from({ length: 40 * 30 * 3 }, (_, i) => (i % 3 === colour ? 200 : 40) + random.integer(0, 50));
+  const data = Uint8Array.from(
+    { length: 40 * 30 * 3 },
+    (_, i) => (i % 3 === colour ? 200 : 40) + random.integer(0, 50),
+  );
   await mkdir(join(path, ".."), { recursive: true });
-  await sharp(data, { raw: { width: 40, height: 30, channels: 3 } }).jpeg().toFile(path);
+  await sharp(data, { raw: { width: 40, height: 30, channels: 3 } })
+    .jpeg()
+    .toFile(path);
 }
 
 beforeAll(async () => {
@@ -55,10 +60,26 @@ const small = ["--rank", "2", "--epochs", "2", "--warmup-epochs", "0.5", "--effe
 describe("distill", () => {
   test("writes a run folder with a student that loads, from class folders", async () => {
     const out = at("run");
-    const outcome = await wecolora("distill", "--teacher", teacher, "--data", at("classes"), "--out", out, ...small, "--json");
+    const outcome = await wecolora(
+      "distill",
+      "--teacher",
+      teacher,
+      "--data",
+      at("classes"),
+      "--out",
+      out,
+      ...small,
+      "--json",
+    );
     expect(outcome).toMatchObject({ code: 0 });
     const result = lastJson(outcome);
-    expect(result).toMatchObject({ pictures: 15, steps: 4, keptBlocks: [0, 2, 4], skipped: 0, judgedOnTrainingPictures: false });
+    expect(result).toMatchObject({
+      pictures: 15,
+      steps: 4,
+      keptBlocks: [0, 2, 4],
+      skipped: 0,
+      judgedOnTrainingPictures: false,
+    });
     expect(result.results.map((r: { name: string }) => r.name)).toEqual(["teacher", "weight copy", "student"]);
     const [first, copy, student] = result.results;
     expect(first.fidelity).toEqual({ meanAbsoluteDifference: 0, cosine: expect.closeTo(1, 6) });
@@ -66,14 +87,34 @@ describe("distill", () => {
     expect(student.parameters).toBe(copy.parameters);
     for (const row of result.results) expect(row).toMatchObject({ neighbours: { top5: 1 }, probe: { top5: 1 } });
 
-    expect(readdirSync(out).sort()).toEqual(["checkpoints", "config.json", "log.jsonl", "manifest.jsonl", "report.md", "student"]);
-    const log = (await readFile(join(out, "log.jsonl"), "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
+    expect(readdirSync(out).sort()).toEqual([
+      "checkpoints",
+      "config.json",
+      "log.jsonl",
+      "manifest.jsonl",
+      "report.md",
+      "student",
+    ]);
+    const log = (await readFile(join(out, "log.jsonl"), "utf8"))
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(log.filter(({ kind }) => kind === "step").map(({ step }) => step)).toEqual([1, 2, 3, 4]);
     expect(log.at(-1)).toMatchObject({ kind: "result", name: "student" });
-    const manifest = (await readFile(join(out, "manifest.jsonl"), "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
+    const manifest = (await readFile(join(out, "manifest.jsonl"), "utf8"))
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(manifest).toHaveLength(15);
-    expect(manifest[0]).toMatchObject({ name: expect.stringMatching(/^train\//), sha256: expect.stringMatching(/^[0-9a-f]{64}$/), width: 40 });
-    expect(JSON.parse(await readFile(join(out, "config.json"), "utf8"))).toMatchObject({ options: { rank: 2, seed: 0 }, keptBlocks: [0, 2, 4] });
+    expect(manifest[0]).toMatchObject({
+      name: expect.stringMatching(/^train\//),
+      sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+      width: 40,
+    });
+    expect(JSON.parse(await readFile(join(out, "config.json"), "utf8"))).toMatchObject({
+      options: { rank: 2, seed: 0 },
+      keptBlocks: [0, 2, 4],
+    });
     expect(await readFile(join(out, "report.md"), "utf8")).toContain("| weight copy |");
     const model = await loadModel(join(out, "student"));
     expect(model.config.depth).toBe(3);
@@ -86,8 +127,25 @@ describe("distill", () => {
 
   test("the same seed gives the same bits", async () => {
     const run = (name: string, seed: string) =>
-      wecolora("distill", "--teacher", teacher, "--data", at("flat"), "--out", at(name), ...small, "--no-judge", "--seed", seed);
-    for (const [name, seed] of [["a", "5"], ["b", "5"], ["c", "6"]]) expect(await run(name, seed)).toMatchObject({ code: 0 });
+      wecolora(
+        "distill",
+        "--teacher",
+        teacher,
+        "--data",
+        at("flat"),
+        "--out",
+        at(name),
+        ...small,
+        "--no-judge",
+        "--seed",
+        seed,
+      );
+    for (const [name, seed] of [
+      ["a", "5"],
+      ["b", "5"],
+      ["c", "6"],
+    ])
+      expect(await run(name, seed)).toMatchObject({ code: 0 });
     const bytes = (name: string) => readFileSync(at(name, "student/model.safetensors"));
     expect(bytes("a").equals(bytes("b"))).toBe(true);
     expect(bytes("a").equals(bytes("c"))).toBe(false);
@@ -95,7 +153,10 @@ describe("distill", () => {
 
   test("takes options from a file, and the command line wins", async () => {
     const file = at("options.yaml");
-    await writeFile(file, `teacher: ${teacher}\ndata: ${at("flat")}\nout: ${at("from-file")}\nrank: 3\nepochs: 1\nkeptBlocks: [0, 5]\njudge: false\n`);
+    await writeFile(
+      file,
+      `teacher: ${teacher}\ndata: ${at("flat")}\nout: ${at("from-file")}\nrank: 3\nepochs: 1\nkeptBlocks: [0, 5]\njudge: false\n`,
+    );
     const outcome = await wecolora("distill", "--config", file, "--rank", "2", "--json");
     expect(outcome).toMatchObject({ code: 0 });
     expect(lastJson(outcome).keptBlocks).toEqual([0, 5]);
@@ -110,7 +171,20 @@ describe("distill", () => {
   test("fewer pictures than a batch: a smaller batch, and it says so", async () => {
     await mkdir(at("three"));
     for (const name of ["p00.jpg", "p01.jpg", "p02.jpg"]) await copyFile(at("flat", name), at("three", name));
-    const outcome = await wecolora("distill", "--teacher", teacher, "--data", at("three"), "--out", at("run3"), "--rank", "2", "--epochs", "3", "--json");
+    const outcome = await wecolora(
+      "distill",
+      "--teacher",
+      teacher,
+      "--data",
+      at("three"),
+      "--out",
+      at("run3"),
+      "--rank",
+      "2",
+      "--epochs",
+      "3",
+      "--json",
+    );
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.err).toContain("fewer pictures (3) than one batch of 8; the batch is 3");
     expect(lastJson(outcome)).toMatchObject({ pictures: 3, steps: 3, judgedOnTrainingPictures: true });
@@ -124,7 +198,19 @@ describe("distill", () => {
     await writeFile(at("mixed", "broken.jpg"), "this is no picture");
     await copyFile(at("flat", "p07.jpg"), at("mixed", "cut.jpg"));
     await truncate(at("mixed", "cut.jpg"), 500);
-    const args = ["distill", "--teacher", teacher, "--data", at("mixed"), "--rank", "2", "--epochs", "1", "--held-out", "0"];
+    const args = [
+      "distill",
+      "--teacher",
+      teacher,
+      "--data",
+      at("mixed"),
+      "--rank",
+      "2",
+      "--epochs",
+      "1",
+      "--held-out",
+      "0",
+    ];
     const outcome = await wecolora(...args, "--out", at("run-mixed"), "--json");
     expect(outcome).toMatchObject({ code: 0 });
     expect(lastJson(outcome)).toMatchObject({ pictures: 6, skipped: 3 });
@@ -136,7 +222,16 @@ describe("distill", () => {
 
   test("a loss that is not finite stops the run with a clear message", async () => {
     const args = ["--base-learning-rate", "1e30", "--warmup-epochs", "0", "--epochs", "5", "--rank", "2", "--no-judge"];
-    const outcome = await wecolora("distill", "--teacher", teacher, "--data", at("flat"), "--out", at("run-nan"), ...args);
+    const outcome = await wecolora(
+      "distill",
+      "--teacher",
+      teacher,
+      "--data",
+      at("flat"),
+      "--out",
+      at("run-nan"),
+      ...args,
+    );
     expect(outcome.code).toBe(1);
     expect(outcome.err).toMatch(/the loss is (NaN|Infinity) at step \d+, so training stops; a lower learning rate/);
     expect(outcome.err).not.toContain("    at ");
@@ -144,7 +239,16 @@ describe("distill", () => {
 });
 
 test("evaluate judges a model beside its teacher", async () => {
-  const outcome = await wecolora("evaluate", "--model", teacher, "--teacher", teacher, "--data", at("classes"), "--json");
+  const outcome = await wecolora(
+    "evaluate",
+    "--model",
+    teacher,
+    "--teacher",
+    teacher,
+    "--data",
+    at("classes"),
+    "--json",
+  );
   expect(outcome).toMatchObject({ code: 0 });
   const { results, queries, bank } = lastJson(outcome);
   expect([queries, bank, results.length]).toEqual([9, 15, 2]);
@@ -156,7 +260,18 @@ test("evaluate judges a model beside its teacher", async () => {
 
 test("features writes one row a picture, names in order", async () => {
   await writeFile(at("flat", "p99.jpg"), "broken");
-  const outcome = await wecolora("features", "--model", teacher, "--data", at("flat"), "--out", at("f.safetensors"), "--batch", "7", "--json");
+  const outcome = await wecolora(
+    "features",
+    "--model",
+    teacher,
+    "--data",
+    at("flat"),
+    "--out",
+    at("f.safetensors"),
+    "--batch",
+    "7",
+    "--json",
+  );
   await rm(at("flat", "p99.jpg"));
   expect(outcome).toMatchObject({ code: 0 });
   expect(lastJson(outcome)).toMatchObject({ pictures: 24, width: 32, skipped: 1 });
@@ -175,7 +290,10 @@ test("inspect tells what a model is", async () => {
   const { code, out } = await wecolora("inspect", teacher);
   expect(code).toBe(0);
   expect(out).toContain("6, width 32, 4 heads");
-  expect(lastJson(await wecolora("inspect", join(teacher, "model.safetensors"), "--json"))).toMatchObject({ depth: 6, layout: "timm" });
+  expect(lastJson(await wecolora("inspect", join(teacher, "model.safetensors"), "--json"))).toMatchObject({
+    depth: 6,
+    layout: "timm",
+  });
 });
 
 describe("mistakes get one clear message and exit code 2", () => {
@@ -199,19 +317,38 @@ describe("mistakes get one clear message and exit code 2", () => {
     return path;
   }
 
-  test("no such teacher", () => expectMistake(distill("--teacher", at("no"), "--data", data()), `there is no file or folder ${at("no")}`));
-  test("no such pictures", () => expectMistake(distill("--teacher", teacher, "--data", at("no")), `there is no folder ${at("no")}`));
-  test("an empty folder", () => expectMistake(distill("--teacher", teacher, "--data", at("empty")), `there are no pictures in ${at("empty")}`));
-  test("a file for a folder", () => expectMistake(distill("--teacher", teacher, "--data", at("flat/p00.jpg")), "is a file; a folder of pictures is needed"));
+  test("no such teacher", () =>
+    expectMistake(distill("--teacher", at("no"), "--data", data()), `there is no file or folder ${at("no")}`));
+  test("no such pictures", () =>
+    expectMistake(distill("--teacher", teacher, "--data", at("no")), `there is no folder ${at("no")}`));
+  test("an empty folder", () =>
+    expectMistake(distill("--teacher", teacher, "--data", at("empty")), `there are no pictures in ${at("empty")}`));
+  test("a file for a folder", () =>
+    expectMistake(
+      distill("--teacher", teacher, "--data", at("flat/p00.jpg")),
+      "is a file; a folder of pictures is needed",
+    ));
   test("an option left out", () => expectMistake(["distill", "--teacher", teacher], "distill needs --data and --out"));
   test("an unknown option", () => expectMistake(distill("--techer", "x"), "--techer", "--teacher"));
   test("an unknown command", () => expectMistake(["distil"], "distill"));
-  test("a number that is none", () => expectMistake(distill("--teacher", teacher, "--data", data(), "--rank", "many"), "rank: Invalid input"));
-  test("an unknown target module", () => expectMistake(distill("--teacher", teacher, "--data", data(), "--target-modules", "q,w"), "targetModules.1"));
-  test("a factor beyond the depth", () => expectMistake(distill("--teacher", teacher, "--data", data(), "--reduction-factor", "7"), "leaves nothing of a teacher of 6 blocks"));
-  test("a block beyond the depth", () => expectMistake(distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"), "block 9 can't be kept"));
-  test("both ways of few-shot", () => expectMistake(distill("--teacher", teacher, "--data", data(), "--few-shot-ratio", "0.5", "--few-shot-count", "2"), "not both"));
-  test("a configuration file that is missing", () => expectMistake(["distill", "--config", at("no.yaml")], "no.yaml can't be read"));
+  test("a number that is none", () =>
+    expectMistake(distill("--teacher", teacher, "--data", data(), "--rank", "many"), "rank: Invalid input"));
+  test("an unknown target module", () =>
+    expectMistake(distill("--teacher", teacher, "--data", data(), "--target-modules", "q,w"), "targetModules.1"));
+  test("a factor beyond the depth", () =>
+    expectMistake(
+      distill("--teacher", teacher, "--data", data(), "--reduction-factor", "7"),
+      "leaves nothing of a teacher of 6 blocks",
+    ));
+  test("a block beyond the depth", () =>
+    expectMistake(distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"), "block 9 can't be kept"));
+  test("both ways of few-shot", () =>
+    expectMistake(
+      distill("--teacher", teacher, "--data", data(), "--few-shot-ratio", "0.5", "--few-shot-count", "2"),
+      "not both",
+    ));
+  test("a configuration file that is missing", () =>
+    expectMistake(["distill", "--config", at("no.yaml")], "no.yaml can't be read"));
 
   test("truncated safetensors", async () => {
     const path = await brokenTeacher("truncated", (p) => truncate(join(p, "model.safetensors"), 100_000));
@@ -257,7 +394,14 @@ describe("mistakes get one clear message and exit code 2", () => {
 test("--help shows each option with its default", async () => {
   const { code, out } = await wecolora("distill", "--help");
   expect(code).toBe(0);
-  for (const text of ["--rank <n>", "(default: 128)", "--base-learning-rate <number>", "(default: 0.001)", "--epochs", "(default: 10)"]) {
+  for (const text of [
+    "--rank <n>",
+    "(default: 128)",
+    "--base-learning-rate <number>",
+    "(default: 0.001)",
+    "--epochs",
+    "(default: 10)",
+  ]) {
     expect(out).toContain(text);
   }
 });

@@ -1,7 +1,8 @@
 // One suite for every device: in this thread, and in a worker.
+
+import { afterAll, describe, expect, test } from "vitest";
 import type { Device } from "wecolora/node";
 import { createNodeDevice } from "wecolora/node";
-import { afterAll, describe, expect, test } from "vitest";
 import { compile } from "../src/compile.ts";
 import { add, graph, input, mul } from "../src/graph/build.ts";
 import { float32 } from "../src/utils/tensor.ts";
@@ -59,7 +60,9 @@ describe.each(devices)("%s", (_, create) => {
 
   test("errors keep their kind", async () => {
     const session = await compile(graph([x], { y: mul(x, 2) }), device);
-    await expect(session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] })).rejects.toMatchObject({ name: "RunError" });
+    await expect(session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] })).rejects.toMatchObject({
+      name: "RunError",
+    });
     await session.dispose();
   });
 

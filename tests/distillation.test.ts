@@ -1,7 +1,8 @@
 // Distillation against PyTorch: losses, gradients, weights after six steps, folded weights, features after.
+
+import { describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { createDistillation, loadModel } from "wecolora/node";
-import { describe, expect, test } from "vitest";
 import { rows } from "../src/utils/tensor.ts";
 import { expectClose, readJson, readReference, referencePath } from "./support/reference.ts";
 
@@ -59,21 +60,25 @@ describe.each(["wecolora-r2", "wecolora-r3", "wecolora-accum"])("%s", (name) => 
       return { ...cut, dims: cut.dims.slice(1) };
     };
     for (let step = 0; step < settings.loss_by_step.length; step++) {
-      const batches = Array.from({ length: settings.accumulation }, (_, a) => microBatch(step * settings.accumulation + a));
+      const batches = Array.from({ length: settings.accumulation }, (_, a) =>
+        microBatch(step * settings.accumulation + a),
+      );
       const result = await distillation.step(batches, { gradients: true });
       expect(result.learningRate).toBeCloseTo(settings.lr[step], 12);
       // Losses agree to 1e-4 in float32.
       expect(Math.abs(result.loss / settings.loss_by_step[step] - 1)).toBeLessThan(1e-4);
       const expected = pick(tensors, `grad.step${step}.`);
       // Gradients agree to 1e-3: small differences of features flip the sign of |s - t| here and there.
-      for (const [key, gradient] of expected) expectClose(result.gradients?.get(key), gradient, 1e-3, `step ${step} ${key}`);
+      for (const [key, gradient] of expected)
+        expectClose(result.gradients?.get(key), gradient, 1e-3, `step ${step} ${key}`);
     }
     const final = await distillation.adapters();
     // After the optimizer's steps: 2e-3 of the largest entry (Adam divides small gradients by their own size).
     for (const [key, tensor] of pick(tensors, "final.")) expectClose(final.get(key), tensor, 2e-3, `final ${key}`);
 
     const student = await distillation.student();
-    for (const [key, tensor] of pick(tensors, "merged.")) expectClose(student.weights.get(key), tensor, 2e-3, `merged ${key}`);
+    for (const [key, tensor] of pick(tensors, "merged."))
+      expectClose(student.weights.get(key), tensor, 2e-3, `merged ${key}`);
     const { lastHiddenState } = await student.forward(tensors.get("probe.input") as FloatTensor);
     expectClose(lastHiddenState, tensors.get("features.after"), 2e-3, "features after");
     await student.dispose();
@@ -86,6 +91,7 @@ test("with B = 0 the student is the weight copy, bit for bit", async () => {
   const teacher = await loadModel(referencePath("teachers/timm-vit"));
   const distillation = await createDistillation(teacher, { reductionFactor: 2, rank: 4 });
   const student = await distillation.student();
-  for (const [name, tensor] of distillation.weightCopy.weights) expect(student.weights.get(name)?.data).toEqual(tensor.data);
+  for (const [name, tensor] of distillation.weightCopy.weights)
+    expect(student.weights.get(name)?.data).toEqual(tensor.data);
   await distillation.dispose();
 });

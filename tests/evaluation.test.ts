@@ -1,6 +1,7 @@
 // The judges against PyTorch and scikit-learn.
-import { createNodeDevice } from "wecolora/node";
+
 import { afterAll, describe, expect, test } from "vitest";
+import { createNodeDevice } from "wecolora/node";
 import { topAccuracy } from "../src/evaluation/metrics.ts";
 import { neighbourVotes } from "../src/evaluation/neighbours.ts";
 import { probeLogits, trainProbe } from "../src/evaluation/probe.ts";

@@ -30,7 +30,9 @@ describe("against Pillow", () => {
   });
 
   test.each([0, 1, 2, 3].flatMap((crop) => [224, 96].map((side) => [crop, side])))("crop %i to %i", (crop, side) => {
-    const { boxes_left_top_width_height: boxes } = readJson<{ boxes_left_top_width_height: number[][] }>("images/expected.json");
+    const { boxes_left_top_width_height: boxes } = readJson<{ boxes_left_top_width_height: number[][] }>(
+      "images/expected.json",
+    );
     const [left, top, width, height] = boxes[crop];
     const out = resize(source, { left, top, width, height }, side, side, "bicubic");
     // The same arithmetic as Pillow's, so the same bits.
@@ -70,7 +72,11 @@ test("the demo's pictures become the pixel values that PyTorch saw", async () =>
 
 test("a window of a resized picture is that part of the whole", () => {
   const random = randomStream(3);
-  const picture = { width: 50, height: 37, data: Uint8Array.from({ length: 50 * 37 * 3 }, () => random.integer(0, 255)) };
+  const picture = {
+    width: 50,
+    height: 37,
+    data: Uint8Array.from({ length: 50 * 37 * 3 }, () => random.integer(0, 255)),
+  };
   const box = { left: 3, top: 2, width: 41, height: 30 };
   const whole = resize(picture, box, 64, 20, "bicubic");
   const window = resize(picture, box, 64, 20, "bicubic", { left: 10, top: 4, width: 16, height: 9 });

@@ -67,7 +67,11 @@ describe("refuses, and says why", () => {
     ["offsets that are no numbers", file(entry({ data_offsets: ["0", 16] })), "a has the offsets"],
     ["overlaps", file({ ...entry(), b: { dtype: "F32", shape: [1], data_offsets: [8, 12] } }), "where 16 was expected"],
     ["holes", file({ a: { dtype: "F32", shape: [2], data_offsets: [8, 16] } }), "where 0 was expected"],
-    ["bytes that belong to nothing", file({ a: { dtype: "F32", shape: [2], data_offsets: [0, 8] } }), "8 bytes at the end"],
+    [
+      "bytes that belong to nothing",
+      file({ a: { dtype: "F32", shape: [2], data_offsets: [0, 8] } }),
+      "8 bytes at the end",
+    ],
   ])("%s", async (_, bytes, message) => {
     const reading = readSafetensors(memoryFile(bytes));
     await expect(reading).rejects.toThrow(UserError);

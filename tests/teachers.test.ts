@@ -2,8 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadModel, saveModel } from "wecolora/node";
 import { describe, expect, test } from "vitest";
+import { loadModel, saveModel } from "wecolora/node";
 import { expectClose, readReference, readTensors, referencePath, root } from "./support/reference.ts";
 
 /** Features agree to 1e-4 of their largest entry in float32: summation orders differ. */
@@ -38,7 +38,12 @@ describe.each(cases)("$name", ({ name, states, last }) => {
     const one = { type: "float32" as const, dims: [1, 3, 32, 32], data: input.data.slice(0, 3072) };
     const { lastHiddenState } = await model.forward(one);
     const first = expected.get(last) as { data: Float32Array };
-    expectClose(lastHiddenState, { type: "float32", dims: [1, 17, 32], data: first.data.slice(0, 17 * 32) }, tolerance, last);
+    expectClose(
+      lastHiddenState,
+      { type: "float32", dims: [1, 17, 32], data: first.data.slice(0, 17 * 32) },
+      tolerance,
+      last,
+    );
     await model.dispose();
   });
 
@@ -86,7 +91,12 @@ test("the demo's teacher, from given pixel values", async () => {
     classToken.set(lastHiddenState.data.subarray(i * tokens * width, i * tokens * width + width), i * width);
   }
   // Tolerances as demo/expected.json states them: 1e-3 of the largest entry.
-  expectClose({ type: "float32", dims: [pictures, width], data: classToken }, expected.get("class_token"), 1e-3, "class token");
+  expectClose(
+    { type: "float32", dims: [pictures, width], data: classToken },
+    expected.get("class_token"),
+    1e-3,
+    "class token",
+  );
   expectClose(logits, expected.get("logits"), 1e-3, "logits");
   await model.dispose();
 });

@@ -2,9 +2,16 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AutoModel, AutoModelForImageClassification, AutoProcessor, env, RawImage, Tensor } from "@huggingface/transformers";
-import { createDistillation, loadModel, saveModel } from "wecolora/node";
+import {
+  AutoModel,
+  AutoModelForImageClassification,
+  AutoProcessor,
+  env,
+  RawImage,
+  Tensor,
+} from "@huggingface/transformers";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createDistillation, loadModel, saveModel } from "wecolora/node";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { expectClose, readReference, readTensors, referencePath, root } from "./support/reference.ts";
 
@@ -32,13 +39,19 @@ function plain(tensor: Tensor): FloatTensor {
 test.each(["hf-dinov2", "hf-vit", "timm-vit"])("a student of %s", async (name) => {
   const teacher = await loadModel(referencePath(`teachers/${name}`));
   const input = (await readReference(`teachers/${name}/expected.safetensors`)).get("input") as FloatTensor;
-  const distillation = await createDistillation(teacher, { reductionFactor: 2, rank: 2, schedule: { kind: "cosine", warmupEpochs: 0 } });
+  const distillation = await createDistillation(teacher, {
+    reductionFactor: 2,
+    rank: 2,
+    schedule: { kind: "cosine", warmupEpochs: 0 },
+  });
   await distillation.step([input]);
   const student = await distillation.student();
   const path = join(folder, name);
   await saveModel(student, path, { format: "huggingface" });
   const ours = await student.forward(input);
-  const theirs = (await (await AutoModel.from_pretrained(path, { dtype: "fp32" }))({
+  const theirs = (await (
+    await AutoModel.from_pretrained(path, { dtype: "fp32" })
+  )({
     pixel_values: new Tensor("float32", Float32Array.from(input.data), [...input.dims]),
   })) as Outputs;
   expectClose(plain(theirs.last_hidden_state), ours.lastHiddenState, tolerance, "features");
@@ -58,10 +71,16 @@ test("the demo's teacher, saved again, with its processor", async () => {
   const path = join(folder, "demo");
   await saveModel(model, path);
   const pixels = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
-  const two: FloatTensor = { type: "float32", dims: [2, 3, 224, 224], data: Float32Array.from(pixels.data.subarray(0, 2 * 150528)) };
+  const two: FloatTensor = {
+    type: "float32",
+    dims: [2, 3, 224, 224],
+    data: Float32Array.from(pixels.data.subarray(0, 2 * 150528)),
+  };
   const ours = await model.forward(two);
   const theirs = await AutoModel.from_pretrained(path, { dtype: "fp32" });
-  const { last_hidden_state: features } = (await theirs({ pixel_values: new Tensor("float32", two.data, [...two.dims]) })) as Outputs;
+  const { last_hidden_state: features } = (await theirs({
+    pixel_values: new Tensor("float32", two.data, [...two.dims]),
+  })) as Outputs;
   expectClose(plain(features), ours.lastHiddenState, tolerance, "features");
   // The whole way of a user of transformers.js: their own resizing differs a little, the pictures' order of classes doesn't.
   const processor = await AutoProcessor.from_pretrained(path, {});

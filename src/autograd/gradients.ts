@@ -39,7 +39,11 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
   return wrt.map((v) => found.get(v) ?? filled(v, 0, knownShape(v)));
 }
 
-function applyRule(node: Node, outer: (Value | undefined)[], needed: ReadonlySet<Value>): readonly (Value | undefined)[] {
+function applyRule(
+  node: Node,
+  outer: (Value | undefined)[],
+  needed: ReadonlySet<Value>,
+): readonly (Value | undefined)[] {
   const rule = gradientRules[node.op] as GradientRule<OpKind>;
   if (rule === "zero") return [];
   if (rule === "not differentiable") {

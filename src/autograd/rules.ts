@@ -119,9 +119,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
     const y = node.outputs[0];
     return [mul(y, sub(dy, reduceSum(mul(dy, y), [node.attributes.axis], true)))];
   },
-  LogSoftmax: (dy, { node }) => [
-    sub(dy, mul(exp(node.outputs[0]), reduceSum(dy, [node.attributes.axis], true))),
-  ],
+  LogSoftmax: (dy, { node }) => [sub(dy, mul(exp(node.outputs[0]), reduceSum(dy, [node.attributes.axis], true)))],
   LayerNormalization: (_, { node, needs, gradients }) => {
     const [dy, dMean, dInverse] = gradients;
     if (!dy || dMean || dInverse) throw new Error("only the first output of LayerNormalization is differentiable");

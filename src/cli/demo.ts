@@ -20,7 +20,9 @@ export const demoSchema = z.strictObject({
 export async function demoOptions(options: z.output<typeof demoSchema>): Promise<DistillRunInput> {
   const folder = fileURLToPath(new URL("../demo", import.meta.url));
   if (!existsSync(join(folder, "teacher"))) {
-    throw new UserError("the demo's teacher and pictures come with the repository, not with the npm package; clone it to run the demo");
+    throw new UserError(
+      "the demo's teacher and pictures come with the repository, not with the npm package; clone it to run the demo",
+    );
   }
   const { quick, ...given } = options;
   return {

@@ -1,7 +1,8 @@
 // `wecolora inspect M`: what a model is, without running it.
+
+import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
-import { tokenCount } from "../models/config.ts";
 
 export function describeModel(model: ModelDefinition, bytes: number) {
   const { config, origin, preprocessing } = model;
@@ -19,26 +20,36 @@ export function describeModel(model: ModelDefinition, bytes: number) {
     activation: config.activation,
     normEpsilon: config.normEpsilon,
     layerScale: config.layerScale,
-    head: config.head ? { classes: config.head.classes, input: config.head.input, labels: config.head.labels } : undefined,
+    head: config.head
+      ? { classes: config.head.classes, input: config.head.input, labels: config.head.labels }
+      : undefined,
     preprocessing: { resize, cropSize, interpolation, mean, std },
   };
 }
 
 /** The description as lines of text. */
 export function inspectText(name: string, d: ReturnType<typeof describeModel>): string {
-  const labels = d.head?.labels ? `: ${d.head.labels.slice(0, 8).join(", ")}${d.head.labels.length > 8 ? ", ..." : ""}` : "";
+  const labels = d.head?.labels
+    ? `: ${d.head.labels.slice(0, 8).join(", ")}${d.head.labels.length > 8 ? ", ..." : ""}`
+    : "";
   const { resize } = d.preprocessing;
   const size = "shortestEdge" in resize ? `shorter side ${resize.shortestEdge}` : `${resize.width}x${resize.height}`;
   const rows: [string, string][] = [
     ["model", name],
     ["read as", d.layout],
-    ["weights", `${(d.weights.parameters / 1e6).toFixed(2)} M, ${d.weights.type}, ${(d.weights.bytes / 1e6).toFixed(1)} MB`],
+    [
+      "weights",
+      `${(d.weights.parameters / 1e6).toFixed(2)} M, ${d.weights.type}, ${(d.weights.bytes / 1e6).toFixed(1)} MB`,
+    ],
     ["blocks", `${d.depth}, width ${d.width}, ${d.heads} heads, MLP ${d.mlpWidth} (${d.activation})`],
     ["pictures", `${d.imageSize}x${d.imageSize}, patches of ${d.patchSize}: ${d.tokens} tokens`],
     ["LayerScale", d.layerScale ? "yes" : "no"],
     ["norm", `epsilon ${d.normEpsilon}`],
     ["head", d.head ? `${d.head.classes} classes from ${d.head.input}${labels}` : "none"],
-    ["transform", `${size}, crop ${d.preprocessing.cropSize}, ${d.preprocessing.interpolation}, mean ${d.preprocessing.mean.join(" ")}, std ${d.preprocessing.std.join(" ")}`],
+    [
+      "transform",
+      `${size}, crop ${d.preprocessing.cropSize}, ${d.preprocessing.interpolation}, mean ${d.preprocessing.mean.join(" ")}, std ${d.preprocessing.std.join(" ")}`,
+    ],
   ];
   return rows.map(([key, value]) => `${key.padEnd(11)}${value}`).join("\n");
 }

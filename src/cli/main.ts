@@ -2,14 +2,7 @@
 // `wecolora`: parses, calls, prints.
 import { Command, CommanderError } from "commander";
 import type { z } from "zod";
-import {
-  distill,
-  evaluate,
-  features,
-  packageVersion,
-  readDefinition,
-  storedBytes,
-} from "../platform/node.ts";
+import { distill, evaluate, features, packageVersion, readDefinition, storedBytes } from "../platform/node.ts";
 import type { Listener } from "../run/environment.ts";
 import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
 import { distillRunSchema, evaluateRunSchema, featuresRunSchema } from "../run/options.ts";
@@ -44,10 +37,14 @@ function schemaCommand(
   command.action(async () => {
     const output = command.optsWithGlobals<OutputOptions>();
     const options = await collectOptions(command, schema, output.config);
-    const missing = schema.safeParse(options).error?.issues.filter((i) => i.code === "invalid_type" && i.path.length === 1);
+    const missing = schema
+      .safeParse(options)
+      .error?.issues.filter((i) => i.code === "invalid_type" && i.path.length === 1);
     const absent = (missing ?? []).map((i) => String(i.path[0])).filter((key) => options[key] === undefined);
     if (absent.length > 0) {
-      throw new UserError(`${name} needs ${absent.map((key) => `--${kebab(key)}`).join(" and ")}; see wecolora ${name} --help`);
+      throw new UserError(
+        `${name} needs ${absent.map((key) => `--${kebab(key)}`).join(" and ")}; see wecolora ${name} --help`,
+      );
     }
     const progress = createProgress(process.stderr);
     try {
@@ -75,27 +72,46 @@ program
   .exitOverride()
   .configureOutput({ writeErr: () => undefined });
 
-schemaCommand("distill", "Distil a teacher into a student of fewer blocks.", distillRunSchema, (options, progress, output) =>
-  runDistill(options as DistillRunInput, progress, output),
+schemaCommand(
+  "distill",
+  "Distil a teacher into a student of fewer blocks.",
+  distillRunSchema,
+  (options, progress, output) => runDistill(options as DistillRunInput, progress, output),
 );
 
-schemaCommand("evaluate", "Judge a model on a folder of pictures.", evaluateRunSchema, async (options, progress, { json }) => {
-  const result = await evaluate(options as EvaluateRunInput, progress);
-  progress.end();
-  if (json) return printJson(result);
-  printResults(result.results);
-  process.stdout.write(`judged on ${result.queries} pictures${result.bank > 0 ? `, learned from ${result.bank}` : ""}\n`);
-});
+schemaCommand(
+  "evaluate",
+  "Judge a model on a folder of pictures.",
+  evaluateRunSchema,
+  async (options, progress, { json }) => {
+    const result = await evaluate(options as EvaluateRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    printResults(result.results);
+    process.stdout.write(
+      `judged on ${result.queries} pictures${result.bank > 0 ? `, learned from ${result.bank}` : ""}\n`,
+    );
+  },
+);
 
-schemaCommand("features", "Write one feature row a picture.", featuresRunSchema, async (options, progress, { json }) => {
-  const result = await features(options as FeaturesRunInput, progress);
-  progress.end();
-  if (json) return printJson(result);
-  process.stdout.write(`${result.out}: ${result.pictures} rows of ${result.width}\n`);
-});
+schemaCommand(
+  "features",
+  "Write one feature row a picture.",
+  featuresRunSchema,
+  async (options, progress, { json }) => {
+    const result = await features(options as FeaturesRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    process.stdout.write(`${result.out}: ${result.pictures} rows of ${result.width}\n`);
+  },
+);
 
-schemaCommand("demo", "Distil the repository's teacher with its pictures.", demoSchema, async (options, progress, output) =>
-  runDistill(await demoOptions(parseOptions(demoSchema, options, "options of demo")), progress, output),
+schemaCommand(
+  "demo",
+  "Distil the repository's teacher with its pictures.",
+  demoSchema,
+  async (options, progress, output) =>
+    runDistill(await demoOptions(parseOptions(demoSchema, options, "options of demo")), progress, output),
 );
 
 program
@@ -113,7 +129,9 @@ function usageMessage(error: CommanderError): string {
   const message = error.message.replace(/^error: /, "").split("\n")[0];
   const [, wrong] = /'([^' ]+)/.exec(message) ?? [];
   if (!wrong || message.includes("Did you mean")) return error.message.replace(/^error: /, "").replace("\n", " ");
-  const words = program.commands.flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")]).concat("--json", "--verbose");
+  const words = program.commands
+    .flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")])
+    .concat("--json", "--verbose");
   const near = nearestName(wrong, words);
   return `${message}${near ? ` (Did you mean ${near}?)` : ""}`;
 }

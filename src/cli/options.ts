@@ -50,7 +50,9 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
     const { description = "" } = property;
     if (property.type === "boolean") {
       command.addOption(
-        property.default === true ? new Option(`--no-${flag}`, `don't ${description}`) : new Option(`--${flag}`, description),
+        property.default === true
+          ? new Option(`--no-${flag}`, `don't ${description}`)
+          : new Option(`--${flag}`, description),
       );
       continue;
     }
@@ -58,7 +60,8 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
     option.argParser((text) => parseText(property, text));
     // Commander only shows the default; the schema is what applies it.
     const shown = property.default;
-    if (shown !== undefined) option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
+    if (shown !== undefined)
+      option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
     command.addOption(option);
   }
 }
@@ -84,7 +87,11 @@ async function readConfig(path: string): Promise<Record<string, unknown>> {
 }
 
 /** What a command runs with: the configuration file's options, and over them those of the command line. */
-export async function collectOptions(command: Command, schema: z.ZodObject, config: string | undefined): Promise<Record<string, unknown>> {
+export async function collectOptions(
+  command: Command,
+  schema: z.ZodObject,
+  config: string | undefined,
+): Promise<Record<string, unknown>> {
   const known = properties(schema);
   const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(command.opts())) {

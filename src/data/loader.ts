@@ -1,7 +1,8 @@
 // Batches of pixel values. The next ones are made while the model runs; memory holds two micro-batches at most.
+
+import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { UserError } from "../utils/errors.ts";
 import type { Item } from "./sampling.ts";
 import { epochOrder } from "./sampling.ts";
 import type { Augmentation } from "./transforms.ts";
@@ -115,7 +116,13 @@ export async function* evaluationBatches<T extends Item>(
     );
     const read = wanted.filter((_, i) => views[i]);
     if (read.length === 0) return undefined;
-    return { items: read, pixels: stack(views.filter((v) => v !== undefined), preprocessing.cropSize) };
+    return {
+      items: read,
+      pixels: stack(
+        views.filter((v) => v !== undefined),
+        preprocessing.cropSize,
+      ),
+    };
   };
   let ahead = load(0);
   for (let from = 0; from < items.length; from += batch) {

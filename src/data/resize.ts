@@ -70,7 +70,7 @@ function makeTaps(from: number, to: number, first: number, count: number, interp
 
 function clip(sum: number): number {
   const value = sum >> precision;
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return Math.max(0, Math.min(255, value));
 }
 
 /**
@@ -92,7 +92,12 @@ export function resize(
   const shrinks = box.height - height;
   if (shrinks > 0 && shrinks > 2 * (box.width - width)) {
     const needed = { left: box.left + columns.first, top: box.top, width: columns.count, height: box.height };
-    return resizeAcross(resizeDown(picture, needed, down, 0), wholeBox(columns.count, window.height), across, columns.first);
+    return resizeAcross(
+      resizeDown(picture, needed, down, 0),
+      wholeBox(columns.count, window.height),
+      across,
+      columns.first,
+    );
   }
   const needed = { left: box.left, top: box.top + rows.first, width: box.width, height: rows.count };
   return resizeDown(resizeAcross(picture, needed, across, 0), wholeBox(window.width, rows.count), down, rows.first);

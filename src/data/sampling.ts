@@ -69,7 +69,13 @@ export function splitHeldOut<T extends Item>(
     const count = Math.min(group.length - 1, Math.round(share * group.length));
     for (const item of random.shuffle(group).slice(0, count)) aside.add(item);
   }
-  const limited = new Set(aside.size > most ? randomStream(seed, "limit").shuffle([...aside]).slice(0, most) : aside);
+  const limited = new Set(
+    aside.size > most
+      ? randomStream(seed, "limit")
+          .shuffle([...aside])
+          .slice(0, most)
+      : aside,
+  );
   return { rest: items.filter((item) => !limited.has(item)), heldOut: items.filter((item) => limited.has(item)) };
 }
 

@@ -60,7 +60,9 @@ export function checkAdapters(given: ReadonlyMap<string, FloatTensor>, config: V
     const tensor = given.get(name);
     if (!tensor) throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`);
     if (tensor.dims.join() !== dims.join()) {
-      throw new UserError(`the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`);
+      throw new UserError(
+        `the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
+      );
     }
   }
   for (const name of given.keys()) {
@@ -125,4 +127,3 @@ export function insertFolded(
   }
   return out;
 }
-

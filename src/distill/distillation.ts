@@ -74,7 +74,8 @@ export class Distillation {
     options: DistillationOptions,
     initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
   ): Promise<Distillation> {
-    const kept = options.keptBlocks ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor);
+    const kept =
+      options.keptBlocks ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor);
     const { config } = copyBlocks(teacher, kept);
     if (initialAdapters) checkAdapters(initialAdapters, config, options);
     const adapters = initialAdapters ?? freshAdapters(config, options, options.seed);
@@ -236,10 +237,17 @@ export type CreateDistillationOptions = DistillationInput & {
  * Sets up a distillation of `teacher` into a student of fewer blocks (WeCoLoRA, arXiv 2404.09326): weight copy of every
  * r-th block, adapters on the kept blocks' linear maps. Throws a UserError on options that don't fit.
  */
-export async function createDistillation(teacher: Model, options: CreateDistillationOptions = {}): Promise<Distillation> {
+export async function createDistillation(
+  teacher: Model,
+  options: CreateDistillationOptions = {},
+): Promise<Distillation> {
   const { initialAdapters, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
     throw new UserError("give reductionFactor or keptBlocks, not both");
   }
-  return Distillation.create(teacher, parseOptions(distillationSchema, settings, "options of createDistillation"), initialAdapters);
+  return Distillation.create(
+    teacher,
+    parseOptions(distillationSchema, settings, "options of createDistillation"),
+    initialAdapters,
+  );
 }

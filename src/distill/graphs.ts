@@ -49,7 +49,12 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const pixels = input("pixels", "float32", [batch, channels, imageSize, imageSize]);
   const adapters = adapterInputs(student.config, plan);
   const target = vitForward(teacher.config, frozenWeights(teacher.weights), pixels).hiddenStates;
-  const reached = vitForward(student.config, frozenWeights(student.weights), pixels, adaptedLinear(adapters)).hiddenStates;
+  const reached = vitForward(
+    student.config,
+    frozenWeights(student.weights),
+    pixels,
+    adaptedLinear(adapters),
+  ).hiddenStates;
   const loss = distillationLoss(options.loss, reached[student.config.depth], target[teacher.config.depth]);
 
   const names = [...adapters.keys()];

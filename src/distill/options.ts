@@ -29,10 +29,20 @@ export const scheduleSchema = z.discriminatedUnion("kind", [
 
 /** What createDistillation takes besides the teacher. */
 export const distillationSchema = z.strictObject({
-  reductionFactor: positiveInteger.optional().describe("every r-th block of the teacher is kept (2 unless keptBlocks are given)"),
-  keptBlocks: z.array(z.number().int().min(0)).min(1).optional().describe("the teacher's blocks to keep, counted from 0"),
+  reductionFactor: positiveInteger
+    .optional()
+    .describe("every r-th block of the teacher is kept (2 unless keptBlocks are given)"),
+  keptBlocks: z
+    .array(z.number().int().min(0))
+    .min(1)
+    .optional()
+    .describe("the teacher's blocks to keep, counted from 0"),
   rank: positiveInteger.default(128).describe("rank of the adapters"),
-  targetModules: z.array(z.enum(targetModules)).min(1).default([...targetModules]).describe("maps that get adapters"),
+  targetModules: z
+    .array(z.enum(targetModules))
+    .min(1)
+    .default([...targetModules])
+    .describe("maps that get adapters"),
   loss: lossSchema.default({ kind: "l1" }),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),

@@ -1,7 +1,8 @@
 // Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
-import type { Item } from "../data/sampling.ts";
+
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
 import type { Model, OutputName } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -120,7 +121,8 @@ function headColumns(model: Model, classes: readonly string[]): number[] | undef
 function pickColumns(logits: FloatTensor, columns: readonly number[]): FloatTensor {
   const [count, width] = logits.dims;
   const data = new Float32Array(count * columns.length);
-  for (let i = 0; i < count; i++) for (let c = 0; c < columns.length; c++) data[i * columns.length + c] = logits.data[i * width + columns[c]];
+  for (let i = 0; i < count; i++)
+    for (let c = 0; c < columns.length; c++) data[i * columns.length + c] = logits.data[i * width + columns[c]];
   return { type: "float32", dims: [count, columns.length], data };
 }
 
@@ -136,15 +138,22 @@ function labelsOf(items: readonly Item[]): number[] | undefined {
  */
 export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
   const { models, reference, bank, queries, classes } = options;
-  const seen = new Set([...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)));
+  const seen = new Set(
+    [...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)),
+  );
   if (seen.size > 1) {
-    throw new UserError("the models see pictures through different transforms (preprocessor_config.json), so they can't be compared");
+    throw new UserError(
+      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
+    );
   }
   const withLabels = classes !== undefined && bank.length > 1 && labelsOf(bank) !== undefined;
   const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
   const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length : 0);
   let done = 0;
-  const tick = (count: number) => options.progress?.((done += count), total);
+  const tick = (count: number) => {
+    done += count;
+    options.progress?.(done, total);
+  };
 
   const asked = await collect(options, queries, true, tick);
   const known = withLabels ? await collect(options, bank, false, tick) : undefined;

@@ -124,7 +124,10 @@ export async function trainProbe(
   labels: readonly number[],
   classes: number,
   options: ProbeOptions = probeDefaults,
-  fixed: { readonly initial?: Pick<ProbeWeights, "weight" | "bias">; readonly order?: (epoch: number) => number[] } = {},
+  fixed: {
+    readonly initial?: Pick<ProbeWeights, "weight" | "bias">;
+    readonly order?: (epoch: number) => number[];
+  } = {},
 ): Promise<ProbeTraining> {
   const [count, width] = features.dims;
   if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
@@ -146,7 +149,8 @@ export async function trainProbe(
   const start = { ...freshProbe(width, classes, options.seed), ...fixed.initial };
   let state: Record<string, DeviceTensor> = {};
   for (const name of stateNames) {
-    const from = name === "weightMomentum" ? zeros([classes, width]) : name === "biasMomentum" ? zeros([classes]) : start[name];
+    const from =
+      name === "weightMomentum" ? zeros([classes, width]) : name === "biasMomentum" ? zeros([classes]) : start[name];
     state[name] = await device.upload(from);
   }
   const all = Array.from({ length: count }, (_, i) => i);
@@ -166,7 +170,11 @@ export async function trainProbe(
           ),
           learningRate: float32([learningRateAt(schedule, lossByStep.length)], []),
         };
-        const { tensors, kept } = await session.run({ feeds, fetch: ["loss"], keep: stateNames.map((n) => `next.${n}`) });
+        const { tensors, kept } = await session.run({
+          feeds,
+          fetch: ["loss"],
+          keep: stateNames.map((n) => `next.${n}`),
+        });
         await device.release(Object.values(state));
         state = Object.fromEntries(stateNames.map((name) => [name, kept[`next.${name}`]]));
         lossByStep.push(Number(tensors.loss.data[0]));

@@ -66,11 +66,18 @@ const jsonFile = (value: unknown): Chunks => [new TextEncoder().encode(`${JSON.s
  * Writes the directory; the configuration last, so that a directory with one is whole. `weightType` is that of the
  * safetensors file; the ONNX file holds the same numbers as float32.
  */
-export async function writeHuggingFace(model: ModelDefinition, directory: Directory, weightType: WeightType): Promise<void> {
+export async function writeHuggingFace(
+  model: ModelDefinition,
+  directory: Directory,
+  weightType: WeightType,
+): Promise<void> {
   const layout = chooseLayout(model);
   const rounded = roundWeights(model, weightType);
   const stored = new Map<string, Tensor>();
-  const named = nameWeights(layout, rounded.config, { weights: new Map(rounded.weights), carried: new Map(model.origin.carried) });
+  const named = nameWeights(layout, rounded.config, {
+    weights: new Map(rounded.weights),
+    carried: new Map(model.origin.carried),
+  });
   for (const [name, tensor] of named) {
     stored.set(name, tensor.type === "float32" ? fromFloat32(tensor as FloatTensor, weightType) : tensor);
   }

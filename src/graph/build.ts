@@ -128,7 +128,8 @@ export function transposeLast(x: Value): Value {
   return transpose(x, [...Array(rank - 2).keys(), rank - 1, rank - 2]);
 }
 
-export const expand = (x: Value, shape: Shape): Value => (sameShape(x.shape, shape) ? x : one("Expand", [x], { shape }));
+export const expand = (x: Value, shape: Shape): Value =>
+  sameShape(x.shape, shape) ? x : one("Expand", [x], { shape });
 
 export const concat = (values: readonly Value[], axis: number): Value =>
   values.length === 1 ? values[0] : one("Concat", values, { axis });

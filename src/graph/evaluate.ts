@@ -127,7 +127,7 @@ export function erf(x: number): number {
     return (2 / Math.sqrt(Math.PI)) * sum;
   }
   let fraction = 0;
-  for (let n = 60; n > 0; n--) fraction = (n / 2) / (a + fraction);
+  for (let n = 60; n > 0; n--) fraction = n / 2 / (a + fraction);
   return Math.sign(x) * (1 - Math.exp(-a * a) / ((a + fraction) * Math.sqrt(Math.PI)));
 }
 
@@ -277,7 +277,8 @@ export function evaluate(graph: Graph, feeds: Readonly<Record<string, Tensor>>):
   const read = (value: Value): Tensor => {
     if (value.source.kind === "constant") return value.source.tensor;
     const tensor = value.source.kind === "input" ? feeds[value.source.name] : tensors.get(value);
-    if (!tensor) throw new Error(`no tensor for ${value.source.kind === "input" ? value.source.name : value.source.kind}`);
+    if (!tensor)
+      throw new Error(`no tensor for ${value.source.kind === "input" ? value.source.name : value.source.kind}`);
     return tensor;
   };
   for (const node of sortedNodes(graph.outputs.values())) {

@@ -3,8 +3,8 @@
 // the attributes, and the writer turns it into inputs.
 import type { DataType } from "../utils/tensor.ts";
 import { broadcast, countKey, normalAxis, ShapeError, sameShape } from "./shapes.ts";
-import type { Dim, Shape, TensorType } from "./types.ts";
-import { formatType } from "./types.ts";
+import type { Dim, Shape, TensorType } from "./tensor-type.ts";
+import { formatType } from "./tensor-type.ts";
 
 type None = Readonly<Record<never, never>>;
 interface Axis {
@@ -115,7 +115,9 @@ const reduction: OperatorRow<Reduction> = {
   infer([x], { axes, keepDims }) {
     requireFloat(x);
     const reduced = new Set(axes.map((a) => normalAxis(a, x.shape.length)));
-    const shape = keepDims ? x.shape.map((d, i) => (reduced.has(i) ? 1 : d)) : x.shape.filter((_, i) => !reduced.has(i));
+    const shape = keepDims
+      ? x.shape.map((d, i) => (reduced.has(i) ? 1 : d))
+      : x.shape.filter((_, i) => !reduced.has(i));
     return [{ type: x.type, shape }];
   },
 };

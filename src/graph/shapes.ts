@@ -1,6 +1,6 @@
 // Rules on shapes that several operators share.
-import type { Dim, Shape, TensorType } from "./types.ts";
-import { formatType } from "./types.ts";
+import type { Dim, Shape, TensorType } from "./tensor-type.ts";
+import { formatType } from "./tensor-type.ts";
 
 /** A shape or type that an operator can't take. */
 export class ShapeError extends Error {

@@ -1,15 +1,10 @@
 // The typed graph: values with a type and a shape, made by operators, inputs and constants.
-import type { DataType, Tensor } from "../utils/tensor.ts";
+import type { Tensor } from "../utils/tensor.ts";
 import type { Attributes, OpKind } from "./operators.ts";
+import type { TensorType } from "./tensor-type.ts";
 
-/** A dimension: a number, or a name for one that is known only when the graph runs (`"batch"`). */
-export type Dim = number | string;
-export type Shape = readonly Dim[];
-
-export interface TensorType {
-  readonly type: DataType;
-  readonly shape: Shape;
-}
+export type { Dim, Shape, TensorType } from "./tensor-type.ts";
+export { formatType } from "./tensor-type.ts";
 
 /** A value of the graph. Values are immutable and know what made them; a graph is what its outputs reach. */
 export interface Value extends TensorType {
@@ -48,11 +43,6 @@ export interface Node<K extends OpKind = OpKind> {
 export interface Graph {
   readonly inputs: readonly Value[];
   readonly outputs: ReadonlyMap<string, Value>;
-}
-
-/** `float32[8, 197, 768]` */
-export function formatType({ type, shape }: TensorType): string {
-  return `${type}[${shape.join(", ")}]`;
 }
 
 /** The name that an input was given. Throws on other values. */

@@ -18,7 +18,8 @@ export function verify(graph: Graph, after = "building"): void {
     else names.add(value.source.name);
   }
   const checkRead = (value: Value, by: string) => {
-    if (value.source.kind === "input" && !listed.has(value)) fail(`${by} reads the unlisted input ${value.source.name}`);
+    if (value.source.kind === "input" && !listed.has(value))
+      fail(`${by} reads the unlisted input ${value.source.name}`);
     if (value.source.kind === "constant" && !sameShape(value.shape, value.source.tensor.dims)) {
       fail(`the constant ${formatType(value)} that ${by} reads has data of [${value.source.tensor.dims.join(", ")}]`);
     }

@@ -1,14 +1,15 @@
 // A model as data: configuration, weights, preprocessing, and where it came from. Reading one from a directory.
+
+import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../checkpoints/storage.ts";
 import { readText } from "../checkpoints/storage.ts";
-import { readSafetensors } from "../checkpoints/safetensors.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
+import type { Preprocessing } from "../utils/picture.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import type { Json } from "./layouts.ts";
 import { findLayout } from "./layouts.ts";
-import type { Preprocessing } from "../utils/picture.ts";
 import { readPreprocessor } from "./preprocessing.ts";
 import { readWeights, weightFinder } from "./weights.ts";
 
@@ -100,7 +101,9 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
   }
   if (preprocessing.cropSize !== vit.imageSize) {
     preprocessing = resizeTo(preprocessing, vit.imageSize);
-    options.warn?.(`the preprocessor's pictures are of another size than the model's ${vit.imageSize}; using the model's`);
+    options.warn?.(
+      `the preprocessor's pictures are of another size than the model's ${vit.imageSize}; using the model's`,
+    );
   }
   const weightType = storedType(tensors);
   return { config: vit, weights, preprocessing, origin: { layout: layout.name, config, weightType, carried } };

@@ -1,7 +1,7 @@
 // How each library names its weights and settings, as tables. A new layout is a new entry here.
 import { nearestName, UserError } from "../utils/errors.ts";
-import type { Activation, VitConfig } from "./config.ts";
 import type { Preprocessing } from "../utils/picture.ts";
+import type { Activation, VitConfig } from "./config.ts";
 import { defaultPreprocessing, readTimmPreprocessing } from "./preprocessing.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -112,10 +112,10 @@ const huggingFaceAttention: NameTable = [
 ];
 
 /** Fields that ViT and DINOv2 share. */
-function readHuggingFace(config: Json, file: string): Pick<
-  VitConfig,
-  "imageSize" | "patchSize" | "channels" | "width" | "depth" | "heads" | "activation" | "qkvBias"
-> {
+function readHuggingFace(
+  config: Json,
+  file: string,
+): Pick<VitConfig, "imageSize" | "patchSize" | "channels" | "width" | "depth" | "heads" | "activation" | "qkvBias"> {
   return {
     imageSize: count(config, "image_size", file, 224),
     patchSize: count(config, "patch_size", file, 16),

@@ -54,13 +54,19 @@ export function readPreprocessor(json: Json, imageSize: number, file: string): P
   };
 }
 
-function readResize(size: Json | number | undefined, imageSize: number, crops: boolean, file: string): Preprocessing["resize"] {
+function readResize(
+  size: Json | number | undefined,
+  imageSize: number,
+  crops: boolean,
+  file: string,
+): Preprocessing["resize"] {
   if (size === undefined) return { height: imageSize, width: imageSize };
   if (typeof size === "number") {
     const pixels = side(size, `size in ${file}`);
     return crops ? { shortestEdge: pixels } : { height: pixels, width: pixels };
   }
-  if (size.shortest_edge !== undefined) return { shortestEdge: side(size.shortest_edge, `size.shortest_edge in ${file}`) };
+  if (size.shortest_edge !== undefined)
+    return { shortestEdge: side(size.shortest_edge, `size.shortest_edge in ${file}`) };
   return { height: side(size.height, `size.height in ${file}`), width: side(size.width, `size.width in ${file}`) };
 }
 

@@ -90,7 +90,8 @@ export function vitBlock(
   const norm = (part: string) => ({ weight: weight(`${name}.${part}.weight`), bias: weight(`${name}.${part}.bias`) });
   const apply = (input: Value, module: TargetModule) =>
     map(input, moduleWeights(config, weight, index, module), index, module);
-  const scaled = (value: Value, part: string) => (config.layerScale ? mul(value, weight(`${name}.${part}.gamma`)) : value);
+  const scaled = (value: Value, part: string) =>
+    config.layerScale ? mul(value, weight(`${name}.${part}.gamma`)) : value;
 
   const n1 = layerNorm(x, norm("norm1"), config.normEpsilon);
   const mixed = attention(apply(n1, "q"), apply(n1, "k"), apply(n1, "v"), config.heads);

@@ -2,20 +2,20 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { OpKind } from "../graph/operators.ts";
 import { operators } from "../graph/operators.ts";
+import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
 import type { Graph, Node, Shape, Value } from "../graph/types.ts";
-import { valueNames } from "../graph/print.ts";
 import { sortedNodes } from "../graph/walk.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 import type { AttributeProto, NodeProto, TensorProto, ValueInfoProto } from "./onnx_pb.ts";
 import {
-  AttributeProto_AttributeType as AttributeType,
   AttributeProtoSchema,
+  AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
   NodeProtoSchema,
-  TensorProto_DataLocation,
   TensorProto_DataType as OnnxType,
+  TensorProto_DataLocation,
   TensorProtoSchema,
   ValueInfoProtoSchema,
 } from "./onnx_pb.ts";
@@ -146,7 +146,8 @@ function outputNames(node: Node, names: ReadonlyMap<Value, string>, read: Readon
 
 function valueInfo(name: string, value: Value): ValueInfoProto {
   const dim = value.shape.map((d) => ({
-    value: typeof d === "number" ? { case: "dimValue" as const, value: BigInt(d) } : { case: "dimParam" as const, value: d },
+    value:
+      typeof d === "number" ? { case: "dimValue" as const, value: BigInt(d) } : { case: "dimParam" as const, value: d },
   }));
   return create(ValueInfoProtoSchema, {
     name,
@@ -181,7 +182,10 @@ type Extra = (values: readonly number[]) => string;
 type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra) => Lowered;
 
 const plain: Lowering<OpKind> = () => ({ inputs: [], attributes: [] });
-const withAxis = ({ attributes }: Node<"Softmax">): Lowered => ({ inputs: [], attributes: [int("axis", attributes.axis)] });
+const withAxis = ({ attributes }: Node<"Softmax">): Lowered => ({
+  inputs: [],
+  attributes: [int("axis", attributes.axis)],
+});
 const reduction = ({ attributes }: Node<"ReduceSum">, extra: Extra): Lowered => ({
   inputs: [extra(attributes.axes)],
   attributes: [int("keepdims", attributes.keepDims ? 1 : 0)],

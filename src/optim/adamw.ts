@@ -25,7 +25,12 @@ export interface AdamWState {
 }
 
 /** One update. Weight decay acts on matrices only: biases, norms and other vectors have none. */
-export function adamwUpdate(state: AdamWState, gradient: Value, scalars: AdamWScalars, options: AdamWOptions): AdamWState {
+export function adamwUpdate(
+  state: AdamWState,
+  gradient: Value,
+  scalars: AdamWScalars,
+  options: AdamWOptions,
+): AdamWState {
   const [beta1, beta2] = options.betas;
   const decays = options.weightDecay !== 0 && state.parameter.shape.length >= 2;
   const parameter = decays
@@ -39,6 +44,10 @@ export function adamwUpdate(state: AdamWState, gradient: Value, scalars: AdamWSc
 }
 
 /** The scalars of step `t` (from 1) as numbers. */
-export function adamwScalars(t: number, learningRate: number, [beta1, beta2]: readonly [number, number]): Record<keyof AdamWScalars, number> {
+export function adamwScalars(
+  t: number,
+  learningRate: number,
+  [beta1, beta2]: readonly [number, number],
+): Record<keyof AdamWScalars, number> {
   return { learningRate, correction1: 1 - beta1 ** t, correction2: Math.sqrt(1 - beta2 ** t) };
 }

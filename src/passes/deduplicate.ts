@@ -1,8 +1,9 @@
 // Common subexpressions: nodes that compute the same from the same values become one, and so do equal constants.
+
+import { node as makeNode } from "../graph/build.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
 import type { Tensor } from "../utils/tensor.ts";
-import { node as makeNode } from "../graph/build.ts";
 
 /** Constants up to this many elements are compared by content, larger ones by the identity of their data. */
 const compareByContent = 64;
@@ -39,4 +40,3 @@ export function deduplicate(graph: Graph): Graph {
     return kept.outputs;
   });
 }
-

@@ -1,7 +1,15 @@
 // A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
 import { availableParallelism } from "node:os";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
-import type { Device, DeviceTensor, ModelSource, RunRequest, RunResult, Session, SessionOptions } from "../runtime/types.ts";
+import type {
+  Device,
+  DeviceTensor,
+  ModelSource,
+  RunRequest,
+  RunResult,
+  Session,
+  SessionOptions,
+} from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 

@@ -8,14 +8,14 @@ import { writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel } from "../models/definition.ts";
-import type { Device } from "../runtime/types.ts";
-import { UserError } from "../utils/errors.ts";
 import type { DistillRunResult } from "../run/distill-run.ts";
 import { runDistillation } from "../run/distill-run.ts";
 import type { Environment, Listener } from "../run/environment.ts";
 import type { EvaluateRunResult, FeaturesRunResult } from "../run/evaluate-run.ts";
 import { runEvaluation, runFeatures } from "../run/evaluate-run.ts";
 import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
+import type { Device } from "../runtime/types.ts";
+import { UserError } from "../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
@@ -25,6 +25,7 @@ export * from "../index.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
+export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 export type { DistillRunResult, EvaluateRunResult, FeaturesRunResult, Listener };
 
 /** This package's version. */

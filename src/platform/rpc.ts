@@ -9,7 +9,10 @@ export interface Request {
 
 export type Reply =
   | { readonly id: number; readonly value: unknown }
-  | { readonly id: number; readonly error: { readonly name: string; readonly message: string; readonly stack?: string } };
+  | {
+      readonly id: number;
+      readonly error: { readonly name: string; readonly message: string; readonly stack?: string };
+    };
 
 type Methods = Readonly<Record<string, (...args: never[]) => Promise<unknown>>>;
 

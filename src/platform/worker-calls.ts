@@ -21,7 +21,9 @@ export class WorkerCalls {
       if ("error" in reply) call?.reject(revive(reply.error));
       else call?.resolve(reply.value);
     });
-    this.worker.on("error", (error) => this.fail(new RunError(`a worker thread failed: ${error.message}`, { cause: error })));
+    this.worker.on("error", (error) =>
+      this.fail(new RunError(`a worker thread failed: ${error.message}`, { cause: error })),
+    );
     this.worker.on("exit", () => this.fail(new Error("the worker thread has ended")));
   }
 
@@ -51,4 +53,3 @@ export class WorkerCalls {
     await this.worker.terminate();
   }
 }
-

@@ -84,12 +84,18 @@ async function train(
     await folder.log({ kind: "step", step, epoch: step / plan.iterationsPerEpoch, loss, learningRate, seconds });
     listener.progress?.(step, `loss ${loss.toFixed(4)}`);
   }
-  return { firstLoss: losses[0], lastLoss: losses[losses.length - 1], trainingSeconds: (environment.now() - begin) / 1000 };
+  return {
+    firstLoss: losses[0],
+    lastLoss: losses[losses.length - 1],
+    trainingSeconds: (environment.now() - begin) / 1000,
+  };
 }
 
 function reportOf(options: DistillRunOptions, result: DistillRunResult, notes: readonly string[]): string {
   const { columns, rows } = resultTable(result.results);
-  const judged = result.judgedOnTrainingPictures ? " (no pictures were left to hold out: measured on training pictures)" : "";
+  const judged = result.judgedOnTrainingPictures
+    ? " (no pictures were left to hold out: measured on training pictures)"
+    : "";
   const lines = [
     "# Distillation run",
     "",

@@ -57,6 +57,8 @@ export class SkippedPictures {
     const lines = [...this.found].map(([name, reason]) => (reason.includes(name) ? reason : `${name}: ${reason}`));
     const shown = lines.slice(0, 10);
     const more = lines.length > shown.length ? [`and ${lines.length - shown.length} more`] : [];
-    listener.warn?.(`skipped ${lines.length} ${lines.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`);
+    listener.warn?.(
+      `skipped ${lines.length} ${lines.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`,
+    );
   }
 }

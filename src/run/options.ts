@@ -34,7 +34,12 @@ export const distillRunSchema = z.strictObject({
   warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before half a cosine to 0"),
   effectiveBatch: count.optional().describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
   batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
-  fewShotRatio: z.number().positive().max(1).optional().describe("share of each class (or of a flat folder) to train on"),
+  fewShotRatio: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe("share of each class (or of a flat folder) to train on"),
   fewShotCount: count.optional().describe("pictures of each class (or of a flat folder) to train on"),
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
   ...saveSchema.pick({ weightType: true }).shape,

@@ -2,7 +2,16 @@
 import { RunError } from "../utils/errors.ts";
 import type { DataType, Tensor, TypedArrays } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
-import type { Device, DeviceTensor, Feed, ModelSource, RunRequest, RunResult, Session, SessionOptions } from "./types.ts";
+import type {
+  Device,
+  DeviceTensor,
+  Feed,
+  ModelSource,
+  RunRequest,
+  RunResult,
+  Session,
+  SessionOptions,
+} from "./types.ts";
 
 /** The part of ONNX Runtime's JavaScript API that is used; onnxruntime-node and onnxruntime-web both have it. */
 export interface OnnxRuntime {
@@ -21,8 +30,15 @@ interface OnnxTensor {
 interface OnnxSession {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
-  readonly outputMetadata: readonly { readonly name: string; readonly type?: string; readonly shape?: readonly (number | string)[] }[];
-  run(feeds: Record<string, OnnxTensor>, fetches: Record<string, OnnxTensor | null>): Promise<Record<string, OnnxTensor>>;
+  readonly outputMetadata: readonly {
+    readonly name: string;
+    readonly type?: string;
+    readonly shape?: readonly (number | string)[];
+  }[];
+  run(
+    feeds: Record<string, OnnxTensor>,
+    fetches: Record<string, OnnxTensor | null>,
+  ): Promise<Record<string, OnnxTensor>>;
   release(): Promise<void>;
   endProfiling?(): void;
 }

@@ -60,8 +60,8 @@ export function floatToBfloat(source: Float32Array): Uint16Array {
   const target = new Uint16Array(source.length);
   for (let i = 0; i < words.length; i++) {
     const x = words[i];
-    const isNaN = (x & 0x7fffffff) > 0x7f800000;
-    target[i] = isNaN ? (x >>> 16) | 0x40 : (x + 0x7fff + ((x >>> 16) & 1)) >>> 16;
+    const notANumber = (x & 0x7fffffff) > 0x7f800000;
+    target[i] = notANumber ? (x >>> 16) | 0x40 : (x + 0x7fff + ((x >>> 16) & 1)) >>> 16;
   }
   return target;
 }

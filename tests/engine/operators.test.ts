@@ -30,8 +30,20 @@ interface Case<K extends OpKind> {
 }
 
 const plain = { attributes: {} };
-const pair = { shapes: [[2, 3, 4], [2, 3, 4]], ...plain };
-const broadcasts = { shapes: [[2, 3, 4], [3, 1]], ...plain };
+const pair = {
+  shapes: [
+    [2, 3, 4],
+    [2, 3, 4],
+  ],
+  ...plain,
+};
+const broadcasts = {
+  shapes: [
+    [2, 3, 4],
+    [3, 1],
+  ],
+  ...plain,
+};
 const single = { shapes: [[2, 3, 4]], ...plain };
 
 /** A new operator does not type-check until it has cases. */
@@ -57,23 +69,78 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   ],
   Equal: [pair],
   Greater: [pair],
-  Where: [{ shapes: [[2, 3, 4], [3, 4], [2, 3, 1]], condition: true, ...plain }],
+  Where: [
+    {
+      shapes: [
+        [2, 3, 4],
+        [3, 4],
+        [2, 3, 1],
+      ],
+      condition: true,
+      ...plain,
+    },
+  ],
   Cast: [
     { ...single, attributes: { to: "float32" } },
     { ...single, attributes: { to: "float64" } },
   ],
   MatMul: [
-    { shapes: [[3, 4], [4, 5]], ...plain },
-    { shapes: [[2, 3, 4], [4, 5]], ...plain },
-    { shapes: [[2, 2, 3, 4], [2, 2, 4, 5]], ...plain },
-    { shapes: [[3, 4], [2, 4, 5]], ...plain },
+    {
+      shapes: [
+        [3, 4],
+        [4, 5],
+      ],
+      ...plain,
+    },
+    {
+      shapes: [
+        [2, 3, 4],
+        [4, 5],
+      ],
+      ...plain,
+    },
+    {
+      shapes: [
+        [2, 2, 3, 4],
+        [2, 2, 4, 5],
+      ],
+      ...plain,
+    },
+    {
+      shapes: [
+        [3, 4],
+        [2, 4, 5],
+      ],
+      ...plain,
+    },
   ],
   FusedMatMul: [
-    { shapes: [[4, 3], [5, 4]], attributes: { transA: true, transB: true } },
-    { shapes: [[2, 3, 4], [5, 4]], attributes: { transA: false, transB: true } },
-    { shapes: [[2, 2, 4, 3], [2, 2, 4, 5]], attributes: { transA: true, transB: false } },
+    {
+      shapes: [
+        [4, 3],
+        [5, 4],
+      ],
+      attributes: { transA: true, transB: true },
+    },
+    {
+      shapes: [
+        [2, 3, 4],
+        [5, 4],
+      ],
+      attributes: { transA: false, transB: true },
+    },
+    {
+      shapes: [
+        [2, 2, 4, 3],
+        [2, 2, 4, 5],
+      ],
+      attributes: { transA: true, transB: false },
+    },
   ],
-  Softmax: [{ ...single, attributes: { axis: -1 } }, { ...single, attributes: { axis: 1 } }],
+  Softmax: [
+    { ...single, attributes: { axis: -1 } },
+    { ...single, attributes: { axis: 1 } },
+  ],
   LogSoftmax: [{ ...single, attributes: { axis: -1 } }],
   LayerNormalization: [{ shapes: [[2, 3, 6], [6], [6]], attributes: { epsilon: 2 ** -10 }, outputs: [0] }],
   ReduceSum: [
@@ -86,9 +153,20 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   ],
   ReduceMax: [{ ...single, attributes: { axes: [-1], keepDims: true } }],
   Reshape: [{ ...single, attributes: { shape: [6, 4] } }],
-  Transpose: [{ ...single, attributes: { perm: [2, 0, 1] } }, { shapes: [[3, 4]], attributes: { perm: [1, 0] } }],
+  Transpose: [
+    { ...single, attributes: { perm: [2, 0, 1] } },
+    { shapes: [[3, 4]], attributes: { perm: [1, 0] } },
+  ],
   Expand: [{ shapes: [[3, 1]], attributes: { shape: [2, 3, 4] } }],
-  Concat: [{ shapes: [[2, 1, 3], [2, 4, 3]], attributes: { axis: 1 } }],
+  Concat: [
+    {
+      shapes: [
+        [2, 1, 3],
+        [2, 4, 3],
+      ],
+      attributes: { axis: 1 },
+    },
+  ],
   Split: [{ shapes: [[2, 7]], attributes: { axis: -1, sizes: [2, 1, 4] } }],
   Slice: [{ shapes: [[2, 7]], attributes: { axis: 1, start: 2, end: 5 } }],
   Pad: [{ shapes: [[2, 3]], attributes: { axis: 1, before: 2, after: 1 } }],
@@ -108,7 +186,11 @@ interface Built {
   readonly outputs: readonly Value[];
 }
 
-function build(op: OpKind, { shapes, attributes, range = [-2, 2], awayFromZero = 0, condition }: Case<never>, type: FloatType): Built {
+function build(
+  op: OpKind,
+  { shapes, attributes, range = [-2, 2], awayFromZero = 0, condition }: Case<never>,
+  type: FloatType,
+): Built {
   const random = randomStream(1, op);
   const feeds: Record<string, Tensor> = {};
   const inputs = shapes.map((shape, i) => {
@@ -142,7 +224,9 @@ function lossOf(outputs: readonly Value[], type: FloatType): Value {
     .reduce(add);
 }
 
-const listed = (Object.keys(cases) as OpKind[]).flatMap((op) => cases[op].map((c, i) => [op, i, c as Case<never>] as const));
+const listed = (Object.keys(cases) as OpKind[]).flatMap((op) =>
+  cases[op].map((c, i) => [op, i, c as Case<never>] as const),
+);
 
 describe("values equal those of float64 loops", () => {
   test.each(listed)("%s %i", async (op, _, c) => {
@@ -197,7 +281,9 @@ describe("gradient rules equal finite differences", () => {
       // Central differences err by h^2 times a third derivative, and by 1e-16 / h: some 1e-10 each. Casting to
       // float32 on the way leaves 2^-24 / h.
       const bound = op === "Cast" ? 1e-2 : 1e-7;
-      expect(relativeError((analytic.get(`d.${name}`) as Tensor).data as Float64Array, numeric), name).toBeLessThan(bound);
+      expect(relativeError((analytic.get(`d.${name}`) as Tensor).data as Float64Array, numeric), name).toBeLessThan(
+        bound,
+      );
     }
     await session.dispose();
     // The gradient's graph in ONNX Runtime gives what the loops give.
@@ -205,9 +291,17 @@ describe("gradient rules equal finite differences", () => {
     const lossAgain = lossOf(c.outputs ? c.outputs.map((i) => again.outputs[i]) : again.outputs, "float32");
     const wrtAgain = again.inputs.filter((v) => v.type === "float32");
     const graphs = gradients(lossAgain, wrtAgain);
-    const run = await runOnce(device, again.inputs, Object.fromEntries(names.map((name, i) => [`d.${name}`, graphs[i]])), again.feeds);
+    const run = await runOnce(
+      device,
+      again.inputs,
+      Object.fromEntries(names.map((name, i) => [`d.${name}`, graphs[i]])),
+      again.feeds,
+    );
     for (const name of names) {
-      const error = relativeError(run[`d.${name}`].data as Float32Array, (analytic.get(`d.${name}`) as Tensor).data as Float64Array);
+      const error = relativeError(
+        run[`d.${name}`].data as Float32Array,
+        (analytic.get(`d.${name}`) as Tensor).data as Float64Array,
+      );
       expect(error, `${name} in ONNX Runtime`).toBeLessThan(2e-5);
     }
   });

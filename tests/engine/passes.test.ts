@@ -1,13 +1,27 @@
 // Graphs: printing, verifying, passes, gradients of whole blocks, and writing ONNX.
 import { afterAll, describe, expect, test } from "vitest";
 import { gradients } from "../../src/autograd/gradients.ts";
-import { add, concat, constant, gelu, graph, input, matmul, mul, reduceMean, reshape, slice, transpose, transposeLast } from "../../src/graph/build.ts";
+import { adaptedLinear, adapterInputs } from "../../src/distill/adapters.ts";
+import {
+  add,
+  concat,
+  constant,
+  gelu,
+  graph,
+  input,
+  matmul,
+  mul,
+  reduceMean,
+  reshape,
+  slice,
+  transpose,
+  transposeLast,
+} from "../../src/graph/build.ts";
 import { evaluate } from "../../src/graph/evaluate.ts";
 import { print } from "../../src/graph/print.ts";
 import type { Graph, Node, Value } from "../../src/graph/types.ts";
 import { verify } from "../../src/graph/verify.ts";
 import { sortedNodes } from "../../src/graph/walk.ts";
-import { adaptedLinear, adapterInputs } from "../../src/distill/adapters.ts";
 import type { VitConfig } from "../../src/models/config.ts";
 import { expectedWeights } from "../../src/models/config.ts";
 import { vitForward } from "../../src/models/vit.ts";
@@ -27,7 +41,10 @@ afterAll(() => device.dispose());
 
 function numbers(dims: readonly number[], seed: number): Tensor<"float32"> {
   const random = randomStream(seed);
-  return float32(Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1), dims);
+  return float32(
+    Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1),
+    dims,
+  );
 }
 
 function operatorsOf(g: Graph): string[] {
@@ -77,7 +94,9 @@ describe("the verifier", () => {
     const y = add(x, x);
     const forged: Value = { ...y, shape: [3] };
     (forged.source as { node: Node }).node = { ...(y.source as { node: Node }).node, outputs: [forged] };
-    expect(() => verify(graph([x], { y: forged }), "a bad pass")).toThrow("wrong after a bad pass: Add gives float32[2]");
+    expect(() => verify(graph([x], { y: forged }), "a bad pass")).toThrow(
+      "wrong after a bad pass: Add gives float32[2]",
+    );
   });
 
   test("finds a cycle", () => {
@@ -147,49 +166,61 @@ const tiny: VitConfig = {
   head: { classes: 3, input: "class+mean" },
 };
 
-test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)("gradients through whole blocks with %s", (activation) => {
-  const config: VitConfig = { ...tiny, activation };
-  const random = randomStream(9);
-  const numbers64 = (dims: readonly number[], scale: number): Tensor => ({
-    type: "float64",
-    dims,
-    data: Float64Array.from({ length: elementCount(dims) }, () => scale * (2 * random.uniform() - 1)),
-  });
-  const weights = new Map([...expectedWeights(config)].map(([name, dims]) => [name, constant(numbers64(dims, 0.8), name)]));
-  const pixels = input("pixels", "float64", [2, 3, 4, 4]);
-  const plan = { rank: 2, targetModules: ["q", "v", "proj", "fc1", "fc2"] as const };
-  const adapters = new Map(
-    [...adapterInputs(config, plan)].map(([name, v]) => [name, input(name, "float64", v.shape)]),
-  );
-  const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters));
-  const loss = meanAbsoluteDifference(built.hiddenStates[2], constant(numbers64([2, 5, 6], 1)));
-  const names = [...adapters.keys()];
-  const found = gradients(loss, [...adapters.values()]);
-  const feeds: Record<string, Tensor> = { pixels: numbers64([2, 3, 4, 4], 1) };
-  for (const [name, v] of adapters) feeds[name] = numbers64(v.shape as number[], 0.5);
-  const all = graph([pixels, ...adapters.values()], Object.fromEntries([["loss", loss], ...names.map((n, i) => [`d.${n}`, found[i]] as [string, Value])]));
-  const analytic = evaluate(all, feeds);
-  const lossOnly = graph(all.inputs, { loss });
-  const h = 1e-6;
-  for (const name of ["blocks.0.q.lora_A", "blocks.0.fc1.lora_B", "blocks.1.fc2.lora_A", "blocks.1.proj.lora_B"]) {
-    const tensor = feeds[name] as Tensor<"float64">;
-    const numeric = tensor.data.map((_, i) => {
-      const at = (shift: number) => {
-        const data = tensor.data.slice();
-        data[i] += shift;
-        return Number(evaluate(lossOnly, { ...feeds, [name]: { ...tensor, data } }).get("loss")?.data[0]);
-      };
-      return (at(h) - at(-h)) / (2 * h);
+test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)(
+  "gradients through whole blocks with %s",
+  (activation) => {
+    const config: VitConfig = { ...tiny, activation };
+    const random = randomStream(9);
+    const numbers64 = (dims: readonly number[], scale: number): Tensor => ({
+      type: "float64",
+      dims,
+      data: Float64Array.from({ length: elementCount(dims) }, () => scale * (2 * random.uniform() - 1)),
     });
-    // |s - t| has kinks, which the small step rarely meets; else 1e-16 / h over gradients of 1e-2.
-    expect(relativeError(analytic.get(`d.${name}`)?.data as Float64Array, numeric), name).toBeLessThan(1e-6);
-  }
-});
+    const weights = new Map(
+      [...expectedWeights(config)].map(([name, dims]) => [name, constant(numbers64(dims, 0.8), name)]),
+    );
+    const pixels = input("pixels", "float64", [2, 3, 4, 4]);
+    const plan = { rank: 2, targetModules: ["q", "v", "proj", "fc1", "fc2"] as const };
+    const adapters = new Map(
+      [...adapterInputs(config, plan)].map(([name, v]) => [name, input(name, "float64", v.shape)]),
+    );
+    const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters));
+    const loss = meanAbsoluteDifference(built.hiddenStates[2], constant(numbers64([2, 5, 6], 1)));
+    const names = [...adapters.keys()];
+    const found = gradients(loss, [...adapters.values()]);
+    const feeds: Record<string, Tensor> = { pixels: numbers64([2, 3, 4, 4], 1) };
+    for (const [name, v] of adapters) feeds[name] = numbers64(v.shape as number[], 0.5);
+    const all = graph(
+      [pixels, ...adapters.values()],
+      Object.fromEntries([["loss", loss], ...names.map((n, i) => [`d.${n}`, found[i]] as [string, Value])]),
+    );
+    const analytic = evaluate(all, feeds);
+    const lossOnly = graph(all.inputs, { loss });
+    const h = 1e-6;
+    for (const name of ["blocks.0.q.lora_A", "blocks.0.fc1.lora_B", "blocks.1.fc2.lora_A", "blocks.1.proj.lora_B"]) {
+      const tensor = feeds[name] as Tensor<"float64">;
+      const numeric = tensor.data.map((_, i) => {
+        const at = (shift: number) => {
+          const data = tensor.data.slice();
+          data[i] += shift;
+          return Number(evaluate(lossOnly, { ...feeds, [name]: { ...tensor, data } }).get("loss")?.data[0]);
+        };
+        return (at(h) - at(-h)) / (2 * h);
+      });
+      // |s - t| has kinks, which the small step rarely meets; else 1e-16 / h over gradients of 1e-2.
+      expect(relativeError(analytic.get(`d.${name}`)?.data as Float64Array, numeric), name).toBeLessThan(1e-6);
+    }
+  },
+);
 
 describe("writing ONNX", () => {
   const w = numbers([64, 32], 3);
   const x = input("x", "float32", ["batch", 32]);
-  const g = graph([x], { y: matmul(x, transposeLast(constant(w, "w"))), same: x, constant: constant(float32([3], [])) });
+  const g = graph([x], {
+    y: matmul(x, transposeLast(constant(w, "w"))),
+    same: x,
+    constant: constant(float32([3], [])),
+  });
   const feeds = { x: numbers([2, 32], 4) };
 
   test.each([
@@ -217,9 +248,9 @@ describe("writing ONNX", () => {
       weights: { kind: "inline", location: "model.onnx_data" },
     });
     expect(model.byteLength).toBeLessThan(1000);
-    expect(externalData.map(({ location, chunks }) => [location, chunks.reduce((sum, c) => sum + c.byteLength, 0)])).toEqual([
-      ["model.onnx_data", big.data.byteLength],
-    ]);
+    expect(
+      externalData.map(({ location, chunks }) => [location, chunks.reduce((sum, c) => sum + c.byteLength, 0)]),
+    ).toEqual([["model.onnx_data", big.data.byteLength]]);
     expect(externalData[0].chunks.at(-1)?.buffer).toBe(big.data.buffer);
   });
 

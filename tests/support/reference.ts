@@ -1,8 +1,8 @@
 // Reading reference files, and comparing with them relative to their scale.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { nodeDirectory } from "wecolora/node";
 import { expect } from "vitest";
+import { nodeDirectory } from "wecolora/node";
 import { readSafetensors } from "../../src/checkpoints/safetensors.ts";
 import { toFloat32 } from "../../src/utils/half.ts";
 import type { FloatTensor, Tensor } from "../../src/utils/tensor.ts";
@@ -43,7 +43,12 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   return scale === 0 ? difference : difference / scale;
 }
 
-export function expectClose(actual: Tensor | undefined, expected: Tensor | undefined, tolerance: number, what: string): void {
+export function expectClose(
+  actual: Tensor | undefined,
+  expected: Tensor | undefined,
+  tolerance: number,
+  what: string,
+): void {
   if (!actual || !expected) throw new Error(`${what}: ${actual ? "expected" : "actual"} tensor is missing`);
   expect([what, ...actual.dims]).toEqual([what, ...expected.dims]);
   const error = relativeError(actual.data as Float32Array, expected.data as Float32Array);

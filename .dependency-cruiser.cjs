@@ -1,0 +1,63 @@
+// Import directions (ARCHITECTURE.md, "Folders"): each folder may import those named here and itself, nothing else.
+const pure = ["utils"];
+const mayImport = {
+  utils: [],
+  graph: pure,
+  autograd: ["graph", ...pure],
+  passes: ["graph", ...pure],
+  onnx: ["graph", ...pure],
+  nn: ["graph", ...pure],
+  optim: ["graph", ...pure],
+  runtime: pure,
+  checkpoints: pure,
+  data: pure,
+  report: pure,
+  models: ["nn", "checkpoints", "graph", ...pure],
+  distill: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
+  evaluation: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
+  export: ["models", "checkpoints", "onnx", "passes", "graph", ...pure],
+  run: ["distill", "evaluation", "export", "report", "data", "models", "checkpoints", "top", ...pure],
+  platform: ["run", "distill", "evaluation", "export", "models", "data", "checkpoints", "runtime", "top", ...pure],
+};
+
+/** `top` stands for compile.ts and model.ts, which join the graph side with the runtime side. */
+const pattern = (folder) => (folder === "top" ? "src/(compile|model|index)[.]ts" : `src/${folder}/`);
+
+const directions = Object.entries(mayImport).map(([folder, allowed]) => ({
+  name: `${folder}-imports`,
+  severity: "error",
+  from: { path: `^src/${folder}/` },
+  to: { path: "^src/", pathNot: `^(${[folder, ...allowed].map(pattern).join("|")})` },
+}));
+
+module.exports = {
+  forbidden: [
+    ...directions,
+    { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },
+    {
+      name: "node-only-in-platform-and-cli",
+      comment: "everything else must run in a browser",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/(platform|cli)/" },
+      to: { dependencyTypes: ["core"] },
+    },
+    {
+      name: "runtime-is-handed-in",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/platform/" },
+      to: { path: "node_modules/(onnxruntime-|sharp)" },
+    },
+    {
+      name: "orphans",
+      severity: "error",
+      from: { orphan: true, path: "^src/" },
+      to: {},
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "types"] },
+  },
+};

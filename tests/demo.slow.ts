@@ -1,0 +1,29 @@
+// The demo whole, against the figures that PyTorch gave for the same teacher and pictures (demo/expected.json).
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { distill } from "wecolora/node";
+import { root } from "./support/reference.ts";
+
+test("the demo's figures", async () => {
+  const expected = JSON.parse(await readFile(join(root, "demo/expected.json"), "utf8"));
+  const folder = await mkdtemp(join(tmpdir(), "wecolora-slow-"));
+  const { results } = await distill({
+    teacher: join(root, "demo/teacher"),
+    data: join(root, "demo/pictures"),
+    out: join(folder, "run"),
+    fewShotCount: 3,
+    rank: 64,
+  });
+  await rm(folder, { recursive: true });
+  const [teacher, copy, student] = results;
+  // Points of accuracy, as demo/expected.json states: pixels differ a little.
+  const near = (actual: number | undefined, percent: number) =>
+    expect(Math.abs(100 * (actual ?? 0) - percent)).toBeLessThan(1.5);
+  near(teacher.head?.top1, expected.teacher.head_top1);
+  near(teacher.neighbours?.top1, expected.teacher.knn10);
+  near(copy.neighbours?.top1, expected.weight_copy_r2.knn10);
+  expect(student.fidelity?.meanAbsoluteDifference).toBeLessThan(0.9 * (copy.fidelity?.meanAbsoluteDifference ?? 0));
+  expect(student.fidelity?.cosine).toBeGreaterThan((copy.fidelity?.cosine ?? 1) + 0.1);
+});
