@@ -48,7 +48,7 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
     size: stats.size,
     async read(offset, length, memory = "own") {
       const bytes = new Uint8Array(memory === "shared" ? new SharedArrayBuffer(length) : new ArrayBuffer(length));
-      for (let at = 0; at < length; ) {
+      for (let at = 0; at < length;) {
         const { bytesRead } = await handle.read(bytes, at, Math.min(length - at, largestRead), offset + at);
         if (bytesRead === 0) throw new UserError(`${path} ends at ${offset + at}, before the ${length} bytes expected`);
         at += bytesRead;
@@ -67,7 +67,7 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
     const handle = await open(beside, "wx");
     try {
       for (const chunk of chunks) {
-        for (let at = 0; at < chunk.byteLength; ) {
+        for (let at = 0; at < chunk.byteLength;) {
           at += (await handle.write(chunk, at, Math.min(chunk.byteLength - at, largestRead))).bytesWritten;
         }
       }
