@@ -70,7 +70,7 @@ program
   .option("--verbose", "show stack traces of errors")
   .configureHelp({ showGlobalOptions: true })
   .exitOverride()
-  .configureOutput({ writeErr: () => undefined });
+  .configureOutput({ outputError: () => undefined });
 
 schemaCommand(
   "distill",
@@ -128,7 +128,8 @@ program
 function usageMessage(error: CommanderError): string {
   const message = error.message.replace(/^error: /, "").split("\n")[0];
   const [, wrong] = /'([^' ]+)/.exec(message) ?? [];
-  if (!wrong || message.includes("Did you mean")) return error.message.replace(/^error: /, "").replace("\n", " ");
+  if (!wrong || !message.startsWith("unknown") || message.includes("Did you mean"))
+    return error.message.replace(/^error: /, "").replace("\n", " ");
   const words = program.commands
     .flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")])
     .concat("--json", "--verbose");

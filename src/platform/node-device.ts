@@ -18,6 +18,17 @@ export interface NodeDeviceOptions {
   readonly threads?: number;
 }
 
+/** Just the fields: callers may pass ONNX Runtime's own tensors, which don't survive the way to another thread. */
+function plainTensor({ type, dims, data }: Tensor): Tensor {
+  return { type, dims: [...dims], data };
+}
+
+function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, feed]) => [name, "kind" in feed ? feed : plainTensor(feed)]),
+  );
+}
+
 /** ONNX Runtime on the CPU, in a worker thread. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const data: OnnxDeviceOptions = {
@@ -30,11 +41,12 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
       return {
         outputNames: opened.outputNames,
-        run: (request: RunRequest) => worker.call<RunResult>("run", opened.id, request),
+        run: (request: RunRequest) =>
+          worker.call<RunResult>("run", opened.id, { ...request, feeds: plainFeeds(request.feeds) }),
         dispose: () => worker.call<void>("disposeSession", opened.id),
       };
     },
-    upload: (tensor: Tensor) => worker.call<DeviceTensor>("upload", tensor),
+    upload: (tensor: Tensor) => worker.call<DeviceTensor>("upload", plainTensor(tensor)),
     download: (tensor: DeviceTensor) => worker.call<Tensor>("download", tensor),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
     async dispose() {

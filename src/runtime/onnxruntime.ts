@@ -87,7 +87,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           ...(sessionOptions.profilePrefix
             ? { enableProfiling: true, profileFilePrefix: sessionOptions.profilePrefix }
             : {}),
-          // Packed copies of the weights make products 1 to 5% faster and double the memory that weights take.
+          // Packed copies of the weights take memory, and whole steps are no faster with them (docs/performance.md).
           extra: { session: { disable_prepacking: "1" } },
         }),
       );
