@@ -1,7 +1,7 @@
 // The library without a platform: what runs in any JavaScript engine. `wecolora/node` adds files and ONNX Runtime.
 export type { DataSet, PictureFolder } from "./data/dataset.ts";
 export type { PictureSource } from "./data/loader.ts";
-export { TrainingLoader } from "./data/loader.ts";
+export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { CreateDistillationOptions, Distillation, StepOptions, StepResult } from "./distill/distillation.ts";
 export { createDistillation } from "./distill/distillation.ts";
 export type { DistillationInput, DistillationOptions } from "./distill/options.ts";

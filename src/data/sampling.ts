@@ -31,6 +31,9 @@ function wantedOf(fewShot: FewShot, size: number): number {
   return Math.min(size, Math.max(1, Math.round(fewShot.share * size)));
 }
 
+/** Pictures that are looked at side by side. */
+const askedAtOnce = 32;
+
 /**
  * Draws pictures class by class, at least one each. `usable` says whether a picture can be read; one that can't is
  * passed over for the next of its class. The result keeps the list's order.
@@ -45,12 +48,14 @@ export async function sampleFewShot<T extends Item>(
   for (const group of groups(items)) {
     const random = randomStream(seed, "few-shot", group[0].label ?? "flat");
     const wanted = wantedOf(fewShot, group.length);
+    const order = random.shuffle(group);
     let taken = 0;
-    for (const item of random.shuffle(group)) {
-      if (taken === wanted) break;
-      if (!(await usable(item))) continue;
-      chosen.add(item);
-      taken++;
+    for (let at = 0; at < order.length && taken < wanted;) {
+      const asked = order.slice(at, at + Math.min(askedAtOnce, wanted - taken));
+      at += asked.length;
+      const answers = await Promise.all(asked.map(usable));
+      for (const item of asked.filter((_, i) => answers[i])) chosen.add(item);
+      taken += answers.filter(Boolean).length;
     }
   }
   return items.filter((item) => chosen.has(item));

@@ -33,6 +33,9 @@ export interface Listener {
   warn?(message: string): void;
 }
 
+/** Reasons from the decoder name the file already. */
+const describe = (name: string, reason: string) => (reason.includes(name) ? reason : `${name}: ${reason}`);
+
 /** Collects pictures that are passed over, says so once at the end, and refuses them where the run is strict. */
 export class SkippedPictures {
   private readonly found = new Map<string, string>();
@@ -43,7 +46,7 @@ export class SkippedPictures {
   }
 
   readonly add = ({ name, reason }: Skipped): void => {
-    if (this.strict) throw new UserError(`${name}: ${reason} (left out with --strict off)`);
+    if (this.strict) throw new UserError(`${describe(name, reason)} (and strict is on)`);
     this.found.set(name, reason);
   };
 
@@ -54,7 +57,7 @@ export class SkippedPictures {
   /** Names each, up to a few. */
   report(listener: Listener): void {
     if (this.found.size === 0) return;
-    const lines = [...this.found].map(([name, reason]) => (reason.includes(name) ? reason : `${name}: ${reason}`));
+    const lines = [...this.found].map(([name, reason]) => describe(name, reason));
     const shown = lines.slice(0, 10);
     const more = lines.length > shown.length ? [`and ${lines.length - shown.length} more`] : [];
     listener.warn?.(
