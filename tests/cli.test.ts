@@ -125,6 +125,19 @@ describe("distill", () => {
     expect(again.err).toContain(`${out} already holds a run`);
   });
 
+  test("--overwrite leaves nothing of the earlier run", async () => {
+    const args = ["distill", "--teacher", teacher, "--data", at("flat"), "--out", at("twice"), ...small, "--no-judge"];
+    expect(await wecolora(...args)).toMatchObject({ code: 0 });
+    await writeFile(at("twice", "student", "old.txt"), "");
+    expect(await wecolora(...args, "--overwrite")).toMatchObject({ code: 0 });
+    expect(readdirSync(at("twice", "student")).sort()).toEqual([
+      "config.json",
+      "model.safetensors",
+      "onnx",
+      "preprocessor_config.json",
+    ]);
+  });
+
   test("the same seed gives the same bits", async () => {
     const run = (name: string, seed: string) =>
       wecolora(
@@ -342,6 +355,15 @@ describe("mistakes get one clear message and exit code 2", () => {
     ));
   test("a block beyond the depth", () =>
     expectMistake(distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"), "block 9 can't be kept"));
+  test("too few pictures of each class to hold any out", async () => {
+    await mkdir(at("scarce"));
+    for (const name of ["a", "b"]) {
+      await mkdir(at("scarce", name));
+      await copyFile(at("flat", "p00.jpg"), at("scarce", name, "p.jpg"));
+    }
+    await expectMistake(["evaluate", "--model", teacher, "--data", at("scarce")], "too few pictures to hold any out");
+  });
+
   test("both ways of few-shot", () =>
     expectMistake(
       distill("--teacher", teacher, "--data", data(), "--few-shot-ratio", "0.5", "--few-shot-count", "2"),

@@ -21,6 +21,8 @@ export interface Directory {
   write(entry: string, chunks: Iterable<Uint8Array>): Promise<void>;
   /** Adds text to the end of a file; makes it where it is missing. */
   append(entry: string, text: string): Promise<void>;
+  /** Removes a file or a whole folder; nothing where there is none. */
+  remove(entry: string): Promise<void>;
   /** Names in the folder; none where it does not exist. */
   list(): Promise<string[]>;
 }

@@ -102,6 +102,7 @@ export function nodeDirectory(path: string): Directory {
     describe: (entry) => join(path, entry),
     open: (entry) => openFile(join(path, entry)),
     write: (entry, chunks) => writeFileSafely(join(path, entry), chunks),
+    remove: (entry) => rm(join(path, entry), { recursive: true, force: true }),
     append: (entry, text) => appendText(join(path, entry), text),
     list: async () => {
       try {

@@ -124,6 +124,7 @@ export async function runDistillation(
   const fewShot = fewShotOf(options);
   const warn = (message: string) => listener.warn?.(message);
   const folder = new RunFolder(environment.directory(options.out));
+  await folder.check(options.overwrite);
   const data = await environment.openDataSet(options.data);
   const teacher = await environment.loadModel(options.teacher, warn);
   const source = environment.createPictureSource(data.path);
@@ -159,7 +160,7 @@ export async function runDistillation(
     const { keptBlocks } = distillation;
     listener.info?.(`${keptBlocks.length} of ${config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
 
-    await folder.begin(options.overwrite);
+    await folder.begin();
     await folder.writeConfig({ command: "distill", options, plan, keptBlocks, fewShot, about: environment.about });
     await folder.writeManifest(manifest, data.train.classes);
     const loader = new TrainingLoader({

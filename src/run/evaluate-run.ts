@@ -2,6 +2,7 @@
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import { extractFeatures } from "../evaluation/features.ts";
 import type { ResultRow } from "../report/results.ts";
+import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { SkippedPictures } from "./environment.ts";
@@ -41,6 +42,11 @@ export async function runEvaluation(
     const labelled = data.train.classes !== undefined;
     // Without labels there is nothing to learn from, so every picture can be judged on.
     const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
+    if (parts.queries.length === 0) {
+      throw new UserError(
+        `the classes in ${options.data} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
+      );
+    }
     const results = await judgeCandidates(
       environment,
       {

@@ -8,6 +8,9 @@ import type { FloatTensor } from "../utils/tensor.ts";
 
 const text = (value: string): Uint8Array[] => [new TextEncoder().encode(value)];
 
+/** All that a run writes. */
+const runEntries = ["config.json", "manifest.jsonl", "log.jsonl", "checkpoints", "student", "report.md"];
+
 export interface ManifestEntry extends PictureFacts {
   readonly item: Item;
 }
@@ -19,8 +22,8 @@ export class RunFolder {
     this.directory = directory;
   }
 
-  /** Throws a UserError where a run is there already. */
-  async begin(overwrite: boolean): Promise<void> {
+  /** Throws a UserError where a run is there already and must not be replaced. */
+  async check(overwrite: boolean): Promise<void> {
     const entries = await this.directory.list();
     const holdsRun = entries.some((name) => name === "config.json" || name === "log.jsonl");
     if (holdsRun && !overwrite) {
@@ -28,6 +31,11 @@ export class RunFolder {
         `${this.directory.describe("")} already holds a run; give another folder, or --overwrite to replace it`,
       );
     }
+  }
+
+  /** Begins with nothing of an earlier run: its student must not be taken for this one's. */
+  async begin(): Promise<void> {
+    for (const entry of runEntries) await this.directory.remove(entry);
     await this.directory.write("log.jsonl", []);
   }
 
