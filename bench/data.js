@@ -38,7 +38,7 @@ const stack = async (part) => {
   });
   return { type: "float32", dims: [made.length, 3, 224, 224], data };
 };
-await model.outputs(await stack(chosen.slice(0, 32)), ["classToken"]);
+await model.outputs(await stack(chosen.slice(0, 32)), ["pooled"]);
 const extraction =
   chosen.length /
   (await seconds(async () => {
@@ -46,7 +46,7 @@ const extraction =
     for (let i = 0; i < chosen.length; i += 32) {
       const pixels = await next;
       if (i + 32 < chosen.length) next = stack(chosen.slice(i + 32, i + 64));
-      await model.outputs(pixels, ["classToken"]);
+      await model.outputs(pixels, ["pooled"]);
     }
   }));
 await model.dispose();

@@ -1,5 +1,5 @@
 // The models that the benchmarks run: random weights, the shapes of the published ones.
-import { defaultDevice, Model } from "wecolora/node";
+import { defaultDevice, Model, plainVit } from "wecolora/node";
 
 /** Settings of the two benchmark steps: what the paper's users run on a small machine. */
 export const steps = {
@@ -27,6 +27,7 @@ export function noise(batch, seed = 7) {
 export function randomModel({ width, heads }) {
   const depth = 12;
   const config = {
+    ...plainVit,
     imageSize: 224,
     patchSize: 16,
     channels: 3,
@@ -34,12 +35,7 @@ export function randomModel({ width, heads }) {
     depth,
     heads,
     mlpWidth: 4 * width,
-    activation: "gelu",
     normEpsilon: 1e-6,
-    qkvBias: true,
-    layerScale: false,
-    finalNorm: true,
-    pooler: false,
   };
   const weights = new Map();
   const random = (name, dims, scale = 0.04) => {

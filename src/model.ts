@@ -5,7 +5,7 @@ import type { Value } from "./graph/types.ts";
 import type { VitConfig } from "./models/config.ts";
 import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
-import { frozenWeights, vitForward } from "./models/vit.ts";
+import { frozenWeights, hasPoolerOutput, vitForward } from "./models/vit.ts";
 import type { Device, Session } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";
 import type { Preprocessing } from "./utils/picture.ts";
@@ -23,10 +23,16 @@ export interface ForwardResult {
   readonly hiddenStates?: FloatTensor[];
   /** `[B, classes]`, where the model has a head. */
   readonly logits?: FloatTensor;
+  /** `[B, D]`: the vector that stands for a picture, after the final norm (the class token, in most models). */
+  readonly pooled: FloatTensor;
+  /** `[B, D]`: Hugging Face's `pooler_output`, where it is more than the class token. */
+  readonly poolerOutput?: FloatTensor;
+  /** `[B, P]`, where the model has a projection into a space shared with texts. */
+  readonly imageEmbeds?: FloatTensor;
 }
 
 /** Outputs that evaluations ask for; only what is asked for is computed. */
-export type OutputName = "lastHiddenState" | "blockOutput" | "classToken" | "logits";
+export type OutputName = "lastHiddenState" | "blockOutput" | "pooled" | "logits";
 
 export class Model {
   readonly config: VitConfig;
@@ -55,16 +61,25 @@ export class Model {
    */
   async forward(pixels: FloatTensor, options: ForwardOptions = {}): Promise<ForwardResult> {
     const states = options.hiddenStates ? Array.from({ length: this.config.depth + 1 }, (_, i) => `hidden.${i}`) : [];
-    const logits = this.config.head ? ["logits"] : [];
-    const result = await this.run(pixels, ["lastHiddenState", ...logits, ...states]);
+    const { head, projection } = this.config;
+    const parts = [
+      ...(head ? ["logits"] : []),
+      ...(hasPoolerOutput(this.config) ? ["poolerOutput"] : []),
+      ...(projection ? ["imageEmbeds"] : []),
+    ];
+    const result = await this.run(pixels, ["lastHiddenState", "pooled", ...parts, ...states]);
     return {
       lastHiddenState: result.lastHiddenState,
+      pooled: result.pooled,
       ...(options.hiddenStates ? { hiddenStates: states.map((name) => result[name]) } : {}),
-      ...(this.config.head ? { logits: result.logits } : {}),
+      ...Object.fromEntries(parts.map((name) => [name, result[name]])),
     };
   }
 
-  /** Runs the model and gives just the outputs asked for: `classToken` is `[B, D]`, after the final norm. */
+  /**
+   * Runs the model and gives just the outputs asked for: `pooled` is `[B, D]`, the vector that stands
+   * for a picture (the class token after the final norm, in most models).
+   */
   async outputs<N extends OutputName>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
     return (await this.run(pixels, names)) as Record<N, FloatTensor>;
   }
@@ -87,8 +102,10 @@ export class Model {
     const values: Record<string, Value | undefined> = {
       lastHiddenState: built.lastHiddenState,
       blockOutput: built.hiddenStates[this.config.depth],
-      classToken: built.classToken,
+      pooled: built.pooled,
       logits: built.logits,
+      poolerOutput: built.poolerOutput,
+      imageEmbeds: built.imageEmbeds,
       ...Object.fromEntries(built.hiddenStates.map((value, i) => [`hidden.${i}`, value])),
     };
     const outputs = names.map((name): [string, Value] => {

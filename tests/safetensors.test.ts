@@ -11,10 +11,10 @@ function memoryFile(bytes: Uint8Array, onRead?: (length: number) => void): FileH
   return {
     name: "test.safetensors",
     size: bytes.byteLength,
-    async read(offset, length) {
-      onRead?.(length);
-      if (offset + length > bytes.byteLength) throw new UserError("test.safetensors ends too early");
-      return bytes.slice(offset, offset + length);
+    async readInto(offset, target) {
+      onRead?.(target.byteLength);
+      if (offset + target.byteLength > bytes.byteLength) throw new UserError("test.safetensors ends too early");
+      target.set(bytes.subarray(offset, offset + target.byteLength));
     },
     async close() {},
   };

@@ -2,8 +2,9 @@
 // is checked against the file before anything is allocated for it.
 import { UserError } from "../utils/errors.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
-import { elementBytes, tensorBytes, viewBytes } from "../utils/tensor.ts";
-import type { FileHandle } from "./storage.ts";
+import { elementBytes, tensorBytes } from "../utils/tensor.ts";
+import type { FileHandle, StoredTensor, StoredTensors } from "./storage.ts";
+import { readBytes, readTensor } from "./storage.ts";
 
 const types: Readonly<Record<string, DataType>> = {
   F64: "float64",
@@ -34,29 +35,42 @@ interface Entry {
   readonly to: number;
 }
 
-/** Reads a safetensors file. Tensors share one buffer of the file's size. Throws a UserError that says what is wrong. */
-export async function readSafetensors(file: FileHandle): Promise<Safetensors> {
+/** A safetensors file's header: its tensors are read when they are asked for, while the file is open. */
+export interface StoredSafetensors {
+  readonly tensors: StoredTensors;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Reads and checks the header. Throws a UserError that says what is wrong. */
+export async function openSafetensors(file: FileHandle): Promise<StoredSafetensors> {
   const fail = (message: string): never => {
     throw new UserError(`${file.name} is no valid safetensors file: ${message}`);
   };
   if (file.size < 8) fail(`it holds ${file.size} bytes, and its header's length alone takes 8`);
-  const lengthBytes = await file.read(0, 8);
+  const lengthBytes = await readBytes(file, 0, 8);
   const length = Number(new DataView(lengthBytes.buffer, lengthBytes.byteOffset, 8).getBigUint64(0, true));
   if (length > headerLimit) fail(`its header claims ${length} bytes`);
   if (8 + length > file.size) fail(`its header claims ${length} bytes, but the file has ${file.size} (is it cut off?)`);
 
-  const header = parseHeader(await file.read(8, length), fail);
+  const header = parseHeader(await readBytes(file, 8, length), fail);
   const { __metadata__: metadata = {}, ...listed } = header;
   const dataBytes = file.size - 8 - length;
   const entries = Object.entries(listed).map(([name, entry]) => readEntry(name, entry, dataBytes, fail));
   checkCoverage(entries, dataBytes, fail);
 
-  const data = await file.read(8 + length, dataBytes, "shared");
-  const tensors = new Map<string, Tensor>();
-  for (const { name, type, dims, from, to } of entries) {
-    tensors.set(name, { type, dims, data: viewBytes(type, data.subarray(from, to)) });
+  const tensors = new Map<string, StoredTensor>();
+  for (const { name, type, dims, from } of entries) {
+    tensors.set(name, { type, dims, readInto: (target) => file.readInto(8 + length + from, target) });
   }
   return { tensors, metadata: metadata as Record<string, string> };
+}
+
+/** Reads a whole safetensors file. Throws a UserError that says what is wrong. */
+export async function readSafetensors(file: FileHandle): Promise<Safetensors> {
+  const { tensors: stored, metadata } = await openSafetensors(file);
+  const tensors = new Map<string, Tensor>();
+  for (const [name, tensor] of stored) tensors.set(name, await readTensor(tensor));
+  return { tensors, metadata };
 }
 
 type Fail = (message: string) => never;

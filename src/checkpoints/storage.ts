@@ -1,15 +1,45 @@
 // Where files are read from and written to. Platforms hand in implementations (disk, memory, browser).
+import { UserError } from "../utils/errors.ts";
+import type { DataType, Tensor } from "../utils/tensor.ts";
+import { elementBytes, elementCount, sharedBuffer, viewBytes } from "../utils/tensor.ts";
 
 export interface FileHandle {
   /** The name that messages use: a path, a URL. */
   readonly name: string;
   readonly size: number;
-  /**
-   * Reads `length` bytes at `offset`; throws where the file is shorter. `shared` asks for memory that workers can read
-   * without a copy, where the platform has it.
-   */
-  read(offset: number, length: number, memory?: "own" | "shared"): Promise<Uint8Array>;
+  /** Fills `target` from `offset` on; throws a UserError where the file is shorter. */
+  readInto(offset: number, target: Uint8Array): Promise<void>;
   close(): Promise<void>;
+}
+
+/** `length` bytes at `offset`. Callers check `length` against the file's size first. */
+export async function readBytes(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  await file.readInto(offset, bytes);
+  return bytes;
+}
+
+/** A tensor in a file: what it is is known, its data is read when asked for. */
+export interface StoredTensor {
+  readonly type: DataType;
+  readonly dims: readonly number[];
+  /** Fills `target`, which has room for just this tensor's bytes. */
+  readInto(target: Uint8Array): Promise<void>;
+}
+
+/** The tensors of a checkpoint, by the names that it gives them. */
+export type StoredTensors = ReadonlyMap<string, StoredTensor>;
+
+/** Bytes that a stored tensor takes. */
+export function storedSize({ type, dims }: Pick<StoredTensor, "type" | "dims">): number {
+  return elementCount(dims) * elementBytes[type];
+}
+
+/** Reads a tensor into memory that workers can read without a copy, where the platform has such memory. */
+export async function readTensor(stored: StoredTensor): Promise<Tensor> {
+  const bytes = new Uint8Array(sharedBuffer(storedSize(stored)));
+  await stored.readInto(bytes);
+  return { type: stored.type, dims: stored.dims, data: viewBytes(stored.type, bytes) };
 }
 
 export interface Directory {
@@ -35,8 +65,8 @@ export async function readText(directory: Directory, entry: string): Promise<str
   const file = await directory.open(entry);
   if (!file) return undefined;
   try {
-    if (file.size > textLimit) throw new Error(`${file.name} is ${file.size} bytes long, too long for a text file`);
-    return new TextDecoder().decode(await file.read(0, file.size));
+    if (file.size > textLimit) throw new UserError(`${file.name} is ${file.size} bytes long, too long for a text file`);
+    return new TextDecoder().decode(await readBytes(file, 0, file.size));
   } finally {
     await file.close();
   }

@@ -4,12 +4,12 @@ import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 
-export function describeModel(model: ModelDefinition, bytes: number) {
+export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
   const { resize, cropSize, interpolation, mean, std } = preprocessing;
   return {
     layout: origin.layout,
-    weights: { type: origin.weightType, bytes, parameters: parameterCount(model) },
+    weights: { type: origin.weightType, bytes: origin.bytes ?? 0, parameters: parameterCount(model) },
     depth: config.depth,
     width: config.width,
     heads: config.heads,
@@ -17,6 +17,9 @@ export function describeModel(model: ModelDefinition, bytes: number) {
     patchSize: config.patchSize,
     imageSize: config.imageSize,
     tokens: tokenCount(config),
+    prefix: config.prefix,
+    positions: config.positions,
+    pooling: config.pooling,
     activation: config.activation,
     normEpsilon: config.normEpsilon,
     layerScale: config.layerScale,
@@ -42,7 +45,12 @@ export function inspectText(name: string, d: ReturnType<typeof describeModel>): 
       `${(d.weights.parameters / 1e6).toFixed(2)} M, ${d.weights.type}, ${(d.weights.bytes / 1e6).toFixed(1)} MB`,
     ],
     ["blocks", `${d.depth}, width ${d.width}, ${d.heads} heads, MLP ${d.mlpWidth} (${d.activation})`],
-    ["pictures", `${d.imageSize}x${d.imageSize}, patches of ${d.patchSize}: ${d.tokens} tokens`],
+    [
+      "pictures",
+      `${d.imageSize}x${d.imageSize}, patches of ${d.patchSize}: ${d.tokens} tokens (${d.prefix.map(({ weight, count }) => `${count} ${weight}`).join(", ") || "patches alone"})`,
+    ],
+    ["positions", d.positions.kind],
+    ["pooling", d.pooling],
     ["LayerScale", d.layerScale ? "yes" : "no"],
     ["norm", `epsilon ${d.normEpsilon}`],
     ["head", d.head ? `${d.head.classes} classes from ${d.head.input}${labels}` : "none"],

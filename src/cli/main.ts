@@ -2,10 +2,10 @@
 // `wecolora`: parses, calls, prints.
 import { Command, CommanderError } from "commander";
 import type { z } from "zod";
-import { distill, evaluate, features, packageVersion, readDefinition, storedBytes } from "../platform/node.ts";
+import { distill, evaluate, features, packageVersion, readDefinition } from "../platform/node.ts";
 import type { Listener } from "../run/environment.ts";
 import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
-import { distillRunSchema, evaluateRunSchema, featuresRunSchema } from "../run/options.ts";
+import { distillRunSchema, evaluateRunSchema, featuresRunSchema, readSchema } from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
@@ -114,15 +114,21 @@ schemaCommand(
     runDistill(await demoOptions(parseOptions(demoSchema, options, "options of demo")), progress, output),
 );
 
-program
+const warning = (message: string) => process.stderr.write(`warning: ${message}\n`);
+
+const inspect = program
   .command("inspect")
-  .argument("<model>", "the model: its directory or safetensors file")
-  .description("Show what a model is.")
-  .action(async (path: string) => {
-    const description = describeModel(await readDefinition(path), await storedBytes(path));
-    if (program.opts<OutputOptions>().json) printJson({ model: path, ...description });
-    else process.stdout.write(`${inspectText(path, description)}\n`);
-  });
+  .argument("<model>", "the model: its directory or file of weights")
+  .description("Show what a model is.");
+addOptions(inspect, readSchema);
+inspect.action(async (path: string) => {
+  const given = await collectOptions(inspect, readSchema, undefined);
+  const description = describeModel(
+    await readDefinition(path, { ...parseOptions(readSchema, given, "options of inspect"), warn: warning }),
+  );
+  if (program.opts<OutputOptions>().json) printJson({ model: path, ...description });
+  else process.stdout.write(`${inspectText(path, description)}\n`);
+});
 
 /** Commander's own complaint, with the nearest known option or command. */
 function usageMessage(error: CommanderError): string {

@@ -26,7 +26,7 @@ export async function extractFeatures(
   const rows: FloatTensor[] = [];
   const read: Item[] = [];
   for await (const { items: found, pixels } of evaluationBatches(source, items, batch, model.preprocessing, skip)) {
-    rows.push((await model.outputs(pixels, ["classToken"])).classToken);
+    rows.push((await model.outputs(pixels, ["pooled"])).pooled);
     read.push(...found);
     progress?.(read.length, items.length);
   }

@@ -83,7 +83,7 @@ async function collect(
   for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
     const runs = new Map<Model, Record<string, FloatTensor>>();
     for (const model of new Set([...(reference ? [reference] : []), ...Object.values(models)])) {
-      const names: OutputName[] = ["classToken"];
+      const names: OutputName[] = ["pooled"];
       if (asQueries && model.config.head) names.push("logits");
       if (reference) names.push("blockOutput");
       runs.set(model, await model.outputs(pixels, names));
@@ -94,12 +94,12 @@ async function collect(
       const outputs = runs.get(model) as Record<string, FloatTensor>;
       const into = collected.get(name) as Collected;
       into.items.push(...read);
-      into.tokens.push(outputs.classToken);
+      into.tokens.push(outputs.pooled);
       if (outputs.logits) into.logits.push(outputs.logits);
       if (wanted) {
         into.difference += sumAbsoluteDifference(outputs.blockOutput, wanted.blockOutput);
         into.compared += wanted.blockOutput.data.length;
-        into.cosines.push(...rowCosines(outputs.classToken, wanted.classToken));
+        into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
       }
     }
   }

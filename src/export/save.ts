@@ -4,9 +4,10 @@ import type { Directory } from "../checkpoints/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/options.ts";
 import { writeHuggingFace } from "./huggingface.ts";
+import { writeTimm } from "./timm.ts";
 
 export const saveSchema = z.strictObject({
-  format: z.enum(["huggingface"]).default("huggingface").describe("what is written"),
+  format: z.enum(["huggingface", "timm"]).default("huggingface").describe("what is written"),
   weightType: z
     .enum(["float32", "float16", "bfloat16"])
     .optional()
@@ -25,5 +26,7 @@ export async function writeModel(
   switch (format) {
     case "huggingface":
       return writeHuggingFace(model, directory, weightType);
+    case "timm":
+      return writeTimm(model, directory, weightType);
   }
 }

@@ -1,9 +1,26 @@
 // What makes one vision transformer differ from another, as data.
 
-export type Activation = "gelu" | "gelu_tanh" | "quick_gelu" | "relu";
+export const activationKinds = ["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"] as const;
+export type Activation = (typeof activationKinds)[number];
 
-/** What the classification head reads, all after the final norm. */
-export type HeadInput = "class" | "class+mean" | "mean";
+/**
+ * What the classification head reads: `pooled` is what `pooling` gives; `class+mean` the class token and the mean of
+ * the patches; `class+distillation` two heads, on the class and on the distillation token, whose logits are averaged.
+ */
+export type HeadInput = "pooled" | "class+mean" | "class+distillation";
+
+/** Learned tokens in front of the patches, by the weight that holds them. */
+export interface PrefixTokens {
+  readonly weight: "cls_token" | "dist_token" | "reg_token";
+  readonly count: number;
+}
+
+/** Where a patch stands in its picture. */
+export type Positions =
+  /** A learned table, added to the patches and to the first `prefix` of the tokens before them. */
+  | { readonly kind: "learned"; readonly prefix: number }
+  /** Rotations of queries and keys by the patches' coordinates (DINOv3, arXiv 2508.10104). */
+  | { readonly kind: "rotary"; readonly theta: number };
 
 export interface VitConfig {
   /** Pixels per side of the square pictures that the position embedding was made for. */
@@ -13,40 +30,65 @@ export interface VitConfig {
   readonly width: number;
   readonly depth: number;
   readonly heads: number;
+  /** Channels that the MLP's last map reads. */
   readonly mlpWidth: number;
+  /** `plain`: fc2(f(fc1 x)); `gated`: fc1 gives two halves a and b, and fc2 reads f(a) * b (SwiGLU). */
+  readonly mlp: "plain" | "gated";
   readonly activation: Activation;
   readonly normEpsilon: number;
   readonly qkvBias: boolean;
+  readonly patchBias: boolean;
+  readonly prefix: readonly PrefixTokens[];
+  readonly positions: Positions;
+  /** A norm before the first block, as CLIP has it. */
+  readonly preNorm: boolean;
   /** A learned factor per channel on what each half block adds (`ls1.gamma`, `ls2.gamma`). */
   readonly layerScale: boolean;
-  readonly finalNorm: boolean;
+  /** What the final norm acts on: all tokens, or only what pooling gives (CLIP's class token, timm's mean). */
+  readonly finalNorm: "tokens" | "pooled" | "none";
+  /** The one vector that stands for a picture: the class token, the mean of the patches, or attention over all. */
+  readonly pooling: "class" | "mean" | "attention";
   /** A dense layer with tanh over the class token, as Hugging Face's ViTModel has one. */
   readonly pooler: boolean;
+  /** Width of a linear map without bias over the pooled vector (CLIP's space shared with texts). */
+  readonly projection?: number;
   readonly head?: { readonly classes: number; readonly input: HeadInput; readonly labels?: readonly string[] };
 }
 
-/** Tokens before the patches: the class token. */
-export const prefixTokens = 1;
+/** The parts in which most vision transformers agree. */
+export const plainVit = {
+  mlp: "plain",
+  activation: "gelu",
+  qkvBias: true,
+  patchBias: true,
+  prefix: [{ weight: "cls_token", count: 1 }],
+  positions: { kind: "learned", prefix: 1 },
+  preNorm: false,
+  layerScale: false,
+  finalNorm: "tokens",
+  pooling: "class",
+  pooler: false,
+} as const satisfies Partial<VitConfig>;
+
+/** Tokens before the patches. */
+export function prefixCount({ prefix }: Pick<VitConfig, "prefix">): number {
+  return prefix.reduce((sum, { count }) => sum + count, 0);
+}
 
 /** Patches of a square picture of the size that the configuration names. */
-export function patchCount({ imageSize, patchSize }: VitConfig): number {
+export function patchCount({ imageSize, patchSize }: Pick<VitConfig, "imageSize" | "patchSize">): number {
   return Math.floor(imageSize / patchSize) ** 2;
 }
 
 /** All tokens of a picture, `N` in `[B, N, D]`. */
 export function tokenCount(config: VitConfig): number {
-  return prefixTokens + patchCount(config);
+  return prefixCount(config) + patchCount(config);
 }
 
 /** Name and shape of every weight that a model of this configuration has (timm's names). */
 export function expectedWeights(config: VitConfig): Map<string, readonly number[]> {
   const { width, mlpWidth, patchSize, channels } = config;
-  const weights = new Map<string, readonly number[]>([
-    ["cls_token", [1, 1, width]],
-    ["pos_embed", [1, tokenCount(config), width]],
-    ["patch_embed.proj.weight", [width, channels, patchSize, patchSize]],
-    ["patch_embed.proj.bias", [width]],
-  ]);
+  const weights = new Map<string, readonly number[]>();
   const linear = (name: string, outputs: number, inputs: number, bias = true) => {
     weights.set(`${name}.weight`, [outputs, inputs]);
     if (bias) weights.set(`${name}.bias`, [outputs]);
@@ -55,6 +97,13 @@ export function expectedWeights(config: VitConfig): Map<string, readonly number[
     weights.set(`${name}.weight`, [width]);
     weights.set(`${name}.bias`, [width]);
   };
+  for (const { weight, count } of config.prefix) weights.set(weight, [1, count, width]);
+  if (config.positions.kind === "learned") {
+    weights.set("pos_embed", [1, config.positions.prefix + patchCount(config), width]);
+  }
+  weights.set("patch_embed.proj.weight", [width, channels, patchSize, patchSize]);
+  if (config.patchBias) weights.set("patch_embed.proj.bias", [width]);
+  if (config.preNorm) norm("norm_pre");
   for (let i = 0; i < config.depth; i++) {
     const block = `blocks.${i}`;
     norm(`${block}.norm1`);
@@ -62,12 +111,25 @@ export function expectedWeights(config: VitConfig): Map<string, readonly number[
     linear(`${block}.attn.proj`, width, width);
     if (config.layerScale) weights.set(`${block}.ls1.gamma`, [width]);
     norm(`${block}.norm2`);
-    linear(`${block}.mlp.fc1`, mlpWidth, width);
+    linear(`${block}.mlp.fc1`, config.mlp === "gated" ? 2 * mlpWidth : mlpWidth, width);
     linear(`${block}.mlp.fc2`, width, mlpWidth);
     if (config.layerScale) weights.set(`${block}.ls2.gamma`, [width]);
   }
-  if (config.finalNorm) norm("norm");
+  if (config.finalNorm !== "none") norm("norm");
+  if (config.pooling === "attention") {
+    weights.set("attn_pool.latent", [1, 1, width]);
+    linear("attn_pool.qkv", 3 * width, width);
+    linear("attn_pool.proj", width, width);
+    norm("attn_pool.norm");
+    linear("attn_pool.mlp.fc1", mlpWidth, width);
+    linear("attn_pool.mlp.fc2", width, mlpWidth);
+  }
   if (config.pooler) linear("pooler.dense", width, width);
-  if (config.head) linear("head", config.head.classes, config.head.input === "class+mean" ? 2 * width : width);
+  if (config.projection) linear("projection", config.projection, width, false);
+  if (config.head) {
+    const { classes, input } = config.head;
+    linear("head", classes, input === "class+mean" ? 2 * width : width);
+    if (input === "class+distillation") linear("head_dist", classes, width);
+  }
   return weights;
 }

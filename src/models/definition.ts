@@ -1,21 +1,28 @@
 // A model as data: configuration, weights, preprocessing, and where it came from. Reading one from a directory.
 
-import { readSafetensors } from "../checkpoints/safetensors.ts";
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Checkpoint } from "../checkpoints/checkpoint.ts";
+import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
+import type { Directory, StoredTensors } from "../checkpoints/storage.ts";
 import { readText } from "../checkpoints/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Preprocessing } from "../utils/picture.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
-import type { Json } from "./layouts.ts";
-import { findLayout } from "./layouts.ts";
+import { patchCount } from "./config.ts";
+import type { Json, Layout } from "./layouts/index.ts";
+import { findLayout, layouts } from "./layouts/index.ts";
+import { resamplePositions } from "./positions.ts";
 import { readPreprocessor } from "./preprocessing.ts";
-import { readWeights, weightFinder } from "./weights.ts";
+import type { NamedTensors } from "./weights.ts";
+import { evidenceOf, findPrefix, nameTensors, readWeights } from "./weights.ts";
 
 export interface ModelOrigin {
   /** The layout that it was read as. */
   readonly layout: string;
+  /** Bytes that the weights take on disk. */
+  readonly bytes?: number;
   /** The configuration file's content, of which saving keeps what it does not change. */
   readonly config: Json;
   /** The type that the file's matrices have, and that saving keeps. */
@@ -39,8 +46,12 @@ export function parameterCount({ weights }: ModelDefinition): number {
 }
 
 export interface ReadOptions {
-  /** The weights' file in the directory. */
+  /** The weights' file in the directory; found by itself where left out. */
   readonly weightsFile?: string;
+  /** The number of heads, where no configuration says it; weights don't tell, so width / 64 is taken without it. */
+  readonly numHeads?: number;
+  /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
+  readonly imageSize?: number;
   /** Told what was guessed for want of a file. */
   readonly warn?: (message: string) => void;
 }
@@ -60,53 +71,141 @@ async function readJson(directory: Directory, entry: string): Promise<Json | und
   return value as Json;
 }
 
+/** The layout and prefix of a file's weights; without a configuration, the first layout whose names are there. */
+function recogniseWeights(config: Json | undefined, configFile: string, checkpoint: Checkpoint): NamedTensors {
+  const names = checkpoint.tensors.keys();
+  if (config) {
+    const layout = findLayout(config, configFile);
+    return nameTensors(layout, checkpoint.tensors, findPrefix(layout, names) ?? "");
+  }
+  const all = [...names];
+  for (const layout of layouts) {
+    const prefix = findPrefix(layout, all);
+    if (prefix === undefined) continue;
+    const named = nameTensors(layout, checkpoint.tensors, prefix);
+    const { shape } = evidenceOf(named);
+    if (layout.recognises((ours) => shape(ours) !== undefined)) return named;
+  }
+  const some = all.slice(0, 4).join(", ");
+  throw new UserError(
+    `${checkpoint.name} holds no vision transformer that is known here, by the names of its weights (${some}${all.length > 4 ? ", ..." : ""})`,
+  );
+}
+
 /**
- * Reads a model from a directory with `config.json` and `model.safetensors`, in any layout that is known. Throws a
- * UserError on what is missing or wrong, naming the file.
+ * Reads a model from a directory: weights as safetensors (one file or shards) or as PyTorch's .pth and .bin, with
+ * config.json or, for weights whose names tell enough, without one. Throws a UserError on what is missing or wrong,
+ * naming the file.
  */
 export async function readModel(directory: Directory, options: ReadOptions = {}): Promise<ModelDefinition> {
+  const { warn = () => undefined } = options;
   const config = await readJson(directory, "config.json");
-  if (!config) throw new UserError(`there is no ${directory.describe("config.json")}; a model's directory has one`);
   const configFile = directory.describe("config.json");
-  const layout = findLayout(config, configFile);
-  const weightsEntry = options.weightsFile ?? "model.safetensors";
-  const file = await directory.open(weightsEntry);
-  if (!file) {
-    const others = (await directory.list()).filter((name) => /\.(pth|pt|bin|onnx|safetensors|index\.json)$/.test(name));
-    const hint = others.length > 0 ? ` (found ${others.join(", ")}, which can't be read yet)` : "";
-    throw new UserError(`there is no ${directory.describe(weightsEntry)}${hint}`);
-  }
-  let tensors: Map<string, Tensor>;
+  if (config) findLayout(config, configFile);
+  const checkpoint = await openCheckpoint(directory, options.weightsFile ?? (await findWeights(directory)));
   try {
-    tensors = (await readSafetensors(file)).tensors;
-  } finally {
-    await file.close();
-  }
-  const vit = layout.readConfig(config, configFile, weightFinder(layout, tensors));
-  checkConfig(vit, configFile);
-  const { weights, carried } = readWeights(layout, vit, tensors, file.name);
-  const preprocessor = await readJson(directory, "preprocessor_config.json");
-  let preprocessing: Preprocessing;
-  if (preprocessor) {
-    preprocessing = readPreprocessor(preprocessor, vit.imageSize, directory.describe("preprocessor_config.json"));
-  } else {
-    const { value, guessed } = layout.defaultPreprocessing(config, vit.imageSize, configFile);
-    preprocessing = value;
-    if (guessed) {
-      options.warn?.(
-        `there is no ${directory.describe("preprocessor_config.json")}; taking what is usual for ${layout.name}: ` +
-          `mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
+    const named = recogniseWeights(config, configFile, checkpoint);
+    const { layout } = named;
+    const source = config ? configFile : checkpoint.name;
+    const settings = layout.settings(config ?? {});
+    const vit = readVitConfig(layout, settings, source, named, options);
+    if (!config) {
+      const heads =
+        options.numHeads === undefined
+          ? `; ${vit.heads} heads are taken (width / 64): say numHeads (--num-heads) where it has others`
+          : "";
+      warn(
+        `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
+    const preprocessing = await readPreprocessing(directory, layout, settings, source, vit, warn);
+    const { weights, carried } = await readWeights(named, vit, checkpoint.name, warn);
+    const origin: ModelOrigin = {
+      layout: layout.name,
+      bytes: checkpoint.bytes,
+      config: config ?? {},
+      weightType: storedType(checkpoint.tensors),
+      carried,
+    };
+    return fitPictures({ config: vit, weights, preprocessing, origin }, layout, options.imageSize, warn);
+  } finally {
+    await checkpoint.close();
   }
-  if (preprocessing.cropSize !== vit.imageSize) {
-    preprocessing = resizeTo(preprocessing, vit.imageSize);
-    options.warn?.(
-      `the preprocessor's pictures are of another size than the model's ${vit.imageSize}; using the model's`,
+}
+
+function readVitConfig(
+  layout: Layout,
+  settings: Json,
+  file: string,
+  named: NamedTensors,
+  options: ReadOptions,
+): VitConfig {
+  const read = layout.readConfig(settings, file, evidenceOf(named, options.numHeads));
+  const config = options.numHeads === undefined ? read : { ...read, heads: options.numHeads };
+  if (config.width % config.heads !== 0) {
+    throw new UserError(`${file}: ${config.heads} heads don't divide the width ${config.width}`);
+  }
+  if (config.patchSize > config.imageSize) {
+    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
+  }
+  if (config.channels !== 3) {
+    throw new UserError(`${file}: the model takes pictures of ${config.channels} channels; only 3 can be read`);
+  }
+  return config;
+}
+
+async function readPreprocessing(
+  directory: Directory,
+  layout: Layout,
+  settings: Json,
+  source: string,
+  { imageSize }: VitConfig,
+  warn: (message: string) => void,
+): Promise<Preprocessing> {
+  const file = directory.describe("preprocessor_config.json");
+  const preprocessor = await readJson(directory, "preprocessor_config.json");
+  if (preprocessor) return readPreprocessor(preprocessor, imageSize, file);
+  const { value, guessed } = layout.defaultPreprocessing(settings, imageSize, source);
+  if (guessed) {
+    warn(
+      `there is no ${file}; taking what is usual for ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
     );
   }
-  const weightType = storedType(tensors);
-  return { config: vit, weights, preprocessing, origin: { layout: layout.name, config, weightType, carried } };
+  return value;
+}
+
+/**
+ * Model and transform agreed on one size: the one asked for, or the preprocessor's where the model's library takes any,
+ * else the model's.
+ */
+function fitPictures(
+  model: ModelDefinition,
+  layout: Layout,
+  asked: number | undefined,
+  warn: (message: string) => void,
+): ModelDefinition {
+  const { config, preprocessing } = model;
+  const imageSize = asked ?? (layout.anySize ? preprocessing.cropSize : config.imageSize);
+  if (imageSize < config.patchSize) {
+    throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
+  }
+  const resized = resizeModel(model, layout, imageSize);
+  if (preprocessing.cropSize === imageSize) return resized;
+  if (asked === undefined) {
+    warn(`the preprocessor's pictures are of another size than the model's ${imageSize}; using the model's`);
+  }
+  return { ...resized, preprocessing: resizeTo(preprocessing, imageSize) };
+}
+
+/** The model for pictures of another size: its position table is resampled as its own library does it. */
+function resizeModel(model: ModelDefinition, layout: Layout, imageSize: number): ModelDefinition {
+  const config = { ...model.config, imageSize };
+  const table = model.weights.get("pos_embed");
+  if (!table || config.positions.kind !== "learned" || patchCount(config) === patchCount(model.config))
+    return { ...model, config };
+  const side = Math.floor(imageSize / config.patchSize);
+  const resampled = resamplePositions(table, config.positions.prefix, [side, side], layout.resampling);
+  return { ...model, config, weights: new Map(model.weights).set("pos_embed", resampled) };
 }
 
 /** The same proportions at another crop. */
@@ -123,22 +222,10 @@ function resizeTo(preprocessing: Preprocessing, imageSize: number): Preprocessin
   };
 }
 
-function checkConfig(config: VitConfig, file: string): void {
-  if (config.width % config.heads !== 0) {
-    throw new UserError(`${file}: ${config.heads} heads don't divide the width ${config.width}`);
-  }
-  if (config.patchSize > config.imageSize) {
-    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
-  }
-  if (config.channels !== 3) {
-    throw new UserError(`${file}: the model takes pictures of ${config.channels} channels; only 3 can be read`);
-  }
-}
-
 /** The type of most numbers. */
-function storedType(tensors: ReadonlyMap<string, Tensor>): WeightType {
+function storedType(tensors: StoredTensors): WeightType {
   const counts = { float32: 0, float16: 0, bfloat16: 0 };
-  for (const { type, data } of tensors.values()) if (type in counts) counts[type as WeightType] += data.length;
+  for (const { type, dims } of tensors.values()) if (type in counts) counts[type as WeightType] += elementCount(dims);
   return counts.float16 > counts.float32 + counts.bfloat16
     ? "float16"
     : counts.bfloat16 > counts.float32

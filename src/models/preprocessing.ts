@@ -8,17 +8,20 @@ type Triple = readonly [number, number, number];
 const imagenetMean: Triple = [0.485, 0.456, 0.406];
 const imagenetStd: Triple = [0.229, 0.224, 0.225];
 const half: Triple = [0.5, 0.5, 0.5];
+const normalisations = {
+  imagenet: { mean: imagenetMean, std: imagenetStd },
+  half: { mean: half, std: half },
+  clip: {
+    mean: [0.48145466, 0.4578275, 0.40821073] as Triple,
+    std: [0.26862954, 0.26130258, 0.27577711] as Triple,
+  },
+};
 
 /** What a teacher without a preprocessor file is given. */
-export function defaultPreprocessing(imageSize: number, normalisation: "imagenet" | "half"): Preprocessing {
-  const imagenet = normalisation === "imagenet";
-  return {
-    resize: { shortestEdge: Math.floor((imageSize * 256) / 224) },
-    cropSize: imageSize,
-    interpolation: "bicubic",
-    mean: imagenet ? imagenetMean : half,
-    std: imagenet ? imagenetStd : half,
-  };
+export function defaultPreprocessing(imageSize: number, normalisation: keyof typeof normalisations): Preprocessing {
+  // CLIP's own transform crops what it has resized to; the others look at seven eighths.
+  const shortestEdge = normalisation === "clip" ? imageSize : Math.floor((imageSize * 256) / 224);
+  return { resize: { shortestEdge }, cropSize: imageSize, interpolation: "bicubic", ...normalisations[normalisation] };
 }
 
 function triple(value: unknown, what: string): Triple {

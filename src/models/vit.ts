@@ -3,11 +3,13 @@ import { add, at, concat, constant, mul, pad, reduceMean, reshape, slice, tanh }
 import { ShapeError } from "../graph/shapes.ts";
 import type { Value } from "../graph/types.ts";
 import type { LinearWeights } from "../nn/layers.ts";
+import type { Rotation } from "../nn/layers.ts";
 import { activations, attention, layerNorm, linear, patchEmbedding } from "../nn/layers.ts";
-import type { Tensor } from "../utils/tensor.ts";
+import type { DataType, Tensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
-import type { VitConfig } from "./config.ts";
-import { prefixTokens } from "./config.ts";
+import type { HeadInput, VitConfig } from "./config.ts";
+import { patchCount, prefixCount } from "./config.ts";
+import { rotaryTables } from "./positions.ts";
 
 /** The linear maps of a block that adapters may sit on. */
 export const targetModules = ["q", "k", "v", "proj", "fc1", "fc2"] as const;
@@ -67,15 +69,46 @@ export function embed(config: VitConfig, weight: WeightLookup, pixels: Value): V
   if (pixels.shape[2] !== imageSize || pixels.shape[3] !== imageSize) {
     throw new ShapeError(`pictures must be ${imageSize}x${imageSize}, got ${pixels.shape[3]}x${pixels.shape[2]}`);
   }
-  const projection = { weight: weight("patch_embed.proj.weight"), bias: weight("patch_embed.proj.bias") };
+  const projection = {
+    weight: weight("patch_embed.proj.weight"),
+    bias: config.patchBias ? weight("patch_embed.proj.bias") : undefined,
+  };
   const side = Math.floor(imageSize / patchSize) * patchSize;
   const patches = patchEmbedding(slice(slice(pixels, 2, 0, side), 3, 0, side), projection, patchSize);
-  // The class token enters as a row of the table that is added, over zeros in front of the patches: this needs no
-  // expansion to a batch size that is known only when the graph runs.
-  const positions = weight("pos_embed");
-  const classRow = add(weight("cls_token"), slice(positions, 1, 0, prefixTokens));
-  const table = concat([classRow, slice(positions, 1, prefixTokens, positions.shape[1] as number)], 1);
-  return add(pad(patches, 1, prefixTokens, 0), table);
+  const tokens = addTokens(config, weight, patches);
+  return config.preNorm ? layerNorm(tokens, normWeights(weight, "norm_pre"), config.normEpsilon) : tokens;
+}
+
+/**
+ * Patches with their positions, behind the learned tokens. These enter as rows of the table that is added, over zeros
+ * in front of the patches: this needs no expansion to a batch size that is known only when the graph runs.
+ */
+function addTokens(config: VitConfig, weight: WeightLookup, patches: Value): Value {
+  const count = prefixCount(config);
+  const rowsBefore = config.prefix.map((group) => weight(group.weight));
+  let front = rowsBefore.length > 1 ? concat(rowsBefore, 1) : rowsBefore[0];
+  if (config.positions.kind === "rotary")
+    return front ? add(pad(patches, 1, count, 0), pad(front, 1, 0, patchCount(config))) : patches;
+  const covered = config.positions.prefix;
+  const table = weight("pos_embed");
+  const patchRows = covered > 0 ? slice(table, 1, covered, table.shape[1] as number) : table;
+  if (!front) return add(patches, patchRows);
+  if (covered > 0) {
+    const own = slice(table, 1, 0, covered);
+    front = add(front, covered < count ? pad(own, 1, 0, count - covered) : own);
+  }
+  return add(pad(patches, 1, count, 0), concat([front, patchRows], 1));
+}
+
+function normWeights(weight: WeightLookup, name: string): Required<LinearWeights> {
+  return { weight: weight(`${name}.weight`), bias: weight(`${name}.bias`) };
+}
+
+/** How queries and keys are rotated, where the configuration asks for it. */
+function rotation(config: VitConfig, type: DataType): Rotation | undefined {
+  if (config.positions.kind !== "rotary") return undefined;
+  const { cos, sin } = rotaryTables(config, config.positions.theta, type);
+  return { cos: constant(cos, "rotary.cos"), sin: constant(sin, "rotary.sin"), skip: prefixCount(config) };
 }
 
 /** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
@@ -94,52 +127,117 @@ export function vitBlock(
     config.layerScale ? mul(value, weight(`${name}.${part}.gamma`)) : value;
 
   const n1 = layerNorm(x, norm("norm1"), config.normEpsilon);
-  const mixed = attention(apply(n1, "q"), apply(n1, "k"), apply(n1, "v"), config.heads);
+  const mixed = attention(apply(n1, "q"), apply(n1, "k"), apply(n1, "v"), config.heads, rotation(config, x.type));
   const x1 = add(x, scaled(apply(mixed, "proj"), "ls1"));
   const n2 = layerNorm(x1, norm("norm2"), config.normEpsilon);
-  const hidden = activations[config.activation](apply(n2, "fc1"));
+  const entered = apply(n2, "fc1");
+  const activate = activations[config.activation];
+  const hidden =
+    config.mlp === "gated"
+      ? mul(activate(slice(entered, -1, 0, config.mlpWidth)), slice(entered, -1, config.mlpWidth, 2 * config.mlpWidth))
+      : activate(entered);
   return add(x1, scaled(apply(hidden, "fc2"), "ls2"));
 }
 
-/** The final norm where the model has one. */
+/** The final norm, where it acts on all tokens. */
 export function finalNorm(config: VitConfig, weight: WeightLookup, x: Value): Value {
-  if (!config.finalNorm) return x;
-  return layerNorm(x, { weight: weight("norm.weight"), bias: weight("norm.bias") }, config.normEpsilon);
+  return config.finalNorm === "tokens" ? layerNorm(x, normWeights(weight, "norm"), config.normEpsilon) : x;
 }
 
 export interface VitOutputs {
   /** `[B, N, D]` each: the tokens that enter block 0, then what each block gives (before the final norm). */
   readonly hiddenStates: readonly Value[];
-  /** `[B, N, D]`, after the final norm. */
+  /** `[B, N, D]`, after the final norm where that acts on all tokens. */
   readonly lastHiddenState: Value;
-  /** `[B, D]`, after the final norm. */
-  readonly classToken: Value;
-  /** `[B, D]`: the dense layer with tanh over the class token, where the model has it. */
-  readonly pooled?: Value;
+  /** `[B, D]`: the vector that stands for a picture, after the final norm. */
+  readonly pooled: Value;
+  /** `[B, D]`: what Hugging Face calls `pooler_output`, where the model has more of it than the class token. */
+  readonly poolerOutput?: Value;
+  /** `[B, P]`: the pooled vector in the space shared with texts, where the model has the map. */
+  readonly imageEmbeds?: Value;
   /** `[B, K]`, where the model has a head. */
   readonly logits?: Value;
+}
+
+/** Whether a model has a `pooler_output` that is more than its class token. */
+export function hasPoolerOutput({ pooler, pooling, finalNorm }: VitConfig): boolean {
+  return pooler || pooling === "attention" || finalNorm === "pooled";
 }
 
 /** The whole forward pass over normalised pixels `[B, C, H, W]`. */
 export function vitForward(config: VitConfig, weight: WeightLookup, pixels: Value, map?: LinearMap): VitOutputs {
   const hiddenStates = [embed(config, weight, pixels)];
   for (let i = 0; i < config.depth; i++) hiddenStates.push(vitBlock(config, weight, i, hiddenStates[i], map));
-  const lastHiddenState = finalNorm(config, weight, hiddenStates[config.depth]);
-  const classToken = at(lastHiddenState, 1, 0);
+  return { hiddenStates, ...vitOutputs(config, weight, hiddenStates[config.depth]) };
+}
+
+/** What follows the last block `[B, N, D]`: norm, pooling, head. */
+export function vitOutputs(config: VitConfig, weight: WeightLookup, x: Value): Omit<VitOutputs, "hiddenStates"> {
+  const tokens = finalNorm(config, weight, x);
+  const raw = pool(config, weight, tokens);
+  const pooled = config.finalNorm === "pooled" ? layerNorm(raw, normWeights(weight, "norm"), config.normEpsilon) : raw;
   const dense = (name: string): LinearWeights => ({ weight: weight(`${name}.weight`), bias: weight(`${name}.bias`) });
+  const poolerOutput = config.pooler ? tanh(linear(at(tokens, 1, 0), dense("pooler.dense"))) : pooled;
   return {
-    hiddenStates,
-    lastHiddenState,
-    classToken,
-    pooled: config.pooler ? tanh(linear(classToken, dense("pooler.dense"))) : undefined,
-    logits: config.head && linear(headInput(config, lastHiddenState, classToken), dense("head")),
+    lastHiddenState: tokens,
+    pooled,
+    poolerOutput: hasPoolerOutput(config) ? poolerOutput : undefined,
+    imageEmbeds: config.projection ? linear(pooled, { weight: weight("projection.weight") }) : undefined,
+    logits: config.head && headLogits(config, config.head.input, dense, tokens, pooled),
   };
 }
 
-function headInput(config: VitConfig, tokens: Value, classToken: Value): Value {
-  const kind = config.head?.input;
-  if (kind === "class") return classToken;
-  const count = tokens.shape[1] as number;
-  const mean = reduceMean(slice(tokens, 1, prefixTokens, count), [1]);
-  return kind === "mean" ? mean : reshape(concat([classToken, mean], 1), [tokens.shape[0], 2 * config.width]);
+/** Mean of the patch tokens: `[B, N, D] -> [B, D]`. */
+function patchMean(config: VitConfig, tokens: Value): Value {
+  const first = prefixCount(config);
+  return reduceMean(first > 0 ? slice(tokens, 1, first, tokens.shape[1] as number) : tokens, [1]);
+}
+
+/** One vector a picture: `[B, N, D] -> [B, D]`. */
+function pool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
+  switch (config.pooling) {
+    case "class":
+      return at(tokens, 1, 0);
+    case "mean":
+      return patchMean(config, tokens);
+    case "attention":
+      return attentionPool(config, weight, tokens);
+  }
+}
+
+/** One learned query over all tokens, then an MLP beside a residual (SigLIP, arXiv 2303.15343; timm's `map`). */
+function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
+  const { width, heads } = config;
+  const part = (index: number): LinearWeights => ({
+    weight: weightRows(weight("attn_pool.qkv.weight"), index * width, (index + 1) * width, String(index)),
+    bias: weightRows(weight("attn_pool.qkv.bias"), index * width, (index + 1) * width, String(index)),
+  });
+  const dense = (name: string) => normWeights(weight, `attn_pool.${name}`);
+  const query = linear(weight("attn_pool.latent"), part(0));
+  const mixed = attention(query, linear(tokens, part(1)), linear(tokens, part(2)), heads);
+  const x = at(linear(mixed, dense("proj")), 1, 0);
+  const normed = layerNorm(x, dense("norm"), config.normEpsilon);
+  const hidden = activations[config.activation](linear(normed, dense("mlp.fc1")));
+  return add(x, linear(hidden, dense("mlp.fc2")));
+}
+
+function headLogits(
+  config: VitConfig,
+  kind: HeadInput,
+  dense: (name: string) => LinearWeights,
+  tokens: Value,
+  pooled: Value,
+): Value {
+  switch (kind) {
+    case "pooled":
+      return linear(pooled, dense("head"));
+    case "class+mean": {
+      const both = concat([at(tokens, 1, 0), patchMean(config, tokens)], 1);
+      return linear(reshape(both, [tokens.shape[0], 2 * config.width]), dense("head"));
+    }
+    case "class+distillation": {
+      const [a, b] = [linear(at(tokens, 1, 0), dense("head")), linear(at(tokens, 1, 1), dense("head_dist"))];
+      return mul(add(a, b), 0.5);
+    }
+  }
 }

@@ -1,13 +1,16 @@
 // Layers as plain functions that build graphs. Shapes: B pictures, N tokens, D channels, H heads.
 import {
   add,
+  concat,
   gelu,
   layerNormalization,
   matmul,
   mul,
+  neg,
   relu,
   reshape,
   sigmoid,
+  slice,
   softmax,
   transpose,
   transposeLast,
@@ -38,12 +41,14 @@ export function layerNorm(x: Value, { weight, bias }: Required<LinearWeights>, e
 }
 
 /** Element-wise activations by the names that checkpoints use. */
-export const activations: Readonly<Record<"gelu" | "gelu_tanh" | "quick_gelu" | "relu", (x: Value) => Value>> = {
-  gelu: (x) => gelu(x),
-  gelu_tanh: (x) => gelu(x, "tanh"),
-  quick_gelu: (x) => mul(x, sigmoid(mul(x, 1.702))),
-  relu,
-};
+export const activations: Readonly<Record<"gelu" | "gelu_tanh" | "quick_gelu" | "relu" | "silu", (x: Value) => Value>> =
+  {
+    gelu: (x) => gelu(x),
+    gelu_tanh: (x) => gelu(x, "tanh"),
+    quick_gelu: (x) => mul(x, sigmoid(mul(x, 1.702))),
+    relu,
+    silu: (x) => mul(x, sigmoid(x)),
+  };
 
 /** `[B, N, D] -> [B, H, N, D/H]` */
 export function splitHeads(x: Value, heads: number): Value {
@@ -57,10 +62,30 @@ export function joinHeads(x: Value): Value {
   return reshape(transpose(x, [0, 2, 1, 3]), [b, n, (h as number) * (d as number)]);
 }
 
-/** Multi-head self-attention over `[B, N, D]` queries, keys and values (arXiv 2010.11929, appendix A). */
-export function attention(q: Value, k: Value, v: Value, heads: number): Value {
+/** Rotary positions: tables `[P, D/H]` for the tokens behind the first `skip`. */
+export interface Rotation {
+  readonly cos: Value;
+  readonly sin: Value;
+  readonly skip: number;
+}
+
+/** Rotates pairs of channels (i, i + half) of `[B, H, N, D/H]` by the tables; the first `skip` tokens stay. */
+function rotate(x: Value, { cos, sin, skip }: Rotation): Value {
+  const [tokens, width] = [x.shape[2] as number, x.shape[3] as number];
+  const patches = slice(x, 2, skip, tokens);
+  const turned = concat([neg(slice(patches, 3, width / 2, width)), slice(patches, 3, 0, width / 2)], 3);
+  const rotated = add(mul(patches, cos), mul(turned, sin));
+  return skip > 0 ? concat([slice(x, 2, 0, skip), rotated], 2) : rotated;
+}
+
+/**
+ * Multi-head attention (arXiv 2010.11929, appendix A): queries `[B, M, D]`, keys and values `[B, N, D]` give
+ * `[B, M, D]`.
+ */
+export function attention(q: Value, k: Value, v: Value, heads: number, rotation?: Rotation): Value {
   const headWidth = (q.shape[2] as number) / heads;
-  const scores = matmul(splitHeads(mul(q, headWidth ** -0.5), heads), transposeLast(splitHeads(k, heads)));
+  const turn = (x: Value) => (rotation ? rotate(x, rotation) : x);
+  const scores = matmul(turn(splitHeads(mul(q, headWidth ** -0.5), heads)), transposeLast(turn(splitHeads(k, heads))));
   return joinHeads(matmul(softmax(scores), splitHeads(v, heads)));
 }
 

@@ -46,14 +46,13 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
   return {
     name: path,
     size: stats.size,
-    async read(offset, length, memory = "own") {
-      const bytes = new Uint8Array(memory === "shared" ? new SharedArrayBuffer(length) : new ArrayBuffer(length));
+    async readInto(offset, target) {
+      const length = target.byteLength;
       for (let at = 0; at < length;) {
-        const { bytesRead } = await handle.read(bytes, at, Math.min(length - at, largestRead), offset + at);
+        const { bytesRead } = await handle.read(target, at, Math.min(length - at, largestRead), offset + at);
         if (bytesRead === 0) throw new UserError(`${path} ends at ${offset + at}, before the ${length} bytes expected`);
         at += bytesRead;
       }
-      return bytes;
     },
     close: () => handle.close(),
   };

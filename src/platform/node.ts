@@ -1,7 +1,7 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import type { SaveOptions } from "../export/save.ts";
 import { writeModel } from "../export/save.ts";
@@ -39,13 +39,13 @@ export function defaultDevice(): Device {
   return sharedDevice;
 }
 
-export interface LoadOptions extends Pick<ReadOptions, "warn"> {
+export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly device?: Device;
 }
 
 /**
- * Reads a model's definition from a directory, or from a safetensors file with its config.json beside it. Throws a
- * UserError that names the file on whatever is missing or wrong.
+ * Reads a model's definition from a directory, or from a file of weights with its config.json, if it has one, beside it.
+ * Throws a UserError that names the file on whatever is missing or wrong.
  */
 export async function readDefinition(directoryOrFile: string, options: ReadOptions = {}): Promise<ModelDefinition> {
   const stats = await stat(directoryOrFile).catch(() => undefined);
@@ -54,30 +54,27 @@ export async function readDefinition(directoryOrFile: string, options: ReadOptio
   return readModel(nodeDirectory(dirname(directoryOrFile)), { ...options, weightsFile: basename(directoryOrFile) });
 }
 
-/** Loads a model (Hugging Face ViT or DINOv2, or timm; safetensors in float32, float16 or bfloat16), ready to run. */
+/**
+ * Loads a vision transformer, ready to run: a directory of transformers or timm, or a file of weights (safetensors, .pth,
+ * .bin) with or without config.json beside it.
+ */
 export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
-  const definition = await readDefinition(directoryOrFile, { warn: options.warn });
-  return new Model(definition, options.device ?? defaultDevice());
-}
-
-/** Size in bytes of a model's weights on disk. */
-export async function storedBytes(path: string): Promise<number> {
-  const stats = await stat(path);
-  return stats.isDirectory() ? (await stat(join(path, "model.safetensors"))).size : stats.size;
+  const { device, ...read } = options;
+  const definition = await readDefinition(directoryOrFile, read);
+  return new Model(definition, device ?? defaultDevice());
 }
 
 /** What runs need, on Node. */
 export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & { dispose(): Promise<void> } {
   const device = createNodeDevice(options);
   return {
-    loadModel: (path, warn) => loadModel(path, { warn, device }),
+    loadModel: (path, options) => loadModel(path, { ...options, device }),
     saveModel: (model, path, weightType) => saveModel(model, path, { weightType }),
     openDataSet,
     openPictures: listPictures,
     createPictureSource,
     directory: nodeDirectory,
     writeFile: writeFileSafely,
-    storedBytes,
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,

@@ -18,7 +18,7 @@ import { SkippedPictures } from "./environment.ts";
 import type { Parts } from "./judging.ts";
 import { judgeCandidates, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions } from "./options.ts";
-import { distillRunSchema } from "./options.ts";
+import { distillRunSchema, readOptions } from "./options.ts";
 import type { BatchPlan } from "./plan.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import type { ManifestEntry } from "./run-folder.ts";
@@ -126,7 +126,7 @@ export async function runDistillation(
   const folder = new RunFolder(environment.directory(options.out));
   await folder.check(options.overwrite);
   const data = await environment.openDataSet(options.data);
-  const teacher = await environment.loadModel(options.teacher, warn);
+  const teacher = await environment.loadModel(options.teacher, { ...readOptions(options), warn });
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
@@ -187,16 +187,16 @@ export async function runDistillation(
     let results: ResultRow[] = [];
     if (options.judge) {
       // What is judged is what was saved, read back.
-      const saved = await environment.loadModel(studentPath, warn);
+      const saved = await environment.loadModel(studentPath, { warn });
       const judged: Parts = {
         train: items,
         bank: limitItems(parts.bank, options.judgeBank, options.seed),
         queries: limitItems(judgedOnTraining ? items : parts.queries, options.judgeQueries, options.seed),
       };
       const candidates = [
-        { name: "teacher", model: teacher, bytes: await environment.storedBytes(options.teacher) },
+        { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
         { name: "weight copy", model: weightCopy, bytes: parameterCount(weightCopy) * elementBytes[weightType] },
-        { name: "student", model: saved, bytes: await environment.storedBytes(studentPath) },
+        { name: "student", model: saved, bytes: saved.origin.bytes },
       ];
       const classes = judgedOnTraining ? undefined : data.train.classes;
       const judging = { candidates, reference: teacher, source, parts: judged, classes };

@@ -3,11 +3,12 @@ import type { Directory } from "../checkpoints/storage.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Model } from "../model.ts";
+import type { ReadOptions } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 
 export interface Environment {
-  loadModel(path: string, warn: (message: string) => void): Promise<Model>;
+  loadModel(path: string, options: Omit<ReadOptions, "weightsFile">): Promise<Model>;
   saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
   openDataSet(path: string): Promise<DataSet>;
   /** All pictures below a folder. */
@@ -15,8 +16,6 @@ export interface Environment {
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;
-  /** Size in bytes of a model's weights on disk. */
-  storedBytes(path: string): Promise<number>;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */

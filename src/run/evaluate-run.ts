@@ -8,7 +8,7 @@ import type { Environment, Listener } from "./environment.ts";
 import { SkippedPictures } from "./environment.ts";
 import { judgeCandidates, splitParts } from "./judging.ts";
 import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
-import { evaluateRunSchema, featuresRunSchema } from "./options.ts";
+import { evaluateRunSchema, featuresRunSchema, readOptions } from "./options.ts";
 
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */
@@ -31,8 +31,8 @@ export async function runEvaluation(
   const paths = [...(options.teacher === undefined ? [] : [["teacher", options.teacher]]), ["model", options.model]];
   const candidates = [];
   for (const [name, path] of paths) {
-    const model = await environment.loadModel(path, warn);
-    candidates.push({ name, model, bytes: await environment.storedBytes(path) });
+    const model = await environment.loadModel(path, { ...readOptions(options), warn });
+    candidates.push({ name, model, bytes: model.origin.bytes });
   }
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
@@ -94,7 +94,10 @@ export async function runFeatures(
 ): Promise<FeaturesRunResult> {
   const options = parseOptions(featuresRunSchema, input, "options of features");
   const data = await environment.openPictures(options.data);
-  const model = await environment.loadModel(options.model, (message) => listener.warn?.(message));
+  const model = await environment.loadModel(options.model, {
+    ...readOptions(options),
+    warn: (message) => listener.warn?.(message),
+  });
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {

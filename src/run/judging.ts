@@ -15,7 +15,7 @@ export interface Candidate {
   readonly name: string;
   readonly model: Model;
   /** Bytes of its weights on disk. */
-  readonly bytes: number;
+  readonly bytes?: number;
 }
 
 /** The pictures that a run trains and judges with. */

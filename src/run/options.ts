@@ -13,13 +13,24 @@ export const commonSchema = z.strictObject({
   seed: z.number().int().default(0).describe("seed of everything random"),
 });
 
+/** How models are read, where their files leave something open. */
+export const readSchema = z.strictObject({
+  numHeads: count.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
+  imageSize: count.optional().describe("pixels per side of the pictures (the model's own where left out)"),
+});
+
+/** What `loadModel` takes of a command's options. */
+export function readOptions({ numHeads, imageSize }: z.output<typeof readSchema>): z.output<typeof readSchema> {
+  return { numHeads, imageSize };
+}
+
 /** `--loss l1` is short for `{ kind: l1 }`. */
 const loss = z.union([z.enum(["l1"]).transform((kind) => ({ kind })), lossSchema]).pipe(lossSchema);
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
 export const distillRunSchema = z.strictObject({
-  teacher: path.describe("the teacher: a model's directory or its safetensors file"),
+  teacher: path.describe("the teacher: a model's directory or its file of weights"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   out: path.describe("the run folder, made new"),
   ...distillationSchema.pick({ reductionFactor: true, keptBlocks: true, rank: true, targetModules: true }).shape,
@@ -46,13 +57,14 @@ export const distillRunSchema = z.strictObject({
   judge: z.boolean().default(true).describe("judge teacher, weight copy and student at the end"),
   judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
   judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),
+  ...readSchema.shape,
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
   ...commonSchema.shape,
 });
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
-  model: path.describe("the model: its directory or safetensors file"),
+  model: path.describe("the model: its directory or file of weights"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   teacher: path.optional().describe("the teacher, for fidelity"),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
@@ -66,15 +78,17 @@ export const evaluateRunSchema = z.strictObject({
     .positive()
     .optional()
     .describe("base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few)"),
+  ...readSchema.shape,
   ...commonSchema.shape,
 });
 
 /** `wecolora features` */
 export const featuresRunSchema = z.strictObject({
-  model: path.describe("the model: its directory or safetensors file"),
+  model: path.describe("the model: its directory or file of weights"),
   data: path.describe("a folder of pictures"),
   out: path.describe("the safetensors file to write"),
   batch: count.default(32).describe("pictures at once"),
+  ...readSchema.shape,
   ...commonSchema.omit({ seed: true }).shape,
 });
 

@@ -60,6 +60,11 @@ export function elementCount(dims: readonly number[]): number {
   return count;
 }
 
+/** Memory that other threads can read without a copy, where the platform has it; else memory of this thread. */
+export function sharedBuffer(bytes: number): ArrayBufferLike {
+  return typeof SharedArrayBuffer === "undefined" ? new ArrayBuffer(bytes) : new SharedArrayBuffer(bytes);
+}
+
 /** An array of zeros for `count` elements of `type`. */
 export function allocate<T extends DataType>(type: T, count: number): TypedArrays[T] {
   return new constructors[type](count);

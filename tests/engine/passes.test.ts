@@ -23,7 +23,7 @@ import type { Graph, Node, Value } from "../../src/graph/types.ts";
 import { verify } from "../../src/graph/verify.ts";
 import { sortedNodes } from "../../src/graph/walk.ts";
 import type { VitConfig } from "../../src/models/config.ts";
-import { expectedWeights } from "../../src/models/config.ts";
+import { expectedWeights, plainVit } from "../../src/models/config.ts";
 import { vitForward } from "../../src/models/vit.ts";
 import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
 import { writeOnnx } from "../../src/onnx/write.ts";
@@ -150,6 +150,7 @@ describe("passes", () => {
 });
 
 const tiny: VitConfig = {
+  ...plainVit,
   imageSize: 4,
   patchSize: 2,
   channels: 3,
@@ -159,9 +160,7 @@ const tiny: VitConfig = {
   mlpWidth: 8,
   activation: "gelu",
   normEpsilon: 1e-6,
-  qkvBias: true,
   layerScale: true,
-  finalNorm: true,
   pooler: true,
   head: { classes: 3, input: "class+mean" },
 };

@@ -1,0 +1,136 @@
+// Zip archives as PyTorch writes them: entries stored without compression, found through the central directory.
+import { UserError } from "../utils/errors.ts";
+import type { FileHandle } from "./storage.ts";
+import { readBytes } from "./storage.ts";
+
+export interface ZipEntry {
+  readonly name: string;
+  /** Where its data begins in the file. */
+  readonly offset: number;
+  readonly size: number;
+}
+
+const endSignature = 0x06054b50;
+const end64Signature = 0x06064b50;
+const locator64Signature = 0x07064b50;
+const centralSignature = 0x02014b50;
+const localSignature = 0x04034b50;
+/** The end record, and the longest comment that may follow it. */
+const endRecord = 22;
+const longestComment = 65_535;
+/** Room for a million entries; more are not meant. */
+const largestDirectory = 256 * 2 ** 20;
+
+type Fail = (message: string) => never;
+
+/** Lists an archive's entries. Throws a UserError on anything that is not a plain, stored entry inside the file. */
+export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> {
+  const fail = (message: string): never => {
+    throw new UserError(`${file.name} is no zip archive that can be read: ${message}`);
+  };
+  const { offset, size, count } = await findDirectory(file, fail);
+  const bytes = await readBytes(file, offset, size);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const entries = new Map<string, ZipEntry>();
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    if (at + 46 > size || view.getUint32(at, true) !== centralSignature) fail("its directory is cut off");
+    const [nameLength, extraLength, commentLength] = [28, 30, 32].map((o) => view.getUint16(at + o, true));
+    const next = at + 46 + nameLength + extraLength + commentLength;
+    if (next > size) fail("its directory is cut off");
+    const name = new TextDecoder().decode(bytes.subarray(at + 46, at + 46 + nameLength));
+    const fields = {
+      compressed: view.getUint32(at + 20, true),
+      plain: view.getUint32(at + 24, true),
+      offset: view.getUint32(at + 42, true),
+    };
+    read64(view, at + 46 + nameLength, extraLength, fields);
+    if (view.getUint16(at + 8, true) & 1) fail(`${name} is encrypted`);
+    if (view.getUint16(at + 10, true) !== 0 || fields.compressed !== fields.plain) {
+      fail(`${name} is compressed, which PyTorch never does`);
+    }
+    if (name.split("/").includes("..") || name.startsWith("/")) fail(`it names the path ${JSON.stringify(name)}`);
+    if (entries.has(name)) fail(`${name} is there twice`);
+    entries.set(name, { name, offset: await dataOffset(file, name, fields, fail), size: fields.plain });
+    at = next;
+  }
+  checkOverlaps([...entries.values()], fail);
+  return entries;
+}
+
+async function findDirectory(file: FileHandle, fail: Fail): Promise<{ offset: number; size: number; count: number }> {
+  if (file.size < endRecord) fail("it is too short");
+  const tailLength = Math.min(file.size, endRecord + longestComment);
+  const tail = await readBytes(file, file.size - tailLength, tailLength);
+  const view = new DataView(tail.buffer, tail.byteOffset, tail.byteLength);
+  let end = tailLength - endRecord;
+  while (end >= 0 && view.getUint32(end, true) !== endSignature) end--;
+  if (end < 0) fail("it has no directory at its end (is it cut off?)");
+  let found = {
+    count: view.getUint16(end + 10, true),
+    size: view.getUint32(end + 12, true),
+    offset: view.getUint32(end + 16, true),
+  };
+  const locator = end - 20;
+  if (locator >= 0 && view.getUint32(locator, true) === locator64Signature) {
+    const at = Number(view.getBigUint64(locator + 8, true));
+    if (at + 56 > file.size) fail("its directory is said to lie beyond its end");
+    const record = await readBytes(file, at, 56);
+    const wide = new DataView(record.buffer, record.byteOffset, record.byteLength);
+    if (wide.getUint32(0, true) !== end64Signature) fail("its 64-bit directory record is missing");
+    found = {
+      count: Number(wide.getBigUint64(32, true)),
+      size: Number(wide.getBigUint64(40, true)),
+      offset: Number(wide.getBigUint64(48, true)),
+    };
+  }
+  if (found.size > largestDirectory || found.offset + found.size > file.size)
+    fail("its directory is said to lie beyond its end");
+  if (found.count * 46 > found.size) fail(`its directory claims ${found.count} entries`);
+  return found;
+}
+
+/** Sizes and offsets of more than 32 bits stand in an extra field. */
+function read64(
+  view: DataView,
+  from: number,
+  length: number,
+  fields: { compressed: number; plain: number; offset: number },
+): void {
+  for (let at = from; at + 4 <= from + length;) {
+    const [id, size] = [view.getUint16(at, true), view.getUint16(at + 2, true)];
+    if (id === 1) {
+      let value = at + 4;
+      for (const key of ["plain", "compressed", "offset"] as const) {
+        if (fields[key] !== 0xffffffff || value + 8 > Math.min(at + 4 + size, from + length)) continue;
+        fields[key] = Number(view.getBigUint64(value, true));
+        value += 8;
+      }
+    }
+    at += 4 + size;
+  }
+}
+
+/** The data begins behind the local header, whose extra field has a length of its own. */
+async function dataOffset(
+  file: FileHandle,
+  name: string,
+  { plain, offset }: { plain: number; offset: number },
+  fail: Fail,
+): Promise<number> {
+  if (offset + 30 > file.size) fail(`${name} is said to lie beyond its end`);
+  const header = await readBytes(file, offset, 30);
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  if (view.getUint32(0, true) !== localSignature) fail(`${name} is not where the directory says`);
+  const begin = offset + 30 + view.getUint16(26, true) + view.getUint16(28, true);
+  if (begin + plain > file.size) fail(`${name} is said to lie beyond its end`);
+  return begin;
+}
+
+function checkOverlaps(entries: readonly ZipEntry[], fail: Fail): void {
+  let end = 0;
+  for (const { name, offset, size } of [...entries].sort((a, b) => a.offset - b.offset)) {
+    if (offset < end) fail(`${name} overlaps another entry`);
+    end = offset + size;
+  }
+}

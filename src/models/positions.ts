@@ -1,0 +1,116 @@
+// Where patches stand: rotary tables, and learned tables resampled for pictures of another size.
+import { UserError } from "../utils/errors.ts";
+import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
+import { allocate, zeros } from "../utils/tensor.ts";
+import type { VitConfig } from "./config.ts";
+
+/**
+ * Cosines and sines `[patches, D/H]` of DINOv3's rotary embedding: a patch's centre, from -1 to 1 along each axis,
+ * times 2 pi over theta^(4i / (D/H)); rows first, then columns, the whole twice.
+ */
+export function rotaryTables(
+  { imageSize, patchSize, width, heads }: Pick<VitConfig, "imageSize" | "patchSize" | "width" | "heads">,
+  theta: number,
+  type: DataType = "float32",
+): { cos: Tensor; sin: Tensor } {
+  const [side, headWidth] = [Math.floor(imageSize / patchSize), width / heads];
+  if (headWidth % 4 !== 0) throw new UserError(`rotary positions need heads of 4n channels, got ${headWidth}`);
+  const quarter = headWidth / 4;
+  const dims = [side * side, headWidth];
+  const [cos, sin] = [allocate(type, side * side * headWidth), allocate(type, side * side * headWidth)];
+  for (let patch = 0; patch < side * side; patch++) {
+    const centre = [Math.floor(patch / side), patch % side].map((i) => (2 * (i + 0.5)) / side - 1);
+    for (let c = 0; c < headWidth; c++) {
+      const at = c % (2 * quarter);
+      const angle = (2 * Math.PI * centre[Math.floor(at / quarter)]) / theta ** ((4 * (at % quarter)) / headWidth);
+      cos[patch * headWidth + c] = Math.cos(angle);
+      sin[patch * headWidth + c] = Math.sin(angle);
+    }
+  }
+  return { cos: { type, dims, data: cos } as Tensor, sin: { type, dims, data: sin } as Tensor };
+}
+
+/** How a library resamples: bicubic with a = -0.75 (PyTorch's), or antialiased with a = -0.5 (timm). */
+export type Resampling = "bicubic" | "bicubic-antialiased";
+
+interface Tap {
+  readonly from: number;
+  readonly weights: readonly number[];
+}
+
+function cubic(x: number, a: number): number {
+  const t = Math.abs(x);
+  if (t < 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
+  return t < 2 ? (((t - 5) * t + 8) * t - 4) * a : 0;
+}
+
+/** The source positions and weights that each of `to` targets reads from `from` sources. */
+function taps(from: number, to: number, method: Resampling): Tap[] {
+  const scale = from / to;
+  return Array.from({ length: to }, (_, target) => {
+    const centre = (target + 0.5) * scale;
+    if (method === "bicubic") {
+      const first = Math.floor(centre - 0.5) - 1;
+      const raw = [0, 1, 2, 3].map((i) => cubic(first + i + 0.5 - centre, -0.75));
+      // What lies outside is the edge.
+      const begin = Math.max(0, first);
+      const weights = new Array<number>(Math.min(from - 1, first + 3) - begin + 1).fill(0);
+      raw.forEach((w, i) => {
+        weights[Math.min(from - 1, Math.max(0, first + i)) - begin] += w;
+      });
+      return { from: begin, weights };
+    }
+    const stretch = Math.max(1, scale);
+    const begin = Math.max(0, Math.trunc(centre - 2 * stretch + 0.5));
+    const end = Math.min(from, Math.trunc(centre + 2 * stretch + 0.5));
+    const raw = Array.from({ length: end - begin }, (_, i) => cubic((begin + i - centre + 0.5) / stretch, -0.5));
+    const sum = raw.reduce((a, b) => a + b, 0);
+    return { from: begin, weights: raw.map((w) => w / sum) };
+  });
+}
+
+/**
+ * Resamples a position table `[1, prefix + rows * columns, D]` from a square grid to another grid; the first `prefix`
+ * rows stay. Throws a UserError where the table's grid is not square.
+ */
+export function resamplePositions(
+  table: FloatTensor,
+  prefix: number,
+  to: readonly [rows: number, columns: number],
+  method: Resampling,
+): FloatTensor {
+  const [, count, width] = table.dims;
+  const side = Math.round(Math.sqrt(count - prefix));
+  if (side * side !== count - prefix) {
+    throw new UserError(`a position table of ${count} rows, ${prefix} before the patches, is no square grid`);
+  }
+  const [rows, columns] = to;
+  const out = zeros([1, prefix + rows * columns, width]);
+  out.data.set(table.data.subarray(0, prefix * width));
+  const [down, across] = [taps(side, rows, method), taps(side, columns, method)];
+  const stretched = new Float64Array(side * columns * width);
+  for (let row = 0; row < side; row++) {
+    for (let column = 0; column < columns; column++) {
+      const { from, weights } = across[column];
+      weights.forEach((w, i) => {
+        const source = (prefix + row * side + from + i) * width;
+        const target = (row * columns + column) * width;
+        for (let d = 0; d < width; d++) stretched[target + d] += w * table.data[source + d];
+      });
+    }
+  }
+  for (let row = 0; row < rows; row++) {
+    const { from, weights } = down[row];
+    for (let column = 0; column < columns; column++) {
+      const target = (prefix + row * columns + column) * width;
+      for (let d = 0; d < width; d++) {
+        let sum = 0;
+        weights.forEach((w, i) => {
+          sum += w * stretched[((from + i) * columns + column) * width + d];
+        });
+        out.data[target + d] = sum;
+      }
+    }
+  }
+  return out;
+}
