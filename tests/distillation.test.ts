@@ -1,12 +1,16 @@
 // Distillation against PyTorch: losses, gradients, weights after six steps, folded weights, features after.
 
 import { describe, expect, test } from "vitest";
-import type { FloatTensor } from "wecolora/node";
+import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, loadModel } from "wecolora/node";
 import { rows } from "../src/utils/tensor.ts";
 import { expectClose, readJson, readReference, referencePath } from "./support/reference.ts";
 
 interface Case {
+  /** In words: "l1", "l1 after final norm", "multi". */
+  loss: string;
+  dora: boolean;
+  trainable: string;
   kept_blocks: number[];
   reduction_factor: number;
   rank: number;
@@ -22,15 +26,25 @@ function pick(tensors: Map<string, FloatTensor>, prefix: string): Map<string, Fl
   return new Map([...tensors].filter(([k]) => k.startsWith(prefix)).map(([k, v]) => [k.slice(prefix.length), v]));
 }
 
+/** The reference's words for losses; where all weights train, the method's own loss is the reference's. */
+const losses: Record<string, CreateDistillationOptions["loss"]> = {
+  l1: { kind: "l1" },
+  mse: "mse",
+  "smooth-l1": { kind: "smooth-l1" },
+  cosine: [{ kind: "cosine" }],
+  "l1+kld": "l1+kl",
+  multi: { kind: "multi-block" },
+};
+
 async function start(name: string) {
   const settings = readJson<Case>(`distill/${name}.json`);
   const tensors = await readReference(`distill/${name}.safetensors`);
   const teacher = await loadModel(referencePath("teachers/timm-vit"));
+  const all = settings.trainable !== "adapters";
   const distillation = await createDistillation(teacher, {
+    method: all ? "weco-kd" : settings.dora ? "dora" : settings.targets.length === 2 ? "lora" : "wecolora",
     reductionFactor: settings.reduction_factor,
-    rank: settings.rank,
-    targetModules: settings.targets,
-    loss: { kind: "l1" },
+    ...(all ? {} : { rank: settings.rank, loss: losses[settings.loss] }),
     optimizer: {
       kind: "adamw",
       betas: settings.optimizer.betas,
@@ -50,7 +64,19 @@ async function start(name: string) {
   return { settings, tensors, teacher, distillation };
 }
 
-describe.each(["wecolora-r2", "wecolora-r3", "wecolora-accum"])("%s", (name) => {
+describe.each([
+  "wecolora-r2",
+  "wecolora-r3",
+  "wecolora-accum",
+  "lora-qv-r2",
+  "dora-r2",
+  "weco-kd-r2",
+  "mse-r2",
+  "smooth-l1-r2",
+  "cosine-r2",
+  "l1-kld-r2",
+  "multi-block-r2",
+])("%s", (name) => {
   test("follows PyTorch step by step", async () => {
     const { settings, tensors, teacher, distillation } = await start(name);
     expect(distillation.keptBlocks).toEqual(settings.kept_blocks);

@@ -42,7 +42,7 @@ export interface RuleContext<K extends OpKind> {
 
 export type GradientRule<K extends OpKind> =
   | ((dy: Value, context: RuleContext<K>) => readonly (Value | undefined)[])
-  /** Piecewise constant: the gradient is zero wherever it exists, so the walk stops here. */
+  /** Constant to the gradient, piecewise or by definition: the walk stops here. */
   | "zero"
   /** No rule: asking for a gradient through it is an error. */
   | "not differentiable";
@@ -92,6 +92,8 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   Tanh: (dy, { node }) => [mul(dy, sub(1, mul(node.outputs[0], node.outputs[0])))],
   Sigmoid: (dy, { node }) => [mul(dy, mul(node.outputs[0], sub(1, node.outputs[0])))],
   Relu: (dy, { node }) => [mul(dy, sign(node.outputs[0]))],
+  Floor: "zero",
+  StopGradient: "zero",
   Gelu: (dy, { node }) => [mul(dy, geluSlope(node.inputs[0], node.attributes.approximate))],
   Equal: "zero",
   Greater: "zero",

@@ -24,7 +24,21 @@ function properties(schema: z.ZodObject): Map<string, Property> {
 
 /** The part of a property that a command line can say: a plain type, or the short form of a union. */
 function plain(property: Property): Property {
-  return property.anyOf?.find(({ type }) => type === "string") ?? property;
+  const short = ["string", "integer", "number"].map((wanted) => property.anyOf?.find(({ type }) => type === wanted));
+  return short.find(Boolean) ?? property;
+}
+
+const allows = (property: Property, type: string) => property.anyOf?.some((form) => form.type === type) ?? false;
+
+/** `q=8,fc1=64` as an object, for options that may be one. */
+function parsePairs(text: string): Record<string, unknown> {
+  return Object.fromEntries(
+    text.split(",").map((pair) => {
+      const [key, ...rest] = pair.split("=");
+      const value = rest.join("=").trim();
+      return [key.trim(), value === "" || Number.isNaN(Number(value)) ? value : Number(value)];
+    }),
+  );
 }
 
 function placeholder(property: Property): string {
@@ -36,6 +50,8 @@ function placeholder(property: Property): string {
 
 /** Text to the value that the schema expects; what does not fit is left for the schema to refuse. */
 function parseText(property: Property, text: string): unknown {
+  if (allows(property, "object") && text.includes("=")) return parsePairs(text);
+  if (allows(property, "array") && text.includes(",")) return text.split(",").map((part) => part.trim());
   const { type, items } = plain(property);
   if (type === "array") return text.split(",").map((part) => parseText(items ?? {}, part.trim()));
   if (type !== "number" && type !== "integer") return text;

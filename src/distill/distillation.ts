@@ -1,8 +1,7 @@
-// A distillation: teacher, student with adapters, optimizer state. One `step` is one update of the adapters.
+// A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
 import { compile } from "../compile.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { frozenWeights } from "../models/vit.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
@@ -10,15 +9,20 @@ import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
-import type { AdapterPlan } from "./adapters.ts";
-import { adapterShapes, checkAdapters, foldingGraph, freshAdapters, insertFolded } from "./adapters.ts";
-import { gradientGraph, optimizerGraph, slot } from "./graphs.ts";
+import { checkParameters } from "./adapters.ts";
+import { foldingGraph, gradientGraph, optimizerGraph, slot } from "./graphs.ts";
+import { methods } from "./methods.ts";
+import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
 import { defaultReductionFactor, distillationSchema } from "./options.ts";
-import { copyBlocks, everyNth } from "./weight-copy.ts";
+import type { Draws, Shapes, Trainables } from "./trainables.ts";
+import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 
-/** Pixels, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
-export type MicroBatch = FloatTensor | (() => Promise<FloatTensor>);
+/** Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels. */
+export type PictureBatch = FloatTensor | { readonly pixels: FloatTensor; readonly labels: readonly number[] };
+
+/** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
+export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
 
 export interface StepOptions {
   /** Also bring back the gradients that the step used. */
@@ -29,42 +33,57 @@ export interface StepResult {
   /** Mean over the micro-batches, before the update. */
   readonly loss: number;
   readonly learningRate: number;
-  /** By adapter name; the mean over the micro-batches. */
+  /** By the parameters' names; the mean over the micro-batches, before any clipping. */
   readonly gradients?: Map<string, FloatTensor>;
 }
 
 type Held = Map<string, DeviceTensor>;
 
-/** Adapters and the optimizer's running means, which stay on the device. */
+/** Parameters and the optimizer's running means, which stay on the device. */
 interface TrainingState {
-  adapters: Held;
+  parameters: Held;
   momentum: Held;
   variance: Held;
+}
+
+/** All that a distillation needs to go on where it was: tensors by name, and the steps that were taken. */
+export interface DistillationState {
+  readonly steps: number;
+  readonly tensors: ReadonlyMap<string, FloatTensor>;
+}
+
+interface Setup {
+  readonly start: ModelDefinition;
+  readonly trainables: Trainables;
+  readonly objective: Objective;
 }
 
 export class Distillation {
   readonly options: DistillationOptions;
   readonly keptBlocks: readonly number[];
-  /** The student before training: the bare weight copy. */
+  /** The student before training: the bare weight copy, for most methods. */
   readonly weightCopy: ModelDefinition;
   private readonly teacher: Model;
   private readonly device: Device;
-  private readonly plan: AdapterPlan;
-  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+  private readonly trainables: Trainables;
+  private readonly objective: Objective;
+  private readonly shapes: Shapes;
+  private readonly drawsOf = new Map<number, Draws>();
   private state: TrainingState;
   private zeroSums: Held = new Map();
   private gradientSession: { batch: number; session: Session } | undefined;
   private optimizerSession: Session | undefined;
   private stepsDone = 0;
 
-  private constructor(teacher: Model, options: DistillationOptions, kept: readonly number[], state: TrainingState) {
+  private constructor(teacher: Model, options: DistillationOptions, kept: readonly number[], setup: Setup, state: TrainingState) {
     this.teacher = teacher;
     this.device = teacher.device;
     this.options = options;
     this.keptBlocks = kept;
-    this.plan = { rank: options.rank, targetModules: options.targetModules };
-    this.weightCopy = copyBlocks(teacher, kept);
-    this.shapes = adapterShapes(this.weightCopy.config, this.plan);
+    this.weightCopy = setup.start;
+    this.trainables = setup.trainables;
+    this.objective = setup.objective;
+    this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
     this.state = state;
   }
 
@@ -74,18 +93,23 @@ export class Distillation {
     options: DistillationOptions,
     initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
   ): Promise<Distillation> {
-    const kept =
-      options.keptBlocks ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor);
-    const { config } = copyBlocks(teacher, kept);
-    if (initialAdapters) checkAdapters(initialAdapters, config, options);
-    const adapters = initialAdapters ?? freshAdapters(config, options, options.seed);
-    const blank = new Map([...adapters].map(([name, { dims }]) => [name, zeros(dims)]));
+    const { depth } = teacher.config;
+    const kept = options.keptBlocks ?? everyNth(depth, options.reductionFactor ?? defaultReductionFactor);
+    checkKeptBlocks(kept, depth);
+    const method = methods[options.method];
+    const context = { teacher, kept, options };
+    const start = method.student(context, options.start ?? method.start);
+    const trainables = method.trainables(start, context);
+    const objective = method.objective(start, context);
+    if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
+    const parameters = new Map([...(initialAdapters ?? trainables.fresh()), ...objective.fresh()]);
+    const blank = new Map([...parameters].map(([name, { dims }]) => [name, zeros(dims)]));
     const state = {
-      adapters: await uploadAll(teacher.device, adapters),
+      parameters: await uploadAll(teacher.device, parameters),
       momentum: await uploadAll(teacher.device, blank),
       variance: await uploadAll(teacher.device, blank),
     };
-    return new Distillation(teacher, options, kept, state);
+    return new Distillation(teacher, options, kept, { start, trainables, objective }, state);
   }
 
   /** Steps of the optimizer that were taken. */
@@ -93,13 +117,21 @@ export class Distillation {
     return this.stepsDone;
   }
 
+  /** Numbers that train in the student. */
+  get trainedParameters(): number {
+    let count = 0;
+    for (const dims of this.trainables.shapes.values()) count += dims.reduce((a, b) => a * b, 1);
+    return count;
+  }
+
   /**
    * One step of the optimizer over `accumulation` micro-batches of normalised pictures `[B, 3, H, W]`, all of one size.
-   * Throws a UserError on another number of micro-batches, and a RunError where the loss is not finite; the adapters
+   * Throws a UserError on another number of micro-batches, and a RunError where the loss is not finite; the parameters
    * then are those of the last good step.
    */
   async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
-    const { accumulation, schedule } = this.options;
+    const { accumulation, schedule, method } = this.options;
+    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`);
     if (microBatches.length !== accumulation) {
       throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
     }
@@ -120,11 +152,18 @@ export class Distillation {
     const names = [...this.shapes.keys()];
     let total = 0;
     let sums: Held = this.zeroSums;
-    for (const microBatch of microBatches) {
-      const pixels = typeof microBatch === "function" ? await microBatch() : microBatch;
-      const session = await this.openGradientSession(pixels.dims[0]);
+    for (const [part, microBatch] of microBatches.entries()) {
+      const given = typeof microBatch === "function" ? await microBatch() : microBatch;
+      const { pixels, labels } = "pixels" in given ? given : { pixels: given, labels: undefined };
+      const batch = pixels.dims[0];
+      const session = await this.openGradientSession(batch);
       if (sums.size === 0) sums = this.zeroSums;
-      const feeds: Record<string, Tensor | DeviceTensor> = { pixels, ...Object.fromEntries(this.state.adapters) };
+      const feeds: Record<string, Tensor | DeviceTensor> = {
+        pixels,
+        ...Object.fromEntries(this.state.parameters),
+        ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
+        ...this.draws(batch).feeds(this.stepsDone, part),
+      };
       for (const [name, tensor] of sums) feeds[slot.sum(name)] = tensor;
       const { tensors, kept } = await session.run({ feeds, fetch: ["loss"], keep: names.map(slot.gradient) });
       if (sums !== this.zeroSums) await this.device.release([...sums.values()]);
@@ -142,16 +181,23 @@ export class Distillation {
     return { loss: total / microBatches.length, gradients: sums };
   }
 
+  private draws(batch: number): Draws {
+    const known = this.drawsOf.get(batch) ?? this.trainables.draws(batch);
+    this.drawsOf.set(batch, known);
+    return known;
+  }
+
   private async openGradientSession(batch: number): Promise<Session> {
     if (this.gradientSession?.batch === batch) return this.gradientSession.session;
     await this.gradientSession?.session.dispose();
     this.gradientSession = undefined;
-    const { loss, accumulation } = this.options;
+    const { accumulation } = this.options;
     const built = gradientGraph({
       teacher: this.teacher,
       student: this.weightCopy,
-      plan: this.plan,
-      loss,
+      trainables: this.trainables,
+      objective: this.objective,
+      draws: this.draws(batch),
       batch,
       accumulation,
     });
@@ -165,54 +211,99 @@ export class Distillation {
   }
 
   private async update(gradients: Held, learningRate: number): Promise<void> {
-    this.optimizerSession ??= await compile(optimizerGraph(this.shapes, this.options.optimizer), this.device);
-    const { adapters, momentum, variance } = this.state;
-    const scalars = adamwScalars(this.stepsDone + 1, learningRate, this.options.optimizer.betas);
+    const { optimizer } = this.options;
+    this.optimizerSession ??= await compile(
+      optimizerGraph(this.shapes, optimizer, this.weightCopy.config.depth),
+      this.device,
+    );
+    const { parameters, momentum, variance } = this.state;
+    const scalars = adamwScalars(this.stepsDone + 1, learningRate, optimizer.betas);
     const feeds: Record<string, Tensor | DeviceTensor> = {};
     for (const [name, value] of Object.entries(scalars)) feeds[name] = float32([value], []);
     for (const name of this.shapes.keys()) {
-      feeds[name] = adapters.get(name) as DeviceTensor;
+      feeds[name] = parameters.get(name) as DeviceTensor;
       feeds[slot.momentum(name)] = momentum.get(name) as DeviceTensor;
       feeds[slot.variance(name)] = variance.get(name) as DeviceTensor;
       feeds[slot.gradient(name)] = gradients.get(name) as DeviceTensor;
     }
     const { kept } = await this.optimizerSession.run({ feeds, keep: this.optimizerSession.outputNames });
-    const old = [adapters, momentum, variance].flatMap((held) => [...held.values()]);
+    const old = [parameters, momentum, variance].flatMap((held) => [...held.values()]);
     const take = (as: (name: string) => string) =>
       new Map([...this.shapes.keys()].map((name) => [name, kept[slot.next(as(name))]]));
-    this.state = { adapters: take((name) => name), momentum: take(slot.momentum), variance: take(slot.variance) };
+    this.state = { parameters: take((name) => name), momentum: take(slot.momentum), variance: take(slot.variance) };
     await this.device.release(old);
   }
 
-  /** The adapters as they are now: `blocks.0.q.lora_A` `[rank, in]`, `blocks.0.q.lora_B` `[out, rank]`, and so on. */
-  adapters(): Promise<Map<string, FloatTensor>> {
-    return downloadAll(this.device, this.state.adapters);
+  /**
+   * What trains, as it is now: `blocks.0.q.lora_A` `[rank, in]`, `blocks.0.q.lora_B` `[out, rank]` and so on for
+   * adapters, weights by timm's names where all of them train.
+   */
+  async adapters(): Promise<Map<string, FloatTensor>> {
+    const all = await downloadAll(this.device, this.state.parameters);
+    return new Map([...all].filter(([name]) => this.trainables.shapes.has(name)));
   }
 
-  /** The student with the adapters folded into its weights: W + BA. The caller disposes of it. */
+  /** The student with what was trained folded into its weights. The caller disposes of it. */
   async student(): Promise<Model> {
-    const { config, weights } = this.weightCopy;
-    const session = await compile(foldingGraph(config, this.plan, frozenWeights(weights)), this.device);
-    try {
-      const { tensors } = await session.run({
-        feeds: Object.fromEntries(this.state.adapters),
-        fetch: session.outputNames,
-      });
-      const folded = new Map(Object.entries(tensors) as [string, FloatTensor][]);
-      return new Model({ ...this.weightCopy, weights: insertFolded(config, weights, folded) }, this.device);
-    } finally {
-      await session.dispose();
+    const weights = new Map(this.weightCopy.weights);
+    if (this.trainables.shapes.size > 0) {
+      const session = await compile(foldingGraph(this.trainables), this.device);
+      try {
+        const feeds = Object.fromEntries([...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name)));
+        const { tensors } = await session.run({ feeds, fetch: session.outputNames });
+        for (const name of weights.keys()) {
+          const folded = tensors[slot.folded(name)];
+          if (folded) weights.set(name, folded as FloatTensor);
+        }
+      } finally {
+        await session.dispose();
+      }
     }
+    return new Model({ ...this.weightCopy, weights }, this.device);
   }
 
-  /** Closes the sessions and frees the adapters and the optimizer's state. */
+  /** A copy of all that is needed to go on from here: parameters, the optimizer's means, the number of steps. */
+  async saveState(): Promise<DistillationState> {
+    const tensors = new Map<string, FloatTensor>();
+    const { parameters, momentum, variance } = this.state;
+    for (const [name, tensor] of await downloadAll(this.device, parameters)) tensors.set(name, tensor);
+    for (const [name, tensor] of await downloadAll(this.device, momentum)) tensors.set(slot.momentum(name), tensor);
+    for (const [name, tensor] of await downloadAll(this.device, variance)) tensors.set(slot.variance(name), tensor);
+    return { steps: this.stepsDone, tensors };
+  }
+
+  /** Goes back, or on, to a saved state of the same settings. Throws a UserError where a tensor is missing or misshapen. */
+  async loadState({ steps, tensors }: DistillationState): Promise<void> {
+    const part = (as: (name: string) => string) =>
+      new Map(
+        [...this.shapes].map(([name, dims]) => {
+          const tensor = tensors.get(as(name));
+          if (tensor?.dims.join() !== dims.join()) {
+            throw new UserError(`the saved state has no ${as(name)} [${dims.join(", ")}]; it belongs to other settings`);
+          }
+          return [name, tensor as FloatTensor];
+        }),
+      );
+    const parts = [part((name) => name), part(slot.momentum), part(slot.variance)];
+    const old = this.state;
+    const [parameters, momentum, variance] = [
+      await uploadAll(this.device, parts[0]),
+      await uploadAll(this.device, parts[1]),
+      await uploadAll(this.device, parts[2]),
+    ];
+    this.state = { parameters, momentum, variance };
+    this.stepsDone = steps;
+    await this.device.release([old.parameters, old.momentum, old.variance].flatMap((held) => [...held.values()]));
+  }
+
+  /** Closes the sessions and frees the parameters and the optimizer's state. */
   async dispose(): Promise<void> {
     await this.gradientSession?.session.dispose();
     await this.optimizerSession?.dispose();
     this.gradientSession = undefined;
     this.optimizerSession = undefined;
-    const { adapters, momentum, variance } = this.state;
-    await this.device.release([adapters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
+    const { parameters, momentum, variance } = this.state;
+    await this.device.release([parameters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
   }
 }
 
@@ -229,13 +320,14 @@ async function downloadAll(device: Device, held: Held): Promise<Map<string, Floa
 }
 
 export type CreateDistillationOptions = DistillationInput & {
-  /** Adapters to start from, by name and in the shapes that `adapters()` gives; fresh ones where left out. */
+  /** Parameters to start from, by name and in the shapes that `adapters()` gives; fresh ones where left out. */
   readonly initialAdapters?: ReadonlyMap<string, FloatTensor>;
 };
 
 /**
- * Sets up a distillation of `teacher` into a student of fewer blocks (WeCoLoRA, arXiv 2404.09326): weight copy of every
- * r-th block, adapters on the kept blocks' linear maps. Throws a UserError on options that don't fit.
+ * Sets up a distillation of `teacher` into a smaller student, by WeCoLoRA (arXiv 2404.09326) unless `method` says
+ * otherwise: weight copy of every r-th block, adapters on the kept blocks' linear maps. Throws a UserError on options
+ * that don't fit each other or the teacher.
  */
 export async function createDistillation(
   teacher: Model,

@@ -1,15 +1,14 @@
 // The two graphs of a training step: loss and gradients of one micro-batch, and the optimizer's update.
 import { gradients } from "../autograd/gradients.ts";
-import { add, graph, input, mul } from "../graph/build.ts";
+import { add, div, graph, input, mul, reduceSum, sqrt, where, greater } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { frozenWeights, vitForward } from "../models/vit.ts";
-import { meanAbsoluteDifference } from "../nn/losses.ts";
+import { frozenWeights } from "../models/vit.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
 import { adamwUpdate } from "../optim/adamw.ts";
-import type { AdapterPlan } from "./adapters.ts";
-import { adaptedLinear, adapterInputs } from "./adapters.ts";
+import type { Objective } from "./objectives/types.ts";
 import type { DistillationOptions } from "./options.ts";
+import type { Draws, Shapes, Trainables } from "./trainables.ts";
 
 /** Names of the graphs' inputs and outputs that belong to a parameter. */
 export const slot = {
@@ -18,50 +17,50 @@ export const slot = {
   momentum: (name: string) => `momentum.${name}`,
   variance: (name: string) => `variance.${name}`,
   next: (name: string) => `next.${name}`,
+  folded: (name: string) => `folded.${name}`,
 } as const;
 
 export interface GradientGraphOptions {
   readonly teacher: ModelDefinition;
   readonly student: ModelDefinition;
-  readonly plan: AdapterPlan;
-  readonly loss: DistillationOptions["loss"];
+  readonly trainables: Trainables;
+  readonly objective: Objective;
+  readonly draws: Draws;
   /** Pictures of a micro-batch. */
   readonly batch: number;
   readonly accumulation: number;
 }
 
-/** The loss between the last blocks' outputs, before the final norm. */
-function distillationLoss(loss: DistillationOptions["loss"], student: Value, teacher: Value): Value {
-  switch (loss.kind) {
-    case "l1":
-      return meanAbsoluteDifference(student, teacher);
-  }
+/** The parameters of student and objective, as inputs of a graph. */
+function parameterInputs(shapes: Shapes): Map<string, Value> {
+  return new Map([...shapes].map(([name, dims]) => [name, input(name, "float32", dims)]));
 }
 
 /**
- * From pixels `[batch, 3, H, W]` and adapters to the loss and the adapters' gradients. With accumulation, the gradients
- * divided by the number of micro-batches are added to sums that come in. Teacher and student stand in one graph, so
- * that the embedding and what else is equal in front is computed once and weights are held once.
+ * From pixels `[batch, 3, H, W]` and parameters to the loss and the parameters' gradients. With accumulation, the
+ * gradients divided by the number of micro-batches are added to sums that come in. Teacher and student stand in one
+ * graph, so that the embedding and what else is equal in front is computed once and weights are held once.
  */
 export function gradientGraph(options: GradientGraphOptions): Graph {
-  const { teacher, student, plan, batch, accumulation } = options;
+  const { teacher, student, trainables, objective, draws, batch, accumulation } = options;
   const { imageSize, channels } = teacher.config;
   const pixels = input("pixels", "float32", [batch, channels, imageSize, imageSize]);
-  const adapters = adapterInputs(student.config, plan);
-  const target = vitForward(teacher.config, frozenWeights(teacher.weights), pixels).hiddenStates;
-  const reached = vitForward(
-    student.config,
-    frozenWeights(student.weights),
+  const own = parameterInputs(trainables.shapes);
+  const extra = parameterInputs(objective.shapes);
+  const inputs = objective.inputs(batch);
+  const loss = objective.loss({
     pixels,
-    adaptedLinear(adapters),
-  ).hiddenStates;
-  const loss = distillationLoss(options.loss, reached[student.config.depth], target[teacher.config.depth]);
+    teacher: { definition: teacher, weight: frozenWeights(teacher.weights) },
+    student: { definition: student, ...trainables.apply(own, draws) },
+    parameters: extra,
+    inputs,
+  });
 
-  const names = [...adapters.keys()];
-  const found = gradients(loss, [...adapters.values()]);
+  const parameters = new Map([...own, ...extra]);
+  const found = gradients(loss, [...parameters.values()]);
   const outputs = new Map<string, Value>([["loss", loss]]);
   const sums: Value[] = [];
-  names.forEach((name, i) => {
+  [...parameters.keys()].forEach((name, i) => {
     if (accumulation === 1) {
       outputs.set(slot.gradient(name), found[i]);
       return;
@@ -70,14 +69,33 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     sums.push(sum);
     outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / accumulation)));
   });
-  return graph([pixels, ...adapters.values(), ...sums], outputs);
+  return graph([pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()], outputs);
+}
+
+/** A graph from parameters to the student's weights that they change. */
+export function foldingGraph(trainables: Trainables): Graph {
+  const parameters = parameterInputs(trainables.shapes);
+  const folded = [...trainables.fold(parameters)].map(([name, value]): [string, Value] => [slot.folded(name), value]);
+  return graph([...parameters.values()], new Map(folded));
+}
+
+/** What a parameter's learning rate is multiplied by: blocks further from the loss move less (arXiv 2003.10555). */
+export function layerScale(name: string, depth: number, decay: number): number {
+  const [, block] = /^blocks\.(\d+)\./.exec(name) ?? [];
+  if (block !== undefined) return decay ** (depth - Number(block));
+  return /^(cls_token|dist_token|reg_token|pos_embed|patch_embed|norm_pre)/.test(name) ? decay ** (depth + 1) : 1;
+}
+
+/** All gradients scaled down so that their common norm is at most `most` (PyTorch's clip_grad_norm_). */
+function clipped(found: readonly Value[], most: number): Value[] {
+  const norm = sqrt(found.map((g) => reduceSum(mul(g, g))).reduce((a, b) => add(a, b)));
+  const scale = div(most, add(norm, 1e-6));
+  const factor = where(greater(scale, 1), 1, scale);
+  return found.map((g) => mul(g, factor));
 }
 
 /** One AdamW update of all parameters; inputs and outputs are named by `slot`. */
-export function optimizerGraph(
-  shapes: ReadonlyMap<string, readonly number[]>,
-  options: DistillationOptions["optimizer"],
-): Graph {
+export function optimizerGraph(shapes: Shapes, options: DistillationOptions["optimizer"], depth: number): Graph {
   const scalar = (name: string) => input(name, "float32", []);
   const scalars: AdamWScalars = {
     learningRate: scalar("learningRate"),
@@ -85,22 +103,27 @@ export function optimizerGraph(
     correction2: scalar("correction2"),
   };
   const inputs: Value[] = Object.values(scalars);
+  const tensor = (as: string, dims: readonly number[]) => {
+    const value = input(as, "float32", dims);
+    inputs.push(value);
+    return value;
+  };
+  const names = [...shapes.keys()];
+  const states = [...shapes].map(([name, dims]) => ({
+    parameter: tensor(name, dims),
+    momentum: tensor(slot.momentum(name), dims),
+    variance: tensor(slot.variance(name), dims),
+  }));
+  const given = [...shapes].map(([name, dims]) => tensor(slot.gradient(name), dims));
+  const found = options.clipNorm === undefined ? given : clipped(given, options.clipNorm);
   const outputs = new Map<string, Value>();
-  for (const [name, dims] of shapes) {
-    const tensor = (as: string) => {
-      const value = input(as, "float32", dims);
-      inputs.push(value);
-      return value;
-    };
-    const state = {
-      parameter: tensor(name),
-      momentum: tensor(slot.momentum(name)),
-      variance: tensor(slot.variance(name)),
-    };
-    const next = adamwUpdate(state, tensor(slot.gradient(name)), scalars, options);
-    outputs.set(slot.next(name), next.parameter);
-    outputs.set(slot.next(slot.momentum(name)), next.momentum);
-    outputs.set(slot.next(slot.variance(name)), next.variance);
-  }
+  states.forEach((state, i) => {
+    const scale = layerScale(names[i], depth, options.layerDecay);
+    const own = scale === 1 ? scalars : { ...scalars, learningRate: mul(scalars.learningRate, scale) };
+    const next = adamwUpdate(state, found[i], own, options);
+    outputs.set(slot.next(names[i]), next.parameter);
+    outputs.set(slot.next(slot.momentum(names[i])), next.momentum);
+    outputs.set(slot.next(slot.variance(names[i])), next.variance);
+  });
   return graph(inputs, outputs);
 }

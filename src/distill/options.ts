@@ -4,9 +4,61 @@ import { targetModules } from "../models/vit.ts";
 
 const positiveInteger = z.number().int().positive();
 
-export const lossSchema = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("l1").describe("mean absolute difference of the last blocks' outputs") }),
+/** What every loss between features can say besides its kind. */
+const featureFields = {
+  weight: z.number().positive().default(1).describe("what it is multiplied by; several losses add up"),
+  blocks: z
+    .enum(["last", "all"])
+    .default("last")
+    .describe("outputs of the last blocks, or of each student block and the last teacher block that it stands for"),
+  norm: z
+    .enum(["before", "after"])
+    .default("before")
+    .describe("features before or after the final norm (each model's own)"),
+  tokens: z.enum(["all", "class"]).default("all").describe("all tokens, or the first alone"),
+};
+
+const plainLosses = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("l1").describe("mean absolute difference"), ...featureFields }),
+  z.strictObject({ kind: z.literal("mse").describe("mean squared difference"), ...featureFields }),
+  z.strictObject({
+    kind: z.literal("smooth-l1").describe("squared below beta, absolute above"),
+    beta: z.number().positive().default(1),
+    ...featureFields,
+  }),
+  z.strictObject({ kind: z.literal("cosine").describe("1 - cosine of each token"), ...featureFields }),
+  z.strictObject({
+    kind: z.literal("l1+kl").describe("half of mean absolute difference plus KL divergence over channels"),
+    ...featureFields,
+  }),
 ]);
+
+/** Short names: `multi-block` is `l1` over all blocks. */
+export const lossNames = ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block"] as const;
+
+const synonyms: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "multi-block": { kind: "l1", blocks: "all" },
+  multi: { kind: "l1", blocks: "all" },
+  "l1+kld": { kind: "l1+kl" },
+  "smooth": { kind: "smooth-l1" },
+  absolute: { kind: "l1" },
+  squared: { kind: "mse" },
+};
+
+/** A loss by its short name or with its settings. */
+function expandLoss(value: unknown): unknown {
+  const given: unknown = typeof value === "string" ? { kind: value } : value;
+  if (typeof given !== "object" || given === null || !("kind" in given)) return given;
+  return Object.hasOwn(synonyms, String(given.kind)) ? { ...given, ...synonyms[String(given.kind)] } : given;
+}
+
+/** One loss or several that add up; short names stand for losses with their defaults. */
+export const lossSchema = z
+  .union([z.enum(lossNames), z.array(z.enum(lossNames)), z.looseObject({ kind: z.string() }), z.array(z.looseObject({ kind: z.string() }))])
+  .transform((value) => (Array.isArray(value) ? value : [value]).map(expandLoss))
+  .pipe(z.array(plainLosses).min(1));
+
+export type FeatureLoss = z.output<typeof plainLosses>;
 
 export const optimizerSchema = z.discriminatedUnion("kind", [
   z.strictObject({
@@ -14,21 +66,57 @@ export const optimizerSchema = z.discriminatedUnion("kind", [
     betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
     eps: z.number().positive().default(1e-8),
     weightDecay: z.number().min(0).default(0.05),
+    clipNorm: z.number().positive().optional().describe("gradients are scaled down to this norm over all of them"),
+    layerDecay: z
+      .number()
+      .positive()
+      .max(1)
+      .default(1)
+      .describe("learning rate of a block is this times that of the block after it"),
   }),
 ]);
 
+const scheduleFields = {
+  baseLearningRate: z.number().positive().default(1e-3),
+  warmupEpochs: z.number().min(0).default(2),
+  epochs: z.number().positive().default(10),
+  iterationsPerEpoch: positiveInteger.default(1),
+};
+
 export const scheduleSchema = z.discriminatedUnion("kind", [
-  z.strictObject({
-    kind: z.literal("cosine"),
-    baseLearningRate: z.number().positive().default(1e-3),
-    warmupEpochs: z.number().min(0).default(2),
-    epochs: z.number().positive().default(10),
-    iterationsPerEpoch: positiveInteger.default(1),
-  }),
+  z.strictObject({ kind: z.literal("cosine"), ...scheduleFields }),
+  z.strictObject({ kind: z.literal("linear"), ...scheduleFields }),
 ]);
+
+export const methodNames = [
+  "wecolora",
+  "lora",
+  "dora",
+  "weco-kd",
+  "kd",
+  "weight-copy",
+  "top-pruning",
+  "deit",
+  "minivit",
+  "dmae",
+] as const;
+export type MethodName = (typeof methodNames)[number];
+
+export const startNames = ["weight-copy", "top-blocks", "random"] as const;
+export type StartName = (typeof startNames)[number];
+
+/** A rank for all maps, or one for each. */
+export const rankSchema = z.union([positiveInteger, z.partialRecord(z.enum(targetModules), positiveInteger)]);
+export const defaultRank = 128;
+export type Rank = z.output<typeof rankSchema>;
 
 /** What createDistillation takes besides the teacher. */
 export const distillationSchema = z.strictObject({
+  method: z.enum(methodNames).default("wecolora").describe("how the student starts, what trains, and the loss"),
+  start: z
+    .enum(startNames)
+    .optional()
+    .describe("the student before training: kept blocks, the first blocks, or random weights (the method's own)"),
   reductionFactor: positiveInteger
     .optional()
     .describe("every r-th block of the teacher is kept (2 unless keptBlocks are given)"),
@@ -37,16 +125,25 @@ export const distillationSchema = z.strictObject({
     .min(1)
     .optional()
     .describe("the teacher's blocks to keep, counted from 0"),
-  rank: positiveInteger.default(128).describe("rank of the adapters"),
+  rank: rankSchema.default(defaultRank).describe("rank of the adapters"),
+  alpha: z
+    .number()
+    .positive()
+    .optional()
+    .describe("adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled)"),
+  rankStabilized: z.boolean().default(false).describe("scale adapters by alpha / sqrt(rank) instead (rsLoRA)"),
+  adapterDropout: z.number().min(0).lt(1).default(0).describe("share of the adapters' inputs set to zero in training"),
   targetModules: z
     .array(z.enum(targetModules))
     .min(1)
-    .default([...targetModules])
-    .describe("maps that get adapters"),
-  loss: lossSchema.default({ kind: "l1" }),
+    .optional()
+    .describe("maps that get adapters (all six; q and v for lora)"),
+  loss: lossSchema.optional().describe("what the student's features are brought near by (the method's own)"),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
   accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),
+  hardLabels: z.boolean().default(true).describe("deit: learn the teacher's answer, not its probabilities"),
+  maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

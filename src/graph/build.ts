@@ -85,6 +85,9 @@ export const erf = (x: Value): Value => one("Erf", [x], {});
 export const tanh = (x: Value): Value => one("Tanh", [x], {});
 export const sigmoid = (x: Value): Value => one("Sigmoid", [x], {});
 export const relu = (x: Value): Value => one("Relu", [x], {});
+export const floor = (x: Value): Value => one("Floor", [x], {});
+/** `x`, which no gradient passes. */
+export const stopGradient = (x: Value): Value => one("StopGradient", [x], {});
 export const gelu = (x: Value, approximate: "none" | "tanh" = "none"): Value => one("Gelu", [x], { approximate });
 export const cast = (x: Value, to: DataType): Value => (x.type === to ? x : one("Cast", [x], { to }));
 /** `[..., M, K] x [..., K, N] -> [..., M, N]` */

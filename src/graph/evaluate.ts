@@ -167,6 +167,8 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   Tanh: map(Math.tanh),
   Sigmoid: map((x) => 1 / (1 + Math.exp(-x))),
   Relu: map((x) => Math.max(x, 0)),
+  Floor: map(Math.floor),
+  StopGradient: map((x) => x),
   Gelu: (inputs, { attributes }) => map((x) => geluOf(x, attributes.approximate))(inputs),
   Equal: binary((a, b) => (a === b ? 1 : 0)),
   Greater: binary((a, b) => (a > b ? 1 : 0)),

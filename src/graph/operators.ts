@@ -32,6 +32,9 @@ export interface OperatorAttributes {
   Tanh: None;
   Sigmoid: None;
   Relu: None;
+  Floor: None;
+  /** The value itself, a constant to the gradient; ONNX's Identity. */
+  StopGradient: None;
   Gelu: { readonly approximate: "none" | "tanh" };
   Equal: None;
   Greater: None;
@@ -63,6 +66,8 @@ export type Attributes<K extends OpKind> = OperatorAttributes[K];
 interface OperatorRow<A> {
   readonly arity: number | "any";
   readonly domain?: "com.microsoft";
+  /** ONNX's name where it is another. */
+  readonly onnx?: string;
   /** Types and shapes of the outputs; throws a ShapeError on inputs that the operator can't take. */
   infer(inputs: readonly TensorType[], attributes: A): TensorType[];
 }
@@ -160,6 +165,8 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   Tanh: unary,
   Sigmoid: unary,
   Relu: unary,
+  Floor: unary,
+  StopGradient: { ...unary, onnx: "Identity" },
   Gelu: { arity: 1, infer: (inputs) => unary.infer(inputs, {}) },
   Equal: comparison,
   Greater: comparison,

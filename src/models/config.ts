@@ -40,6 +40,11 @@ export interface VitConfig {
   readonly patchBias: boolean;
   readonly prefix: readonly PrefixTokens[];
   readonly positions: Positions;
+  /**
+   * Groups of `factor` blocks share one set of maps; each block has norms of its own, maps across heads and a 3x3
+   * convolution before its MLP (MiniViT, arXiv 2204.07154).
+   */
+  readonly sharing?: { readonly factor: number };
   /** A norm before the first block, as CLIP has it. */
   readonly preNorm: boolean;
   /** A learned factor per channel on what each half block adds (`ls1.gamma`, `ls2.gamma`). */
@@ -107,13 +112,18 @@ export function expectedWeights(config: VitConfig): Map<string, readonly number[
   for (let i = 0; i < config.depth; i++) {
     const block = `blocks.${i}`;
     norm(`${block}.norm1`);
+    norm(`${block}.norm2`);
+    if (config.sharing) {
+      weights.set(`${block}.attn.mix_scores`, [config.heads, config.heads]);
+      weights.set(`${block}.attn.mix_weights`, [config.heads, config.heads]);
+      weights.set(`${block}.mlp.conv`, [width, 9]);
+      if (i % config.sharing.factor !== 0) continue;
+    }
     linear(`${block}.attn.qkv`, 3 * width, width, config.qkvBias);
     linear(`${block}.attn.proj`, width, width);
-    if (config.layerScale) weights.set(`${block}.ls1.gamma`, [width]);
-    norm(`${block}.norm2`);
     linear(`${block}.mlp.fc1`, config.mlp === "gated" ? 2 * mlpWidth : mlpWidth, width);
     linear(`${block}.mlp.fc2`, width, mlpWidth);
-    if (config.layerScale) weights.set(`${block}.ls2.gamma`, [width]);
+    if (config.layerScale) for (const scale of ["ls1", "ls2"]) weights.set(`${block}.${scale}.gamma`, [width]);
   }
   if (config.finalNorm !== "none") norm("norm");
   if (config.pooling === "attention") {

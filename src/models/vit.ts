@@ -4,7 +4,7 @@ import { ShapeError } from "../graph/shapes.ts";
 import type { Value } from "../graph/types.ts";
 import type { LinearWeights } from "../nn/layers.ts";
 import type { Rotation } from "../nn/layers.ts";
-import { activations, attention, layerNorm, linear, patchEmbedding } from "../nn/layers.ts";
+import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } from "../nn/layers.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
@@ -43,6 +43,12 @@ function weightRows(value: Value, from: number, to: number, suffix: string): Val
 
 /** The shapes and rows of q, k and v in the joint qkv map. */
 const qkvParts = { q: 0, k: 1, v: 2 } as const;
+
+/** `blocks.0.attn.qkv.weight`: the stored weight that holds a module's map, alone or with others. */
+export function moduleWeightName(block: number, module: TargetModule): string {
+  const name = module in qkvParts ? "attn.qkv" : module === "proj" ? "attn.proj" : `mlp.${module}`;
+  return `blocks.${block}.${name}.weight`;
+}
 
 /** The linear map that a target module names, with q, k and v cut out of the joint map. */
 export function moduleWeights(
@@ -111,6 +117,31 @@ function rotation(config: VitConfig, type: DataType): Rotation | undefined {
   return { cos: constant(cos, "rotary.cos"), sin: constant(sin, "rotary.sin"), skip: prefixCount(config) };
 }
 
+/** A block's norms, maps and LayerScale. Blocks that share weights have norms of their own alone. */
+function blockParts(config: VitConfig, weight: WeightLookup, index: number, map: LinearMap) {
+  const owner = config.sharing ? index - (index % config.sharing.factor) : index;
+  return {
+    norm: (part: string) => normWeights(weight, `blocks.${index}.${part}`),
+    apply: (input: Value, module: TargetModule) =>
+      map(input, moduleWeights(config, weight, owner, module), owner, module),
+    scaled: (value: Value, part: string) =>
+      config.layerScale ? mul(value, weight(`blocks.${owner}.${part}.gamma`)) : value,
+  };
+}
+
+/** Queries, keys and values `[B, N, D]` of a block for the tokens `x` that enter it. */
+export function blockQueries(
+  config: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  x: Value,
+  map: LinearMap = linear,
+): [Value, Value, Value] {
+  const { apply, norm } = blockParts(config, weight, index, map);
+  const n1 = layerNorm(x, norm("norm1"), config.normEpsilon);
+  return [apply(n1, "q"), apply(n1, "k"), apply(n1, "v")];
+}
+
 /** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
 export function vitBlock(
   config: VitConfig,
@@ -119,17 +150,20 @@ export function vitBlock(
   x: Value,
   map: LinearMap = linear,
 ): Value {
-  const name = `blocks.${index}`;
-  const norm = (part: string) => ({ weight: weight(`${name}.${part}.weight`), bias: weight(`${name}.${part}.bias`) });
-  const apply = (input: Value, module: TargetModule) =>
-    map(input, moduleWeights(config, weight, index, module), index, module);
-  const scaled = (value: Value, part: string) =>
-    config.layerScale ? mul(value, weight(`${name}.${part}.gamma`)) : value;
-
-  const n1 = layerNorm(x, norm("norm1"), config.normEpsilon);
-  const mixed = attention(apply(n1, "q"), apply(n1, "k"), apply(n1, "v"), config.heads, rotation(config, x.type));
+  const { apply, norm, scaled } = blockParts(config, weight, index, map);
+  const [q, k, v] = blockQueries(config, weight, index, x, map);
+  const mixed = attention(q, k, v, config.heads, {
+    rotation: rotation(config, x.type),
+    mixing: config.sharing && {
+      scores: weight(`blocks.${index}.attn.mix_scores`),
+      weights: weight(`blocks.${index}.attn.mix_weights`),
+    },
+  });
   const x1 = add(x, scaled(apply(mixed, "proj"), "ls1"));
-  const n2 = layerNorm(x1, norm("norm2"), config.normEpsilon);
+  const normed = layerNorm(x1, norm("norm2"), config.normEpsilon);
+  const n2 = config.sharing
+    ? depthwise(normed, weight(`blocks.${index}.mlp.conv`), prefixCount(config), Math.sqrt(patchCount(config)))
+    : normed;
   const entered = apply(n2, "fc1");
   const activate = activations[config.activation];
   const hidden =
@@ -166,9 +200,21 @@ export function hasPoolerOutput({ pooler, pooling, finalNorm }: VitConfig): bool
 
 /** The whole forward pass over normalised pixels `[B, C, H, W]`. */
 export function vitForward(config: VitConfig, weight: WeightLookup, pixels: Value, map?: LinearMap): VitOutputs {
-  const hiddenStates = [embed(config, weight, pixels)];
-  for (let i = 0; i < config.depth; i++) hiddenStates.push(vitBlock(config, weight, i, hiddenStates[i], map));
+  const hiddenStates = vitBlocks(config, weight, embed(config, weight, pixels), map);
   return { hiddenStates, ...vitOutputs(config, weight, hiddenStates[config.depth]) };
+}
+
+/** The tokens `[B, N, D]` that enter block 0 and what each block gives, `count` blocks or all of them. */
+export function vitBlocks(
+  config: VitConfig,
+  weight: WeightLookup,
+  tokens: Value,
+  map?: LinearMap,
+  count: number = config.depth,
+): Value[] {
+  const states = [tokens];
+  for (let i = 0; i < count; i++) states.push(vitBlock(config, weight, i, states[i], map));
+  return states;
 }
 
 /** What follows the last block `[B, N, D]`: norm, pooling, head. */

@@ -7,6 +7,7 @@ import {
   matmul,
   mul,
   neg,
+  pad,
   relu,
   reshape,
   sigmoid,
@@ -78,15 +79,50 @@ function rotate(x: Value, { cos, sin, skip }: Rotation): Value {
   return skip > 0 ? concat([slice(x, 2, 0, skip), rotated], 2) : rotated;
 }
 
+/** Linear maps across heads, `[H, H]` each, of the scores and of their softmax (MiniViT, arXiv 2204.07154, eq. 6). */
+export interface HeadMixing {
+  readonly scores: Value;
+  readonly weights: Value;
+}
+
+/** `[B, H, N, M]`, heads mixed by `[H, H]`. */
+function mixHeads(x: Value, mixing: Value): Value {
+  const [b, h, n, m] = x.shape as [Value["shape"][number], number, number, number];
+  return reshape(matmul(mixing, reshape(x, [b, h, n * m])), [b, h, n, m]);
+}
+
 /**
  * Multi-head attention (arXiv 2010.11929, appendix A): queries `[B, M, D]`, keys and values `[B, N, D]` give
  * `[B, M, D]`.
  */
-export function attention(q: Value, k: Value, v: Value, heads: number, rotation?: Rotation): Value {
+export function attention(
+  q: Value,
+  k: Value,
+  v: Value,
+  heads: number,
+  { rotation, mixing }: { readonly rotation?: Rotation; readonly mixing?: HeadMixing } = {},
+): Value {
   const headWidth = (q.shape[2] as number) / heads;
   const turn = (x: Value) => (rotation ? rotate(x, rotation) : x);
   const scores = matmul(turn(splitHeads(mul(q, headWidth ** -0.5), heads)), transposeLast(turn(splitHeads(k, heads))));
-  return joinHeads(matmul(softmax(scores), splitHeads(v, heads)));
+  const weights = softmax(mixing ? mixHeads(scores, mixing.scores) : scores);
+  return joinHeads(matmul(mixing ? mixHeads(weights, mixing.weights) : weights, splitHeads(v, heads)));
+}
+
+/**
+ * A 3x3 convolution of each channel by itself over the grid of patches `[B, N, D]`; the first `skip` tokens stay.
+ * `kernel` is `[D, 9]`, row by row; outside of the grid are zeros.
+ */
+export function depthwise(x: Value, kernel: Value, skip: number, side: number): Value {
+  const [b, n, d] = x.shape as [Value["shape"][number], number, number];
+  const grid = pad(pad(reshape(slice(x, 1, skip, n), [b, side, side, d]), 1, 1, 1), 2, 1, 1);
+  const taps = Array.from({ length: 9 }, (_, i) => {
+    const [row, column] = [Math.floor(i / 3), i % 3];
+    const shifted = slice(slice(grid, 1, row, row + side), 2, column, column + side);
+    return mul(shifted, reshape(slice(kernel, 1, i, i + 1), [d]));
+  });
+  const patches = reshape(taps.reduce((p, q) => add(p, q)), [b, side * side, d]);
+  return skip > 0 ? concat([slice(x, 1, 0, skip), patches], 1) : patches;
 }
 
 /**

@@ -83,7 +83,7 @@ export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
     const { inputs: more, attributes } = lower(node, extra);
     protos.push(
       create(NodeProtoSchema, {
-        opType: node.op,
+        opType: operators[node.op].onnx ?? node.op,
         domain: operators[node.op].domain ?? "",
         name: names.get(node.outputs[0]),
         input: [...inputs, ...more],

@@ -1,7 +1,8 @@
 // Learning rates by iteration.
 
-export interface CosineSchedule {
-  readonly kind: "cosine";
+export interface Schedule {
+  /** How the rate falls after the warm-up: half a cosine, or a straight line. */
+  readonly kind: "cosine" | "linear";
   /** The learning rate at the end of the warm-up. */
   readonly baseLearningRate: number;
   /** May be a fraction. */
@@ -10,13 +11,12 @@ export interface CosineSchedule {
   readonly iterationsPerEpoch: number;
 }
 
-export type Schedule = CosineSchedule;
-
-/** The rate at an iteration (from 0): linear warm-up from 0, then half a cosine to 0. */
+/** The rate at an iteration (from 0): linear warm-up from 0, then down to 0. */
 export function learningRateAt(schedule: Schedule, iteration: number): number {
   const { baseLearningRate, warmupEpochs, epochs, iterationsPerEpoch } = schedule;
   const epoch = iteration / iterationsPerEpoch;
   if (epoch < warmupEpochs) return (baseLearningRate * epoch) / warmupEpochs;
   if (epoch >= epochs) return 0;
-  return baseLearningRate * 0.5 * (1 + Math.cos((Math.PI * (epoch - warmupEpochs)) / (epochs - warmupEpochs)));
+  const gone = (epoch - warmupEpochs) / (epochs - warmupEpochs);
+  return baseLearningRate * (schedule.kind === "linear" ? 1 - gone : 0.5 * (1 + Math.cos(Math.PI * gone)));
 }

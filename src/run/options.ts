@@ -1,6 +1,6 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
-import { distillationSchema, lossSchema, optimizerSchema } from "../distill/options.ts";
+import { distillationSchema, optimizerSchema } from "../distill/options.ts";
 import { saveSchema } from "../export/save.ts";
 
 const path = z.string().min(1);
@@ -24,8 +24,6 @@ export function readOptions({ numHeads, imageSize }: z.output<typeof readSchema>
   return { numHeads, imageSize };
 }
 
-/** `--loss l1` is short for `{ kind: l1 }`. */
-const loss = z.union([z.enum(["l1"]).transform((kind) => ({ kind })), lossSchema]).pipe(lossSchema);
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
@@ -33,8 +31,20 @@ export const distillRunSchema = z.strictObject({
   teacher: path.describe("the teacher: a model's directory or its file of weights"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   out: path.describe("the run folder, made new"),
-  ...distillationSchema.pick({ reductionFactor: true, keptBlocks: true, rank: true, targetModules: true }).shape,
-  loss: loss.prefault("l1").describe("what the student's features are brought near by"),
+  ...distillationSchema.pick({
+    method: true,
+    start: true,
+    reductionFactor: true,
+    keptBlocks: true,
+    rank: true,
+    alpha: true,
+    rankStabilized: true,
+    adapterDropout: true,
+    targetModules: true,
+    loss: true,
+    hardLabels: true,
+    maskRatio: true,
+  }).shape,
   optimizer: optimizer.prefault("adamw").describe("what takes the steps"),
   baseLearningRate: z
     .number()
@@ -42,7 +52,8 @@ export const distillRunSchema = z.strictObject({
     .default(1e-3)
     .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
   epochs: z.number().positive().default(10).describe("passes over the pictures"),
-  warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before half a cosine to 0"),
+  warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before the rate falls to 0"),
+  schedule: z.enum(["cosine", "linear"]).default("cosine").describe("how the learning rate falls"),
   effectiveBatch: count.optional().describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
   batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
   fewShotRatio: z
@@ -54,6 +65,19 @@ export const distillRunSchema = z.strictObject({
   fewShotCount: count.optional().describe("pictures of each class (or of a flat folder) to train on"),
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
   ...saveSchema.pick({ weightType: true }).shape,
+  checkpointSteps: count.optional().describe("steps between checkpoints (an eighth of the run where left out)"),
+  checkpointMinutes: z.number().positive().default(5).describe("a checkpoint is never further back than so many minutes"),
+  keepCheckpoints: count.default(2).describe("the last so many checkpoints are kept, and the best"),
+  evaluateSteps: z
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe("steps between looks at held-out pictures while training (a fifth of the run; 0: none)"),
+  evaluatePictures: count.default(64).describe("held-out pictures, and twice as many training pictures, to look at then"),
+  earlyStop: count
+    .optional()
+    .describe("stop after so many looks without a better held-out fidelity, and take the best student"),
   judge: z.boolean().default(true).describe("judge teacher, weight copy and student at the end"),
   judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
   judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),

@@ -63,6 +63,8 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   Tanh: [single],
   Sigmoid: [single],
   Relu: [{ ...single, awayFromZero: 0.1 }],
+  Floor: [single],
+  StopGradient: [single],
   Gelu: [
     { ...single, attributes: { approximate: "none" } },
     { ...single, attributes: { approximate: "tanh" } },
@@ -308,7 +310,7 @@ describe("gradient rules equal finite differences", () => {
 
   test("rules without a gradient say so", () => {
     const rest = (Object.keys(operators) as OpKind[]).filter((op) => typeof gradientRules[op] !== "function");
-    expect(rest.sort()).toEqual(["Equal", "FusedMatMul", "Greater", "ReduceMax", "Sign"]);
+    expect(rest.sort()).toEqual(["Equal", "Floor", "FusedMatMul", "Greater", "ReduceMax", "Sign", "StopGradient"]);
     const x = input("x", "float64", [2, 3]);
     expect(() => gradients(reduceSum(node("ReduceMax", [x], { axes: [1], keepDims: false }).outputs[0]), [x])).toThrow(
       "no gradient can pass through ReduceMax",

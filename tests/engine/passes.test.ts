@@ -183,7 +183,7 @@ test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)(
     const adapters = new Map(
       [...adapterInputs(config, plan)].map(([name, v]) => [name, input(name, "float64", v.shape)]),
     );
-    const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters));
+    const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters, plan));
     const loss = meanAbsoluteDifference(built.hiddenStates[2], constant(numbers64([2, 5, 6], 1)));
     const names = [...adapters.keys()];
     const found = gradients(loss, [...adapters.values()]);

@@ -1,0 +1,157 @@
+// The methods as small descriptions: how the student starts, what trains, and what is minimised. All share one loop.
+import { tokenCount } from "../models/config.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import type { TargetModule } from "../models/vit.ts";
+import { targetModules } from "../models/vit.ts";
+import { UserError } from "../utils/errors.ts";
+import { adapterTrainables } from "./adapters.ts";
+import { deitObjective, deitStudent } from "./objectives/deit.ts";
+import { dmaeObjective } from "./objectives/dmae.ts";
+import { featureObjective } from "./objectives/features.ts";
+import { minivitObjective, sharedStudent } from "./objectives/minivit.ts";
+import type { Objective } from "./objectives/types.ts";
+import type { DistillationOptions, FeatureLoss, MethodName, StartName } from "./options.ts";
+import { startStudent } from "./students.ts";
+import type { Trainables } from "./trainables.ts";
+import { weightTrainables } from "./weights-trainables.ts";
+import { isHead } from "./students.ts";
+
+export interface MethodContext {
+  readonly teacher: ModelDefinition;
+  /** The teacher's blocks that the student's stand for. */
+  readonly kept: readonly number[];
+  readonly options: DistillationOptions;
+}
+
+export interface Method {
+  readonly summary: string;
+  readonly start: StartName;
+  /** Whether there is anything to train. */
+  readonly trains: boolean;
+  readonly needsLabels?: boolean;
+  /** The student before training. */
+  student(context: MethodContext, start: StartName): ModelDefinition;
+  trainables(student: ModelDefinition, context: MethodContext): Trainables;
+  objective(student: ModelDefinition, context: MethodContext): Objective;
+}
+
+const started = ({ teacher, kept, options }: MethodContext, start: StartName) =>
+  startStudent(teacher, kept, start, options.seed);
+
+const l1: FeatureLoss = { kind: "l1", weight: 1, blocks: "last", norm: "before", tokens: "all" };
+
+/** Features near the teacher's, by the losses asked for or by the method's own. */
+const features =
+  (usual: FeatureLoss) =>
+  (_: ModelDefinition, { kept, options }: MethodContext): Objective =>
+    featureObjective(options.loss ?? [usual], kept);
+
+/** Adapters on `modules`, or on those asked for. */
+const adapters =
+  (modules: readonly TargetModule[], magnitude = false) =>
+  (student: ModelDefinition, { options }: MethodContext): Trainables => {
+    const { rank, alpha, rankStabilized, adapterDropout, seed } = options;
+    if (magnitude && (alpha !== undefined || adapterDropout > 0)) {
+      throw new UserError("dora takes neither alpha nor adapterDropout: its magnitudes scale each row already");
+    }
+    const plan = {
+      rank,
+      alpha,
+      rankStabilized,
+      dropout: adapterDropout,
+      magnitude,
+      targetModules: options.targetModules ?? modules,
+    };
+    return adapterTrainables(student, plan, tokenCount(student.config), seed);
+  };
+
+const backbone = (student: ModelDefinition): Trainables => weightTrainables(student, (name) => !isHead(name));
+const nothing = (student: ModelDefinition): Trainables => weightTrainables(student, () => false);
+
+export const methods: Readonly<Record<MethodName, Method>> = {
+  wecolora: {
+    summary: "weight copy, adapters on all six maps (the paper's method)",
+    start: "weight-copy",
+    trains: true,
+    student: started,
+    trainables: adapters(targetModules),
+    objective: features(l1),
+  },
+  lora: {
+    summary: "weight copy, adapters on q and v alone",
+    start: "weight-copy",
+    trains: true,
+    student: started,
+    trainables: adapters(["q", "v"]),
+    objective: features(l1),
+  },
+  dora: {
+    summary: "weight copy, weight-decomposed adapters on all six maps",
+    start: "weight-copy",
+    trains: true,
+    student: started,
+    trainables: adapters(targetModules, true),
+    objective: features(l1),
+  },
+  "weco-kd": {
+    summary: "weight copy, then all weights train",
+    start: "weight-copy",
+    trains: true,
+    student: started,
+    trainables: backbone,
+    objective: features({ ...l1, norm: "after" }),
+  },
+  kd: {
+    summary: "random weights, all train",
+    start: "random",
+    trains: true,
+    student: started,
+    trainables: backbone,
+    objective: features({ ...l1, norm: "after" }),
+  },
+  "weight-copy": {
+    summary: "weight copy alone",
+    start: "weight-copy",
+    trains: false,
+    student: started,
+    trainables: nothing,
+    objective: features(l1),
+  },
+  "top-pruning": {
+    summary: "the first blocks alone",
+    start: "top-blocks",
+    trains: false,
+    student: started,
+    trainables: nothing,
+    objective: features(l1),
+  },
+  deit: {
+    summary: "random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)",
+    start: "random",
+    trains: true,
+    needsLabels: true,
+    student: (context, start) => deitStudent(started(context, start), context.options.seed),
+    trainables: (student) => weightTrainables(student, (name) => !isHead(name) || name.startsWith("head")),
+    objective: (student, { options }) => deitObjective(options.hardLabels, student.config.head?.classes ?? 0),
+  },
+  minivit: {
+    summary: "maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)",
+    start: "weight-copy",
+    trains: true,
+    student: ({ teacher, options }, start) => {
+      if (start !== "weight-copy") throw new UserError("minivit starts from the teacher's own blocks");
+      if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
+      return sharedStudent(teacher, options.reductionFactor ?? 2);
+    },
+    trainables: backbone,
+    objective: () => minivitObjective(),
+  },
+  dmae: {
+    summary: "random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)",
+    start: "random",
+    trains: true,
+    student: started,
+    trainables: backbone,
+    objective: (student, { options }) => dmaeObjective(student.config, options.maskRatio, options.seed),
+  },
+};

@@ -1,0 +1,66 @@
+// The student's features near the teacher's (the paper's section 3.3), by one loss or several that add up.
+import { mul, slice } from "../../graph/build.ts";
+import type { Value } from "../../graph/types.ts";
+import { finalNorm, vitForward } from "../../models/vit.ts";
+import {
+  channelDivergence,
+  cosineDistance,
+  meanAbsoluteDifference,
+  meanSquaredDifference,
+  smoothAbsoluteDifference,
+  weightedSum,
+} from "../../nn/losses.ts";
+import type { FeatureLoss } from "../options.ts";
+import type { Objective, ObjectiveContext } from "./types.ts";
+import { withoutExtras } from "./types.ts";
+
+function distance(loss: FeatureLoss, student: Value, teacher: Value): Value {
+  switch (loss.kind) {
+    case "l1":
+      return meanAbsoluteDifference(student, teacher);
+    case "mse":
+      return meanSquaredDifference(student, teacher);
+    case "smooth-l1":
+      return smoothAbsoluteDifference(student, teacher, loss.beta);
+    case "cosine":
+      return cosineDistance(student, teacher);
+    case "l1+kl":
+      return weightedSum([
+        [meanAbsoluteDifference(student, teacher), 0.5],
+        [channelDivergence(student, teacher), 0.5],
+      ]);
+  }
+}
+
+/** The last teacher block that each kept block stands for: the one before the next kept block. */
+export function stoodFor(kept: readonly number[], depth: number): number[] {
+  return kept.map((_, j) => (kept[j + 1] ?? depth) - 1);
+}
+
+/** `[B, 1, D]` or all tokens. */
+const tokensOf = (loss: FeatureLoss, x: Value) => (loss.tokens === "class" ? slice(x, 1, 0, 1) : x);
+
+/** The weighted sum of feature losses; `kept` are the teacher's blocks that the student's stand for. */
+export function featureObjective(losses: readonly FeatureLoss[], kept: readonly number[]): Objective {
+  return {
+    ...withoutExtras,
+    loss({ pixels, teacher, student }: ObjectiveContext) {
+      const [large, small] = [teacher.definition.config, student.definition.config];
+      const target = vitForward(large, teacher.weight, pixels).hiddenStates;
+      const reached = vitForward(small, student.weight, pixels, student.map).hiddenStates;
+      const pairs = stoodFor(kept, large.depth).map((block, j) => [reached[j + 1], target[block + 1]] as const);
+      const parts = losses.map((loss): readonly [Value, number] => {
+        const compared = loss.blocks === "all" ? pairs : [[reached[small.depth], target[large.depth]] as const];
+        const distances = compared.map(([s, t]) => {
+          const after = loss.norm === "after";
+          const a = after ? finalNorm(small, student.weight, s) : s;
+          const b = after ? finalNorm(large, teacher.weight, t) : t;
+          return distance(loss, tokensOf(loss, a), tokensOf(loss, b));
+        });
+        const sum = weightedSum(distances.map((d) => [d, 1]));
+        return [distances.length === 1 ? sum : mul(sum, 1 / distances.length), loss.weight];
+      });
+      return weightedSum(parts);
+    },
+  };
+}
