@@ -1,55 +1,28 @@
 // The built command line, as a user runs it: whole runs on a tiny teacher, and mistakes.
-import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel } from "wecolora/node";
-import { randomStream } from "../src/utils/random.ts";
-import { expectClose, readTensors, referencePath, root } from "./support/reference.ts";
+import type { Outcome } from "./support/cli.ts";
+import { noisePicture, wecolora } from "./support/cli.ts";
+import { expectClose, readTensors, referencePath } from "./support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
 let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 
-interface Outcome {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-function wecolora(...args: string[]): Promise<Outcome> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [join(root, "dist/cli.js"), ...args], (error, out, err) => {
-      resolve({ code: error ? Number(error.code) : 0, out, err });
-    });
-  });
-}
-
 function lastJson({ out }: Outcome) {
   return JSON.parse(out.trimEnd().split("\n").at(-1) as string);
-}
-
-async function picture(path: string, seed: number, colour: number): Promise<void> {
-  const random = randomStream(seed);
-  const data = Uint8Array.from(
-    { length: 40 * 30 * 3 },
-    (_, i) => (i % 3 === colour ? 200 : 40) + random.integer(0, 50),
-  );
-  await mkdir(join(path, ".."), { recursive: true });
-  await sharp(data, { raw: { width: 40, height: 30, channels: 3 } })
-    .jpeg()
-    .toFile(path);
 }
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-cli-"));
   for (let i = 0; i < 24; i++) {
-    await picture(at("flat", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
+    await noisePicture(at("flat", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
     const name = ["red", "green", "blue & <b>"][i % 3];
-    await picture(at("classes", i < 15 ? "train" : "val", name, `p${i}.jpg`), i, i % 3);
+    await noisePicture(at("classes", i < 15 ? "train" : "val", name, `p${i}.jpg`), i, i % 3);
   }
   await mkdir(at("empty"));
 });
@@ -93,7 +66,9 @@ describe("distill", () => {
       "log.jsonl",
       "manifest.jsonl",
       "report.md",
+      "result.json",
       "student",
+      "tensorboard",
     ]);
     const log = (await readFile(join(out, "log.jsonl"), "utf8"))
       .trimEnd()

@@ -195,7 +195,7 @@ describe("pictures on disk", () => {
     const all = async (batch: number, position: number, count: number) => {
       const loader = new TrainingLoader({ ...settings, batch, microBatchesPerEpoch: 4 / batch }, position);
       const parts: FloatTensor[] = [];
-      for (let i = 0; i < count; i++) parts.push(await loader.next());
+      for (let i = 0; i < count; i++) parts.push((await loader.next()).pixels);
       return concatRows(parts).data;
     };
     const [ones, twos] = [await all(1, 0, 8), await all(2, 0, 4)];

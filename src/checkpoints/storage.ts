@@ -49,12 +49,12 @@ export interface Directory {
   open(entry: string): Promise<FileHandle | undefined>;
   /** Writes beside the entry and renames, so that it is either there whole or not at all. Makes folders on the way. */
   write(entry: string, chunks: Iterable<Uint8Array>): Promise<void>;
-  /** Adds text to the end of a file; makes it where it is missing. */
-  append(entry: string, text: string): Promise<void>;
+  /** Adds to the end of a file; makes it where it is missing. */
+  append(entry: string, content: string | Uint8Array): Promise<void>;
   /** Removes a file or a whole folder; nothing where there is none. */
   remove(entry: string): Promise<void>;
-  /** Names in the folder; none where it does not exist. */
-  list(): Promise<string[]>;
+  /** Names in the folder or one below it, sorted; none where it does not exist. */
+  list(entry?: string): Promise<string[]>;
 }
 
 /** Files of text are limited, so that a wrong path can't fill the memory. */

@@ -33,6 +33,6 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     fewShotCount: 3,
     reductionFactor: 2,
     rank: 64,
-    ...(quick ? { epochs: 0.5, warmupEpochs: 0.25, judgeBank: 90, judgeQueries: 30 } : {}),
+    ...(quick ? { epochs: 0.5, warmupEpochs: 0.25, judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
   };
 }

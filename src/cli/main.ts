@@ -4,8 +4,9 @@ import { Command, CommanderError } from "commander";
 import type { z } from "zod";
 import { distill, evaluate, features, packageVersion, readDefinition } from "../platform/node.ts";
 import type { Listener } from "../run/environment.ts";
-import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
-import { distillRunSchema, evaluateRunSchema, featuresRunSchema, readSchema } from "../run/options.ts";
+import { Interrupted } from "../run/environment.ts";
+import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput, ResumeInput } from "../run/options.ts";
+import { distillRunSchema, evaluateRunSchema, featuresRunSchema, readSchema, resumeSchema } from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
@@ -30,6 +31,7 @@ function schemaCommand(
   summary: string,
   schema: z.ZodObject,
   run: (options: Record<string, unknown>, progress: Progress, output: OutputOptions) => Promise<void>,
+  { insteadOfAll }: { readonly insteadOfAll?: string } = {},
 ): void {
   const command = program.command(name).description(summary);
   addOptions(command, schema);
@@ -37,9 +39,10 @@ function schemaCommand(
   command.action(async () => {
     const output = command.optsWithGlobals<OutputOptions>();
     const options = await collectOptions(command, schema, output.config);
-    const missing = schema
-      .safeParse(options)
-      .error?.issues.filter((i) => i.code === "invalid_type" && i.path.length === 1);
+    const complete = insteadOfAll !== undefined && options[insteadOfAll] !== undefined;
+    const missing = complete
+      ? []
+      : schema.safeParse(options).error?.issues.filter((i) => i.code === "invalid_type" && i.path.length === 1);
     const absent = (missing ?? []).map((i) => String(i.path[0])).filter((key) => options[key] === undefined);
     if (absent.length > 0) {
       throw new UserError(
@@ -55,8 +58,25 @@ function schemaCommand(
   });
 }
 
-async function runDistill(options: DistillRunInput, progress: Progress, { json }: OutputOptions): Promise<void> {
-  const result = await distill(options, progress);
+/** The first Ctrl-C lets the step end and saves; the second stops at once. */
+function stopOnInterrupt(progress: Progress): Listener & { release(): void } {
+  let asked = false;
+  const onInterrupt = () => {
+    if (asked) process.exit(130);
+    asked = true;
+    progress.info?.("finishing this step and saving; press Ctrl-C again to stop at once");
+  };
+  process.on("SIGINT", onInterrupt);
+  return { ...progress, stopRequested: () => asked, release: () => process.off("SIGINT", onInterrupt) };
+}
+
+async function runDistill(
+  options: DistillRunInput | ResumeInput,
+  progress: Progress,
+  { json }: OutputOptions,
+): Promise<void> {
+  const listener = stopOnInterrupt(progress);
+  const result = await distill(options, listener).finally(listener.release);
   progress.end();
   if (json) return printJson(result);
   printResults(result.results);
@@ -74,9 +94,10 @@ program
 
 schemaCommand(
   "distill",
-  "Distil a teacher into a student of fewer blocks.",
-  distillRunSchema,
-  (options, progress, output) => runDistill(options as DistillRunInput, progress, output),
+  "Distil a teacher into a smaller student.",
+  distillRunSchema.extend(resumeSchema.partial().shape),
+  (options, progress, output) => runDistill(options as DistillRunInput | ResumeInput, progress, output),
+  { insteadOfAll: "resume" },
 );
 
 schemaCommand(
@@ -153,7 +174,7 @@ async function main(): Promise<void> {
       if (error.code !== "commander.help") process.stderr.write(`wecolora: ${usageMessage(error)}\n`);
       return;
     }
-    process.exitCode = error instanceof UserError ? 2 : 1;
+    process.exitCode = error instanceof UserError ? 2 : error instanceof Interrupted ? 130 : 1;
     const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
     process.stderr.write(`wecolora: ${message}\n`);
     if (process.argv.includes("--verbose") && stack) process.stderr.write(`${stack}\n`);

@@ -56,11 +56,17 @@ export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedVie
   readonly microBatchesPerEpoch: number;
 }
 
+/** Random views `[B, 3, S, S]` and the pictures that they are of. */
+export interface TrainingBatch<T extends Item> {
+  readonly pixels: FloatTensor;
+  readonly items: readonly T[];
+}
+
 /** Micro-batches of random views, epoch after epoch, each picture at most once an epoch. */
 export class TrainingLoader<T extends Item> {
   private readonly options: TrainingLoaderOptions<T>;
   private position: number;
-  private ahead: Promise<FloatTensor> | undefined;
+  private ahead: Promise<TrainingBatch<T>> | undefined;
   private order: { epoch: number; indices: number[] } | undefined;
 
   /** `position`: micro-batches that were consumed before, where a run goes on. */
@@ -70,7 +76,7 @@ export class TrainingLoader<T extends Item> {
   }
 
   /** The next micro-batch; the one after it is begun. */
-  next(): Promise<FloatTensor> {
+  next(): Promise<TrainingBatch<T>> {
     const current = this.ahead ?? this.load(this.position);
     this.position++;
     this.ahead = this.load(this.position);
@@ -79,14 +85,15 @@ export class TrainingLoader<T extends Item> {
     return current;
   }
 
-  private async load(position: number): Promise<FloatTensor> {
+  private async load(position: number): Promise<TrainingBatch<T>> {
     const { source, items, batch, microBatchesPerEpoch, preprocessing, augmentation, seed } = this.options;
     const epoch = Math.floor(position / microBatchesPerEpoch);
     if (this.order?.epoch !== epoch) this.order = { epoch, indices: epochOrder(items.length, epoch, seed) };
     const from = (position % microBatchesPerEpoch) * batch;
     const chosen = this.order.indices.slice(from, from + batch).map((i) => items[i]);
     const view = { preprocessing, augmentation, seed, epoch };
-    return stack(await Promise.all(chosen.map((item) => source.augmentedView(item, view))), preprocessing.cropSize);
+    const views = await Promise.all(chosen.map((item) => source.augmentedView(item, view)));
+    return { pixels: stack(views, preprocessing.cropSize), items: chosen };
   }
 }
 

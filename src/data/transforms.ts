@@ -112,3 +112,17 @@ export function reduceForTraining(picture: Picture, preprocessing: Preprocessing
   const { width, height } = resizedSize(picture, { shortestEdge: 2 * cropSize });
   return resize(picture, wholeBox(picture), width, height, "bicubic");
 }
+
+/** Normalised pixels `[3, S, S]` as a picture again. */
+export function denormalise(view: Float32Array, { mean, std }: Normalisation): Picture {
+  const plane = view.length / 3;
+  const side = Math.round(Math.sqrt(plane));
+  const data = new Uint8Array(view.length);
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) {
+      const value = Math.round(255 * (view[c * plane + i] * std[c] + mean[c]));
+      data[3 * i + c] = Math.max(0, Math.min(255, value));
+    }
+  }
+  return { width: side, height: side, data };
+}

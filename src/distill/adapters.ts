@@ -1,6 +1,22 @@
 // Low-rank adapters on the student's linear maps: LoRA (arXiv 2106.09685) on any of the six maps (the paper's "enhanced
 // LoRA" has all, section 3.2), and DoRA (arXiv 2402.09353), which keeps each row's length apart from its direction.
-import { add, concat, div, floor, greater, input, matmul, mul, reduceSum, reshape, slice, sqrt, stopGradient, sub, where } from "../graph/build.ts";
+import {
+  add,
+  concat,
+  div,
+  floor,
+  greater,
+  input,
+  matmul,
+  mul,
+  reduceSum,
+  reshape,
+  slice,
+  sqrt,
+  stopGradient,
+  sub,
+  where,
+} from "../graph/build.ts";
 import type { Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
@@ -100,12 +116,16 @@ export function freshAdapters(student: ModelDefinition, plan: AdapterPlan, seed:
 
 /** `blocks.0.qkv.magnitude` is that of `blocks.0.attn.qkv.weight`. */
 function weightOfMagnitude(name: string): string {
-  return name.replace(/\.(qkv|proj)\.magnitude$/, ".attn.$1.weight").replace(/\.(fc[12])\.magnitude$/, ".mlp.$1.weight");
+  return name
+    .replace(/\.(qkv|proj)\.magnitude$/, ".attn.$1.weight")
+    .replace(/\.(fc[12])\.magnitude$/, ".mlp.$1.weight");
 }
 
 function rowLengths({ dims, data }: FloatTensor): number[] {
   const [count, width] = dims;
-  return Array.from({ length: count }, (_, i) => Math.sqrt(data.subarray(i * width, (i + 1) * width).reduce((sum, v) => sum + v * v, 0)));
+  return Array.from({ length: count }, (_, i) =>
+    Math.sqrt(data.subarray(i * width, (i + 1) * width).reduce((sum, v) => sum + v * v, 0)),
+  );
 }
 
 /** Adapters as inputs of a graph. */
@@ -129,7 +149,13 @@ function adapterOf(parameters: Parameters, block: number, module: TargetModule):
 const scaled = (value: Value, scale: number) => (scale === 1 ? value : mul(value, scale));
 
 /** W + s BA; for DoRA m (W + s BA) / ||W + s BA||. `[out, in]` */
-function foldedWeight(plan: AdapterPlan, parameters: Parameters, block: number, module: TargetModule, weight: Value): Value {
+function foldedWeight(
+  plan: AdapterPlan,
+  parameters: Parameters,
+  block: number,
+  module: TargetModule,
+  weight: Value,
+): Value {
   const adapter = adapterOf(parameters, block, module);
   if (!adapter) return weight;
   const moved = add(weight, scaled(matmul(adapter.B, adapter.A), adapterScale(plan, module)));
@@ -190,7 +216,13 @@ function dropoutDraws(config: VitConfig, plan: AdapterPlan, tokens: number, batc
       return Object.fromEntries(
         [...shapes].map(([name, dims]): [string, Tensor] => {
           const count = dims.reduce((a, b) => a * b, 1);
-          return [name, float32(Float32Array.from({ length: count }, () => random.uniform()), dims)];
+          return [
+            name,
+            float32(
+              Float32Array.from({ length: count }, () => random.uniform()),
+              dims,
+            ),
+          ];
         }),
       );
     },
@@ -198,7 +230,12 @@ function dropoutDraws(config: VitConfig, plan: AdapterPlan, tokens: number, batc
 }
 
 /** Adapters as a parameterization of the student; all else is frozen. `tokens` is the length of its sequences. */
-export function adapterTrainables(student: ModelDefinition, plan: AdapterPlan, tokens: number, seed: number): Trainables {
+export function adapterTrainables(
+  student: ModelDefinition,
+  plan: AdapterPlan,
+  tokens: number,
+  seed: number,
+): Trainables {
   const { config } = student;
   const weight = frozenWeights(student.weights);
   return {
@@ -211,7 +248,12 @@ export function adapterTrainables(student: ModelDefinition, plan: AdapterPlan, t
 }
 
 /** The adapted maps' weights with the adapters in them, by timm's names. */
-export function foldAdapters(config: VitConfig, plan: AdapterPlan, weight: WeightLookup, parameters: Parameters): Map<string, Value> {
+export function foldAdapters(
+  config: VitConfig,
+  plan: AdapterPlan,
+  weight: WeightLookup,
+  parameters: Parameters,
+): Map<string, Value> {
   const folded = new Map<string, Value>();
   for (let block = 0; block < config.depth; block++) {
     const fold = (module: TargetModule) =>

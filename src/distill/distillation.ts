@@ -10,7 +10,7 @@ import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
-import { foldingGraph, gradientGraph, optimizerGraph, slot } from "./graphs.ts";
+import { featureGraph, foldingGraph, gradientGraph, optimizerGraph, slot } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
@@ -19,7 +19,7 @@ import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 
 /** Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels. */
-export type PictureBatch = FloatTensor | { readonly pixels: FloatTensor; readonly labels: readonly number[] };
+export type PictureBatch = FloatTensor | { readonly pixels: FloatTensor; readonly labels?: readonly number[] };
 
 /** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
 export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
@@ -73,9 +73,16 @@ export class Distillation {
   private zeroSums: Held = new Map();
   private gradientSession: { batch: number; session: Session } | undefined;
   private optimizerSession: Session | undefined;
+  private featureSession: Session | undefined;
   private stepsDone = 0;
 
-  private constructor(teacher: Model, options: DistillationOptions, kept: readonly number[], setup: Setup, state: TrainingState) {
+  private constructor(
+    teacher: Model,
+    options: DistillationOptions,
+    kept: readonly number[],
+    setup: Setup,
+    state: TrainingState,
+  ) {
     this.teacher = teacher;
     this.device = teacher.device;
     this.options = options;
@@ -117,6 +124,11 @@ export class Distillation {
     return this.stepsDone;
   }
 
+  /** Whether the method trains anything at all. */
+  get trains(): boolean {
+    return this.shapes.size > 0;
+  }
+
   /** Numbers that train in the student. */
   get trainedParameters(): number {
     let count = 0;
@@ -154,7 +166,7 @@ export class Distillation {
     let sums: Held = this.zeroSums;
     for (const [part, microBatch] of microBatches.entries()) {
       const given = typeof microBatch === "function" ? await microBatch() : microBatch;
-      const { pixels, labels } = "pixels" in given ? given : { pixels: given, labels: undefined };
+      const { pixels, labels = undefined } = "pixels" in given ? given : { pixels: given };
       const batch = pixels.dims[0];
       const session = await this.openGradientSession(batch);
       if (sums.size === 0) sums = this.zeroSums;
@@ -243,13 +255,29 @@ export class Distillation {
     return new Map([...all].filter(([name]) => this.trainables.shapes.has(name)));
   }
 
+  /**
+   * The student's features as it is now, without folding: `blockOutput` `[B, N, D]` and `pooled` `[B, D]` of normalised
+   * pictures `[B, 3, H, W]`.
+   */
+  async features(pixels: FloatTensor): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
+    this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
+    const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
+    const { tensors } = await this.featureSession.run({
+      feeds: { pixels, ...Object.fromEntries(own) },
+      fetch: ["blockOutput", "pooled"],
+    });
+    return tensors as unknown as { blockOutput: FloatTensor; pooled: FloatTensor };
+  }
+
   /** The student with what was trained folded into its weights. The caller disposes of it. */
   async student(): Promise<Model> {
     const weights = new Map(this.weightCopy.weights);
     if (this.trainables.shapes.size > 0) {
       const session = await compile(foldingGraph(this.trainables), this.device);
       try {
-        const feeds = Object.fromEntries([...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name)));
+        const feeds = Object.fromEntries(
+          [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name)),
+        );
         const { tensors } = await session.run({ feeds, fetch: session.outputNames });
         for (const name of weights.keys()) {
           const folded = tensors[slot.folded(name)];
@@ -279,7 +307,9 @@ export class Distillation {
         [...this.shapes].map(([name, dims]) => {
           const tensor = tensors.get(as(name));
           if (tensor?.dims.join() !== dims.join()) {
-            throw new UserError(`the saved state has no ${as(name)} [${dims.join(", ")}]; it belongs to other settings`);
+            throw new UserError(
+              `the saved state has no ${as(name)} [${dims.join(", ")}]; it belongs to other settings`,
+            );
           }
           return [name, tensor as FloatTensor];
         }),
@@ -300,8 +330,10 @@ export class Distillation {
   async dispose(): Promise<void> {
     await this.gradientSession?.session.dispose();
     await this.optimizerSession?.dispose();
+    await this.featureSession?.dispose();
     this.gradientSession = undefined;
     this.optimizerSession = undefined;
+    this.featureSession = undefined;
     const { parameters, momentum, variance } = this.state;
     await this.device.release([parameters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
   }

@@ -3,7 +3,7 @@ import { gradients } from "../autograd/gradients.ts";
 import { add, div, graph, input, mul, reduceSum, sqrt, where, greater } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { frozenWeights } from "../models/vit.ts";
+import { frozenWeights, vitForward } from "../models/vit.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
 import { adamwUpdate } from "../optim/adamw.ts";
 import type { Objective } from "./objectives/types.ts";
@@ -77,6 +77,15 @@ export function foldingGraph(trainables: Trainables): Graph {
   const parameters = parameterInputs(trainables.shapes);
   const folded = [...trainables.fold(parameters)].map(([name, value]): [string, Value] => [slot.folded(name), value]);
   return graph([...parameters.values()], new Map(folded));
+}
+
+/** The student with its parameters as inputs, any number of pictures: the last block's output and the pooled vector. */
+export function featureGraph({ config }: ModelDefinition, trainables: Trainables): Graph {
+  const parameters = parameterInputs(trainables.shapes);
+  const { weight, map } = trainables.apply(parameters);
+  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  const { hiddenStates, pooled } = vitForward(config, weight, pixels, map);
+  return graph([pixels, ...parameters.values()], { blockOutput: hiddenStates[config.depth], pooled });
 }
 
 /** What a parameter's learning rate is multiplied by: blocks further from the loss move less (arXiv 2003.10555). */

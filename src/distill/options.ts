@@ -40,7 +40,7 @@ const synonyms: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "multi-block": { kind: "l1", blocks: "all" },
   multi: { kind: "l1", blocks: "all" },
   "l1+kld": { kind: "l1+kl" },
-  "smooth": { kind: "smooth-l1" },
+  smooth: { kind: "smooth-l1" },
   absolute: { kind: "l1" },
   squared: { kind: "mse" },
 };
@@ -54,7 +54,12 @@ function expandLoss(value: unknown): unknown {
 
 /** One loss or several that add up; short names stand for losses with their defaults. */
 export const lossSchema = z
-  .union([z.enum(lossNames), z.array(z.enum(lossNames)), z.looseObject({ kind: z.string() }), z.array(z.looseObject({ kind: z.string() }))])
+  .union([
+    z.enum(lossNames),
+    z.array(z.enum(lossNames)),
+    z.looseObject({ kind: z.string() }),
+    z.array(z.looseObject({ kind: z.string() })),
+  ])
   .transform((value) => (Array.isArray(value) ? value : [value]).map(expandLoss))
   .pipe(z.array(plainLosses).min(1));
 

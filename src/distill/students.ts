@@ -35,12 +35,20 @@ export function randomWeight(name: string, dims: readonly number[], seed: number
 }
 
 /** The student before training. `kept` says how many blocks it has, and for weight copy which. */
-export function startStudent(teacher: ModelDefinition, kept: readonly number[], start: StartName, seed: number): ModelDefinition {
+export function startStudent(
+  teacher: ModelDefinition,
+  kept: readonly number[],
+  start: StartName,
+  seed: number,
+): ModelDefinition {
   switch (start) {
     case "weight-copy":
       return copyBlocks(teacher, kept);
     case "top-blocks":
-      return copyBlocks(teacher, kept.map((_, i) => i));
+      return copyBlocks(
+        teacher,
+        kept.map((_, i) => i),
+      );
     case "random": {
       const config = { ...teacher.config, depth: kept.length };
       const random = randomWeights(config, seed);

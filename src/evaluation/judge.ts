@@ -7,7 +7,7 @@ import type { Model, OutputName } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
-import { rowCosines, sumAbsoluteDifference, topAccuracy } from "./metrics.ts";
+import { comparableTokens, rowCosines, sumAbsoluteDifference, topAccuracy } from "./metrics.ts";
 import type { NeighbourOptions } from "./neighbours.ts";
 import { neighbourDefaults, neighbourVotes } from "./neighbours.ts";
 import type { ProbeOptions } from "./probe.ts";
@@ -96,9 +96,13 @@ async function collect(
       into.items.push(...read);
       into.tokens.push(outputs.pooled);
       if (outputs.logits) into.logits.push(outputs.logits);
-      if (wanted) {
-        into.difference += sumAbsoluteDifference(outputs.blockOutput, wanted.blockOutput);
-        into.compared += wanted.blockOutput.data.length;
+      if (wanted && reference) {
+        const [own, theirs] = comparableTokens(
+          { tokens: outputs.blockOutput, config: model.config },
+          { tokens: wanted.blockOutput, config: reference.config },
+        );
+        into.difference += sumAbsoluteDifference(own, theirs);
+        into.compared += theirs.data.length;
         into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
       }
     }

@@ -1,5 +1,8 @@
 // Figures from scores and features.
+import type { VitConfig } from "../models/config.ts";
+import { prefixCount } from "../models/config.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { zeros } from "../utils/tensor.ts";
 
 /** Share of rows `[n, K]` whose label is among the k highest scores; of equal scores the lower class comes first. */
 export function topAccuracy(scores: FloatTensor, labels: readonly number[], k: number): number {
@@ -36,4 +39,33 @@ export function sumAbsoluteDifference(a: FloatTensor, b: FloatTensor): number {
   let sum = 0;
   for (let i = 0; i < a.data.length; i++) sum += Math.abs(a.data[i] - b.data[i]);
   return sum;
+}
+
+interface Tokens {
+  /** `[B, N, D]` */
+  readonly tokens: FloatTensor;
+  readonly config: VitConfig;
+}
+
+/** The class token, where there is one, and the patches: what two models of other tokens in front have in common. */
+function sharedTokens({ tokens, config }: Tokens, withClass: boolean): FloatTensor {
+  const [batch, count, width] = tokens.dims;
+  const front = prefixCount(config);
+  const kept = count - front + (withClass ? 1 : 0);
+  const out = zeros([batch, kept, width]);
+  for (let b = 0; b < batch; b++) {
+    const from = b * count * width;
+    const to = b * kept * width;
+    if (withClass) out.data.set(tokens.data.subarray(from, from + width), to);
+    out.data.set(tokens.data.subarray(from + front * width, from + count * width), to + (withClass ? width : 0));
+  }
+  return out;
+}
+
+/** Tokens of two models that can be compared one by one: all where both have the same, else those that both have. */
+export function comparableTokens(a: Tokens, b: Tokens): [FloatTensor, FloatTensor] {
+  const names = ({ config }: Tokens) => JSON.stringify(config.prefix);
+  if (names(a) === names(b)) return [a.tokens, b.tokens];
+  const withClass = [a, b].every(({ config }) => config.prefix[0]?.weight === "cls_token");
+  return [sharedTokens(a, withClass), sharedTokens(b, withClass)];
 }

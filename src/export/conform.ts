@@ -98,6 +98,11 @@ function changedWeights(from: VitConfig, to: VitConfig): number {
   return [...before].filter((w) => differs(w, after)).length + [...after].filter((w) => differs(w, before)).length;
 }
 
+/** Whether a library has a class for the model. */
+export function isHeldBy({ config }: ModelDefinition, library: Layout["library"]): boolean {
+  return layouts.some((layout) => layout.library === library && !("reason" in layout.holds(config)));
+}
+
 /**
  * A layout of a library that can hold the model, and the model as it stores it: the layout that it was read in, else the
  * one that changes least. Throws a UserError that says why none has.

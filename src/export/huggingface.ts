@@ -50,15 +50,17 @@ export function inferenceOnnx(model: ModelDefinition, location: string): OnnxFil
 export const jsonFile = (value: unknown): Chunks => [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
 
 /**
- * Writes the directory; the configuration last, so that a directory with one is whole. `weightType` is that of the
- * safetensors file; the ONNX file holds the same numbers as float32.
+ * Writes a directory with safetensors, ONNX, preprocessor and configuration, in a layout of `library`; the
+ * configuration last, so that a directory with one is whole. `weightType` is that of the safetensors file; the ONNX file
+ * holds the same numbers as float32.
  */
-export async function writeHuggingFace(
+export async function writeWithOnnx(
   model: ModelDefinition,
+  library: "transformers" | "wecolora",
   directory: Directory,
   weightType: WeightType,
 ): Promise<void> {
-  const { layout, model: held } = conformTo(model, "transformers");
+  const { layout, model: held } = conformTo(model, library);
   const rounded = roundWeights(held, weightType);
   await directory.write("model.safetensors", weightsFile(layout, rounded, weightType));
   const onnx = inferenceOnnx(rounded, "model.onnx_data");

@@ -3,11 +3,15 @@ import { z } from "zod";
 import type { Directory } from "../checkpoints/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/options.ts";
-import { writeHuggingFace } from "./huggingface.ts";
+import { isHeldBy } from "./conform.ts";
+import { writeWithOnnx } from "./huggingface.ts";
 import { writeTimm } from "./timm.ts";
 
 export const saveSchema = z.strictObject({
-  format: z.enum(["huggingface", "timm"]).default("huggingface").describe("what is written"),
+  format: z
+    .enum(["huggingface", "timm", "safetensors"])
+    .default("huggingface")
+    .describe("huggingface and timm are directories that those load; safetensors is our own, for any model"),
   weightType: z
     .enum(["float32", "float16", "bfloat16"])
     .optional()
@@ -25,8 +29,15 @@ export async function writeModel(
   const { format, weightType = model.origin.weightType } = parseOptions(saveSchema, options, "options of saveModel");
   switch (format) {
     case "huggingface":
-      return writeHuggingFace(model, directory, weightType);
+      return writeWithOnnx(model, "transformers", directory, weightType);
+    case "safetensors":
+      return writeWithOnnx(model, "wecolora", directory, weightType);
     case "timm":
       return writeTimm(model, directory, weightType);
   }
+}
+
+/** The format that most can load: a Hugging Face directory, or our own where transformers has no class for the model. */
+export function usualFormat(model: ModelDefinition): NonNullable<SaveOptions["format"]> {
+  return isHeldBy(model, "transformers") ? "huggingface" : "safetensors";
 }

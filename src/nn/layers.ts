@@ -121,7 +121,10 @@ export function depthwise(x: Value, kernel: Value, skip: number, side: number): 
     const shifted = slice(slice(grid, 1, row, row + side), 2, column, column + side);
     return mul(shifted, reshape(slice(kernel, 1, i, i + 1), [d]));
   });
-  const patches = reshape(taps.reduce((p, q) => add(p, q)), [b, side * side, d]);
+  const patches = reshape(
+    taps.reduce((p, q) => add(p, q)),
+    [b, side * side, d],
+  );
   return skip > 0 ? concat([slice(x, 1, 0, skip), patches], 1) : patches;
 }
 

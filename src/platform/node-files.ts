@@ -86,10 +86,10 @@ function writeError(path: string, error: unknown): RunError {
   return new RunError(`${path} could not be written: ${reason}`, { cause: error });
 }
 
-async function appendText(path: string, text: string): Promise<void> {
+async function appendTo(path: string, content: string | Uint8Array): Promise<void> {
   try {
     await mkdir(dirname(path), { recursive: true });
-    await appendFile(path, text);
+    await appendFile(path, content);
   } catch (error) {
     throw writeError(path, error);
   }
@@ -101,11 +101,17 @@ export function nodeDirectory(path: string): Directory {
     describe: (entry) => join(path, entry),
     open: (entry) => openFile(join(path, entry)),
     write: (entry, chunks) => writeFileSafely(join(path, entry), chunks),
-    remove: (entry) => rm(join(path, entry), { recursive: true, force: true }),
-    append: (entry, text) => appendText(join(path, entry), text),
-    list: async () => {
+    async remove(entry) {
       try {
-        return (await readdir(path)).sort();
+        await rm(join(path, entry), { recursive: true, force: true });
+      } catch (error) {
+        throw writeError(join(path, entry), error);
+      }
+    },
+    append: (entry, content) => appendTo(join(path, entry), content),
+    list: async (entry = "") => {
+      try {
+        return (await readdir(join(path, entry))).sort();
       } catch (error) {
         if (errorCode(error) === "ENOENT") return [];
         throw new UserError(`${path} can't be read: ${(error as Error).message}`);

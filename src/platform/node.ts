@@ -2,18 +2,19 @@
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus } from "node:os";
 import { basename, dirname } from "node:path";
+import sharp from "sharp";
 import packageJson from "../../package.json" with { type: "json" };
 import type { SaveOptions } from "../export/save.ts";
-import { writeModel } from "../export/save.ts";
+import { usualFormat, writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel } from "../models/definition.ts";
 import type { DistillRunResult } from "../run/distill-run.ts";
-import { runDistillation } from "../run/distill-run.ts";
+import { resumeDistillation, runDistillation } from "../run/distill-run.ts";
 import type { Environment, Listener } from "../run/environment.ts";
 import type { EvaluateRunResult, FeaturesRunResult } from "../run/evaluate-run.ts";
 import { runEvaluation, runFeatures } from "../run/evaluate-run.ts";
-import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput } from "../run/options.ts";
+import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput, ResumeInput } from "../run/options.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
@@ -69,12 +70,16 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
   const device = createNodeDevice(options);
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType) => saveModel(model, path, { weightType }),
+    saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
     openDataSet,
     openPictures: listPictures,
     createPictureSource,
     directory: nodeDirectory,
     writeFile: writeFileSafely,
+    encodePng: async ({ width, height, data }) =>
+      sharp(data, { raw: { width, height, channels: 3 } })
+        .png()
+        .toBuffer(),
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,
@@ -97,9 +102,16 @@ async function withEnvironment<T>(input: unknown, run: (environment: Environment
   }
 }
 
-/** Distils a teacher with a folder of pictures into a run folder: what `wecolora distill` does. */
-export function distill(options: DistillRunInput, listener?: Listener): Promise<DistillRunResult> {
-  return withEnvironment(options, (environment) => runDistillation(environment, options, listener));
+/**
+ * Distils a teacher with a folder of pictures into a run folder, or goes on with a run (`{ resume: folder }`): what
+ * `wecolora distill` does.
+ */
+export function distill(options: DistillRunInput | ResumeInput, listener?: Listener): Promise<DistillRunResult> {
+  return withEnvironment(options, (environment) =>
+    "resume" in options && options.resume !== undefined
+      ? resumeDistillation(environment, options, listener)
+      : runDistillation(environment, options as DistillRunInput, listener),
+  );
 }
 
 /** Judges a model on a folder of pictures: what `wecolora evaluate` does. */

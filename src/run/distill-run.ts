@@ -1,39 +1,45 @@
-// One run from pictures to a judged student in a run folder.
+// One run from pictures to a judged student in a run folder, begun anew or gone on with.
+import type { DataSet } from "../data/dataset.ts";
+import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
 import { TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
-import { paperAugmentation } from "../data/transforms.ts";
-import type { Distillation } from "../distill/distillation.ts";
+import { denormalise, paperAugmentation } from "../data/transforms.ts";
+import type { DistillationState } from "../distill/distillation.ts";
 import { createDistillation } from "../distill/distillation.ts";
+import { methods } from "../distill/methods.ts";
+import type { DistillationInput, MethodName } from "../distill/options.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { ResultRow } from "../report/results.ts";
 import { resultLegend, resultTable } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
-import { UserError } from "../utils/errors.ts";
+import type { LoggedImage } from "../report/tensorboard.ts";
+import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { SkippedPictures } from "./environment.ts";
 import type { Parts } from "./judging.ts";
 import { judgeCandidates, limitItems, splitParts } from "./judging.ts";
-import type { DistillRunInput, DistillRunOptions } from "./options.ts";
-import { distillRunSchema, readOptions } from "./options.ts";
+import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
+import { distillRunSchema, readOptions, resumeSchema } from "./options.ts";
 import type { BatchPlan } from "./plan.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
-import type { ManifestEntry } from "./run-folder.ts";
+import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { RunFolder } from "./run-folder.ts";
+import { Tracker } from "./tracking.ts";
+import type { Trained } from "./training.ts";
+import { train } from "./training.ts";
 
-export interface DistillRunResult {
+export interface DistillRunResult extends Trained {
   readonly out: string;
   /** Where the student's directory lies. */
   readonly student: string;
+  readonly method: MethodName;
   readonly pictures: number;
-  readonly steps: number;
   readonly keptBlocks: readonly number[];
-  readonly firstLoss: number;
-  readonly lastLoss: number;
-  readonly trainingSeconds: number;
   readonly skipped: number;
   /** Teacher, weight copy and student, where judging is on. */
   readonly results: readonly ResultRow[];
@@ -63,34 +69,6 @@ async function choosePictures(
   return chosen.map((item) => known.get(item) as ManifestEntry);
 }
 
-/** The training loop: one step after the other, each logged. */
-async function train(
-  distillation: Distillation,
-  loader: TrainingLoader<Item>,
-  plan: BatchPlan,
-  folder: RunFolder,
-  environment: Environment,
-  listener: Listener,
-): Promise<Pick<DistillRunResult, "firstLoss" | "lastLoss" | "trainingSeconds">> {
-  listener.stage?.("distilling", plan.steps);
-  const losses: number[] = [];
-  const begin = environment.now();
-  for (let step = 1; step <= plan.steps; step++) {
-    const started = environment.now();
-    const microBatches = Array.from({ length: plan.accumulation }, () => () => loader.next());
-    const { loss, learningRate } = await distillation.step(microBatches);
-    losses.push(loss);
-    const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
-    await folder.log({ kind: "step", step, epoch: step / plan.iterationsPerEpoch, loss, learningRate, seconds });
-    listener.progress?.(step, `loss ${loss.toFixed(4)}`);
-  }
-  return {
-    firstLoss: losses[0],
-    lastLoss: losses[losses.length - 1],
-    trainingSeconds: (environment.now() - begin) / 1000,
-  };
-}
-
 function reportOf(options: DistillRunOptions, result: DistillRunResult, notes: readonly string[]): string {
   const { columns, rows } = resultTable(result.results);
   const judged = result.judgedOnTrainingPictures
@@ -99,16 +77,31 @@ function reportOf(options: DistillRunOptions, result: DistillRunResult, notes: r
   const lines = [
     "# Distillation run",
     "",
-    `Teacher \`${options.teacher}\`, pictures \`${options.data}\`, blocks kept: ${result.keptBlocks.join(", ")}.`,
+    `Method ${options.method} (${methods[options.method].summary}), teacher \`${options.teacher}\`, pictures \`${options.data}\`, blocks kept: ${result.keptBlocks.join(", ")}.`,
     "",
     ...notes.map((note) => `- ${note}`),
-    `- training took ${result.trainingSeconds.toFixed(1)} s; loss ${result.firstLoss.toFixed(4)} at first, ${result.lastLoss.toFixed(4)} at last`,
+    ...(result.firstLoss === undefined || result.lastLoss === undefined
+      ? []
+      : [
+          `- training took ${result.trainingSeconds.toFixed(1)} s; loss ${result.firstLoss.toFixed(4)} at first, ${result.lastLoss.toFixed(4)} at last`,
+        ]),
+    ...result.evaluations.map(
+      (e) =>
+        `- held out at step ${e.step}: difference ${e.difference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.neighbours === undefined ? "" : `, neighbours ${(100 * e.neighbours).toFixed(1)} %`}`,
+    ),
     "",
     ...(rows.length > 0 ? [markdownTable(columns, rows), "", `${resultLegend}${judged}.`, ""] : []),
     "The student's directory is `student/`; settings are in `config.json`, the pictures used in `manifest.jsonl`.",
     "",
   ];
   return lines.join("\n");
+}
+
+/** Where a run begins: with nothing, or with what an earlier process left in the folder. */
+interface Progress {
+  readonly manifest: readonly ManifestEntry[];
+  readonly before: readonly LogEntry[];
+  readonly state?: DistillationState & { readonly losses: readonly number[] };
 }
 
 /**
@@ -121,10 +114,72 @@ export async function runDistillation(
   listener: Listener = {},
 ): Promise<DistillRunResult> {
   const options = parseOptions(distillRunSchema, input, "options of distill");
-  const fewShot = fewShotOf(options);
-  const warn = (message: string) => listener.warn?.(message);
+  fewShotOf(options);
   const folder = new RunFolder(environment.directory(options.out));
   await folder.check(options.overwrite);
+  return perform(environment, options, folder, listener, async (parts, facts, skipped) => ({
+    manifest: await choosePictures(options, parts.train, facts, skipped),
+    before: [],
+  }));
+}
+
+/**
+ * Goes on with a run that was stopped, killed or failed; its settings are those in its folder. A run that goes on ends
+ * with the same bits as one that never stopped. Throws a UserError where the folder holds no run, or its pictures have
+ * changed.
+ */
+export async function resumeDistillation(
+  environment: Environment,
+  input: ResumeInput,
+  listener: Listener = {},
+): Promise<DistillRunResult> {
+  const { resume } = parseOptions(resumeSchema, input, "options of distill --resume");
+  const folder = new RunFolder(environment.directory(resume));
+  const config = await folder.readConfig();
+  if (await folder.readResult())
+    throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
+  const kept = { ...(config.options as object), out: resume };
+  const options = parseOptions(distillRunSchema, kept, `the options in ${folder.directory.describe("config.json")}`);
+  const state = await folder.readState();
+  listener.info?.(`going on with ${resume} after step ${state?.steps ?? 0}`);
+  return perform(environment, options, folder, listener, async (parts, facts) => {
+    const log = await folder.readLog();
+    return {
+      manifest: await confirmPictures(folder, parts.train, facts),
+      // Steps after the checkpoint are taken again.
+      before: log.filter(({ kind, step }) => kind !== "result" && Number(step) <= (state?.steps ?? -1)),
+      state,
+    };
+  });
+}
+
+type Facts = (item: Item) => Promise<Omit<ManifestEntry, "item">>;
+
+/** The run's own pictures, in its order. Throws a UserError where one is gone or is not what it was. */
+async function confirmPictures(folder: RunFolder, candidates: readonly Item[], facts: Facts): Promise<ManifestEntry[]> {
+  const known = new Map(candidates.map((item) => [item.name, item]));
+  const recorded = await folder.readManifest();
+  return Promise.all(
+    recorded.map(async ({ name, sha256 }) => {
+      const item = known.get(name);
+      if (!item) throw new UserError(`the run trains on ${name}, which is gone; put it back to go on`);
+      const found = await facts(item);
+      if (found.sha256 !== sha256) {
+        throw new UserError(`${name} has changed since the run began; put the old picture back, or begin a new run`);
+      }
+      return { item, ...found };
+    }),
+  );
+}
+
+async function perform(
+  environment: Environment,
+  options: DistillRunOptions,
+  folder: RunFolder,
+  listener: Listener,
+  start: (parts: Parts, facts: Facts, skipped: SkippedPictures) => Promise<Progress>,
+): Promise<DistillRunResult> {
+  const warn = (message: string) => listener.warn?.(message);
   const data = await environment.openDataSet(options.data);
   const teacher = await environment.loadModel(options.teacher, { ...readOptions(options), warn });
   const source = environment.createPictureSource(data.path);
@@ -133,37 +188,36 @@ export async function runDistillation(
     for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
     listener.stage?.("reading pictures");
     const parts = splitParts(data, options.heldOut, options.seed);
-    const manifest = await choosePictures(options, parts.train, (item) => source.facts(item), skipped);
+    const { manifest, before, state } = await start(parts, (item) => source.facts(item), skipped);
     if (manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
     const items = manifest.map(({ item }) => item);
-    const plan = planBatches(items.length, options);
+    const method = methods[options.method];
+    const plan = planBatches(items.length, options, method.trains);
     for (const note of plan.notes) listener.info?.(note);
+    const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
-    const { config } = teacher;
-    const distillation = await createDistillation(teacher, {
-      reductionFactor: options.reductionFactor,
-      keptBlocks: options.keptBlocks,
-      rank: options.rank,
-      targetModules: options.targetModules,
-      loss: options.loss,
-      optimizer: options.optimizer,
-      schedule: {
-        kind: "cosine",
-        baseLearningRate: plan.peakLearningRate,
-        warmupEpochs: options.warmupEpochs,
-        epochs: options.epochs,
-        iterationsPerEpoch: plan.iterationsPerEpoch,
-      },
-      accumulation: plan.accumulation,
-      seed: options.seed,
-    });
+    const distillation = await createDistillation(teacher, distillationOptions(options, plan));
     const { keptBlocks } = distillation;
-    listener.info?.(`${keptBlocks.length} of ${config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
+    listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
+    warnOfRank(options, items.length, warn);
 
-    await folder.begin();
-    await folder.writeConfig({ command: "distill", options, plan, keptBlocks, fewShot, about: environment.about });
-    await folder.writeManifest(manifest, data.train.classes);
-    const loader = new TrainingLoader({
+    const settings = {
+      command: "distill",
+      options,
+      plan,
+      keptBlocks,
+      fewShot: fewShotOf(options),
+      about: environment.about,
+    };
+    if (state) {
+      await distillation.loadState(state);
+      await folder.writeLog(before);
+    } else {
+      await folder.begin();
+      await folder.writeManifest(manifest, data.train.classes);
+      await folder.writeConfig(settings);
+    }
+    const loaderOptions = {
       source,
       items,
       batch: plan.batch,
@@ -171,8 +225,29 @@ export async function runDistillation(
       preprocessing: teacher.preprocessing,
       augmentation: paperAugmentation,
       seed: options.seed,
-    });
-    const trained = await train(distillation, loader, plan, folder, environment, listener);
+    };
+    const loader = new TrainingLoader(loaderOptions, distillation.steps * plan.accumulation);
+    await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
+    const judgedOnTraining = parts.queries.length === 0;
+    const tracker =
+      judgedOnTraining || options.evaluateSteps === 0 ? undefined : trackerOf(options, teacher, source, parts, data);
+    const trained = await train(
+      {
+        distillation,
+        next: async () => {
+          const { pixels, items: shown } = await loader.next();
+          return labels ? { pixels, labels: shown.map(({ label }) => labels[label as number]) } : pixels;
+        },
+        plan,
+        options,
+        folder,
+        tracker,
+        before,
+        losses: state?.losses ?? [],
+      },
+      environment,
+      listener,
+    );
 
     listener.stage?.("saving the student");
     const weightType = options.weightType ?? teacher.origin.weightType;
@@ -180,10 +255,9 @@ export async function runDistillation(
     await folder.writeAdapters(await distillation.adapters(), distillation.steps);
     const studentPath = folder.directory.describe("student");
     await environment.saveModel(student, studentPath, weightType);
-    const weightCopy = new Model(distillation.weightCopy, teacher.device);
+    const weightCopy = new Model(copyBlocks(teacher, keptBlocks), teacher.device);
     await distillation.dispose();
 
-    const judgedOnTraining = parts.queries.length === 0;
     let results: ResultRow[] = [];
     if (options.judge) {
       // What is judged is what was saved, read back.
@@ -193,11 +267,14 @@ export async function runDistillation(
         bank: limitItems(parts.bank, options.judgeBank, options.seed),
         queries: limitItems(judgedOnTraining ? items : parts.queries, options.judgeQueries, options.seed),
       };
-      const candidates = [
-        { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
-        { name: "weight copy", model: weightCopy, bytes: parameterCount(weightCopy) * elementBytes[weightType] },
-        { name: "student", model: saved, bytes: saved.origin.bytes },
-      ];
+      const own = { name: "student", model: saved, bytes: saved.origin.bytes };
+      const candidates = options.judgeTeacher
+        ? [
+            { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
+            { name: "weight copy", model: weightCopy, bytes: parameterCount(weightCopy) * elementBytes[weightType] },
+            own,
+          ]
+        : [own];
       const classes = judgedOnTraining ? undefined : data.train.classes;
       const judging = { candidates, reference: teacher, source, parts: judged, classes };
       results = await judgeCandidates(environment, judging, skipped, listener);
@@ -207,8 +284,8 @@ export async function runDistillation(
     const result: DistillRunResult = {
       out: options.out,
       student: studentPath,
+      method: options.method,
       pictures: items.length,
-      steps: plan.steps,
       keptBlocks,
       ...trained,
       skipped: skipped.count,
@@ -216,9 +293,104 @@ export async function runDistillation(
       judgedOnTrainingPictures: judgedOnTraining,
     };
     await folder.writeReport(reportOf(options, result, plan.notes));
+    await folder.writeResult(result);
     return result;
   } finally {
     await source.dispose();
     await teacher.dispose();
   }
+}
+
+/** The run's settings as createDistillation takes them. */
+function distillationOptions(options: DistillRunOptions, plan: BatchPlan): DistillationInput {
+  const { method, start, reductionFactor, keptBlocks, rank, alpha, rankStabilized, adapterDropout } = options;
+  const { targetModules, loss, hardLabels, maskRatio, optimizer, seed } = options;
+  return {
+    method,
+    start,
+    reductionFactor,
+    keptBlocks,
+    rank,
+    alpha,
+    rankStabilized,
+    adapterDropout,
+    targetModules,
+    loss,
+    hardLabels,
+    maskRatio,
+    optimizer,
+    schedule: {
+      kind: options.schedule,
+      baseLearningRate: plan.peakLearningRate,
+      warmupEpochs: options.warmupEpochs,
+      epochs: options.epochs,
+      iterationsPerEpoch: plan.iterationsPerEpoch,
+    },
+    accumulation: plan.accumulation,
+    seed,
+  };
+}
+
+/** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */
+function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: DistillRunOptions): number[] {
+  if (!train.classes) throw new UserError(`${method} learns from labels: ${data} needs one folder a class`);
+  const labels = config.head?.labels;
+  if (!labels)
+    throw new UserError(`${method} learns the teacher's answers: the teacher needs a head with named classes`);
+  return train.classes.map((name) => {
+    const index = labels.indexOf(name);
+    if (index < 0) {
+      const near = nearestName(name, labels);
+      throw new UserError(
+        `the class ${name} is none of the teacher's${near ? ` (did you mean ${near}?)` : ""}; ${method} needs the teacher's classes`,
+      );
+    }
+    return index;
+  });
+}
+
+/** Adapters of a rank beyond the number of pictures fit those pictures alone. */
+function warnOfRank({ method, rank }: DistillRunOptions, pictures: number, warn: (message: string) => void): void {
+  const usesRank = method === "wecolora" || method === "lora" || method === "dora";
+  const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
+  if (usesRank && pictures < highest) {
+    warn(
+      `${pictures} pictures are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
+    );
+  }
+}
+
+function trackerOf(
+  options: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  parts: Parts,
+  data: DataSet,
+): Tracker {
+  const { evaluatePictures: count, seed } = options;
+  return new Tracker({
+    teacher,
+    source,
+    queries: limitItems(parts.queries, count, seed),
+    bank: data.train.classes ? limitItems(parts.bank, 2 * count, seed) : [],
+    classes: data.train.classes?.length ?? 0,
+  });
+}
+
+/** A few training views, for TensorBoard. */
+async function viewsOf(environment: Environment, options: TrainingLoaderOptions<Item>): Promise<LoggedImage[]> {
+  const { source, items, preprocessing, augmentation, seed } = options;
+  const shown = items.slice(0, 4);
+  return Promise.all(
+    shown.map(async (item, i) => {
+      const view = await source.augmentedView(item, { preprocessing, augmentation, seed, epoch: 0 });
+      const picture = denormalise(view, preprocessing);
+      return {
+        tag: `training_views/${i}`,
+        width: picture.width,
+        height: picture.height,
+        png: await environment.encodePng(picture),
+      };
+    }),
+  );
 }

@@ -4,8 +4,9 @@ import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Model } from "../model.ts";
 import type { ReadOptions } from "../models/definition.ts";
-import { UserError } from "../utils/errors.ts";
+import { RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
+import type { Picture } from "../utils/picture.ts";
 
 export interface Environment {
   loadModel(path: string, options: Omit<ReadOptions, "weightsFile">): Promise<Model>;
@@ -16,6 +17,8 @@ export interface Environment {
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;
+  /** A picture as a PNG file. */
+  encodePng(picture: Picture): Promise<Uint8Array>;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */
@@ -30,7 +33,12 @@ export interface Listener {
   progress?(done: number, note?: string): void;
   info?(message: string): void;
   warn?(message: string): void;
+  /** Asked after each step: whether to save and stop. */
+  stopRequested?(): boolean;
 }
+
+/** A run that was asked to stop and has saved its state. */
+export class Interrupted extends RunError {}
 
 /** Reasons from the decoder name the file already. */
 const describe = (name: string, reason: string) => (reason.includes(name) ? reason : `${name}: ${reason}`);

@@ -66,7 +66,11 @@ export const distillRunSchema = z.strictObject({
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
   ...saveSchema.pick({ weightType: true }).shape,
   checkpointSteps: count.optional().describe("steps between checkpoints (an eighth of the run where left out)"),
-  checkpointMinutes: z.number().positive().default(5).describe("a checkpoint is never further back than so many minutes"),
+  checkpointMinutes: z
+    .number()
+    .positive()
+    .default(5)
+    .describe("a checkpoint is never further back than so many minutes"),
   keepCheckpoints: count.default(2).describe("the last so many checkpoints are kept, and the best"),
   evaluateSteps: z
     .number()
@@ -74,16 +78,25 @@ export const distillRunSchema = z.strictObject({
     .min(0)
     .optional()
     .describe("steps between looks at held-out pictures while training (a fifth of the run; 0: none)"),
-  evaluatePictures: count.default(64).describe("held-out pictures, and twice as many training pictures, to look at then"),
+  evaluatePictures: count
+    .default(64)
+    .describe("held-out pictures, and twice as many training pictures, to look at then"),
   earlyStop: count
     .optional()
     .describe("stop after so many looks without a better held-out fidelity, and take the best student"),
-  judge: z.boolean().default(true).describe("judge teacher, weight copy and student at the end"),
+  judge: z.boolean().default(true).describe("judge the student at the end"),
+  judgeTeacher: z.boolean().default(true).describe("judge teacher and weight copy beside the student"),
   judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
   judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),
   ...readSchema.shape,
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
   ...commonSchema.shape,
+});
+
+/** `wecolora distill --resume RUN`: all else is in the run folder. */
+export const resumeSchema = z.strictObject({
+  resume: path.describe("the folder of a run to go on with; its own settings hold"),
+  ...commonSchema.pick({ threads: true }).shape,
 });
 
 /** `wecolora evaluate` */
@@ -118,5 +131,6 @@ export const featuresRunSchema = z.strictObject({
 
 export type DistillRunInput = z.input<typeof distillRunSchema>;
 export type DistillRunOptions = z.output<typeof distillRunSchema>;
+export type ResumeInput = z.input<typeof resumeSchema>;
 export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
 export type FeaturesRunInput = z.input<typeof featuresRunSchema>;

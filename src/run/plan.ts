@@ -23,8 +23,8 @@ export interface BatchPlan {
   readonly notes: readonly string[];
 }
 
-/** Batch sizes and rate for `pictures` training pictures. */
-export function planBatches(pictures: number, options: DistillRunOptions): BatchPlan {
+/** Batch sizes and rate for `pictures` training pictures; no steps where nothing trains. */
+export function planBatches(pictures: number, options: DistillRunOptions, trains = true): BatchPlan {
   const notes: string[] = [];
   const wanted =
     options.effectiveBatch ?? Math.min(paperBatch, Math.max(smallestBatch, Math.floor(pictures / fewestSteps)));
@@ -41,8 +41,10 @@ export function planBatches(pictures: number, options: DistillRunOptions): Batch
   const iterationsPerEpoch = Math.max(1, Math.floor(pictures / effective));
   // The rate follows the batch upward from 256 only: below, the rule would leave steps too small to arrive anywhere.
   const peakLearningRate = (options.baseLearningRate * Math.max(effective, 256)) / 256;
-  const steps = Math.ceil(options.epochs * iterationsPerEpoch);
+  const steps = trains ? Math.ceil(options.epochs * iterationsPerEpoch) : 0;
   const parts = accumulation > 1 ? ` (${accumulation} x ${batch})` : "";
+  if (!trains)
+    return { batch, accumulation, effectiveBatch: effective, iterationsPerEpoch, steps, peakLearningRate, notes };
   notes.push(
     `${pictures} pictures, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
       `learning rate up to ${Number(peakLearningRate.toPrecision(3))}`,

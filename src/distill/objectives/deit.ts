@@ -20,7 +20,8 @@ const lambda = 0.1;
 /** The student with a distillation token and a head on either token, both new. */
 export function deitStudent(student: ModelDefinition, seed: number): ModelDefinition {
   const { config } = student;
-  if (!config.head) throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head");
+  if (!config.head)
+    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head");
   if (config.prefix[0]?.weight !== "cls_token") throw new UserError("deit needs a teacher with a class token");
   if (config.prefix.some(({ weight }) => weight === "reg_token")) {
     throw new UserError("deit's distillation token has no place beside registers");
@@ -28,9 +29,14 @@ export function deitStudent(student: ModelDefinition, seed: number): ModelDefini
   const { width } = config;
   const next: VitConfig = {
     ...config,
-    prefix: [{ weight: "cls_token", count: 1 }, { weight: "dist_token", count: 1 }],
+    prefix: [
+      { weight: "cls_token", count: 1 },
+      { weight: "dist_token", count: 1 },
+    ],
     positions:
-      config.positions.kind === "learned" ? { kind: "learned", prefix: Math.min(1, config.positions.prefix) } : config.positions,
+      config.positions.kind === "learned"
+        ? { kind: "learned", prefix: Math.min(1, config.positions.prefix) }
+        : config.positions,
     pooler: false,
     head: { ...config.head, input: "class+distillation" },
   };
@@ -60,13 +66,22 @@ export function deitObjective(hard: boolean, classes: number): Objective {
       const states = vitForward(config, student.weight, pixels, student.map).hiddenStates;
       const tokens = vitOutputs(config, student.weight, states[config.depth]).lastHiddenState;
       const head = (token: number, name: string) =>
-        linear(at(tokens, 1, token), { weight: student.weight(`${name}.weight`), bias: student.weight(`${name}.bias`) });
+        linear(at(tokens, 1, token), {
+          weight: student.weight(`${name}.weight`),
+          bias: student.weight(`${name}.bias`),
+        });
       const [onLabels, onTeacher] = [head(0, "head"), head(1, "head_dist")];
       const truth = crossEntropy(onLabels, inputs.get("labels") as Value);
       const teacherLogits = answer as Value;
       return hard
-        ? weightedSum([[truth, 0.5], [crossEntropy(onTeacher, hardAnswer(teacherLogits)), 0.5]])
-        : weightedSum([[truth, 1 - lambda], [softenedDivergence(onTeacher, teacherLogits, temperature), lambda]]);
+        ? weightedSum([
+            [truth, 0.5],
+            [crossEntropy(onTeacher, hardAnswer(teacherLogits)), 0.5],
+          ])
+        : weightedSum([
+            [truth, 1 - lambda],
+            [softenedDivergence(onTeacher, teacherLogits, temperature), lambda],
+          ]);
     },
   };
 }
@@ -77,10 +92,12 @@ function hardAnswer(logits: Value): Value {
 }
 
 function oneHot(labels: readonly number[] | undefined, batch: number, classes: number): FloatTensor {
-  if (!labels || labels.length !== batch) throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes");
+  if (!labels || labels.length !== batch)
+    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes");
   const out = zeros([batch, classes]);
   labels.forEach((label, i) => {
-    if (!(label >= 0 && label < classes)) throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`);
+    if (!(label >= 0 && label < classes))
+      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`);
     out.data[i * classes + label] = 1;
   });
   return out;

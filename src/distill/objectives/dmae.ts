@@ -1,6 +1,24 @@
 // DMAE (arXiv 2208.12256): teacher and student see a quarter of the patches; the student rebuilds the others through a
 // small decoder, while its features at three quarters of its depth are brought near the teacher's at three quarters.
-import { abs, add, concat, constant, div, input, matmul, mul, reduceMean, reduceSum, reshape, slice, sqrt, sub, transpose, transposeLast } from "../../graph/build.ts";
+import {
+  abs,
+  add,
+  cast,
+  concat,
+  constant,
+  div,
+  input,
+  matmul,
+  mul,
+  reduceMean,
+  reduceSum,
+  reshape,
+  slice,
+  sqrt,
+  sub,
+  transpose,
+  transposeLast,
+} from "../../graph/build.ts";
 import type { Value } from "../../graph/types.ts";
 import type { VitConfig } from "../../models/config.ts";
 import { expectedWeights, patchCount, plainVit, prefixCount } from "../../models/config.ts";
@@ -71,7 +89,13 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
       const visible = inputs.get("visible") as Value;
       const large = teacher.definition.config;
       const choose = (tokens: Value) => selectTokens(tokens, visible, front);
-      const target = vitBlocks(large, teacher.weight, choose(embed(large, teacher.weight, pixels)), undefined, comparedBlock(large.depth)).at(-1) as Value;
+      const target = vitBlocks(
+        large,
+        teacher.weight,
+        choose(embed(large, teacher.weight, pixels)),
+        undefined,
+        comparedBlock(large.depth),
+      ).at(-1) as Value;
       const states = vitBlocks(config, student.weight, choose(embed(config, student.weight, pixels)), student.map);
       const parameter: WeightLookup = (name) => parameters.get(own + name) as Value;
       const dense = (name: string) => ({ weight: parameter(`${name}.weight`), bias: parameter(`${name}.bias`) });
@@ -80,20 +104,33 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
       const rebuilt = rebuild(decoder, parameter, code, visible, front);
       const hiddenShare = sub(1, reduceSum(visible, [1])); // [B, patches]: 1 where a patch was hidden
       const error = patchError(linear(rebuilt, dense("predict")), patchPixels(pixels, config.patchSize), hiddenShare);
-      return weightedSum([[error, 1], [meanAbsoluteDifference(compared, target), featureWeight]]);
+      return weightedSum([
+        [error, 1],
+        [meanAbsoluteDifference(compared, target), featureWeight],
+      ]);
     },
   };
 }
 
 /** One-hot rows of the patches that are seen: `[B, seen, patches]`. */
-function drawVisible(batch: number, patches: number, seen: number, seed: number, step: number, part: number): FloatTensor {
+function drawVisible(
+  batch: number,
+  patches: number,
+  seen: number,
+  seed: number,
+  step: number,
+  part: number,
+): FloatTensor {
   const out = zeros([batch, seen, patches]);
   const random = randomStream(seed, "mask", step, part);
   const all = Array.from({ length: patches }, (_, i) => i);
   for (let b = 0; b < batch; b++) {
-    random.shuffle(all).slice(0, seen).forEach((patch, i) => {
-      out.data[(b * seen + i) * patches + patch] = 1;
-    });
+    random
+      .shuffle(all)
+      .slice(0, seen)
+      .forEach((patch, i) => {
+        out.data[(b * seen + i) * patches + patch] = 1;
+      });
   }
   return out;
 }
@@ -110,7 +147,10 @@ function rebuild(decoder: VitConfig, weight: WeightLookup, code: Value, visible:
   const placed = matmul(transposeLast(visible), slice(code, 1, front, code.shape[1] as number));
   const [batch, patches] = [placed.shape[0], placed.shape[1] as number];
   const hidden = reshape(sub(1, reduceSum(visible, [1])), [batch, patches, 1]);
-  const filled = add(add(placed, mul(hidden, weight("mask_token"))), constant(sineTable(patches, decoder.width)));
+  const filled = add(
+    add(placed, mul(hidden, weight("mask_token"))),
+    cast(constant(sineTable(patches, decoder.width)), placed.type),
+  );
   return finalNorm(decoder, weight, vitBlocks(decoder, weight, filled).at(-1) as Value);
 }
 

@@ -95,6 +95,7 @@ export function unfit(
   config: VitConfig,
   parts: { prefix: readonly PrefixTokens["weight"][]; rotary?: boolean },
 ): string | undefined {
+  if (config.sharing) return "its blocks share no weights";
   const names = config.prefix.map(({ weight }) => weight).join(" and ") || "none";
   const wanted = parts.prefix.join(" and ") || "none";
   if (names !== wanted) return `it has ${wanted} before the patches, the model ${names}`;

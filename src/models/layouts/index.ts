@@ -13,6 +13,7 @@ import {
   vit,
   vitMae,
 } from "./huggingface.ts";
+import { native } from "./native.ts";
 import { timm } from "./timm.ts";
 import type { Json, Layout } from "./types.ts";
 
@@ -33,6 +34,7 @@ export const layouts: readonly Layout[] = [
   ijepa,
   clip,
   siglip,
+  native,
   timm,
 ];
 

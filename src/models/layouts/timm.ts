@@ -120,6 +120,7 @@ export const timm: Layout = {
       ? { value: defaultPreprocessing(imageSize, "imagenet"), guessed: true }
       : { value: readTimmPreprocessing(section(config, "pretrained_cfg", file), imageSize, file), guessed: false },
   holds(config) {
+    if (config.sharing) return { reason: "its blocks share no weights" };
     if (config.positions.kind === "rotary") return { reason: "its ViT has no rotary positions" };
     if (config.projection) return { reason: "it has no projection without a bias" };
     if (config.preNorm && config.patchBias) return { reason: "its patch embedding has no bias where a norm follows" };

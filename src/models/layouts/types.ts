@@ -37,7 +37,8 @@ export interface Evidence {
 
 export interface Layout {
   readonly name: string;
-  readonly library: "transformers" | "timm";
+  /** Who loads what is written; our own holds what the others have no class for. */
+  readonly library: "transformers" | "timm" | "wecolora";
   /** Whether a config.json is of this layout. */
   matches(config: Json): boolean;
   /** Whether weights without a config.json are; asked only where the patch embedding and block 0 have its names. */

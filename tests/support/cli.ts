@@ -1,0 +1,75 @@
+// The built command line as a process, and small pictures to feed it.
+import { execFile, spawn } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import sharp from "sharp";
+import { randomStream } from "../../src/utils/random.ts";
+import { root } from "./reference.ts";
+
+export interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const script = join(root, "dist/cli.js");
+
+/** Runs the command line to its end. */
+export function wecolora(...args: string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [script, ...args], { maxBuffer: 2 ** 26 }, (error, out, err) => {
+      resolve({ code: error ? Number(error.code) : 0, out, err });
+    });
+  });
+}
+
+/** A command that is under way; `code` is null where a signal ended it. */
+export function wecoloraProcess(...args: string[]) {
+  const child = spawn(process.execPath, [script, ...args]);
+  let [out, err] = ["", ""];
+  const listeners = new Set<() => void>();
+  const hear = (take: (text: string) => void) => (chunk: Buffer) => {
+    take(chunk.toString());
+    for (const listener of listeners) listener();
+  };
+  child.stdout.on(
+    "data",
+    hear((text) => (out += text)),
+  );
+  child.stderr.on(
+    "data",
+    hear((text) => (err += text)),
+  );
+  const ended = new Promise<{ code: number | null; out: string; err: string }>((resolve) => {
+    child.on("close", (code) => resolve({ code, out, err }));
+  });
+  return {
+    ended,
+    kill: (signal: NodeJS.Signals) => child.kill(signal),
+    /** Resolves when the pattern stands in what was said so far, or the process ends. */
+    said: (pattern: RegExp) =>
+      new Promise<void>((resolve) => {
+        const look = () => {
+          if (!pattern.test(out + err)) return;
+          listeners.delete(look);
+          resolve();
+        };
+        listeners.add(look);
+        void ended.then(() => resolve());
+        look();
+      }),
+  };
+}
+
+/** A small picture of noise in which one colour is strong. */
+export async function noisePicture(path: string, seed: number, colour: number): Promise<void> {
+  const random = randomStream(seed);
+  const data = Uint8Array.from(
+    { length: 40 * 30 * 3 },
+    (_, i) => (i % 3 === colour ? 200 : 40) + random.integer(0, 50),
+  );
+  await mkdir(join(path, ".."), { recursive: true });
+  await sharp(data, { raw: { width: 40, height: 30, channels: 3 } })
+    .jpeg()
+    .toFile(path);
+}
