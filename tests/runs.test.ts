@@ -165,8 +165,16 @@ describe("what stands in the way of going on", () => {
     );
     await child.said(/distilling/);
     await new Promise((resolve) => setTimeout(resolve, 400));
-    await rm(at("mid-run", "checkpoints"), { recursive: true });
-    await writeFile(at("mid-run", "checkpoints"), "in the way");
+    // The run writes meanwhile, so it may take a few tries to put a file in the folder's place.
+    for (let tries = 0; tries < 100; tries++) {
+      try {
+        await rm(at("mid-run", "checkpoints"), { recursive: true, force: true });
+        await writeFile(at("mid-run", "checkpoints"), "in the way", { flag: "wx" });
+        break;
+      } catch {
+        continue;
+      }
+    }
     const { code, err } = await child.ended;
     expect(code).toBe(1);
     expect(err).toContain("could not be written");
