@@ -17,7 +17,19 @@ const mayImport = {
   evaluation: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
   export: ["models", "checkpoints", "onnx", "passes", "graph", ...pure],
   run: ["distill", "evaluation", "export", "report", "data", "models", "checkpoints", "top", ...pure],
-  platform: ["run", "distill", "evaluation", "export", "models", "data", "checkpoints", "runtime", "top", ...pure],
+  platform: [
+    "run",
+    "report",
+    "distill",
+    "evaluation",
+    "export",
+    "models",
+    "data",
+    "checkpoints",
+    "runtime",
+    "top",
+    ...pure,
+  ],
 };
 
 /** `top` stands for compile.ts and model.ts, which join the graph side with the runtime side. */

@@ -2,7 +2,11 @@
 // `wecolora`: parses, calls, prints.
 import { Command, CommanderError } from "commander";
 import type { z } from "zod";
-import { distill, evaluate, features, packageVersion, readDefinition } from "../platform/node.ts";
+import { compare, distill, evaluate, features, packageVersion, readDefinition } from "../platform/node.ts";
+import { comparisonTable } from "../report/comparison.ts";
+import { textTable } from "../report/table.ts";
+import type { CompareRunInput } from "../run/compare-run.ts";
+import { compareRunSchema } from "../run/compare-run.ts";
 import type { Listener } from "../run/environment.ts";
 import { Interrupted } from "../run/environment.ts";
 import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput, ResumeInput } from "../run/options.ts";
@@ -98,6 +102,22 @@ schemaCommand(
   distillRunSchema.extend(resumeSchema.partial().shape),
   (options, progress, output) => runDistill(options as DistillRunInput | ResumeInput, progress, output),
   { insteadOfAll: "resume" },
+);
+
+schemaCommand(
+  "compare",
+  "Run a grid of distillations and table what they give; needs --config.",
+  compareRunSchema,
+  async (options, progress, { json }) => {
+    const listener = stopOnInterrupt(progress);
+    const result = await compare(options as CompareRunInput, listener).finally(listener.release);
+    progress.end();
+    if (json) return printJson(result);
+    const { columns, rows } = comparisonTable(result.summaries);
+    process.stdout.write(
+      `\n${textTable(columns, rows)}\n\n${result.out}: table.md, table.csv, comparison.svg, comparison.png\n`,
+    );
+  },
 );
 
 schemaCommand(

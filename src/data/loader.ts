@@ -18,6 +18,8 @@ export interface PictureFacts {
 
 /** Where pictures are read and made into pixel values; platforms hand one in. Unreadable pictures give a UserError. */
 export interface PictureSource<T extends Item = Item> {
+  /** Which pictures these are: names are unique within it. */
+  readonly id: string;
   /** `[3, S, S]` after the evaluation transform. */
   evaluationView(item: T, preprocessing: Preprocessing): Promise<Float32Array>;
   /** `[3, S, S]`, a random view that `seed`, the picture's name and `epoch` decide. */

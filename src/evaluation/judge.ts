@@ -64,6 +64,24 @@ interface Collected {
   cosines: number[];
 }
 
+/** What references gave for pictures that may be asked for again (a comparison judges many students beside one). */
+const kept = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
+const keptLimit = 2 ** 28;
+
+async function keptOutputs(
+  model: Model,
+  key: string,
+  run: () => Promise<Record<string, FloatTensor>>,
+): Promise<Record<string, FloatTensor>> {
+  const known = kept.get(model) ?? new Map<string, Record<string, FloatTensor>>();
+  kept.set(model, known);
+  const found = known.get(key) ?? (await run());
+  let numbers = 0;
+  for (const outputs of known.values()) for (const { data } of Object.values(outputs)) numbers += data.length;
+  if (numbers < keptLimit) known.set(key, found);
+  return found;
+}
+
 /** Runs all models over the pictures, each picture decoded once. */
 async function collect(
   options: JudgeOptions,
@@ -86,7 +104,9 @@ async function collect(
       const names: OutputName[] = ["pooled"];
       if (asQueries && model.config.head) names.push("logits");
       if (reference) names.push("blockOutput");
-      runs.set(model, await model.outputs(pixels, names));
+      const run = () => model.outputs(pixels, names);
+      const key = `${names.join()}:${source.id}:${read.map(({ name }) => name).join()}`;
+      runs.set(model, model === reference ? await keptOutputs(model, key, run) : await run());
       tick(read.length);
     }
     const wanted = reference && runs.get(reference);

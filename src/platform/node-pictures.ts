@@ -76,6 +76,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     return known;
   };
   return {
+    id: folder,
     evaluationView: (item, preprocessing: Preprocessing) =>
       workerOf(item).call<Float32Array>("evaluationView", pathOf(item), preprocessing),
     augmentedView: (item, view: AugmentedView) =>

@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus } from "node:os";
 import { basename, dirname } from "node:path";
+import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import packageJson from "../../package.json" with { type: "json" };
 import type { SaveOptions } from "../export/save.ts";
@@ -9,6 +10,9 @@ import { usualFormat, writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel } from "../models/definition.ts";
+import { comparisonChart } from "../report/chart.ts";
+import type { CompareRunInput, CompareRunResult } from "../run/compare-run.ts";
+import { runComparison } from "../run/compare-run.ts";
 import type { DistillRunResult } from "../run/distill-run.ts";
 import { resumeDistillation, runDistillation } from "../run/distill-run.ts";
 import type { Environment, Listener } from "../run/environment.ts";
@@ -27,7 +31,7 @@ export type { NodeDeviceOptions } from "./node-device.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
-export type { DistillRunResult, EvaluateRunResult, FeaturesRunResult, Listener };
+export type { CompareRunResult, DistillRunResult, EvaluateRunResult, FeaturesRunResult, Listener };
 
 /** This package's version. */
 export const packageVersion: string = packageJson.version;
@@ -80,6 +84,10 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
       sharp(data, { raw: { width, height, channels: 3 } })
         .png()
         .toBuffer(),
+    async drawComparison(chart) {
+      const svg = comparisonChart(chart, parseHTML("<html></html>").document as unknown as Document);
+      return { svg, png: await sharp(Buffer.from(svg), { density: 144 }).png().toBuffer() };
+    },
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,
@@ -112,6 +120,11 @@ export function distill(options: DistillRunInput | ResumeInput, listener?: Liste
       ? resumeDistillation(environment, options, listener)
       : runDistillation(environment, options as DistillRunInput, listener),
   );
+}
+
+/** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
+export function compare(options: CompareRunInput, listener?: Listener): Promise<CompareRunResult> {
+  return withEnvironment(options, (environment) => runComparison(environment, options, listener));
 }
 
 /** Judges a model on a folder of pictures: what `wecolora evaluate` does. */

@@ -10,7 +10,8 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, i) => {
   return c >>> 0;
 });
 
-function maskedCrc(bytes: Uint8Array): number {
+/** The checksum that frames a record. */
+export function maskedCrc(bytes: Uint8Array): number {
   let crc = 0xffffffff;
   for (const byte of bytes) crc = crcTable[(crc ^ byte) & 255] ^ (crc >>> 8);
   crc = ~crc >>> 0;

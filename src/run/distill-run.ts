@@ -211,6 +211,7 @@ async function perform(
     };
     if (state) {
       await distillation.loadState(state);
+      await folder.sweep();
       await folder.writeLog(before);
     } else {
       await folder.begin();

@@ -4,6 +4,7 @@ import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Model } from "../model.ts";
 import type { ReadOptions } from "../models/definition.ts";
+import type { ComparisonChart } from "../report/chart.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Picture } from "../utils/picture.ts";
@@ -19,6 +20,8 @@ export interface Environment {
   directory(path: string): Directory;
   /** A picture as a PNG file. */
   encodePng(picture: Picture): Promise<Uint8Array>;
+  /** A chart as SVG and as a PNG file. */
+  drawComparison(chart: ComparisonChart): Promise<{ readonly svg: string; readonly png: Uint8Array }>;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */

@@ -56,6 +56,14 @@ export class RunFolder {
     }
   }
 
+  /** Removes what a killed process had begun to write beside its files. */
+  async sweep(): Promise<void> {
+    for (const folder of ["", "checkpoints/", "checkpoints/final/", "student/", "student/onnx/", "tensorboard/"]) {
+      const begun = (await this.directory.list(folder)).filter((name) => name.endsWith(".partial"));
+      for (const name of begun) await this.directory.remove(folder + name);
+    }
+  }
+
   /** Begins with nothing of an earlier run: its student must not be taken for this one's. */
   async begin(): Promise<void> {
     for (const entry of runEntries) await this.directory.remove(entry);

@@ -1,0 +1,128 @@
+// The table of a comparison: one row a setting, mean and spread over seeds, with what a paper published beside it.
+import type { ResultRow } from "./results.ts";
+import type { Column } from "./table.ts";
+
+export interface ComparedRun {
+  /** The setting without the seed, by name. */
+  readonly setting: Readonly<Record<string, string>>;
+  readonly seed: number;
+  readonly row?: ResultRow;
+  readonly trainingSeconds?: number;
+  /** Why there is no result. */
+  readonly failure?: string;
+}
+
+export interface PublishedFigure {
+  readonly where: Readonly<Record<string, string>>;
+  readonly metric: string;
+  readonly value: number;
+}
+
+export interface Metric {
+  readonly name: string;
+  readonly title: string;
+  readonly digits: number;
+  readonly of: (run: ComparedRun) => number | undefined;
+}
+
+const percent = (share: number | undefined) => (share === undefined ? undefined : 100 * share);
+
+export const metrics: readonly Metric[] = [
+  { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },
+  { name: "probe", title: "probe %", digits: 1, of: ({ row }) => percent(row?.probe?.top1) },
+  { name: "head", title: "own head %", digits: 1, of: ({ row }) => percent(row?.head?.top1) },
+  { name: "difference", title: "difference", digits: 3, of: ({ row }) => row?.fidelity?.meanAbsoluteDifference },
+  { name: "cosine", title: "cosine", digits: 3, of: ({ row }) => row?.fidelity?.cosine },
+  { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },
+  { name: "milliseconds", title: "ms/picture", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
+  { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
+];
+
+export interface Summary {
+  readonly setting: Readonly<Record<string, string>>;
+  readonly runs: number;
+  readonly failures: readonly string[];
+  /** Mean and standard deviation over seeds (undefined for one), by metric. */
+  readonly figures: Readonly<
+    Record<string, { readonly mean: number; readonly deviation?: number; readonly published?: number }>
+  >;
+}
+
+const keyOf = (setting: Readonly<Record<string, string>>) => JSON.stringify(setting);
+
+/** Runs gathered by setting, in the order of their first. */
+export function summarize(runs: readonly ComparedRun[], published: readonly PublishedFigure[] = []): Summary[] {
+  const groups = new Map<string, ComparedRun[]>();
+  for (const run of runs) groups.set(keyOf(run.setting), [...(groups.get(keyOf(run.setting)) ?? []), run]);
+  return [...groups.values()].map((group) => {
+    const { setting } = group[0];
+    const figures: Record<string, { mean: number; deviation?: number; published?: number }> = {};
+    for (const metric of metrics) {
+      const values = group.map(metric.of).filter((v) => v !== undefined);
+      if (values.length === 0) continue;
+      const mean = values.reduce((a, b) => a + b, 0) / values.length;
+      const square = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
+      const theirs = published.find(
+        (p) => p.metric === metric.name && Object.entries(p.where).every(([k, v]) => setting[k] === v),
+      );
+      figures[metric.name] = {
+        mean,
+        ...(values.length > 1 ? { deviation: Math.sqrt(square / (values.length - 1)) } : {}),
+        ...(theirs ? { published: theirs.value } : {}),
+      };
+    }
+    return {
+      setting,
+      runs: group.filter(({ row }) => row).length,
+      failures: group.flatMap(({ failure }) => (failure === undefined ? [] : [failure])),
+      figures,
+    };
+  });
+}
+
+/** Columns and rows as text; a deviation stands behind its mean, a published figure in brackets. */
+export function comparisonTable(summaries: readonly Summary[]): { columns: Column[]; rows: string[][] } {
+  const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
+  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  return {
+    columns: [
+      ...keys.map((title): Column => ({ title, align: "left" })),
+      ...used.map(({ title }) => ({ title })),
+      { title: "runs" },
+    ],
+    rows: summaries.map(({ setting, figures, runs, failures }) => [
+      ...keys.map((key) => setting[key] ?? "-"),
+      ...used.map(({ name, digits }) => {
+        const figure = figures[name];
+        if (!figure) return "-";
+        const deviation = figure.deviation === undefined ? "" : ` ± ${figure.deviation.toFixed(digits)}`;
+        const published = figure.published === undefined ? "" : ` (paper ${figure.published.toFixed(digits)})`;
+        return `${figure.mean.toFixed(digits)}${deviation}${published}`;
+      }),
+      failures.length > 0 ? `${runs}, ${failures.length} failed` : String(runs),
+    ]),
+  };
+}
+
+/** Comma-separated values, one row a setting, with deviations in columns of their own. */
+export function comparisonCsv(summaries: readonly Summary[]): string {
+  const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
+  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const cell = (text: string) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const header = [
+    ...keys,
+    ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`]),
+    "runs",
+    "failed",
+  ];
+  const lines = summaries.map(({ setting, figures, runs, failures }) => [
+    ...keys.map((key) => setting[key] ?? ""),
+    ...used.flatMap(({ name }) => {
+      const figure = figures[name];
+      return [figure?.mean, figure?.deviation, figure?.published].map((v) => (v === undefined ? "" : String(v)));
+    }),
+    String(runs),
+    String(failures.length),
+  ]);
+  return [header, ...lines].map((line) => `${line.map(cell).join(",")}\n`).join("");
+}
