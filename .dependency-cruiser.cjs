@@ -15,7 +15,7 @@ const mayImport = {
   models: ["nn", "checkpoints", "graph", ...pure],
   distill: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
   evaluation: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
-  export: ["models", "checkpoints", "onnx", "passes", "graph", ...pure],
+  export: ["distill", "report", "models", "checkpoints", "onnx", "passes", "graph", ...pure],
   run: ["distill", "evaluation", "export", "report", "data", "models", "checkpoints", "top", ...pure],
   platform: [
     "run",

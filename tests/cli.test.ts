@@ -106,6 +106,7 @@ describe("distill", () => {
     await writeFile(at("twice", "student", "old.txt"), "");
     expect(await wecolora(...args, "--overwrite")).toMatchObject({ code: 0 });
     expect(readdirSync(at("twice", "student")).sort()).toEqual([
+      "README.md",
       "config.json",
       "model.safetensors",
       "onnx",

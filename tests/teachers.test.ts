@@ -52,8 +52,8 @@ const cases: readonly Case[] = [
   hf("more-hf-ijepa"),
   hf("more-hf-dinov3", ["timm"]),
   hf("more-hf-dinov3-gated", ["timm"]),
-  hf("more-hf-dinov2-swiglu"),
-  hf("more-hf-dinov2-registers-classifier", ["timm"]),
+  hf("more-hf-dinov2-swiglu", ["timm"]),
+  hf("more-hf-dinov2-registers-classifier"),
   hf("more-hf-deit-distilled-classifier"),
   timm("timm-vit"),
   timm("timm-vit-reg", undefined, undefined, []),
@@ -134,7 +134,10 @@ describe.each(cases)("$name", (item) => {
       const again = await first.forward(input, { hiddenStates: true });
       expectClose(again.pooled, original.pooled, near, "features");
       expectClose(again.hiddenStates?.at(-1), original.hiddenStates?.at(-1), near, "the last block's output");
-      if (original.logits) expectClose(again.logits, original.logits, near, "logits");
+      // timm has no head on class token and mean; its directory holds the features alone.
+      const headless = format === "timm" && model.config.head?.input === "class+mean";
+      expect(again.logits === undefined).toBe(original.logits === undefined || headless);
+      if (original.logits && !headless) expectClose(again.logits, original.logits, near, "logits");
       // A second round trip loses nothing more.
       const second = join(folder, "second");
       await saveModel(first, second, { format });

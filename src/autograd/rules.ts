@@ -93,6 +93,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   Sigmoid: (dy, { node }) => [mul(dy, mul(node.outputs[0], sub(1, node.outputs[0])))],
   Relu: (dy, { node }) => [mul(dy, sign(node.outputs[0]))],
   Floor: "zero",
+  Round: "zero",
   StopGradient: "zero",
   Gelu: (dy, { node }) => [mul(dy, geluSlope(node.inputs[0], node.attributes.approximate))],
   Equal: "zero",
@@ -117,6 +118,8 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
     ];
   },
   FusedMatMul: "not differentiable",
+  MatMulInteger: "not differentiable",
+  DequantizeLinear: "not differentiable",
   Softmax: (dy, { node }) => {
     const y = node.outputs[0];
     return [mul(y, sub(dy, reduceSum(mul(dy, y), [node.attributes.axis], true)))];

@@ -2,15 +2,29 @@
 // `wecolora`: parses, calls, prints.
 import { Command, CommanderError } from "commander";
 import type { z } from "zod";
-import { compare, distill, evaluate, features, packageVersion, readDefinition } from "../platform/node.ts";
+import { compare, distill, evaluate, exportModel, features, packageVersion, readDefinition } from "../platform/node.ts";
 import { comparisonTable } from "../report/comparison.ts";
 import { textTable } from "../report/table.ts";
 import type { CompareRunInput } from "../run/compare-run.ts";
 import { compareRunSchema } from "../run/compare-run.ts";
 import type { Listener } from "../run/environment.ts";
 import { Interrupted } from "../run/environment.ts";
-import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput, ResumeInput } from "../run/options.ts";
-import { distillRunSchema, evaluateRunSchema, featuresRunSchema, readSchema, resumeSchema } from "../run/options.ts";
+import type {
+  DistillRunInput,
+  EvaluateRunInput,
+  ExportRunInput,
+  FeaturesRunInput,
+  ResumeInput,
+} from "../run/options.ts";
+import { exportTable } from "../run/export-run.ts";
+import {
+  distillRunSchema,
+  evaluateRunSchema,
+  exportRunSchema,
+  featuresRunSchema,
+  readSchema,
+  resumeSchema,
+} from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
@@ -84,6 +98,10 @@ async function runDistill(
   progress.end();
   if (json) return printJson(result);
   printResults(result.results);
+  if (result.exports) {
+    const { columns, rows } = exportTable(result.exports);
+    process.stdout.write(`\n${textTable(columns, rows)}\n`);
+  }
   process.stdout.write(`\nstudent: ${result.student}\nreport:  ${result.out}/report.md\n`);
 }
 
@@ -132,6 +150,19 @@ schemaCommand(
     process.stdout.write(
       `judged on ${result.queries} pictures${result.bank > 0 ? `, learned from ${result.bank}` : ""}\n`,
     );
+  },
+);
+
+schemaCommand(
+  "export",
+  "Write a model in other formats; each is loaded again and compared.",
+  exportRunSchema,
+  async (options, progress, { json }) => {
+    const result = await exportModel(options as ExportRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    const { columns, rows } = exportTable(result.exports);
+    process.stdout.write(`\n${textTable(columns, rows)}\n\ncompared on ${result.pictures} pictures\n`);
   },
 );
 

@@ -75,6 +75,21 @@ function conformHead(weights: Weights, from: VitConfig, to: VitConfig): void {
   weights.set("head.weight", wide);
 }
 
+/** A head that gives the mean no weight is one on the class token alone. */
+function withPlainHead(model: ModelDefinition): ModelDefinition {
+  const { head, width, pooling } = model.config;
+  if (head?.input !== "class+mean" || pooling !== "class") return model;
+  const wide = get(model.weights as Weights, "head.weight");
+  const half = zeros([head.classes, width]);
+  for (let k = 0; k < head.classes; k++) {
+    const row = wide.data.subarray(k * 2 * width, (k + 1) * 2 * width);
+    if (!row.subarray(width).every((v) => v === 0)) return model;
+    half.data.set(row.subarray(0, width), k * width);
+  }
+  const weights = new Map(model.weights).set("head.weight", half);
+  return { ...model, config: { ...model.config, head: { ...head, input: "pooled" } }, weights };
+}
+
 /** The model as `to` describes it; `to` is what `Layout.holds` made of its configuration. */
 export function conform(model: ModelDefinition, to: VitConfig): ModelDefinition {
   const from = model.config;
@@ -86,6 +101,7 @@ export function conform(model: ModelDefinition, to: VitConfig): ModelDefinition 
     for (let i = 0; i < from.depth; i++) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * from.width]));
   }
   if (!from.patchBias && to.patchBias) weights.set("patch_embed.proj.bias", zeros([from.width]));
+  if (from.head && !to.head) for (const part of ["weight", "bias"]) weights.delete(`head.${part}`);
   if (from.pooler && !to.pooler) for (const part of ["weight", "bias"]) weights.delete(`pooler.dense.${part}`);
   return { ...model, config: to, weights };
 }
@@ -108,9 +124,10 @@ export function isHeldBy({ config }: ModelDefinition, library: Layout["library"]
  * one that changes least. Throws a UserError that says why none has.
  */
 export function conformTo(
-  model: ModelDefinition,
+  given: ModelDefinition,
   library: Layout["library"],
 ): { layout: Layout; model: ModelDefinition } {
+  const model = library === "timm" ? withPlainHead(given) : given;
   const reasons: string[] = [];
   let best: { layout: Layout; config: VitConfig; changes: number } | undefined;
   for (const layout of layouts.filter((candidate) => candidate.library === library)) {

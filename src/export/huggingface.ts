@@ -1,20 +1,16 @@
-// A Hugging Face directory: config, preprocessor, safetensors, and onnx/model.onnx for transformers.js.
+// Directories of Hugging Face: configuration, preprocessor, weights as safetensors and ONNX.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../checkpoints/storage.ts";
-import { graph, input } from "../graph/build.ts";
-import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/index.ts";
 import { writePreprocessor } from "../models/preprocessing.ts";
-import { frozenWeights, vitForward } from "../models/vit.ts";
 import { nameWeights } from "../models/weights.ts";
-import type { OnnxFile } from "../onnx/write.ts";
-import { writeOnnx } from "../onnx/write.ts";
-import { tidy } from "../passes/tidy.ts";
 import type { WeightType } from "../utils/half.ts";
 import { fromFloat32, toFloat32 } from "../utils/half.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { conformTo } from "./conform.ts";
+import { conformTo, isHeldBy } from "./conform.ts";
+import type { OnnxFormat } from "./formats.ts";
+import { writeOnnxFile } from "./onnx.ts";
 
 export type Chunks = readonly Uint8Array[];
 
@@ -26,33 +22,50 @@ export function roundWeights<M extends ModelDefinition>(model: M, type: WeightTy
   return { ...model, weights };
 }
 
-/**
- * The forward graph that transformers.js expects: `pixel_values` in; `last_hidden_state`, `pooler_output`,
- * `image_embeds` and `logits` out, where the model has them. The batch size is free.
- */
-export function inferenceGraph(model: ModelDefinition): Graph {
-  const { imageSize, channels } = model.config;
-  const pixels = input("pixel_values", "float32", ["batch_size", channels, imageSize, imageSize]);
-  const built = vitForward(model.config, frozenWeights(model.weights), pixels);
-  const outputs = new Map<string, Value>();
-  if (built.logits) outputs.set("logits", built.logits);
-  outputs.set("last_hidden_state", built.lastHiddenState);
-  if (built.poolerOutput) outputs.set("pooler_output", built.poolerOutput);
-  if (built.imageEmbeds) outputs.set("image_embeds", built.imageEmbeds);
-  return graph([pixels], outputs);
+/** Fields of config.json that Python reads as floats only, where `1` is refused and `1.0` is wanted. */
+const floatFields = new Set([
+  "attention_dropout",
+  "attention_probs_dropout_prob",
+  "drop_path_rate",
+  "hidden_dropout_prob",
+  "initializer_factor",
+  "initializer_range",
+  "layer_norm_eps",
+  "layerscale_value",
+  "logit_scale_init_value",
+  "lora_dropout",
+  "mask_ratio",
+  "pos_embed_jitter",
+  "pos_embed_rescale",
+  "pos_embed_shift",
+  "rope_theta",
+]);
+const wholeFloat = "whole float ";
+
+/** A JSON file as Python's libraries read it. */
+export function jsonFile(value: unknown): Chunks {
+  const mark = (key: string, item: unknown) =>
+    floatFields.has(key) && Number.isInteger(item) ? `${wholeFloat}${String(item)}` : item;
+  const text = JSON.stringify(value, mark, 2).replace(new RegExp(`"${wholeFloat}(-?\\d+)"`, "g"), "$1.0");
+  return [new TextEncoder().encode(`${text}\n`)];
 }
 
-/** The model's ONNX file, in operators that every runtime has. */
-export function inferenceOnnx(model: ModelDefinition, location: string): OnnxFile {
-  return writeOnnx(tidy(inferenceGraph(model), { target: "portable" }), { weights: { kind: "inline", location } });
+/** Preprocessor and configuration; the configuration last, so that a directory with one is whole. */
+async function writeSettings(
+  layout: Layout,
+  held: ModelDefinition,
+  directory: Directory,
+  weightType: WeightType,
+): Promise<void> {
+  await directory.write("preprocessor_config.json", jsonFile(writePreprocessor(held.preprocessing)));
+  const original = held.origin.layout === layout.name ? held.origin.config : undefined;
+  const config = layout.writeConfig(held.config, original, held.preprocessing);
+  await directory.write("config.json", jsonFile({ ...config, dtype: weightType }));
 }
 
-export const jsonFile = (value: unknown): Chunks => [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)];
-
 /**
- * Writes a directory with safetensors, ONNX, preprocessor and configuration, in a layout of `library`; the
- * configuration last, so that a directory with one is whole. `weightType` is that of the safetensors file; the ONNX file
- * holds the same numbers as float32.
+ * Writes a directory with safetensors, ONNX, preprocessor and configuration, in a layout of `library`. `weightType` is
+ * that of the safetensors file; the ONNX file holds the same numbers as float32.
  */
 export async function writeWithOnnx(
   model: ModelDefinition,
@@ -63,13 +76,19 @@ export async function writeWithOnnx(
   const { layout, model: held } = conformTo(model, library);
   const rounded = roundWeights(held, weightType);
   await directory.write("model.safetensors", weightsFile(layout, rounded, weightType));
-  const onnx = inferenceOnnx(rounded, "model.onnx_data");
-  for (const { location, chunks } of onnx.externalData) await directory.write(`onnx/${location}`, chunks);
-  await directory.write("onnx/model.onnx", [onnx.model]);
-  await directory.write("preprocessor_config.json", jsonFile(writePreprocessor(model.preprocessing)));
-  const original = model.origin.layout === layout.name ? model.origin.config : undefined;
-  const config = layout.writeConfig(held.config, original, model.preprocessing);
-  await directory.write("config.json", jsonFile({ ...config, dtype: weightType }));
+  await writeOnnxFile(rounded, directory, "onnx");
+  await writeSettings(layout, held, directory, weightType);
+}
+
+/** Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. */
+export async function writeOnnxDirectory(
+  model: ModelDefinition,
+  directory: Directory,
+  format: OnnxFormat,
+): Promise<void> {
+  const { layout, model: held } = conformTo(model, isHeldBy(model, "transformers") ? "transformers" : "wecolora");
+  await writeOnnxFile(held, directory, format);
+  await writeSettings(layout, held, directory, format === "onnx-float16" ? "float16" : "float32");
 }
 
 /** A model's weights under a layout's names, as a safetensors file. */

@@ -4,12 +4,14 @@ import type { Directory } from "../checkpoints/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/options.ts";
 import { isHeldBy } from "./conform.ts";
-import { writeWithOnnx } from "./huggingface.ts";
+import type { SaveFormat } from "./formats.ts";
+import { saveFormats } from "./formats.ts";
+import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";
 import { writeTimm } from "./timm.ts";
 
 export const saveSchema = z.strictObject({
   format: z
-    .enum(["huggingface", "timm", "safetensors"])
+    .enum(saveFormats)
     .default("huggingface")
     .describe("huggingface and timm are directories that those load; safetensors is our own, for any model"),
   weightType: z
@@ -32,12 +34,17 @@ export async function writeModel(
       return writeWithOnnx(model, "transformers", directory, weightType);
     case "safetensors":
       return writeWithOnnx(model, "wecolora", directory, weightType);
+    case "onnx":
+    case "onnx-float16":
+    case "onnx-int8":
+    case "onnx-int8-weights":
+      return writeOnnxDirectory(model, directory, format);
     case "timm":
       return writeTimm(model, directory, weightType);
   }
 }
 
 /** The format that most can load: a Hugging Face directory, or our own where transformers has no class for the model. */
-export function usualFormat(model: ModelDefinition): NonNullable<SaveOptions["format"]> {
+export function usualFormat(model: ModelDefinition): SaveFormat {
   return isHeldBy(model, "transformers") ? "huggingface" : "safetensors";
 }

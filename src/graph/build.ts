@@ -86,6 +86,10 @@ export const tanh = (x: Value): Value => one("Tanh", [x], {});
 export const sigmoid = (x: Value): Value => one("Sigmoid", [x], {});
 export const relu = (x: Value): Value => one("Relu", [x], {});
 export const floor = (x: Value): Value => one("Floor", [x], {});
+export const round = (x: Value): Value => one("Round", [x], {});
+export const matmulInteger = (a: Value, b: Value, zero: Value): Value => one("MatMulInteger", [a, b, zero], {});
+export const dequantizeLinear = (x: Value, scale: Value, axis: number): Value =>
+  one("DequantizeLinear", [x, scale], { axis });
 /** `x`, which no gradient passes. */
 export const stopGradient = (x: Value): Value => one("StopGradient", [x], {});
 export const gelu = (x: Value, approximate: "none" | "tanh" = "none"): Value => one("Gelu", [x], { approximate });

@@ -168,6 +168,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   Sigmoid: map((x) => 1 / (1 + Math.exp(-x))),
   Relu: map((x) => Math.max(x, 0)),
   Floor: map(Math.floor),
+  Round: map((x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x))),
   StopGradient: map((x) => x),
   Gelu: (inputs, { attributes }) => map((x) => geluOf(x, attributes.approximate))(inputs),
   Equal: binary((a, b) => (a === b ? 1 : 0)),
@@ -181,6 +182,15 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   FusedMatMul: ([a, b], node) => [
     matmul(a, b, node.attributes.transA, node.attributes.transB, dimsOf(node.outputs[0])),
   ],
+  MatMulInteger: ([a, b, zero], node) => {
+    const shifted = { dims: a.dims, data: Float64Array.from(a.data, (v) => v - zero.data[0]) };
+    return [matmul(shifted, b, false, false, dimsOf(node.outputs[0]))];
+  },
+  DequantizeLinear: ([x, scale], { attributes }) => {
+    const axis = normalAxis(attributes.axis, x.dims.length);
+    const read = reader(x);
+    return [generate(x.dims, (index) => read(index) * scale.data[index[axis]])];
+  },
   Softmax: ([x], { attributes }) => [along(x, attributes.axis, (run) => logSoftmaxOf(run).map(Math.exp))],
   LogSoftmax: ([x], { attributes }) => [along(x, attributes.axis, logSoftmaxOf)],
   LayerNormalization: ([x, scale, bias], { attributes, outputs }) => {

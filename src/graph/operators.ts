@@ -33,6 +33,8 @@ export interface OperatorAttributes {
   Sigmoid: None;
   Relu: None;
   Floor: None;
+  /** To the nearest whole number, halves to even. */
+  Round: None;
   /** The value itself, a constant to the gradient; ONNX's Identity. */
   StopGradient: None;
   Gelu: { readonly approximate: "none" | "tanh" };
@@ -43,6 +45,10 @@ export interface OperatorAttributes {
   MatMul: None;
   /** com.microsoft: a matrix product that reads its last two axes transposed. Made by a pass, never by hand. */
   FusedMatMul: { readonly transA: boolean; readonly transB: boolean };
+  /** 8-bit numbers a `[..., M, K]` less a zero point, times 8-bit weights `[K, N]`: int32. */
+  MatMulInteger: None;
+  /** 8-bit numbers times one scale for each place along an axis. */
+  DequantizeLinear: Axis;
   Softmax: Axis;
   LogSoftmax: Axis;
   /** Over the last axis. Outputs: the result, and each row's mean and inverse deviation `[..., 1]`. */
@@ -166,6 +172,7 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   Sigmoid: unary,
   Relu: unary,
   Floor: unary,
+  Round: unary,
   StopGradient: { ...unary, onnx: "Identity" },
   Gelu: { arity: 1, infer: (inputs) => unary.infer(inputs, {}) },
   Equal: comparison,
@@ -184,6 +191,32 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
     arity: 2,
     domain: "com.microsoft",
     infer: ([a, b], { transA, transB }) => [matmulShape(a, b, transA, transB)],
+  },
+  MatMulInteger: {
+    arity: 3,
+    infer([a, b, zero]) {
+      for (const [x, types] of [
+        [a, ["uint8"]],
+        [b, ["int8"]],
+        [zero, ["uint8"]],
+      ] as const) {
+        if (!(types as readonly string[]).includes(x.type))
+          throw new ShapeError(`needs ${types.join()}, got ${formatType(x)}`);
+      }
+      if (zero.shape.length !== 0) throw new ShapeError(`the zero point must be a scalar, got ${formatType(zero)}`);
+      return [{ ...matmulShape({ ...a, type: "float32" }, { ...b, type: "float32" }, false, false), type: "int32" }];
+    },
+  },
+  DequantizeLinear: {
+    arity: 2,
+    infer([x, scale], { axis }) {
+      requireFloat(scale);
+      if (x.type !== "int8" && x.type !== "uint8") throw new ShapeError(`needs 8-bit numbers, got ${formatType(x)}`);
+      if (!sameShape(scale.shape, [x.shape[normalAxis(axis, x.shape.length)]])) {
+        throw new ShapeError(`${formatType(scale)} is no scale for axis ${axis} of ${formatType(x)}`);
+      }
+      return [{ type: scale.type, shape: x.shape }];
+    },
   },
   Softmax: alongAxis,
   LogSoftmax: alongAxis,

@@ -199,6 +199,7 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
     inputs: [],
     attributes: [int("transA", attributes.transA ? 1 : 0), int("transB", attributes.transB ? 1 : 0)],
   }),
+  DequantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
   Softmax: withAxis,
   LogSoftmax: (node) => withAxis(node as unknown as Node<"Softmax">),
   LayerNormalization: ({ attributes }) => ({

@@ -44,6 +44,8 @@ export function foldConstants(graph: Graph): Graph {
         type !== "float16" &&
         elementCount(shape as number[]) <= Math.max(smallResult, largestInput),
     );
+    // 8-bit weights stay what they are: unfolding them is the runtime's business.
+    if (node.op === "DequantizeLinear") return undefined;
     if (!tensors || !fits || tensors.some((t) => t.type === "float16")) return undefined;
     return evaluateNode(node, tensors).map((tensor) => constant(tensor));
   });

@@ -99,6 +99,7 @@ async function appendTo(path: string, content: string | Uint8Array): Promise<voi
 export function nodeDirectory(path: string): Directory {
   return {
     describe: (entry) => join(path, entry),
+    below: (entry) => nodeDirectory(join(path, entry)),
     open: (entry) => openFile(join(path, entry)),
     write: (entry, chunks) => writeFileSafely(join(path, entry), chunks),
     async remove(entry) {

@@ -18,7 +18,15 @@ import { resumeDistillation, runDistillation } from "../run/distill-run.ts";
 import type { Environment, Listener } from "../run/environment.ts";
 import type { EvaluateRunResult, FeaturesRunResult } from "../run/evaluate-run.ts";
 import { runEvaluation, runFeatures } from "../run/evaluate-run.ts";
-import type { DistillRunInput, EvaluateRunInput, FeaturesRunInput, ResumeInput } from "../run/options.ts";
+import type { ExportRunResult } from "../run/export-run.ts";
+import { runExport } from "../run/export-run.ts";
+import type {
+  DistillRunInput,
+  EvaluateRunInput,
+  ExportRunInput,
+  FeaturesRunInput,
+  ResumeInput,
+} from "../run/options.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
@@ -31,7 +39,7 @@ export type { NodeDeviceOptions } from "./node-device.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
-export type { CompareRunResult, DistillRunResult, EvaluateRunResult, FeaturesRunResult, Listener };
+export type { CompareRunResult, DistillRunResult, EvaluateRunResult, ExportRunResult, FeaturesRunResult, Listener };
 
 /** This package's version. */
 export const packageVersion: string = packageJson.version;
@@ -125,6 +133,11 @@ export function distill(options: DistillRunInput | ResumeInput, listener?: Liste
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
 export function compare(options: CompareRunInput, listener?: Listener): Promise<CompareRunResult> {
   return withEnvironment(options, (environment) => runComparison(environment, options, listener));
+}
+
+/** Writes a model in other formats and measures each: what `wecolora export` does. */
+export function exportModel(options: ExportRunInput, listener?: Listener): Promise<ExportRunResult> {
+  return withEnvironment(options, (environment) => runExport(environment, options, listener));
 }
 
 /** Judges a model on a folder of pictures: what `wecolora evaluate` does. */

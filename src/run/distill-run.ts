@@ -10,6 +10,7 @@ import { createDistillation } from "../distill/distillation.ts";
 import { methods } from "../distill/methods.ts";
 import type { DistillationInput, MethodName } from "../distill/options.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
+import { modelCard } from "../export/model-card.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { ResultRow } from "../report/results.ts";
@@ -21,6 +22,8 @@ import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { SkippedPictures } from "./environment.ts";
+import type { ExportedModel } from "./export-run.ts";
+import { cardOrigin, runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { judgeCandidates, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
@@ -45,6 +48,8 @@ export interface DistillRunResult extends Trained {
   readonly results: readonly ResultRow[];
   /** Set where nothing could be held out, so that the figures come from training pictures. */
   readonly judgedOnTrainingPictures: boolean;
+  /** What was written besides, where it was asked for. */
+  readonly exports?: readonly ExportedModel[];
 }
 
 /** Draws the training pictures and takes their facts; unreadable ones are passed over. */
@@ -294,8 +299,22 @@ async function perform(
       judgedOnTrainingPictures: judgedOnTraining,
     };
     await folder.writeReport(reportOf(options, result, plan.notes));
+    await folder.writeCard(
+      modelCard({
+        name: `${options.method} student`,
+        config: student.config,
+        origin: cardOrigin(options, result as unknown as Readonly<Record<string, unknown>>),
+        notes: [],
+      }),
+    );
     await folder.writeResult(result);
-    return result;
+    if (options.export === undefined) return result;
+    const { exports } = await runExport(
+      environment,
+      { model: folder.directory.describe(""), to: options.export },
+      listener,
+    );
+    return { ...result, exports };
   } finally {
     await source.dispose();
     await teacher.dispose();

@@ -1,6 +1,7 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
+import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
 
 const path = z.string().min(1);
@@ -89,6 +90,11 @@ export const distillRunSchema = z.strictObject({
   judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
   judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),
   ...readSchema.shape,
+  export: z
+    .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
+    .transform((value) => (Array.isArray(value) ? value : [value]))
+    .optional()
+    .describe("formats to write at the end, as wecolora export does it; several with commas"),
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
   ...commonSchema.shape,
 });
@@ -129,6 +135,28 @@ export const featuresRunSchema = z.strictObject({
   ...commonSchema.omit({ seed: true }).shape,
 });
 
+/** `wecolora export` */
+export const exportRunSchema = z.strictObject({
+  model: path.describe("a run's folder, or a model: its directory or file of weights"),
+  to: z
+    .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
+    .transform((value) => (Array.isArray(value) ? value : [value]))
+    .describe(`what to write: ${exportFormats.join(", ")}; several with commas`),
+  out: path
+    .optional()
+    .describe(
+      "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
+    ),
+  data: path.optional().describe("pictures to compare on (the run's own where left out)"),
+  pictures: count
+    .default(100)
+    .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
+  ...saveSchema.pick({ weightType: true }).shape,
+  ...readSchema.shape,
+  ...commonSchema.omit({ strict: true }).shape,
+});
+
+export type ExportRunInput = z.input<typeof exportRunSchema>;
 export type DistillRunInput = z.input<typeof distillRunSchema>;
 export type DistillRunOptions = z.output<typeof distillRunSchema>;
 export type ResumeInput = z.input<typeof resumeSchema>;

@@ -184,6 +184,10 @@ export class RunFolder {
     return this.directory.write("report.md", text(markdown));
   }
 
+  writeCard(markdown: string): Promise<void> {
+    return this.directory.write("student/README.md", text(markdown));
+  }
+
   /** The run's result, written last: a folder that has it is finished. */
   writeResult(result: unknown): Promise<void> {
     return this.directory.write("result.json", text(`${JSON.stringify(result, null, 2)}\n`));

@@ -9,7 +9,7 @@ import type { Attributes, OpKind } from "../../src/graph/operators.ts";
 import { operators } from "../../src/graph/operators.ts";
 import type { Value } from "../../src/graph/types.ts";
 import { randomStream } from "../../src/utils/random.ts";
-import type { Tensor } from "../../src/utils/tensor.ts";
+import type { DataType, Tensor } from "../../src/utils/tensor.ts";
 import { elementCount } from "../../src/utils/tensor.ts";
 import { inlineDevice, runOnce } from "../support/device.ts";
 import { relativeError } from "../support/reference.ts";
@@ -23,6 +23,8 @@ interface Case<K extends OpKind> {
   readonly range?: readonly [number, number];
   /** Keeps inputs at least this far from 0, on both sides. */
   readonly awayFromZero?: number;
+  /** Types of inputs that are no floats. */
+  readonly types?: readonly (DataType | undefined)[];
   /** The first input is a condition. */
   readonly condition?: boolean;
   /** Outputs that a loss may use; all where left out. */
@@ -64,6 +66,15 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   Sigmoid: [single],
   Relu: [{ ...single, awayFromZero: 0.1 }],
   Floor: [single],
+  Round: [{ ...single, range: [-3, 3] }],
+  MatMulInteger: [
+    { shapes: [[2, 3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 100], ...plain },
+    { shapes: [[3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 127], ...plain },
+  ],
+  DequantizeLinear: [
+    { shapes: [[3, 4], [4]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 1 } },
+    { shapes: [[3, 4], [3]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 0 } },
+  ],
   StopGradient: [single],
   Gelu: [
     { ...single, attributes: { approximate: "none" } },
@@ -175,7 +186,7 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
 };
 
 /** ONNX Runtime's CPU kernels of these take float32 only. */
-const float32Only: ReadonlySet<OpKind> = new Set(["Erf", "Gelu", "FusedMatMul"]);
+const float32Only: ReadonlySet<OpKind> = new Set(["Erf", "Gelu", "FusedMatMul", "DequantizeLinear"]);
 /** These give the row statistics as float32 whatever comes in. */
 const float32Statistics: ReadonlySet<OpKind> = new Set(["LayerNormalization"]);
 
@@ -190,7 +201,7 @@ interface Built {
 
 function build(
   op: OpKind,
-  { shapes, attributes, range = [-2, 2], awayFromZero = 0, condition }: Case<never>,
+  { shapes, attributes, range = [-2, 2], awayFromZero = 0, condition, types }: Case<never>,
   type: FloatType,
 ): Built {
   const random = randomStream(1, op);
@@ -206,6 +217,15 @@ function build(
       const value = range[0] + (range[1] - range[0]) * random.uniform();
       return Math.abs(value) < awayFromZero ? (value < 0 ? -1 : 1) * (awayFromZero + random.uniform()) : value;
     });
+    const own = types?.[i];
+    if (own) {
+      feeds[name] = {
+        type: own,
+        dims: shape,
+        data: own === "uint8" ? Uint8Array.from(numbers) : Int8Array.from(numbers),
+      } as Tensor;
+      return input(name, own, shape);
+    }
     const data = type === "float64" ? numbers : Float32Array.from(numbers);
     feeds[name] = { type, dims: shape, data } as Tensor;
     return input(name, type, shape);
@@ -310,7 +330,18 @@ describe("gradient rules equal finite differences", () => {
 
   test("rules without a gradient say so", () => {
     const rest = (Object.keys(operators) as OpKind[]).filter((op) => typeof gradientRules[op] !== "function");
-    expect(rest.sort()).toEqual(["Equal", "Floor", "FusedMatMul", "Greater", "ReduceMax", "Sign", "StopGradient"]);
+    expect(rest.sort()).toEqual([
+      "DequantizeLinear",
+      "Equal",
+      "Floor",
+      "FusedMatMul",
+      "Greater",
+      "MatMulInteger",
+      "ReduceMax",
+      "Round",
+      "Sign",
+      "StopGradient",
+    ]);
     const x = input("x", "float64", [2, 3]);
     expect(() => gradients(reduceSum(node("ReduceMax", [x], { axes: [1], keepDims: false }).outputs[0]), [x])).toThrow(
       "no gradient can pass through ReduceMax",

@@ -122,9 +122,9 @@ export const timm: Layout = {
   holds(config) {
     if (config.sharing) return { reason: "its blocks share no weights" };
     if (config.positions.kind === "rotary") return { reason: "its ViT has no rotary positions" };
+    if (config.mlp === "gated") return { reason: "its config.json has no word for a gated MLP" };
     if (config.projection) return { reason: "it has no projection without a bias" };
     if (config.preNorm && config.patchBias) return { reason: "its patch embedding has no bias where a norm follows" };
-    if (config.head?.input === "class+mean") return { reason: "its head reads one vector" };
     const distilled = config.prefix.some(({ weight }) => weight === "dist_token");
     if (distilled && config.head && config.head.input !== "class+distillation") {
       return { reason: "its models with a distillation token have two heads" };
@@ -138,6 +138,8 @@ export const timm: Layout = {
       positions: { kind: "learned", prefix: covered },
       finalNorm: mean ? "pooled" : "tokens",
       pooler: false,
+      // Its heads read one vector: a head on class token and mean stays behind.
+      head: config.head?.input === "class+mean" ? undefined : config.head,
     };
   },
   writeConfig(config, original, preprocessing) {
@@ -167,6 +169,8 @@ export const timm: Layout = {
         ...(prefixCount(config) > 0 && covered === 0 ? { no_embed_class: true } : {}),
         ...(config.layerScale ? { init_values: args.init_values ?? 1e-5 } : {}),
         ...(config.preNorm ? { pre_norm: true } : {}),
+        // The mean of normed tokens, where timm would norm the mean.
+        ...(config.pooling === "mean" && config.finalNorm === "tokens" ? { fc_norm: false } : {}),
         ...(config.activation === "gelu" ? {} : { act_layer: config.activation }),
       },
       pretrained_cfg: { ...((original?.pretrained_cfg ?? {}) as Json), ...pretrainedOf(config, preprocessing) },

@@ -1,0 +1,63 @@
+// A model card: README.md with the hub's metadata, saying what the model is, where it comes from and how good it is.
+import type { ResultRow } from "../report/results.ts";
+import { resultLegend, resultTable } from "../report/results.ts";
+import { markdownTable } from "../report/table.ts";
+import type { VitConfig } from "../models/config.ts";
+
+export interface ModelCard {
+  readonly name: string;
+  readonly config: VitConfig;
+  /** Where it comes from, where that is known. */
+  readonly origin?: {
+    readonly teacher: string;
+    readonly method: string;
+    readonly pictures: number;
+    readonly data: string;
+    readonly keptBlocks: readonly number[];
+    readonly command: string;
+    readonly results: readonly ResultRow[];
+  };
+  /** How the files differ from the model that they were made from. */
+  readonly notes: readonly string[];
+}
+
+/** Text that YAML reads as one string. */
+const yaml = (text: string) => JSON.stringify(text);
+/** A hub identifier, as opposed to a path on somebody's disk. */
+const isHubName = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text);
+/** The last part of a path: what a reader elsewhere can make sense of. */
+const lastPart = (path: string) =>
+  path
+    .replace(/[\\/]+$/, "")
+    .split(/[\\/]/)
+    .at(-1) ?? path;
+
+export function modelCard({ name, config, origin, notes }: ModelCard): string {
+  const task = config.head ? "image-classification" : "image-feature-extraction";
+  const table = origin && resultTable(origin.results);
+  const lines = [
+    "---",
+    "library_name: transformers.js",
+    `pipeline_tag: ${task}`,
+    "tags:",
+    ...["vision-transformer", "distillation", "wecolora"].map((tag) => `  - ${tag}`),
+    ...(origin && isHubName(origin.teacher) ? [`base_model: ${yaml(origin.teacher)}`] : []),
+    "---",
+    "",
+    `# ${name}`,
+    "",
+    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${config.heads} heads, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
+    ...(origin
+      ? [
+          "",
+          `Made from \`${isHubName(origin.teacher) ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}.`,
+          "The licence of the teacher holds for it too.",
+        ]
+      : []),
+    ...(table && table.rows.length > 0 ? ["", markdownTable(table.columns, table.rows), "", `${resultLegend}.`] : []),
+    ...(notes.length > 0 ? ["", ...notes.map((note) => `- ${note}`)] : []),
+    ...(origin ? ["", "```sh", origin.command, "```"] : []),
+    "",
+  ];
+  return lines.join("\n");
+}

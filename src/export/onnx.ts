@@ -1,0 +1,59 @@
+// Models as ONNX files: the graph that transformers.js expects, in float32, float16 or 8 bits.
+import type { Directory } from "../checkpoints/storage.ts";
+import { graph, input } from "../graph/build.ts";
+import type { Graph, Value } from "../graph/types.ts";
+import { verify } from "../graph/verify.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { frozenWeights, vitForward } from "../models/vit.ts";
+import type { OnnxFile } from "../onnx/write.ts";
+import { writeOnnx } from "../onnx/write.ts";
+import { toHalf } from "../passes/half.ts";
+import { quantizeLinearMaps } from "../passes/quantize.ts";
+import { tidy } from "../passes/tidy.ts";
+import type { OnnxFormat } from "./formats.ts";
+import { onnxFiles } from "./formats.ts";
+
+/**
+ * The forward graph that transformers.js expects: `pixel_values` in; `last_hidden_state`, `pooler_output`,
+ * `image_embeds` and `logits` out, where the model has them. The batch size is free.
+ */
+export function inferenceGraph(model: ModelDefinition): Graph {
+  const { imageSize, channels } = model.config;
+  const pixels = input("pixel_values", "float32", ["batch_size", channels, imageSize, imageSize]);
+  const built = vitForward(model.config, frozenWeights(model.weights), pixels);
+  const outputs = new Map<string, Value>();
+  if (built.logits) outputs.set("logits", built.logits);
+  outputs.set("last_hidden_state", built.lastHiddenState);
+  if (built.poolerOutput) outputs.set("pooler_output", built.poolerOutput);
+  if (built.imageEmbeds) outputs.set("image_embeds", built.imageEmbeds);
+  return graph([pixels], outputs);
+}
+
+/** The graph as a format has it: float32 as it is, float16 throughout, or with linear maps in 8 bits. */
+function inFormat(graph: Graph, format: OnnxFormat): Graph {
+  switch (format) {
+    case "onnx":
+      return graph;
+    case "onnx-float16":
+      return toHalf(graph);
+    case "onnx-int8":
+      return quantizeLinearMaps(graph, "dynamic");
+    case "onnx-int8-weights":
+      return quantizeLinearMaps(graph, "weights");
+  }
+}
+
+/** The model's ONNX file, in operators that every runtime has. Throws where a pass has broken the graph. */
+export function inferenceOnnx(model: ModelDefinition, location: string, format: OnnxFormat = "onnx"): OnnxFile {
+  const built = inFormat(tidy(inferenceGraph(model), { target: "portable" }), format);
+  verify(built, format);
+  return writeOnnx(built, { weights: { kind: "inline", location } });
+}
+
+/** Writes the ONNX file of a format into `onnx/`, under the name that transformers.js looks for. */
+export async function writeOnnxFile(model: ModelDefinition, directory: Directory, format: OnnxFormat): Promise<void> {
+  const { file } = onnxFiles[format];
+  const onnx = inferenceOnnx(model, `${file}_data`, format);
+  for (const { location, chunks } of onnx.externalData) await directory.write(`onnx/${location}`, chunks);
+  await directory.write(`onnx/${file}`, [onnx.model]);
+}

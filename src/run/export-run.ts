@@ -1,0 +1,480 @@
+// Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
+import { openSafetensors } from "../checkpoints/safetensors.ts";
+import type { Directory } from "../checkpoints/storage.ts";
+import { readBytes, readTensor } from "../checkpoints/storage.ts";
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import type { AdapterPlan } from "../distill/adapters.ts";
+import { createDistillation } from "../distill/distillation.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
+import { rowCosines, sumAbsoluteDifference, topAccuracy } from "../evaluation/metrics.ts";
+import { neighbourVotes } from "../evaluation/neighbours.ts";
+import type { ExportFormat, OnnxFormat } from "../export/formats.ts";
+import { isOnnxFormat, onnxFiles } from "../export/formats.ts";
+import type { ModelCard } from "../export/model-card.ts";
+import { modelCard } from "../export/model-card.ts";
+import { peftBase, readPeft, writePeft } from "../export/peft.ts";
+import { writeModel } from "../export/save.ts";
+import type { Model } from "../model.ts";
+import type { VitConfig } from "../models/config.ts";
+import { prefixCount } from "../models/config.ts";
+import { targetModules } from "../models/vit.ts";
+import type { ResultRow } from "../report/results.ts";
+import type { Column } from "../report/table.ts";
+import { RunError, UserError } from "../utils/errors.ts";
+import { parseOptions } from "../utils/options.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows, zeros } from "../utils/tensor.ts";
+import type { Environment, Listener } from "./environment.ts";
+import { limitItems, splitParts } from "./judging.ts";
+import type { DistillRunOptions, ExportRunInput } from "./options.ts";
+import { distillRunSchema, exportRunSchema, readOptions } from "./options.ts";
+import { RunFolder } from "./run-folder.ts";
+
+/** What an export is measured to be. */
+export interface ExportedModel {
+  readonly format: ExportFormat;
+  readonly out: string;
+  /** Bytes of the files that hold its weights. */
+  readonly bytes: number;
+  /** Mean absolute difference of the pooled vectors, over the mean absolute value of those of our own forward. */
+  readonly difference: number;
+  /** Mean cosine with our own forward's. */
+  readonly cosine: number;
+  /** Share of held-out pictures that the weighted neighbours get right: with the export, and with our own forward. */
+  readonly neighbours?: { readonly exported: number; readonly own: number };
+  readonly millisecondsAPicture: number;
+}
+
+export interface ExportRunResult {
+  readonly model: string;
+  readonly pictures: number;
+  readonly exports: readonly ExportedModel[];
+}
+
+/** The most that a format's features may differ by, and the most that neighbours may lose. */
+const bounds: Readonly<Record<ExportFormat, { readonly difference: number; readonly cosine: number }>> = {
+  huggingface: { difference: 1e-3, cosine: 0.9999 },
+  timm: { difference: 1e-3, cosine: 0.9999 },
+  safetensors: { difference: 1e-3, cosine: 0.9999 },
+  peft: { difference: 1e-3, cosine: 0.9999 },
+  onnx: { difference: 1e-3, cosine: 0.9999 },
+  // 11 bits at every step of the computation.
+  "onnx-float16": { difference: 0.02, cosine: 0.999 },
+  // 8 bits: a part in 250 of the largest, in every map.
+  "onnx-int8": { difference: 0.25, cosine: 0.97 },
+  "onnx-int8-weights": { difference: 0.2, cosine: 0.98 },
+};
+
+/** A run that a model comes from. */
+interface Origin {
+  readonly folder: RunFolder;
+  readonly options: DistillRunOptions;
+  readonly result: Readonly<Record<string, unknown>>;
+}
+
+/** The run whose folder, or student, a path is; undefined where it is another model. */
+async function originOf(environment: Environment, path: string): Promise<Origin | undefined> {
+  for (const candidate of [path, `${path}/..`]) {
+    const folder = new RunFolder(environment.directory(candidate));
+    const entries = await folder.directory.list().catch((): string[] => []);
+    if (!entries.includes("config.json") || !entries.includes("student")) continue;
+    const { options } = await folder.readConfig();
+    const result = await folder.readResult();
+    if (!result) {
+      const where = folder.directory.describe("");
+      throw new UserError(`the run in ${where} is not finished; go on with: wecolora distill --resume ${where}`);
+    }
+    return {
+      folder,
+      options: parseOptions(distillRunSchema, options, `the options in ${folder.directory.describe("config.json")}`),
+      result,
+    };
+  }
+  return undefined;
+}
+
+/** Anything that gives pooled vectors. */
+interface Embedder {
+  pooled(pixels: FloatTensor): Promise<FloatTensor>;
+  dispose(): Promise<void>;
+}
+
+/** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
+export async function runExport(
+  environment: Environment,
+  input: ExportRunInput,
+  listener: Listener = {},
+): Promise<ExportRunResult> {
+  const options = parseOptions(exportRunSchema, input, "options of export");
+  const warn = (message: string) => listener.warn?.(message);
+  const origin = await originOf(environment, options.model);
+  const path = origin ? origin.folder.directory.describe("student") : options.model;
+  const data = options.data ?? origin?.options.data;
+  if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
+  const out = options.out ?? origin?.folder.directory.describe("exports");
+  if (out === undefined) throw new UserError("say where to write (--out)");
+  const model = await environment.loadModel(path, { ...readOptions(options), warn });
+  const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
+  try {
+    const own = await pictures.embed({
+      pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
+      dispose: async () => undefined,
+    });
+    const exports: ExportedModel[] = [];
+    for (const format of options.to) {
+      listener.stage?.(`exporting ${format}`);
+      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${format}` : out);
+      await writeFormat(
+        environment,
+        format,
+        model,
+        directory,
+        origin,
+        options.weightType ?? model.origin.weightType,
+        warn,
+      );
+      const embedder = await openExport(environment, format, model, directory, origin, warn);
+      const exported = await pictures.embed(embedder);
+      const measured: ExportedModel = {
+        format,
+        out: directory.describe(""),
+        bytes: await weightBytes(directory, format),
+        ...differenceOf(exported.queries, own.queries),
+        ...(await pictures.neighbours(exported, own)),
+        millisecondsAPicture: await latency(environment, embedder, model),
+      };
+      await embedder.dispose();
+      await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
+      exports.push(measured);
+      const bound = bounds[format];
+      if (!(measured.difference <= bound.difference && measured.cosine >= bound.cosine)) {
+        throw new RunError(
+          `the export ${format} in ${measured.out} is not the model that it was made from: its features differ by ` +
+            `${(100 * measured.difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${measured.cosine.toFixed(5)} (at least ${bound.cosine})`,
+        );
+      }
+    }
+    return { model: path, pictures: own.queries.dims[0], exports };
+  } finally {
+    await pictures.dispose();
+    await model.dispose();
+  }
+}
+
+async function writeFormat(
+  environment: Environment,
+  format: ExportFormat,
+  model: Model,
+  directory: Directory,
+  origin: Origin | undefined,
+  weightType: "float32" | "float16" | "bfloat16",
+  warn: (message: string) => void,
+): Promise<void> {
+  if (format !== "peft") return writeModel(model, directory, { format, weightType });
+  if (!origin)
+    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+  const plan = adapterPlan(origin.options);
+  const adapters = await readFloats(origin.folder.directory, "checkpoints/final/adapters.safetensors");
+  const teacher = await environment.loadModel(origin.options.teacher, { ...readOptions(origin.options), warn });
+  const base = copyBlocks(teacher, origin.result.keptBlocks as number[]);
+  await writePeft(base, adapters, plan, directory, weightType);
+  await teacher.dispose();
+}
+
+/** Where the adapters of a run sit. Throws a UserError where it trained none. */
+function adapterPlan({ method, rank, alpha, rankStabilized, targetModules: given }: DistillRunOptions): AdapterPlan {
+  if (method !== "wecolora" && method !== "lora" && method !== "dora") {
+    throw new UserError(`the method ${method} trains no adapters, so there is nothing to write for PEFT`);
+  }
+  const modules = given ?? (method === "lora" ? (["q", "v"] as const) : targetModules);
+  return { rank, alpha, rankStabilized, magnitude: method === "dora", targetModules: modules };
+}
+
+async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
+  const file = await directory.open(entry);
+  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
+  try {
+    const { tensors } = await openSafetensors(file);
+    const read = new Map<string, FloatTensor>();
+    for (const [name, tensor] of tensors) read.set(name, (await readTensor(tensor)) as FloatTensor);
+    return read;
+  } finally {
+    await file.close();
+  }
+}
+
+/** The export as a reader sees it: loaded from its files. */
+async function openExport(
+  environment: Environment,
+  format: ExportFormat,
+  model: Model,
+  directory: Directory,
+  origin: Origin | undefined,
+  warn: (message: string) => void,
+): Promise<Embedder> {
+  if (isOnnxFormat(format)) return openOnnx(directory, format, model);
+  const loaded = await environment.loadModel(directory.describe(format === "peft" ? peftBase : ""), {});
+  if (model.config.head && !loaded.config.head)
+    warn(`${format} has no place for the model's head, so it holds the features alone`);
+  const used = format === "peft" && origin ? await withPeft(loaded, directory, origin) : loaded;
+  return {
+    pooled: async (pixels) => (await used.outputs(pixels, ["pooled"])).pooled,
+    dispose: () => used.dispose(),
+  };
+}
+
+/** The base with the adapters that the directory's files hold folded in. */
+async function withPeft(base: Model, directory: Directory, { options }: Origin): Promise<Model> {
+  const plan = adapterPlan(options);
+  const { rank, alpha, rankStabilized, method } = options;
+  const distillation = await createDistillation(base, {
+    method,
+    reductionFactor: 1,
+    rank,
+    alpha,
+    rankStabilized,
+    targetModules: [...plan.targetModules],
+    initialAdapters: readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan),
+  });
+  const student = await distillation.student();
+  await distillation.dispose();
+  return student;
+}
+
+async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {
+  const { file } = onnxFiles[format];
+  const model = await readAll(directory, `onnx/${file}`);
+  if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
+  const beside = await readAll(directory, `onnx/${file}_data`);
+  const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
+  const session = await device.createSession({ model, externalData });
+  return {
+    async pooled(pixels) {
+      const name = hasPooledOutput(config) ? "pooler_output" : "last_hidden_state";
+      const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: [name] });
+      const tensor = tensors[name] as FloatTensor;
+      return tensor.dims.length === 2 ? tensor : pooledTokens(tensor, config);
+    },
+    dispose: () => session.dispose(),
+  };
+}
+
+/** Whether the ONNX file's `pooler_output` is what stands for a picture. */
+const hasPooledOutput = (config: VitConfig) => config.pooling === "attention" || config.finalNorm === "pooled";
+
+/** Class token or mean of the patches, of `[B, N, D]`. */
+function pooledTokens({ dims, data }: FloatTensor, config: VitConfig): FloatTensor {
+  const [batch, count, width] = dims;
+  const [from, to] = config.pooling === "mean" ? [prefixCount(config), count] : [0, 1];
+  const out = zeros([batch, width]);
+  for (let b = 0; b < batch; b++) {
+    for (let n = from; n < to; n++) {
+      for (let d = 0; d < width; d++) out.data[b * width + d] += data[(b * count + n) * width + d] / (to - from);
+    }
+  }
+  return out;
+}
+
+async function readAll(directory: Directory, entry: string): Promise<Uint8Array | undefined> {
+  const file = await directory.open(entry);
+  if (!file) return undefined;
+  try {
+    return await readBytes(file, 0, file.size);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Bytes of the files in an export that hold weights. */
+async function weightBytes(directory: Directory, format: ExportFormat): Promise<number> {
+  const files = isOnnxFormat(format)
+    ? [`onnx/${onnxFiles[format].file}`, `onnx/${onnxFiles[format].file}_data`]
+    : format === "peft"
+      ? ["adapter_model.safetensors", `${peftBase}/model.safetensors`]
+      : ["model.safetensors"];
+  let bytes = 0;
+  for (const name of files) {
+    const file = await directory.open(name);
+    bytes += file?.size ?? 0;
+    await file?.close();
+  }
+  return bytes;
+}
+
+interface Embedded {
+  readonly bank?: FloatTensor;
+  readonly queries: FloatTensor;
+}
+
+/** The pictures that exports are compared on, decoded once. */
+class Pictures {
+  private readonly source: PictureSource;
+  private readonly model: Model;
+  private readonly queries: FloatTensor[];
+  private readonly bank: FloatTensor[];
+  private readonly labels: { readonly queries: number[]; readonly bank: number[] };
+  private readonly classes: number;
+
+  private constructor(source: PictureSource, model: Model, queries: Read, bank: Read, classes: number) {
+    this.source = source;
+    this.model = model;
+    this.queries = queries.pixels;
+    this.bank = bank.pixels;
+    this.labels = { queries: queries.labels, bank: bank.labels };
+    this.classes = classes;
+  }
+
+  static async open(
+    environment: Environment,
+    model: Model,
+    path: string,
+    most: number,
+    seed: number,
+  ): Promise<Pictures> {
+    const data = await environment.openDataSet(path);
+    const source = environment.createPictureSource(data.path);
+    const parts = splitParts(data, 0.25, seed);
+    const asked = parts.queries.length > 0 ? parts.queries : parts.train;
+    const queries = await read(source, model, limitItems(asked, most, seed));
+    const classes = data.train.classes?.length ?? 0;
+    const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
+    if (queries.pixels.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
+    return new Pictures(source, model, queries, bank, classes);
+  }
+
+  async embed({ pooled }: Embedder): Promise<Embedded> {
+    const all = async (batches: readonly FloatTensor[]) => {
+      const found: FloatTensor[] = [];
+      for (const batch of batches) found.push(await pooled(batch));
+      return concatRows(found);
+    };
+    const queries = await all(this.queries);
+    return this.bank.length > 0 ? { queries, bank: await all(this.bank) } : { queries };
+  }
+
+  /** Neighbours' accuracy with the export's vectors and with our own; nothing where there are no labels. */
+  async neighbours(exported: Embedded, own: Embedded): Promise<Pick<ExportedModel, "neighbours">> {
+    const accuracy = async ({ bank, queries }: Embedded) =>
+      topAccuracy(
+        await neighbourVotes(this.model.device, bank as FloatTensor, this.labels.bank, queries, this.classes),
+        this.labels.queries,
+        1,
+      );
+    if (!exported.bank || !own.bank) return {};
+    return { neighbours: { exported: await accuracy(exported), own: await accuracy(own) } };
+  }
+
+  dispose(): Promise<void> {
+    return this.source.dispose();
+  }
+}
+
+interface Read {
+  readonly pixels: FloatTensor[];
+  readonly labels: number[];
+}
+
+async function read(source: PictureSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
+  const found: Read = { pixels: [], labels: [] };
+  for await (const batch of evaluationBatches(source, items, 16, preprocessing, () => undefined)) {
+    found.pixels.push(batch.pixels);
+    found.labels.push(...batch.items.map(({ label }) => label ?? 0));
+  }
+  return found;
+}
+
+function differenceOf(exported: FloatTensor, own: FloatTensor): { difference: number; cosine: number } {
+  const scale = sumAbsoluteDifference(own, zeros(own.dims));
+  const cosines = rowCosines(exported, own);
+  return {
+    difference: sumAbsoluteDifference(exported, own) / scale,
+    cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
+  };
+}
+
+/** Median milliseconds for one picture. */
+async function latency({ now }: Environment, embedder: Embedder, { config }: Model): Promise<number> {
+  const one = zeros([1, config.channels, config.imageSize, config.imageSize]);
+  await embedder.pooled(one);
+  const times: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    const begin = now();
+    await embedder.pooled(one);
+    times.push(now() - begin);
+  }
+  return times.sort((a, b) => a - b)[4];
+}
+
+function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {
+  const { format, difference, cosine, bytes } = measured;
+  const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${(100 * difference).toPrecision(2)} % of their size, mean cosine ${cosine.toFixed(5)}`;
+  const judged = measured.neighbours
+    ? [
+        `nearest neighbours: ${(100 * measured.neighbours.exported).toFixed(1)} % with this file, ${(100 * measured.neighbours.own).toFixed(1)} % with the original`,
+      ]
+    : [];
+  return modelCard({
+    name: path
+      .replace(/[\\/]+$/, "")
+      .split(/[\\/]/)
+      .slice(-1)[0],
+    config: model.config,
+    origin: origin && cardOrigin(origin.options, origin.result),
+    notes: [compared, ...judged],
+  });
+}
+
+/** What a card says of the run that a model comes from. */
+export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
+  return {
+    teacher: options.teacher,
+    method: options.method,
+    pictures: Number(result.pictures),
+    data: options.data,
+    keptBlocks: result.keptBlocks as number[],
+    command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
+    results: result.results as ResultRow[],
+  };
+}
+
+/** The options that are not their defaults, without paths, as a command line says them. */
+function changedFlags(options: DistillRunOptions): string[] {
+  const usual = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" }) as Record<string, unknown>;
+  return Object.entries(options).flatMap(([key, value]) => {
+    const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);
+    if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
+    const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
+    if (Array.isArray(value) && value.every((v) => typeof v !== "object")) return [`--${flag} ${value.join(",")}`];
+    if (typeof value !== "object") return [`--${flag} ${String(value)}`];
+    return [`--${flag} '${JSON.stringify(value)}'`];
+  });
+}
+
+/** Columns and rows of what was exported. */
+export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
+  const labelled = exports.some(({ neighbours }) => neighbours);
+  const share = (value: number | undefined) => (value === undefined ? "-" : (100 * value).toFixed(1));
+  return {
+    columns: [
+      { title: "format", align: "left" },
+      { title: "MB" },
+      { title: "ms/picture" },
+      { title: "difference %" },
+      { title: "cosine" },
+      ...(labelled ? [{ title: "neighbours %" }, { title: "ours %" }] : []),
+      { title: "folder", align: "left" },
+    ],
+    rows: exports.map((e) => [
+      e.format,
+      (e.bytes / 1e6).toFixed(1),
+      e.millisecondsAPicture.toFixed(1),
+      (100 * e.difference).toPrecision(2),
+      e.cosine.toFixed(5),
+      ...(labelled ? [share(e.neighbours?.exported), share(e.neighbours?.own)] : []),
+      e.out,
+    ]),
+  };
+}
