@@ -16,6 +16,7 @@ const mayImport = {
   distill: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
   evaluation: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
   export: ["distill", "report", "models", "checkpoints", "onnx", "passes", "graph", ...pure],
+  importing: ["models", "onnx", "passes", "runtime", "graph", "top", ...pure],
   run: ["distill", "evaluation", "export", "report", "data", "models", "checkpoints", "top", ...pure],
   platform: [
     "run",

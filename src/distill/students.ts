@@ -50,11 +50,12 @@ export function startStudent(
         kept.map((_, i) => i),
       );
     case "random": {
-      const config = { ...teacher.config, depth: kept.length };
+      const copied = copyBlocks(teacher, kept);
+      const { config } = copied;
       const random = randomWeights(config, seed);
       // The teacher's head belongs to its own features; a student that meets them can use it.
       for (const name of random.keys()) if (isHead(name)) random.set(name, teacher.weights.get(name) as FloatTensor);
-      return { ...teacher, config, weights: random };
+      return { ...copied, weights: random };
     }
   }
 }

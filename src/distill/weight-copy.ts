@@ -25,6 +25,19 @@ export function checkKeptBlocks(kept: readonly number[], depth: number): void {
   }
 }
 
+/** The last teacher block that each kept block stands for: the one before the next kept block. */
+export function stoodFor(kept: readonly number[], depth: number): number[] {
+  return kept.map((_, j) => (kept[j + 1] ?? depth) - 1);
+}
+
+/** What is known of where the teacher came from, for a student of its kept blocks. */
+function originOf({ origin, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+  const { application } = origin;
+  if (!application) return origin;
+  const stands = stoodFor(kept, config.depth).map((block) => application.stands[block]);
+  return { ...origin, application: { ...application, stands } };
+}
+
 /** The teacher with the kept blocks alone. Weights are shared with it, not copied. */
 export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): ModelDefinition {
   checkKeptBlocks(kept, teacher.config.depth);
@@ -35,5 +48,6 @@ export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): M
     if (block === undefined) weights.set(name, tensor);
     else if (position.has(block)) weights.set(`blocks.${position.get(block)}.${rest}`, tensor);
   }
-  return { ...teacher, config: { ...teacher.config, depth: kept.length }, weights };
+  const config = { ...teacher.config, depth: kept.length };
+  return { ...teacher, config, weights, origin: originOf(teacher, kept) };
 }

@@ -25,4 +25,7 @@ export const onnxFiles: Readonly<Record<OnnxFormat, { readonly file: string; rea
   "onnx-int8-weights": { file: "model_quantized.onnx", dtype: "q8" },
 };
 
+/** In `onnx/`: a teacher's whole ONNX file with the student in the backbone's place. */
+export const applicationFile = "application.onnx";
+
 export const isOnnxFormat = (format: ExportFormat): format is OnnxFormat => format in onnxFiles;

@@ -11,7 +11,7 @@ import { toHalf } from "../passes/half.ts";
 import { quantizeLinearMaps } from "../passes/quantize.ts";
 import { tidy } from "../passes/tidy.ts";
 import type { OnnxFormat } from "./formats.ts";
-import { onnxFiles } from "./formats.ts";
+import { applicationFile, onnxFiles } from "./formats.ts";
 
 /**
  * The forward graph that transformers.js expects: `pixel_values` in; `last_hidden_state`, `pooler_output`,
@@ -56,4 +56,9 @@ export async function writeOnnxFile(model: ModelDefinition, directory: Directory
   const onnx = inferenceOnnx(model, `${file}_data`, format);
   for (const { location, chunks } of onnx.externalData) await directory.write(`onnx/${location}`, chunks);
   await directory.write(`onnx/${file}`, [onnx.model]);
+  const { application } = model.origin;
+  // What stood behind the teacher in its own file, behind this model.
+  if (application && format === "onnx") {
+    await directory.write(`onnx/${applicationFile}`, [application.put(model, application.stands)]);
+  }
 }

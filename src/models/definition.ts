@@ -18,6 +18,14 @@ import { readPreprocessor } from "./preprocessing.ts";
 import type { NamedTensors } from "./weights.ts";
 import { evidenceOf, findPrefix, nameTensors, readWeights } from "./weights.ts";
 
+/** What a model's file computes behind the backbone, and can compute behind a smaller one. */
+export interface Application {
+  /** The teacher's block that each block of this model ends at. */
+  readonly stands: readonly number[];
+  /** The file's bytes with this model in the backbone's place. */
+  put(model: ModelDefinition, stands: readonly number[]): Uint8Array;
+}
+
 export interface ModelOrigin {
   /** The layout that it was read as. */
   readonly layout: string;
@@ -28,6 +36,8 @@ export interface ModelOrigin {
   /** The type that the file's matrices have, and that saving keeps. */
   readonly weightType: WeightType;
   readonly carried: ReadonlyMap<string, Tensor>;
+  /** Where the model comes from an ONNX file that holds more than a backbone. */
+  readonly application?: Application;
 }
 
 export interface ModelDefinition {
@@ -154,6 +164,16 @@ function readVitConfig(
   return config;
 }
 
+/** What a directory's preprocessor_config.json says, where it has one. */
+export async function readPreprocessorFile(
+  directory: Directory,
+  imageSize: number,
+): Promise<Preprocessing | undefined> {
+  const entry = "preprocessor_config.json";
+  const preprocessor = await readJson(directory, entry);
+  return preprocessor && readPreprocessor(preprocessor, imageSize, directory.describe(entry));
+}
+
 async function readPreprocessing(
   directory: Directory,
   layout: Layout,
@@ -163,8 +183,8 @@ async function readPreprocessing(
   warn: (message: string) => void,
 ): Promise<Preprocessing> {
   const file = directory.describe("preprocessor_config.json");
-  const preprocessor = await readJson(directory, "preprocessor_config.json");
-  if (preprocessor) return readPreprocessor(preprocessor, imageSize, file);
+  const said = await readPreprocessorFile(directory, imageSize);
+  if (said) return said;
   const { value, guessed } = layout.defaultPreprocessing(settings, imageSize, source);
   if (guessed) {
     warn(

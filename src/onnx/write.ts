@@ -8,7 +8,7 @@ import type { Graph, Node, Shape, Value } from "../graph/types.ts";
 import { sortedNodes } from "../graph/walk.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { tensorBytes } from "../utils/tensor.ts";
-import type { AttributeProto, NodeProto, TensorProto, ValueInfoProto } from "./onnx_pb.ts";
+import type { AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from "./onnx_pb.ts";
 import {
   AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
@@ -51,6 +51,8 @@ export interface OnnxOptions {
    */
   readonly weights: { readonly kind: "inline" | "external"; readonly location: string } | { readonly kind: "separate" };
   readonly metadata?: Readonly<Record<string, string>>;
+  /** The version of ONNX's operators, from 13 on; the graph must hold operators of that version. */
+  readonly opset?: number;
 }
 
 /** Protobuf's limit of 2 GiB less room for the graph itself. */
@@ -59,11 +61,23 @@ const inlineLimit = 2 ** 31 - 2 ** 26;
 const externalFrom = 1024;
 /** Offsets of external data are multiples of this, so that it can be mapped into memory. */
 const alignment = 4096;
-const opset = 21n;
+const newestOpset = 21;
+/** From here on, means and maxima take their axes as an input. */
+const axesAsInput = 18;
 const irVersion = 10n;
 
-/** Writes a graph as ONNX (opset 21). */
+/** Writes a graph as ONNX. */
 export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
+  const { proto, externalData } = buildOnnx(graph, options);
+  return { model: toBinary(ModelProtoSchema, proto), externalData };
+}
+
+/** A graph as a ModelProto, with the data that goes beside it. */
+export function buildOnnx(
+  graph: Graph,
+  options: OnnxOptions,
+): { proto: ModelProto; externalData: readonly ExternalData[] } {
+  const opset = options.opset ?? newestOpset;
   const names = valueNames(graph);
   const nodes = sortedNodes(graph.outputs.values());
   const read = readValues(graph, nodes);
@@ -80,7 +94,7 @@ export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
       return name;
     };
     const inputs = node.inputs.map((v) => names.get(v) as string);
-    const { inputs: more, attributes } = lower(node, extra);
+    const { inputs: more, attributes } = lower(node, extra, opset);
     protos.push(
       create(NodeProtoSchema, {
         opType: operators[node.op].onnx ?? node.op,
@@ -101,7 +115,7 @@ export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
     irVersion,
     producerName: "wecolora",
     opsetImport: [
-      { domain: "", version: opset },
+      { domain: "", version: BigInt(opset) },
       { domain: "com.microsoft", version: 1n },
     ].filter(({ domain }) => domain === "" || nodes.some((n) => operators[n.op].domain === domain)),
     metadataProps: Object.entries(options.metadata ?? {}).map(([key, value]) => ({ key, value })),
@@ -113,7 +127,7 @@ export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
       output: [...graph.outputs].map(([name, value]) => valueInfo(name, value)),
     },
   });
-  return { model: toBinary(ModelProtoSchema, model), externalData: weights.files() };
+  return { proto: model, externalData: weights.files() };
 }
 
 function readValues(graph: Graph, nodes: readonly Node[]): Set<Value> {
@@ -179,7 +193,7 @@ interface Lowered {
 }
 
 type Extra = (values: readonly number[]) => string;
-type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra) => Lowered;
+type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra, opset: number) => Lowered;
 
 const plain: Lowering<OpKind> = () => ({ inputs: [], attributes: [] });
 const withAxis = ({ attributes }: Node<"Softmax">): Lowered => ({
@@ -190,6 +204,12 @@ const reduction = ({ attributes }: Node<"ReduceSum">, extra: Extra): Lowered => 
   inputs: [extra(attributes.axes)],
   attributes: [int("keepdims", attributes.keepDims ? 1 : 0)],
 });
+
+function laterReduction(node: Node<"ReduceSum">, extra: Extra, opset: number): Lowered {
+  if (opset >= axesAsInput) return reduction(node, extra);
+  const { axes, keepDims } = node.attributes;
+  return { inputs: [], attributes: [ints("axes", axes), int("keepdims", keepDims ? 1 : 0)] };
+}
 
 /** Operators whose attributes ONNX takes; the others have none. */
 const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
@@ -207,8 +227,8 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
     attributes: [int("axis", -1), real("epsilon", attributes.epsilon)],
   }),
   ReduceSum: reduction,
-  ReduceMean: (node, extra) => reduction(node as unknown as Node<"ReduceSum">, extra),
-  ReduceMax: (node, extra) => reduction(node as unknown as Node<"ReduceSum">, extra),
+  ReduceMean: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
+  ReduceMax: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
   Reshape: ({ attributes, inputs }, extra) => ({
     inputs: [extra(reshapeTarget(inputs[0].shape, attributes.shape))],
     attributes: [],
@@ -237,9 +257,9 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
   },
 };
 
-function lower(node: Node, extra: Extra): Lowered {
+function lower(node: Node, extra: Extra, opset: number): Lowered {
   const lowering = (lowerings[node.op] ?? plain) as Lowering<OpKind>;
-  return lowering(node, extra);
+  return lowering(node, extra, opset);
 }
 
 /** A named dimension is written as 0 (copied) where it keeps its place, else as -1, which ONNX allows once. */

@@ -1,7 +1,7 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus } from "node:os";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import packageJson from "../../package.json" with { type: "json" };
@@ -9,7 +9,10 @@ import type { SaveOptions } from "../export/save.ts";
 import { usualFormat, writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
-import { readModel } from "../models/definition.ts";
+import { readModel, readPreprocessorFile } from "../models/definition.ts";
+import { readBytes } from "../checkpoints/storage.ts";
+import { decodeOnnx, externalNames } from "../importing/onnx-graph.ts";
+import { importOnnx } from "../importing/onnx-model.ts";
 import { comparisonChart } from "../report/chart.ts";
 import type { CompareRunInput, CompareRunResult } from "../run/compare-run.ts";
 import { runComparison } from "../run/compare-run.ts";
@@ -29,9 +32,10 @@ import type {
 } from "../run/options.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
+import type { Preprocessing } from "../utils/picture.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
-import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
 import { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 
 export * from "../index.ts";
@@ -56,13 +60,54 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly device?: Device;
 }
 
+/** The ONNX file that a path is or holds, where it holds no other weights. */
+async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | undefined> {
+  if (!isDirectory) return path.endsWith(".onnx") ? path : undefined;
+  const directory = nodeDirectory(path);
+  const names = await directory.list();
+  if (names.some((name) => /\.(safetensors|bin|pth|pt)$/.test(name))) return undefined;
+  const inner = names.includes("onnx") ? (await directory.list("onnx")).map((name) => `onnx/${name}`) : [];
+  const found = [...names, ...inner].filter((name) => name.endsWith(".onnx"));
+  const entry =
+    ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
+    (found.length === 1 ? found[0] : undefined);
+  if (found.length > 1 && entry === undefined)
+    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}); name the one to read`);
+  return entry && join(path, entry);
+}
+
+/** Reads an ONNX file as a model; what it computes behind the backbone is kept with it. */
+async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
+  const bytesOf = async (name: string): Promise<Uint8Array> => {
+    const file = await openFile(name);
+    if (!file) throw new UserError(`there is no ${name}`);
+    try {
+      return await readBytes(file, 0, file.size);
+    } finally {
+      await file.close();
+    }
+  };
+  const bytes = await bytesOf(path);
+  const proto = decodeOnnx(bytes, path);
+  const external = new Map<string, Uint8Array>();
+  for (const name of externalNames(proto, path)) external.set(name, await bytesOf(join(dirname(path), name)));
+  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
+  let preprocessing: Preprocessing | undefined;
+  for (const folder of folders)
+    preprocessing ??= await readPreprocessorFile(nodeDirectory(folder), options.imageSize ?? 224);
+  const definition = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
+}
+
 /**
  * Reads a model's definition from a directory, or from a file of weights with its config.json, if it has one, beside it.
  * Throws a UserError that names the file on whatever is missing or wrong.
  */
-export async function readDefinition(directoryOrFile: string, options: ReadOptions = {}): Promise<ModelDefinition> {
+export async function readDefinition(directoryOrFile: string, options: LoadOptions = {}): Promise<ModelDefinition> {
   const stats = await stat(directoryOrFile).catch(() => undefined);
   if (!stats) throw new UserError(`there is no file or folder ${directoryOrFile}`);
+  const onnx = await onnxFileOf(directoryOrFile, stats.isDirectory());
+  if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
   if (stats.isDirectory()) return readModel(nodeDirectory(directoryOrFile), options);
   return readModel(nodeDirectory(dirname(directoryOrFile)), { ...options, weightsFile: basename(directoryOrFile) });
 }
@@ -72,9 +117,8 @@ export async function readDefinition(directoryOrFile: string, options: ReadOptio
  * .bin) with or without config.json beside it.
  */
 export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
-  const { device, ...read } = options;
-  const definition = await readDefinition(directoryOrFile, read);
-  return new Model(definition, device ?? defaultDevice());
+  const device = options.device ?? defaultDevice();
+  return new Model(await readDefinition(directoryOrFile, { ...options, device }), device);
 }
 
 /** What runs need, on Node. */

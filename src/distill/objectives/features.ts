@@ -11,6 +11,7 @@ import {
   weightedSum,
 } from "../../nn/losses.ts";
 import type { FeatureLoss } from "../options.ts";
+import { stoodFor } from "../weight-copy.ts";
 import type { Objective, ObjectiveContext } from "./types.ts";
 import { withoutExtras } from "./types.ts";
 
@@ -30,11 +31,6 @@ function distance(loss: FeatureLoss, student: Value, teacher: Value): Value {
         [channelDivergence(student, teacher), 0.5],
       ]);
   }
-}
-
-/** The last teacher block that each kept block stands for: the one before the next kept block. */
-export function stoodFor(kept: readonly number[], depth: number): number[] {
-  return kept.map((_, j) => (kept[j + 1] ?? depth) - 1);
 }
 
 /** `[B, 1, D]` or all tokens. */
