@@ -20,6 +20,8 @@ const mayImport = {
   run: ["distill", "evaluation", "export", "report", "data", "models", "checkpoints", "top", ...pure],
   platform: [
     "run",
+    "importing",
+    "onnx",
     "report",
     "distill",
     "evaluation",
