@@ -193,6 +193,7 @@ test("a model card says where a model comes from, and no path of a disk", () => 
     config: { imageSize: 32, patchSize: 8, depth: 3, width: 32, heads: 4 } as never,
     origin: {
       teacher: "/home/me/models/big",
+      fromHub: false,
       method: "wecolora",
       pictures: 90,
       data: "/home/me/pictures",

@@ -8,7 +8,7 @@ import { textTable } from "../report/table.ts";
 import type { CompareRunInput } from "../run/compare-run.ts";
 import { compareRunSchema } from "../run/compare-run.ts";
 import type { Listener } from "../run/environment.ts";
-import { Interrupted } from "../run/environment.ts";
+import { Interrupted, loadRequest } from "../run/environment.ts";
 import type {
   DistillRunInput,
   EvaluateRunInput,
@@ -196,7 +196,7 @@ addOptions(inspect, readSchema);
 inspect.action(async (path: string) => {
   const given = await collectOptions(inspect, readSchema, undefined);
   const description = describeModel(
-    await readDefinition(path, { ...parseOptions(readSchema, given, "options of inspect"), warn: warning }),
+    await readDefinition(path, loadRequest(parseOptions(readSchema, given, "options of inspect"), { warn: warning })),
   );
   if (program.opts<OutputOptions>().json) printJson({ model: path, ...description });
   else process.stdout.write(`${inspectText(path, description)}\n`);

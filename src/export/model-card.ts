@@ -10,6 +10,8 @@ export interface ModelCard {
   /** Where it comes from, where that is known. */
   readonly origin?: {
     readonly teacher: string;
+    /** Whether `teacher` is a hub name, not a path on somebody's disk. */
+    readonly fromHub: boolean;
     readonly method: string;
     readonly pictures: number;
     readonly data: string;
@@ -23,8 +25,6 @@ export interface ModelCard {
 
 /** Text that YAML reads as one string. */
 const yaml = (text: string) => JSON.stringify(text);
-/** A hub identifier, as opposed to a path on somebody's disk. */
-const isHubName = (text: string) => /^[\w.-]+\/[\w.-]+$/.test(text);
 /** The last part of a path: what a reader elsewhere can make sense of. */
 const lastPart = (path: string) =>
   path
@@ -41,7 +41,7 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     `pipeline_tag: ${task}`,
     "tags:",
     ...["vision-transformer", "distillation", "wecolora"].map((tag) => `  - ${tag}`),
-    ...(origin && isHubName(origin.teacher) ? [`base_model: ${yaml(origin.teacher)}`] : []),
+    ...(origin?.fromHub ? [`base_model: ${yaml(origin.teacher)}`] : []),
     "---",
     "",
     `# ${name}`,
@@ -50,7 +50,7 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     ...(origin
       ? [
           "",
-          `Made from \`${isHubName(origin.teacher) ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}.`,
+          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}.`,
           "The licence of the teacher holds for it too.",
         ]
       : []),

@@ -29,6 +29,8 @@ export interface Application {
 export interface ModelOrigin {
   /** The layout that it was read as. */
   readonly layout: string;
+  /** Its name on the hub, where it comes from there. */
+  readonly hub?: string;
   /** Bytes that the weights take on disk. */
   readonly bytes?: number;
   /** The configuration file's content, of which saving keeps what it does not change. */

@@ -35,11 +35,14 @@ import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
+import type { DownloadProgress } from "./node-hub.ts";
+import { hubSnapshot, isHubName } from "./node-hub.ts";
 import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
 import { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 
 export * from "../index.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
+export type { DownloadProgress } from "./node-hub.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
@@ -58,6 +61,10 @@ export function defaultDevice(): Device {
 
 export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly device?: Device;
+  /** A branch, tag or commit, where the model is named as on the hub. */
+  readonly revision?: string;
+  /** Told while a model is downloaded from the hub. */
+  readonly download?: (progress: DownloadProgress) => void;
 }
 
 /** The ONNX file that a path is or holds, where it holds no other weights. */
@@ -105,7 +112,13 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
  */
 export async function readDefinition(directoryOrFile: string, options: LoadOptions = {}): Promise<ModelDefinition> {
   const stats = await stat(directoryOrFile).catch(() => undefined);
-  if (!stats) throw new UserError(`there is no file or folder ${directoryOrFile}`);
+  if (!stats) {
+    if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
+    const { revision, download: progress, warn } = options;
+    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn });
+    const definition = await readDefinition(snapshot, options);
+    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
+  }
   const onnx = await onnxFileOf(directoryOrFile, stats.isDirectory());
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
   if (stats.isDirectory()) return readModel(nodeDirectory(directoryOrFile), options);
@@ -113,8 +126,8 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
 }
 
 /**
- * Loads a vision transformer, ready to run: a directory of transformers or timm, or a file of weights (safetensors, .pth,
- * .bin) with or without config.json beside it.
+ * Loads a vision transformer, ready to run: a directory of transformers or timm, a file of weights (safetensors, .pth,
+ * .bin) with or without config.json beside it, an ONNX file, or a model by its hub name.
  */
 export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
   const device = options.device ?? defaultDevice();

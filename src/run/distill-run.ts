@@ -21,7 +21,7 @@ import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
-import { SkippedPictures } from "./environment.ts";
+import { loadRequest, SkippedPictures } from "./environment.ts";
 import type { ExportedModel } from "./export-run.ts";
 import { cardOrigin, runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
@@ -41,6 +41,7 @@ export interface DistillRunResult extends Trained {
   /** Where the student's directory lies. */
   readonly student: string;
   readonly method: MethodName;
+  readonly teacherFromHub: boolean;
   readonly pictures: number;
   readonly keptBlocks: readonly number[];
   readonly skipped: number;
@@ -186,7 +187,7 @@ async function perform(
 ): Promise<DistillRunResult> {
   const warn = (message: string) => listener.warn?.(message);
   const data = await environment.openDataSet(options.data);
-  const teacher = await environment.loadModel(options.teacher, { ...readOptions(options), warn });
+  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), listener));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
@@ -291,6 +292,7 @@ async function perform(
       out: options.out,
       student: studentPath,
       method: options.method,
+      teacherFromHub: teacher.origin.hub !== undefined,
       pictures: items.length,
       keptBlocks,
       ...trained,

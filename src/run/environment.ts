@@ -9,8 +9,27 @@ import { RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Picture } from "../utils/picture.ts";
 
+export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
+  readonly revision?: string;
+  readonly download?: (progress: { readonly file: string; readonly done: number; readonly total: number }) => void;
+}
+
+/** How a run has models loaded, with what they tell passed on to whoever watches. */
+export function loadRequest(options: Omit<LoadRequest, "warn" | "download">, listener: Listener): LoadRequest {
+  let shown = "";
+  return {
+    ...options,
+    warn: (message) => listener.warn?.(message),
+    download({ file, done, total }) {
+      if (file !== shown) listener.stage?.(`downloading ${file} (MB)`, Math.ceil(total / 1e6));
+      shown = file;
+      listener.progress?.(Math.round(done / 1e6));
+    },
+  };
+}
+
 export interface Environment {
-  loadModel(path: string, options: Omit<ReadOptions, "weightsFile">): Promise<Model>;
+  loadModel(path: string, options: LoadRequest): Promise<Model>;
   saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
   openDataSet(path: string): Promise<DataSet>;
   /** All pictures below a folder. */

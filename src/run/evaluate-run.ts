@@ -5,7 +5,7 @@ import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
-import { SkippedPictures } from "./environment.ts";
+import { loadRequest, SkippedPictures } from "./environment.ts";
 import { judgeCandidates, splitParts } from "./judging.ts";
 import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
 import { evaluateRunSchema, featuresRunSchema, readOptions } from "./options.ts";
@@ -26,12 +26,11 @@ export async function runEvaluation(
   listener: Listener = {},
 ): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
-  const warn = (message: string) => listener.warn?.(message);
   const data = await environment.openDataSet(options.data);
   const paths = [...(options.teacher === undefined ? [] : [["teacher", options.teacher]]), ["model", options.model]];
   const candidates = [];
   for (const [name, path] of paths) {
-    const model = await environment.loadModel(path, { ...readOptions(options), warn });
+    const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
     candidates.push({ name, model, bytes: model.origin.bytes });
   }
   const source = environment.createPictureSource(data.path);
@@ -94,10 +93,7 @@ export async function runFeatures(
 ): Promise<FeaturesRunResult> {
   const options = parseOptions(featuresRunSchema, input, "options of features");
   const data = await environment.openPictures(options.data);
-  const model = await environment.loadModel(options.model, {
-    ...readOptions(options),
-    warn: (message) => listener.warn?.(message),
-  });
+  const model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {

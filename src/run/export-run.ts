@@ -27,6 +27,7 @@ import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
+import { loadRequest } from "./environment.ts";
 import { limitItems, splitParts } from "./judging.ts";
 import type { DistillRunOptions, ExportRunInput } from "./options.ts";
 import { distillRunSchema, exportRunSchema, readOptions } from "./options.ts";
@@ -115,7 +116,7 @@ export async function runExport(
   if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
   const out = options.out ?? origin?.folder.directory.describe("exports");
   if (out === undefined) throw new UserError("say where to write (--out)");
-  const model = await environment.loadModel(path, { ...readOptions(options), warn });
+  const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     const own = await pictures.embed({
@@ -133,7 +134,7 @@ export async function runExport(
         directory,
         origin,
         options.weightType ?? model.origin.weightType,
-        warn,
+        listener,
       );
       const embedder = await openExport(environment, format, model, directory, origin, warn);
       const exported = await pictures.embed(embedder);
@@ -170,14 +171,17 @@ async function writeFormat(
   directory: Directory,
   origin: Origin | undefined,
   weightType: "float32" | "float16" | "bfloat16",
-  warn: (message: string) => void,
+  listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
   if (!origin)
     throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
   const plan = adapterPlan(origin.options);
   const adapters = await readFloats(origin.folder.directory, "checkpoints/final/adapters.safetensors");
-  const teacher = await environment.loadModel(origin.options.teacher, { ...readOptions(origin.options), warn });
+  const teacher = await environment.loadModel(
+    origin.options.teacher,
+    loadRequest(readOptions(origin.options), listener),
+  );
   const base = copyBlocks(teacher, origin.result.keptBlocks as number[]);
   await writePeft(base, adapters, plan, directory, weightType);
   await teacher.dispose();
@@ -430,6 +434,7 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
 export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
   return {
     teacher: options.teacher,
+    fromHub: result.teacherFromHub === true,
     method: options.method,
     pictures: Number(result.pictures),
     data: options.data,

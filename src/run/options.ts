@@ -18,18 +18,23 @@ export const commonSchema = z.strictObject({
 export const readSchema = z.strictObject({
   numHeads: count.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
   imageSize: count.optional().describe("pixels per side of the pictures (the model's own where left out)"),
+  revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
 });
 
 /** What `loadModel` takes of a command's options. */
-export function readOptions({ numHeads, imageSize }: z.output<typeof readSchema>): z.output<typeof readSchema> {
-  return { numHeads, imageSize };
+export function readOptions({
+  numHeads,
+  imageSize,
+  revision,
+}: z.output<typeof readSchema>): z.output<typeof readSchema> {
+  return { numHeads, imageSize, revision };
 }
 
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
 export const distillRunSchema = z.strictObject({
-  teacher: path.describe("the teacher: a model's directory or its file of weights"),
+  teacher: path.describe("the teacher: a model's directory, its file of weights, or its hub name"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   out: path.describe("the run folder, made new"),
   ...distillationSchema.pick({
@@ -107,7 +112,7 @@ export const resumeSchema = z.strictObject({
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
-  model: path.describe("the model: its directory or file of weights"),
+  model: path.describe("the model: its directory, file of weights, or hub name"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   teacher: path.optional().describe("the teacher, for fidelity"),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
@@ -127,7 +132,7 @@ export const evaluateRunSchema = z.strictObject({
 
 /** `wecolora features` */
 export const featuresRunSchema = z.strictObject({
-  model: path.describe("the model: its directory or file of weights"),
+  model: path.describe("the model: its directory, file of weights, or hub name"),
   data: path.describe("a folder of pictures"),
   out: path.describe("the safetensors file to write"),
   batch: count.default(32).describe("pictures at once"),
@@ -137,7 +142,7 @@ export const featuresRunSchema = z.strictObject({
 
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
-  model: path.describe("a run's folder, or a model: its directory or file of weights"),
+  model: path.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
   to: z
     .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
     .transform((value) => (Array.isArray(value) ? value : [value]))
