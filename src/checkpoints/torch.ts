@@ -6,7 +6,7 @@ import { elementBytes, elementCount } from "../utils/tensor.ts";
 import type { PickleHandlers, PickleValue } from "./pickle.ts";
 import { unpickle } from "./pickle.ts";
 import type { FileHandle, StoredTensor, StoredTensors } from "./storage.ts";
-import { readBytes } from "./storage.ts";
+import { readBytes, storedSize } from "./storage.ts";
 import { listZip } from "./zip.ts";
 
 const storageTypes: Readonly<Record<string, DataType>> = {
@@ -49,6 +49,8 @@ class TensorRecord {
 
 /** Pickles of tensors' descriptions; the numbers lie elsewhere. */
 const largestPickle = 256 * 2 ** 20;
+/** How often a file's bytes may be used, on average. */
+const mostSharing = 4;
 const legacyMagic = "1950a86a20f9469cfc6c";
 
 const isCounts = (value: PickleValue): value is number[] =>
@@ -228,10 +230,16 @@ function collect(value: PickleValue, file: FileHandle, locate: (storage: Storage
   const found = findStateDict(value);
   if (!found) throw new UserError(`${file.name} holds no tensors by name`);
   const tensors = new Map<string, StoredTensor>();
+  let bytes = 0;
   for (const [name, record] of found) {
     if (!(record instanceof TensorRecord)) continue;
-    tensors.set(String(name), storedTensor(file, String(name), record, locate(record.storage)));
+    const tensor = storedTensor(file, String(name), record, locate(record.storage));
+    bytes += storedSize(tensor);
+    tensors.set(String(name), tensor);
   }
+  // Tied weights share a storage; a file that says it of all its weights would ask for memory without end.
+  if (bytes > mostSharing * file.size)
+    throw new UserError(`${file.name}: its tensors would take ${bytes} bytes, the file has ${file.size}`);
   return tensors;
 }
 

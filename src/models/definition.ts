@@ -145,6 +145,9 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
   }
 }
 
+/** Blocks that weights may lack and still have each missing weight named. */
+const mostMissingBlocks = 100;
+
 function readVitConfig(
   layout: Layout,
   settings: Json,
@@ -152,7 +155,14 @@ function readVitConfig(
   named: NamedTensors,
   options: ReadOptions,
 ): VitConfig {
-  const read = layout.readConfig(settings, file, evidenceOf(named, options.numHeads));
+  const evidence = evidenceOf(named, options.numHeads);
+  const read = layout.readConfig(settings, file, evidence);
+  // Lists of missing weights are for slips, not for numbers beyond all measure.
+  if (read.depth > evidence.depth + mostMissingBlocks) {
+    throw new UserError(
+      `${file} says that there are ${read.depth} blocks, but the weights have ${evidence.depth}, read as ${layout.name}`,
+    );
+  }
   const config = options.numHeads === undefined ? read : { ...read, heads: options.numHeads };
   if (config.width % config.heads !== 0) {
     throw new UserError(`${file}: ${config.heads} heads don't divide the width ${config.width}`);

@@ -1,0 +1,199 @@
+// Files that lie: mutations of good ones, each of which must be read rightly or refused with one clear message.
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { expect } from "vitest";
+import { createPictureSource, loadModel } from "wecolora/node";
+import { openSafetensors } from "../../src/checkpoints/safetensors.ts";
+import type { FileHandle, StoredTensors } from "../../src/checkpoints/storage.ts";
+import { readTensor, storedSize } from "../../src/checkpoints/storage.ts";
+import { openTorchFile } from "../../src/checkpoints/torch.ts";
+import { UserError } from "../../src/utils/errors.ts";
+import { referencePath, root } from "./reference.ts";
+
+export type Mutation =
+  | { readonly kind: "bytes"; readonly at: number[]; readonly values: number[] }
+  | { readonly kind: "cut"; readonly share: number }
+  | { readonly kind: "integer"; readonly at: number; readonly value: bigint }
+  | { readonly kind: "double"; readonly from: number; readonly length: number }
+  | { readonly kind: "swap"; readonly a: number; readonly b: number; readonly length: number };
+
+const share = fc.double({ min: 0, max: 1, noNaN: true });
+const huge = fc.constantFrom(
+  0n,
+  1n,
+  0x7fffffffn,
+  0xffffffffn,
+  0xffffffffffffffffn,
+  1n << 40n,
+  0x8000000000000000n,
+  65535n,
+);
+
+/** What may happen to a file: flipped bytes, an end cut off, a number that lies, parts doubled or exchanged. */
+export const mutation: fc.Arbitrary<Mutation> = fc.oneof(
+  fc.record({
+    kind: fc.constant("bytes" as const),
+    at: fc.array(share as never, { minLength: 1, maxLength: 8 }) as fc.Arbitrary<number[]>,
+    values: fc.array(fc.nat(255), { minLength: 8, maxLength: 8 }),
+  }),
+  fc.record({ kind: fc.constant("cut" as const), share }),
+  fc.record({ kind: fc.constant("integer" as const), at: share, value: huge }),
+  fc.record({ kind: fc.constant("double" as const), from: share, length: fc.nat(4096) }),
+  fc.record({ kind: fc.constant("swap" as const), a: share, b: share, length: fc.nat(64) }),
+);
+
+/** Places near the beginning and the end, where headers and directories lie, are chosen more often. */
+function place(where: number, size: number): number {
+  if (where < 0.4) return Math.floor((where / 0.4) * Math.min(size, 2048));
+  if (where < 0.7) return size - 1 - Math.floor(((where - 0.4) / 0.3) * Math.min(size - 1, 4096));
+  return Math.min(size - 1, Math.floor(((where - 0.7) / 0.3) * size));
+}
+
+export function mutate(good: Uint8Array, m: Mutation): Uint8Array {
+  const bytes = Uint8Array.from(good);
+  switch (m.kind) {
+    case "bytes":
+      m.at.forEach((where, i) => {
+        bytes[place(where, bytes.length)] = m.values[i];
+      });
+      return bytes;
+    case "cut":
+      return bytes.subarray(0, Math.floor(m.share * bytes.length));
+    case "integer": {
+      const at = Math.min(place(m.at, bytes.length), Math.max(0, bytes.length - 8));
+      new DataView(bytes.buffer).setBigUint64(at, m.value, true);
+      return bytes;
+    }
+    case "double": {
+      const from = place(m.from, bytes.length);
+      const part = bytes.subarray(from, from + m.length);
+      return Uint8Array.from([...bytes.subarray(0, from), ...part, ...bytes.subarray(from)]);
+    }
+    case "swap": {
+      const [a, b] = [place(m.a, bytes.length), place(m.b, bytes.length)];
+      const part = bytes.slice(a, a + m.length);
+      bytes.copyWithin(a, b, Math.min(bytes.length, b + m.length));
+      bytes.set(part.subarray(0, Math.max(0, bytes.length - b)), b);
+      return bytes;
+    }
+  }
+}
+
+/** A file in memory that counts what is asked of it. */
+export function countedFile(bytes: Uint8Array, name = "hostile.bin"): FileHandle & { readonly asked: () => number } {
+  let asked = 0;
+  return {
+    name,
+    size: bytes.byteLength,
+    async readInto(offset, target) {
+      asked += target.byteLength;
+      if (offset + target.byteLength > bytes.byteLength) throw new UserError(`${name} ends too early`);
+      target.set(bytes.subarray(offset, offset + target.byteLength));
+    },
+    async close() {},
+    asked: () => asked,
+  };
+}
+
+async function readAll(
+  file: ReturnType<typeof countedFile>,
+  open: (file: FileHandle) => Promise<StoredTensors>,
+): Promise<void> {
+  const tensors = await open(file);
+  let bytes = 0;
+  for (const tensor of tensors.values()) bytes += storedSize(tensor);
+  expect(bytes).toBeLessThanOrEqual(4 * file.size);
+  for (const tensor of tensors.values()) await readTensor(tensor);
+  // Headers, directories and data, each at most a few times.
+  expect(file.asked()).toBeLessThanOrEqual(8 * file.size + 200_000);
+}
+
+/** Longest that one file may take. */
+const patience = 10_000;
+
+async function refusesOrReads(name: string, read: () => Promise<unknown>): Promise<void> {
+  const begin = performance.now();
+  try {
+    await read();
+  } catch (error) {
+    expect(error, String((error as Error).stack)).toMatchObject({ name: "UserError" });
+    const { message } = error as Error;
+    expect(message).toContain(name);
+    expect(message.length).toBeLessThan(3000);
+  }
+  expect(performance.now() - begin).toBeLessThan(patience);
+}
+
+export interface Reader {
+  readonly kind: string;
+  readonly good: () => Uint8Array;
+  /** Reads mutated bytes; `folder` is there for readers that take a path. */
+  read(bytes: Uint8Array, folder: string): Promise<void>;
+}
+
+const file = (path: string) => () => readFileSync(path);
+
+async function atPath(
+  folder: string,
+  name: string,
+  bytes: Uint8Array,
+  read: (path: string) => Promise<unknown>,
+): Promise<void> {
+  const path = join(folder, name);
+  await writeFile(path, bytes);
+  await refusesOrReads(name, () => read(path));
+}
+
+/** Every kind of file that comes from outside. */
+export const readers: readonly Reader[] = [
+  {
+    kind: "safetensors",
+    good: file(referencePath("teachers/timm-vit/model.safetensors")),
+    read: (bytes) =>
+      refusesOrReads("hostile.bin", () => readAll(countedFile(bytes), async (f) => (await openSafetensors(f)).tensors)),
+  },
+  {
+    kind: "pth",
+    good: file(referencePath("teachers/mae-pth/mae_pretrain_fp16.pth")),
+    read: (bytes) => refusesOrReads("hostile.bin", () => readAll(countedFile(bytes), openTorchFile)),
+  },
+  {
+    kind: "onnx",
+    good: file(referencePath("onnx/vit.old.onnx")),
+    read: (bytes, folder) =>
+      atPath(folder, "hostile.onnx", bytes, async (path) => (await loadModel(path, { imageSize: 32 })).dispose()),
+  },
+  {
+    kind: "config.json",
+    good: file(referencePath("teachers/hf-dinov2/config.json")),
+    read: async (bytes, folder) => {
+      await writeFile(
+        join(folder, "model.safetensors"),
+        readFileSync(referencePath("teachers/hf-dinov2/model.safetensors")),
+      );
+      await writeFile(join(folder, "config.json"), bytes);
+      // Messages name the configuration or the weights that don't fit it.
+      await refusesOrReads(folder, async () => (await loadModel(folder)).dispose());
+    },
+  },
+  ...["png", "jpg"].map((ending): Reader => ({
+    kind: ending,
+    good: file(
+      ending === "png" ? referencePath("images/source.png") : join(root, "demo/pictures/val/arrow/arrow07_2.jpg"),
+    ),
+    read: (bytes, folder) =>
+      atPath(folder, `hostile.${ending}`, bytes, async () => {
+        pictures ??= createPictureSource(folder, 1);
+        await pictures.facts({ name: `hostile.${ending}` });
+      }),
+  })),
+];
+
+let pictures: ReturnType<typeof createPictureSource> | undefined;
+
+export async function closeReaders(): Promise<void> {
+  await pictures?.dispose();
+  pictures = undefined;
+}
