@@ -94,10 +94,14 @@ export async function importOnnx(
   }
   const externalData = [...external].map(([location, bytes]) => ({ location, chunks: [bytes] }));
   const run = async (pixels: FloatTensor, names: readonly string[]) => {
-    const session = await device.createSession({ model: cutAt(graph, names), externalData });
+    const session = await device.createSession({ model: cutAt(graph, names), externalData }).catch((error: unknown) => {
+      throw new UserError(`${file} is no ONNX model that can be run: ${(error as Error).message}`, { cause: error });
+    });
     try {
       const { tensors } = await session.run({ feeds: { [input.name]: pixels }, fetch: names });
       return names.map((name) => tensors[name] as FloatTensor);
+    } catch (error) {
+      throw new UserError(`${file} can't be run on pictures [${pixels.dims.join(", ")}]: ${(error as Error).message}`, { cause: error });
     } finally {
       await session.dispose();
     }
