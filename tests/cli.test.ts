@@ -157,6 +157,18 @@ describe("distill", () => {
     expect(existsSync(at("never"))).toBe(false);
   });
 
+  test("options that are more than a word", async () => {
+    const more = ["--rank", "q=2,fc1=4", "--target-modules", "q,fc1", "--loss", "l1,cosine"];
+    const optimizer = ["--optimizer", "kind=adamw,clipNorm=1,layerDecay=0.9"];
+    const args = ["distill", "--teacher", teacher, "--data", at("flat"), "--out", at("words"), ...more, ...optimizer];
+    expect(await wecolora(...args, "--epochs", "1", "--no-judge")).toMatchObject({ code: 0 });
+    expect(JSON.parse(readFileSync(at("words/config.json"), "utf8")).options).toMatchObject({
+      rank: { q: 2, fc1: 4 },
+      loss: [{ kind: "l1" }, { kind: "cosine" }],
+      optimizer: { kind: "adamw", clipNorm: 1, layerDecay: 0.9, weightDecay: 0.05 },
+    });
+  });
+
   test("fewer pictures than a batch: a smaller batch, and it says so", async () => {
     await mkdir(at("three"));
     for (const name of ["p00.jpg", "p01.jpg", "p02.jpg"]) await copyFile(at("flat", name), at("three", name));

@@ -13,6 +13,7 @@ interface Property {
   readonly enum?: readonly unknown[];
   readonly items?: Property;
   readonly anyOf?: readonly Property[];
+  readonly oneOf?: readonly Property[];
 }
 
 export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -28,7 +29,10 @@ function plain(property: Property): Property {
   return short.find(Boolean) ?? property;
 }
 
-const allows = (property: Property, type: string) => property.anyOf?.some((form) => form.type === type) ?? false;
+/** Whether one of an option's forms is of a type. */
+function allows({ anyOf = [], oneOf = [] }: Property, type: string): boolean {
+  return [...anyOf, ...oneOf].some((form) => form.type === type || allows(form, type));
+}
 
 /** `q=8,fc1=64` as an object, for options that may be one. */
 function parsePairs(text: string): Record<string, unknown> {
@@ -41,11 +45,21 @@ function parsePairs(text: string): Record<string, unknown> {
   );
 }
 
-function placeholder(property: Property): string {
+/** Options whose values are no paths, for all that they are text. */
+const words = new Set(["revision", "title"]);
+
+function placeholder(name: string, property: Property): string {
   const { type, enum: values, items } = plain(property);
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
-  return type === "string" ? "path" : type === "integer" ? "n" : "number";
+  return type === "string" ? (words.has(name) ? "text" : "path") : type === "integer" ? "n" : "number";
+}
+
+/** What an option may be, where that is too long to stand in its place. */
+function choices(property: Property): string {
+  const { enum: values, items } = plain(property);
+  const named = values && values.length > 4 ? values : items?.enum;
+  return named ? `: ${named.join(", ")}` : "";
 }
 
 /** Text to the value that the schema expects; what does not fit is left for the schema to refuse. */
@@ -72,7 +86,7 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
       );
       continue;
     }
-    const option = new Option(`--${flag} <${placeholder(property)}>`, description);
+    const option = new Option(`--${flag} <${placeholder(name, property)}>`, description + choices(property));
     option.argParser((text) => parseText(property, text));
     // Commander only shows the default; the schema is what applies it.
     const shown = property.default;

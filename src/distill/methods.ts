@@ -132,7 +132,7 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     needsLabels: true,
     student: (context, start) => deitStudent(started(context, start), context.options.seed),
     trainables: (student) => weightTrainables(student, (name) => !isHead(name) || name.startsWith("head")),
-    objective: (student, { options }) => deitObjective(options.hardLabels, student.config.head?.classes ?? 0),
+    objective: (student, { options }) => deitObjective(!options.softLabels, student.config.head?.classes ?? 0),
   },
   minivit: {
     summary: "maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)",

@@ -130,7 +130,7 @@ export const distillationSchema = z.strictObject({
     .min(1)
     .optional()
     .describe("the teacher's blocks to keep, counted from 0"),
-  rank: rankSchema.default(defaultRank).describe("rank of the adapters"),
+  rank: rankSchema.default(defaultRank).describe("rank of the adapters, or one for each map: q=16,v=16,fc1=64"),
   alpha: z
     .number()
     .positive()
@@ -143,11 +143,11 @@ export const distillationSchema = z.strictObject({
     .min(1)
     .optional()
     .describe("maps that get adapters (all six; q and v for lora)"),
-  loss: lossSchema.optional().describe("what the student's features are brought near by (the method's own)"),
+  loss: lossSchema.optional().describe("what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5"),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
   accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),
-  hardLabels: z.boolean().default(true).describe("deit: learn the teacher's answer, not its probabilities"),
+  softLabels: z.boolean().default(false).describe("deit: learn the teacher's probabilities, not its answer"),
   maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });

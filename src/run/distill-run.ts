@@ -326,7 +326,7 @@ async function perform(
 /** The run's settings as createDistillation takes them. */
 function distillationOptions(options: DistillRunOptions, plan: BatchPlan): DistillationInput {
   const { method, start, reductionFactor, keptBlocks, rank, alpha, rankStabilized, adapterDropout } = options;
-  const { targetModules, loss, hardLabels, maskRatio, optimizer, seed } = options;
+  const { targetModules, loss, softLabels, maskRatio, optimizer, seed } = options;
   return {
     method,
     start,
@@ -338,7 +338,7 @@ function distillationOptions(options: DistillRunOptions, plan: BatchPlan): Disti
     adapterDropout,
     targetModules,
     loss,
-    hardLabels,
+    softLabels,
     maskRatio,
     optimizer,
     schedule: {

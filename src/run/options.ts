@@ -48,10 +48,12 @@ export const distillRunSchema = z.strictObject({
     adapterDropout: true,
     targetModules: true,
     loss: true,
-    hardLabels: true,
+    softLabels: true,
     maskRatio: true,
   }).shape,
-  optimizer: optimizer.prefault("adamw").describe("what takes the steps"),
+  optimizer: optimizer
+    .prefault("adamw")
+    .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
   baseLearningRate: z
     .number()
     .positive()
@@ -146,7 +148,7 @@ export const exportRunSchema = z.strictObject({
   to: z
     .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
     .transform((value) => (Array.isArray(value) ? value : [value]))
-    .describe(`what to write: ${exportFormats.join(", ")}; several with commas`),
+    .describe(`what to write, several with commas`),
   out: path
     .optional()
     .describe(
