@@ -28,7 +28,9 @@ if (path) {
       const file = join(directory, "model.safetensors");
       await readFile(file);
       const bytes = (await stat(file)).size;
-      const measured = JSON.parse(execFileSync(process.execPath, [import.meta.filename, directory], { encoding: "utf8" }));
+      const measured = JSON.parse(
+        execFileSync(process.execPath, [import.meta.filename, directory], { encoding: "utf8" }),
+      );
       rows.push({ format, fileMB: bytes / 2 ** 20, ...measured, timesTheFile: (measured.grownMB * 2 ** 20) / bytes });
     }
     console.log(JSON.stringify(rows, null, 2));

@@ -1,14 +1,16 @@
 // A comparison: its runs, its table, what is left to do when it is called again; and TensorBoard's files.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse as parseCsv } from "csv-parse/sync";
+import { parse as parseYaml } from "yaml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { comparisonCsv, comparisonTable, summarize } from "../src/report/comparison.ts";
+import { compareRunSchema, planRuns } from "../src/run/compare-run.ts";
 import { eventFile, maskedCrc } from "../src/report/tensorboard.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
-import { referencePath } from "./support/reference.ts";
+import { referencePath, root } from "./support/reference.ts";
 
 let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
@@ -73,6 +75,15 @@ describe("compare", () => {
     expect(outcome.err).toContain(message);
     expect(existsSync(at("never"))).toBe(false);
   });
+});
+
+test("every recipe is well-formed", () => {
+  const recipes = readdirSync(join(root, "recipes")).filter((name) => name.endsWith(".yaml"));
+  expect(recipes.length).toBeGreaterThan(5);
+  for (const name of recipes) {
+    const given = parseYaml(readFileSync(join(root, "recipes", name), "utf8"));
+    expect(planRuns(compareRunSchema.parse(given)).length, name).toBeGreaterThan(3);
+  }
 });
 
 test("mean and spread over seeds; failures are counted", () => {

@@ -143,7 +143,11 @@ export const distillationSchema = z.strictObject({
     .min(1)
     .optional()
     .describe("maps that get adapters (all six; q and v for lora)"),
-  loss: lossSchema.optional().describe("what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5"),
+  loss: lossSchema
+    .optional()
+    .describe(
+      "what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
+    ),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
   accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),

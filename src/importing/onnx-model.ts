@@ -101,7 +101,9 @@ export async function importOnnx(
       const { tensors } = await session.run({ feeds: { [input.name]: pixels }, fetch: names });
       return names.map((name) => tensors[name] as FloatTensor);
     } catch (error) {
-      throw new UserError(`${file} can't be run on pictures [${pixels.dims.join(", ")}]: ${(error as Error).message}`, { cause: error });
+      throw new UserError(`${file} can't be run on pictures [${pixels.dims.join(", ")}]: ${(error as Error).message}`, {
+        cause: error,
+      });
     } finally {
       await session.dispose();
     }

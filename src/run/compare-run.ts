@@ -76,7 +76,7 @@ const shown = (value: unknown) => (typeof value === "object" ? JSON.stringify(va
 const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 180);
 
 /** The runs of a comparison, their options checked before the first begins. */
-function planRuns(options: CompareRunOptions): Planned[] {
+export function planRuns(options: CompareRunOptions): Planned[] {
   const { teacher, data, grid, base, threads } = options;
   const planned = combinations(grid).map((chosen): Planned => {
     const { seed = base.seed ?? 0, ...setting } = chosen;
