@@ -2,6 +2,8 @@
 export type { DataSet, PictureFolder } from "./data/dataset.ts";
 export type { PictureSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
+export type { AnalyticOptions, AnalyticStart } from "./distill/analytic.ts";
+export { analyticDefaults, analyticStart } from "./distill/analytic.ts";
 export type { CreateDistillationOptions, Distillation, StepOptions, StepResult } from "./distill/distillation.ts";
 export { createDistillation } from "./distill/distillation.ts";
 export type { DistillationInput, DistillationOptions } from "./distill/options.ts";

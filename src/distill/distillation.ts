@@ -99,13 +99,17 @@ export class Distillation {
     teacher: Model,
     options: DistillationOptions,
     initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
+    initialStudent: ModelDefinition | undefined,
   ): Promise<Distillation> {
     const { depth } = teacher.config;
     const kept = options.keptBlocks ?? everyNth(depth, options.reductionFactor ?? defaultReductionFactor);
     checkKeptBlocks(kept, depth);
     const method = methods[options.method];
     const context = { teacher, kept, options };
-    const start = method.student(context, options.start ?? method.start);
+    const start = initialStudent ?? method.student(context, options.start ?? method.start);
+    if (start.config.depth !== kept.length && !start.config.sharing) {
+      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`);
+    }
     const trainables = method.trainables(start, context);
     const objective = method.objective(start, context);
     if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
@@ -354,6 +358,8 @@ async function downloadAll(device: Device, held: Held): Promise<Map<string, Floa
 export type CreateDistillationOptions = DistillationInput & {
   /** Parameters to start from, by name and in the shapes that `adapters()` gives; fresh ones where left out. */
   readonly initialAdapters?: ReadonlyMap<string, FloatTensor>;
+  /** The student before training, such as `analyticStart` gives; what the method starts from where left out. */
+  readonly initialStudent?: ModelDefinition;
 };
 
 /**
@@ -365,7 +371,7 @@ export async function createDistillation(
   teacher: Model,
   options: CreateDistillationOptions = {},
 ): Promise<Distillation> {
-  const { initialAdapters, ...settings } = options;
+  const { initialAdapters, initialStudent, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
     throw new UserError("give reductionFactor or keptBlocks, not both");
   }
@@ -373,5 +379,6 @@ export async function createDistillation(
     teacher,
     parseOptions(distillationSchema, settings, "options of createDistillation"),
     initialAdapters,
+    initialStudent,
   );
 }

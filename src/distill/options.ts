@@ -107,7 +107,7 @@ export const methodNames = [
 ] as const;
 export type MethodName = (typeof methodNames)[number];
 
-export const startNames = ["weight-copy", "top-blocks", "random"] as const;
+export const startNames = ["weight-copy", "analytic", "top-blocks", "random"] as const;
 export type StartName = (typeof startNames)[number];
 
 /** A rank for all maps, or one for each. */
@@ -121,7 +121,9 @@ export const distillationSchema = z.strictObject({
   start: z
     .enum(startNames)
     .optional()
-    .describe("the student before training: kept blocks, the first blocks, or random weights (the method's own)"),
+    .describe(
+      "the student before training (the method's own): kept blocks, these refitted in closed form, the first blocks, or random weights",
+    ),
   reductionFactor: positiveInteger
     .optional()
     .describe("every r-th block of the teacher is kept (2 unless keptBlocks are given)"),

@@ -2,6 +2,7 @@
 import type { VitConfig } from "../models/config.ts";
 import { expectedWeights } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
@@ -42,6 +43,10 @@ export function startStudent(
   seed: number,
 ): ModelDefinition {
   switch (start) {
+    case "analytic":
+      throw new UserError(
+        "an analytic start needs pictures: call analyticStart, and give its student as initialStudent",
+      );
     case "weight-copy":
       return copyBlocks(teacher, kept);
     case "top-blocks":

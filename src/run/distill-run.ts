@@ -5,11 +5,14 @@ import { TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { denormalise, paperAugmentation } from "../data/transforms.ts";
+import type { AnalyticStart } from "../distill/analytic.ts";
+import { analyticStart } from "../distill/analytic.ts";
 import type { DistillationState } from "../distill/distillation.ts";
 import { createDistillation } from "../distill/distillation.ts";
 import { methods } from "../distill/methods.ts";
 import type { DistillationInput, MethodName } from "../distill/options.ts";
-import { copyBlocks } from "../distill/weight-copy.ts";
+import { defaultReductionFactor } from "../distill/options.ts";
+import { copyBlocks, everyNth } from "../distill/weight-copy.ts";
 import { modelCard } from "../export/model-card.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
@@ -202,7 +205,11 @@ async function perform(
     for (const note of plan.notes) listener.info?.(note);
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
-    const distillation = await createDistillation(teacher, distillationOptions(options, plan));
+    const initial = await startOf(options, teacher, source, items, listener, environment);
+    const distillation = await createDistillation(teacher, {
+      ...distillationOptions(options, plan),
+      initialStudent: initial?.student,
+    });
     const { keptBlocks } = distillation;
     listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
     warnOfRank(options, items.length, warn);
@@ -322,6 +329,45 @@ async function perform(
     await teacher.dispose();
   }
 }
+
+/** The student in closed form, where that is asked for. The same pictures and seed give the same one again. */
+async function startOf(
+  options: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+  environment: Environment,
+): Promise<AnalyticStart | undefined> {
+  if (options.start !== "analytic") return undefined;
+  const batch = Math.min(analyticBatch, items.length);
+  const loader = new TrainingLoader({
+    source,
+    items,
+    batch,
+    microBatchesPerEpoch: Math.floor(items.length / batch),
+    preprocessing: teacher.preprocessing,
+    augmentation: paperAugmentation,
+    seed: options.seed,
+  });
+  const count = options.analyticViews * Math.floor(items.length / batch);
+  async function* views() {
+    for (let i = 0; i < count; i++) yield (await loader.next()).pixels;
+  }
+  const kept = options.keptBlocks ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor);
+  const begin = environment.now();
+  listener.stage?.("refitting blocks", kept.length);
+  const found = await analyticStart(teacher, kept, views(), undefined, (done) => listener.progress?.(done));
+  const last = found.refits.at(-1);
+  const seconds = (environment.now() - begin) / 1000;
+  listener.info?.(
+    `the analytic start took ${seconds.toFixed(1)} s and leaves ${(100 * (last?.after ?? 1)).toFixed(0)} % of the last block's squared error, on views that it was not fitted on`,
+  );
+  return found;
+}
+
+/** Views that a refit takes at once. */
+const analyticBatch = 16;
 
 /** The run's settings as createDistillation takes them. */
 function distillationOptions(options: DistillRunOptions, plan: BatchPlan): DistillationInput {

@@ -54,6 +54,7 @@ export const distillRunSchema = z.strictObject({
   optimizer: optimizer
     .prefault("adamw")
     .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
+  analyticViews: count.default(2).describe("random views a picture that an analytic start is fitted on"),
   baseLearningRate: z
     .number()
     .positive()
