@@ -3,6 +3,7 @@
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 import { compile } from "../compile.ts";
 import {
+  abs,
   add,
   concat,
   constant,
@@ -24,8 +25,7 @@ import { linear } from "../nn/layers.ts";
 import type { Session } from "../runtime/types.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
-import type { Sums } from "./ridge.ts";
-import { addSums, emptySums, meanDiagonal, remaining, RidgeSolver } from "./ridge.ts";
+import { addSums, emptySums, meanDiagonal, RidgeSolver } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
 
 export interface AnalyticOptions {
@@ -47,11 +47,10 @@ export const analyticDefaults: AnalyticOptions = {
 export interface Refit {
   readonly block: number;
   readonly map: "proj" | "fc2";
-  /** The ridge that did best on tokens that it was not fitted on; undefined where no change did better. */
+  /** The ridge that did best on pictures that it was not fitted on; undefined where no change did better. */
   readonly ridge?: number;
-  /** Mean squared difference to the target, over the size of the target's own change, before and after. */
-  readonly before: number;
-  readonly after: number;
+  /** What is left of the block's mean absolute difference to its target, on these pictures. */
+  readonly share: number;
 }
 
 export interface AnalyticStart {
@@ -106,11 +105,23 @@ function sumsGraph(
   ones.data.fill(1);
   const g = concat([reshape(entered, [rows, width]), constant(ones)], 1);
   const gt = transpose(g, [1, 0]);
-  return graph([x, target], {
-    gram: matmul(gt, g),
-    cross: matmul(gt, scale),
-    square: reduceSum(mul(scale, scale), [0]),
-  });
+  return graph([x, target], { gram: matmul(gt, g), cross: matmul(gt, scale) });
+}
+
+/** The absolute difference of block `index` to its target, summed, with another weight and bias in one of its maps. */
+function trialGraph(
+  { config }: ModelDefinition,
+  weight: WeightLookup,
+  index: number,
+  name: string,
+  dims: readonly number[],
+): Graph {
+  const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
+  const stands = new Map(
+    ["weight", "bias"].map((part) => [`${name}.${part}`, input(part, "float32", weight(`${name}.${part}`).shape)]),
+  );
+  const y = vitBlock(config, (wanted) => stands.get(wanted) ?? weight(wanted), index, x);
+  return graph([x, target, ...stands.values()], { difference: reduceSum(abs(sub(y, target))) });
 }
 
 /** Blocks `from` to `to` (included) of a model: `[B, N, D] -> [B, N, D]`. */
@@ -235,48 +246,64 @@ async function refitMap(
   const inputs = (map === "fc2" ? config.mlpWidth : config.width) + 1;
   const weight = frozenWeights(student.weights);
   const stage = new Stage(teacher, (dims) => sumsGraph(student, weight, block, map, dims));
-  const [fitting, choosing] = [emptySums(inputs, config.width), emptySums(inputs, config.width)];
-  for (const [i, { student: x, teacher: target }] of streams.entries()) {
-    const { gram, cross, square } = await stage.run({ x, target }, ["gram", "cross", "square"]);
-    const into = streams.length >= validationEvery && i % validationEvery === validationEvery - 1 ? choosing : fitting;
-    addSums(into, {
-      gram: gram.data as Float32Array,
-      cross: cross.data as Float32Array,
-      square: square.data as Float32Array,
-      rows: x.dims[0] * x.dims[1],
-    });
+  const trials = new Stage(teacher, (dims) => trialGraph(student, weight, block, name, dims));
+  const [fitting, all] = [emptySums(inputs, config.width), emptySums(inputs, config.width)];
+  const aside = (i: number) => streams.length >= validationEvery && i % validationEvery === validationEvery - 1;
+  try {
+    for (const [i, { student: x, teacher: target }] of streams.entries()) {
+      const { gram, cross } = await stage.run({ x, target }, ["gram", "cross"]);
+      const rows = x.dims[0] * x.dims[1];
+      const sums = { gram: gram.data as Float32Array, cross: cross.data as Float32Array, rows };
+      addSums(all, sums);
+      if (!aside(i)) addSums(fitting, sums);
+    }
+    const judged = streams.some((_, i) => aside(i)) ? streams.filter((_, i) => aside(i)) : streams;
+    // Too few pictures to set some aside: only a firm ridge is to be trusted.
+    const ridges = judged.length < streams.length ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
+    const differenceOf = async (candidate: ModelDefinition): Promise<number> => {
+      const [w, b] = ["weight", "bias"].map((part) => candidate.weights.get(`${name}.${part}`) as FloatTensor);
+      let sum = 0;
+      for (const { student: x, teacher: target } of judged) {
+        sum += Number((await trials.run({ x, target, weight: w, bias: b }, ["difference"])).difference.data[0]);
+      }
+      return sum;
+    };
+    const before = await differenceOf(student);
+    const scale = meanDiagonal(fitting);
+    if (!(scale > 0) || !Number.isFinite(scale) || !Number.isFinite(before))
+      return { student, refit: { block, map, share: 1 } };
+    const { ridge, difference } = await chooseRidge(ridges, async (candidate) =>
+      differenceOf(moved(student, name, await solver.solve(fitting, candidate * scale), inputs, step)),
+    );
+    if (!(difference < before)) return { student, refit: { block, map, share: 1 } };
+    const solution = await solver.solve(all, ridge * meanDiagonal(all));
+    return {
+      student: moved(student, name, solution, inputs, step),
+      refit: { block, map, ridge, share: difference / before },
+    };
+  } finally {
+    await stage.dispose();
+    await trials.dispose();
   }
-  await stage.dispose();
-  const all = emptySums(inputs, config.width);
-  for (const sums of [fitting, choosing]) addSums(all, sums);
-  const { ridge, before, after } = await chooseRidge(fitting, choosing, options.ridges, step, solver);
-  if (ridge === undefined) return { student, refit: { block, map, before, after } };
-  const solution = await solver.solve(all, ridge * meanDiagonal(all));
-  return { student: moved(student, name, solution, inputs, step), refit: { block, map, ridge, before, after } };
 }
 
-/** The ridge that leaves least on tokens that were not fitted; none where standing still is as good. */
+/** The ridge that leaves least: down from the middle as long as it gets less, since there is one valley. */
 async function chooseRidge(
-  fitting: Sums,
-  choosing: Sums,
   ridges: readonly number[],
-  step: number,
-  solver: RidgeSolver,
-): Promise<Pick<Refit, "ridge" | "before" | "after">> {
-  // Too few pictures to set some aside: only a firm ridge is to be trusted.
-  const judged = choosing.rows > 0 ? choosing : fitting;
-  const candidates = choosing.rows > 0 ? ridges : ridges.filter((ridge) => ridge >= 1);
-  const before = judged.square.reduce((a, b) => a + b, 0);
-  let best: { ridge?: number; after: number } = { after: before };
-  const scale = meanDiagonal(fitting);
-  if (!(scale > 0) || !Number.isFinite(scale)) return { before: 1, after: 1 };
-  for (const ridge of candidates) {
-    const solution = await solver.solve(fitting, ridge * scale);
-    if (step !== 1) for (let i = 0; i < solution.length; i++) solution[i] *= step;
-    const after = remaining(judged, solution);
-    if (after < best.after) best = { ridge, after };
+  measure: (ridge: number) => Promise<number>,
+): Promise<{ ridge: number; difference: number }> {
+  const left = new Map<number, Promise<number>>();
+  const at = (i: number): Promise<number> => {
+    const known = left.get(i) ?? measure(ridges[i]);
+    left.set(i, known);
+    return known;
+  };
+  let best = Math.floor((ridges.length - 1) / 2);
+  await at(best);
+  for (const direction of [-1, 1]) {
+    while (ridges[best + direction] !== undefined && (await at(best + direction)) < (await at(best))) best += direction;
   }
-  return { ridge: best.ridge, before: 1, after: before > 0 ? best.after / before : 1 };
+  return { ridge: ridges[best], difference: await at(best) };
 }
 
 /** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias. */

@@ -340,6 +340,7 @@ export class Distillation {
     this.featureSession = undefined;
     const { parameters, momentum, variance } = this.state;
     await this.device.release([parameters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
+    await this.device.trim();
   }
 }
 

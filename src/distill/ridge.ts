@@ -15,23 +15,20 @@ export interface Sums {
   readonly gram: Float64Array;
   /** `[n, m]`: G'R */
   readonly cross: Float64Array;
-  /** `[m]`: the squares of R, summed. */
-  readonly square: Float64Array;
   rows: number;
 }
 
 export function emptySums(n: number, m: number): Sums {
-  return { n, m, gram: new Float64Array(n * n), cross: new Float64Array(n * m), square: new Float64Array(m), rows: 0 };
+  return { n, m, gram: new Float64Array(n * n), cross: new Float64Array(n * m), rows: 0 };
 }
 
 /** Adds one set of sums to another. */
 export function addSums(
   into: Sums,
-  more: Pick<Sums, "rows"> & { gram: ArrayLike<number>; cross: ArrayLike<number>; square: ArrayLike<number> },
+  more: Pick<Sums, "rows"> & { gram: ArrayLike<number>; cross: ArrayLike<number> },
 ): void {
   for (let i = 0; i < into.gram.length; i++) into.gram[i] += more.gram[i];
   for (let i = 0; i < into.cross.length; i++) into.cross[i] += more.cross[i];
-  for (let i = 0; i < into.square.length; i++) into.square[i] += more.square[i];
   into.rows += more.rows;
 }
 
@@ -40,22 +37,6 @@ export function meanDiagonal({ n, gram }: Sums): number {
   let sum = 0;
   for (let i = 0; i < n; i++) sum += gram[i * n + i];
   return sum / n;
-}
-
-/** Sum of squares of R - G D over the rows that `sums` stand for; `solution` is `[n, m]`. Never below zero. */
-export function remaining({ n, m, gram, cross, square }: Sums, solution: Float64Array): number {
-  let total = 0;
-  for (let k = 0; k < m; k++) total += square[k];
-  const column = new Float64Array(n);
-  for (let k = 0; k < m; k++) {
-    for (let i = 0; i < n; i++) column[i] = solution[i * m + k];
-    for (let i = 0; i < n; i++) {
-      let dot = 0;
-      for (let j = 0; j < n; j++) dot += gram[i * n + j] * column[j];
-      total += column[i] * (dot - 2 * cross[i * m + k]);
-    }
-  }
-  return Math.max(0, total);
 }
 
 /** Rows and columns that are factored at once. */

@@ -49,6 +49,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     upload: (tensor: Tensor) => worker.call<DeviceTensor>("upload", plainTensor(tensor)),
     download: (tensor: DeviceTensor) => worker.call<Tensor>("download", tensor),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
+    trim: () => worker.call<void>("trim"),
     async dispose() {
       await worker.call("dispose").catch(() => undefined);
       await worker.end();

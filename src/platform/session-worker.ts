@@ -30,6 +30,7 @@ const methods = {
   upload: (tensor: Tensor) => device.upload(tensor),
   download: (tensor: DeviceTensor) => device.download(tensor),
   release: (tensors: DeviceTensor[]) => device.release(tensors),
+  trim: () => device.trim(),
   dispose: () => device.dispose(),
 };
 

@@ -269,6 +269,7 @@ async function perform(
     await folder.writeAdapters(await distillation.adapters(), distillation.steps);
     const studentPath = folder.directory.describe("student");
     await environment.saveModel(student, studentPath, weightType);
+    await student.dispose();
     const weightCopy = new Model(copyBlocks(teacher, keptBlocks), teacher.device);
     await distillation.dispose();
 
@@ -293,6 +294,8 @@ async function perform(
       const judging = { candidates, reference: teacher, source, parts: judged, classes };
       results = await judgeCandidates(environment, judging, skipped, listener);
       for (const row of results) await folder.log({ kind: "result", ...row });
+      // Sessions hold memory for their largest batch; a comparison has many runs in one process.
+      for (const { model } of candidates) await model.dispose();
     }
     skipped.report(listener);
     const result: DistillRunResult = {
@@ -361,7 +364,7 @@ async function startOf(
   const last = found.refits.at(-1);
   const seconds = (environment.now() - begin) / 1000;
   listener.info?.(
-    `the analytic start took ${seconds.toFixed(1)} s and leaves ${(100 * (last?.after ?? 1)).toFixed(0)} % of the last block's squared error, on views that it was not fitted on`,
+    `the analytic start took ${seconds.toFixed(1)} s and leaves ${(100 * (last?.share ?? 1)).toFixed(0)} % of the last block's difference, on views that it was not fitted on`,
   );
   return found;
 }

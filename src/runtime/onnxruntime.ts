@@ -134,6 +134,9 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         held.delete(id);
       }
     },
+    async trim() {
+      buffers.clear();
+    },
     async dispose() {
       for (const session of [...sessions]) await session.dispose();
       held.clear();
@@ -164,6 +167,10 @@ class BufferPool {
 
   take(count: number): Float32Array {
     return this.free.get(count)?.pop() ?? new Float32Array(count);
+  }
+
+  clear(): void {
+    this.free.clear();
   }
 
   give(data: Float32Array): void {

@@ -46,6 +46,8 @@ export interface Device {
   upload(tensor: Tensor): Promise<DeviceTensor>;
   download(tensor: DeviceTensor): Promise<Tensor>;
   release(tensors: readonly DeviceTensor[]): Promise<void>;
+  /** Gives back memory that is held for tensors to come. */
+  trim(): Promise<void>;
   /** Ends all sessions and frees what is held; the device can't be used afterwards. */
   dispose(): Promise<void>;
 }
