@@ -1,0 +1,183 @@
+// The closed-form start: its solver against float64 loops, and that it is never worse than the weight copy.
+import { afterAll, describe, expect, test } from "vitest";
+import type { FloatTensor } from "wecolora/node";
+import { analyticStart, copyBlocks, createDistillation, loadModel, Model } from "wecolora/node";
+import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
+import { stoodFor } from "../src/distill/weight-copy.ts";
+import { randomStream } from "../src/utils/random.ts";
+import { rows } from "../src/utils/tensor.ts";
+import { noisePicture, wecolora } from "./support/cli.ts";
+import { inlineDevice } from "./support/device.ts";
+import { readReference, referencePath, relativeError } from "./support/reference.ts";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+describe("the ridge solver", () => {
+  const device = inlineDevice();
+  afterAll(() => device.dispose());
+
+  /** Gauss's elimination with pivots, in plain loops. */
+  function eliminate(n: number, m: number, a: Float64Array, b: Float64Array): Float64Array {
+    const [A, B] = [a.slice(), b.slice()];
+    for (let k = 0; k < n; k++) {
+      let pivot = k;
+      for (let i = k; i < n; i++) if (Math.abs(A[i * n + k]) > Math.abs(A[pivot * n + k])) pivot = i;
+      for (let j = 0; j < n; j++) [A[k * n + j], A[pivot * n + j]] = [A[pivot * n + j], A[k * n + j]];
+      for (let j = 0; j < m; j++) [B[k * m + j], B[pivot * m + j]] = [B[pivot * m + j], B[k * m + j]];
+      for (let i = 0; i < n; i++) {
+        if (i === k) continue;
+        const factor = A[i * n + k] / A[k * n + k];
+        for (let j = k; j < n; j++) A[i * n + j] -= factor * A[k * n + j];
+        for (let j = 0; j < m; j++) B[i * m + j] -= factor * B[k * m + j];
+      }
+    }
+    return B.map((v, i) => v / A[Math.floor(i / m) * n + Math.floor(i / m)]);
+  }
+
+  function system(n: number, m: number, count: number, scale: (column: number) => number) {
+    const random = randomStream(4, n, count);
+    const sums = emptySums(n, m);
+    for (let r = 0; r < count; r++) {
+      const g = Float64Array.from({ length: n }, (_, i) => scale(i) * random.normal());
+      const y = Float64Array.from({ length: m }, () => random.normal());
+      for (let i = 0; i < n; i++) {
+        for (let j = 0; j < n; j++) sums.gram[i * n + j] += g[i] * g[j];
+        for (let k = 0; k < m; k++) sums.cross[i * m + k] += g[i] * y[k];
+      }
+    }
+    return sums;
+  }
+
+  test.each<[string, number, number, (i: number) => number, number, number]>([
+    ["random, smaller than a panel", 40, 100, () => 1, 0.1, 1e-12],
+    ["random, of several panels", 300, 400, () => 1, 0.1, 1e-12],
+    ["fewer rows than unknowns", 200, 30, () => 1, 0.1, 1e-12],
+    ["badly scaled", 150, 300, (i) => 10 ** ((i % 7) - 3), 1e-3, 1e-8],
+    ["a panel and one", 129, 200, () => 1, 0.01, 1e-11],
+  ])("%s", async (_, n, count, scale, ridge, tolerance) => {
+    const sums = system(n, 5, count, scale);
+    const lambda = ridge * meanDiagonal(sums);
+    const solver = new RidgeSolver(device);
+    const found = await solver.solve(sums, lambda);
+    await solver.dispose();
+    const shifted = sums.gram.slice();
+    for (let i = 0; i < n; i++) shifted[i * n + i] += lambda;
+    expect(relativeError(found, eliminate(n, 5, shifted, sums.cross))).toBeLessThan(tolerance);
+  });
+
+  test("sums that are not finite are refused", async () => {
+    const sums = system(20, 2, 30, () => 1);
+    sums.gram[0] = Number.NaN;
+    await expect(new RidgeSolver(device).solve(sums, 1)).rejects.toThrow("not positive definite");
+  });
+});
+
+async function* batchesOf(pixels: FloatTensor, size: number) {
+  for (let i = 0; i < pixels.dims[0]; i += size) yield rows(pixels, i, Math.min(pixels.dims[0], i + size));
+}
+
+function pictures(count: number, seed: number, side = 32): FloatTensor {
+  const random = randomStream(seed);
+  const data = Float32Array.from({ length: count * 3 * side * side }, () => random.normal());
+  return { type: "float32", dims: [count, 3, side, side], data };
+}
+
+async function differenceTo(teacher: Model, student: Model, pixels: FloatTensor): Promise<number> {
+  const [a, b] = [await teacher.outputs(pixels, ["blockOutput"]), await student.outputs(pixels, ["blockOutput"])];
+  return a.blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - b.blockOutput.data[i]), 0);
+}
+
+const teachers = [
+  "hf-dinov2",
+  "hf-dinov2-registers",
+  "hf-vit",
+  "hf-deit",
+  "hf-clip-vision",
+  "timm-vit",
+  "timm-vit-reg",
+  "timm-deit3-ls",
+  "more-hf-siglip",
+  "more-hf-dinov3",
+  "more-hf-dinov2-swiglu",
+];
+
+describe.each(teachers)("%s", (name) => {
+  test.each<[string, () => FloatTensor, number]>([
+    ["many pictures", () => pictures(60, 1), 4],
+    ["one picture", () => pictures(1, 2), 1],
+    [
+      "pictures all alike",
+      () => {
+        const one = pictures(1, 3);
+        return {
+          ...one,
+          dims: [10, 3, 32, 32],
+          data: Float32Array.from({ length: 10 * one.data.length }, (_, i) => one.data[i % one.data.length]),
+        };
+      },
+      2,
+    ],
+  ])("is no worse than the weight copy on other pictures, from %s", async (kind, make, size) => {
+    const teacher = await loadModel(referencePath(`teachers/${name}`));
+    const kept = teacher.config.depth === 3 ? [0, 1] : [0, 2, 4];
+    const { student, refits } = await analyticStart(teacher, kept, batchesOf(make(), size));
+    for (const { share } of refits) expect(share).toBeLessThanOrEqual(1);
+    for (const { data } of student.weights.values()) expect(data.every(Number.isFinite)).toBe(true);
+    const [refitted, copy] = [new Model(student, teacher.device), new Model(copyBlocks(teacher, kept), teacher.device)];
+    const held = pictures(8, 77);
+    const [after, before] = [await differenceTo(teacher, refitted, held), await differenceTo(teacher, copy, held)];
+    // With enough pictures it is much better; with one it may not lose what noise can't explain.
+    expect(after / before).toBeLessThan(kind === "many pictures" ? 0.97 : 1.02);
+    for (const model of [refitted, copy, teacher]) await model.dispose();
+  });
+});
+
+test("stands for the blocks up to the next kept one", () => {
+  expect(stoodFor([0, 2, 4], 6)).toEqual([1, 3, 5]);
+  expect(stoodFor([0, 3, 5], 6)).toEqual([2, 4, 5]);
+});
+
+test("training goes on from it", async () => {
+  const teacher = await loadModel(referencePath("teachers/timm-vit"));
+  const input = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+  const { student } = await analyticStart(teacher, [0, 2, 4], batchesOf(pictures(20, 1), 4));
+  const settings = { reductionFactor: 2, rank: 2, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
+  const [from, plain] = [
+    await createDistillation(teacher, { ...settings, initialStudent: student }),
+    await createDistillation(teacher, settings),
+  ];
+  expect((await from.step([input])).loss).toBeLessThan((await plain.step([input])).loss);
+  await expect(createDistillation(teacher, { ...settings, start: "analytic" })).rejects.toThrow("needs pictures");
+});
+
+test("from the command line, and again the same bits", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "wecolora-analytic-"));
+  try {
+    for (let i = 0; i < 12; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+    const args = [
+      "distill",
+      "--teacher",
+      referencePath("teachers/timm-vit"),
+      "--data",
+      join(folder, "data"),
+      "--start",
+      "analytic",
+      "--rank",
+      "2",
+      "--epochs",
+      "1",
+      "--json",
+    ];
+    const results = [];
+    for (const out of ["a", "b"]) {
+      const outcome = await wecolora(...args, "--out", join(folder, out));
+      expect(outcome).toMatchObject({ code: 0 });
+      expect(outcome.err).toContain("the analytic start took");
+      results.push(JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string));
+    }
+    expect(results[0].results[2].fidelity).toEqual(results[1].results[2].fidelity);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
