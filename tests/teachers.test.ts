@@ -1,10 +1,11 @@
 // Every layer of every teacher layout against what PyTorch gave (tests/reference/README.md).
-import { mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { loadModel, resamplePositions, saveModel } from "wecolora/node";
+import { loadModel, nodeDirectory, resamplePositions, saveModel } from "wecolora/node";
+import { writeSafetensors } from "../src/checkpoints/safetensors.ts";
 import { rows, zeros } from "../src/utils/tensor.ts";
 import { expectClose, readReference, readTensors, referencePath, root } from "./support/reference.ts";
 
@@ -198,4 +199,87 @@ test("the demo's teacher, from given pixel values", async () => {
   );
   expectClose(logits, expected.get("logits"), 1e-3, "logits");
   await model.dispose();
+});
+
+describe("the same weights in other wrappers", () => {
+  test.each([
+    ["PyTorch's format before 1.6, with module. in front", "legacy.pth", "timm-vit"],
+    ["DINO's training checkpoint: the teacher's backbone", "dino.pth", "timm-vit"],
+    ["DINOv2's own names, in chunks of blocks", "dinov2.pth", "timm-vit-reg"],
+    ["a tensor that is not contiguous, beside an optimizer", "strided.pth", "timm-vit"],
+  ])("%s", async (_, file, name) => {
+    const expected = await readReference(`teachers/${name}/expected.safetensors`);
+    const warnings: string[] = [];
+    const model = await loadModel(referencePath(`torch/${file}`), {
+      numHeads: 4,
+      warn: (message) => warnings.push(message),
+    });
+    const { lastHiddenState } = await model.forward(expected.get("input") as FloatTensor);
+    expectClose(lastHiddenState, expected.get("normed"), tolerance, file);
+    expect(warnings.join("\n")).toContain("is read as timm by its weights' names and shapes");
+    await model.dispose();
+  });
+
+  test("shards with an index, and .bin beside config.json", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "wecolora-shards-"));
+    const source = referencePath("teachers/hf-dinov2");
+    try {
+      const tensors = [...(await readTensors(join(source, "model.safetensors")))];
+      const map: Record<string, string> = {};
+      for (const part of [0, 1]) {
+        const own = new Map(tensors.filter((_, i) => i % 2 === part));
+        const name = `model-0000${part + 1}-of-00002.safetensors`;
+        await nodeDirectory(folder).write(name, writeSafetensors(own));
+        for (const key of own.keys()) map[key] = name;
+      }
+      await writeFile(join(folder, "model.safetensors.index.json"), JSON.stringify({ metadata: {}, weight_map: map }));
+      await copyFile(join(source, "config.json"), join(folder, "config.json"));
+      const expected = await readReference("teachers/hf-dinov2/expected.safetensors");
+      const sharded = await loadModel(folder);
+      const { lastHiddenState } = await sharded.forward(expected.get("input") as FloatTensor);
+      expectClose(lastHiddenState, expected.get("last_hidden_state"), tolerance, "shards");
+      const bin = join(folder, "bin");
+      await mkdir(bin);
+      await copyFile(referencePath("teachers/timm-vit/model.pth"), join(bin, "pytorch_model.bin"));
+      await copyFile(referencePath("teachers/timm-vit/config.json"), join(bin, "config.json"));
+      expect((await loadModel(bin)).config).toMatchObject({ depth: 6, heads: 4 });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  test("bfloat16 is written and read", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "wecolora-bfloat-"));
+    try {
+      const model = await loadModel(referencePath("teachers/hf-vit"));
+      await saveModel(model, folder, { weightType: "bfloat16" });
+      const again = await loadModel(folder);
+      expect(again.origin.weightType).toBe("bfloat16");
+      const input = (await readReference("teachers/hf-vit/expected.safetensors")).get("input") as FloatTensor;
+      // Eight bits of each weight.
+      expectClose((await again.forward(input)).pooled, (await model.forward(input)).pooled, 4e-2, "features");
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  test("missing, misshapen and unexpected weights are named, with the layout", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "wecolora-wrong-"));
+    try {
+      const source = referencePath("teachers/hf-dinov2");
+      const tensors = await readTensors(join(source, "model.safetensors"));
+      tensors.delete("encoder.layer.2.mlp.fc1.bias");
+      tensors.set("encoder.layer.3.norm1.weight", { type: "float32", dims: [7], data: new Float32Array(7) });
+      tensors.set("encoder.layer.0.extra.weight", { type: "float32", dims: [2, 2], data: new Float32Array(4) });
+      await nodeDirectory(folder).write("model.safetensors", writeSafetensors(tensors));
+      await copyFile(join(source, "config.json"), join(folder, "config.json"));
+      const loading = loadModel(folder);
+      await expect(loading).rejects.toThrow("read as Hugging Face DINOv2");
+      await expect(loading).rejects.toThrow("missing: encoder.layer.2.mlp.fc1.bias [128]");
+      await expect(loading).rejects.toThrow("encoder.layer.3.norm1.weight [7] (needs [32])");
+      await expect(loading).rejects.toThrow("unexpected: encoder.layer.0.extra.weight [2, 2]");
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
 });
