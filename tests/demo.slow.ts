@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { distill } from "wecolora/node";
+import { distill, exportModel } from "wecolora/node";
 import { root } from "./support/reference.ts";
 
 test("the demo's figures", async () => {
@@ -16,7 +16,15 @@ test("the demo's figures", async () => {
     fewShotCount: 3,
     rank: 64,
   });
+  const { exports } = await exportModel({
+    model: join(folder, "run"),
+    to: ["onnx-float16", "onnx-int8", "onnx-int8-weights"],
+    pictures: 300,
+  });
   await rm(folder, { recursive: true });
+  // One picture of 300 is a third of a point; half a point may be lost.
+  for (const { neighbours } of exports)
+    expect(neighbours?.exported).toBeGreaterThanOrEqual((neighbours?.own ?? 1) - 0.005);
   const [teacher, copy, student] = results;
   // Points of accuracy, as demo/expected.json states: pixels differ a little.
   const near = (actual: number | undefined, percent: number) =>

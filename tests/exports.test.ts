@@ -11,6 +11,7 @@ import { input, constant, graph, matmul } from "../src/graph/build.ts";
 import { evaluate } from "../src/graph/evaluate.ts";
 import type { Tensor as OwnTensor } from "../src/utils/tensor.ts";
 import { quantizeColumns, quantizeLinearMaps } from "../src/passes/quantize.ts";
+import { outOfBounds } from "../src/run/export-run.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { rows } from "../src/utils/tensor.ts";
@@ -185,6 +186,15 @@ describe("wecolora export", () => {
     expect(outcome.code).toBe(2);
     expect(outcome.err).toContain(message);
   });
+});
+
+test.each([
+  ["onnx", 0.01, 0.99999, "differ by 1.00 % (at most 0.1 %)"],
+  ["onnx-int8", 0.05, 0.9, "cosine 0.90000 (at least 0.97)"],
+  ["timm", Number.NaN, Number.NaN, "differ by NaN"],
+] as const)("an export out of bounds is refused: %s", (format, difference, cosine, message) => {
+  expect(outOfBounds({ format, out: "x", difference, cosine })).toContain(message);
+  expect(outOfBounds({ format, out: "x", difference: 0, cosine: 1 })).toBeUndefined();
 });
 
 test("a model card says where a model comes from, and no path of a disk", () => {

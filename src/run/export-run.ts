@@ -68,6 +68,21 @@ const bounds: Readonly<Record<ExportFormat, { readonly difference: number; reado
   "onnx-int8-weights": { difference: 0.2, cosine: 0.98 },
 };
 
+/** Says what is wrong with an export whose features are not near enough to the model's; undefined where they are. */
+export function outOfBounds({
+  format,
+  out,
+  difference,
+  cosine,
+}: Pick<ExportedModel, "format" | "out" | "difference" | "cosine">): string | undefined {
+  const bound = bounds[format];
+  if (difference <= bound.difference && cosine >= bound.cosine) return undefined;
+  return (
+    `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +
+    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine})`
+  );
+}
+
 /** A run that a model comes from. */
 interface Origin {
   readonly folder: RunFolder;
@@ -149,13 +164,8 @@ export async function runExport(
       await embedder.dispose();
       await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
       exports.push(measured);
-      const bound = bounds[format];
-      if (!(measured.difference <= bound.difference && measured.cosine >= bound.cosine)) {
-        throw new RunError(
-          `the export ${format} in ${measured.out} is not the model that it was made from: its features differ by ` +
-            `${(100 * measured.difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${measured.cosine.toFixed(5)} (at least ${bound.cosine})`,
-        );
-      }
+      const wrong = outOfBounds(measured);
+      if (wrong) throw new RunError(wrong);
     }
     return { model: path, pictures: own.queries.dims[0], exports };
   } finally {

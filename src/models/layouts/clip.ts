@@ -1,16 +1,7 @@
 // Vision towers of transformers' CLIP and SigLIP, alone or inside a model with texts.
 import type { VitConfig } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
-import {
-  activationName,
-  count,
-  fromShapes,
-  positive,
-  readActivation,
-  readLabels,
-  side,
-  writeLabels,
-} from "./fields.ts";
+import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
 import { unfit } from "./huggingface.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, joint, one } from "./types.ts";
@@ -28,19 +19,12 @@ const towers = (config: Json): Json =>
   typeof config.vision_config === "object" && config.vision_config !== null ? (config.vision_config as Json) : config;
 
 function readTower(config: Json, file: string, evidence: Evidence): VitConfig {
-  const patchSize = side(config, "patch_size", file, fromShapes(evidence).patchSize);
-  const imageSize = config.image_size === undefined ? undefined : side(config, "image_size", file, 224);
-  const shapes = fromShapes(evidence, { imageSize, patchSize });
+  const sizes = readSizes(config, file, evidence);
   return {
-    ...shapes,
-    channels: count(config, "num_channels", file, shapes.channels),
-    width: count(config, "hidden_size", file, shapes.width),
-    depth: count(config, "num_hidden_layers", file, shapes.depth),
-    heads: count(config, "num_attention_heads", file, shapes.heads),
-    mlpWidth: count(config, "intermediate_size", file, shapes.mlpWidth),
+    ...sizes,
+    mlpWidth: count(config, "intermediate_size", file, sizes.mlpWidth),
     qkvBias: true,
     layerScale: false,
-    head: shapes.head && { ...shapes.head, labels: readLabels(config, shapes.head.classes) },
   };
 }
 

@@ -136,3 +136,18 @@ export function fromShapes(evidence: Evidence, given: { imageSize?: number; patc
     },
   };
 }
+
+/** Sizes as transformers' config.json says them, and by the weights' shapes where it leaves them out. */
+export function readSizes(config: Json, file: string, evidence: Evidence): VitConfig {
+  const patchSize = side(config, "patch_size", file, fromShapes(evidence).patchSize);
+  const imageSize = config.image_size === undefined ? undefined : side(config, "image_size", file, 224);
+  const shapes = fromShapes(evidence, { imageSize, patchSize });
+  return {
+    ...shapes,
+    channels: count(config, "num_channels", file, shapes.channels),
+    width: count(config, "hidden_size", file, shapes.width),
+    depth: count(config, "num_hidden_layers", file, shapes.depth),
+    heads: count(config, "num_attention_heads", file, shapes.heads),
+    head: shapes.head && { ...shapes.head, labels: readLabels(config, shapes.head.classes) },
+  };
+}

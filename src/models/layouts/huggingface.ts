@@ -3,16 +3,7 @@ import type { Preprocessing } from "../../utils/picture.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
-import {
-  activationName,
-  count,
-  fromShapes,
-  positive,
-  readActivation,
-  readLabels,
-  side,
-  writeLabels,
-} from "./fields.ts";
+import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, joint, one } from "./types.ts";
 
@@ -54,20 +45,13 @@ const dinoBlockNames = (fc1: string, fc2: string): NameTable => [
 
 /** Fields that these layouts share; what config.json leaves out is read off the weights. */
 function readShared(config: Json, file: string, evidence: Evidence): VitConfig {
-  const patchSize = side(config, "patch_size", file, fromShapes(evidence).patchSize);
-  const imageSize = config.image_size === undefined ? undefined : side(config, "image_size", file, 224);
-  const shapes = fromShapes(evidence, { imageSize, patchSize });
+  const sizes = readSizes(config, file, evidence);
   return {
-    ...shapes,
-    channels: count(config, "num_channels", file, shapes.channels),
-    width: count(config, "hidden_size", file, shapes.width),
-    depth: count(config, "num_hidden_layers", file, shapes.depth),
-    heads: count(config, "num_attention_heads", file, shapes.heads),
+    ...sizes,
     activation: readActivation(config.hidden_act ?? "gelu", file),
-    qkvBias: config.qkv_bias === undefined ? shapes.qkvBias : config.qkv_bias !== false,
+    qkvBias: config.qkv_bias === undefined ? sizes.qkvBias : config.qkv_bias !== false,
     patchBias: true,
     finalNorm: "tokens",
-    head: shapes.head && { ...shapes.head, labels: readLabels(config, shapes.head.classes) },
   };
 }
 
