@@ -59,6 +59,11 @@ const cases: readonly Case[] = [
   timm("timm-vit"),
   timm("timm-vit-reg", undefined, undefined, []),
   timm("timm-deit3-ls"),
+  timm("more-timm-avg", undefined, undefined, ["huggingface"]),
+  timm("more-timm-prenorm", undefined, undefined, ["huggingface"]),
+  timm("more-timm-map", undefined, undefined, ["huggingface"]),
+  timm("more-timm-noqkvbias"),
+  timm("more-timm-distilled"),
   timm("timm-vit.pth", "timm-vit/model.pth"),
   timm("timm-vit-reg.pth", "timm-vit-reg/model.pth"),
   timm("timm-deit3-ls.pth", "timm-deit3-ls/model.pth"),
@@ -167,6 +172,22 @@ test("position tables are resampled as timm and as transformers do it", async ()
   ] as const) {
     // float32 sums in another order.
     expectClose(resamplePositions(table, 1, to, method), expected.get(key), 1e-5, key);
+  }
+});
+
+test("where a library takes any size, the preprocessor's is the one to use", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "wecolora-size-"));
+  try {
+    const source = referencePath("teachers/hf-dinov2");
+    for (const name of ["config.json", "model.safetensors"]) await copyFile(join(source, name), join(folder, name));
+    const preprocessor = { do_center_crop: true, crop_size: { height: 24, width: 24 }, size: { shortest_edge: 28 } };
+    await writeFile(join(folder, "preprocessor_config.json"), JSON.stringify(preprocessor));
+    const model = await loadModel(folder);
+    expect(model.config.imageSize).toBe(24);
+    expect((await model.forward(zeros([1, 3, 24, 24]))).lastHiddenState.dims).toEqual([1, 10, 32]);
+    await model.dispose();
+  } finally {
+    await rm(folder, { recursive: true });
   }
 });
 
