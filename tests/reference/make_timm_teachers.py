@@ -21,9 +21,7 @@ cases={
  'timm-noqkvbias':dict(qkv_bias=False,init_values=0.3),
  'timm-prenorm':dict(pre_norm=True,act_layer='quick_gelu'),
  'timm-map':dict(class_token=False,global_pool='map'),
- 'timm-reg-all':dict(reg_tokens=2),
- 'timm-noclass-avg':dict(class_token=False,global_pool='avg'),
- 'timm-fcnorm-off':dict(global_pool='avg',fc_norm=False),
+
  'timm-distilled':dict(),
 }
 for n,a in cases.items():
@@ -35,9 +33,12 @@ for n,a in cases.items():
             elif 'norm' in k and k.endswith('weight'): p.normal_(1,0.2)
             elif 'gamma' in k: p.normal_(0.7,0.3)
             else: p.normal_(0,0.2)
-    m.eval(); d=f'{out}/{n}'; os.makedirs(d,exist_ok=True)
+    m.eval(); d=f'{out}/more-{n}'; os.makedirs(d,exist_ok=True)
     x=torch.randn(2,3,32,32)
-    with torch.no_grad(): f=m.forward_features(x); lg=m(x)
+    seen={}
+    m.blocks[0].register_forward_pre_hook(lambda _,a: seen.__setitem__('blocks.0',a[0].clone()))
+    for i,b in enumerate(m.blocks): b.register_forward_hook(lambda _,a,o,i=i: seen.__setitem__(f'blocks.{i+1}',o.clone()))
+    with torch.no_grad(): lg=m(x); f=m.forward_features(x)
     save_file({k:v.contiguous() for k,v in m.state_dict().items()},d+'/model.safetensors')
-    save_file({'input':x,'normed':f.contiguous(),'logits':lg.contiguous()},d+'/expected.safetensors')
+    save_file({**{k:v.contiguous() for k,v in seen.items()},'input':x,'normed':f.contiguous(),'logits':lg.contiguous()},d+'/expected.safetensors')
     json.dump({'architecture':'deit_tiny_distilled_patch16_224' if n=='timm-distilled' else 'vit_tiny_test','num_classes':5,'num_features':48,'model_args':{**base,**a},'pretrained_cfg':{'input_size':[3,32,32],'interpolation':'bicubic','mean':[.5]*3,'std':[.5]*3,'crop_pct':.9}},open(d+'/config.json','w'))
