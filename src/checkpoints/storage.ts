@@ -62,14 +62,22 @@ export interface Directory {
 /** Files of text are limited, so that a wrong path can't fill the memory. */
 const textLimit = 64 * 2 ** 20;
 
-/** A whole file as text; undefined where there is none. Throws where it is too big to be meant. */
-export async function readText(directory: Directory, entry: string): Promise<string | undefined> {
+/** A whole file; undefined where there is none. */
+export async function readFile(directory: Directory, entry: string, most?: number): Promise<Uint8Array | undefined> {
   const file = await directory.open(entry);
   if (!file) return undefined;
   try {
-    if (file.size > textLimit) throw new UserError(`${file.name} is ${file.size} bytes long, too long for a text file`);
-    return new TextDecoder().decode(await readBytes(file, 0, file.size));
+    if (most !== undefined && file.size > most) {
+      throw new UserError(`${file.name} is ${file.size} bytes long, too long for a text file`);
+    }
+    return await readBytes(file, 0, file.size);
   } finally {
     await file.close();
   }
+}
+
+/** A whole file as text; undefined where there is none. Throws where it is too big to be meant. */
+export async function readText(directory: Directory, entry: string): Promise<string | undefined> {
+  const bytes = await readFile(directory, entry, textLimit);
+  return bytes && new TextDecoder().decode(bytes);
 }

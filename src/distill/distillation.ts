@@ -14,9 +14,9 @@ import { featureGraph, foldingGraph, gradientGraph, optimizerGraph, slot } from 
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
-import { defaultReductionFactor, distillationSchema } from "./options.ts";
+import { distillationSchema } from "./options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
-import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
+import { keptBlocksOf } from "./weight-copy.ts";
 
 /** Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels. */
 export type PictureBatch = FloatTensor | { readonly pixels: FloatTensor; readonly labels?: readonly number[] };
@@ -101,9 +101,7 @@ export class Distillation {
     initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
     initialStudent: ModelDefinition | undefined,
   ): Promise<Distillation> {
-    const { depth } = teacher.config;
-    const kept = options.keptBlocks ?? everyNth(depth, options.reductionFactor ?? defaultReductionFactor);
-    checkKeptBlocks(kept, depth);
+    const kept = keptBlocksOf(teacher.config.depth, options);
     const method = methods[options.method];
     const context = { teacher, kept, options };
     const start = initialStudent ?? method.student(context, options.start ?? method.start);

@@ -4,6 +4,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import type { TargetModule } from "../models/vit.ts";
 import { targetModules } from "../models/vit.ts";
 import { UserError } from "../utils/errors.ts";
+import type { AdapterPlan } from "./adapters.ts";
 import { adapterTrainables } from "./adapters.ts";
 import { deitObjective, deitStudent } from "./objectives/deit.ts";
 import { dmaeObjective } from "./objectives/dmae.ts";
@@ -11,6 +12,7 @@ import { featureObjective } from "./objectives/features.ts";
 import { minivitObjective, sharedStudent } from "./objectives/minivit.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationOptions, FeatureLoss, MethodName, StartName } from "./options.ts";
+import { defaultReductionFactor } from "./options.ts";
 import { startStudent } from "./students.ts";
 import type { Trainables } from "./trainables.ts";
 import { weightTrainables } from "./weights-trainables.ts";
@@ -46,24 +48,35 @@ const features =
   (_: ModelDefinition, { kept, options }: MethodContext): Objective =>
     featureObjective(options.loss ?? [usual], kept);
 
-/** Adapters on `modules`, or on those asked for. */
-const adapters =
-  (modules: readonly TargetModule[], magnitude = false) =>
-  (student: ModelDefinition, { options }: MethodContext): Trainables => {
-    const { rank, alpha, rankStabilized, adapterDropout, seed } = options;
-    if (magnitude && (alpha !== undefined || adapterDropout > 0)) {
-      throw new UserError("dora takes neither alpha nor adapterDropout: its magnitudes scale each row already");
-    }
-    const plan = {
-      rank,
-      alpha,
-      rankStabilized,
-      dropout: adapterDropout,
-      magnitude,
-      targetModules: options.targetModules ?? modules,
-    };
-    return adapterTrainables(student, plan, tokenCount(student.config), seed);
-  };
+/** Where each method's adapters sit unless it is said; methods without adapters are not here. */
+const adaptedModules: Readonly<Partial<Record<MethodName, readonly TargetModule[]>>> = {
+  wecolora: targetModules,
+  lora: ["q", "v"],
+  dora: targetModules,
+};
+
+type AdapterOptions = Pick<
+  DistillationOptions,
+  "method" | "rank" | "alpha" | "rankStabilized" | "adapterDropout" | "targetModules"
+>;
+
+/** The adapters that options ask for; undefined where the method has none. */
+export function adapterPlanOf(options: AdapterOptions): AdapterPlan | undefined {
+  const { method, rank, alpha, rankStabilized, adapterDropout: dropout } = options;
+  const modules = adaptedModules[method];
+  if (!modules) return undefined;
+  const magnitude = method === "dora";
+  return { rank, alpha, rankStabilized, dropout, magnitude, targetModules: options.targetModules ?? modules };
+}
+
+const adapters = (student: ModelDefinition, { options }: MethodContext): Trainables => {
+  const plan = adapterPlanOf(options);
+  if (!plan) throw new Error(`the method ${options.method} has no adapters`);
+  if (plan.magnitude && (plan.alpha !== undefined || plan.dropout)) {
+    throw new UserError("dora takes neither alpha nor adapterDropout: its magnitudes scale each row already");
+  }
+  return adapterTrainables(student, plan, tokenCount(student.config), options.seed);
+};
 
 const backbone = (student: ModelDefinition): Trainables => weightTrainables(student, (name) => !isHead(name));
 const nothing = (student: ModelDefinition): Trainables => weightTrainables(student, () => false);
@@ -74,7 +87,7 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     start: "weight-copy",
     trains: true,
     student: started,
-    trainables: adapters(targetModules),
+    trainables: adapters,
     objective: features(l1),
   },
   lora: {
@@ -82,7 +95,7 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     start: "weight-copy",
     trains: true,
     student: started,
-    trainables: adapters(["q", "v"]),
+    trainables: adapters,
     objective: features(l1),
   },
   dora: {
@@ -90,7 +103,7 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     start: "weight-copy",
     trains: true,
     student: started,
-    trainables: adapters(targetModules, true),
+    trainables: adapters,
     objective: features(l1),
   },
   "weco-kd": {
@@ -141,7 +154,7 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     student: ({ teacher, options }, start) => {
       if (start !== "weight-copy") throw new UserError("minivit starts from the teacher's own blocks");
       if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
-      return sharedStudent(teacher, options.reductionFactor ?? 2);
+      return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
     },
     trainables: backbone,
     objective: () => minivitObjective(),

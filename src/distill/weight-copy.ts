@@ -2,6 +2,7 @@
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { defaultReductionFactor } from "./options.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
@@ -12,6 +13,16 @@ export function everyNth(depth: number, reductionFactor: number): number[] {
     throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`);
   }
   return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
+}
+
+/** The blocks that options keep: those listed, or every r-th. Throws a UserError where they don't fit the depth. */
+export function keptBlocksOf(
+  depth: number,
+  { keptBlocks, reductionFactor }: { readonly keptBlocks?: readonly number[]; readonly reductionFactor?: number },
+): readonly number[] {
+  const kept = keptBlocks ?? everyNth(depth, reductionFactor ?? defaultReductionFactor);
+  checkKeptBlocks(kept, depth);
+  return kept;
 }
 
 /** Checks an explicit list of blocks: inside the teacher, rising, none twice. */

@@ -39,6 +39,8 @@ export interface JudgeOptions {
   readonly models: Readonly<Record<string, Model>>;
   /** The model that fidelity is measured against; it must see pictures as the others do. */
   readonly reference?: Model;
+  /** Where the reference's outputs are kept for the next time, if there is one. */
+  readonly kept?: ReferenceOutputs;
   readonly source: PictureSource;
   /** Labelled pictures that neighbours and probe learn from. */
   readonly bank: readonly Item[];
@@ -64,23 +66,33 @@ interface Collected {
   cosines: number[];
 }
 
-/** What references gave for pictures that may be asked for again (a comparison judges many students beside one). */
-const kept = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
-const keptLimit = 2 ** 28;
+/** What references gave for pictures that are asked for again: a comparison judges many students beside one teacher. */
+export class ReferenceOutputs {
+  private readonly known = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
+  private numbers = 0;
 
-async function keptOutputs(
-  model: Model,
-  key: string,
-  run: () => Promise<Record<string, FloatTensor>>,
-): Promise<Record<string, FloatTensor>> {
-  const known = kept.get(model) ?? new Map<string, Record<string, FloatTensor>>();
-  kept.set(model, known);
-  const found = known.get(key) ?? (await run());
-  let numbers = 0;
-  for (const outputs of known.values()) for (const { data } of Object.values(outputs)) numbers += data.length;
-  if (numbers < keptLimit) known.set(key, found);
-  return found;
+  /** What `run` gives, kept under `key` as long as there is room. */
+  async of(
+    model: Model,
+    key: string,
+    run: () => Promise<Record<string, FloatTensor>>,
+  ): Promise<Record<string, FloatTensor>> {
+    const own = this.known.get(model) ?? new Map<string, Record<string, FloatTensor>>();
+    this.known.set(model, own);
+    const found = own.get(key);
+    if (found) return found;
+    const outputs = await run();
+    const size = Object.values(outputs).reduce((sum, { data }) => sum + data.length, 0);
+    if (this.numbers + size <= keptNumbers) {
+      own.set(key, outputs);
+      this.numbers += size;
+    }
+    return outputs;
+  }
 }
+
+/** 1 GiB of float32. */
+const keptNumbers = 2 ** 28;
 
 /** Runs all models over the pictures, each picture decoded once. */
 async function collect(
@@ -89,7 +101,7 @@ async function collect(
   asQueries: boolean,
   tick: (count: number) => void,
 ): Promise<Map<string, Collected>> {
-  const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
+  const { models, source, kept, batch = evaluationBatch, skip = () => undefined } = options;
   const reference = asQueries ? options.reference : undefined;
   const collected = new Map(
     Object.keys(models).map((name): [string, Collected] => [
@@ -106,7 +118,7 @@ async function collect(
       if (reference) names.push("blockOutput");
       const run = () => model.outputs(pixels, names);
       const key = `${names.join()}:${source.id}:${read.map(({ name }) => name).join()}`;
-      runs.set(model, model === reference ? await keptOutputs(model, key, run) : await run());
+      runs.set(model, model === reference && kept ? await kept.of(model, key, run) : await run());
       tick(read.length);
     }
     const wanted = reference && runs.get(reference);

@@ -10,7 +10,7 @@ import { usualFormat, writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel, readPreprocessorFile } from "../models/definition.ts";
-import { readBytes } from "../checkpoints/storage.ts";
+import { readFile } from "../checkpoints/storage.ts";
 import { decodeOnnx, externalNames } from "../importing/onnx-graph.ts";
 import { importOnnx } from "../importing/onnx-model.ts";
 import { comparisonChart } from "../report/chart.ts";
@@ -37,7 +37,7 @@ import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./node-hub.ts";
 import { hubSnapshot, isHubName } from "./node-hub.ts";
-import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
+import { nodeDirectory, writeFileSafely } from "./node-files.ts";
 import { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 
 export * from "../index.ts";
@@ -85,19 +85,16 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
 
 /** Reads an ONNX file as a model; what it computes behind the backbone is kept with it. */
 async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
+  const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
-    const file = await openFile(name);
-    if (!file) throw new UserError(`there is no ${name}`);
-    try {
-      return await readBytes(file, 0, file.size);
-    } finally {
-      await file.close();
-    }
+    const found = await readFile(directory, name);
+    if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
+    return found;
   };
-  const bytes = await bytesOf(path);
+  const bytes = await bytesOf(basename(path));
   const proto = decodeOnnx(bytes, path);
   const external = new Map<string, Uint8Array>();
-  for (const name of externalNames(proto, path)) external.set(name, await bytesOf(join(dirname(path), name)));
+  for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
   const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
   let preprocessing: Preprocessing | undefined;
   for (const folder of folders)

@@ -1,5 +1,7 @@
 // A grid of runs on one data set, one after the other, and one table at the end.
 import { z } from "zod";
+import { readText } from "../checkpoints/storage.ts";
+import { ReferenceOutputs } from "../evaluation/judge.ts";
 import type { ComparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
 import { comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
@@ -142,6 +144,7 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
   const loaded = new Map<string, ReturnType<Environment["loadModel"]>>();
   return {
     ...environment,
+    referenceOutputs: new ReferenceOutputs(),
     loadModel(path, { warn, ...options }) {
       if (!paths.has(path)) return environment.loadModel(path, { warn, ...options });
       const key = JSON.stringify([path, options]);
@@ -218,12 +221,9 @@ async function judgeTeachers(
     if (teachers[key] || options.judge === false) continue;
     const directory = environment.directory(`${String(options.out)}/..`);
     const entry = `teacher-${fileName(key)}.json`;
-    const file = await directory.open(entry);
-    if (file) {
-      const bytes = new Uint8Array(file.size);
-      await file.readInto(0, bytes);
-      await file.close();
-      teachers[key] = JSON.parse(new TextDecoder().decode(bytes)) as ResultRow;
+    const known = await readText(directory, entry);
+    if (known !== undefined) {
+      teachers[key] = JSON.parse(known) as ResultRow;
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);

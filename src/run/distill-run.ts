@@ -9,10 +9,9 @@ import type { AnalyticStart } from "../distill/analytic.ts";
 import { analyticStart } from "../distill/analytic.ts";
 import type { DistillationState } from "../distill/distillation.ts";
 import { createDistillation } from "../distill/distillation.ts";
-import { methods } from "../distill/methods.ts";
+import { adapterPlanOf, methods } from "../distill/methods.ts";
 import type { DistillationInput, MethodName } from "../distill/options.ts";
-import { defaultReductionFactor } from "../distill/options.ts";
-import { copyBlocks, everyNth } from "../distill/weight-copy.ts";
+import { copyBlocks, keptBlocksOf } from "../distill/weight-copy.ts";
 import { modelCard } from "../export/model-card.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
@@ -357,7 +356,7 @@ async function startOf(
   async function* views() {
     for (let i = 0; i < count; i++) yield (await loader.next()).pixels;
   }
-  const kept = options.keptBlocks ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor);
+  const kept = keptBlocksOf(teacher.config.depth, options);
   const begin = environment.now();
   listener.stage?.("refitting blocks", kept.length);
   const found = await analyticStart(teacher, kept, views(), undefined, (done) => listener.progress?.(done));
@@ -421,10 +420,10 @@ function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: 
 }
 
 /** Adapters of a rank beyond the number of pictures fit those pictures alone. */
-function warnOfRank({ method, rank }: DistillRunOptions, pictures: number, warn: (message: string) => void): void {
-  const usesRank = method === "wecolora" || method === "lora" || method === "dora";
+function warnOfRank(options: DistillRunOptions, pictures: number, warn: (message: string) => void): void {
+  const rank = adapterPlanOf(options)?.rank ?? 0;
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
-  if (usesRank && pictures < highest) {
+  if (pictures < highest) {
     warn(
       `${pictures} pictures are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
     );

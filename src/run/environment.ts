@@ -2,6 +2,7 @@
 import type { Directory } from "../checkpoints/storage.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
+import type { ReferenceOutputs } from "../evaluation/judge.ts";
 import type { Model } from "../model.ts";
 import type { ReadOptions } from "../models/definition.ts";
 import type { ComparisonChart } from "../report/chart.ts";
@@ -41,6 +42,8 @@ export interface Environment {
   encodePng(picture: Picture): Promise<Uint8Array>;
   /** A chart as SVG and as a PNG file. */
   drawComparison(chart: ComparisonChart): Promise<{ readonly svg: string; readonly png: Uint8Array }>;
+  /** Where judging keeps what a teacher gives, where several runs ask for the same. */
+  readonly referenceOutputs?: ReferenceOutputs;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */

@@ -1,12 +1,13 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
 import { openSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../checkpoints/storage.ts";
-import { readBytes, readTensor } from "../checkpoints/storage.ts";
+import { readFile, readTensor } from "../checkpoints/storage.ts";
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { AdapterPlan } from "../distill/adapters.ts";
 import { createDistillation } from "../distill/distillation.ts";
+import { adapterPlanOf } from "../distill/methods.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
 import { rowCosines, sumAbsoluteDifference, topAccuracy } from "../evaluation/metrics.ts";
 import { neighbourVotes } from "../evaluation/neighbours.ts";
@@ -19,7 +20,6 @@ import { writeModel } from "../export/save.ts";
 import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import { prefixCount } from "../models/config.ts";
-import { targetModules } from "../models/vit.ts";
 import type { ResultRow } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
@@ -198,12 +198,10 @@ async function writeFormat(
 }
 
 /** Where the adapters of a run sit. Throws a UserError where it trained none. */
-function adapterPlan({ method, rank, alpha, rankStabilized, targetModules: given }: DistillRunOptions): AdapterPlan {
-  if (method !== "wecolora" && method !== "lora" && method !== "dora") {
-    throw new UserError(`the method ${method} trains no adapters, so there is nothing to write for PEFT`);
-  }
-  const modules = given ?? (method === "lora" ? (["q", "v"] as const) : targetModules);
-  return { rank, alpha, rankStabilized, magnitude: method === "dora", targetModules: modules };
+function adapterPlan(options: DistillRunOptions): AdapterPlan {
+  const plan = adapterPlanOf(options);
+  if (plan) return plan;
+  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
 }
 
 async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
@@ -259,9 +257,9 @@ async function withPeft(base: Model, directory: Directory, { options }: Origin):
 
 async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {
   const { file } = onnxFiles[format];
-  const model = await readAll(directory, `onnx/${file}`);
+  const model = await readFile(directory, `onnx/${file}`);
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
-  const beside = await readAll(directory, `onnx/${file}_data`);
+  const beside = await readFile(directory, `onnx/${file}_data`);
   const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
   const session = await device.createSession({ model, externalData });
   return {
@@ -289,16 +287,6 @@ function pooledTokens({ dims, data }: FloatTensor, config: VitConfig): FloatTens
     }
   }
   return out;
-}
-
-async function readAll(directory: Directory, entry: string): Promise<Uint8Array | undefined> {
-  const file = await directory.open(entry);
-  if (!file) return undefined;
-  try {
-    return await readBytes(file, 0, file.size);
-  } finally {
-    await file.close();
-  }
 }
 
 /** Bytes of the files in an export that hold weights. */

@@ -60,6 +60,7 @@ export async function judgeCandidates(
     ...settings,
     models: Object.fromEntries(candidates.map(({ name, model }) => [name, model])),
     reference,
+    kept: environment.referenceOutputs,
     source,
     bank: parts.bank,
     queries: parts.queries,
