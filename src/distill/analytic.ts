@@ -4,7 +4,6 @@
 import { compile } from "../compile.ts";
 import {
   abs,
-  add,
   concat,
   constant,
   graph,
@@ -58,7 +57,7 @@ export interface AnalyticStart {
   readonly refits: readonly Refit[];
 }
 
-/** Tokens `[B, N, D]` of one batch: the student's, the teacher's, and the target of the block at hand. */
+/** Tokens `[B, N, D]` of one batch: those that enter the student's block, and the teacher's that it should give. */
 interface Stream {
   student: FloatTensor;
   teacher: FloatTensor;
@@ -135,7 +134,7 @@ function blocksGraph(
   const x = input("x", "float32", dims);
   let y: Value = x;
   for (let i = from; i <= to; i++) y = vitBlock(config, weight, i, y);
-  return graph([x], { y: y === x ? add(x, 0) : y });
+  return graph([x], { y });
 }
 
 /** Runs graphs that take tokens of some batch sizes, one session a size. */
@@ -252,8 +251,7 @@ async function refitMap(
   try {
     for (const [i, { student: x, teacher: target }] of streams.entries()) {
       const { gram, cross } = await stage.run({ x, target }, ["gram", "cross"]);
-      const rows = x.dims[0] * x.dims[1];
-      const sums = { gram: gram.data as Float32Array, cross: cross.data as Float32Array, rows };
+      const sums = { gram: gram.data as Float32Array, cross: cross.data as Float32Array };
       addSums(all, sums);
       if (!aside(i)) addSums(fitting, sums);
     }
@@ -273,12 +271,12 @@ async function refitMap(
     if (!(scale > 0) || !Number.isFinite(scale) || !Number.isFinite(before))
       return { student, refit: { block, map, share: 1 } };
     const { ridge, difference } = await chooseRidge(ridges, async (candidate) =>
-      differenceOf(moved(student, name, await solver.solve(fitting, candidate * scale), inputs, step)),
+      differenceOf(moved(student, name, await solver.solve(fitting, candidate * scale), step)),
     );
     if (!(difference < before)) return { student, refit: { block, map, share: 1 } };
     const solution = await solver.solve(all, ridge * meanDiagonal(all));
     return {
-      student: moved(student, name, solution, inputs, step),
+      student: moved(student, name, solution, step),
       refit: { block, map, ridge, share: difference / before },
     };
   } finally {
@@ -307,13 +305,7 @@ async function chooseRidge(
 }
 
 /** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias. */
-function moved(
-  student: ModelDefinition,
-  name: string,
-  solution: Float64Array,
-  inputs: number,
-  step: number,
-): ModelDefinition {
+function moved(student: ModelDefinition, name: string, solution: Float64Array, step: number): ModelDefinition {
   const weights = new Map(student.weights);
   const old = weights.get(`${name}.weight`) as FloatTensor;
   const [outputs, width] = old.dims;
@@ -322,7 +314,7 @@ function moved(
   const bias = { ...oldBias, data: oldBias.data.slice() };
   for (let o = 0; o < outputs; o++) {
     for (let i = 0; i < width; i++) weight.data[o * width + i] += step * solution[i * outputs + o];
-    bias.data[o] += step * solution[(inputs - 1) * outputs + o];
+    bias.data[o] += step * solution[width * outputs + o];
   }
   weights.set(`${name}.weight`, weight);
   weights.set(`${name}.bias`, bias);

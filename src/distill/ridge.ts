@@ -15,21 +15,19 @@ export interface Sums {
   readonly gram: Float64Array;
   /** `[n, m]`: G'R */
   readonly cross: Float64Array;
-  rows: number;
 }
 
 export function emptySums(n: number, m: number): Sums {
-  return { n, m, gram: new Float64Array(n * n), cross: new Float64Array(n * m), rows: 0 };
+  return { n, m, gram: new Float64Array(n * n), cross: new Float64Array(n * m) };
 }
 
 /** Adds one set of sums to another. */
 export function addSums(
   into: Sums,
-  more: Pick<Sums, "rows"> & { gram: ArrayLike<number>; cross: ArrayLike<number> },
+  more: { readonly gram: ArrayLike<number>; readonly cross: ArrayLike<number> },
 ): void {
   for (let i = 0; i < into.gram.length; i++) into.gram[i] += more.gram[i];
   for (let i = 0; i < into.cross.length; i++) into.cross[i] += more.cross[i];
-  into.rows += more.rows;
 }
 
 /** The mean of G'G's diagonal: what a ridge is a multiple of. */

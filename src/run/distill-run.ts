@@ -1,40 +1,35 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
-import type { DataSet } from "../data/dataset.ts";
-import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
 import { TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
-import { denormalise, paperAugmentation } from "../data/transforms.ts";
-import type { AnalyticStart } from "../distill/analytic.ts";
-import { analyticStart } from "../distill/analytic.ts";
+import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../distill/distillation.ts";
 import { createDistillation } from "../distill/distillation.ts";
-import { adapterPlanOf, methods } from "../distill/methods.ts";
-import type { DistillationInput, MethodName } from "../distill/options.ts";
-import { copyBlocks, keptBlocksOf } from "../distill/weight-copy.ts";
+import { methods } from "../distill/methods.ts";
+import type { MethodName } from "../distill/options.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
 import { modelCard } from "../export/model-card.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { ResultRow } from "../report/results.ts";
 import { resultLegend, resultTable } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
-import type { LoggedImage } from "../report/tensorboard.ts";
-import { nearestName, UserError } from "../utils/errors.ts";
+import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
+import { cardOrigin } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import type { ExportedModel } from "./export-run.ts";
-import { cardOrigin, runExport } from "./export-run.ts";
+import { runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { judgeCandidates, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
 import { distillRunSchema, readOptions, resumeSchema } from "./options.ts";
-import type { BatchPlan } from "./plan.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { RunFolder } from "./run-folder.ts";
-import { Tracker } from "./tracking.ts";
+import { distillationOptions, startOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";
 
@@ -330,137 +325,4 @@ async function perform(
     await source.dispose();
     await teacher.dispose();
   }
-}
-
-/** The student in closed form, where that is asked for. The same pictures and seed give the same one again. */
-async function startOf(
-  options: DistillRunOptions,
-  teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
-  listener: Listener,
-  environment: Environment,
-): Promise<AnalyticStart | undefined> {
-  if (options.start !== "analytic") return undefined;
-  const batch = Math.min(analyticBatch, items.length);
-  const loader = new TrainingLoader({
-    source,
-    items,
-    batch,
-    microBatchesPerEpoch: Math.floor(items.length / batch),
-    preprocessing: teacher.preprocessing,
-    augmentation: paperAugmentation,
-    seed: options.seed,
-  });
-  const count = options.analyticViews * Math.floor(items.length / batch);
-  async function* views() {
-    for (let i = 0; i < count; i++) yield (await loader.next()).pixels;
-  }
-  const kept = keptBlocksOf(teacher.config.depth, options);
-  const begin = environment.now();
-  listener.stage?.("refitting blocks", kept.length);
-  const found = await analyticStart(teacher, kept, views(), undefined, (done) => listener.progress?.(done));
-  const last = found.refits.at(-1);
-  const seconds = (environment.now() - begin) / 1000;
-  listener.info?.(
-    `the analytic start took ${seconds.toFixed(1)} s and leaves ${(100 * (last?.share ?? 1)).toFixed(0)} % of the last block's difference, on views that it was not fitted on`,
-  );
-  return found;
-}
-
-/** Views that a refit takes at once. */
-const analyticBatch = 16;
-
-/** The run's settings as createDistillation takes them. */
-function distillationOptions(options: DistillRunOptions, plan: BatchPlan): DistillationInput {
-  const { method, start, reductionFactor, keptBlocks, rank, alpha, rankStabilized, adapterDropout } = options;
-  const { targetModules, loss, softLabels, maskRatio, optimizer, seed } = options;
-  return {
-    method,
-    start,
-    reductionFactor,
-    keptBlocks,
-    rank,
-    alpha,
-    rankStabilized,
-    adapterDropout,
-    targetModules,
-    loss,
-    softLabels,
-    maskRatio,
-    optimizer,
-    schedule: {
-      kind: options.schedule,
-      baseLearningRate: plan.peakLearningRate,
-      warmupEpochs: options.warmupEpochs,
-      epochs: options.epochs,
-      iterationsPerEpoch: plan.iterationsPerEpoch,
-    },
-    accumulation: plan.accumulation,
-    seed,
-  };
-}
-
-/** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */
-function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: DistillRunOptions): number[] {
-  if (!train.classes) throw new UserError(`${method} learns from labels: ${data} needs one folder a class`);
-  const labels = config.head?.labels;
-  if (!labels)
-    throw new UserError(`${method} learns the teacher's answers: the teacher needs a head with named classes`);
-  return train.classes.map((name) => {
-    const index = labels.indexOf(name);
-    if (index < 0) {
-      const near = nearestName(name, labels);
-      throw new UserError(
-        `the class ${name} is none of the teacher's${near ? ` (did you mean ${near}?)` : ""}; ${method} needs the teacher's classes`,
-      );
-    }
-    return index;
-  });
-}
-
-/** Adapters of a rank beyond the number of pictures fit those pictures alone. */
-function warnOfRank(options: DistillRunOptions, pictures: number, warn: (message: string) => void): void {
-  const rank = adapterPlanOf(options)?.rank ?? 0;
-  const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
-  if (pictures < highest) {
-    warn(
-      `${pictures} pictures are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
-    );
-  }
-}
-
-function trackerOf(
-  options: DistillRunOptions,
-  teacher: Model,
-  source: PictureSource,
-  parts: Parts,
-  data: DataSet,
-): Tracker {
-  const { evaluatePictures: count, seed } = options;
-  return new Tracker({
-    teacher,
-    source,
-    queries: limitItems(parts.queries, count, seed),
-    bank: data.train.classes ? limitItems(parts.bank, 2 * count, seed) : [],
-    classes: data.train.classes?.length ?? 0,
-  });
-}
-
-/** A few training views, for TensorBoard. */
-async function viewsOf(environment: Environment, options: TrainingLoaderOptions<Item>): Promise<LoggedImage[]> {
-  const { source, items, preprocessing, augmentation, seed } = options;
-  const shown = items.slice(0, 4);
-  return Promise.all(
-    shown.map(async (item, i) => {
-      const view = await source.augmentedView(item, { preprocessing, augmentation, seed, epoch: 0 });
-      const picture = denormalise(view, preprocessing);
-      return {
-        tag: `training_views/${i}`,
-        width: picture.width,
-        height: picture.height,
-        png: await environment.encodePng(picture),
-      };
-    }),
-  );
 }

@@ -1,34 +1,29 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
-import { openSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../checkpoints/storage.ts";
-import { readFile, readTensor } from "../checkpoints/storage.ts";
-import type { PictureSource } from "../data/loader.ts";
-import { evaluationBatches } from "../data/loader.ts";
-import type { Item } from "../data/sampling.ts";
+import { readFile } from "../checkpoints/storage.ts";
 import type { AdapterPlan } from "../distill/adapters.ts";
 import { createDistillation } from "../distill/distillation.ts";
 import { adapterPlanOf } from "../distill/methods.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
-import { rowCosines, sumAbsoluteDifference, topAccuracy } from "../evaluation/metrics.ts";
-import { neighbourVotes } from "../evaluation/neighbours.ts";
 import type { ExportFormat, OnnxFormat } from "../export/formats.ts";
 import { isOnnxFormat, onnxFiles } from "../export/formats.ts";
-import type { ModelCard } from "../export/model-card.ts";
 import { modelCard } from "../export/model-card.ts";
 import { peftBase, readPeft, writePeft } from "../export/peft.ts";
 import { writeModel } from "../export/save.ts";
 import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import { prefixCount } from "../models/config.ts";
-import type { ResultRow } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows, zeros } from "../utils/tensor.ts";
+import { zeros } from "../utils/tensor.ts";
+import { cardOrigin } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
-import { limitItems, splitParts } from "./judging.ts";
+import type { Embedder } from "./export-measure.ts";
+import { differenceOf, latency, Pictures } from "./export-measure.ts";
 import type { DistillRunOptions, ExportRunInput } from "./options.ts";
 import { distillRunSchema, exportRunSchema, readOptions } from "./options.ts";
 import { RunFolder } from "./run-folder.ts";
@@ -109,12 +104,6 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     };
   }
   return undefined;
-}
-
-/** Anything that gives pooled vectors. */
-interface Embedder {
-  pooled(pixels: FloatTensor): Promise<FloatTensor>;
-  dispose(): Promise<void>;
 }
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
@@ -208,10 +197,7 @@ async function readFloats(directory: Directory, entry: string): Promise<Map<stri
   const file = await directory.open(entry);
   if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
   try {
-    const { tensors } = await openSafetensors(file);
-    const read = new Map<string, FloatTensor>();
-    for (const [name, tensor] of tensors) read.set(name, (await readTensor(tensor)) as FloatTensor);
-    return read;
+    return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
   } finally {
     await file.close();
   }
@@ -305,110 +291,6 @@ async function weightBytes(directory: Directory, format: ExportFormat): Promise<
   return bytes;
 }
 
-interface Embedded {
-  readonly bank?: FloatTensor;
-  readonly queries: FloatTensor;
-}
-
-/** The pictures that exports are compared on, decoded once. */
-class Pictures {
-  private readonly source: PictureSource;
-  private readonly model: Model;
-  private readonly queries: FloatTensor[];
-  private readonly bank: FloatTensor[];
-  private readonly labels: { readonly queries: number[]; readonly bank: number[] };
-  private readonly classes: number;
-
-  private constructor(source: PictureSource, model: Model, queries: Read, bank: Read, classes: number) {
-    this.source = source;
-    this.model = model;
-    this.queries = queries.pixels;
-    this.bank = bank.pixels;
-    this.labels = { queries: queries.labels, bank: bank.labels };
-    this.classes = classes;
-  }
-
-  static async open(
-    environment: Environment,
-    model: Model,
-    path: string,
-    most: number,
-    seed: number,
-  ): Promise<Pictures> {
-    const data = await environment.openDataSet(path);
-    const source = environment.createPictureSource(data.path);
-    const parts = splitParts(data, 0.25, seed);
-    const asked = parts.queries.length > 0 ? parts.queries : parts.train;
-    const queries = await read(source, model, limitItems(asked, most, seed));
-    const classes = data.train.classes?.length ?? 0;
-    const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
-    if (queries.pixels.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
-    return new Pictures(source, model, queries, bank, classes);
-  }
-
-  async embed({ pooled }: Embedder): Promise<Embedded> {
-    const all = async (batches: readonly FloatTensor[]) => {
-      const found: FloatTensor[] = [];
-      for (const batch of batches) found.push(await pooled(batch));
-      return concatRows(found);
-    };
-    const queries = await all(this.queries);
-    return this.bank.length > 0 ? { queries, bank: await all(this.bank) } : { queries };
-  }
-
-  /** Neighbours' accuracy with the export's vectors and with our own; nothing where there are no labels. */
-  async neighbours(exported: Embedded, own: Embedded): Promise<Pick<ExportedModel, "neighbours">> {
-    const accuracy = async ({ bank, queries }: Embedded) =>
-      topAccuracy(
-        await neighbourVotes(this.model.device, bank as FloatTensor, this.labels.bank, queries, this.classes),
-        this.labels.queries,
-        1,
-      );
-    if (!exported.bank || !own.bank) return {};
-    return { neighbours: { exported: await accuracy(exported), own: await accuracy(own) } };
-  }
-
-  dispose(): Promise<void> {
-    return this.source.dispose();
-  }
-}
-
-interface Read {
-  readonly pixels: FloatTensor[];
-  readonly labels: number[];
-}
-
-async function read(source: PictureSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
-  const found: Read = { pixels: [], labels: [] };
-  for await (const batch of evaluationBatches(source, items, 16, preprocessing, () => undefined)) {
-    found.pixels.push(batch.pixels);
-    found.labels.push(...batch.items.map(({ label }) => label ?? 0));
-  }
-  return found;
-}
-
-function differenceOf(exported: FloatTensor, own: FloatTensor): { difference: number; cosine: number } {
-  const scale = sumAbsoluteDifference(own, zeros(own.dims));
-  const cosines = rowCosines(exported, own);
-  return {
-    difference: sumAbsoluteDifference(exported, own) / scale,
-    cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
-  };
-}
-
-/** Median milliseconds for one picture. */
-async function latency({ now }: Environment, embedder: Embedder, { config }: Model): Promise<number> {
-  const one = zeros([1, config.channels, config.imageSize, config.imageSize]);
-  await embedder.pooled(one);
-  const times: number[] = [];
-  for (let i = 0; i < 9; i++) {
-    const begin = now();
-    await embedder.pooled(one);
-    times.push(now() - begin);
-  }
-  return times.sort((a, b) => a - b)[4];
-}
-
 function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {
   const { format, difference, cosine, bytes } = measured;
   const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${(100 * difference).toPrecision(2)} % of their size, mean cosine ${cosine.toFixed(5)}`;
@@ -425,34 +307,6 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
     config: model.config,
     origin: origin && cardOrigin(origin.options, origin.result),
     notes: [compared, ...judged],
-  });
-}
-
-/** What a card says of the run that a model comes from. */
-export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
-  return {
-    teacher: options.teacher,
-    fromHub: result.teacherFromHub === true,
-    method: options.method,
-    pictures: Number(result.pictures),
-    data: options.data,
-    keptBlocks: result.keptBlocks as number[],
-    command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
-    results: result.results as ResultRow[],
-  };
-}
-
-/** The options that are not their defaults, without paths, as a command line says them. */
-function changedFlags(options: DistillRunOptions): string[] {
-  const usual = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" }) as Record<string, unknown>;
-  return Object.entries(options).flatMap(([key, value]) => {
-    const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);
-    if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
-    const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-    if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
-    if (Array.isArray(value) && value.every((v) => typeof v !== "object")) return [`--${flag} ${value.join(",")}`];
-    if (typeof value !== "object") return [`--${flag} ${String(value)}`];
-    return [`--${flag} '${JSON.stringify(value)}'`];
   });
 }
 

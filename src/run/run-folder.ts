@@ -1,7 +1,7 @@
 // The run folder: settings, pictures used, log, checkpoints, student and report. Its layout is that of ARCHITECTURE.md.
-import { openSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../checkpoints/storage.ts";
-import { readTensor, readText } from "../checkpoints/storage.ts";
+import { readText } from "../checkpoints/storage.ts";
 import type { PictureFacts } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { DistillationState } from "../distill/distillation.ts";
@@ -151,15 +151,13 @@ export class RunFolder {
     const file = await this.directory.open(entry);
     if (!file) throw new UserError(`there is no ${this.directory.describe(entry)}`);
     try {
-      const { tensors: stored, metadata } = await openSafetensors(file);
-      const tensors = new Map<string, FloatTensor>();
-      for (const [name, tensor] of stored) tensors.set(name, (await readTensor(tensor)) as FloatTensor);
+      const { tensors, metadata } = await readSafetensors(file);
       const steps = Number(metadata.steps);
       const losses: unknown = JSON.parse(metadata.losses ?? "[]");
       if (metadata.format !== "wecolora-state" || !Number.isInteger(steps) || !Array.isArray(losses)) {
         throw new UserError(`${file.name} is no checkpoint of a run`);
       }
-      return { steps, tensors, losses: losses as number[] };
+      return { steps, tensors: tensors as Map<string, FloatTensor>, losses: losses as number[] };
     } finally {
       await file.close();
     }

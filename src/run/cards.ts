@@ -1,0 +1,33 @@
+// What a model card says of the run that a model comes from.
+import type { ModelCard } from "../export/model-card.ts";
+import type { ResultRow } from "../report/results.ts";
+import type { DistillRunOptions } from "./options.ts";
+import { distillRunSchema } from "./options.ts";
+
+/** What a card says of the run that a model comes from. */
+export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
+  return {
+    teacher: options.teacher,
+    fromHub: result.teacherFromHub === true,
+    method: options.method,
+    pictures: Number(result.pictures),
+    data: options.data,
+    keptBlocks: result.keptBlocks as number[],
+    command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
+    results: result.results as ResultRow[],
+  };
+}
+
+/** The options that are not their defaults, without paths, as a command line says them. */
+function changedFlags(options: DistillRunOptions): string[] {
+  const usual = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" }) as Record<string, unknown>;
+  return Object.entries(options).flatMap(([key, value]) => {
+    const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);
+    if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
+    const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
+    if (Array.isArray(value) && value.every((v) => typeof v !== "object")) return [`--${flag} ${value.join(",")}`];
+    if (typeof value !== "object") return [`--${flag} ${String(value)}`];
+    return [`--${flag} '${JSON.stringify(value)}'`];
+  });
+}
