@@ -63,8 +63,10 @@ describe("distill", () => {
     expect(readdirSync(out).sort()).toEqual([
       "checkpoints",
       "config.json",
+      "judged.jsonl",
       "log.jsonl",
       "manifest.jsonl",
+      "report.html",
       "report.md",
       "result.json",
       "student",
@@ -189,7 +191,7 @@ describe("distill", () => {
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.err).toContain("fewer pictures (3) than one batch of 8; the batch is 3");
     expect(lastJson(outcome)).toMatchObject({ pictures: 3, steps: 3, judgedOnTrainingPictures: true });
-    expect(readFileSync(at("run3/report.md"), "utf8")).toContain("measured on training pictures");
+    expect(readFileSync(at("run3/report.md"), "utf8")).toContain("these figures are of training pictures");
   });
 
   test("a broken and a text file are named, skipped and counted, or an error", async () => {

@@ -36,7 +36,7 @@ describe("compare", () => {
   test("runs each setting in a folder, then goes on where it stopped", async () => {
     await writeFile(at("grid.json"), settings({}));
     const outcome = await wecolora("compare", "--config", at("grid.json"), "--json");
-    expect(outcome).toMatchObject({ code: 0 });
+    expect(outcome, outcome.err).toMatchObject({ code: 0 });
     const result = JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string);
     expect(result.runs).toHaveLength(8);
     expect(result.summaries.map((s: { runs: number }) => s.runs)).toEqual([2, 2, 2, 2]);

@@ -2,7 +2,18 @@
 // `wecolora`: parses, calls, prints.
 import { Command, CommanderError } from "commander";
 import type { z } from "zod";
-import { compare, distill, evaluate, exportModel, features, packageVersion, readDefinition } from "../platform/node.ts";
+import {
+  compare,
+  distill,
+  evaluate,
+  exportModel,
+  features,
+  packageVersion,
+  readDefinition,
+  report,
+  rollout,
+  similarity,
+} from "../platform/node.ts";
 import { comparisonTable } from "../report/comparison.ts";
 import { textTable } from "../report/table.ts";
 import type { CompareRunInput } from "../run/compare-run.ts";
@@ -14,7 +25,10 @@ import type {
   EvaluateRunInput,
   ExportRunInput,
   FeaturesRunInput,
+  ReportRunInput,
   ResumeInput,
+  RolloutRunInput,
+  SimilarityRunInput,
 } from "../run/options.ts";
 import { exportTable } from "../run/export-run.ts";
 import {
@@ -23,14 +37,17 @@ import {
   exportRunSchema,
   featuresRunSchema,
   readSchema,
+  reportRunSchema,
   resumeSchema,
+  rolloutRunSchema,
+  similarityRunSchema,
 } from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
 import { describeModel, inspectText } from "./inspect.ts";
 import { addOptions, collectOptions, kebab } from "./options.ts";
-import { printJson, printResults } from "./output.ts";
+import { printJson, printResults, printSimilarity } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
 const program = new Command("wecolora");
@@ -49,14 +66,16 @@ function schemaCommand(
   summary: string,
   schema: z.ZodObject,
   run: (options: Record<string, unknown>, progress: Progress, output: OutputOptions) => Promise<void>,
-  { insteadOfAll }: { readonly insteadOfAll?: string } = {},
+  { insteadOfAll, positional }: { readonly insteadOfAll?: string; readonly positional?: string } = {},
 ): void {
   const command = program.command(name).description(summary);
-  addOptions(command, schema);
+  if (positional !== undefined) command.argument(`<${positional}...>`, schema.shape[positional].description);
+  addOptions(command, positional === undefined ? schema : schema.omit({ [positional]: true } as never));
   command.option("--config <file>", "read options from a YAML or JSON file (camelCase); the command line wins");
   command.action(async () => {
     const output = command.optsWithGlobals<OutputOptions>();
     const options = await collectOptions(command, schema, output.config);
+    if (positional !== undefined) options[positional] = command.args;
     const complete = insteadOfAll !== undefined && options[insteadOfAll] !== undefined;
     const missing = complete
       ? []
@@ -97,12 +116,12 @@ async function runDistill(
   const result = await distill(options, listener).finally(listener.release);
   progress.end();
   if (json) return printJson(result);
-  printResults(result.results);
+  printResults(result.results, result.comparisons);
   if (result.exports) {
     const { columns, rows } = exportTable(result.exports);
     process.stdout.write(`\n${textTable(columns, rows)}\n`);
   }
-  process.stdout.write(`\nstudent: ${result.student}\nreport:  ${result.out}/report.md\n`);
+  process.stdout.write(`\nstudent: ${result.student}\nreport:  ${result.out}/report.html\n`);
 }
 
 program
@@ -146,7 +165,7 @@ schemaCommand(
     const result = await evaluate(options as EvaluateRunInput, progress);
     progress.end();
     if (json) return printJson(result);
-    printResults(result.results);
+    printResults(result.results, result.comparisons);
     process.stdout.write(
       `judged on ${result.queries} pictures${result.bank > 0 ? `, learned from ${result.bank}` : ""}\n`,
     );
@@ -175,6 +194,48 @@ schemaCommand(
     progress.end();
     if (json) return printJson(result);
     process.stdout.write(`${result.out}: ${result.pictures} rows of ${result.width}\n`);
+  },
+);
+
+schemaCommand(
+  "report",
+  "Make the report of a run anew, or one page that compares runs.",
+  reportRunSchema,
+  async (options, progress, { json }) => {
+    const result = await report(options as ReportRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    process.stdout.write(`${result.out}\n`);
+  },
+  { positional: "runs" },
+);
+
+schemaCommand(
+  "rollout",
+  "Draw where a model looks in pictures, its teacher beside it.",
+  rolloutRunSchema,
+  async (options, progress, { json }) => {
+    const result = await rollout(options as RolloutRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    const count = Object.keys(result.files).length;
+    process.stdout.write(`${result.out}: ${count} PNG files, each with ${result.columns.join(" | ")}\n`);
+  },
+);
+
+schemaCommand(
+  "similarity",
+  "Compare a student's blocks with its teacher's.",
+  similarityRunSchema,
+  async (options, progress, { json }) => {
+    const result = await similarity(options as SimilarityRunInput, progress);
+    progress.end();
+    if (json) return printJson(result);
+    printSimilarity("centred kernel alignment", result.cka);
+    if (result.cosine) printSimilarity("mean cosine of tokens", result.cosine);
+    process.stdout.write(`\nover ${result.tokens} tokens of ${result.pictures} pictures\n`);
+    if (result.out !== undefined)
+      process.stdout.write(`${result.out}: similarity.csv, similarity.svg, similarity.png\n`);
   },
 );
 

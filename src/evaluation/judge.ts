@@ -7,9 +7,11 @@ import type { Model, OutputName } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
-import { comparableTokens, rowCosines, sumAbsoluteDifference, topAccuracy } from "./metrics.ts";
+import type { Interval } from "./confidence.ts";
+import { bootstrapInterval } from "./confidence.ts";
+import { absoluteDifferences, comparableTokens, mean, predictions, rowCosines, topAccuracy } from "./metrics.ts";
 import type { NeighbourOptions } from "./neighbours.ts";
-import { neighbourDefaults, neighbourVotes } from "./neighbours.ts";
+import { nearestNeighbours, neighbourDefaults, votesOf } from "./neighbours.ts";
 import type { ProbeOptions } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 
@@ -17,6 +19,8 @@ import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 export interface Accuracy {
   readonly top1: number;
   readonly top5: number;
+  /** The 95 % interval of top-1 over the pictures judged on. */
+  readonly interval?: Interval;
 }
 
 /** How near a model's features are to the reference's on the same pictures. */
@@ -33,6 +37,20 @@ export interface Judgement {
   /** The model's own classification head, where its labels are the data set's classes. */
   readonly head?: Accuracy;
   readonly fidelity?: Fidelity;
+  /** What became of each picture that was judged on, in order. */
+  readonly pictures: readonly JudgedPicture[];
+}
+
+/** What one model makes of one picture; classes are the data set's, counted from 0. */
+export interface JudgedPicture {
+  readonly name: string;
+  readonly label?: number;
+  readonly predicted: { readonly neighbours?: number; readonly probe?: number; readonly head?: number };
+  /** Names of the most similar pictures of the bank, the nearest first. */
+  readonly nearest?: readonly string[];
+  /** Mean absolute difference of the last block's output to the reference's, and cosine of the pooled vectors. */
+  readonly difference?: number;
+  readonly cosine?: number;
 }
 
 export interface JudgeOptions {
@@ -61,9 +79,8 @@ interface Collected {
   readonly items: Item[];
   readonly tokens: FloatTensor[];
   readonly logits: FloatTensor[];
-  difference: number;
-  compared: number;
-  cosines: number[];
+  readonly differences: number[];
+  readonly cosines: number[];
 }
 
 /** What references gave for pictures that are asked for again: a comparison judges many students beside one teacher. */
@@ -106,7 +123,7 @@ async function collect(
   const collected = new Map(
     Object.keys(models).map((name): [string, Collected] => [
       name,
-      { items: [], tokens: [], logits: [], difference: 0, compared: 0, cosines: [] },
+      { items: [], tokens: [], logits: [], differences: [], cosines: [] },
     ]),
   );
   const { preprocessing } = Object.values(models)[0];
@@ -133,8 +150,7 @@ async function collect(
           { tokens: outputs.blockOutput, config: model.config },
           { tokens: wanted.blockOutput, config: reference.config },
         );
-        into.difference += sumAbsoluteDifference(own, theirs);
-        into.compared += theirs.data.length;
+        into.differences.push(...absoluteDifferences(own, theirs));
         into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
       }
     }
@@ -145,6 +161,7 @@ async function collect(
 const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
   top1: topAccuracy(scores, labels, 1),
   top5: topAccuracy(scores, labels, 5),
+  interval: bootstrapInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
 });
 
 /** The columns of the head's logits that belong to the data set's classes; undefined where the names don't match. */
@@ -197,42 +214,65 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   for (const [name, model] of Object.entries(models)) {
     const found = asked.get(name) as Collected;
     if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
+    const scores = classes ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
+    const labels = labelsOf(found.items);
+    const shares = Object.entries(scores).flatMap(([kind, { values }]) =>
+      labels ? [[kind, accuracy(values, labels)]] : [],
+    );
     judgements[name] = {
-      ...(reference ? { fidelity: fidelityOf(found) } : {}),
-      ...(classes ? await accuracies(options, model, classes, found, known?.get(name)) : {}),
+      ...(reference
+        ? { fidelity: { meanAbsoluteDifference: mean(found.differences), cosine: mean(found.cosines) } }
+        : {}),
+      ...(Object.fromEntries(shares) as Partial<Record<ScoreName, Accuracy>>),
+      pictures: found.items.map(({ name: picture, label }, i) => ({
+        name: picture,
+        label,
+        predicted: Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[i]])),
+        nearest: scores.neighbours?.nearest?.[i],
+        difference: found.differences[i],
+        cosine: found.cosines[i],
+      })),
     };
   }
   return judgements;
 }
 
-function fidelityOf({ difference, compared, cosines }: Collected): Fidelity {
-  return {
-    meanAbsoluteDifference: difference / compared,
-    cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
-  };
+type ScoreName = "neighbours" | "probe" | "head";
+
+/** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
+interface Scores {
+  readonly values: FloatTensor;
+  readonly predicted: readonly number[];
+  /** Names of neighbours in the bank. */
+  readonly nearest?: readonly (readonly string[])[];
 }
 
-async function accuracies(
+/** Neighbours whose names are kept for a look at them. */
+const shownNeighbours = 5;
+
+async function scoresOf(
   options: JudgeOptions,
   model: Model,
   classes: readonly string[],
   queries: Collected,
   bank: Collected | undefined,
-): Promise<Judgement> {
-  const labels = labelsOf(queries.items);
-  if (!labels) return {};
+): Promise<Partial<Record<ScoreName, Scores>>> {
+  if (!labelsOf(queries.items)) return {};
+  const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
   const columns = headColumns(model, classes);
   const head =
-    columns && queries.logits.length > 0
-      ? { head: accuracy(pickColumns(concatRows(queries.logits), columns), labels) }
-      : {};
+    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns)) } : {};
   const bankLabels = bank && labelsOf(bank.items);
   if (!bank || !bankLabels || bank.items.length < 2) return head;
   const { device } = model;
   const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
   const { neighbours = neighbourDefaults, probe = probeDefaults } = options;
-  const votes = await neighbourVotes(device, bankTokens, bankLabels, queryTokens, classes.length, neighbours);
+  const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
   const { weights } = await trainProbe(device, bankTokens, bankLabels, classes.length, probe);
-  const logits = await probeLogits(device, weights, queryTokens);
-  return { ...head, neighbours: accuracy(votes, labels), probe: accuracy(logits, labels) };
+  const nearest = found.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
+  return {
+    ...head,
+    neighbours: { ...scored(votesOf(found, bankLabels, classes.length, neighbours.temperature)), nearest },
+    probe: scored(await probeLogits(device, weights, queryTokens)),
+  };
 }

@@ -20,6 +20,15 @@ export function topAccuracy(scores: FloatTensor, labels: readonly number[], k: n
   return hits / count;
 }
 
+/** The label of each row's highest score `[n, K]`; of equal scores the lower class. */
+export function predictions({ dims: [count, classes], data }: FloatTensor): number[] {
+  return Array.from({ length: count }, (_, i) => {
+    let best = 0;
+    for (let c = 1; c < classes; c++) if (data[i * classes + c] > data[i * classes + best]) best = c;
+    return best;
+  });
+}
+
 /** Cosine of each pair of rows `[n, D]`. */
 export function rowCosines(a: FloatTensor, b: FloatTensor): number[] {
   const [count, width] = a.dims;
@@ -34,12 +43,17 @@ export function rowCosines(a: FloatTensor, b: FloatTensor): number[] {
   });
 }
 
-/** Sum of absolute differences. */
-export function sumAbsoluteDifference(a: FloatTensor, b: FloatTensor): number {
-  let sum = 0;
-  for (let i = 0; i < a.data.length; i++) sum += Math.abs(a.data[i] - b.data[i]);
-  return sum;
+/** Mean absolute difference of each picture's tokens `[B, N, D]`. */
+export function absoluteDifferences(a: FloatTensor, b: FloatTensor): number[] {
+  const size = a.data.length / a.dims[0];
+  return Array.from({ length: a.dims[0] }, (_, i) => {
+    let sum = 0;
+    for (let j = i * size; j < (i + 1) * size; j++) sum += Math.abs(a.data[j] - b.data[j]);
+    return sum / size;
+  });
 }
+
+export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 interface Tokens {
   /** `[B, N, D]` */

@@ -29,7 +29,7 @@ export function normaliseRows(tensor: FloatTensor): FloatTensor {
   return out;
 }
 
-interface Neighbour {
+export interface Neighbour {
   readonly index: number;
   readonly similarity: number;
 }
@@ -85,11 +85,20 @@ export async function neighbourVotes(
   classes: number,
   options: NeighbourOptions = neighbourDefaults,
 ): Promise<FloatTensor> {
-  const votes = zeros([queries.dims[0], classes]);
-  const found = await nearestNeighbours(device, bank, queries, options.k);
+  return votesOf(await nearestNeighbours(device, bank, queries, options.k), labels, classes, options.temperature);
+}
+
+/** Votes `[queries, classes]` of neighbours that are known. */
+export function votesOf(
+  found: readonly (readonly Neighbour[])[],
+  labels: readonly number[],
+  classes: number,
+  temperature: number,
+): FloatTensor {
+  const votes = zeros([found.length, classes]);
   found.forEach((list, i) => {
     for (const { index, similarity } of list) {
-      votes.data[i * classes + labels[index]] += Math.exp(similarity / options.temperature);
+      votes.data[i * classes + labels[index]] += Math.exp(similarity / temperature);
     }
   });
   return votes;

@@ -142,6 +142,9 @@ export function blockQueries(
   return [apply(n1, "q"), apply(n1, "k"), apply(n1, "v")];
 }
 
+/** Told a block's attention `[B, H, N, N]`. */
+export type WatchAttention = (weights: Value, block: number) => void;
+
 /** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
 export function vitBlock(
   config: VitConfig,
@@ -149,6 +152,7 @@ export function vitBlock(
   index: number,
   x: Value,
   map: LinearMap = linear,
+  watch?: WatchAttention,
 ): Value {
   const { apply, norm, scaled } = blockParts(config, weight, index, map);
   const [q, k, v] = blockQueries(config, weight, index, x, map);
@@ -158,6 +162,7 @@ export function vitBlock(
       scores: weight(`blocks.${index}.attn.mix_scores`),
       weights: weight(`blocks.${index}.attn.mix_weights`),
     },
+    watch: watch && ((weights) => watch(weights, index)),
   });
   const x1 = add(x, scaled(apply(mixed, "proj"), "ls1"));
   const normed = layerNorm(x1, norm("norm2"), config.normEpsilon);
@@ -211,9 +216,10 @@ export function vitBlocks(
   tokens: Value,
   map?: LinearMap,
   count: number = config.depth,
+  watch?: WatchAttention,
 ): Value[] {
   const states = [tokens];
-  for (let i = 0; i < count; i++) states.push(vitBlock(config, weight, i, states[i], map));
+  for (let i = 0; i < count; i++) states.push(vitBlock(config, weight, i, states[i], map, watch));
   return states;
 }
 

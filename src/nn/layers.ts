@@ -91,6 +91,13 @@ function mixHeads(x: Value, mixing: Value): Value {
   return reshape(matmul(mixing, reshape(x, [b, h, n * m])), [b, h, n, m]);
 }
 
+export interface AttentionParts {
+  readonly rotation?: Rotation;
+  readonly mixing?: HeadMixing;
+  /** Told the weights `[B, H, M, N]`. */
+  readonly watch?: (weights: Value) => void;
+}
+
 /**
  * Multi-head attention (arXiv 2010.11929, appendix A): queries `[B, M, D]`, keys and values `[B, N, D]` give
  * `[B, M, D]`.
@@ -100,13 +107,15 @@ export function attention(
   k: Value,
   v: Value,
   heads: number,
-  { rotation, mixing }: { readonly rotation?: Rotation; readonly mixing?: HeadMixing } = {},
+  { rotation, mixing, watch }: AttentionParts = {},
 ): Value {
   const headWidth = (q.shape[2] as number) / heads;
   const turn = (x: Value) => (rotation ? rotate(x, rotation) : x);
   const scores = matmul(turn(splitHeads(mul(q, headWidth ** -0.5), heads)), transposeLast(turn(splitHeads(k, heads))));
-  const weights = softmax(mixing ? mixHeads(scores, mixing.scores) : scores);
-  return joinHeads(matmul(mixing ? mixHeads(weights, mixing.weights) : weights, splitHeads(v, heads)));
+  const shares = softmax(mixing ? mixHeads(scores, mixing.scores) : scores);
+  const weights = mixing ? mixHeads(shares, mixing.weights) : shares;
+  watch?.(weights);
+  return joinHeads(matmul(weights, splitHeads(v, heads)));
 }
 
 /**

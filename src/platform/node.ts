@@ -13,7 +13,6 @@ import { readModel, readPreprocessorFile } from "../models/definition.ts";
 import { readFile } from "../checkpoints/storage.ts";
 import { decodeOnnx, externalNames } from "../importing/onnx-graph.ts";
 import { importOnnx } from "../importing/onnx-model.ts";
-import { comparisonChart } from "../report/chart.ts";
 import type { CompareRunInput, CompareRunResult } from "../run/compare-run.ts";
 import { runComparison } from "../run/compare-run.ts";
 import type { DistillRunResult } from "../run/distill-run.ts";
@@ -28,8 +27,15 @@ import type {
   EvaluateRunInput,
   ExportRunInput,
   FeaturesRunInput,
+  ReportRunInput,
   ResumeInput,
+  RolloutRunInput,
+  SimilarityRunInput,
 } from "../run/options.ts";
+import type { RolloutRunResult, SimilarityRunResult } from "../run/looks.ts";
+import { runRollout, runSimilarity } from "../run/looks.ts";
+import type { ReportRunResult } from "../run/report-run.ts";
+import { runReport } from "../run/report-run.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
@@ -46,7 +52,17 @@ export type { DownloadProgress } from "./node-hub.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
-export type { CompareRunResult, DistillRunResult, EvaluateRunResult, ExportRunResult, FeaturesRunResult, Listener };
+export type {
+  CompareRunResult,
+  DistillRunResult,
+  EvaluateRunResult,
+  ExportRunResult,
+  FeaturesRunResult,
+  Listener,
+  ReportRunResult,
+  RolloutRunResult,
+  SimilarityRunResult,
+};
 
 /** This package's version. */
 export const packageVersion: string = packageJson.version;
@@ -146,10 +162,12 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
       sharp(data, { raw: { width, height, channels: 3 } })
         .png()
         .toBuffer(),
-    async drawComparison(chart) {
-      const svg = comparisonChart(chart, parseHTML("<html></html>").document as unknown as Document);
-      return { svg, png: await sharp(Buffer.from(svg), { density: 144 }).png().toBuffer() };
-    },
+    encodeJpeg: async ({ width, height, data }) =>
+      sharp(data, { raw: { width, height, channels: 3 } })
+        .jpeg({ quality: 78 })
+        .toBuffer(),
+    createDocument: () => parseHTML("<html></html>").document as unknown as Document,
+    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,
@@ -192,6 +210,21 @@ export function compare(options: CompareRunInput, listener?: Listener): Promise<
 /** Writes a model in other formats and measures each: what `wecolora export` does. */
 export function exportModel(options: ExportRunInput, listener?: Listener): Promise<ExportRunResult> {
   return withEnvironment(options, (environment) => runExport(environment, options, listener));
+}
+
+/** Makes the report of a run anew, or one page that compares runs: what `wecolora report` does. */
+export function report(options: ReportRunInput, listener?: Listener): Promise<ReportRunResult> {
+  return withEnvironment(options, (environment) => runReport(environment, options, listener));
+}
+
+/** Draws where models look in pictures: what `wecolora rollout` does. */
+export function rollout(options: RolloutRunInput, listener?: Listener): Promise<RolloutRunResult> {
+  return withEnvironment(options, (environment) => runRollout(environment, options, listener));
+}
+
+/** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */
+export function similarity(options: SimilarityRunInput, listener?: Listener): Promise<SimilarityRunResult> {
+  return withEnvironment(options, (environment) => runSimilarity(environment, options, listener));
 }
 
 /** Judges a model on a folder of pictures: what `wecolora evaluate` does. */

@@ -4,6 +4,8 @@ import type { Column } from "./table.ts";
 interface Accuracy {
   readonly top1: number;
   readonly top5: number;
+  /** The 95 % interval of top-1. */
+  readonly interval?: readonly [number, number];
 }
 
 /** A row of the result table; what was not measured is left out. */
@@ -18,27 +20,107 @@ export interface ResultRow {
   readonly millisecondsAPicture?: number;
 }
 
-const percent = (share: number) => (100 * share).toFixed(1);
+interface Cell {
+  readonly title: string;
+  /** Whether more or less of it is better. */
+  readonly better: "more" | "less";
+  /** The share that the best must be ahead by to be marked; what is measured by the clock varies by itself. */
+  readonly margin?: number;
+  /** Left out where a table must be narrow. */
+  readonly wide?: boolean;
+  readonly value: (row: ResultRow) => number | undefined;
+  readonly digits: number;
+  readonly interval?: (row: ResultRow) => readonly [number, number] | undefined;
+}
 
-const cells: readonly { readonly title: string; readonly show: (row: ResultRow) => string | undefined }[] = [
-  { title: "neighbours %", show: (r) => r.neighbours && percent(r.neighbours.top1) },
-  { title: "top-5", show: (r) => r.neighbours && percent(r.neighbours.top5) },
-  { title: "probe %", show: (r) => r.probe && percent(r.probe.top1) },
-  { title: "top-5 ", show: (r) => r.probe && percent(r.probe.top5) },
-  { title: "own head %", show: (r) => r.head && percent(r.head.top1) },
-  { title: "difference", show: (r) => r.fidelity?.meanAbsoluteDifference.toFixed(3) },
-  { title: "cosine", show: (r) => r.fidelity?.cosine.toFixed(3) },
-  { title: "M params", show: (r) => (r.parameters === undefined ? undefined : (r.parameters / 1e6).toFixed(1)) },
-  { title: "MB", show: (r) => (r.bytes === undefined ? undefined : (r.bytes / 1e6).toFixed(1)) },
-  { title: "ms/picture", show: (r) => r.millisecondsAPicture?.toFixed(1) },
+const accuracy = (title: string, of: "neighbours" | "probe" | "head"): Cell => ({
+  title,
+  better: "more",
+  value: (row) => row[of] && 100 * row[of].top1,
+  digits: 1,
+  interval: (row) => row[of]?.interval,
+});
+
+const top5 = (of: "neighbours" | "probe"): Cell => ({
+  title: "top-5",
+  better: "more",
+  wide: true,
+  value: (row) => row[of] && 100 * row[of].top5,
+  digits: 1,
+});
+
+const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
+
+const cells: readonly Cell[] = [
+  accuracy("neighbours %", "neighbours"),
+  top5("neighbours"),
+  accuracy("probe %", "probe"),
+  top5("probe"),
+  accuracy("own head %", "head"),
+  { title: "difference", better: "less", value: (r) => r.fidelity?.meanAbsoluteDifference, digits: 3 },
+  { title: "cosine", better: "more", value: (r) => r.fidelity?.cosine, digits: 3 },
+  { title: "M params", better: "less", value: millions("parameters"), digits: 1 },
+  { title: "MB", better: "less", value: millions("bytes"), digits: 1 },
+  { title: "ms/picture", better: "less", margin: 0.1, value: (r) => r.millisecondsAPicture, digits: 1 },
 ];
 
-/** Columns and rows of what was measured for at least one row. */
-export function resultTable(rows: readonly ResultRow[]): { columns: Column[]; rows: string[][] } {
-  const used = cells.filter(({ show }) => rows.some((row) => show(row) !== undefined));
+/** One figure as text, and whether it is the best of the small models. */
+export interface ResultCell {
+  readonly text: string;
+  readonly best: boolean;
+}
+
+/**
+ * The figures that were measured for at least one row. Of the rows besides the teacher's the best figure is
+ * marked, where one is ahead at the precision shown.
+ */
+export function resultCells(
+  rows: readonly ResultRow[],
+  { wide }: { readonly wide: boolean },
+): { columns: Column[]; rows: { name: string; cells: ResultCell[] }[] } {
+  const used = cells.filter((cell) => (wide || !cell.wide) && rows.some((row) => cell.value(row) !== undefined));
+  const small = rows.filter(({ name }) => name !== "teacher");
+  const leaders = used.map(({ better, value, digits, margin = 0 }) => {
+    const shown = small.flatMap((row) => value(row) ?? []).map((v) => Number(v.toFixed(digits)));
+    const [best, second] = shown.sort((a, b) => (better === "more" ? b - a : a - b));
+    return second !== undefined && Math.abs(best - second) > margin * Math.abs(second) ? best : undefined;
+  });
   return {
-    columns: [{ title: "", align: "left" }, ...used.map(({ title }) => ({ title: title.trim() }))],
-    rows: rows.map((row) => [row.name, ...used.map(({ show }) => show(row) ?? "-")]),
+    columns: [{ title: "", align: "left" }, ...used.map(({ title }) => ({ title }))],
+    rows: rows.map((row) => ({
+      name: row.name,
+      cells: used.map(({ value, digits, interval }, i) => {
+        const own = value(row);
+        const bounds = wide ? interval?.(row) : undefined;
+        return {
+          text:
+            own === undefined
+              ? "-"
+              : `${own.toFixed(digits)}${bounds ? ` (${(100 * bounds[0]).toFixed(0)}–${(100 * bounds[1]).toFixed(0)})` : ""}`,
+          best: row.name !== "teacher" && own !== undefined && Number(own.toFixed(digits)) === leaders[i],
+        };
+      }),
+    })),
+  };
+}
+
+/** The table for a terminal: narrow, the better figure of the small models with a star. */
+export function resultText(results: readonly ResultRow[]): { columns: Column[]; rows: string[][] } {
+  const { columns, rows } = resultCells(results, { wide: false });
+  const starred = (cellsOfRow: readonly ResultCell[]) =>
+    cellsOfRow.map(({ text, best }) => `${text}${best ? "*" : " "}`);
+  return {
+    columns: columns.map(({ title, ...rest }) => ({ title: title && `${title} `, ...rest })),
+    rows: rows.map(({ name, cells: own }) => [name, ...starred(own)]),
+  };
+}
+
+/** The table for Markdown: all figures with their intervals, the better one of the small models bold. */
+export function resultTable(results: readonly ResultRow[]): { columns: Column[]; rows: string[][] } {
+  const { columns, rows } = resultCells(results, { wide: true });
+  return {
+    columns,
+    rows: rows.map(({ name, cells: own }) => [name, ...own.map(({ text, best }) => (best ? `**${text}**` : text))]),
   };
 }
 
@@ -46,3 +128,6 @@ export function resultTable(rows: readonly ResultRow[]): { columns: Column[]; ro
 export const resultLegend =
   "neighbours: weighted 10-nearest neighbours; probe: linear probe; difference: mean absolute difference to the " +
   "teacher's last block output; cosine: of class tokens with the teacher's; MB: weights on disk";
+/** What its marks mean. */
+export const resultMarks =
+  "in brackets: 95 % interval over the pictures judged on; bold: the better of the small models";

@@ -19,7 +19,7 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
 }
 
 /** The options that are not their defaults, without paths, as a command line says them. */
-function changedFlags(options: DistillRunOptions): string[] {
+export function changedFlags(options: DistillRunOptions): string[] {
   const usual = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" }) as Record<string, unknown>;
   return Object.entries(options).flatMap(([key, value]) => {
     const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);

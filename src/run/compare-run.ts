@@ -3,6 +3,7 @@ import { z } from "zod";
 import { readText } from "../checkpoints/storage.ts";
 import { ReferenceOutputs } from "../evaluation/judge.ts";
 import type { ComparisonChart } from "../report/chart.ts";
+import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
 import { comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
@@ -190,9 +191,9 @@ async function performComparison(
   await directory.write("table.csv", text(comparisonCsv(summaries)));
   const chart = chartOf(options, summaries, Object.values(teachers));
   if (chart) {
-    const { svg, png } = await environment.drawComparison(chart);
+    const svg = comparisonChart(chart, environment.createDocument());
     await directory.write("comparison.svg", text(svg));
-    await directory.write("comparison.png", [png]);
+    await directory.write("comparison.png", [await environment.encodeSvg(svg)]);
   }
   return { out: options.out, runs, summaries, teachers };
 }

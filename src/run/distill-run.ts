@@ -11,9 +11,8 @@ import { copyBlocks } from "../distill/weight-copy.ts";
 import { modelCard } from "../export/model-card.ts";
 import { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
+import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
-import { resultLegend, resultTable } from "../report/results.ts";
-import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
@@ -23,11 +22,12 @@ import { loadRequest, SkippedPictures } from "./environment.ts";
 import type { ExportedModel } from "./export-run.ts";
 import { runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
-import { judgeCandidates, limitItems, splitParts } from "./judging.ts";
+import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
 import { distillRunSchema, readOptions, resumeSchema } from "./options.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
+import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
 import { distillationOptions, startOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
 import type { Trained } from "./training.ts";
@@ -44,6 +44,8 @@ export interface DistillRunResult extends Trained {
   readonly skipped: number;
   /** Teacher, weight copy and student, where judging is on. */
   readonly results: readonly ResultRow[];
+  /** The student beside the other rows on the same pictures, with intervals. */
+  readonly comparisons: readonly Comparison[];
   /** Set where nothing could be held out, so that the figures come from training pictures. */
   readonly judgedOnTrainingPictures: boolean;
   /** What was written besides, where it was asked for. */
@@ -70,34 +72,6 @@ async function choosePictures(
   };
   const chosen = await sampleFewShot(candidates, fewShotOf(options), options.seed, usable);
   return chosen.map((item) => known.get(item) as ManifestEntry);
-}
-
-function reportOf(options: DistillRunOptions, result: DistillRunResult, notes: readonly string[]): string {
-  const { columns, rows } = resultTable(result.results);
-  const judged = result.judgedOnTrainingPictures
-    ? " (no pictures were left to hold out: measured on training pictures)"
-    : "";
-  const lines = [
-    "# Distillation run",
-    "",
-    `Method ${options.method} (${methods[options.method].summary}), teacher \`${options.teacher}\`, pictures \`${options.data}\`, blocks kept: ${result.keptBlocks.join(", ")}.`,
-    "",
-    ...notes.map((note) => `- ${note}`),
-    ...(result.firstLoss === undefined || result.lastLoss === undefined
-      ? []
-      : [
-          `- training took ${result.trainingSeconds.toFixed(1)} s; loss ${result.firstLoss.toFixed(4)} at first, ${result.lastLoss.toFixed(4)} at last`,
-        ]),
-    ...result.evaluations.map(
-      (e) =>
-        `- held out at step ${e.step}: difference ${e.difference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.neighbours === undefined ? "" : `, neighbours ${(100 * e.neighbours).toFixed(1)} %`}`,
-    ),
-    "",
-    ...(rows.length > 0 ? [markdownTable(columns, rows), "", `${resultLegend}${judged}.`, ""] : []),
-    "The student's directory is `student/`; settings are in `config.json`, the pictures used in `manifest.jsonl`.",
-    "",
-  ];
-  return lines.join("\n");
 }
 
 /** Where a run begins: with nothing, or with what an earlier process left in the folder. */
@@ -268,6 +242,7 @@ async function perform(
     await distillation.dispose();
 
     let results: ResultRow[] = [];
+    let comparisons: Comparison[] = [];
     if (options.judge) {
       // What is judged is what was saved, read back.
       const saved = await environment.loadModel(studentPath, { warn });
@@ -286,7 +261,10 @@ async function perform(
         : [own];
       const classes = judgedOnTraining ? undefined : data.train.classes;
       const judging = { candidates, reference: teacher, source, parts: judged, classes };
-      results = await judgeCandidates(environment, judging, skipped, listener);
+      const found = await judgeCandidates(environment, judging, skipped, listener);
+      results = found.rows;
+      comparisons = compareJudged(found);
+      await folder.writeJudged(judgedLines(found, data.train.classes));
       for (const row of results) await folder.log({ kind: "result", ...row });
       // Sessions hold memory for their largest batch; a comparison has many runs in one process.
       for (const { model } of candidates) await model.dispose();
@@ -302,9 +280,9 @@ async function perform(
       ...trained,
       skipped: skipped.count,
       results,
+      comparisons,
       judgedOnTrainingPictures: judgedOnTraining,
     };
-    await folder.writeReport(reportOf(options, result, plan.notes));
     await folder.writeCard(
       modelCard({
         name: `${options.method} student`,
@@ -314,6 +292,7 @@ async function perform(
       }),
     );
     await folder.writeResult(result);
+    if (options.report) await writeRunReport(environment, folder, listener);
     if (options.export === undefined) return result;
     const { exports } = await runExport(
       environment,

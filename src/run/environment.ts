@@ -5,7 +5,6 @@ import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { ReferenceOutputs } from "../evaluation/judge.ts";
 import type { Model } from "../model.ts";
 import type { ReadOptions } from "../models/definition.ts";
-import type { ComparisonChart } from "../report/chart.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Picture } from "../utils/picture.ts";
@@ -40,8 +39,12 @@ export interface Environment {
   directory(path: string): Directory;
   /** A picture as a PNG file. */
   encodePng(picture: Picture): Promise<Uint8Array>;
-  /** A chart as SVG and as a PNG file. */
-  drawComparison(chart: ComparisonChart): Promise<{ readonly svg: string; readonly png: Uint8Array }>;
+  /** A picture as a JPEG file, small enough for a page. */
+  encodeJpeg(picture: Picture): Promise<Uint8Array>;
+  /** An empty document that charts are drawn in. */
+  createDocument(): Document;
+  /** An SVG as a PNG file, at twice its size. */
+  encodeSvg(svg: string): Promise<Uint8Array>;
   /** Where judging keeps what a teacher gives, where several runs ask for the same. */
   readonly referenceOutputs?: ReferenceOutputs;
   /** Milliseconds from any origin. */

@@ -1,18 +1,21 @@
 // Judging a finished model, and writing its features.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import { extractFeatures } from "../evaluation/features.ts";
+import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
-import { judgeCandidates, splitParts } from "./judging.ts";
+import { compareJudged, judgeCandidates, splitParts } from "./judging.ts";
 import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
 import { evaluateRunSchema, featuresRunSchema, readOptions } from "./options.ts";
 
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */
   readonly results: readonly ResultRow[];
+  /** The model beside the teacher on the same pictures, with intervals. */
+  readonly comparisons: readonly Comparison[];
   /** Pictures that were judged on, and labelled ones that neighbours and probe learned from. */
   readonly queries: number;
   readonly bank: number;
@@ -46,7 +49,7 @@ export async function runEvaluation(
         `the classes in ${options.data} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
       );
     }
-    const results = await judgeCandidates(
+    const judged = await judgeCandidates(
       environment,
       {
         candidates,
@@ -68,7 +71,13 @@ export async function runEvaluation(
       listener,
     );
     skipped.report(listener);
-    return { results, queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count };
+    return {
+      results: judged.rows,
+      comparisons: compareJudged(judged),
+      queries: parts.queries.length,
+      bank: parts.bank.length,
+      skipped: skipped.count,
+    };
   } finally {
     await source.dispose();
     for (const { model } of candidates) await model.dispose();

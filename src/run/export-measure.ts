@@ -2,7 +2,7 @@
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { rowCosines, sumAbsoluteDifference, topAccuracy } from "../evaluation/metrics.ts";
+import { absoluteDifferences, mean, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
 import { neighbourVotes } from "../evaluation/neighbours.ts";
 import type { Model } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
@@ -103,10 +103,10 @@ async function read(source: PictureSource, { preprocessing }: Model, items: read
 }
 
 export function differenceOf(exported: FloatTensor, own: FloatTensor): { difference: number; cosine: number } {
-  const scale = sumAbsoluteDifference(own, zeros(own.dims));
+  const scale = mean(absoluteDifferences(own, zeros(own.dims)));
   const cosines = rowCosines(exported, own);
   return {
-    difference: sumAbsoluteDifference(exported, own) / scale,
+    difference: mean(absoluteDifferences(exported, own)) / scale,
     cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
   };
 }

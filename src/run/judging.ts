@@ -3,13 +3,17 @@ import type { DataSet } from "../data/dataset.ts";
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { splitHeldOut } from "../data/sampling.ts";
-import type { JudgeOptions } from "../evaluation/judge.ts";
+import { bootstrapInterval } from "../evaluation/confidence.ts";
+import type { JudgedPicture, JudgeOptions } from "../evaluation/judge.ts";
 import { judge } from "../evaluation/judge.ts";
 import { measureLatency } from "../evaluation/latency.ts";
+import { mean } from "../evaluation/metrics.ts";
 import type { Model } from "../model.ts";
+import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { randomStream } from "../utils/random.ts";
 import type { Environment, Listener, SkippedPictures } from "./environment.ts";
+import type { JudgedLine } from "./run-folder.ts";
 
 export interface Candidate {
   readonly name: string;
@@ -47,13 +51,19 @@ export interface JudgingOptions extends Pick<JudgeOptions, "batch" | "neighbours
   readonly classes?: readonly string[];
 }
 
+/** The rows of a result table, and what became of each picture under each model. */
+export interface Judged {
+  readonly rows: ResultRow[];
+  readonly pictures: Readonly<Record<string, readonly JudgedPicture[]>>;
+}
+
 /** Accuracy, fidelity, parameters, size and latency of each candidate. */
 export async function judgeCandidates(
   environment: Environment,
   options: JudgingOptions,
   skipped: SkippedPictures,
   listener: Listener,
-): Promise<ResultRow[]> {
+): Promise<Judged> {
   const { candidates, reference, source, parts, classes, ...settings } = options;
   let begun = false;
   const judgements = await judge({
@@ -77,11 +87,48 @@ export async function judgeCandidates(
     candidates.map(({ model }) => model),
     environment.now,
   );
-  return candidates.map(({ name, model, bytes }, i) => ({
+  const rows = candidates.map(({ name, model, bytes }, i): ResultRow => {
+    const { pictures: _, ...figures } = judgements[name];
+    return { name, ...figures, parameters: model.parameters, bytes, millisecondsAPicture: times[i] };
+  });
+  return {
+    rows,
+    pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),
+  };
+}
+
+/** One line a picture, with classes by name. */
+export function judgedLines({ pictures }: Judged, classes: readonly string[] | undefined): JudgedLine[] {
+  const models = Object.keys(pictures);
+  const named = (label: number | undefined) => (label === undefined ? undefined : classes?.[label]);
+  return pictures[models[0]].map(({ name, label }, i) => ({
     name,
-    ...judgements[name],
-    parameters: model.parameters,
-    bytes,
-    millisecondsAPicture: times[i],
+    class: named(label),
+    models: Object.fromEntries(
+      models.map((model) => {
+        const { predicted, nearest, difference, cosine } = pictures[model][i];
+        const { neighbours, probe, head } = predicted;
+        return [
+          model,
+          { neighbours: named(neighbours), probe: named(probe), head: named(head), nearest, difference, cosine },
+        ];
+      }),
+    ),
   }));
+}
+
+/** How much better the last model does than each other on the same pictures, with intervals over these. */
+export function compareJudged({ pictures }: Judged): Comparison[] {
+  const names = Object.keys(pictures);
+  const model = names.at(-1) as string;
+  return names.slice(0, -1).flatMap((than) =>
+    (["neighbours", "probe", "head"] as const).flatMap((metric): Comparison[] => {
+      const right = ({ predicted, label }: JudgedPicture) =>
+        predicted[metric] === undefined ? undefined : Number(predicted[metric] === label);
+      const [own, other] = [pictures[model].map(right), pictures[than].map(right)];
+      if (own.length === 0 || [...own, ...other].some((value) => value === undefined)) return [];
+      const differences = own.map((value, i) => Number(value) - Number(other[i]));
+      return [{ metric, model, than, difference: mean(differences), interval: bootstrapInterval(differences) }];
+    }),
+  );
 }

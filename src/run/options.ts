@@ -1,6 +1,7 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
+import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
 
@@ -103,6 +104,7 @@ export const distillRunSchema = z.strictObject({
     .transform((value) => (Array.isArray(value) ? value : [value]))
     .optional()
     .describe("formats to write at the end, as wecolora export does it; several with commas"),
+  report: z.boolean().default(true).describe("write report.html and report.md at the end"),
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
   ...commonSchema.shape,
 });
@@ -164,6 +166,51 @@ export const exportRunSchema = z.strictObject({
   ...commonSchema.omit({ strict: true }).shape,
 });
 
+/** `wecolora report` */
+export const reportRunSchema = z.strictObject({
+  runs: z.array(path).min(1).describe("run folders; several are compared on one page"),
+  out: path
+    .optional()
+    .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
+  ...commonSchema.pick({ threads: true }).shape,
+});
+
+/** `wecolora rollout` */
+export const rolloutRunSchema = z.strictObject({
+  model: path.describe("the model: its directory, file of weights, or hub name"),
+  teacher: path.optional().describe("a model to show beside it"),
+  data: path.describe("a folder of pictures"),
+  out: path.describe("the folder to write one PNG a picture into"),
+  attention: z
+    .enum(rolloutMethods)
+    .default(rolloutDefaults.method)
+    .describe("attention followed through all blocks, or that of the last block alone"),
+  fusion: z.enum(headFusions).default(rolloutDefaults.fusion).describe("how the heads of a block become one"),
+  discard: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(rolloutDefaults.discard)
+    .describe("share of a block's smallest entries that rollout leaves out"),
+  pictures: count.default(16).describe("at most so many pictures, drawn evenly"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+/** `wecolora similarity` */
+export const similarityRunSchema = z.strictObject({
+  model: path.describe("the student: its directory, file of weights, or hub name"),
+  teacher: path.describe("the teacher"),
+  data: path.describe("a folder of pictures"),
+  out: path.optional().describe("a folder for similarity.csv, .svg and .png (only the table where left out)"),
+  pictures: count.default(64).describe("at most so many pictures, drawn evenly"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+export type ReportRunInput = z.input<typeof reportRunSchema>;
+export type RolloutRunInput = z.input<typeof rolloutRunSchema>;
+export type SimilarityRunInput = z.input<typeof similarityRunSchema>;
 export type ExportRunInput = z.input<typeof exportRunSchema>;
 export type DistillRunInput = z.input<typeof distillRunSchema>;
 export type DistillRunOptions = z.output<typeof distillRunSchema>;

@@ -21,7 +21,9 @@ const runEntries = [
   "checkpoints",
   "student",
   "exports",
+  "judged.jsonl",
   "report.md",
+  "report.html",
   "result.json",
 ];
 
@@ -29,6 +31,20 @@ const eventsEntry = "tensorboard/events.out.tfevents.wecolora";
 
 export interface ManifestEntry extends PictureFacts {
   readonly item: Item;
+}
+
+/** A picture that was judged on, with its class and what models take it for by name. */
+export interface JudgedLine {
+  readonly name: string;
+  readonly class?: string;
+  readonly models: Readonly<Record<string, JudgedBy>>;
+}
+
+export interface JudgedBy extends Partial<Readonly<Record<"neighbours" | "probe" | "head", string>>> {
+  /** The most similar pictures of the bank, nearest first. */
+  readonly nearest?: readonly string[];
+  readonly difference?: number;
+  readonly cosine?: number;
 }
 
 export type LogEntry = Readonly<Record<string, unknown>>;
@@ -96,11 +112,15 @@ export class RunFolder {
   }
 
   /** Names and hashes of the pictures that the run uses, in its order. */
-  async readManifest(): Promise<{ name: string; sha256: string }[]> {
+  async readManifest(): Promise<{ name: string; sha256: string; class?: string }[]> {
     const file = this.directory.describe("manifest.jsonl");
     const written = await readText(this.directory, "manifest.jsonl");
     if (written === undefined) throw new UserError(`there is no ${file}, so the run's pictures are not known`);
-    return parseLines(written, file).map(({ name, sha256 }) => ({ name: String(name), sha256: String(sha256) }));
+    return parseLines(written, file).map(({ name, sha256, class: of }) => ({
+      name: String(name),
+      sha256: String(sha256),
+      ...(typeof of === "string" ? { class: of } : {}),
+    }));
   }
 
   /** Appends to the log and, where it is begun, to TensorBoard's events. */
@@ -178,8 +198,20 @@ export class RunFolder {
     return this.directory.write("checkpoints/final/adapters.safetensors", writeSafetensors(adapters, metadata));
   }
 
-  writeReport(markdown: string): Promise<void> {
-    return this.directory.write("report.md", text(markdown));
+  /** One line a picture that was judged on: what each model makes of it. */
+  writeJudged(lines: readonly JudgedLine[]): Promise<void> {
+    return this.directory.write("judged.jsonl", text(lines.map((line) => `${JSON.stringify(line)}\n`).join("")));
+  }
+
+  /** What `writeJudged` wrote; nothing where the run was not judged. */
+  async readJudged(): Promise<JudgedLine[]> {
+    const written = (await readText(this.directory, "judged.jsonl")) ?? "";
+    return parseLines(written, this.directory.describe("judged.jsonl")) as unknown as JudgedLine[];
+  }
+
+  async writeReport(markdown: string, page: string): Promise<void> {
+    await this.directory.write("report.md", text(markdown));
+    await this.directory.write("report.html", text(page));
   }
 
   writeCard(markdown: string): Promise<void> {

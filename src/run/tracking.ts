@@ -4,7 +4,7 @@ import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Distillation } from "../distill/distillation.ts";
-import { comparableTokens, rowCosines, sumAbsoluteDifference, topAccuracy } from "../evaluation/metrics.ts";
+import { absoluteDifferences, comparableTokens, mean, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
 import { neighbourVotes } from "../evaluation/neighbours.ts";
 import type { Model } from "../model.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -72,7 +72,7 @@ export class Tracker {
   async evaluate(distillation: Distillation, step: number): Promise<Evaluation | undefined> {
     const looks = await this.prepare();
     const { teacher, classes } = this.options;
-    let [difference, compared] = [0, 0];
+    const differences: number[] = [];
     const cosines: number[] = [];
     const found: FloatTensor[] = [];
     for (const { pixels, blockOutput, pooled } of looks) {
@@ -81,12 +81,11 @@ export class Tracker {
         { tokens: student.blockOutput, config: distillation.weightCopy.config },
         { tokens: blockOutput, config: teacher.config },
       );
-      difference += sumAbsoluteDifference(own, theirs);
-      compared += theirs.data.length;
+      differences.push(...absoluteDifferences(own, theirs));
       cosines.push(...rowCosines(student.pooled, pooled));
       found.push(student.pooled);
     }
-    if (compared === 0) return undefined;
+    if (differences.length === 0) return undefined;
     const known: FloatTensor[] = [];
     for (const pixels of this.bankPixels ?? []) known.push((await distillation.features(pixels)).pooled);
     const neighbours =
@@ -99,8 +98,8 @@ export class Tracker {
         : undefined;
     return {
       step,
-      difference: difference / compared,
-      cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
+      difference: mean(differences),
+      cosine: mean(cosines),
       ...(neighbours === undefined ? {} : { neighbours }),
     };
   }
@@ -119,8 +118,6 @@ export function isSpent(evaluations: readonly Evaluation[], patience: number): b
   const best = bestEvaluation(evaluations);
   return best !== undefined && evaluations.length - 1 - evaluations.indexOf(best) >= patience;
 }
-
-const mean = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 
 /** A loss this much above that of the beginning is no noise. */
 const risen = 1.1;

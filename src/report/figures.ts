@@ -1,0 +1,221 @@
+// The charts of a report's page.
+import * as Plot from "@observablehq/plot";
+import { colourOf, svgOf } from "./chart.ts";
+import type { ResultRow } from "./results.ts";
+import type { ClassFigures, Look, Step } from "./run-report.ts";
+import { blockLabel } from "./run-report.ts";
+
+/** One line of a chart over steps. */
+export interface Line {
+  readonly series: string;
+  readonly points: readonly { readonly step: number; readonly value: number; readonly title: string }[];
+}
+
+/** Points that a line has at most: more can't be told apart. */
+const mostPoints = 300;
+
+/** Losses over steps; where there are many, each point is the mean of some neighbouring steps. */
+export function lossLine(series: string, steps: readonly Step[]): Line {
+  const size = Math.ceil(steps.length / mostPoints);
+  const points = Array.from({ length: Math.ceil(steps.length / Math.max(1, size)) }, (_, i) => {
+    const part = steps.slice(i * size, (i + 1) * size);
+    const value = part.reduce((sum, { loss }) => sum + loss, 0) / part.length;
+    const [first, last] = [part[0].step, part[part.length - 1].step];
+    return {
+      step: last,
+      value,
+      title: `${series}, ${first === last ? `step ${last}` : `steps ${first} to ${last}`}: ${value.toFixed(4)}`,
+    };
+  });
+  return { series, points };
+}
+
+/** One figure of the looks at held-out pictures. */
+export function lookLine(series: string, looks: readonly Look[], of: "difference" | "neighbours"): Line {
+  const points = looks.flatMap((look) => {
+    const value = of === "neighbours" ? look.neighbours && 100 * look.neighbours : look.difference;
+    return value === undefined
+      ? []
+      : [
+          {
+            step: look.step,
+            value,
+            title: `${series}, step ${look.step}: ${value.toFixed(of === "neighbours" ? 1 : 3)}`,
+          },
+        ];
+  });
+  return { series, points };
+}
+
+const firstStep = (points: readonly { step: number }[]) => points.reduce((a, { step }) => Math.min(a, step), Infinity);
+const lastStep = (points: readonly { step: number }[]) => points.reduce((a, { step }) => Math.max(a, step), -Infinity);
+
+/** Lines over steps. */
+export function lineChart(lines: readonly Line[], label: string, unit: string, document: Document): string {
+  const points = lines.flatMap(({ series, points: own }) => own.map((point) => ({ ...point, series })));
+  const few = points.length <= 60;
+  return svgOf(
+    {
+      width: 560,
+      height: 270,
+      marginLeft: 52,
+      marginBottom: 42,
+      x: { label: "step →", ticks: Math.max(1, Math.min(8, lastStep(points) - firstStep(points))), tickFormat: "d" },
+      y: { label: `↑ ${unit}`, grid: true, nice: true, zero: false },
+      color: colourOf(lines.map(({ series }) => series)),
+      marks: [
+        Plot.lineY(points, { x: "step", y: "value", stroke: "series", strokeWidth: 2 }),
+        Plot.dot(points, {
+          x: "step",
+          y: "value",
+          fill: "series",
+          fillOpacity: few ? 1 : 0,
+          r: few ? 3 : 5,
+          title: "title",
+        }),
+      ],
+    },
+    label,
+    document,
+  );
+}
+
+/** What accuracy costs: milliseconds a picture against one accuracy, with the weights' size as the dot's. */
+export function costChart(rows: readonly ResultRow[], document: Document): string | undefined {
+  const shown = rows.flatMap(({ name, neighbours, fidelity, millisecondsAPicture, bytes }) => {
+    const value = neighbours ? 100 * neighbours.top1 : fidelity?.cosine;
+    if (value === undefined || millisecondsAPicture === undefined) return [];
+    const megabytes = (bytes ?? 0) / 1e6;
+    const unit = neighbours ? `${value.toFixed(1)} % neighbours` : `cosine ${value.toFixed(3)}`;
+    return [
+      {
+        name,
+        value,
+        milliseconds: millisecondsAPicture,
+        megabytes,
+        title: `${name}: ${unit}, ${millisecondsAPicture.toFixed(1)} ms a picture, ${megabytes.toFixed(1)} MB`,
+      },
+    ];
+  });
+  if (shown.length < 2) return undefined;
+  const unit = rows.some(({ neighbours }) => neighbours) ? "neighbours %" : "cosine with the teacher";
+  return svgOf(
+    {
+      width: 560,
+      height: 280,
+      marginLeft: 52,
+      marginRight: 104,
+      marginTop: 30,
+      x: { label: "milliseconds a picture →", grid: true, nice: true, zero: true },
+      y: { label: `↑ ${unit}`, grid: true, nice: true, inset: 14 },
+      r: { range: [0, 18], domain: [0, Math.max(...shown.map((s) => s.megabytes))] },
+      color: colourOf(shown.map(({ name }) => name)),
+      marks: [
+        Plot.dot(shown, {
+          x: "milliseconds",
+          y: "value",
+          r: "megabytes",
+          fill: "name",
+          fillOpacity: 0.75,
+          title: "title",
+        }),
+        Plot.text(shown, { x: "milliseconds", y: "value", text: "name", dx: 22, textAnchor: "start" }),
+      ],
+    },
+    "Accuracy against time for a picture; the dot's area is the size of the weights",
+    document,
+  );
+}
+
+/** Accuracy by class, one dot a model. */
+export function classChart(classes: readonly ClassFigures[], document: Document): string {
+  const dots = classes.flatMap(({ name, pictures, models }) =>
+    Object.entries(models).map(([model, share], i) => ({
+      name,
+      model,
+      radius: Math.max(2, 8 - 3 * i),
+      value: 100 * share,
+      title: `${name}, ${model}: ${(100 * share).toFixed(0)} % of ${pictures}`,
+    })),
+  );
+  const longest = Math.min(28, Math.max(4, ...classes.map(({ name }) => name.length)));
+  return svgOf(
+    {
+      width: 560,
+      height: 60 + 22 * classes.length,
+      marginLeft: 14 + 7.4 * longest,
+      marginTop: 10,
+      marginBottom: 36,
+      x: { label: "neighbours right, % →", grid: true, domain: [0, 100] },
+      y: { domain: classes.map(({ name }) => name), label: null, type: "point", tickFormat: shorten },
+      color: colourOf([...new Set(dots.map(({ model }) => model))]),
+      r: { type: "identity" },
+      marks: [
+        Plot.ruleY(classes, {
+          y: "name",
+          x1: (c: ClassFigures) => 100 * Math.min(...Object.values(c.models)),
+          x2: (c: ClassFigures) => 100 * Math.max(...Object.values(c.models)),
+          stroke: "currentColor",
+          strokeOpacity: 0.3,
+        }),
+        // Rings around dots: where models agree all stay to be seen.
+        Plot.dot(dots, { x: "value", y: "name", stroke: "model", strokeWidth: 2, r: "radius", title: "title" }),
+      ],
+    },
+    "Accuracy of nearest neighbours by class",
+    document,
+  );
+}
+
+const shorten = (name: string) => (name.length > 28 ? `${name.slice(0, 27)}…` : name);
+
+/** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1. */
+export function heatMap(
+  values: readonly (readonly number[])[],
+  keptBlocks: readonly number[],
+  label: string,
+  document: Document,
+): { svg: string; width: number; height: number } {
+  const cells = values.flatMap((row, s) =>
+    row.map((value, t) => ({
+      student: blockLabel(s, keptBlocks),
+      teacher: t,
+      value,
+      title: `student block ${blockLabel(s, keptBlocks)}, teacher block ${t}: ${value.toFixed(3)}`,
+    })),
+  );
+  const [rows, columns] = [values.length, values[0].length];
+  const width = Math.max(360, 120 + 44 * columns);
+  const height = 66 + 30 * rows;
+  const svg = svgOf(
+    {
+      width,
+      height,
+      marginLeft: 96,
+      marginTop: 10,
+      marginBottom: 40,
+      padding: 0.04,
+      x: { label: "teacher's block", domain: Array.from({ length: columns }, (_, t) => t) },
+      y: { label: null, domain: values.map((_, s) => blockLabel(s, keptBlocks)) },
+      color: { scheme: "viridis", domain: [0, 1], clamp: true },
+      marks: [
+        Plot.cell(cells, { x: "teacher", y: "student", fill: "value", title: "title" }),
+        ...(cells.length <= 400
+          ? [
+              Plot.text(cells, {
+                x: "teacher",
+                y: "student",
+                text: (c: { value: number }) => c.value.toFixed(2),
+                fill: (c: { value: number }) => (c.value > 0.6 ? "black" : "white"),
+                fontSize: 11,
+                pointerEvents: "none",
+              }),
+            ]
+          : []),
+      ],
+    },
+    label,
+    document,
+  );
+  return { svg, width, height };
+}

@@ -1,0 +1,140 @@
+// What pages are made of: the document around sections, tables that scroll by themselves, charts with their legends.
+import { legendOf } from "./chart.ts";
+import type { Line } from "./figures.ts";
+import { lineChart, lookLine, lossLine } from "./figures.ts";
+import { Html, html } from "./html.ts";
+import { pageScript, pageStyle } from "./page-style.ts";
+import type { ResultRow } from "./results.ts";
+import { resultCells } from "./results.ts";
+import type { RunReport, Shown } from "./run-report.ts";
+
+/** What a page may do: show what stands in it. Nothing is loaded. */
+const policy =
+  "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+export interface Section {
+  readonly id: string;
+  readonly title: string;
+  readonly body: Html;
+}
+
+/** A whole document around sections, with links to each. */
+export function wholePage(title: string, opening: Html, sections: readonly Section[]): string {
+  const links = sections.map(({ id, title: name }) => html`<li><a href="#${id}">${name}</a></li>`);
+  const body = sections.map(
+    ({ id, title: name, body: part }) =>
+      html`<section aria-labelledby="${id}">
+        <h2 id="${id}">${name}</h2>
+        ${part}
+      </section> `,
+  );
+  return html`<!doctype html>
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta http-equiv="Content-Security-Policy" content="${policy}" />
+        <title>${title}</title>
+        <style>
+          ${new Html(pageStyle)}
+        </style>
+      </head>
+      <body>
+        <main>
+          ${opening}
+          <nav aria-label="On this page">
+            <ul>
+              ${links}
+            </ul>
+          </nav>
+          ${body}
+        </main>
+        <script>
+          ${new Html(pageScript)};
+        </script>
+      </body>
+    </html> `.text;
+}
+
+/** A table that scrolls by itself where the page is narrow; the keyboard can reach it. */
+export function scrolling(label: string, content: Html): Html {
+  return html`<div class="scroll" role="region" aria-label="${label}" tabindex="0">${content}</div>`;
+}
+
+export function resultsTable(rows: readonly ResultRow[]): Html {
+  const { columns, rows: lines } = resultCells(rows, { wide: true });
+  const head = columns.map(({ title }) => (title ? html`<th scope="col">${title}</th>` : html`<td></td>`));
+  const body = lines.map(
+    ({ name, cells }) =>
+      html`<tr>
+        <th scope="row">${name}</th>
+        ${cells.map(({ text, best }) => html`<td>${best ? html`<strong>${text}</strong>` : text}</td>`)}
+      </tr>`,
+  );
+  return scrolling(
+    "Results",
+    html`<table>
+      <thead>
+        <tr>
+          ${head}
+        </tr>
+      </thead>
+      <tbody>
+        ${body}
+      </tbody>
+    </table>`,
+  );
+}
+
+function legend(series: readonly string[]): Html {
+  return html`<ul class="legend" aria-hidden="true">
+    ${legendOf(series).map(({ name, colour }) => html`<li><i style="background:${colour}"></i>${name}</li>`)}
+  </ul>`;
+}
+
+export function chart(svg: string, caption: string, series: readonly string[] = [], wide = false): Html {
+  return html`<figure>
+    ${series.length > 1 ? legend(series) : undefined}
+    <div class="scroll${wide ? " wide" : ""}" role="region" aria-label="${caption}" tabindex="0">${new Html(svg)}</div>
+    <figcaption>${caption}</figcaption>
+  </figure> `;
+}
+
+export function image({ name, image: source, className }: Shown): Html {
+  const label = className === undefined ? name : `${className}: ${name}`;
+  return source === undefined
+    ? html`<span class="soft" title="${label}">${name}</span>`
+    : html`<img src="${source}" alt="${label}" title="${label}" />`;
+}
+
+/** Charts of training, for one run or several. */
+export function trainingCharts(
+  runs: readonly Pick<RunReport, "name" | "steps" | "looks">[],
+  document: Document,
+): Html | undefined {
+  const several = runs.length > 1;
+  const named = (fallback: string, { name }: { readonly name: string }) => (several ? name : fallback);
+  const drawn = (lines: readonly Line[], label: string, unit: string) => {
+    const shown = lines.filter(({ points }) => points.length > 1);
+    if (shown.length === 0) return undefined;
+    return chart(lineChart(shown, label, unit, document), label, several ? shown.map(({ series }) => series) : []);
+  };
+  const parts = [
+    drawn(
+      runs.map((run) => lossLine(named("training loss", run), run.steps)),
+      "Training loss by step",
+      "loss",
+    ),
+    drawn(
+      runs.map((run) => lookLine(named("held out", run), run.looks, "difference")),
+      "Difference to the teacher on held-out pictures; less is better",
+      "difference",
+    ),
+    drawn(
+      runs.map((run) => lookLine(named("held out", run), run.looks, "neighbours")),
+      "Nearest neighbours on held-out pictures; a few pictures, so the line is rough",
+      "neighbours %",
+    ),
+  ].filter((part) => part !== undefined);
+  return parts.length > 0 ? html`<div class="charts">${parts}</div>` : undefined;
+}

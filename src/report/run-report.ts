@@ -1,0 +1,101 @@
+// All that a report says of a run, gathered before any of it is drawn.
+import type { Comparison } from "./findings.ts";
+import type { ResultRow } from "./results.ts";
+
+/** A picture as it is shown: a data URI, where it could be read. */
+export interface Shown {
+  readonly name: string;
+  readonly image?: string;
+  readonly className?: string;
+}
+
+export interface Step {
+  readonly step: number;
+  readonly loss: number;
+  readonly learningRate: number;
+}
+
+/** A look at held-out pictures while training. */
+export interface Look {
+  readonly step: number;
+  readonly difference: number;
+  readonly cosine: number;
+  readonly neighbours?: number;
+}
+
+/** Accuracy of neighbours in one class, as shares; by model. */
+export interface ClassFigures {
+  readonly name: string;
+  readonly pictures: number;
+  readonly models: Readonly<Record<string, number>>;
+}
+
+/** A picture and its nearest ones under each model. */
+export interface NeighbourExample extends Shown {
+  readonly nearest: Readonly<Record<string, readonly Shown[]>>;
+}
+
+/** A picture whose features are furthest from the teacher's, and what models take it for. */
+export interface HardPicture extends Shown {
+  readonly difference: number;
+  readonly cosine: number;
+  readonly takenFor: Readonly<Record<string, string>>;
+}
+
+/** Where models look, as pictures. */
+export interface Attention extends Shown {
+  readonly models: Readonly<Record<string, string>>;
+}
+
+/** Similarity of each student block (row) with each teacher block (column). */
+export interface BlockSimilarity {
+  readonly cka: readonly (readonly number[])[];
+  readonly cosine?: readonly (readonly number[])[];
+  readonly tokens: number;
+  readonly pictures: number;
+  /** The teacher's block that each of the student's was copied from. */
+  readonly keptBlocks: readonly number[];
+}
+
+export interface RunReport {
+  /** The run folder's name. */
+  readonly name: string;
+  readonly method: string;
+  readonly methodSummary: string;
+  readonly teacher: string;
+  readonly data: string;
+  readonly keptBlocks: readonly number[];
+  readonly teacherDepth?: number;
+  readonly trainingSeconds: number;
+  /** How a step's pictures were planned, in words. */
+  readonly notes: readonly string[];
+  readonly results: readonly ResultRow[];
+  readonly comparisons: readonly Comparison[];
+  readonly judgedPictures: number;
+  readonly judgedOnTrainingPictures: boolean;
+  readonly steps: readonly Step[];
+  readonly looks: readonly Look[];
+  readonly classes: readonly ClassFigures[];
+  readonly hardest: readonly HardPicture[];
+  readonly neighbours: readonly NeighbourExample[];
+  readonly attention: readonly Attention[];
+  readonly similarity?: BlockSimilarity;
+  readonly used: { readonly total: number; readonly shown: readonly Shown[] };
+  /** Options that the run had, as text. */
+  readonly settings: readonly (readonly [string, string])[];
+  readonly command: string;
+  readonly about: Readonly<Record<string, unknown>>;
+  /** What the page lacks, and why. */
+  readonly missing: readonly string[];
+}
+
+/** "blocks 0, 2, 4 of 6" */
+export function keptText({ keptBlocks, teacherDepth }: Pick<RunReport, "keptBlocks" | "teacherDepth">): string {
+  return `blocks ${keptBlocks.join(", ")}${teacherDepth === undefined ? "" : ` of ${teacherDepth}`}`;
+}
+
+/** "1 (from 2)": a student's block, and the teacher's that it was copied from. */
+export function blockLabel(block: number, keptBlocks: readonly number[]): string {
+  const from = keptBlocks[block];
+  return from === undefined ? String(block) : `${block} (from ${from})`;
+}
