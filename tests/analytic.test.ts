@@ -3,7 +3,9 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { analyticStart, copyBlocks, createDistillation, loadModel, Model } from "wecolora/node";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
-import { stoodFor } from "../src/distill/weight-copy.ts";
+import { blockRuns, searchBlocks } from "../src/distill/block-search.ts";
+import { checkKeptBlocks, stoodFor } from "../src/distill/weight-copy.ts";
+import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
@@ -173,11 +175,102 @@ test("from the command line, and again the same bits", async () => {
     for (const out of ["a", "b"]) {
       const outcome = await wecolora(...args, "--out", join(folder, out));
       expect(outcome).toMatchObject({ code: 0 });
-      expect(outcome.err).toContain("the analytic start took");
+      expect(outcome.err).toContain("the closed form took");
       results.push(JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string));
     }
     expect(results[0].results[2].fidelity).toEqual(results[1].results[2].fidelity);
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+describe("searching blocks", () => {
+  const load = () => loadModel(referencePath("teachers/timm-vit"));
+
+  test("finds each number of blocks; all of them leave nothing, and more leave less", async () => {
+    const teacher = await load();
+    const options = { most: 6, longest: 6 };
+    const { choices, pictures: count } = await searchBlocks(teacher, batchesOf(pictures(18, 1), 6), options);
+    expect(count).toBe(18);
+    expect(choices.map(({ kept }) => kept.length)).toEqual([1, 2, 3, 4, 5, 6]);
+    for (const { kept } of choices) {
+      expect(kept[0]).toBe(0);
+      expect(() => checkKeptBlocks(kept, 6)).not.toThrow();
+    }
+    choices.slice(1).forEach(({ left }, i) => expect(left).toBeLessThan(choices[i].left));
+    // A block refitted to its own output stays as it is.
+    expect(choices[5].left).toBeLessThan(1e-6);
+    // The search's word against the whole way: of its choice and all others of 3 blocks, none is much nearer.
+    const held = pictures(8, 77);
+    const differences = [];
+    for (let i = 1; i < 5; i++) {
+      for (let j = i + 1; j < 6; j++) {
+        const { student } = await analyticStart(teacher, [0, i, j], batchesOf(pictures(18, 1), 6));
+        const model = new Model(student, teacher.device);
+        differences.push({ key: `0,${i},${j}`, difference: await differenceTo(teacher, model, held) });
+        await model.dispose();
+      }
+    }
+    differences.sort((a, b) => a.difference - b.difference);
+    const place = differences.findIndex(({ key }) => key === choices[2].kept.join());
+    expect(place).toBeLessThan(differences.length / 3);
+    await teacher.dispose();
+  });
+
+  test("says how much runs of blocks matter", async () => {
+    const teacher = await load();
+    const { left } = await blockRuns(teacher, batchesOf(pictures(18, 1), 6), 3);
+    left.forEach((row, k) => {
+      expect(row[k]).toBe(0);
+      row.forEach((value, e) => expect(Number.isFinite(value)).toBe(e >= k && e < k + 3));
+      if (k + 2 < 6) expect(row[k + 2]).toBeGreaterThan(row[k + 1]);
+    });
+    await teacher.dispose();
+  });
+
+  test("too few pictures, and too few blocks for all, are refused", async () => {
+    const teacher = await load();
+    const options = { most: 3, longest: 6 };
+    await expect(searchBlocks(teacher, batchesOf(pictures(2, 1), 4), options)).rejects.toThrow("two batches");
+    await expect(searchBlocks(teacher, batchesOf(pictures(4, 1), 2), { most: 2, longest: 2 })).rejects.toThrow(
+      "2 blocks can't stand for 6",
+    );
+    await teacher.dispose();
+  });
+});
+
+describe("recipes", () => {
+  const base = { teacher: "t", data: "d", out: "o" };
+  test("the closed form is the usual, adapters follow where an option speaks of training, a method is taken as it is", () => {
+    expect(distillOptions(base)).toMatchObject({ recipe: "closed-form", method: "refit", keep: "even" });
+    const refined = distillOptions({ ...base, epochs: 3 });
+    expect(refined).toMatchObject({
+      recipe: "refined",
+      method: "wecolora",
+      start: "analytic",
+      epochs: 3,
+      earlyStop: 2,
+    });
+    expect(distillOptions({ ...base, recipe: "paper", epochs: 3 })).toMatchObject({ method: "wecolora", epochs: 3 });
+    expect(distillOptions({ ...base, recipe: "paper" }).start).toBeUndefined();
+    expect(distillOptions({ ...base, method: "lora" })).toMatchObject({ method: "lora" });
+    expect(distillOptions({ ...base, method: "lora" }).recipe).toBeUndefined();
+    expect(() => distillOptions({ ...base, recipe: "best" })).toThrow("recipe");
+    // What was written into a run folder means the same when it is read again.
+    expect(distillOptions(refined)).toEqual(refined);
+  });
+
+  test("the paper's recipe is the paper's, unchanged", () => {
+    const { optimizer, ...paper } = distillOptions({ ...base, recipe: "paper" });
+    expect(paper).toMatchObject({
+      method: "wecolora",
+      keep: "even",
+      rank: 128,
+      baseLearningRate: 1e-3,
+      epochs: 10,
+      warmupEpochs: 2,
+      schedule: "cosine",
+    });
+    expect(optimizer).toMatchObject({ betas: [0.9, 0.95], weightDecay: 0.05 });
+  });
 });

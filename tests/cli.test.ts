@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const small = ["--rank", "2", "--epochs", "2", "--warmup-epochs", "0.5", "--effective-batch", "6"];
+const small = ["--recipe", "paper", "--rank", "2", "--epochs", "2", "--warmup-epochs", "0.5", "--effective-batch", "6"];
 
 describe("distill", () => {
   test("writes a run folder with a student that loads, from class folders", async () => {
@@ -224,7 +224,19 @@ describe("distill", () => {
   });
 
   test("a loss that is not finite stops the run with a clear message", async () => {
-    const args = ["--base-learning-rate", "1e30", "--warmup-epochs", "0", "--epochs", "5", "--rank", "2", "--no-judge"];
+    const args = [
+      "--recipe",
+      "paper",
+      "--base-learning-rate",
+      "1e30",
+      "--warmup-epochs",
+      "0",
+      "--epochs",
+      "5",
+      "--rank",
+      "2",
+      "--no-judge",
+    ];
     const outcome = await wecolora(
       "distill",
       "--teacher",

@@ -17,7 +17,14 @@ const hostile = `<img src=x onerror="alert('x')">`;
 let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 
-const small = { rank: 2, epochs: 3, warmupEpochs: 0.5, effectiveBatch: 6, evaluateSteps: 2 } as const;
+const small = {
+  method: "wecolora",
+  rank: 2,
+  epochs: 3,
+  warmupEpochs: 0.5,
+  effectiveBatch: 6,
+  evaluateSteps: 2,
+} as const;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-page-"));

@@ -25,6 +25,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const args = (out: string, ...more: string[]) => [
   "distill",
   ...["--teacher", teacher, "--data", at("data"), "--out", at(out), "--rank", "3", "--adapter-dropout", "0.1"],
+  ...["--recipe", "paper"],
   ...["--epochs", "12", "--warmup-epochs", "1", "--effective-batch", "4", "--batch", "2", "--checkpoint-steps", "3"],
   ...["--evaluate-steps", "7", "--no-judge", "--threads", "1", ...more],
 ];

@@ -28,7 +28,19 @@ test("scalars, pictures and settings", async () => {
   const folder = await mkdtemp(join(tmpdir(), "wecolora-tensorboard-"));
   try {
     const run = join(folder, "run");
-    const args = ["--rank", "2", "--epochs", "2", "--warmup-epochs", "0", "--few-shot-count", "2", "--no-judge"];
+    const args = [
+      "--recipe",
+      "paper",
+      "--rank",
+      "2",
+      "--epochs",
+      "2",
+      "--warmup-epochs",
+      "0",
+      "--few-shot-count",
+      "2",
+      "--no-judge",
+    ];
     const teacher = referencePath("teachers/timm-vit");
     const data = join(root, "demo/pictures");
     expect(await wecolora("distill", "--teacher", teacher, "--data", data, "--out", run, ...args)).toMatchObject({

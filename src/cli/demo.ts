@@ -6,11 +6,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import type { DistillRunInput } from "../run/options.ts";
-import { commonSchema } from "../run/options.ts";
+import { commonSchema, recipeSchema } from "../run/options.ts";
 import { UserError } from "../utils/errors.ts";
 
 export const demoSchema = z.strictObject({
-  quick: z.boolean().default(false).describe("a smoke run: fewer steps, judged on fewer pictures"),
+  quick: z.boolean().default(false).describe("a smoke run: judged on fewer pictures"),
+  recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
   out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
   ...commonSchema.pick({ threads: true, seed: true }).shape,
@@ -32,7 +33,8 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     data: join(folder, "pictures"),
     fewShotCount: 3,
     reductionFactor: 2,
-    rank: 64,
-    ...(quick ? { epochs: 0.5, warmupEpochs: 0.25, judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
+    // Rank 64 suits 90 pictures; the closed form has no adapters.
+    ...(given.recipe === "paper" || given.recipe === "refined" ? { rank: 64 } : {}),
+    ...(quick ? { judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
   };
 }

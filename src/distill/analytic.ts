@@ -2,51 +2,42 @@
 // teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 import { compile } from "../compile.ts";
-import {
-  abs,
-  concat,
-  constant,
-  graph,
-  input,
-  matmul,
-  mul,
-  reduceSum,
-  reshape,
-  sub,
-  transpose,
-} from "../graph/build.ts";
-import type { Graph, Value } from "../graph/types.ts";
+import { graph, input } from "../graph/build.ts";
+import type { Graph } from "../graph/types.ts";
 import type { Model } from "../model.ts";
+import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import type { LinearMap, WeightLookup } from "../models/vit.ts";
-import { embed, frozenWeights, vitBlock } from "../models/vit.ts";
-import { linear } from "../nn/layers.ts";
-import type { Session } from "../runtime/types.ts";
-import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { zeros } from "../utils/tensor.ts";
+import { embed, frozenWeights } from "../models/vit.ts";
+import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { attentionPass, blockFeeds, blockGraph, mlpPass, outputPass } from "./refit-graphs.ts";
+import type { Sums } from "./ridge.ts";
 import { addSums, emptySums, meanDiagonal, RidgeSolver } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
 
 export interface AnalyticOptions {
   /** Refit the attention's output map too, before the MLP's. */
   readonly attention: boolean;
-  /** Ridges to choose from, in units of the mean of the normal equations' diagonal. */
+  /** Ridges to try in this order, in units of the mean of the normal equations' diagonal, until one helps. */
   readonly ridges: readonly number[];
   /** The share of its solution that the attention's map moves by. */
   readonly attentionStep: number;
+  /** How much the class token counts beside any other token. */
+  readonly classWeight: number;
 }
 
 export const analyticDefaults: AnalyticOptions = {
   attention: true,
-  ridges: [0.01, 0.03, 0.1, 0.3, 1, 3],
+  ridges: [0.1, 1],
   attentionStep: 0.5,
+  classWeight: 1,
 };
 
 /** What was found for one map. */
 export interface Refit {
   readonly block: number;
-  readonly map: "proj" | "fc2";
-  /** The ridge that did best on pictures that it was not fitted on; undefined where no change did better. */
+  readonly map: RefitMap;
+  /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
   readonly ridge?: number;
   /** What is left of the block's mean absolute difference to its target, on these pictures. */
   readonly share: number;
@@ -57,103 +48,76 @@ export interface AnalyticStart {
   readonly refits: readonly Refit[];
 }
 
+type RefitMap = "proj" | "fc2";
+const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
+
+/** Every so many batches, one is for saying whether a change helps. */
+const validationEvery = 5;
+
 /** Tokens `[B, N, D]` of one batch: those that enter the student's block, and the teacher's that it should give. */
 interface Stream {
   student: FloatTensor;
   teacher: FloatTensor;
+  /** Whether solutions are judged on it, rather than fitted. */
+  readonly aside: boolean;
+  /** What the block's passes leave for one another. */
+  mixed?: FloatTensor;
+  entering?: FloatTensor;
 }
 
-type RefitMap = "proj" | "fc2";
-const scaleOf = { proj: "ls1", fc2: "ls2" } as const;
-const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
+type Pass = "block" | "attention" | "mlp" | "output";
+type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 
-/** A LayerScale this small says nothing about what should come through it. */
-const smallestScale = 1e-4;
-/** Every so many batches, one is for choosing the ridge. */
-const validationEvery = 5;
-
-/**
- * The sums of one batch for refitting a map of block `index`: G are the tokens that enter the map, and a column of ones
- * for the bias; R is what the map should give less what it gives now.
- */
-function sumsGraph(
-  student: ModelDefinition,
-  weight: WeightLookup,
-  index: number,
-  map: RefitMap,
-  dims: readonly number[],
-): Graph {
-  const { config } = student;
-  const x = input("x", "float32", dims);
-  const target = input("target", "float32", dims);
-  let entered: Value | undefined;
-  const watch: LinearMap = (value, weights, _, module) => {
-    if (module === map) entered = value;
-    return linear(value, weights);
-  };
-  const y = vitBlock(config, weight, index, x, watch);
-  if (!entered) throw new Error(`block ${index} has no map ${map}`);
-  const width = entered.shape[2] as number;
-  const rows = (dims[0] as number) * (dims[1] as number);
-  const missing = reshape(sub(target, y), [rows, config.width]);
-  // LayerScale divides what is missing; a channel that it all but closes is asked for nothing.
-  const gamma = config.layerScale ? student.weights.get(`blocks.${index}.${scaleOf[map]}.gamma`) : undefined;
-  const inverse = gamma && { ...gamma, data: gamma.data.map((v) => (Math.abs(v) < smallestScale ? 0 : 1 / v)) };
-  const scale = inverse ? mul(missing, constant(inverse)) : missing;
-  const ones = zeros([rows, 1]);
-  ones.data.fill(1);
-  const g = concat([reshape(entered, [rows, width]), constant(ones)], 1);
-  const gt = transpose(g, [1, 0]);
-  return graph([x, target], { gram: matmul(gt, g), cross: matmul(gt, scale) });
-}
-
-/** The absolute difference of block `index` to its target, summed, with another weight and bias in one of its maps. */
-function trialGraph(
-  { config }: ModelDefinition,
-  weight: WeightLookup,
-  index: number,
-  name: string,
-  dims: readonly number[],
-): Graph {
-  const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
-  const stands = new Map(
-    ["weight", "bias"].map((part) => [`${name}.${part}`, input(part, "float32", weight(`${name}.${part}`).shape)]),
-  );
-  const y = vitBlock(config, (wanted) => stands.get(wanted) ?? weight(wanted), index, x);
-  return graph([x, target, ...stands.values()], { difference: reduceSum(abs(sub(y, target))) });
-}
-
-/** Blocks `from` to `to` (included) of a model: `[B, N, D] -> [B, N, D]`. */
-function blocksGraph(
-  { config }: ModelDefinition,
-  weight: WeightLookup,
-  from: number,
-  to: number,
-  dims: readonly number[],
-): Graph {
-  const x = input("x", "float32", dims);
-  let y: Value = x;
-  for (let i = from; i <= to; i++) y = vitBlock(config, weight, i, y);
-  return graph([x], { y });
-}
-
-/** Runs graphs that take tokens of some batch sizes, one session a size. */
-class Stage {
-  private readonly model: Model;
-  private readonly build: (dims: readonly number[]) => Graph;
+/** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
+class Passes {
+  private readonly device: Device;
+  private readonly config: VitConfig;
+  private readonly classWeight: number;
   private readonly sessions = new Map<string, Session>();
 
-  constructor(model: Model, build: (dims: readonly number[]) => Graph) {
-    this.model = model;
-    this.build = build;
+  constructor({ device, config }: Model, classWeight: number) {
+    this.device = device;
+    this.config = config;
+    this.classWeight = classWeight;
   }
 
-  async run(feeds: Record<string, FloatTensor>, fetch: readonly string[]): Promise<Record<string, Tensor>> {
-    const { dims } = Object.values(feeds)[0];
-    const key = dims.join();
-    const session = this.sessions.get(key) ?? (await compile(this.build(dims), this.model.device));
+  private build(pass: Pass, dims: readonly number[]): Graph {
+    switch (pass) {
+      case "block":
+        return blockGraph(this.config, dims);
+      case "attention":
+        return attentionPass(this.config, dims, this.classWeight);
+      case "mlp":
+        return mlpPass(this.config, dims, this.classWeight);
+      case "output":
+        return outputPass(this.config, dims);
+    }
+  }
+
+  async run(
+    pass: Pass,
+    tokens: Record<string, FloatTensor>,
+    block: BlockFeeds,
+    fetch: readonly string[],
+  ): Promise<Record<string, FloatTensor>> {
+    const { dims } = Object.values(tokens)[0];
+    const key = `${pass} ${dims.join()}`;
+    const session = this.sessions.get(key) ?? (await compile(this.build(pass, dims), this.device));
     this.sessions.set(key, session);
-    return (await session.run({ feeds, fetch })).tensors;
+    const { tensors } = await session.run({ feeds: { ...tokens, ...block }, fetch });
+    return tensors as Record<string, FloatTensor>;
+  }
+
+  /** A block's weights on the device, as long as `action` takes. */
+  async withBlock<T>(model: ModelDefinition, index: number, action: (feeds: BlockFeeds) => Promise<T>): Promise<T> {
+    const feeds: Record<string, DeviceTensor> = {};
+    try {
+      for (const [name, tensor] of Object.entries(blockFeeds(model.config, model.weights, index)))
+        feeds[name] = await this.device.upload(tensor);
+      return await action(feeds);
+    } finally {
+      await this.device.release(Object.values(feeds));
+    }
   }
 
   async dispose(): Promise<void> {
@@ -164,7 +128,7 @@ class Stage {
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures twice, and one block's normal equations. Throws a RunError where sums are not finite.
+ * tokens of all pictures three times, and one map's normal equations. Throws a RunError where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
@@ -175,27 +139,21 @@ export async function analyticStart(
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
   const streams = await embedAll(teacher, batches);
+  const passes = new Passes(teacher, options.classWeight);
   const solver = new RidgeSolver(teacher.device);
   const refits: Refit[] = [];
-  const ends = stoodFor(kept, teacher.config.depth);
-  const frozen = frozenWeights(teacher.weights);
   try {
     let from = 0;
-    for (const [block, end] of ends.entries()) {
-      await advance(teacher, streams, "teacher", (dims) => blocksGraph(teacher, frozen, from, end, dims));
-      for (const map of options.attention ? (["proj", "fc2"] as const) : (["fc2"] as const)) {
-        const step = map === "proj" ? options.attentionStep : 1;
-        const found = await refitMap(teacher, student, streams, block, map, step, options, solver);
-        student = found.student;
-        refits.push(found.refit);
-      }
-      const weight = frozenWeights(student.weights);
-      const current = student;
-      await advance(teacher, streams, "student", (dims) => blocksGraph(current, weight, block, block, dims));
+    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+      for (let i = from; i <= end; i++) await advanceTeacher(passes, teacher, streams, i);
+      const found = await refitBlock(passes, solver, student, streams, block, options);
+      student = found.student;
+      refits.push(...found.refits);
       from = end + 1;
       progress(block + 1, kept.length);
     }
   } finally {
+    await passes.dispose();
     await solver.dispose();
   }
   return { student, refits };
@@ -211,7 +169,8 @@ async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
     for await (const batch of batches) {
       const { tensors } = await session.run({ feeds: { pixels: batch }, fetch: ["tokens"] });
       const tokens = tensors.tokens as FloatTensor;
-      streams.push({ student: tokens, teacher: tokens });
+      const aside = streams.length % validationEvery === validationEvery - 1;
+      streams.push({ student: tokens, teacher: tokens, aside });
     }
   } finally {
     await session.dispose();
@@ -219,89 +178,120 @@ async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
   return streams;
 }
 
-async function advance(
-  model: Model,
-  streams: Stream[],
-  side: keyof Stream,
-  build: (dims: readonly number[]) => Graph,
-): Promise<void> {
-  const stage = new Stage(model, build);
-  for (const stream of streams) stream[side] = (await stage.run({ x: stream[side] }, ["y"])).y as FloatTensor;
-  await stage.dispose();
+function advanceTeacher(passes: Passes, teacher: Model, streams: readonly Stream[], index: number): Promise<void> {
+  return passes.withBlock(teacher, index, async (feeds) => {
+    for (const stream of streams) stream.teacher = (await passes.run("block", { x: stream.teacher }, feeds, ["y"])).y;
+  });
 }
 
-async function refitMap(
-  teacher: Model,
+/** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */
+interface Summed {
+  readonly fitting: Sums;
+  readonly all: Sums;
+  readonly difference: number;
+}
+
+/** Adds up one pass over all batches. Without batches set aside, differences are of all. */
+async function sumUp(
+  streams: readonly Stream[],
+  inputs: number,
+  outputs: number,
+  run: (stream: Stream) => Promise<Record<string, FloatTensor>>,
+): Promise<Summed> {
+  const anyAside = streams.some(({ aside }) => aside);
+  const [fitting, all] = [emptySums(inputs, outputs), emptySums(inputs, outputs)];
+  let difference = 0;
+  for (const stream of streams) {
+    const found = await run(stream);
+    const sums = { gram: found.gram.data, cross: found.cross.data };
+    addSums(all, sums);
+    if (!stream.aside) addSums(fitting, sums);
+    if (stream.aside === anyAside) difference += Number(found.difference.data[0]);
+  }
+  return { fitting, all, difference };
+}
+
+/** Refits one block's maps, and moves the student's tokens behind it. */
+async function refitBlock(
+  passes: Passes,
+  solver: RidgeSolver,
   student: ModelDefinition,
   streams: readonly Stream[],
   block: number,
-  map: RefitMap,
-  step: number,
   options: AnalyticOptions,
-  solver: RidgeSolver,
-): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { config } = student;
-  const name = `blocks.${block}.${weightOf[map]}`;
-  const inputs = (map === "fc2" ? config.mlpWidth : config.width) + 1;
-  const weight = frozenWeights(student.weights);
-  const stage = new Stage(teacher, (dims) => sumsGraph(student, weight, block, map, dims));
-  const trials = new Stage(teacher, (dims) => trialGraph(student, weight, block, name, dims));
-  const [fitting, all] = [emptySums(inputs, config.width), emptySums(inputs, config.width)];
-  const aside = (i: number) => streams.length >= validationEvery && i % validationEvery === validationEvery - 1;
-  try {
-    for (const [i, { student: x, teacher: target }] of streams.entries()) {
-      const { gram, cross } = await stage.run({ x, target }, ["gram", "cross"]);
-      const sums = { gram: gram.data as Float32Array, cross: cross.data as Float32Array };
-      addSums(all, sums);
-      if (!aside(i)) addSums(fitting, sums);
-    }
-    const judged = streams.some((_, i) => aside(i)) ? streams.filter((_, i) => aside(i)) : streams;
-    // Too few pictures to set some aside: only a firm ridge is to be trusted.
-    const ridges = judged.length < streams.length ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-    const differenceOf = async (candidate: ModelDefinition): Promise<number> => {
-      const [w, b] = ["weight", "bias"].map((part) => candidate.weights.get(`${name}.${part}`) as FloatTensor);
-      let sum = 0;
-      for (const { student: x, teacher: target } of judged) {
-        sum += Number((await trials.run({ x, target, weight: w, bias: b }, ["difference"])).difference.data[0]);
-      }
-      return sum;
-    };
-    const before = await differenceOf(student);
-    const scale = meanDiagonal(fitting);
-    if (!(scale > 0) || !Number.isFinite(scale) || !Number.isFinite(before))
-      return { student, refit: { block, map, share: 1 } };
-    const { ridge, difference } = await chooseRidge(ridges, async (candidate) =>
-      differenceOf(moved(student, name, await solver.solve(fitting, candidate * scale), step)),
+): Promise<{ student: ModelDefinition; refits: Refit[] }> {
+  const { width, mlpWidth } = student.config;
+  const refits: Refit[] = [];
+  const judged = streams.some(({ aside }) => aside);
+  // Too few pictures to set some aside: only a firm ridge is to be trusted.
+  const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
+
+  const first = await passes.withBlock(student, block, (feeds) =>
+    sumUp(streams, width + 1, width, async (stream) => {
+      const { student: x, teacher: target } = stream;
+      const found = await passes.run("attention", { x, target }, feeds, ["mixed", "gram", "cross", "difference"]);
+      stream.mixed = found.mixed;
+      return found;
+    }),
+  );
+  const mlp = (model: ModelDefinition) =>
+    passes.withBlock(model, block, (feeds) =>
+      sumUp(streams, mlpWidth + 1, width, async (stream) => {
+        const { student: x, teacher: target, mixed } = stream as Required<Stream>;
+        const fetch = ["entering", "gram", "cross", "difference"];
+        const found = await passes.run("mlp", { x, mixed, target }, feeds, fetch);
+        stream.entering = found.entering;
+        return found;
+      }),
     );
-    if (!(difference < before)) return { student, refit: { block, map, share: 1 } };
-    const solution = await solver.solve(all, ridge * meanDiagonal(all));
-    return {
-      student: moved(student, name, solution, step),
-      refit: { block, map, ridge, share: difference / before },
-    };
-  } finally {
-    await stage.dispose();
-    await trials.dispose();
+  const plain = student;
+  let second: Summed | undefined;
+  if (options.attention && isUsable(first)) {
+    const [ridge] = ridges;
+    const solution = await solver.solve(first.fitting, ridge * meanDiagonal(first.fitting));
+    const moving = moved(student, `blocks.${block}.${weightOf.proj}`, solution, options.attentionStep);
+    second = await mlp(moving);
+    const better = second.difference < first.difference;
+    refits.push({
+      block,
+      map: "proj",
+      ...(better ? { ridge, share: second.difference / first.difference } : { share: 1 }),
+    });
+    if (better) student = moving;
+    else second = undefined;
   }
+  second ??= await mlp(plain);
+
+  const output = (model: ModelDefinition, only: (stream: Stream) => boolean, keep: boolean) =>
+    passes.withBlock(model, block, async (feeds) => {
+      let difference = 0;
+      for (const stream of streams.filter(only)) {
+        const { entering, teacher: target } = stream as Required<Stream>;
+        const found = await passes.run("output", { entering, target }, feeds, keep ? ["y"] : ["difference"]);
+        if (keep) stream.student = found.y;
+        else difference += Number(found.difference.data[0]);
+      }
+      return difference;
+    });
+  const name = `blocks.${block}.${weightOf.fc2}`;
+  let refit: Refit = { block, map: "fc2", share: 1 };
+  for (const ridge of isUsable(second) ? ridges : []) {
+    const trial = moved(student, name, await solver.solve(second.fitting, ridge * meanDiagonal(second.fitting)), 1);
+    const difference = await output(trial, ({ aside }) => aside === judged, false);
+    if (!(difference < second.difference)) continue;
+    const solution = await solver.solve(second.all, ridge * meanDiagonal(second.all));
+    student = moved(student, name, solution, 1);
+    refit = { block, map: "fc2", ridge, share: difference / second.difference };
+    break;
+  }
+  await output(student, () => true, true);
+  for (const stream of streams) stream.mixed = stream.entering = undefined;
+  return { student, refits: [...refits, refit] };
 }
 
-/** The ridge that leaves least: down from the middle as long as it gets less, since there is one valley. */
-async function chooseRidge(
-  ridges: readonly number[],
-  measure: (ridge: number) => Promise<number>,
-): Promise<{ ridge: number; difference: number }> {
-  const left = new Map<number, Promise<number>>();
-  const at = (i: number): Promise<number> => {
-    const known = left.get(i) ?? measure(ridges[i]);
-    left.set(i, known);
-    return known;
-  };
-  let best = Math.floor((ridges.length - 1) / 2);
-  await at(best);
-  for (const direction of [-1, 1]) {
-    while (ridges[best + direction] !== undefined && (await at(best + direction)) < (await at(best))) best += direction;
-  }
-  return { ridge: ridges[best], difference: await at(best) };
+function isUsable({ all, difference }: Summed): boolean {
+  const scale = meanDiagonal(all);
+  return scale > 0 && Number.isFinite(scale) && Number.isFinite(difference);
 }
 
 /** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias. */

@@ -90,6 +90,14 @@ export const methods: Readonly<Record<MethodName, Method>> = {
     trainables: adapters,
     objective: features(l1),
   },
+  refit: {
+    summary: "kept blocks, their maps refitted in closed form; no steps",
+    start: "analytic",
+    trains: false,
+    student: started,
+    trainables: nothing,
+    objective: features(l1),
+  },
   lora: {
     summary: "weight copy, adapters on q and v alone",
     start: "weight-copy",

@@ -95,6 +95,7 @@ export const scheduleSchema = z.discriminatedUnion("kind", [
 
 export const methodNames = [
   "wecolora",
+  "refit",
   "lora",
   "dora",
   "weco-kd",

@@ -2,6 +2,7 @@
 // whose products run on ONNX Runtime.
 import { compile } from "../compile.ts";
 import { graph, input, matmul, sub, transposeLast } from "../graph/build.ts";
+import type { Graph } from "../graph/types.ts";
 import type { Device, Session } from "../runtime/types.ts";
 import { RunError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
@@ -38,23 +39,32 @@ export function meanDiagonal({ n, gram }: Sums): number {
 }
 
 /** Rows and columns that are factored at once. */
-const panel = 128;
+const panel = 256;
 
-/** Solves symmetric positive definite systems; holds a session for its products. */
+/** Solves symmetric positive definite systems; holds sessions for its products. */
 export class RidgeSolver {
   private readonly device: Device;
-  private session: Session | undefined;
+  private readonly sessions = new Map<Product, Session>();
 
   constructor(device: Device) {
     this.device = device;
   }
 
-  /** a - b c, or a - b c' where transposed; `[p, q]`, `[p, k]`, `[k, q]` or `[q, k]`. */
-  private async subtractProduct(a: Matrix, b: Matrix, c: Matrix): Promise<Matrix> {
-    this.session ??= await compile(productGraph(), this.device);
-    const tensor = ({ rows, columns, data }: Matrix): Tensor => ({ type: "float64", dims: [rows, columns], data });
-    const { tensors } = await this.session.run({ feeds: { a: tensor(a), b: tensor(b), c: tensor(c) }, fetch: ["y"] });
-    return { rows: a.rows, columns: a.columns, data: tensors.y.data as Float64Array };
+  private async product(kind: Product, matrices: Readonly<Record<string, Matrix>>): Promise<Float64Array> {
+    const session = this.sessions.get(kind) ?? (await compile(products[kind](), this.device));
+    this.sessions.set(kind, session);
+    const feeds = Object.entries(matrices).map(([name, { rows, columns, data }]): [string, Tensor] => [
+      name,
+      { type: "float64", dims: [rows, columns], data },
+    ]);
+    const { tensors } = await session.run({ feeds: Object.fromEntries(feeds), fetch: ["y"] });
+    return tensors.y.data as Float64Array;
+  }
+
+  /** a - b c', or b c' where a is left out; `[p, q]`, `[p, k]`, `[q, k]`. */
+  private async times(b: Matrix, c: Matrix, a?: Matrix): Promise<Matrix> {
+    const data = await (a ? this.product("subtracted", { a, b, c }) : this.product("plain", { b, c }));
+    return { rows: b.rows, columns: c.rows, data };
   }
 
   /**
@@ -65,48 +75,63 @@ export class RidgeSolver {
     const lower = { rows: n, columns: n, data: gram.slice() };
     for (let i = 0; i < n; i++) lower.data[i * n + i] += ridge;
     const right = { rows: n, columns: m, data: cross.slice() };
-    // Factor, and solve L Z = G'R on the way.
+    // Factor, and solve L Z = G'R on the way. Small triangles are inverted, so that all else is products.
+    const inverses: Matrix[] = [];
     for (let k = 0; k < n; k += panel) {
       const end = Math.min(n, k + panel);
       factorDiagonal(lower, k, end);
-      solveRows(lower, right, k, end);
+      const inverse = invertDiagonal(lower, k, end);
+      inverses.push(inverse);
+      const solved = await this.times(inverse, transposed(block(right, k, end, 0, m)));
+      put(right, k, 0, solved);
       if (end === n) break;
-      solvePanel(lower, k, end);
-      const below = block(lower, end, n, k, end);
-      put(lower, end, end, await this.subtractProduct(block(lower, end, n, end, n), below, below));
-      const solved = transposed(block(right, k, end, 0, m));
-      put(right, end, 0, await this.subtractProduct(block(right, end, n, 0, m), below, solved));
+      const below = await this.times(block(lower, end, n, k, end), inverse);
+      put(lower, end, k, below);
+      put(lower, end, end, await this.times(below, below, block(lower, end, n, end, n)));
+      put(right, end, 0, await this.times(below, transposed(solved), block(right, end, n, 0, m)));
     }
     // Then L' D = Z, from the end.
     for (let k = Math.floor((n - 1) / panel) * panel; k >= 0; k -= panel) {
       const end = Math.min(n, k + panel);
+      let rows = block(right, k, end, 0, m);
       if (end < n) {
         const below = transposed(block(lower, end, n, k, end));
-        const known = transposed(block(right, end, n, 0, m));
-        put(right, k, 0, await this.subtractProduct(block(right, k, end, 0, m), below, known));
+        rows = await this.times(below, transposed(block(right, end, n, 0, m)), rows);
       }
-      solveTransposedRows(lower, right, k, end);
+      put(right, k, 0, await this.times(transposed(inverses[k / panel]), transposed(rows)));
     }
     return right.data;
   }
 
   async dispose(): Promise<void> {
-    await this.session?.dispose();
-    this.session = undefined;
+    for (const session of this.sessions.values()) await session.dispose();
+    this.sessions.clear();
   }
 }
+
+type Product = "plain" | "subtracted";
+
+const matrices = () => ({
+  a: input("a", "float64", ["p", "q"]),
+  b: input("b", "float64", ["p", "k"]),
+  c: input("c", "float64", ["q", "k"]),
+});
+
+const products: Readonly<Record<Product, () => Graph>> = {
+  plain() {
+    const { b, c } = matrices();
+    return graph([b, c], { y: matmul(b, transposeLast(c)) });
+  },
+  subtracted() {
+    const { a, b, c } = matrices();
+    return graph([a, b, c], { y: sub(a, matmul(b, transposeLast(c))) });
+  },
+};
 
 interface Matrix {
   readonly rows: number;
   readonly columns: number;
   readonly data: Float64Array;
-}
-
-function productGraph() {
-  const a = input("a", "float64", ["p", "q"]);
-  const b = input("b", "float64", ["p", "k"]);
-  const c = input("c", "float64", ["q", "k"]);
-  return graph([a, b, c], { y: sub(a, matmul(b, transposeLast(c))) });
 }
 
 function block({ columns, data }: Matrix, r0: number, r1: number, c0: number, c1: number): Matrix {
@@ -143,37 +168,18 @@ function factorDiagonal({ columns: n, data }: Matrix, from: number, to: number):
   }
 }
 
-/** The rows below a factored diagonal block: X L' = A. */
-function solvePanel({ rows, columns: n, data }: Matrix, from: number, to: number): void {
-  for (let i = to; i < rows; i++) {
-    for (let j = from; j < to; j++) {
-      let sum = data[i * n + j];
-      for (let k = from; k < j; k++) sum -= data[i * n + k] * data[j * n + k];
-      data[i * n + j] = sum / data[j * n + j];
+/** The inverse of a factored diagonal block: lower triangular, as it is. */
+function invertDiagonal({ columns: n, data }: Matrix, from: number, to: number): Matrix {
+  const size = to - from;
+  const out = new Float64Array(size * size);
+  for (let i = 0; i < size; i++) {
+    const pivot = data[(from + i) * n + from + i];
+    out[i * size + i] = 1 / pivot;
+    for (let j = 0; j < i; j++) {
+      let sum = 0;
+      for (let k = j; k < i; k++) sum += data[(from + i) * n + from + k] * out[k * size + j];
+      out[i * size + j] = -sum / pivot;
     }
   }
-}
-
-/** L Z = B within a diagonal block. */
-function solveRows({ columns: n, data }: Matrix, right: Matrix, from: number, to: number): void {
-  const m = right.columns;
-  for (let i = from; i < to; i++) {
-    for (let k = from; k < i; k++) {
-      const factor = data[i * n + k];
-      for (let c = 0; c < m; c++) right.data[i * m + c] -= factor * right.data[k * m + c];
-    }
-    for (let c = 0; c < m; c++) right.data[i * m + c] /= data[i * n + i];
-  }
-}
-
-/** L' D = Z within a diagonal block. */
-function solveTransposedRows({ columns: n, data }: Matrix, right: Matrix, from: number, to: number): void {
-  const m = right.columns;
-  for (let i = to - 1; i >= from; i--) {
-    for (let k = i + 1; k < to; k++) {
-      const factor = data[k * n + i];
-      for (let c = 0; c < m; c++) right.data[i * m + c] -= factor * right.data[k * m + c];
-    }
-    for (let c = 0; c < m; c++) right.data[i * m + c] /= data[i * n + i];
-  }
+  return { rows: size, columns: size, data: out };
 }

@@ -145,8 +145,8 @@ export function blockQueries(
 /** Told a block's attention `[B, H, N, N]`. */
 export type WatchAttention = (weights: Value, block: number) => void;
 
-/** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
-export function vitBlock(
+/** The first half of a pre-norm block, attention and what it is added to: `[B, N, D] -> [B, N, D]`. */
+export function attentionHalf(
   config: VitConfig,
   weight: WeightLookup,
   index: number,
@@ -154,7 +154,7 @@ export function vitBlock(
   map: LinearMap = linear,
   watch?: WatchAttention,
 ): Value {
-  const { apply, norm, scaled } = blockParts(config, weight, index, map);
+  const { apply, scaled } = blockParts(config, weight, index, map);
   const [q, k, v] = blockQueries(config, weight, index, x, map);
   const mixed = attention(q, k, v, config.heads, {
     rotation: rotation(config, x.type),
@@ -164,8 +164,19 @@ export function vitBlock(
     },
     watch: watch && ((weights) => watch(weights, index)),
   });
-  const x1 = add(x, scaled(apply(mixed, "proj"), "ls1"));
-  const normed = layerNorm(x1, norm("norm2"), config.normEpsilon);
+  return add(x, scaled(apply(mixed, "proj"), "ls1"));
+}
+
+/** The second half of a pre-norm block, the MLP and what it is added to: `[B, N, D] -> [B, N, D]`. */
+export function mlpHalf(
+  config: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  x: Value,
+  map: LinearMap = linear,
+): Value {
+  const { apply, norm, scaled } = blockParts(config, weight, index, map);
+  const normed = layerNorm(x, norm("norm2"), config.normEpsilon);
   const n2 = config.sharing
     ? depthwise(normed, weight(`blocks.${index}.mlp.conv`), prefixCount(config), Math.sqrt(patchCount(config)))
     : normed;
@@ -175,7 +186,19 @@ export function vitBlock(
     config.mlp === "gated"
       ? mul(activate(slice(entered, -1, 0, config.mlpWidth)), slice(entered, -1, config.mlpWidth, 2 * config.mlpWidth))
       : activate(entered);
-  return add(x1, scaled(apply(hidden, "fc2"), "ls2"));
+  return add(x, scaled(apply(hidden, "fc2"), "ls2"));
+}
+
+/** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
+export function vitBlock(
+  config: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  x: Value,
+  map: LinearMap = linear,
+  watch?: WatchAttention,
+): Value {
+  return mlpHalf(config, weight, index, attentionHalf(config, weight, index, x, map, watch), map);
 }
 
 /** The final norm, where it acts on all tokens. */

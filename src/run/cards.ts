@@ -2,7 +2,7 @@
 import type { ModelCard } from "../export/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
 import type { DistillRunOptions } from "./options.ts";
-import { distillRunSchema } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 
 /** What a card says of the run that a model comes from. */
 export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
@@ -20,8 +20,10 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
 
 /** The options that are not their defaults, without paths, as a command line says them. */
 export function changedFlags(options: DistillRunOptions): string[] {
-  const usual = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" }) as Record<string, unknown>;
-  return Object.entries(options).flatMap(([key, value]) => {
+  const { recipe, method } = options;
+  const named = recipe === undefined ? { method } : { recipe };
+  const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named }) as Record<string, unknown>;
+  const changed = Object.entries(options).flatMap(([key, value]) => {
     const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);
     if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
     const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
@@ -30,4 +32,5 @@ export function changedFlags(options: DistillRunOptions): string[] {
     if (typeof value !== "object") return [`--${flag} ${String(value)}`];
     return [`--${flag} '${JSON.stringify(value)}'`];
   });
+  return [recipe === undefined ? `--method ${method}` : `--recipe ${recipe}`, ...changed];
 }

@@ -14,7 +14,8 @@ import { resumeDistillation, runDistillation } from "./distill-run.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { Interrupted } from "./environment.ts";
 import { runEvaluation } from "./evaluate-run.ts";
-import { commonSchema, distillRunSchema } from "./options.ts";
+import { commonSchema } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 import { RunFolder } from "./run-folder.ts";
 
 const path = z.string().min(1);
@@ -89,7 +90,7 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .join(",") || "run",
     );
     const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
-    parseOptions(distillRunSchema, run, `options of the run ${name}`);
+    distillOptions(run, `options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: run, setting: Object.fromEntries(named), seed: Number(seed), name };
   });
@@ -116,7 +117,7 @@ async function runOne(environment: Environment, run: Planned, listener: Listener
       setting: run.setting,
       seed: run.seed,
       row: rows.find(({ name }) => name === "student"),
-      trainingSeconds: result.trainingSeconds as number,
+      trainingSeconds: Number(result.trainingSeconds) + Number(result.startSeconds ?? 0),
     };
   } catch (error) {
     if (error instanceof Interrupted || !(error instanceof Error)) throw error;

@@ -24,7 +24,8 @@ import { runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
-import { distillRunSchema, readOptions, resumeSchema } from "./options.ts";
+import { readOptions, resumeSchema } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { writeRunReport } from "./report-run.ts";
@@ -41,6 +42,8 @@ export interface DistillRunResult extends Trained {
   readonly teacherFromHub: boolean;
   readonly pictures: number;
   readonly keptBlocks: readonly number[];
+  /** Choosing blocks and refitting them. */
+  readonly startSeconds: number;
   readonly skipped: number;
   /** Teacher, weight copy and student, where judging is on. */
   readonly results: readonly ResultRow[];
@@ -90,7 +93,8 @@ export async function runDistillation(
   input: DistillRunInput,
   listener: Listener = {},
 ): Promise<DistillRunResult> {
-  const options = parseOptions(distillRunSchema, input, "options of distill");
+  const options = distillOptions(input);
+  if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methods[options.method].summary}`);
   fewShotOf(options);
   const folder = new RunFolder(environment.directory(options.out));
   await folder.check(options.overwrite);
@@ -116,7 +120,7 @@ export async function resumeDistillation(
   if (await folder.readResult())
     throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
   const kept = { ...(config.options as object), out: resume };
-  const options = parseOptions(distillRunSchema, kept, `the options in ${folder.directory.describe("config.json")}`);
+  const options = distillOptions(kept, `the options in ${folder.directory.describe("config.json")}`);
   const state = await folder.readState();
   listener.info?.(`going on with ${resume} after step ${state?.steps ?? 0}`);
   return perform(environment, options, folder, listener, async (parts, facts) => {
@@ -175,8 +179,8 @@ async function perform(
 
     const initial = await startOf(options, teacher, source, items, listener, environment);
     const distillation = await createDistillation(teacher, {
-      ...distillationOptions(options, plan),
-      initialStudent: initial?.student,
+      ...distillationOptions(options, plan, initial.keptBlocks),
+      initialStudent: initial.student,
     });
     const { keptBlocks } = distillation;
     listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
@@ -278,6 +282,7 @@ async function perform(
       pictures: items.length,
       keptBlocks,
       ...trained,
+      startSeconds: initial.seconds,
       skipped: skipped.count,
       results,
       comparisons,

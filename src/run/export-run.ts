@@ -13,6 +13,7 @@ import { peftBase, readPeft, writePeft } from "../export/peft.ts";
 import { writeModel } from "../export/save.ts";
 import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
+import type { ModelDefinition } from "../models/definition.ts";
 import { prefixCount } from "../models/config.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
@@ -25,7 +26,8 @@ import { loadRequest } from "./environment.ts";
 import type { Embedder } from "./export-measure.ts";
 import { differenceOf, latency, Pictures } from "./export-measure.ts";
 import type { DistillRunOptions, ExportRunInput } from "./options.ts";
-import { distillRunSchema, exportRunSchema, readOptions } from "./options.ts";
+import { exportRunSchema, readOptions } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 import { RunFolder } from "./run-folder.ts";
 
 /** What an export is measured to be. */
@@ -99,7 +101,7 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     }
     return {
       folder,
-      options: parseOptions(distillRunSchema, options, `the options in ${folder.directory.describe("config.json")}`),
+      options: distillOptions(options, `the options in ${folder.directory.describe("config.json")}`),
       result,
     };
   }
@@ -181,9 +183,54 @@ async function writeFormat(
     origin.options.teacher,
     loadRequest(readOptions(origin.options), listener),
   );
-  const base = copyBlocks(teacher, origin.result.keptBlocks as number[]);
+  const base = await peftBaseOf(model, teacher, adapters, plan, origin);
   await writePeft(base, adapters, plan, directory, weightType);
   await teacher.dispose();
+}
+
+/**
+ * The model that a run's adapters were trained on: the weight copy, or, where that was changed before, the student with
+ * the adapters taken out again. Throws a UserError where they can't be (DoRA scales what it adds to).
+ */
+async function peftBaseOf(
+  student: Model,
+  teacher: Model,
+  adapters: ReadonlyMap<string, FloatTensor>,
+  plan: AdapterPlan,
+  { options, result }: Origin,
+): Promise<ModelDefinition> {
+  if (options.start === undefined || options.start === "weight-copy")
+    return copyBlocks(teacher, result.keptBlocks as number[]);
+  if (plan.magnitude)
+    throw new UserError(
+      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
+    );
+  const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
+    name,
+    name.endsWith("lora_B") ? { ...tensor, data: tensor.data.map((v) => -v) } : tensor,
+  ]);
+  return folded(student, options, plan, new Map(negated));
+}
+
+/** A model with adapters folded in. */
+async function folded(
+  model: Model,
+  { rank, alpha, rankStabilized, method }: DistillRunOptions,
+  plan: AdapterPlan,
+  initialAdapters: ReadonlyMap<string, FloatTensor>,
+): Promise<Model> {
+  const distillation = await createDistillation(model, {
+    method,
+    reductionFactor: 1,
+    rank,
+    alpha,
+    rankStabilized,
+    targetModules: [...plan.targetModules],
+    initialAdapters,
+  });
+  const result = await distillation.student();
+  await distillation.dispose();
+  return result;
 }
 
 /** Where the adapters of a run sit. Throws a UserError where it trained none. */
@@ -226,19 +273,8 @@ async function openExport(
 /** The base with the adapters that the directory's files hold folded in. */
 async function withPeft(base: Model, directory: Directory, { options }: Origin): Promise<Model> {
   const plan = adapterPlan(options);
-  const { rank, alpha, rankStabilized, method } = options;
-  const distillation = await createDistillation(base, {
-    method,
-    reductionFactor: 1,
-    rank,
-    alpha,
-    rankStabilized,
-    targetModules: [...plan.targetModules],
-    initialAdapters: readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan),
-  });
-  const student = await distillation.student();
-  await distillation.dispose();
-  return student;
+  const adapters = readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan);
+  return folded(base, options, plan, adapters);
 }
 
 async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {

@@ -33,11 +33,22 @@ export function readOptions({
 
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
+export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
+
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
 export const distillRunSchema = z.strictObject({
   teacher: path.describe("the teacher: a model's directory, its file of weights, or its hub name"),
   data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
   out: path.describe("the run folder, made new"),
+  recipe: recipeSchema
+    .optional()
+    .describe(
+      "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
+    ),
+  keep: z
+    .enum(["even", "auto"])
+    .default("even")
+    .describe("which blocks: every r-th (the paper's), or as many that a search finds to stand best for all"),
   ...distillationSchema.pick({
     method: true,
     start: true,
@@ -55,7 +66,9 @@ export const distillRunSchema = z.strictObject({
   optimizer: optimizer
     .prefault("adamw")
     .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
-  analyticViews: count.default(2).describe("random views a picture that an analytic start is fitted on"),
+  analyticViews: count
+    .default(1)
+    .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
   baseLearningRate: z
     .number()
     .positive()

@@ -25,7 +25,8 @@ import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
 import { attentionOverlays, compareLayers } from "./looks.ts";
 import type { DistillRunOptions, ReportRunInput } from "./options.ts";
-import { distillRunSchema, readOptions, reportRunSchema } from "./options.ts";
+import { readOptions, reportRunSchema } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 import type { JudgedLine, LogEntry } from "./run-folder.ts";
 import { RunFolder } from "./run-folder.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
@@ -102,8 +103,7 @@ async function readRun(
   const config = await folder.readConfig();
   const result = await folder.readResult();
   if (!result) throw new UserError(`the run in ${path} is not finished; go on with: wecolora distill --resume ${path}`);
-  const options = parseOptions(
-    distillRunSchema,
+  const options = distillOptions(
     { ...(config.options as object), out: path },
     `the options in ${folder.directory.describe("config.json")}`,
   );

@@ -1,0 +1,225 @@
+// The graphs of a start in closed form. A block's weights are inputs, so that one session serves all blocks.
+import {
+  abs,
+  add,
+  concat,
+  constant,
+  graph,
+  input,
+  matmul,
+  mul,
+  reduceSum,
+  reshape,
+  slice,
+  sub,
+  transpose,
+} from "../graph/build.ts";
+import type { Graph, Value } from "../graph/types.ts";
+import type { VitConfig } from "../models/config.ts";
+import { expectedWeights, prefixCount } from "../models/config.ts";
+import type { LinearMap, WeightLookup } from "../models/vit.ts";
+import { attentionHalf, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
+import { layerNorm, linear } from "../nn/layers.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { zeros } from "../utils/tensor.ts";
+
+/** Block 0's weights stand for those of whichever block is fed. */
+const prefix = "blocks.0.";
+
+/** Names of a block's weights within the block, with their shapes. */
+function blockWeights(config: VitConfig): [string, readonly number[]][] {
+  return [...expectedWeights({ ...config, depth: 1 })].flatMap(([name, dims]) =>
+    name.startsWith(prefix) ? [[name.slice(prefix.length), dims]] : [],
+  );
+}
+
+const scaleNames = ["ls1", "ls2"] as const;
+/** A LayerScale this small says nothing about what should come through it. */
+const smallestScale = 1e-4;
+
+/** What the graphs are fed of block `index`: its weights, and one over its LayerScale (0 where that all but closes). */
+export function blockFeeds(
+  config: VitConfig,
+  weights: ReadonlyMap<string, FloatTensor>,
+  index: number,
+): Record<string, FloatTensor> {
+  const get = (name: string) => {
+    const found = weights.get(`blocks.${index}.${name}`);
+    if (!found) throw new Error(`block ${index} has no weight ${name}`);
+    return found;
+  };
+  const feeds = Object.fromEntries(blockWeights(config).map(([name]) => [name, get(name)]));
+  if (config.layerScale) {
+    for (const name of scaleNames) {
+      const gamma = get(`${name}.gamma`);
+      feeds[`inverse.${name}`] = { ...gamma, data: gamma.data.map((v) => (Math.abs(v) < smallestScale ? 0 : 1 / v)) };
+    }
+  }
+  return feeds;
+}
+
+interface BlockInputs {
+  readonly inputs: readonly Value[];
+  readonly weight: WeightLookup;
+  /** What is missing behind a map, through its LayerScale: `[..., D]`. */
+  throughScale(missing: Value, name: (typeof scaleNames)[number]): Value;
+}
+
+function blockInputs(config: VitConfig): BlockInputs {
+  const inputs = new Map(blockWeights(config).map(([name, dims]) => [name, input(name, "float32", dims)]));
+  if (config.layerScale)
+    for (const name of scaleNames) inputs.set(`inverse.${name}`, input(`inverse.${name}`, "float32", [config.width]));
+  const get = (name: string) => {
+    const found = inputs.get(name);
+    if (!found) throw new Error(`a block has no weight ${name}`);
+    return found;
+  };
+  return {
+    inputs: [...inputs.values()],
+    weight: (name) => get(name.slice(prefix.length)),
+    throughScale: (missing, name) => (config.layerScale ? mul(missing, get(`inverse.${name}`)) : missing),
+  };
+}
+
+/** One whole block: `x -> y`. */
+export function blockGraph(config: VitConfig, dims: readonly number[]): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const x = input("x", "float32", dims);
+  return graph([x, ...inputs], { y: vitBlock(config, weight, 0, x) });
+}
+
+/** Tokens as rows, and a column of ones for the bias: `[B, N, K] -> [B * N, K + 1]`. */
+function withOnes(tokens: Value): Value {
+  const [batch, count, width] = tokens.shape as readonly number[];
+  const ones = zeros([batch * count, 1]);
+  ones.data.fill(1);
+  return concat([reshape(tokens, [batch * count, width]), constant(ones)], 1);
+}
+
+/** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
+function sums(config: VitConfig, entered: Value, missing: Value, classWeight: number): { gram: Value; cross: Value } {
+  const [batch, count] = entered.shape as readonly number[];
+  const rows = batch * count;
+  const g = withOnes(entered);
+  const gt = transpose(g, [1, 0]);
+  const weighed =
+    prefixCount(config) > 0 && classWeight !== 1 ? mul(g, constant(rowWeights(batch, count, classWeight))) : g;
+  return {
+    gram: matmul(gt, weighed),
+    cross: matmul(transpose(weighed, [1, 0]), reshape(missing, [rows, config.width])),
+  };
+}
+
+/** One weight a row `[B * N, 1]`: the class token's, and 1 for all others. */
+function rowWeights(batch: number, count: number, classWeight: number): FloatTensor {
+  const weights = zeros([batch * count, 1]);
+  weights.data.fill(1);
+  for (let b = 0; b < batch; b++) weights.data[b * count] = classWeight;
+  return weights;
+}
+
+/**
+ * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
+ * map), that map's sums, and the block's absolute difference to its target.
+ */
+export function attentionPass(config: VitConfig, dims: readonly number[], classWeight: number): Graph {
+  const { inputs, weight, throughScale } = blockInputs(config);
+  const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
+  let mixed: Value | undefined;
+  const watch: LinearMap = (value, weights, _, module) => {
+    if (module === "proj") mixed = value;
+    return linear(value, weights);
+  };
+  const x1 = attentionHalf(config, weight, 0, x, watch);
+  if (!mixed) throw new Error("a block has no map proj");
+  const missing = sub(target, mlpHalf(config, weight, 0, x1));
+  const difference = reduceSum(abs(missing));
+  return graph([x, target, ...inputs], {
+    mixed,
+    difference,
+    ...sums(config, mixed, throughScale(missing, "ls1"), classWeight),
+  });
+}
+
+/**
+ * The second pass: what the attention's output map gives for `mixed` is added to `x`, and `entering` enters the MLP. Gives
+ * the sums of fc2, and the block's absolute difference to its target.
+ */
+export function mlpPass(config: VitConfig, dims: readonly number[], classWeight: number): Graph {
+  const { inputs, weight, throughScale } = blockInputs(config);
+  const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
+  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
+  const entering = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+  let hidden: Value | undefined;
+  const watch: LinearMap = (value, weights, _, module) => {
+    if (module === "fc2") hidden = value;
+    return linear(value, weights);
+  };
+  const missing = sub(target, mlpHalf(config, weight, 0, entering, watch));
+  if (!hidden) throw new Error("a block has no map fc2");
+  return graph([x, mixed, target, ...inputs], {
+    entering,
+    difference: reduceSum(abs(missing)),
+    ...sums(config, hidden, throughScale(missing, "ls2"), classWeight),
+  });
+}
+
+/** The last pass: the block's output for the tokens that enter its MLP, and its absolute difference to the target. */
+export function outputPass(config: VitConfig, dims: readonly number[]): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const [entering, target] = ["entering", "target"].map((name) => input(name, "float32", dims));
+  const y = mlpHalf(config, weight, 0, entering);
+  return graph([entering, target, ...inputs], { y, difference: reduceSum(abs(sub(target, y))) });
+}
+
+/** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 with a column of ones. */
+function severalTargets(config: VitConfig, dims: readonly number[], targets: number) {
+  const block = blockInputs(config);
+  const x = input("x", "float32", dims);
+  const wanted = Array.from({ length: targets }, (_, i) => input(`target.${i}`, "float32", dims));
+  let hidden: Value | undefined;
+  const watch: LinearMap = (value, weights, _, module) => {
+    if (module === "fc2") hidden = value;
+    return linear(value, weights);
+  };
+  const y = vitBlock(config, block.weight, 0, x, watch);
+  if (!hidden) throw new Error("a block has no map fc2");
+  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(hidden) };
+}
+
+/** Sums of fc2 for several targets side by side: `gram` `[n, n]`, `cross` `[n, targets * D]`. */
+export function searchPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
+  const { block, inputs, wanted, y, g } = severalTargets(config, dims, targets);
+  const rows = (dims[0] as number) * (dims[1] as number);
+  const missing = wanted.map((target) => reshape(block.throughScale(sub(target, y), "ls2"), [rows, config.width]));
+  const gt = transpose(g, [1, 0]);
+  return graph(inputs, { gram: matmul(gt, g), cross: matmul(gt, concat(missing, 1)) });
+}
+
+/**
+ * The block with each of several changes `[n, targets * D]` of its fc2: outputs `y.i`, and `left` `[targets]`, the sum over
+ * tokens of the mean squared difference to the target as the next block's norm shows both (centred, scaled to deviation 1),
+ * so that each token counts alike.
+ */
+export function changedPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
+  const { block, inputs, wanted, y, g } = severalTargets(config, dims, targets);
+  const { width, mlpWidth } = config;
+  const change = input("change", "float32", [mlpWidth + 1, targets * width]);
+  const [ones, none] = [zeros([width]), zeros([width])];
+  ones.data.fill(1);
+  const seen = (tokens: Value) =>
+    layerNorm(tokens, { weight: constant(ones), bias: constant(none) }, config.normEpsilon);
+  const changes = matmul(g, change);
+  const outputs = wanted.map((_, i) => {
+    const own = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
+    return add(y, config.layerScale ? mul(own, block.weight(`${prefix}ls2.gamma`)) : own);
+  });
+  const left = outputs.map((output, i) => {
+    const difference = sub(seen(output), seen(wanted[i]));
+    return reshape(mul(reduceSum(mul(difference, difference)), 1 / width), [1]);
+  });
+  return graph([...inputs, change], {
+    left: left.length > 1 ? concat(left, 0) : left[0],
+    ...Object.fromEntries(outputs.map((output, i) => [`y.${i}`, output])),
+  });
+}

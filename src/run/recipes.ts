@@ -1,0 +1,56 @@
+// Recipes: names for settings that go together. What a user says himself stands above them.
+import type { z } from "zod";
+import { parseOptions } from "../utils/options.ts";
+import type { DistillRunInput, DistillRunOptions, recipeSchema } from "./options.ts";
+import { distillRunSchema } from "./options.ts";
+
+export type RecipeName = z.output<typeof recipeSchema>;
+
+/** What each recipe sets; docs/experiments.md says why. */
+export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
+  "closed-form": { method: "refit" },
+  refined: {
+    method: "wecolora",
+    start: "analytic",
+    baseLearningRate: 3e-4,
+    earlyStop: 2,
+  },
+  paper: { method: "wecolora" },
+};
+
+/** Options that say how training goes: who gives one wants training. */
+const ofTraining: readonly (keyof DistillRunInput)[] = [
+  "start",
+  "rank",
+  "alpha",
+  "rankStabilized",
+  "adapterDropout",
+  "targetModules",
+  "loss",
+  "optimizer",
+  "baseLearningRate",
+  "epochs",
+  "warmupEpochs",
+  "schedule",
+  "effectiveBatch",
+  "earlyStop",
+];
+
+/** The recipe that options mean: the one named; none beside a method; adapters where something is said of training. */
+function recipeOf(given: Readonly<Record<string, unknown>>): unknown {
+  if (given.recipe !== undefined || given.method !== undefined) return given.recipe;
+  return ofTraining.some((name) => given[name] !== undefined) ? "refined" : "closed-form";
+}
+
+/**
+ * Options of a distillation with their recipe's settings and all defaults. Without a recipe a method is taken as it is;
+ * without either, students are refitted in closed form, and trained from there where an option speaks of training. Throws a
+ * UserError on what does not fit.
+ */
+export function distillOptions(input: unknown, what = "options of distill"): DistillRunOptions {
+  if (typeof input !== "object" || input === null) return parseOptions(distillRunSchema, input, what);
+  const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined));
+  const recipe = recipeOf(given);
+  const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
+  return parseOptions(distillRunSchema, known ? { recipe, ...recipes[recipe as RecipeName], ...given } : given, what);
+}
