@@ -311,6 +311,48 @@ test("inspect tells what a model is", async () => {
   });
 });
 
+test("inspect --data tells how much blocks matter, and which to keep", async () => {
+  const out = at("blocks");
+  const args = ["inspect", teacher, "--data", at("classes"), "--search", "--longest", "6", "--out", out];
+  const outcome = await wecolora(...args, "--json");
+  expect(outcome).toMatchObject({ code: 0 });
+  const { blocks } = lastJson(outcome);
+  expect(blocks.pictures).toBe(24);
+  expect(blocks.left).toHaveLength(6);
+  expect(blocks.left[2].slice(0, 3)).toEqual([null, null, 0]);
+  expect(blocks.left[2][5]).toBeGreaterThan(blocks.left[2][3]);
+  expect(blocks.choices.map(({ kept }: { kept: number[] }) => kept.length)).toEqual([1, 2, 3, 4, 5]);
+  expect(readdirSync(out).sort()).toEqual(["blocks.csv", "blocks.png", "blocks.svg"]);
+  const alone = await wecolora("inspect", teacher, "--search");
+  expect(alone).toMatchObject({ code: 2 });
+  expect(alone.err).toContain("give --data too");
+});
+
+test("a budget says how many blocks, a search which", async () => {
+  const run = (out: string, ...more: string[]) =>
+    wecolora("distill", "--teacher", teacher, "--data", at("flat"), "--out", at(out), "--no-judge", "--json", ...more);
+  const half = await run("half", "--budget", "0.7x", "--keep", "auto");
+  expect(half).toMatchObject({ code: 0 });
+  const { keptBlocks, method } = lastJson(half);
+  expect(method).toBe("refit");
+  expect(half.err).toContain("4 of 6 blocks fit the budget of 0.7x");
+  expect(keptBlocks).toHaveLength(4);
+  const weights = await run("weights", "--budget", "0.13MB");
+  expect(lastJson(weights).keptBlocks).toEqual([0, 3]);
+  expect((await run("time", "--budget", "1000ms")).err).toContain("6 of 6 blocks fit");
+  for (const [wrong, message] of [
+    [["--budget", "small"], "25MB"],
+    [["--budget", "1kB"], "25MB"],
+    [["--budget", "0.01x"], "no student fits the budget"],
+    [["--budget", "0.5x", "--reduction-factor", "2"], "not several"],
+    [["--keep", "auto", "--kept-blocks", "0,1"], "not both"],
+  ] as const) {
+    const outcome = await run("never", ...wrong);
+    expect(outcome).toMatchObject({ code: 2 });
+    expect(outcome.err).toContain(message);
+  }
+});
+
 describe("mistakes get one clear message and exit code 2", () => {
   const data = () => at("flat");
   const distill = (...args: string[]) => ["distill", "--out", at("nothing"), ...args];

@@ -1,8 +1,10 @@
-// `wecolora inspect M`: what a model is, without running it.
+// `wecolora inspect M`: what a model is, and how much its blocks matter.
 
 import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
+import { textTable } from "../report/table.ts";
+import type { BlocksRunResult } from "../run/blocks-run.ts";
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
@@ -60,4 +62,45 @@ export function inspectText(name: string, d: ReturnType<typeof describeModel>): 
     ],
   ];
   return rows.map(([key, value]) => `${key.padEnd(11)}${value}`).join("\n");
+}
+
+/** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
+export function blocksText({ left, choices, pictures }: BlocksRunResult): string {
+  const shown = (value: number | null | undefined) => (value === null || value === undefined ? "" : value.toFixed(2));
+  const longest = Math.max(...left.map((row) => row.filter((value) => value !== null).length));
+  const runs = left.map((row, k) => [
+    String(k),
+    ...Array.from({ length: longest - 1 }, (_, i) => shown(row[k + 1 + i])),
+  ]);
+  const columns = [
+    { title: "kept block", align: "left" as const },
+    ...Array.from({ length: longest - 1 }, (_, i) => ({ title: `for ${i + 2}` })),
+  ];
+  const dropped = left
+    .slice(0, -1)
+    .map((row, k) => ({ block: k + 1, value: row[k + 1] ?? 0 }))
+    .sort((a, b) => b.value - a.value);
+  const order = dropped.map(({ block, value }) => `${block} (${value.toFixed(2)})`).join(", ");
+  const lines = [
+    "",
+    `What is left (0 nothing, 2 all) behind a run of blocks that its first block, refitted, stands for; ${pictures} pictures:`,
+    textTable(columns, runs),
+    "",
+    `Blocks that are missed most where the one before stands for them: ${order}.`,
+  ];
+  if (choices.length > 0) {
+    const rows = choices.map(({ kept, left: rest, parameters, bytes }) => [
+      String(kept.length),
+      kept.join(","),
+      rest.toFixed(3),
+      (parameters / 1e6).toFixed(1),
+      (bytes / 1e6).toFixed(1),
+    ]);
+    const titles = ["blocks", "keep", "left", "M params", "MB"].map((title) => ({
+      title,
+      align: title === "keep" ? ("left" as const) : undefined,
+    }));
+    lines.push("", "The best to keep, by their number (--kept-blocks):", textTable(titles, rows));
+  }
+  return lines.join("\n");
 }

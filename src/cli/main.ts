@@ -8,6 +8,7 @@ import {
   evaluate,
   exportModel,
   features,
+  inspectBlocks,
   packageVersion,
   readDefinition,
   report,
@@ -32,10 +33,12 @@ import type {
 } from "../run/options.ts";
 import { exportTable } from "../run/export-run.ts";
 import {
+  blocksRunSchema,
   distillRunSchema,
   evaluateRunSchema,
   exportRunSchema,
   featuresRunSchema,
+  readOptions,
   readSchema,
   reportRunSchema,
   resumeSchema,
@@ -45,7 +48,8 @@ import {
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
-import { describeModel, inspectText } from "./inspect.ts";
+import type { BlocksRunResult } from "../run/blocks-run.ts";
+import { blocksText, describeModel, inspectText } from "./inspect.ts";
 import { addOptions, collectOptions, kebab } from "./options.ts";
 import { printJson, printResults, printSimilarity } from "./output.ts";
 import { createProgress } from "./progress.ts";
@@ -252,15 +256,27 @@ const warning = (message: string) => process.stderr.write(`warning: ${message}\n
 const inspect = program
   .command("inspect")
   .argument("<model>", "the model: its directory or file of weights")
-  .description("Show what a model is.");
-addOptions(inspect, readSchema);
+  .description("Show what a model is, and with --data how much its blocks matter.");
+const inspectSchema = blocksRunSchema.partial({ data: true });
+addOptions(inspect, inspectSchema);
 inspect.action(async (path: string) => {
-  const given = await collectOptions(inspect, readSchema, undefined);
-  const description = describeModel(
-    await readDefinition(path, loadRequest(parseOptions(readSchema, given, "options of inspect"), { warn: warning })),
-  );
-  if (program.opts<OutputOptions>().json) printJson({ model: path, ...description });
-  else process.stdout.write(`${inspectText(path, description)}\n`);
+  const given = await collectOptions(inspect, inspectSchema, undefined);
+  const options = parseOptions(inspectSchema, given, "options of inspect");
+  const description = describeModel(await readDefinition(path, loadRequest(readOptions(options), { warn: warning })));
+  const { json } = program.opts<OutputOptions>();
+  const { data } = options;
+  if (data === undefined) {
+    const idle = Object.keys(given).find((name) => !(name in readSchema.shape));
+    if (idle !== undefined) throw new UserError(`--${kebab(idle)} says something of pictures: give --data too`);
+  }
+  if (!json) process.stdout.write(`${inspectText(path, description)}\n`);
+  let blocks: BlocksRunResult | undefined;
+  if (data !== undefined) {
+    const progress = createProgress(process.stderr);
+    blocks = await inspectBlocks(path, { ...options, data }, progress).finally(() => progress.end());
+  }
+  if (json) printJson({ model: path, ...description, ...(blocks ? { blocks } : {}) });
+  else if (blocks) process.stdout.write(`${blocksText(blocks)}\n`);
 });
 
 /** Commander's own complaint, with the nearest known option or command. */

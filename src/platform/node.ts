@@ -23,6 +23,7 @@ import { runEvaluation, runFeatures } from "../run/evaluate-run.ts";
 import type { ExportRunResult } from "../run/export-run.ts";
 import { runExport } from "../run/export-run.ts";
 import type {
+  BlocksRunInput,
   DistillRunInput,
   EvaluateRunInput,
   ExportRunInput,
@@ -32,6 +33,8 @@ import type {
   RolloutRunInput,
   SimilarityRunInput,
 } from "../run/options.ts";
+import type { BlocksRunResult } from "../run/blocks-run.ts";
+import { runBlocks } from "../run/blocks-run.ts";
 import type { RolloutRunResult, SimilarityRunResult } from "../run/looks.ts";
 import { runRollout, runSimilarity } from "../run/looks.ts";
 import type { ReportRunResult } from "../run/report-run.ts";
@@ -53,6 +56,7 @@ export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
 export type {
+  BlocksRunResult,
   CompareRunResult,
   DistillRunResult,
   EvaluateRunResult,
@@ -220,6 +224,11 @@ export function report(options: ReportRunInput, listener?: Listener): Promise<Re
 /** Draws where models look in pictures: what `wecolora rollout` does. */
 export function rollout(options: RolloutRunInput, listener?: Listener): Promise<RolloutRunResult> {
   return withEnvironment(options, (environment) => runRollout(environment, options, listener));
+}
+
+/** How much each block of a model, and each run of blocks, matters for pictures: what `wecolora inspect --data` shows. */
+export function inspectBlocks(model: string, options: BlocksRunInput, listener?: Listener): Promise<BlocksRunResult> {
+  return withEnvironment(options, (environment) => runBlocks(environment, model, options, listener));
 }
 
 /** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */

@@ -219,3 +219,46 @@ export function heatMap(
   );
   return { svg, width, height };
 }
+
+/** What is left where block k (row) stands for blocks k to e (column); runs that were not looked at stay empty. */
+export function runMap(
+  left: readonly (readonly number[])[],
+  label: string,
+  document: Document,
+): { svg: string; width: number; height: number } {
+  const cells = left.flatMap((row, k) =>
+    row.flatMap((value, e) =>
+      Number.isFinite(value) ? [{ k, e, value, title: `block ${k} for blocks ${k} to ${e}: ${value.toFixed(3)}` }] : [],
+    ),
+  );
+  const depth = left.length;
+  const blocks = Array.from({ length: depth }, (_, i) => i);
+  const [width, height] = [Math.max(400, 90 + 44 * depth), 66 + 30 * depth];
+  const svg = svgOf(
+    {
+      width,
+      height,
+      marginLeft: 64,
+      marginTop: 10,
+      marginBottom: 40,
+      padding: 0.04,
+      x: { label: "last block of the run", domain: blocks },
+      y: { label: "kept", domain: blocks },
+      color: { scheme: "viridis", reverse: true, domain: [0, 1], clamp: true },
+      marks: [
+        Plot.cell(cells, { x: "e", y: "k", fill: "value", title: "title" }),
+        Plot.text(cells, {
+          x: "e",
+          y: "k",
+          text: (c: { value: number }) => c.value.toFixed(2),
+          fill: (c: { value: number }) => (c.value < 0.4 ? "black" : "white"),
+          fontSize: 11,
+          pointerEvents: "none",
+        }),
+      ],
+    },
+    label,
+    document,
+  );
+  return { svg, width, height };
+}

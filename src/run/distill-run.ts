@@ -30,7 +30,8 @@ import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
-import { distillationOptions, startOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
+import { distillationOptions, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
+import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";
 

@@ -4,6 +4,7 @@ import { distillationSchema, optimizerSchema } from "../distill/options.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
+import { budgetPattern } from "./budget.ts";
 
 const path = z.string().min(1);
 const count = z.number().int().positive();
@@ -49,6 +50,11 @@ export const distillRunSchema = z.strictObject({
     .enum(["even", "auto"])
     .default("even")
     .describe("which blocks: every r-th (the paper's), or as many that a search finds to stand best for all"),
+  budget: z
+    .string()
+    .regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms")
+    .optional()
+    .describe("as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)"),
   ...distillationSchema.pick({
     method: true,
     start: true,
@@ -221,6 +227,18 @@ export const similarityRunSchema = z.strictObject({
   ...commonSchema.shape,
 });
 
+/** `wecolora inspect MODEL --data D`: how much blocks matter. */
+export const blocksRunSchema = z.strictObject({
+  data: path.describe("pictures, to see how much each block and each run of blocks matters for them"),
+  pictures: count.default(48).describe("at most so many pictures, drawn evenly"),
+  longest: count.default(4).describe("the longest run of blocks that one may stand for"),
+  search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
+  out: path.optional().describe("a folder for blocks.csv, blocks.svg and blocks.png"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+export type BlocksRunInput = z.input<typeof blocksRunSchema>;
 export type ReportRunInput = z.input<typeof reportRunSchema>;
 export type RolloutRunInput = z.input<typeof rolloutRunSchema>;
 export type SimilarityRunInput = z.input<typeof similarityRunSchema>;

@@ -1,0 +1,81 @@
+// `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
+import type { BlockChoice } from "../distill/block-search.ts";
+import { blockRuns, searchBlocks } from "../distill/block-search.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
+import { parameterCount } from "../models/definition.ts";
+import { standalone } from "../report/chart.ts";
+import { runMap } from "../report/figures.ts";
+import { parseOptions } from "../utils/options.ts";
+import { elementBytes } from "../utils/tensor.ts";
+import type { Environment, Listener } from "./environment.ts";
+import { loadRequest, SkippedPictures } from "./environment.ts";
+import type { BlocksRunInput } from "./options.ts";
+import { blocksRunSchema, readOptions } from "./options.ts";
+import { searchItems, searchViews } from "./start.ts";
+
+export interface BlocksRunResult {
+  /**
+   * `left[k][e]`: what is left behind block e where block k, refitted, stands for blocks k to e: the mean squared
+   * difference of tokens centred and scaled to deviation 1. Null for runs that were not looked at.
+   */
+  readonly left: readonly (readonly (number | null)[])[];
+  /** The best blocks to keep by their number, where a search was asked for. */
+  readonly choices: readonly (BlockChoice & { readonly parameters: number; readonly bytes: number })[];
+  readonly pictures: number;
+  readonly out?: string;
+}
+
+/** Looks at a model's blocks with pictures. Throws a UserError where there are fewer than two. */
+export async function runBlocks(
+  environment: Environment,
+  model: string,
+  input: BlocksRunInput,
+  listener: Listener = {},
+): Promise<BlocksRunResult> {
+  const options = parseOptions(blocksRunSchema, input, "options of inspect");
+  const data = await environment.openPictures(options.data);
+  const teacher = await environment.loadModel(model, loadRequest(readOptions(options), listener));
+  const source = environment.createPictureSource(data.path);
+  const skipped = new SkippedPictures(options.strict);
+  try {
+    for (const file of data.skipped) skipped.add(file);
+    const items = searchItems(data.items, options.pictures, options.seed);
+    const views = () => searchViews(source, items, teacher, options.seed);
+    const { depth } = teacher.config;
+    listener.stage?.("looking at blocks", depth);
+    const longest = Math.min(depth, options.longest);
+    const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
+    let choices: BlocksRunResult["choices"] = [];
+    if (options.search) {
+      listener.stage?.("searching blocks", depth - 1);
+      const found = await searchBlocks(teacher, views(), { most: depth - 1, longest }, (done) =>
+        listener.progress?.(done),
+      );
+      choices = found.choices.map((choice) => {
+        const parameters = parameterCount(copyBlocks(teacher, choice.kept));
+        return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
+      });
+    }
+    if (options.out !== undefined) await writeBlocks(environment, options.out, left);
+    skipped.report(listener);
+    const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
+    return { left: known, choices, pictures, ...(options.out === undefined ? {} : { out: options.out }) };
+  } finally {
+    await source.dispose();
+    await teacher.dispose();
+  }
+}
+
+async function writeBlocks(environment: Environment, out: string, left: readonly (readonly number[])[]): Promise<void> {
+  const directory = environment.directory(out);
+  const text = (content: string) => [new TextEncoder().encode(content)];
+  const lines = left.flatMap((row, k) =>
+    row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
+  );
+  await directory.write("blocks.csv", text(["block,stands_to,left", ...lines, ""].join("\n")));
+  const title = "What is left where one block, refitted, stands for a run of blocks";
+  const { svg, width, height } = runMap(left, title, environment.createDocument());
+  const whole = standalone(svg, { title, legend: [], width, height });
+  await directory.write("blocks.svg", text(whole));
+  await directory.write("blocks.png", [await environment.encodeSvg(whole)]);
+}

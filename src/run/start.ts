@@ -1,0 +1,151 @@
+// Which blocks a run keeps, and the student that it begins with.
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { paperAugmentation } from "../data/transforms.ts";
+import { analyticStart } from "../distill/analytic.ts";
+import { searchBlocks } from "../distill/block-search.ts";
+import { methods } from "../distill/methods.ts";
+import { defaultReductionFactor } from "../distill/options.ts";
+import { everyNth, keptBlocksOf } from "../distill/weight-copy.ts";
+import type { Model } from "../model.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { blocksWithin, evenBlocks, parseBudget } from "./budget.ts";
+import type { Environment, Listener } from "./environment.ts";
+import { limitItems } from "./judging.ts";
+import type { DistillRunOptions } from "./options.ts";
+
+/** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
+export interface Start {
+  /** Undefined where the options say it already. */
+  readonly keptBlocks?: readonly number[];
+  readonly student?: ModelDefinition;
+  readonly seconds: number;
+}
+
+/** Pictures at once. */
+const largestBatch = 16;
+
+/** So many that three batches of one size come out, where there are three. */
+export function searchItems(items: readonly Item[], most: number, seed: number): readonly Item[] {
+  const drawn = limitItems(items, most, seed);
+  return drawn.length < 3 ? drawn : drawn.slice(0, drawn.length - (drawn.length % 3));
+}
+
+/** Views for evidence on blocks: three batches at least, the last for judging. */
+export function searchViews(
+  source: PictureSource,
+  items: readonly Item[],
+  teacher: Model,
+  seed: number,
+): AsyncGenerator<FloatTensor> {
+  return viewBatches(source, items, 1, 3, teacher, seed);
+}
+
+/**
+ * Views of pictures in `parts` batches at least: each as for evaluation, then random ones, so that there are `views` of each
+ * picture, and more where that makes no whole parts.
+ */
+async function* viewBatches(
+  source: PictureSource,
+  items: readonly Item[],
+  views: number,
+  parts: number,
+  { preprocessing }: Model,
+  seed: number,
+): AsyncGenerator<FloatTensor> {
+  const rounds = Math.max(views, Math.ceil(parts / items.length));
+  const batch = Math.max(1, Math.min(largestBatch, items.length, Math.floor((rounds * items.length) / parts)));
+  const skip = () => undefined;
+  for await (const { pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) yield pixels;
+  if (rounds === 1) return;
+  const perRound = Math.floor(items.length / batch);
+  const loader = new TrainingLoader({
+    source,
+    items,
+    batch,
+    microBatchesPerEpoch: perRound,
+    preprocessing,
+    augmentation: paperAugmentation,
+    seed,
+  });
+  for (let i = 0; i < (rounds - 1) * perRound; i++) yield (await loader.next()).pixels;
+}
+
+/**
+ * Chooses blocks and refits them, where that is asked for. The same pictures and seed give the same again. Throws a
+ * UserError where a search is asked for beside a list of blocks, or with too few pictures.
+ */
+export async function startOf(
+  options: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+  environment: Environment,
+): Promise<Start> {
+  const begin = environment.now();
+  const seconds = () => (environment.now() - begin) / 1000;
+  const count = await budgetedCount(options, teacher, listener, environment);
+  const chosen =
+    options.keep === "auto"
+      ? await searchedBlocks(options, count, teacher, source, items, listener)
+      : count === undefined
+        ? undefined
+        : evenBlocks(teacher.config.depth, count);
+  if ((options.start ?? methods[options.method].start) !== "analytic")
+    return { keptBlocks: chosen, seconds: seconds() };
+  const kept = chosen ?? keptBlocksOf(teacher.config.depth, options);
+  listener.stage?.("refitting blocks", kept.length);
+  // One of five batches says whether a refit helps.
+  const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
+  const { student, refits } = await analyticStart(teacher, kept, views, undefined, (done) => listener.progress?.(done));
+  const last = refits.at(-1);
+  listener.info?.(
+    `the closed form took ${seconds().toFixed(1)} s and leaves ${(100 * (last?.share ?? 1)).toFixed(0)} % of the last block's difference, on pictures set aside`,
+  );
+  return { keptBlocks: chosen, student, seconds: seconds() };
+}
+
+/** How many blocks a budget allows; undefined without one. */
+async function budgetedCount(
+  { budget, keptBlocks, reductionFactor, weightType }: DistillRunOptions,
+  teacher: Model,
+  listener: Listener,
+  { now }: Environment,
+): Promise<number | undefined> {
+  if (budget === undefined) return undefined;
+  if (keptBlocks ?? reductionFactor)
+    throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
+  const count = await blocksWithin(teacher, parseBudget(budget), weightType ?? teacher.origin.weightType, now);
+  listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);
+  return count;
+}
+
+/** Pictures that a search looks at: their tokens behind all blocks are held. */
+const searchPictures = 48;
+/** Blocks in a run that one may stand for, beyond the mean. */
+const longerThanMean = 2;
+
+async function searchedBlocks(
+  options: DistillRunOptions,
+  count: number | undefined,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<readonly number[]> {
+  const { depth } = teacher.config;
+  if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");
+  const most = count ?? everyNth(depth, options.reductionFactor ?? defaultReductionFactor).length;
+  const shown = searchItems(items, searchPictures, options.seed);
+  const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
+  listener.stage?.("searching blocks", most);
+  const views = searchViews(source, shown, teacher, options.seed);
+  const { choices } = await searchBlocks(teacher, views, { most, longest }, (done) => listener.progress?.(done));
+  const best = choices.find(({ kept }) => kept.length === most);
+  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`);
+  return best.kept;
+}
