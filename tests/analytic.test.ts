@@ -129,8 +129,8 @@ describe.each(teachers)("%s", (name) => {
     const [refitted, copy] = [new Model(student, teacher.device), new Model(copyBlocks(teacher, kept), teacher.device)];
     const held = pictures(8, 77);
     const [after, before] = [await differenceTo(teacher, refitted, held), await differenceTo(teacher, copy, held)];
-    // With enough pictures it is much better; with one it may not lose what noise can't explain.
-    expect(after / before).toBeLessThan(kind === "many pictures" ? 0.97 : 1.02);
+    // Never worse; and with one picture, of fewer tokens than fc2 has inputs, still clearly better.
+    expect(after / before).toBeLessThan(kind === "many pictures" ? 0.6 : 0.8);
     for (const model of [refitted, copy, teacher]) await model.dispose();
   });
 });
