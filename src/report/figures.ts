@@ -127,13 +127,16 @@ export function costChart(rows: readonly ResultRow[], document: Document): strin
   );
 }
 
-/** Accuracy by class, one dot a model. */
+/** Of the last model, which is the student. */
+const dotRadius = 3.5;
+
+/** Accuracy by class: a dot for the student, rings for the others. */
 export function classChart(classes: readonly ClassFigures[], document: Document): string {
   const dots = classes.flatMap(({ name, pictures, models }) =>
-    Object.entries(models).map(([model, share], i) => ({
+    Object.entries(models).map(([model, share], i, { length }) => ({
       name,
       model,
-      radius: Math.max(2, 8 - 3 * i),
+      radius: dotRadius + 2.5 * (length - 1 - i),
       value: 100 * share,
       title: `${name}, ${model}: ${(100 * share).toFixed(0)} % of ${pictures}`,
     })),
@@ -158,8 +161,15 @@ export function classChart(classes: readonly ClassFigures[], document: Document)
           stroke: "currentColor",
           strokeOpacity: 0.3,
         }),
-        // Rings around dots: where models agree all stay to be seen.
-        Plot.dot(dots, { x: "value", y: "name", stroke: "model", strokeWidth: 2, r: "radius", title: "title" }),
+        // Rings around the student's dot: where models agree all stay to be seen.
+        Plot.dot(
+          dots.filter(({ radius }) => radius > dotRadius),
+          { x: "value", y: "name", stroke: "model", strokeWidth: 2, r: "radius", title: "title" },
+        ),
+        Plot.dot(
+          dots.filter(({ radius }) => radius === dotRadius),
+          { x: "value", y: "name", fill: "model", r: "radius", title: "title" },
+        ),
       ],
     },
     "Accuracy of nearest neighbours by class",

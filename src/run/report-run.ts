@@ -120,7 +120,12 @@ async function readRun(
     data: options.data,
     keptBlocks: result.keptBlocks as number[],
     trainingSeconds: Number(result.trainingSeconds ?? 0),
-    notes: ((config.plan as { notes?: string[] } | undefined)?.notes ?? []) as string[],
+    notes: [
+      ...(Number(result.startSeconds ?? 0) >= 1
+        ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
+        : []),
+      ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
+    ],
     results: (result.results ?? []) as ResultRow[],
     comparisons: (result.comparisons ?? []) as Comparison[],
     judgedPictures: judged.length,
