@@ -46,7 +46,9 @@ function parsePairs(text: string): Record<string, unknown> {
 }
 
 /** Options whose values are no paths, for all that they are text. */
-const words = new Set(["revision", "title"]);
+const words = new Set(["revision", "title", "budget"]);
+/** Options whose default depends on others, as their description says. */
+const depending = new Set(["method"]);
 
 function placeholder(name: string, property: Property): string {
   const { type, enum: values, items } = plain(property);
@@ -89,7 +91,7 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
     const option = new Option(`--${flag} <${placeholder(name, property)}>`, description + choices(property));
     option.argParser((text) => parseText(property, text));
     // Commander only shows the default; the schema is what applies it.
-    const shown = property.default;
+    const shown = depending.has(name) ? undefined : property.default;
     if (shown !== undefined)
       option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
     command.addOption(option);

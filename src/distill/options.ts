@@ -118,7 +118,10 @@ export type Rank = z.output<typeof rankSchema>;
 
 /** What createDistillation takes besides the teacher. */
 export const distillationSchema = z.strictObject({
-  method: z.enum(methodNames).default("wecolora").describe("how the student starts, what trains, and the loss"),
+  method: z
+    .enum(methodNames)
+    .default("wecolora")
+    .describe("how the student starts, what trains, and the loss (the recipe's where left out)"),
   start: z
     .enum(startNames)
     .optional()
