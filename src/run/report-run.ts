@@ -115,7 +115,7 @@ async function readRun(
   const report: RunReport = {
     name,
     method: options.method,
-    methodSummary: methods[options.method].summary,
+    methodSummary: summaryOf(options),
     teacher: options.teacher,
     data: options.data,
     keptBlocks: result.keptBlocks as number[],
@@ -148,6 +148,11 @@ async function readRun(
     missing: [],
   };
   return { report, options, judged };
+}
+
+function summaryOf({ method, start }: DistillRunOptions): string {
+  const { summary, start: usual } = methods[method];
+  return start === undefined || start === usual ? summary : `${summary}; start: ${start}`;
 }
 
 /** Accuracy of neighbours by class, the widest gap of the student to the teacher first. */
