@@ -30,13 +30,13 @@ function results(report: RunReport, document: Document): Section | undefined {
 
 function training(report: RunReport, document: Document): Section | undefined {
   const charts = trainingCharts([report], document);
-  if (!charts && report.notes.length === 0) return undefined;
+  const trained = report.steps.length > 0;
+  const told = [...report.notes, ...(trained ? [`training took ${report.trainingSeconds.toFixed(0)} s`] : [])];
+  if (!charts && told.length === 0) return undefined;
   return {
     id: "training",
-    title: "Training",
-    body: html`<p class="soft">
-        ${report.notes.join("; ")}${report.trainingSeconds > 0 ? `; ${report.trainingSeconds.toFixed(0)} s` : ""}
-      </p>
+    title: trained ? "Training" : "How it was made",
+    body: html`<p class="soft">${told.join("; ")}.</p>
       ${charts}`,
   };
 }

@@ -44,7 +44,7 @@ export async function train(training: TrainingOptions, environment: Environment,
   const warned = new Set<string>();
   const evaluateSteps = tracker ? (options.evaluateSteps ?? share(plan.steps, 5)) : 0;
   const checkpointSteps = options.checkpointSteps ?? share(plan.steps, 8);
-  listener.stage?.("distilling", plan.steps);
+  if (plan.steps > 0) listener.stage?.("distilling", plan.steps);
   const begin = environment.now();
   let lastCheckpoint = begin;
 
