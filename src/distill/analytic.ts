@@ -22,15 +22,12 @@ export interface AnalyticOptions {
   readonly ridges: readonly number[];
   /** The share of its solution that the attention's map moves by. */
   readonly attentionStep: number;
-  /** How much the class token counts beside any other token. */
-  readonly classWeight: number;
 }
 
 export const analyticDefaults: AnalyticOptions = {
   attention: true,
   ridges: [0.1, 1],
   attentionStep: 0.5,
-  classWeight: 1,
 };
 
 /** What was found for one map. */
@@ -72,13 +69,11 @@ type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 class Passes {
   private readonly device: Device;
   private readonly config: VitConfig;
-  private readonly classWeight: number;
   private readonly sessions = new Map<string, Session>();
 
-  constructor({ device, config }: Model, classWeight: number) {
+  constructor({ device, config }: Model) {
     this.device = device;
     this.config = config;
-    this.classWeight = classWeight;
   }
 
   private build(pass: Pass, dims: readonly number[]): Graph {
@@ -86,9 +81,9 @@ class Passes {
       case "block":
         return blockGraph(this.config, dims);
       case "attention":
-        return attentionPass(this.config, dims, this.classWeight);
+        return attentionPass(this.config, dims);
       case "mlp":
-        return mlpPass(this.config, dims, this.classWeight);
+        return mlpPass(this.config, dims);
       case "output":
         return outputPass(this.config, dims);
     }
@@ -139,7 +134,7 @@ export async function analyticStart(
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
   const streams = await embedAll(teacher, batches);
-  const passes = new Passes(teacher, options.classWeight);
+  const passes = new Passes(teacher);
   const solver = new RidgeSolver(teacher.device);
   const refits: Refit[] = [];
   try {

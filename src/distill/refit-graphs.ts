@@ -16,8 +16,8 @@ import {
 } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
-import { expectedWeights, prefixCount } from "../models/config.ts";
-import type { LinearMap, WeightLookup } from "../models/vit.ts";
+import { expectedWeights } from "../models/config.ts";
+import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
 import { attentionHalf, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
 import { layerNorm, linear } from "../nn/layers.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -88,56 +88,57 @@ export function blockGraph(config: VitConfig, dims: readonly number[]): Graph {
   return graph([x, ...inputs], { y: vitBlock(config, weight, 0, x) });
 }
 
+/** Tokens as rows: `[B, N, D] -> [B * N, D]`. */
+function asRows(tokens: Value): Value {
+  const [batch, count, width] = tokens.shape as readonly number[];
+  return reshape(tokens, [batch * count, width]);
+}
+
 /** Tokens as rows, and a column of ones for the bias: `[B, N, K] -> [B * N, K + 1]`. */
 function withOnes(tokens: Value): Value {
-  const [batch, count, width] = tokens.shape as readonly number[];
-  const ones = zeros([batch * count, 1]);
+  const rows = asRows(tokens);
+  const ones = zeros([rows.shape[0] as number, 1]);
   ones.data.fill(1);
-  return concat([reshape(tokens, [batch * count, width]), constant(ones)], 1);
+  return concat([rows, constant(ones)], 1);
 }
 
 /** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
-function sums(config: VitConfig, entered: Value, missing: Value, classWeight: number): { gram: Value; cross: Value } {
-  const [batch, count] = entered.shape as readonly number[];
-  const rows = batch * count;
-  const g = withOnes(entered);
+function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
   const gt = transpose(g, [1, 0]);
-  const weighed =
-    prefixCount(config) > 0 && classWeight !== 1 ? mul(g, constant(rowWeights(batch, count, classWeight))) : g;
-  return {
-    gram: matmul(gt, weighed),
-    cross: matmul(transpose(weighed, [1, 0]), reshape(missing, [rows, config.width])),
-  };
+  return { gram: matmul(gt, g), cross: matmul(gt, missing) };
 }
 
-/** One weight a row `[B * N, 1]`: the class token's, and 1 for all others. */
-function rowWeights(batch: number, count: number, classWeight: number): FloatTensor {
-  const weights = zeros([batch * count, 1]);
-  weights.data.fill(1);
-  for (let b = 0; b < batch; b++) weights.data[b * count] = classWeight;
-  return weights;
+/** Maps as they are, and what enters one of them. */
+function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
+  let found: Value | undefined;
+  return {
+    map(value, weights, _, at) {
+      if (at === module) found = value;
+      return linear(value, weights);
+    },
+    entered() {
+      if (!found) throw new Error(`a block has no map ${module}`);
+      return found;
+    },
+  };
 }
 
 /**
  * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
  * map), that map's sums, and the block's absolute difference to its target.
  */
-export function attentionPass(config: VitConfig, dims: readonly number[], classWeight: number): Graph {
+export function attentionPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
   const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
-  let mixed: Value | undefined;
-  const watch: LinearMap = (value, weights, _, module) => {
-    if (module === "proj") mixed = value;
-    return linear(value, weights);
-  };
-  const x1 = attentionHalf(config, weight, 0, x, watch);
-  if (!mixed) throw new Error("a block has no map proj");
+  const { map, entered } = watching("proj");
+  const x1 = attentionHalf(config, weight, 0, x, map);
+  const mixed = entered();
   const missing = sub(target, mlpHalf(config, weight, 0, x1));
   const difference = reduceSum(abs(missing));
   return graph([x, target, ...inputs], {
     mixed,
     difference,
-    ...sums(config, mixed, throughScale(missing, "ls1"), classWeight),
+    ...sums(withOnes(mixed), asRows(throughScale(missing, "ls1"))),
   });
 }
 
@@ -145,22 +146,17 @@ export function attentionPass(config: VitConfig, dims: readonly number[], classW
  * The second pass: what the attention's output map gives for `mixed` is added to `x`, and `entering` enters the MLP. Gives
  * the sums of fc2, and the block's absolute difference to its target.
  */
-export function mlpPass(config: VitConfig, dims: readonly number[], classWeight: number): Graph {
+export function mlpPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
   const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
   const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
   const entering = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
-  let hidden: Value | undefined;
-  const watch: LinearMap = (value, weights, _, module) => {
-    if (module === "fc2") hidden = value;
-    return linear(value, weights);
-  };
-  const missing = sub(target, mlpHalf(config, weight, 0, entering, watch));
-  if (!hidden) throw new Error("a block has no map fc2");
+  const { map, entered } = watching("fc2");
+  const missing = sub(target, mlpHalf(config, weight, 0, entering, map));
   return graph([x, mixed, target, ...inputs], {
     entering,
     difference: reduceSum(abs(missing)),
-    ...sums(config, hidden, throughScale(missing, "ls2"), classWeight),
+    ...sums(withOnes(entered()), asRows(throughScale(missing, "ls2"))),
   });
 }
 
@@ -177,23 +173,16 @@ function severalTargets(config: VitConfig, dims: readonly number[], targets: num
   const block = blockInputs(config);
   const x = input("x", "float32", dims);
   const wanted = Array.from({ length: targets }, (_, i) => input(`target.${i}`, "float32", dims));
-  let hidden: Value | undefined;
-  const watch: LinearMap = (value, weights, _, module) => {
-    if (module === "fc2") hidden = value;
-    return linear(value, weights);
-  };
-  const y = vitBlock(config, block.weight, 0, x, watch);
-  if (!hidden) throw new Error("a block has no map fc2");
-  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(hidden) };
+  const { map, entered } = watching("fc2");
+  const y = vitBlock(config, block.weight, 0, x, map);
+  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(entered()) };
 }
 
 /** Sums of fc2 for several targets side by side: `gram` `[n, n]`, `cross` `[n, targets * D]`. */
 export function searchPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
   const { block, inputs, wanted, y, g } = severalTargets(config, dims, targets);
-  const rows = (dims[0] as number) * (dims[1] as number);
-  const missing = wanted.map((target) => reshape(block.throughScale(sub(target, y), "ls2"), [rows, config.width]));
-  const gt = transpose(g, [1, 0]);
-  return graph(inputs, { gram: matmul(gt, g), cross: matmul(gt, concat(missing, 1)) });
+  const missing = wanted.map((target) => asRows(block.throughScale(sub(target, y), "ls2")));
+  return graph(inputs, sums(g, concat(missing, 1)));
 }
 
 /**

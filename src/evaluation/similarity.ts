@@ -8,7 +8,7 @@ import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
-import { rowCosines } from "./metrics.ts";
+import { mean, rowCosines } from "./metrics.ts";
 
 export interface LayerSimilarity {
   /** `[student's blocks][teacher's blocks]`, from 0 to 1. */
@@ -117,11 +117,9 @@ export async function layerSimilarity(
   if (seen === 0) throw new UserError("none of the pictures to compare layers on can be read");
   const [own, theirs] = collected.map((blocks) => blocks.map(concatRows));
   const cka = await centredKernelAlignment(teacher.device, own, theirs);
-  const meanCosine = (a: FloatTensor, b: FloatTensor) => {
-    const cosines = rowCosines(a, b);
-    return cosines.reduce((x, y) => x + y, 0) / cosines.length;
-  };
   const cosine =
-    student.config.width === teacher.config.width ? own.map((a) => theirs.map((b) => meanCosine(a, b))) : undefined;
+    student.config.width === teacher.config.width
+      ? own.map((a) => theirs.map((b) => mean(rowCosines(a, b))))
+      : undefined;
   return { cka, cosine, tokens: own[0].dims[0], pictures: seen };
 }

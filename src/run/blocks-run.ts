@@ -9,6 +9,7 @@ import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
+import { textChunks, writeChart } from "./files.ts";
 import type { BlocksRunInput } from "./options.ts";
 import { blocksRunSchema, readOptions } from "./options.ts";
 import { searchItems, searchViews } from "./start.ts";
@@ -68,14 +69,12 @@ export async function runBlocks(
 
 async function writeBlocks(environment: Environment, out: string, left: readonly (readonly number[])[]): Promise<void> {
   const directory = environment.directory(out);
-  const text = (content: string) => [new TextEncoder().encode(content)];
   const lines = left.flatMap((row, k) =>
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );
-  await directory.write("blocks.csv", text(["block,stands_to,left", ...lines, ""].join("\n")));
+  await directory.write("blocks.csv", textChunks(["block,stands_to,left", ...lines, ""].join("\n")));
   const title = "What is left where one block, refitted, stands for a run of blocks";
   const { svg, width, height } = runMap(left, title, environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await directory.write("blocks.svg", text(whole));
-  await directory.write("blocks.png", [await environment.encodeSvg(whole)]);
+  await writeChart(environment, directory, "blocks", whole);
 }

@@ -14,6 +14,7 @@ import { resumeDistillation, runDistillation } from "./distill-run.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { Interrupted } from "./environment.ts";
 import { runEvaluation } from "./evaluate-run.ts";
+import { textChunks, writeChart } from "./files.ts";
 import { commonSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
 import { RunFolder } from "./run-folder.ts";
@@ -187,14 +188,12 @@ async function performComparison(
     `Mean over seeds, with the standard deviation where there are several. Settings shared by all: \`${JSON.stringify(options.base)}\`.`,
     "",
   ].join("\n");
-  const text = (content: string) => [new TextEncoder().encode(content)];
-  await directory.write("table.md", text(markdown));
-  await directory.write("table.csv", text(comparisonCsv(summaries)));
+  await directory.write("table.md", textChunks(markdown));
+  await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
   const chart = chartOf(options, summaries, Object.values(teachers));
   if (chart) {
     const svg = comparisonChart(chart, environment.createDocument());
-    await directory.write("comparison.svg", text(svg));
-    await directory.write("comparison.png", [await environment.encodeSvg(svg)]);
+    await writeChart(environment, directory, "comparison", svg);
   }
   return { out: options.out, runs, summaries, teachers };
 }

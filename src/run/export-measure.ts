@@ -107,7 +107,7 @@ export function differenceOf(exported: FloatTensor, own: FloatTensor): { differe
   const cosines = rowCosines(exported, own);
   return {
     difference: mean(absoluteDifferences(exported, own)) / scale,
-    cosine: cosines.reduce((a, b) => a + b, 0) / cosines.length,
+    cosine: mean(cosines),
   };
 }
 

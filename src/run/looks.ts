@@ -18,6 +18,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
+import { textChunks, writeChart } from "./files.ts";
 import { limitItems } from "./judging.ts";
 import type { RolloutRunInput, SimilarityRunInput } from "./options.ts";
 import { readOptions, rolloutRunSchema, similarityRunSchema } from "./options.ts";
@@ -161,12 +162,13 @@ export async function runSimilarity(
 
 async function writeSimilarity(environment: Environment, out: string, { cka, cosine }: LayerSimilarity): Promise<void> {
   const directory = environment.directory(out);
-  const text = (content: string) => [new TextEncoder().encode(content)];
   const lines = cka.flatMap((row, s) => row.map((value, t) => [s, t, value, cosine?.[s][t] ?? ""].join(",")));
-  await directory.write("similarity.csv", text(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")));
+  await directory.write(
+    "similarity.csv",
+    textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
+  );
   const title = "Centred kernel alignment of each block's output (rows: student)";
   const { svg, width, height } = heatMap(cka, [], title, environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await directory.write("similarity.svg", text(whole));
-  await directory.write("similarity.png", [await environment.encodeSvg(whole)]);
+  await writeChart(environment, directory, "similarity", whole);
 }

@@ -23,6 +23,7 @@ import { parseOptions } from "../utils/options.ts";
 import { changedFlags } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
+import { textChunks } from "./files.ts";
 import { attentionOverlays, compareLayers } from "./looks.ts";
 import type { DistillRunOptions, ReportRunInput } from "./options.ts";
 import { readOptions, reportRunSchema } from "./options.ts";
@@ -57,7 +58,7 @@ export async function runReport(
   if (folders.length === 1) {
     const page = await writeRunReport(environment, folders[0], listener);
     if (out === undefined) return { out: folders[0].directory.describe("report.html"), runs };
-    await environment.writeFile(out, [new TextEncoder().encode(page)]);
+    await environment.writeFile(out, textChunks(page));
     return { out, runs };
   }
   const reports: RunReport[] = [];
@@ -68,7 +69,7 @@ export async function runReport(
     environment.createDocument(),
   );
   const file = out ?? "comparison.html";
-  await environment.writeFile(file, [new TextEncoder().encode(page)]);
+  await environment.writeFile(file, textChunks(page));
   return { out: file, runs };
 }
 

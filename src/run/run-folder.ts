@@ -9,8 +9,7 @@ import { eventFile, scalarEvents } from "../report/tensorboard.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-
-const text = (value: string): Uint8Array[] => [new TextEncoder().encode(value)];
+import { textChunks } from "./files.ts";
 
 /** All that a run writes. */
 const runEntries = [
@@ -87,7 +86,7 @@ export class RunFolder {
   }
 
   writeConfig(config: unknown): Promise<void> {
-    return this.directory.write("config.json", text(`${JSON.stringify(config, null, 2)}\n`));
+    return this.directory.write("config.json", textChunks(`${JSON.stringify(config, null, 2)}\n`));
   }
 
   /** What `writeConfig` wrote. Throws a UserError where there is no run. */
@@ -108,7 +107,7 @@ export class RunFolder {
         ...facts,
       }),
     );
-    return this.directory.write("manifest.jsonl", text(lines.map((line) => `${line}\n`).join("")));
+    return this.directory.write("manifest.jsonl", textChunks(lines.map((line) => `${line}\n`).join("")));
   }
 
   /** Names and hashes of the pictures that the run uses, in its order. */
@@ -139,7 +138,7 @@ export class RunFolder {
 
   /** Replaces the log, where a run goes on from before its last lines. */
   writeLog(entries: readonly LogEntry[]): Promise<void> {
-    return this.directory.write("log.jsonl", text(entries.map((entry) => `${JSON.stringify(entry)}\n`).join("")));
+    return this.directory.write("log.jsonl", textChunks(entries.map((entry) => `${JSON.stringify(entry)}\n`).join("")));
   }
 
   /** Begins TensorBoard's event file: the settings, a few pictures, and what was logged before. */
@@ -200,7 +199,7 @@ export class RunFolder {
 
   /** One line a picture that was judged on: what each model makes of it. */
   writeJudged(lines: readonly JudgedLine[]): Promise<void> {
-    return this.directory.write("judged.jsonl", text(lines.map((line) => `${JSON.stringify(line)}\n`).join("")));
+    return this.directory.write("judged.jsonl", textChunks(lines.map((line) => `${JSON.stringify(line)}\n`).join("")));
   }
 
   /** What `writeJudged` wrote; nothing where the run was not judged. */
@@ -210,17 +209,17 @@ export class RunFolder {
   }
 
   async writeReport(markdown: string, page: string): Promise<void> {
-    await this.directory.write("report.md", text(markdown));
-    await this.directory.write("report.html", text(page));
+    await this.directory.write("report.md", textChunks(markdown));
+    await this.directory.write("report.html", textChunks(page));
   }
 
   writeCard(markdown: string): Promise<void> {
-    return this.directory.write("student/README.md", text(markdown));
+    return this.directory.write("student/README.md", textChunks(markdown));
   }
 
   /** The run's result, written last: a folder that has it is finished. */
   writeResult(result: unknown): Promise<void> {
-    return this.directory.write("result.json", text(`${JSON.stringify(result, null, 2)}\n`));
+    return this.directory.write("result.json", textChunks(`${JSON.stringify(result, null, 2)}\n`));
   }
 
   /** The result of a finished run. */
