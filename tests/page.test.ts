@@ -27,7 +27,8 @@ const small = {
 } as const;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "wecolora-page-"));
+  // A long name without a place to break it, as folders of build machines have.
+  folder = await mkdtemp(join(tmpdir(), `wecolora-page-${"long".repeat(20)}-`));
   for (let i = 0; i < 30; i++) {
     const name = i % 7 === 0 || i > 24 ? `${hostile}${i}.jpg` : `p${i}.jpg`;
     await noisePicture(at("data", i < 18 ? "train" : "val", classes[i % 3], name), i, i % 3);

@@ -7,8 +7,8 @@ export const pageStyle = `
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
+main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.2rem; margin: 44px 0 8px; }
 h3 { font-size: 1rem; margin: 20px 0 6px; }
 p { margin: 6px 0; max-width: 72ch; }
@@ -25,7 +25,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.88rem; }
 tbody th { font-weight: 600; }
 td small { color: var(--soft); }
-td.text, th.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.text, th.text { text-align: left; white-space: normal; }
 td strong { color: var(--accent); }
 figure { margin: 14px 0; }
 figcaption { color: var(--soft); font-size: 0.92rem; max-width: 72ch; }
@@ -38,10 +38,10 @@ figure svg { display: block; width: 100%; min-width: 440px; max-width: 600px; he
 .strip img { display: block; width: 72px; height: 72px; border-radius: 4px; border: 1px solid var(--line); }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 14px; padding: 0; list-style: none; }
 .card { background: var(--panel); border-radius: 8px; padding: 12px; min-width: 0; }
-.card .name { font-size: 0.85rem; color: var(--soft); overflow-wrap: anywhere; margin: 4px 0; }
+.card .name { font-size: 0.85rem; color: var(--soft); margin: 4px 0; }
 .card dl { margin: 6px 0 0; font-size: 0.9rem; display: grid; grid-template-columns: max-content 1fr; gap: 2px 10px; }
 .card dt { color: var(--soft); }
-.card dd { margin: 0; overflow-wrap: anywhere; }
+.card dd { margin: 0; }
 .pair { display: grid; grid-template-columns: 72px 1fr; gap: 4px 12px; align-items: start; }
 .pair .query { grid-row: span 2; }
 .query img { width: 72px; height: 72px; border-radius: 4px; display: block; border: 1px solid var(--line); }
