@@ -5,6 +5,8 @@ import {
   add,
   cast,
   concat,
+  constant,
+  conv,
   div,
   erf,
   exp,
@@ -28,9 +30,11 @@ import {
   transposeLast,
   where,
 } from "../graph/build.ts";
+import { interpolationMatrix } from "../graph/interpolation.ts";
 import type { OpKind } from "../graph/operators.ts";
 import { knownDim, knownShape, normalAxis } from "../graph/shapes.ts";
 import type { Node, Shape, Value } from "../graph/types.ts";
+import type { Tensor } from "../utils/tensor.ts";
 
 /** What a rule may ask for: `needs[i]` says whether input i's gradient is wanted at all. */
 export interface RuleContext<K extends OpKind> {
@@ -184,7 +188,64 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
     const { axis, before } = node.attributes;
     return [slice(dy, axis, before, before + knownDim(node.inputs[0], axis))];
   },
+  Conv: (dy, { node, needs }) => {
+    const [x, kernels] = node.inputs;
+    const { padding } = node.attributes;
+    const [tall, wide] = [knownDim(kernels, 2), knownDim(kernels, 3)];
+    if (needs[0] && tall !== wide) throw new Error("the gradient of a convolution needs square kernels");
+    return [
+      needs[0] ? conv(dy, flipped(transpose(kernels, [1, 0, 2, 3])), tall - 1 - padding) : undefined,
+      needs[1] ? kernelGradient(x, dy, [tall, wide], padding) : undefined,
+    ];
+  },
+  Resize: (dy, { node }) => {
+    const [x] = node.inputs;
+    const { height, width, coordinates } = node.attributes;
+    const rows = matrix(dy, [height, knownDim(x, 2)], interpolationMatrix(knownDim(x, 2), height, coordinates));
+    const columns = matrix(dy, [width, knownDim(x, 3)], interpolationMatrix(knownDim(x, 3), width, coordinates));
+    return [matmul(transposeLast(rows), matmul(dy, columns))];
+  },
 };
+
+/** A constant matrix of the same type as `like`. */
+function matrix(like: Value, dims: readonly [number, number], numbers: Float64Array): Value {
+  const data = like.type === "float64" ? numbers : Float32Array.from(numbers);
+  return constant({ type: like.type, dims, data } as Tensor);
+}
+
+/** Kernels `[.., k, k]` turned by half a circle, as products with the matrix that reverses. */
+function flipped(kernels: Value): Value {
+  const side = knownDim(kernels, -1);
+  const reversal = new Float64Array(side * side);
+  for (let i = 0; i < side; i++) reversal[i * side + side - 1 - i] = 1;
+  const reverse = matrix(kernels, [side, side], reversal);
+  return matmul(matmul(reverse, kernels), reverse);
+}
+
+/**
+ * The gradient `[O, C, k, l]` of a convolution's kernels: for each place in the kernel one product of the output's
+ * gradient with the input shifted there, over all places of all pictures. What has fewer channels is what is shifted,
+ * as shifting copies.
+ */
+function kernelGradient(x: Value, dy: Value, [tall, wide]: readonly [number, number], padding: number): Value {
+  const [batch, outputs] = knownShape(dy);
+  const channels = knownDim(x, 1);
+  const shiftsInput = channels < outputs;
+  const [still, moved] = shiftsInput ? [dy, x] : [x, dy];
+  const [height, width] = [knownDim(still, 2), knownDim(still, 3)];
+  const [above, beside] = shiftsInput ? [padding, padding] : [tall - 1 - padding, wide - 1 - padding];
+  const padded = pad(pad(moved, 2, above, above), 3, beside, beside);
+  const flat = (v: Value) => reshape(v, [batch, knownDim(v, 1), height * width]);
+  const places: Value[] = [];
+  for (let i = 0; i < tall; i++)
+    for (let j = 0; j < wide; j++) {
+      const [top, left] = shiftsInput ? [i, j] : [tall - 1 - i, wide - 1 - j];
+      const shifted = slice(slice(padded, 2, top, top + height), 3, left, left + width);
+      const [a, b] = shiftsInput ? [still, shifted] : [shifted, still];
+      places.push(reshape(reduceSum(matmul(flat(a), transposeLast(flat(b))), [0]), [1, outputs, channels]));
+    }
+  return transpose(reshape(concat(places, 0), [tall, wide, outputs, channels]), [2, 3, 0, 1]);
+}
 
 /** The derivative of GELU, exact or of its tanh approximation. */
 function geluSlope(x: Value, approximate: "none" | "tanh"): Value {

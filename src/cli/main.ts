@@ -13,6 +13,7 @@ import {
   readDefinition,
   report,
   rollout,
+  segment,
   similarity,
 } from "../platform/node.ts";
 import { comparisonTable } from "../report/comparison.ts";
@@ -29,8 +30,10 @@ import type {
   ReportRunInput,
   ResumeInput,
   RolloutRunInput,
+  SegmentRunInput,
   SimilarityRunInput,
 } from "../run/options.ts";
+import { segmentTable } from "../run/segment-run.ts";
 import { exportTable } from "../run/export-run.ts";
 import {
   blocksRunSchema,
@@ -43,6 +46,7 @@ import {
   reportRunSchema,
   resumeSchema,
   rolloutRunSchema,
+  segmentRunSchema,
   similarityRunSchema,
 } from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
@@ -224,6 +228,22 @@ schemaCommand(
     if (json) return printJson(result);
     const count = Object.keys(result.files).length;
     process.stdout.write(`${result.out}: ${count} PNG files, each with ${result.columns.join(" | ")}\n`);
+  },
+);
+
+schemaCommand(
+  "segment",
+  "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+  segmentRunSchema,
+  async (options, progress, { json }) => {
+    const listener = stopOnInterrupt(progress);
+    const result = await segment(options as SegmentRunInput, listener).finally(listener.release);
+    progress.end();
+    if (json) return printJson(result);
+    const { columns, rows } = segmentTable(result.models);
+    process.stdout.write(
+      `\n${textTable(columns, rows)}\n\n${result.out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors\n`,
+    );
   },
 );
 

@@ -4,6 +4,8 @@ import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import { learningRateAt } from "../optim/schedule.ts";
+import type { Held } from "../runtime/held.ts";
+import { downloadAll, uploadAll } from "../runtime/held.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
@@ -36,8 +38,6 @@ export interface StepResult {
   /** By the parameters' names; the mean over the micro-batches, before any clipping. */
   readonly gradients?: Map<string, FloatTensor>;
 }
-
-type Held = Map<string, DeviceTensor>;
 
 /** Parameters and the optimizer's running means, which stay on the device. */
 interface TrainingState {
@@ -340,18 +340,6 @@ export class Distillation {
     await this.device.release([parameters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
     await this.device.trim();
   }
-}
-
-async function uploadAll(device: Device, tensors: ReadonlyMap<string, FloatTensor>): Promise<Held> {
-  const held: Held = new Map();
-  for (const [name, tensor] of tensors) held.set(name, await device.upload(tensor));
-  return held;
-}
-
-async function downloadAll(device: Device, held: Held): Promise<Map<string, FloatTensor>> {
-  const tensors = new Map<string, FloatTensor>();
-  for (const [name, tensor] of held) tensors.set(name, (await device.download(tensor)) as FloatTensor);
-  return tensors;
 }
 
 export type CreateDistillationOptions = DistillationInput & {

@@ -1,6 +1,7 @@
 // Plain functions that make values. Each call checks types and shapes at once, where the mistake was made.
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
+import type { Coordinates } from "./interpolation.ts";
 import type { Attributes, OpKind } from "./operators.ts";
 import { operators } from "./operators.ts";
 import { normalAxis, ShapeError, sameShape } from "./shapes.ts";
@@ -152,6 +153,13 @@ export function slice(x: Value, axis: number, start: number, end: number): Value
 
 export const pad = (x: Value, axis: number, before: number, after: number): Value =>
   before === 0 && after === 0 ? x : one("Pad", [x], { axis: normalAxis(axis, x.shape.length), before, after });
+
+/** `[B, C, H, W]` with kernels `[O, C, k, k]`, in steps of one, between `padding` zeros. */
+export const conv = (x: Value, kernels: Value, padding: number): Value => one("Conv", [x, kernels], { padding });
+
+/** `[B, C, H, W]` resized, bilinear. */
+export const resize = (x: Value, height: number, width: number, coordinates: Coordinates): Value =>
+  one("Resize", [x], { height, width, coordinates });
 
 /** The slice `[.., index, ..]` with the axis dropped. */
 export function at(x: Value, axis: number, index: number): Value {

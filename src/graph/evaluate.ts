@@ -2,6 +2,7 @@
 // the gradient rules are tested against. Slow and simple on purpose.
 import type { Tensor } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
+import { interpolationMatrix } from "./interpolation.ts";
 import type { OpKind } from "./operators.ts";
 import { broadcast, normalAxis } from "./shapes.ts";
 import type { Graph, Node, Value } from "./types.ts";
@@ -259,6 +260,40 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
         const position = index[at] - attributes.before;
         if (position < 0 || position >= x.dims[at]) return 0;
         return read(index.map((v, i) => (i === at ? position : v)));
+      }),
+    ];
+  },
+  Conv: ([x, kernels], { attributes: { padding }, outputs }) => {
+    const [, channels, height, width] = x.dims;
+    const [, , tall, wide] = kernels.dims;
+    const [readX, readK] = [reader(x), reader(kernels)];
+    return [
+      generate(dimsOf(outputs[0]), ([b, o, y, z]) => {
+        let sum = 0;
+        for (let c = 0; c < channels; c++)
+          for (let i = 0; i < tall; i++)
+            for (let j = 0; j < wide; j++) {
+              const [row, column] = [y + i - padding, z + j - padding];
+              if (row < 0 || column < 0 || row >= height || column >= width) continue;
+              sum += readX([b, c, row, column]) * readK([o, c, i, j]);
+            }
+        return sum;
+      }),
+    ];
+  },
+  Resize: ([x], { attributes: { height, width, coordinates }, outputs }) => {
+    const [h, w] = [x.dims[2], x.dims[3]];
+    const [rows, columns] = [interpolationMatrix(h, height, coordinates), interpolationMatrix(w, width, coordinates)];
+    const read = reader(x);
+    return [
+      generate(dimsOf(outputs[0]), ([b, c, y, z]) => {
+        let sum = 0;
+        for (let i = 0; i < h; i++)
+          for (let j = 0; j < w; j++) {
+            const share = rows[y * h + i] * columns[z * w + j];
+            if (share !== 0) sum += share * read([b, c, i, j]);
+          }
+        return sum;
       }),
     ];
   },

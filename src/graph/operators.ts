@@ -2,6 +2,7 @@
 // Names and meaning are ONNX's; what newer ONNX versions take as integer inputs (axes, shapes, starts) stands in
 // the attributes, and the writer turns it into inputs.
 import type { DataType } from "../utils/tensor.ts";
+import type { Coordinates } from "./interpolation.ts";
 import { broadcast, countKey, normalAxis, ShapeError, sameShape } from "./shapes.ts";
 import type { Dim, Shape, TensorType } from "./tensor-type.ts";
 import { formatType } from "./tensor-type.ts";
@@ -64,6 +65,10 @@ export interface OperatorAttributes {
   Slice: { readonly axis: number; readonly start: number; readonly end: number };
   /** Zeros before and after along one axis. */
   Pad: { readonly axis: number; readonly before: number; readonly after: number };
+  /** `[B, C, H, W]` with kernels `[O, C, k, l]`: steps of one, as many zeros on each side. */
+  Conv: { readonly padding: number };
+  /** `[B, C, H, W]` made larger or smaller, bilinear. */
+  Resize: { readonly height: number; readonly width: number; readonly coordinates: Coordinates };
 }
 
 export type OpKind = keyof OperatorAttributes;
@@ -142,6 +147,11 @@ function matmulShape(a: TensorType, b: TensorType, transA: boolean, transB: bool
   if (k !== k2) throw new ShapeError(`inner dimensions differ: ${formatType(a)} and ${formatType(b)}`);
   const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2));
   return { type: a.type, shape: [...batch, m as Dim, n as Dim] };
+}
+
+function requireRank4(x: TensorType): void {
+  requireFloat(x);
+  if (x.shape.length !== 4) throw new ShapeError(`needs [B, C, H, W], got ${formatType(x)}`);
 }
 
 function withAxis(shape: Shape, axis: number, size: Dim): Shape {
@@ -304,6 +314,26 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
     infer([x], { axis, before, after }) {
       const at = normalAxis(axis, x.shape.length);
       return [{ type: x.type, shape: withAxis(x.shape, at, before + sizeAt(x, at) + after) }];
+    },
+  },
+  Conv: {
+    arity: 2,
+    infer([x, kernels], { padding }) {
+      requireRank4(x);
+      requireRank4(kernels);
+      requireSameType(x, kernels);
+      if (sizeAt(x, 1) !== sizeAt(kernels, 1))
+        throw new ShapeError(`channels differ: ${formatType(x)} and ${formatType(kernels)}`);
+      const [height, width] = [2, 3].map((a) => sizeAt(x, a) + 2 * padding - sizeAt(kernels, a) + 1);
+      if (height < 1 || width < 1) throw new ShapeError(`${formatType(kernels)} is larger than ${formatType(x)}`);
+      return [{ type: x.type, shape: [x.shape[0], kernels.shape[0], height, width] }];
+    },
+  },
+  Resize: {
+    arity: 1,
+    infer([x], { height, width }) {
+      requireRank4(x);
+      return [{ type: x.type, shape: [x.shape[0], x.shape[1], height, width] }];
     },
   },
 };

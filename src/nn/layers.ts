@@ -2,17 +2,21 @@
 import {
   add,
   concat,
+  div,
   gelu,
   layerNormalization,
   matmul,
   mul,
   neg,
   pad,
+  reduceMean,
   relu,
   reshape,
   sigmoid,
   slice,
   softmax,
+  sqrt,
+  sub,
   transpose,
   transposeLast,
 } from "../graph/build.ts";
@@ -39,6 +43,28 @@ export function lowRank(x: Value, lora: { readonly A: Value; readonly B: Value }
 /** Over the last axis. */
 export function layerNorm(x: Value, { weight, bias }: Required<LinearWeights>, epsilon: number): Value {
   return layerNormalization(x, weight, bias, epsilon);
+}
+
+/** Mean and variance of each channel of `[B, C, H, W]` over pictures and places, `[1, C, 1, 1]` each. */
+export function channelStatistics(x: Value): { readonly mean: Value; readonly variance: Value } {
+  const mean = reduceMean(x, [0, 2, 3], true);
+  const centred = sub(x, mean);
+  return { mean, variance: reduceMean(mul(centred, centred), [0, 2, 3], true) };
+}
+
+/**
+ * Batch norm (arXiv 1502.03167, algorithm 1) of `[B, C, H, W]` with the statistics given, those of the batch while
+ * training; weight and bias are `[C]`. All of it comes down to one factor and one summand a channel.
+ */
+export function batchNorm(
+  x: Value,
+  { mean, variance }: { readonly mean: Value; readonly variance: Value },
+  { weight, bias }: Required<LinearWeights>,
+  epsilon: number,
+): Value {
+  const channels = [1, weight.shape[0], 1, 1];
+  const factor = div(reshape(weight, channels), sqrt(add(variance, epsilon)));
+  return add(mul(x, factor), sub(reshape(bias, channels), mul(mean, factor)));
 }
 
 /** Element-wise activations by the names that checkpoints use. */

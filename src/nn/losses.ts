@@ -69,6 +69,23 @@ export function relationCrossEntropy(student: Value, teacher: Value): Value {
   return crossEntropy(student, softmax(teacher));
 }
 
+/** Cross-entropy of `logits [B, K, H, W]` with one-hot `targets` of the same shape, averaged over the pixels. */
+export function pixelCrossEntropy(logits: Value, targets: Value): Value {
+  return reduceMean(neg(reduceSum(mul(logSoftmax(logits, 1), targets), [1])));
+}
+
+/**
+ * 1 - Dice of the classes' probabilities with one-hot `targets [B, K, H, W]`, over all pixels of the batch, averaged
+ * over the classes: 1 - (2 sum(p t) + s) / (sum(p^2) + sum(t^2) + s), as TransUNet (arXiv 2102.04306) computes it.
+ */
+export function diceLoss(logits: Value, targets: Value, smooth = 1e-5): Value {
+  const p = softmax(logits, 1);
+  const perClass = (x: Value) => reduceSum(x, [0, 2, 3]);
+  const both = add(mul(perClass(mul(p, targets)), 2), smooth);
+  const each = add(add(perClass(mul(p, p)), perClass(mul(targets, targets))), smooth);
+  return sub(1, reduceMean(div(both, each)));
+}
+
 /** Sum of losses, each times its weight. */
 export function weightedSum(losses: readonly (readonly [loss: Value, weight: number])[]): Value {
   return losses.map(([loss, weight]) => (weight === 1 ? loss : mul(loss, weight))).reduce((a, b) => add(a, b));

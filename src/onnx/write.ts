@@ -255,6 +255,12 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
     pads[rank + axis] = attributes.after;
     return { inputs: [extra(pads)], attributes: [] };
   },
+  Conv: ({ attributes: { padding } }) => ({ inputs: [], attributes: [ints("pads", new Array<number>(4).fill(padding))] }),
+  // Neither region nor scales: an empty name stands for an input that is left out.
+  Resize: ({ attributes: { height, width, coordinates } }, extra) => ({
+    inputs: ["", "", extra([height, width])],
+    attributes: [ints("axes", [2, 3]), text("mode", "linear"), text("coordinate_transformation_mode", coordinates)],
+  }),
 };
 
 function lower(node: Node, extra: Extra, opset: number): Lowered {

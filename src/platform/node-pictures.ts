@@ -24,8 +24,14 @@ async function listFolder(path: string) {
   }
 }
 
-/** All pictures below a folder, by paths relative to `root` with `/`. Hidden files and folders are passed over. */
-async function walk(root: string, relative: string, items: string[], skipped: Skipped[]): Promise<void> {
+/** All wanted files below a folder, by paths relative to `root` with `/`. Hidden files and folders are passed over. */
+async function walk(
+  root: string,
+  relative: string,
+  wanted: (name: string) => boolean,
+  items: string[],
+  skipped: Skipped[],
+): Promise<void> {
   for (const entry of await listFolder(join(root, relative))) {
     if (entry.name.startsWith(".") || litter.has(entry.name.toLowerCase())) continue;
     const name = relative ? `${relative}/${entry.name}` : entry.name;
@@ -33,17 +39,26 @@ async function walk(root: string, relative: string, items: string[], skipped: Sk
     if (!target) skipped.push({ name, reason: "a link that leads nowhere" });
     else if (target.isDirectory()) {
       // A link to a folder may lead back up; only real folders are entered.
-      if (entry.isDirectory()) await walk(root, name, items, skipped);
-    } else if (pictureEndings.has(extname(entry.name).toLowerCase())) items.push(name);
+      if (entry.isDirectory()) await walk(root, name, wanted, items, skipped);
+    } else if (wanted(entry.name)) items.push(name);
     else skipped.push({ name, reason: "no picture by its name" });
   }
+}
+
+const isPictureName = (name: string) => pictureEndings.has(extname(name).toLowerCase());
+
+/** Paths below a folder, with `/`, of the files whose names are wanted. Throws a UserError where there is no folder. */
+export async function listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]> {
+  const names: string[] = [];
+  await walk(path, "", wanted, names, []);
+  return names;
 }
 
 /** The pictures of a folder, in classes where it has class folders. Throws a UserError where there are none. */
 export async function listPictures(path: string): Promise<PictureFolder> {
   const names: string[] = [];
   const skipped: Skipped[] = [];
-  await walk(path, "", names, skipped);
+  await walk(path, "", isPictureName, names, skipped);
   if (names.length > 0) return pictureFolder(path, names, skipped);
   const others = skipped.length > 0 ? ` (it holds ${skipped.length} other files, such as ${skipped[0].name})` : "";
   throw new UserError(`there are no pictures in ${path}${others}; known are ${[...pictureEndings].join(" ")}`);

@@ -31,6 +31,7 @@ import type {
   ReportRunInput,
   ResumeInput,
   RolloutRunInput,
+  SegmentRunInput,
   SimilarityRunInput,
 } from "../run/options.ts";
 import type { BlocksRunResult } from "../run/blocks-run.ts";
@@ -39,6 +40,8 @@ import type { RolloutRunResult, SimilarityRunResult } from "../run/looks.ts";
 import { runRollout, runSimilarity } from "../run/looks.ts";
 import type { ReportRunResult } from "../run/report-run.ts";
 import { runReport } from "../run/report-run.ts";
+import type { SegmentRunResult } from "../run/segment-run.ts";
+import { runSegmentation } from "../run/segment-run.ts";
 import type { Device } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
@@ -47,7 +50,7 @@ import { createNodeDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./node-hub.ts";
 import { hubSnapshot, isHubName } from "./node-hub.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
-import { createPictureSource, listPictures, openDataSet } from "./node-pictures.ts";
+import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-pictures.ts";
 
 export * from "../index.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
@@ -65,6 +68,7 @@ export type {
   Listener,
   ReportRunResult,
   RolloutRunResult,
+  SegmentRunResult,
   SimilarityRunResult,
 };
 
@@ -158,6 +162,7 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
     loadModel: (path, options) => loadModel(path, { ...options, device }),
     saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
     openDataSet,
+    listFiles,
     openPictures: listPictures,
     createPictureSource,
     directory: nodeDirectory,
@@ -229,6 +234,11 @@ export function rollout(options: RolloutRunInput, listener?: Listener): Promise<
 /** How much each block of a model, and each run of blocks, matters for pictures: what `wecolora inspect --data` shows. */
 export function inspectBlocks(model: string, options: BlocksRunInput, listener?: Listener): Promise<BlocksRunResult> {
   return withEnvironment(options, (environment) => runBlocks(environment, model, options, listener));
+}
+
+/** Trains decoders on models' patch tokens and judges their masks: what `wecolora segment` does. */
+export function segment(options: SegmentRunInput, listener?: Listener): Promise<SegmentRunResult> {
+  return withEnvironment(options, (environment) => runSegmentation(environment, options, listener));
 }
 
 /** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */

@@ -1,6 +1,7 @@
 // The table of a comparison: one row a setting, mean and spread over seeds, with what a paper published beside it.
 import type { ResultRow } from "./results.ts";
 import type { Column } from "./table.ts";
+import { csvLines } from "./table.ts";
 
 export interface ComparedRun {
   /** The setting without the seed, by name. */
@@ -108,7 +109,6 @@ export function comparisonTable(summaries: readonly Summary[]): { columns: Colum
 export function comparisonCsv(summaries: readonly Summary[]): string {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
   const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
-  const cell = (text: string) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const header = [
     ...keys,
     ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`]),
@@ -124,5 +124,5 @@ export function comparisonCsv(summaries: readonly Summary[]): string {
     String(runs),
     String(failures.length),
   ]);
-  return [header, ...lines].map((line) => `${line.map(cell).join(",")}\n`).join("");
+  return csvLines([header, ...lines]);
 }

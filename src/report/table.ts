@@ -33,3 +33,9 @@ export function markdownTable(columns: readonly Column[], rows: readonly (readon
   const rule = line(columns.map(({ align }) => (align === "left" ? "---" : "---:")));
   return [line(columns.map((c) => c.title)), rule, ...rows.map(line)].join("\n");
 }
+
+/** Comma-separated values; cells with commas, quotes or line ends in quotes. */
+export function csvLines(rows: readonly (readonly string[])[]): string {
+  const quoted = (text: string) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return rows.map((row) => `${row.map(quoted).join(",")}\n`).join("");
+}

@@ -32,6 +32,8 @@ export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
   saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
   openDataSet(path: string): Promise<DataSet>;
+  /** Paths below a folder, with `/`, of the files whose names are wanted. */
+  listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;
   /** All pictures below a folder. */
   openPictures(path: string): Promise<PictureFolder>;
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;

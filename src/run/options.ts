@@ -1,6 +1,8 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
+import { axes } from "../data/scans.ts";
+import { segmenterDefaults } from "../evaluation/segmentation/training.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
@@ -227,6 +229,43 @@ export const similarityRunSchema = z.strictObject({
   ...commonSchema.shape,
 });
 
+const list = (what: z.ZodType<string>) =>
+  z.union([what, z.array(what).min(1)]).transform((value) => (Array.isArray(value) ? value : [value]));
+
+/** `wecolora segment` */
+export const segmentRunSchema = z.strictObject({
+  model: list(path).describe("encoders, several with commas: a model's directory, file of weights, or hub name"),
+  data: path.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
+  out: path.describe("the folder for table, masks and decoders"),
+  axis: z.enum(axes).default("axial").describe("what slices are cut across"),
+  kinds: list(z.string().min(1)).optional().describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
+  maskName: z.string().min(1).optional().describe("how masks' files end, where it is not seg, mask, label, gt or tissue"),
+  classNames: list(z.string().min(1)).optional().describe("names of the masks' numbers, from the smallest above 0"),
+  encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
+  yardstick: z.boolean().default(false).describe("also train the decoder on bare pixels, to compare with"),
+  split: z
+    .enum(["cases", "blocks", "ends"])
+    .optional()
+    .describe(
+      "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+    ),
+  heldOut: z.number().positive().lt(1).default(0.3).describe("share of the cases or slices to judge on"),
+  gap: z.number().int().min(0).default(4).describe("slices beside held-out blocks that nothing learns from"),
+  trainSlices: count.optional().describe("at most so many slices to train on, evenly spread"),
+  epochs: count.default(segmenterDefaults.epochs).describe("passes over the slices"),
+  warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),
+  batch: count.default(segmenterDefaults.batch).describe("slices to a step"),
+  learningRate: z.number().positive().default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  encoderRate: z
+    .number()
+    .positive()
+    .default(segmenterDefaults.encoderRate)
+    .describe("the encoder's learning rate, times the decoder's"),
+  weightDecay: z.number().min(0).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+  ...readSchema.shape,
+  ...commonSchema.omit({ strict: true }).shape,
+});
+
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
   data: path.describe("pictures, to see how much each block and each run of blocks matters for them"),
@@ -238,6 +277,8 @@ export const blocksRunSchema = z.strictObject({
   ...commonSchema.shape,
 });
 
+export type SegmentRunInput = z.input<typeof segmentRunSchema>;
+export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
 export type BlocksRunInput = z.input<typeof blocksRunSchema>;
 export type ReportRunInput = z.input<typeof reportRunSchema>;
 export type RolloutRunInput = z.input<typeof rolloutRunSchema>;

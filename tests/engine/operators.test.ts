@@ -183,10 +183,45 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   Split: [{ shapes: [[2, 7]], attributes: { axis: -1, sizes: [2, 1, 4] } }],
   Slice: [{ shapes: [[2, 7]], attributes: { axis: 1, start: 2, end: 5 } }],
   Pad: [{ shapes: [[2, 3]], attributes: { axis: 1, before: 2, after: 1 } }],
+  Conv: [
+    {
+      shapes: [
+        [2, 3, 4, 5],
+        [2, 3, 3, 3],
+      ],
+      attributes: { padding: 1 },
+    },
+    {
+      shapes: [
+        [1, 2, 4, 4],
+        [3, 2, 2, 2],
+      ],
+      attributes: { padding: 0 },
+    },
+    {
+      shapes: [
+        [2, 3, 2, 2],
+        [4, 3, 1, 1],
+      ],
+      attributes: { padding: 0 },
+    },
+    {
+      shapes: [
+        [1, 2, 4, 3],
+        [3, 2, 3, 3],
+      ],
+      attributes: { padding: 1 },
+    },
+  ],
+  Resize: [
+    { shapes: [[2, 2, 3, 4]], attributes: { height: 6, width: 8, coordinates: "align_corners" } },
+    { shapes: [[1, 2, 3, 2]], attributes: { height: 7, width: 4, coordinates: "half_pixel" } },
+    { shapes: [[1, 2, 6, 5]], attributes: { height: 3, width: 2, coordinates: "half_pixel" } },
+  ],
 };
 
 /** ONNX Runtime's CPU kernels of these take float32 only. */
-const float32Only: ReadonlySet<OpKind> = new Set(["Erf", "Gelu", "FusedMatMul", "DequantizeLinear"]);
+const float32Only: ReadonlySet<OpKind> = new Set(["Erf", "Gelu", "FusedMatMul", "DequantizeLinear", "Conv", "Resize"]);
 /** These give the row statistics as float32 whatever comes in. */
 const float32Statistics: ReadonlySet<OpKind> = new Set(["LayerNormalization"]);
 

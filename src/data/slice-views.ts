@@ -1,0 +1,101 @@
+// Slices as a model sees them: a square around the slice, cut and resized, the mask by the same cut.
+import type { Picture, Preprocessing } from "../utils/picture.ts";
+import type { RandomStream } from "../utils/random.ts";
+import type { Box } from "./resize.ts";
+import { resize } from "./resize.ts";
+import { normalise, randomCrop } from "./transforms.ts";
+
+/** The smallest square around a picture, in its own pixels; corners may lie outside of it. */
+function squareOf({ width, height }: { readonly width: number; readonly height: number }): Box {
+  const side = Math.max(width, height);
+  return { left: -Math.floor((side - width) / 2), top: -Math.floor((side - height) / 2), width: side, height: side };
+}
+
+function padded(picture: Picture, square: Box): Picture {
+  const data = new Uint8Array(3 * square.width * square.height);
+  for (let y = 0; y < picture.height; y++) {
+    const row = picture.data.subarray(3 * y * picture.width, 3 * (y + 1) * picture.width);
+    data.set(row, 3 * ((y - square.top) * square.width - square.left));
+  }
+  return { width: square.width, height: square.height, data };
+}
+
+export interface SliceView {
+  /** `[3, S, S]`, normalised. */
+  readonly pixels: Float32Array;
+  /** `[T, T]`: the class of each pixel of the decoder's output. */
+  readonly labels?: Float32Array;
+}
+
+interface Sides {
+  /** S: the model's pictures. */
+  readonly picture: number;
+  /** T: the decoder's output. */
+  readonly mask: number;
+}
+
+/** Training views: shares of the square's area, and mirrored or not. */
+const scale = [0.5, 1] as const;
+
+/** A slice and its classes, the whole square or, where random numbers are given, a random cut of it. */
+export function sliceView(
+  picture: Picture,
+  classes: Uint8Array | undefined,
+  sides: Sides,
+  normalisation: Pick<Preprocessing, "mean" | "std">,
+  random?: RandomStream,
+): SliceView {
+  const square = squareOf(picture);
+  const whole = padded(picture, square);
+  const box = random
+    ? randomCrop(whole, scale, random)
+    : { left: 0, top: 0, width: whole.width, height: whole.height };
+  const flip = random !== undefined && random.uniform() < 0.5;
+  const pixels = normalise(resize(whole, box, sides.picture, sides.picture, "bicubic"), normalisation, flip);
+  if (!classes) return { pixels };
+  const labels = new Float32Array(sides.mask ** 2);
+  for (let y = 0; y < sides.mask; y++) {
+    const row = square.top + box.top + Math.floor(((y + 0.5) * box.height) / sides.mask);
+    if (row < 0 || row >= picture.height) continue;
+    for (let x = 0; x < sides.mask; x++) {
+      const from = flip ? sides.mask - 1 - x : x;
+      const column = square.left + box.left + Math.floor(((from + 0.5) * box.width) / sides.mask);
+      if (column >= 0 && column < picture.width) labels[y * sides.mask + x] = classes[row * picture.width + column];
+    }
+  }
+  return { pixels, labels };
+}
+
+/** The class of each pixel of a slice, from scores `[K, T, T]` over its square: bilinear between scores, then the best. */
+export function classesOf(
+  scores: ArrayLike<number>,
+  count: number,
+  side: number,
+  slice: { readonly width: number; readonly height: number },
+): Uint8Array {
+  const square = squareOf(slice);
+  const out = new Uint8Array(slice.width * slice.height);
+  const taps = (length: number, offset: number) =>
+    Array.from({ length }, (_, i) => {
+      const place = Math.max(0, Math.min(side - 1, ((i - offset + 0.5) * side) / square.width - 0.5));
+      const low = Math.min(Math.floor(place), Math.max(0, side - 2));
+      return { low, high: Math.min(side - 1, low + 1), share: place - low };
+    });
+  const [rows, columns] = [taps(slice.height, square.top), taps(slice.width, square.left)];
+  rows.forEach((row, y) => {
+    columns.forEach((column, x) => {
+      let best = Number.NEGATIVE_INFINITY;
+      for (let k = 0; k < count; k++) {
+        const at = (r: number, c: number) => scores[(k * side + r) * side + c];
+        const top = at(row.low, column.low) * (1 - column.share) + at(row.low, column.high) * column.share;
+        const bottom = at(row.high, column.low) * (1 - column.share) + at(row.high, column.high) * column.share;
+        const value = top * (1 - row.share) + bottom * row.share;
+        if (value > best) {
+          best = value;
+          out[y * slice.width + x] = k;
+        }
+      }
+    });
+  });
+  return out;
+}
