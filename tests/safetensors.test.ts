@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readSafetensors, writeSafetensors } from "../src/checkpoints/safetensors.ts";
-import type { FileHandle } from "../src/checkpoints/storage.ts";
+import type { FileHandle } from "../src/files/storage.ts";
 import { UserError } from "../src/utils/errors.ts";
 import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from "../src/utils/half.ts";
 import type { Tensor } from "../src/utils/tensor.ts";

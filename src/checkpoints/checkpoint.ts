@@ -1,8 +1,8 @@
 // A checkpoint in a directory, whatever its format: which file it is, and its tensors by name.
 import { nearestName, UserError } from "../utils/errors.ts";
 import { openSafetensors } from "./safetensors.ts";
-import type { Directory, FileHandle, StoredTensor, StoredTensors } from "./storage.ts";
-import { readBytes, readText } from "./storage.ts";
+import type { Directory, FileHandle, StoredTensor, StoredTensors } from "../files/storage.ts";
+import { readBytes, readText } from "../files/storage.ts";
 import { openTorchFile } from "./torch.ts";
 
 export interface Checkpoint {

@@ -3,8 +3,8 @@
 import { UserError } from "../utils/errors.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { elementBytes, tensorBytes } from "../utils/tensor.ts";
-import type { FileHandle, StoredTensor, StoredTensors } from "./storage.ts";
-import { readBytes, readTensor } from "./storage.ts";
+import type { FileHandle, StoredTensor, StoredTensors } from "../files/storage.ts";
+import { readBytes, readTensor } from "../files/storage.ts";
 
 const types: Readonly<Record<string, DataType>> = {
   F64: "float64",

@@ -3,11 +3,11 @@
 import { UserError } from "../utils/errors.ts";
 import type { DataType } from "../utils/tensor.ts";
 import { elementBytes, elementCount } from "../utils/tensor.ts";
-import type { PickleHandlers, PickleValue } from "./pickle.ts";
-import { unpickle } from "./pickle.ts";
-import type { FileHandle, StoredTensor, StoredTensors } from "./storage.ts";
-import { readBytes, storedSize } from "./storage.ts";
-import { listZip } from "./zip.ts";
+import type { PickleHandlers, PickleValue } from "../files/pickle.ts";
+import { unpickle } from "../files/pickle.ts";
+import type { FileHandle, StoredTensor, StoredTensors } from "../files/storage.ts";
+import { readBytes, storedSize } from "../files/storage.ts";
+import { listZip } from "../files/zip.ts";
 
 const storageTypes: Readonly<Record<string, DataType>> = {
   DoubleStorage: "float64",

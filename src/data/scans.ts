@@ -119,11 +119,23 @@ function rangeOf(volume: Volume, channel: number): readonly [number, number] {
 function placer(axis: Axis, [nx, ny, nz]: readonly [number, number, number]) {
   switch (axis) {
     case "axial":
-      return { sizes: [nz, ny, nx], order: [2, 1, 0], at: (s: number, r: number, c: number) => [nx - 1 - c, ny - 1 - r, s] };
+      return {
+        sizes: [nz, ny, nx],
+        order: [2, 1, 0],
+        at: (s: number, r: number, c: number) => [nx - 1 - c, ny - 1 - r, s],
+      };
     case "coronal":
-      return { sizes: [ny, nz, nx], order: [1, 2, 0], at: (s: number, r: number, c: number) => [nx - 1 - c, s, nz - 1 - r] };
+      return {
+        sizes: [ny, nz, nx],
+        order: [1, 2, 0],
+        at: (s: number, r: number, c: number) => [nx - 1 - c, s, nz - 1 - r],
+      };
     case "sagittal":
-      return { sizes: [nx, nz, ny], order: [0, 2, 1], at: (s: number, r: number, c: number) => [s, ny - 1 - c, nz - 1 - r] };
+      return {
+        sizes: [nx, nz, ny],
+        order: [0, 2, 1],
+        at: (s: number, r: number, c: number) => [s, ny - 1 - c, nz - 1 - r],
+      };
   }
 }
 
@@ -152,7 +164,10 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
         const [x, y, z] = at(s, r, c);
         let seen = false;
         shown.forEach(({ scan, channel, range: [low, high] }, i) => {
-          const value = Math.max(0, Math.min(255, Math.round((255 * (scan.at(x, y, z, channel) - low)) / (high - low))));
+          const value = Math.max(
+            0,
+            Math.min(255, Math.round((255 * (scan.at(x, y, z, channel) - low)) / (high - low))),
+          );
           whole[i][s * plane + r * columns + c] = value;
           seen ||= value > 0;
         });

@@ -47,9 +47,7 @@ export function sliceView(
 ): SliceView {
   const square = squareOf(picture);
   const whole = padded(picture, square);
-  const box = random
-    ? randomCrop(whole, scale, random)
-    : { left: 0, top: 0, width: whole.width, height: whole.height };
+  const box = random ? randomCrop(whole, scale, random) : { left: 0, top: 0, width: whole.width, height: whole.height };
   const flip = random !== undefined && random.uniform() < 0.5;
   const pixels = normalise(resize(whole, box, sides.picture, sides.picture, "bicubic"), normalisation, flip);
   if (!classes) return { pixels };

@@ -1,6 +1,6 @@
 // Directories of Hugging Face: configuration, preprocessor, weights as safetensors and ONNX.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/index.ts";
 import { writePreprocessor } from "../models/preprocessing.ts";

@@ -1,5 +1,5 @@
 // Models as ONNX files: the graph that transformers.js expects, in float32, float16 or 8 bits.
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import { graph, input } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";

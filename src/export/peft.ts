@@ -1,6 +1,6 @@
 // A PEFT adapter directory over the shallow base: base model, adapter_config.json and adapter_model.safetensors.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { AdapterPlan } from "../distill/adapters.ts";
 import { adapterName, rankOf } from "../distill/adapters.ts";
 import type { ModelDefinition } from "../models/definition.ts";

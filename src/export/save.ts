@@ -1,6 +1,6 @@
 // Saving a model: one function, one format a word.
 import { z } from "zod";
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/options.ts";
 import { isHeldBy } from "./conform.ts";

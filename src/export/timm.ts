@@ -1,5 +1,5 @@
 // A directory that timm loads: `timm.create_model("local-dir:...")`, with config.json and model.safetensors.
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { WeightType } from "../utils/half.ts";
 import { conformTo } from "./conform.ts";

@@ -2,8 +2,8 @@
 
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
-import type { Directory, StoredTensors } from "../checkpoints/storage.ts";
-import { readText } from "../checkpoints/storage.ts";
+import type { Directory, StoredTensors } from "../files/storage.ts";
+import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Preprocessing } from "../utils/picture.ts";

@@ -1,6 +1,6 @@
 // From a file's weights to ours and back, driven by a layout's tables.
-import type { StoredTensor, StoredTensors } from "../checkpoints/storage.ts";
-import { readTensor, storedSize } from "../checkpoints/storage.ts";
+import type { StoredTensor, StoredTensors } from "../files/storage.ts";
+import { readTensor, storedSize } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { toFloat32 } from "../utils/half.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";

@@ -255,7 +255,10 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
     pads[rank + axis] = attributes.after;
     return { inputs: [extra(pads)], attributes: [] };
   },
-  Conv: ({ attributes: { padding } }) => ({ inputs: [], attributes: [ints("pads", new Array<number>(4).fill(padding))] }),
+  Conv: ({ attributes: { padding } }) => ({
+    inputs: [],
+    attributes: [ints("pads", new Array<number>(4).fill(padding))],
+  }),
   // Neither region nor scales: an empty name stands for an input that is left out.
   Resize: ({ attributes: { height, width, coordinates } }, extra) => ({
     inputs: ["", "", extra([height, width])],

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
 import { appendFile, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { Directory, FileHandle } from "../checkpoints/storage.ts";
+import type { Directory, FileHandle } from "../files/storage.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 
 /** Node reads at most 2 GiB - 1 at once. */

@@ -10,7 +10,7 @@ import { usualFormat, writeModel } from "../export/save.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel, readPreprocessorFile } from "../models/definition.ts";
-import { readFile } from "../checkpoints/storage.ts";
+import { readFile } from "../files/storage.ts";
 import { decodeOnnx, externalNames } from "../importing/onnx-graph.ts";
 import { importOnnx } from "../importing/onnx-model.ts";
 import type { CompareRunInput, CompareRunResult } from "../run/compare-run.ts";

@@ -1,5 +1,5 @@
 // What runs ask of their platform, and what they tell whoever watches.
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { ReferenceOutputs } from "../evaluation/judge.ts";

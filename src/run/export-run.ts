@@ -1,7 +1,7 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
 import { readSafetensors } from "../checkpoints/safetensors.ts";
-import type { Directory } from "../checkpoints/storage.ts";
-import { readFile } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
+import { readFile } from "../files/storage.ts";
 import type { AdapterPlan } from "../distill/adapters.ts";
 import { createDistillation } from "../distill/distillation.ts";
 import { adapterPlanOf } from "../distill/methods.ts";

@@ -1,5 +1,5 @@
 // What runs write besides weights: texts, and charts as SVG with a PNG beside it.
-import type { Directory } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import type { Environment } from "./environment.ts";
 
 /** A text as the chunks that files are written from. */

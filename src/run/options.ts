@@ -238,8 +238,14 @@ export const segmentRunSchema = z.strictObject({
   data: path.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
   out: path.describe("the folder for table, masks and decoders"),
   axis: z.enum(axes).default("axial").describe("what slices are cut across"),
-  kinds: list(z.string().min(1)).optional().describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
-  maskName: z.string().min(1).optional().describe("how masks' files end, where it is not seg, mask, label, gt or tissue"),
+  kinds: list(z.string().min(1))
+    .optional()
+    .describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
+  maskName: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("how masks' files end, where it is not seg, mask, label, gt or tissue"),
   classNames: list(z.string().min(1)).optional().describe("names of the masks' numbers, from the smallest above 0"),
   encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
   yardstick: z.boolean().default(false).describe("also train the decoder on bare pixels, to compare with"),

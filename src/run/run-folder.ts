@@ -1,7 +1,7 @@
 // The run folder: settings, pictures used, log, checkpoints, student and report. Its layout is that of ARCHITECTURE.md.
 import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
-import type { Directory } from "../checkpoints/storage.ts";
-import { readText } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
+import { readText } from "../files/storage.ts";
 import type { PictureFacts } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { DistillationState } from "../distill/distillation.ts";

@@ -1,6 +1,6 @@
 // The cases of a folder of scans: opened when they are needed, the last ones kept, their slices found and split.
-import type { Directory } from "../checkpoints/storage.ts";
-import { readFile } from "../checkpoints/storage.ts";
+import type { Directory } from "../files/storage.ts";
+import { readFile } from "../files/storage.ts";
 import type { Axis, ScanFiles, SliceSplit, SliceStack } from "../data/scans.ts";
 import { blockParts, groupScans, sliceStack } from "../data/scans.ts";
 import { readNifti } from "../data/nifti.ts";

@@ -380,7 +380,15 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
     digits(m.dice, 3),
     digits(m.iou, 3),
     digits(m.hausdorff95, 1),
-    ...names.map((name) => digits(overClasses(m.results.filter((r) => r.class === name), "dice"), 3)),
+    ...names.map((name) =>
+      digits(
+        overClasses(
+          m.results.filter((r) => r.class === name),
+          "dice",
+        ),
+        3,
+      ),
+    ),
     m.parameters > 0 ? (m.parameters / 1e6).toFixed(1) : "-",
   ]);
   return { columns, rows };

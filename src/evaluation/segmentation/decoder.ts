@@ -156,4 +156,3 @@ export function inputLookup(shapes: ReadonlyMap<string, readonly number[]>): {
     },
   };
 }
-

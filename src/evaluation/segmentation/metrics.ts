@@ -88,7 +88,12 @@ function surface({ dims: [depth, height, width], data }: Mask, label: number): U
       for (let x = 0; x < width; x++) {
         if (!is(z, y, x)) continue;
         const inner =
-          is(z - 1, y, x) && is(z + 1, y, x) && is(z, y - 1, x) && is(z, y + 1, x) && is(z, y, x - 1) && is(z, y, x + 1);
+          is(z - 1, y, x) &&
+          is(z + 1, y, x) &&
+          is(z, y - 1, x) &&
+          is(z, y + 1, x) &&
+          is(z, y, x - 1) &&
+          is(z, y, x + 1);
         if (!inner) out[(z * height + y) * width + x] = 1;
       }
   return out;

@@ -186,7 +186,11 @@ export class Segmenter {
     for (const [name, value] of Object.entries(adamwScalars(this.steps + 1, learningRate, betas)))
       feeds[name] = float32([value], []);
     const names = [...this.state.keys()];
-    const { tensors, kept } = await this.stepSession.session.run({ feeds, fetch: ["loss"], keep: names.map(slots.next) });
+    const { tensors, kept } = await this.stepSession.session.run({
+      feeds,
+      fetch: ["loss"],
+      keep: names.map(slots.next),
+    });
     const old = this.state;
     this.state = new Map(names.map((name) => [name, kept[slots.next(name)]]));
     await this.device.release([...old.values()]);
