@@ -377,7 +377,7 @@ describe("mistakes get one clear message and exit code 2", () => {
   test("no such teacher", () =>
     expectMistake(distill("--teacher", at("no"), "--data", data()), `there is no file or folder ${at("no")}`));
   test("no such pictures", () =>
-    expectMistake(distill("--teacher", teacher, "--data", at("no")), `there is no folder ${at("no")}`));
+    expectMistake(distill("--teacher", teacher, "--data", at("no")), `there is no file or folder ${at("no")}`));
   test("an empty folder", () =>
     expectMistake(distill("--teacher", teacher, "--data", at("empty")), `there are no pictures in ${at("empty")}`));
   test("a file for a folder", () =>

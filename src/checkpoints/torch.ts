@@ -115,7 +115,7 @@ export async function openTorchFile(file: FileHandle): Promise<StoredTensors> {
 }
 
 async function openZip(file: FileHandle): Promise<StoredTensors> {
-  const entries = await listZip(file);
+  const entries = await listZip(file, "PyTorch");
   const main = [...entries.values()].find(({ name }) => /^([^/]+\/)?data\.pkl$/.test(name));
   if (!main) {
     const isScript = [...entries.keys()].some((name) => name.endsWith("constants.pkl"));

@@ -1,11 +1,16 @@
 // Which pictures are used: few-shot sampling, held-out pictures, and the order of an epoch. All seeded.
 import { randomStream } from "../utils/random.ts";
+import type { Place } from "./places.ts";
 
 /** A picture of a data set: its path inside of it, and its class where the set has any. */
 export interface Item {
   readonly name: string;
   /** Index into the data set's class names. */
   readonly label?: number;
+  /** Indices of all that apply, where several may. */
+  readonly labels?: readonly number[];
+  /** Where its bytes lie, where it is no file of its own. */
+  readonly place?: Place;
 }
 
 /** All pictures, a share of each class (or of a flat folder), or a count of each class (or of a flat folder). */

@@ -2,6 +2,7 @@
 // are held out.
 import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/picture.ts";
+import { randomStream } from "../utils/random.ts";
 import type { Volume } from "./nifti.ts";
 
 /** The files of one case: scans of one or several kinds, and a mask where there is one. Names count from the folder. */
@@ -244,6 +245,9 @@ export type SliceSplit =
   /** One block in the lower and one in the upper half, or the two ends; `gap` slices beside each are in neither part. */
   | { readonly kind: "blocks" | "ends"; readonly share: number; readonly gap: number };
 
+/** How scans are cut and split where nothing else is said. */
+export const sliceDefaults = { axis: "axial", share: 0.3, gap: 4 } as const;
+
 /** The part of each of `count` slices in order: to train on, to test on, or in between. */
 export function blockParts(count: number, { kind, share, gap }: Extract<SliceSplit, { gap: number }>) {
   const size = Math.max(1, Math.round((count * share) / 2));
@@ -251,4 +255,11 @@ export function blockParts(count: number, { kind, share, gap }: Extract<SliceSpl
     kind === "ends" ? [0, count - size] : [0.25, 0.75].map((place) => Math.round(place * count - size / 2));
   const inside = (i: number, more: number) => starts.some((from) => i >= from - more && i < from + size + more);
   return Array.from({ length: count }, (_, i) => (inside(i, 0) ? "test" : inside(i, gap) ? "none" : "train"));
+}
+
+/** Which of `count` cases are held out; one at least stays. */
+export function heldOutCases(count: number, { share, seed }: Extract<SliceSplit, { kind: "cases" }>): Set<number> {
+  const wanted = Math.min(count - 1, Math.max(1, Math.round(count * share)));
+  const all = Array.from({ length: count }, (_, i) => i);
+  return new Set(randomStream(seed, "cases").shuffle(all).slice(0, wanted));
 }

@@ -8,6 +8,10 @@ export type PickleValue = unknown;
 export interface PickleHandlers {
   /** What `module.name` stands for when it is called; undefined refuses it. */
   construct(name: string): ((args: readonly PickleValue[]) => PickleValue) | undefined;
+  /** Gives an object its state; nothing where left out, as tensors have none that matters. */
+  build?(object: PickleValue, state: PickleValue): void;
+  /** Whether Python 2's strings stay bytes; all bytes are then views of the file, so that where they lie is known. */
+  readonly keepsBytes?: boolean;
   /** A reference to something outside of the pickle (a tensor's storage). */
   persistent(id: PickleValue): PickleValue;
 }
@@ -40,6 +44,11 @@ export function unpickle(
     return at - count;
   };
   const text = (length: number) => new TextDecoder().decode(bytes.subarray(need(length), at));
+  const raw = (length: number) => {
+    const found = bytes.subarray(need(length), at);
+    return handlers.keepsBytes ? found : found.slice();
+  };
+  const oldString = (length: number) => (handlers.keepsBytes ? raw(length) : text(length));
   const line = () => {
     const end = bytes.indexOf(10, at);
     if (end < 0) fail("it is cut off");
@@ -171,27 +180,27 @@ export function unpickle(
         stack.push(line().replace(/^(['"])(.*)\1$/, "$2"));
         break;
       case 0x55: // SHORT_BINSTRING
-        stack.push(text(bytes[need(1)]));
+        stack.push(oldString(bytes[need(1)]));
         break;
       case 0x54: // BINSTRING
-        stack.push(text(view.getUint32(need(4), true)));
+        stack.push(oldString(view.getUint32(need(4), true)));
         break;
       case 0x42: {
         // BINBYTES
         const length = view.getUint32(need(4), true);
-        stack.push(bytes.slice(need(length), at));
+        stack.push(raw(length));
         break;
       }
       case 0x43: {
         // SHORT_BINBYTES
         const length = bytes[need(1)];
-        stack.push(bytes.slice(need(length), at));
+        stack.push(raw(length));
         break;
       }
       case 0x8e: {
         // BINBYTES8
         const length = Number(view.getBigUint64(need(8), true));
-        stack.push(bytes.slice(need(length), at));
+        stack.push(raw(length));
         break;
       }
       case 0x29: // EMPTY_TUPLE
@@ -284,9 +293,10 @@ export function unpickle(
         break;
       }
       case 0x62: {
-        // BUILD: the state of an object; dictionaries and tensors have none that matters
+        // BUILD
         const state = pop();
         if (state instanceof Global) fail("it builds with what can't be a state");
+        handlers.build?.(top(), state);
         break;
       }
       case 0x51: // BINPERSID

@@ -1,4 +1,4 @@
-// Zip archives as PyTorch writes them: entries stored without compression, found through the central directory.
+// Zip archives, found through their central directory: entries stored or deflated, read where they lie.
 import { UserError } from "../utils/errors.ts";
 import type { FileHandle } from "./storage.ts";
 import { readBytes } from "./storage.ts";
@@ -7,7 +7,11 @@ export interface ZipEntry {
   readonly name: string;
   /** Where its data begins in the file. */
   readonly offset: number;
+  /** Bytes that it takes in the file. */
+  readonly length: number;
+  /** Bytes unpacked. */
   readonly size: number;
+  readonly deflated: boolean;
 }
 
 const endSignature = 0x06054b50;
@@ -23,8 +27,11 @@ const largestDirectory = 256 * 2 ** 20;
 
 type Fail = (message: string) => never;
 
-/** Lists an archive's entries. Throws a UserError on anything that is not a plain, stored entry inside the file. */
-export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> {
+/**
+ * Lists an archive's entries. Throws a UserError on anything that is not a plain entry inside the file, and on packed ones
+ * where `storedBy` names a writer that never packs.
+ */
+export async function listZip(file: FileHandle, storedBy?: string): Promise<Map<string, ZipEntry>> {
   const fail = (message: string): never => {
     throw new UserError(`${file.name} is no zip archive that can be read: ${message}`);
   };
@@ -46,12 +53,16 @@ export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> 
     };
     read64(view, at + 46 + nameLength, extraLength, fields);
     if (view.getUint16(at + 8, true) & 1) fail(`${name} is encrypted`);
-    if (view.getUint16(at + 10, true) !== 0 || fields.compressed !== fields.plain) {
-      fail(`${name} is compressed, which PyTorch never does`);
-    }
+    const method = view.getUint16(at + 10, true);
+    const deflated = method === 8;
+    if (storedBy !== undefined && (method !== 0 || fields.compressed !== fields.plain))
+      fail(`${name} is compressed, which ${storedBy} never does`);
+    if (!deflated && (method !== 0 || fields.compressed !== fields.plain))
+      fail(`${name} is packed in the way ${method}, which is not read here`);
     if (name.split("/").includes("..") || name.startsWith("/")) fail(`it names the path ${JSON.stringify(name)}`);
     if (entries.has(name)) fail(`${name} is there twice`);
-    entries.set(name, { name, offset: await dataOffset(file, name, fields, fail), size: fields.plain });
+    const offset = await dataOffset(file, name, fields, fail);
+    entries.set(name, { name, offset, length: fields.compressed, size: fields.plain, deflated });
     at = next;
   }
   checkOverlaps([...entries.values()], fail);
@@ -115,7 +126,7 @@ function read64(
 async function dataOffset(
   file: FileHandle,
   name: string,
-  { plain, offset }: { plain: number; offset: number },
+  { compressed, offset }: { compressed: number; offset: number },
   fail: Fail,
 ): Promise<number> {
   if (offset + 30 > file.size) fail(`${name} is said to lie beyond its end`);
@@ -123,14 +134,14 @@ async function dataOffset(
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   if (view.getUint32(0, true) !== localSignature) fail(`${name} is not where the directory says`);
   const begin = offset + 30 + view.getUint16(26, true) + view.getUint16(28, true);
-  if (begin + plain > file.size) fail(`${name} is said to lie beyond its end`);
+  if (begin + compressed > file.size) fail(`${name} is said to lie beyond its end`);
   return begin;
 }
 
 function checkOverlaps(entries: readonly ZipEntry[], fail: Fail): void {
   let end = 0;
-  for (const { name, offset, size } of [...entries].sort((a, b) => a.offset - b.offset)) {
+  for (const { name, offset, length } of [...entries].sort((a, b) => a.offset - b.offset)) {
     if (offset < end) fail(`${name} overlaps another entry`);
-    end = offset + size;
+    end = offset + length;
   }
 }

@@ -1,15 +1,18 @@
-// Pictures on disk: which a folder holds, and a source that decodes them in workers.
+// Pictures on disk: data sets in folders and files, and a source that decodes them in workers.
 import { readdir, stat } from "node:fs/promises";
-import { extname, join, sep } from "node:path";
+import { basename, dirname, join, sep } from "node:path";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
-import { pictureFolder, splitDataSet } from "../data/dataset.ts";
+import type { OpenOptions } from "../data/formats/open.ts";
+import { folderOf, openDataSetIn } from "../data/formats/open.ts";
+import type { DataTree } from "../data/formats/tree.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../data/loader.ts";
+import { placeKey } from "../data/places.ts";
 import type { Item } from "../data/sampling.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
+import { openFile } from "./node-files.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
-const pictureEndings = new Set([".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"]);
 /** Left behind by systems and tools; not worth a word. */
 const litter = new Set(["thumbs.db", "desktop.ini"]);
 
@@ -24,6 +27,8 @@ async function listFolder(path: string) {
   }
 }
 
+const isHidden = (name: string) => name.startsWith(".") || litter.has(name.toLowerCase());
+
 /** All wanted files below a folder, by paths relative to `root` with `/`. Hidden files and folders are passed over. */
 async function walk(
   root: string,
@@ -33,7 +38,7 @@ async function walk(
   skipped: Skipped[],
 ): Promise<void> {
   for (const entry of await listFolder(join(root, relative))) {
-    if (entry.name.startsWith(".") || litter.has(entry.name.toLowerCase())) continue;
+    if (isHidden(entry.name)) continue;
     const name = relative ? `${relative}/${entry.name}` : entry.name;
     const target = entry.isSymbolicLink() ? await stat(join(root, name)).catch(() => undefined) : entry;
     if (!target) skipped.push({ name, reason: "a link that leads nowhere" });
@@ -45,8 +50,6 @@ async function walk(
   }
 }
 
-const isPictureName = (name: string) => pictureEndings.has(extname(name).toLowerCase());
-
 /** Paths below a folder, with `/`, of the files whose names are wanted. Throws a UserError where there is no folder. */
 export async function listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]> {
   const names: string[] = [];
@@ -54,40 +57,65 @@ export async function listFiles(path: string, wanted: (name: string) => boolean)
   return names;
 }
 
-/** The pictures of a folder, in classes where it has class folders. Throws a UserError where there are none. */
-export async function listPictures(path: string): Promise<PictureFolder> {
-  const names: string[] = [];
-  const skipped: Skipped[] = [];
-  await walk(path, "", isPictureName, names, skipped);
-  if (names.length > 0) return pictureFolder(path, names, skipped);
-  const others = skipped.length > 0 ? ` (it holds ${skipped.length} other files, such as ${skipped[0].name})` : "";
-  throw new UserError(`there are no pictures in ${path}${others}; known are ${[...pictureEndings].join(" ")}`);
+/** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
+async function treeAt(path: string): Promise<DataTree> {
+  const stats = await stat(path).catch(() => undefined);
+  if (!stats) throw new UserError(`there is no file or folder ${path}`);
+  const folder = stats.isDirectory() ? path : dirname(path);
+  return {
+    path: folder,
+    ...(stats.isDirectory() ? {} : { file: basename(path) }),
+    async list(inner = "") {
+      const entries = (await listFolder(join(folder, inner))).filter(({ name }) => !isHidden(name));
+      return Promise.all(
+        entries.map(async (entry) => {
+          const target = entry.isSymbolicLink()
+            ? await stat(join(folder, inner, entry.name)).catch(() => entry)
+            : entry;
+          return { name: entry.name, isFolder: target.isDirectory() };
+        }),
+      );
+    },
+    async walk(inner, wanted) {
+      const names: string[] = [];
+      const skipped: Skipped[] = [];
+      await walk(folder, inner, wanted, names, skipped);
+      return { names, skipped };
+    },
+    open: (entry) => openFile(join(folder, entry)),
+  };
 }
 
-/** Names of the parts that a data set may be split into on disk. */
-const parts = { train: ["train", "training"], test: ["val", "valid", "validation", "test"] } as const;
+/**
+ * A data set as downloaded: folders of pictures, with `train` and `val` (or `test`) in it or not, archives, shards, tables,
+ * scans, and the published sets in their own formats.
+ */
+export async function openDataSet(path: string, options: OpenOptions = {}): Promise<DataSet> {
+  return openDataSetIn(await treeAt(path), options);
+}
 
-/** A folder of pictures, or one with `train` and `val` (or `test`) in it. */
-export async function openDataSet(path: string): Promise<DataSet> {
-  const entries = new Set((await listFolder(path)).filter((e) => e.isDirectory()).map((e) => e.name));
-  const train = parts.train.find((name) => entries.has(name));
-  const test = parts.test.find((name) => entries.has(name));
-  if (!train || !test) return { path, train: await listPictures(path) };
-  return splitDataSet(
-    path,
-    [train, await listPictures(join(path, train))],
-    [test, await listPictures(join(path, test))],
-  );
+/** All pictures of a folder or a data set, in classes where it has them. Throws a UserError where there are none. */
+export async function listPictures(path: string, options: OpenOptions = {}): Promise<PictureFolder> {
+  const tree = await treeAt(path);
+  const data = await openDataSetIn(tree, options);
+  const places = data.train.items[0]?.place ?? data.train.items[0]?.labels;
+  // Folders are taken as they lie: a folder with train/ and val/ has classes of other names than the set has.
+  if (tree.file === undefined && !places && data.name === undefined && data.test) return folderOf(tree);
+  if (!data.test) return data.train;
+  const { train, test } = data;
+  return { ...train, items: [...train.items, ...test.items], skipped: [...train.skipped, ...test.skipped] };
 }
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
-  const pool = Array.from({ length: workers }, () => new WorkerCalls("./picture-worker.js", undefined));
-  const pathOf = (item: Item) => join(folder, item.name.replaceAll("/", sep));
+  const pool = Array.from({ length: workers }, () => new WorkerCalls("./picture-worker.js", folder));
+  const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerCalls>();
-  const workerOf = ({ name }: Item) => {
-    const known = assigned.get(name) ?? pool[assigned.size % pool.length];
-    assigned.set(name, known);
+  const workerOf = ({ name, place }: Item) => {
+    // What lies together is read by one worker; the others by turns.
+    const key = (place && placeKey(place)) || name;
+    const known = assigned.get(key) ?? pool[assigned.size % pool.length];
+    assigned.set(key, known);
     return known;
   };
   return {
@@ -97,6 +125,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     augmentedView: (item, view: AugmentedView) =>
       workerOf(item).call<Float32Array>("augmentedView", pathOf(item), item.name, view),
     facts: (item) => workerOf(item).call<PictureFacts>("facts", pathOf(item)),
+    fingerprint: (item) => workerOf(item).call<string>("fingerprint", pathOf(item)),
     async dispose() {
       await Promise.all(pool.map((worker) => worker.end()));
     },

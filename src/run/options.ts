@@ -1,7 +1,7 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
-import { axes } from "../data/scans.ts";
+import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../evaluation/segmentation/training.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
@@ -237,7 +237,7 @@ export const segmentRunSchema = z.strictObject({
   model: list(path).describe("encoders, several with commas: a model's directory, file of weights, or hub name"),
   data: path.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
   out: path.describe("the folder for table, masks and decoders"),
-  axis: z.enum(axes).default("axial").describe("what slices are cut across"),
+  axis: z.enum(axes).default(sliceDefaults.axis).describe("what slices are cut across"),
   kinds: list(z.string().min(1))
     .optional()
     .describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
@@ -255,8 +255,18 @@ export const segmentRunSchema = z.strictObject({
     .describe(
       "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
     ),
-  heldOut: z.number().positive().lt(1).default(0.3).describe("share of the cases or slices to judge on"),
-  gap: z.number().int().min(0).default(4).describe("slices beside held-out blocks that nothing learns from"),
+  heldOut: z
+    .number()
+    .positive()
+    .lt(1)
+    .default(sliceDefaults.share)
+    .describe("share of the cases or slices to judge on"),
+  gap: z
+    .number()
+    .int()
+    .min(0)
+    .default(sliceDefaults.gap)
+    .describe("slices beside held-out blocks that nothing learns from"),
   trainSlices: count.optional().describe("at most so many slices to train on, evenly spread"),
   epochs: count.default(segmenterDefaults.epochs).describe("passes over the slices"),
   warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),

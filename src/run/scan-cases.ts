@@ -2,7 +2,7 @@
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import type { Axis, ScanFiles, SliceSplit, SliceStack } from "../data/scans.ts";
-import { blockParts, groupScans, sliceStack } from "../data/scans.ts";
+import { blockParts, groupScans, heldOutCases, sliceStack } from "../data/scans.ts";
 import { readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
@@ -75,7 +75,7 @@ export class ScanCases {
   async index(split: SliceSplit, progress: (done: number) => void = () => undefined): Promise<CaseIndex> {
     const parts = { train: [] as SliceId[], test: [] as SliceId[], none: [] as SliceId[] };
     const labels = new Set<number>([0]);
-    const tested = split.kind === "cases" ? testCases(this.files.length, split) : new Set<number>();
+    const tested = split.kind === "cases" ? heldOutCases(this.files.length, split) : new Set<number>();
     for (const i of this.files.keys()) {
       const stack = await this.stack(i);
       const shown = Array.from({ length: stack.count }, (_, s) => s).filter((s) => !stack.blank(s));
@@ -105,10 +105,4 @@ export class ScanCases {
       order.push(...random.shuffle(cases.slice(at, at + together).flatMap((i) => byCase.get(i) as SliceId[])));
     return order;
   }
-}
-
-function testCases(count: number, { share, seed }: Extract<SliceSplit, { kind: "cases" }>): Set<number> {
-  const wanted = Math.min(count - 1, Math.max(1, Math.round(count * share)));
-  const all = Array.from({ length: count }, (_, i) => i);
-  return new Set(randomStream(seed, "cases").shuffle(all).slice(0, wanted));
 }

@@ -1,0 +1,78 @@
+// ChestX-ray14 (arXiv 1705.02315) as the NIH publishes it: one table of findings, lists of the official split.
+import { UserError } from "../../utils/errors.ts";
+import type { DataSet, PictureFolder } from "../dataset.ts";
+import type { Skipped } from "../loader.ts";
+import type { Item } from "../sampling.ts";
+import { readTable } from "./lists.ts";
+import type { DataTree } from "./tree.ts";
+import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
+
+export const findings = [
+  "Atelectasis",
+  "Cardiomegaly",
+  "Consolidation",
+  "Edema",
+  "Effusion",
+  "Emphysema",
+  "Fibrosis",
+  "Hernia",
+  "Infiltration",
+  "Mass",
+  "Nodule",
+  "Pleural_Thickening",
+  "Pneumonia",
+  "Pneumothorax",
+] as const;
+const nothing = "No Finding";
+const splits = { train: "train_val_list.txt", test: "test_list.txt" } as const;
+
+/** The table of findings in a folder. */
+async function tableOf(tree: DataTree): Promise<string | undefined> {
+  const entries = await tree.list();
+  return entries.map(({ name }) => name).find((name) => /^Data_Entry_2017.*\.csv$/.test(name));
+}
+
+/**
+ * Opens the set; undefined where the folder holds none. With \`noFinding\`, that a picture shows nothing is a class of its
+ * own. Throws a UserError on a finding or a row that is not known.
+ */
+export async function openChestXray(tree: DataTree, noFinding: boolean): Promise<DataSet | undefined> {
+  const file = await tableOf(tree);
+  if (file === undefined) return undefined;
+  const named = pathOf(tree, file);
+  const classes: string[] = noFinding ? [...findings, nothing] : [...findings];
+  const paths = new Map<string, string>();
+  for (const name of (await tree.walk("", isPictureName)).names) paths.set(name.slice(name.lastIndexOf("/") + 1), name);
+  const skipped: Skipped[] = [];
+  const items = new Map<string, Item>();
+  for (const { line, cells } of readTable(await textOf(tree, file), named)) {
+    const [picture, found] = [cells["Image Index"], cells["Finding Labels"]];
+    if (!picture || !found) throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`);
+    const labels = found.split("|").flatMap((word) => {
+      const index = classes.indexOf(word.trim());
+      if (index < 0 && word.trim() !== nothing)
+        throw new UserError(`line ${line} of ${named} has the finding ${word.trim()}, which is none of the 14`);
+      return index < 0 ? [] : [index];
+    });
+    const path = paths.get(picture);
+    if (path === undefined)
+      skipped.push({ name: `${file}, line ${line}`, reason: `names ${picture}, which is not there` });
+    else items.set(picture, { name: path, labels });
+  }
+  if (items.size === 0) throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`);
+  const part = async (list: string, said: readonly Skipped[]): Promise<PictureFolder> => {
+    const missing: Skipped[] = [];
+    const listed = numberedLines(await textOf(tree, list)).flatMap(({ line, text }) => {
+      const item = items.get(text);
+      if (!item) missing.push({ name: `${list}, line ${line}`, reason: `names ${text}, which is not there` });
+      return item ? [item] : [];
+    });
+    if (listed.length === 0) throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`);
+    return { path: tree.path, classes, items: listed, skipped: [...said, ...missing] };
+  };
+  const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };
+  const listed = await Promise.all(Object.values(splits).map((list) => has(tree, list)));
+  if (!listed.every(Boolean))
+    return { ...whole, train: { path: tree.path, classes, items: [...items.values()], skipped } };
+  return { ...whole, train: await part(splits.train, skipped), test: await part(splits.test, []) };
+}

@@ -1,0 +1,73 @@
+// iNaturalist as the competitions publish it: pictures below a folder, JSON annotations in COCO's manner.
+import { z } from "zod";
+import { UserError } from "../../utils/errors.ts";
+import type { Classified, DataSet } from "../dataset.ts";
+import { listedDataSet } from "../dataset.ts";
+import type { Skipped } from "../loader.ts";
+import type { DataTree } from "./tree.ts";
+import { isPictureName, pathOf, textOf } from "./tree.ts";
+
+const id = z.union([z.number(), z.string()]);
+const annotationSchema = z.object({
+  images: z.array(z.object({ id, file_name: z.string() })),
+  annotations: z.array(z.object({ image_id: id, category_id: id })),
+  categories: z.array(z.object({ id, name: z.string(), supercategory: z.string().optional() })),
+});
+
+/** Class names: unique, so the supercategory stands before those that are not. */
+function namesOf(categories: z.output<typeof annotationSchema>["categories"]): Map<string | number, string> {
+  const counts = new Map<string, number>();
+  for (const { name } of categories) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return new Map(
+    categories.map(({ id: key, name, supercategory }) => [
+      key,
+      (counts.get(name) ?? 0) > 1 ? `${supercategory ?? ""}/${name}/${key}` : name,
+    ]),
+  );
+}
+
+/** Opens the set; undefined where the folder has no \`train*.json\` and \`val*.json\`. */
+export async function openINaturalist(tree: DataTree): Promise<DataSet | undefined> {
+  const names = (await tree.list()).map(({ name }) => name);
+  const file = (part: string) => names.find((name) => new RegExp(`^${part}\\d{4}\\.json$`).test(name));
+  const [train, val] = [file("train"), file("val")];
+  if (train === undefined || val === undefined) return undefined;
+  const skipped: Skipped[] = [];
+  const present = new Set((await tree.walk("", isPictureName)).names);
+  let classes: string[] | undefined;
+  const part = async (list: string): Promise<Classified[]> => {
+    const named = pathOf(tree, list);
+    let json: unknown;
+    try {
+      json = JSON.parse(await textOf(tree, list));
+    } catch (error) {
+      if (error instanceof UserError) throw error;
+      throw new UserError(`${named} is no JSON (${(error as Error).message})`);
+    }
+    const parsed = annotationSchema.safeParse(json);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      throw new UserError(`${named} is no annotation file: ${issue.path.join(".")} ${issue.message}`);
+    }
+    const { images, annotations, categories } = parsed.data;
+    const categoryNames = namesOf(categories);
+    classes ??= [...categoryNames.values()];
+    const categoryOf = new Map(annotations.map((a) => [a.image_id, a.category_id]));
+    return images.flatMap(({ id: image, file_name: name }): Classified[] => {
+      const category = categoryNames.get(categoryOf.get(image) ?? "");
+      if (category === undefined) throw new UserError(`${named} has no category for the picture ${name}`);
+      if (present.has(name)) return [{ item: { name }, class: category }];
+      skipped.push({ name: list, reason: `names ${name}, which is not there` });
+      return [];
+    });
+  };
+  const parts = { train: await part(train), test: await part(val) };
+  if (parts.train.length === 0)
+    throw new UserError(
+      `none of the pictures that ${pathOf(tree, train)} names is there; paths count from ${tree.path}`,
+    );
+  return {
+    ...listedDataSet(tree.path, { ...parts, skipped }, classes),
+    name: train === "train2019.json" ? "inaturalist2019" : undefined,
+  };
+}
