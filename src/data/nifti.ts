@@ -21,13 +21,15 @@ const largestVolume = 2 ** 31;
 function unpack(bytes: Uint8Array, name: string): Uint8Array {
   const parts: Uint8Array[] = [];
   let size = 0;
-  let ended = false;
-  const stream = new Gunzip((chunk, final) => {
+  let members = 1;
+  const stream = new Gunzip((chunk) => {
     size += chunk.byteLength;
     if (size > largestVolume) throw new UserError(`${name} unpacks to more than 2 GiB`);
     parts.push(chunk);
-    ended ||= final;
   });
+  stream.onmember = (offset) => {
+    if (offset > 0) members++;
+  };
   try {
     const step = 1 << 20;
     for (let at = 0; at < bytes.byteLength; at += step)
@@ -36,7 +38,9 @@ function unpack(bytes: Uint8Array, name: string): Uint8Array {
     if (error instanceof UserError) throw error;
     throw new UserError(`${name} can't be unpacked (${(error as Error).message}); is it cut off?`);
   }
-  if (!ended) throw new UserError(`${name} is cut off`);
+  // The last four bytes are the unpacked size; a file that is cut off ends in something else.
+  const said = new DataView(bytes.buffer, bytes.byteOffset + bytes.byteLength - 4, 4).getUint32(0, true);
+  if (members === 1 && said !== size % 2 ** 32) throw new UserError(`${name} is cut off`);
   const out = new Uint8Array(size);
   let at = 0;
   for (const part of parts) {
