@@ -105,7 +105,7 @@ describe("published sets", () => {
       ["images_001/images/00000003_001.png", [8, 4, 0]],
     ]);
     expect(data.test?.items.map(({ labels }) => labels)).toEqual([[], [11], [9, 10]]);
-    const more = await openDataSet(at("chestxray14"), { noFinding: true });
+    const more = await openDataSet(at("chestxray14"), { includeNoFinding: true });
     expect(more.train.classes?.[14]).toBe("No Finding");
     expect(more.train.items[2].labels).toEqual([14]);
     const view = await sourceOf(data).evaluationView(data.train.items[1], bare(16));

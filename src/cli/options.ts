@@ -12,6 +12,7 @@ interface Property {
   readonly default?: unknown;
   readonly enum?: readonly unknown[];
   readonly items?: Property;
+  readonly prefixItems?: readonly Property[];
   readonly anyOf?: readonly Property[];
   readonly oneOf?: readonly Property[];
 }
@@ -34,6 +35,16 @@ function allows({ anyOf = [], oneOf = [] }: Property, type: string): boolean {
   return [...anyOf, ...oneOf].some((form) => form.type === type || allows(form, type));
 }
 
+/** The form of an option that is a list, at any depth. */
+function arrayForm(property: Property): Property | undefined {
+  if (property.type === "array") return property;
+  for (const form of [...(property.anyOf ?? []), ...(property.oneOf ?? [])]) {
+    const found = arrayForm(form);
+    if (found) return found;
+  }
+  return undefined;
+}
+
 /** `q=8,fc1=64` as an object, for options that may be one. */
 function parsePairs(text: string): Record<string, unknown> {
   return Object.fromEntries(
@@ -46,7 +57,16 @@ function parsePairs(text: string): Record<string, unknown> {
 }
 
 /** Options whose values are no paths, for all that they are text. */
-const words = new Set(["revision", "title", "budget"]);
+const words = new Set([
+  "revision",
+  "title",
+  "budget",
+  "pictureColumn",
+  "labelColumns",
+  "kinds",
+  "maskName",
+  "classNames",
+]);
 /** Options whose default depends on others, as their description says. */
 const depending = new Set(["method"]);
 
@@ -54,6 +74,7 @@ function placeholder(name: string, property: Property): string {
   const { type, enum: values, items } = plain(property);
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
+  if (arrayForm(property) && words.has(name)) return "names";
   return type === "string" ? (words.has(name) ? "text" : "path") : type === "integer" ? "n" : "number";
 }
 
@@ -67,9 +88,12 @@ function choices(property: Property): string {
 /** Text to the value that the schema expects; what does not fit is left for the schema to refuse. */
 function parseText(property: Property, text: string): unknown {
   if (allows(property, "object") && text.includes("=")) return parsePairs(text);
-  if (allows(property, "array") && text.includes(",")) return text.split(",").map((part) => part.trim());
-  const { type, items } = plain(property);
-  if (type === "array") return text.split(",").map((part) => parseText(items ?? {}, part.trim()));
+  const { type } = plain(property);
+  const list = arrayForm(property);
+  if (list && (type === "array" || text.includes(","))) {
+    const part = list.items ?? list.prefixItems?.[0] ?? {};
+    return text.split(",").map((word) => parseText(part, word.trim()));
+  }
   if (type !== "number" && type !== "integer") return text;
   const number = Number(text);
   return text.trim() === "" || Number.isNaN(number) ? text : number;

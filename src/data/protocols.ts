@@ -1,5 +1,4 @@
 // The published data sets that are known by name: how pictures are normalised, what is measured, how a probe is trained.
-import { UserError } from "../utils/errors.ts";
 
 export const dataSetNames = ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"] as const;
 export type DataSetName = (typeof dataSetNames)[number];
@@ -101,10 +100,3 @@ export const resiscClasses = [
   "thermal_power_station",
   "wetland",
 ] as const;
-
-/** Whether a name is that of a known set; throws a UserError otherwise. */
-export function requireDataSetName(name: string): DataSetName {
-  const found = dataSetNames.find((known) => known === name);
-  if (!found) throw new UserError(`the data set ${name} is not known; known are ${dataSetNames.join(", ")}`);
-  return found;
-}

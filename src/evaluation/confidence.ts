@@ -25,7 +25,33 @@ export function bootstrapInterval(values: readonly number[]): Interval | undefin
     for (let i = 0; i < n; i++) sum += values[Math.floor(random.uniform() * n)];
     means[r] = sum / n;
   }
-  means.sort();
+  return percentiles(means);
+}
+
+/**
+ * The interval of a figure that is no mean: `figure` is asked for so many resamples, given how often each of `count`
+ * pictures is drawn. Undefined where there are no two of them to be had.
+ */
+export function resampled(
+  count: number,
+  resamples: number,
+  figure: (weights: Uint16Array) => number | undefined,
+): Interval | undefined {
+  if (count < 2 || resamples < 2) return undefined;
+  const random = randomStream(0, "bootstrap", count);
+  const found: number[] = [];
+  for (let r = 0; r < resamples; r++) {
+    const weights = new Uint16Array(count);
+    for (let i = 0; i < count; i++) weights[Math.floor(random.uniform() * count)]++;
+    const value = figure(weights);
+    if (value !== undefined) found.push(value);
+  }
+  return found.length < 2 ? undefined : percentiles(Float64Array.from(found));
+}
+
+function percentiles(values: Float64Array): Interval {
+  values.sort();
   const tail = (1 - level) / 2;
-  return [means[Math.floor(tail * (resamples - 1))], means[Math.ceil((1 - tail) * (resamples - 1))]];
+  const last = values.length - 1;
+  return [values[Math.floor(tail * last)], values[Math.ceil((1 - tail) * last)]];
 }

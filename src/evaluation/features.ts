@@ -6,7 +6,7 @@ import type { Model } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
-import { evaluationBatch } from "./judge.ts";
+import { evaluationBatch } from "./collect.ts";
 
 export interface Features {
   /** `[n, D]`: class tokens after the final norm. */

@@ -1,19 +1,23 @@
 // Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
-
-import type { PictureSource, Skipped } from "../data/loader.ts";
-import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import type { Model, OutputName } from "../model.ts";
+import type { Model } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
+import type { Collected, CollectOptions } from "./collect.ts";
+import { collect, collectVectors } from "./collect.ts";
 import type { Interval } from "./confidence.ts";
 import { bootstrapInterval } from "./confidence.ts";
-import { absoluteDifferences, comparableTokens, mean, predictions, rowCosines, topAccuracy } from "./metrics.ts";
+import type { FeatureStore } from "./feature-store.ts";
+import type { LogisticOptions } from "./logistic.ts";
+import { fitLogistic } from "./logistic.ts";
+import type { Aurocs } from "./metrics.ts";
+import { aurocs, mean, predictions, topAccuracy } from "./metrics.ts";
 import type { NeighbourOptions } from "./neighbours.ts";
 import { nearestNeighbours, neighbourDefaults, votesOf } from "./neighbours.ts";
 import type { ProbeOptions } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
+import type { Targets } from "./targets.ts";
 
 /** Shares from 0 to 1. */
 export interface Accuracy {
@@ -31,11 +35,15 @@ export interface Fidelity {
   readonly cosine: number;
 }
 
-export interface Judgement {
-  readonly neighbours?: Accuracy;
-  readonly probe?: Accuracy;
-  /** The model's own classification head, where its labels are the data set's classes. */
-  readonly head?: Accuracy;
+/** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
+export const scoreNames = ["neighbours", "probe", "logistic", "head"] as const;
+export type ScoreName = (typeof scoreNames)[number];
+
+export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>> {
+  /** Areas under ROC curves instead of accuracies, where several labels may apply to a picture. */
+  readonly auroc?: Partial<Readonly<Record<ScoreName, Aurocs>>>;
+  /** The probe's rate, where it was chosen among several. */
+  readonly probeLearningRate?: number;
   readonly fidelity?: Fidelity;
   /** What became of each picture that was judged on, in order. */
   readonly pictures: readonly JudgedPicture[];
@@ -45,7 +53,8 @@ export interface Judgement {
 export interface JudgedPicture {
   readonly name: string;
   readonly label?: number;
-  readonly predicted: { readonly neighbours?: number; readonly probe?: number; readonly head?: number };
+  readonly labels?: readonly number[];
+  readonly predicted: Partial<Readonly<Record<ScoreName, number>>>;
   /** Names of the most similar pictures of the bank, the nearest first. */
   readonly nearest?: readonly string[];
   /** Mean absolute difference of the last block's output to the reference's, and cosine of the pooled vectors. */
@@ -53,109 +62,19 @@ export interface JudgedPicture {
   readonly cosine?: number;
 }
 
-export interface JudgeOptions {
-  readonly models: Readonly<Record<string, Model>>;
-  /** The model that fidelity is measured against; it must see pictures as the others do. */
-  readonly reference?: Model;
-  /** Where the reference's outputs are kept for the next time, if there is one. */
-  readonly kept?: ReferenceOutputs;
-  readonly source: PictureSource;
+export interface JudgeOptions extends CollectOptions {
   /** Labelled pictures that neighbours and probe learn from. */
   readonly bank: readonly Item[];
   readonly queries: readonly Item[];
   readonly classes?: readonly string[];
-  readonly batch?: number;
   readonly neighbours?: NeighbourOptions;
   readonly probe?: ProbeOptions;
+  /** Also fit a logistic regression. */
+  readonly logistic?: LogisticOptions;
+  /** Where features are kept from one time to the next. */
+  readonly store?: FeatureStore;
   /** Pictures through one model, out of all. */
   readonly progress?: (done: number, total: number) => void;
-  readonly skip?: (skipped: Skipped) => void;
-}
-
-/** Pictures that run through a model at once. */
-export const evaluationBatch = 32;
-
-interface Collected {
-  readonly items: Item[];
-  readonly tokens: FloatTensor[];
-  readonly logits: FloatTensor[];
-  readonly differences: number[];
-  readonly cosines: number[];
-}
-
-/** What references gave for pictures that are asked for again: a comparison judges many students beside one teacher. */
-export class ReferenceOutputs {
-  private readonly known = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
-  private numbers = 0;
-
-  /** What `run` gives, kept under `key` as long as there is room. */
-  async of(
-    model: Model,
-    key: string,
-    run: () => Promise<Record<string, FloatTensor>>,
-  ): Promise<Record<string, FloatTensor>> {
-    const own = this.known.get(model) ?? new Map<string, Record<string, FloatTensor>>();
-    this.known.set(model, own);
-    const found = own.get(key);
-    if (found) return found;
-    const outputs = await run();
-    const size = Object.values(outputs).reduce((sum, { data }) => sum + data.length, 0);
-    if (this.numbers + size <= keptNumbers) {
-      own.set(key, outputs);
-      this.numbers += size;
-    }
-    return outputs;
-  }
-}
-
-/** 1 GiB of float32. */
-const keptNumbers = 2 ** 28;
-
-/** Runs all models over the pictures, each picture decoded once. */
-async function collect(
-  options: JudgeOptions,
-  items: readonly Item[],
-  asQueries: boolean,
-  tick: (count: number) => void,
-): Promise<Map<string, Collected>> {
-  const { models, source, kept, batch = evaluationBatch, skip = () => undefined } = options;
-  const reference = asQueries ? options.reference : undefined;
-  const collected = new Map(
-    Object.keys(models).map((name): [string, Collected] => [
-      name,
-      { items: [], tokens: [], logits: [], differences: [], cosines: [] },
-    ]),
-  );
-  const { preprocessing } = Object.values(models)[0];
-  for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
-    const runs = new Map<Model, Record<string, FloatTensor>>();
-    for (const model of new Set([...(reference ? [reference] : []), ...Object.values(models)])) {
-      const names: OutputName[] = ["pooled"];
-      if (asQueries && model.config.head) names.push("logits");
-      if (reference) names.push("blockOutput");
-      const run = () => model.outputs(pixels, names);
-      const key = `${names.join()}:${source.id}:${read.map(({ name }) => name).join()}`;
-      runs.set(model, model === reference && kept ? await kept.of(model, key, run) : await run());
-      tick(read.length);
-    }
-    const wanted = reference && runs.get(reference);
-    for (const [name, model] of Object.entries(models)) {
-      const outputs = runs.get(model) as Record<string, FloatTensor>;
-      const into = collected.get(name) as Collected;
-      into.items.push(...read);
-      into.tokens.push(outputs.pooled);
-      if (outputs.logits) into.logits.push(outputs.logits);
-      if (wanted && reference) {
-        const [own, theirs] = comparableTokens(
-          { tokens: outputs.blockOutput, config: model.config },
-          { tokens: wanted.blockOutput, config: reference.config },
-        );
-        into.differences.push(...absoluteDifferences(own, theirs));
-        into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
-      }
-    }
-  }
-  return collected;
 }
 
 const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
@@ -179,10 +98,15 @@ function pickColumns(logits: FloatTensor, columns: readonly number[]): FloatTens
   return { type: "float32", dims: [count, columns.length], data };
 }
 
-/** Labels of items that all have one. */
-function labelsOf(items: readonly Item[]): number[] | undefined {
-  const labels = items.map(({ label }) => label);
-  return labels.every((label) => label !== undefined) ? labels : undefined;
+/** What all of the items are to be taken for; undefined where some of them have no class or labels. */
+function targetsOf(items: readonly Item[], classes: readonly string[] | undefined): Targets | undefined {
+  if (!classes || items.length === 0) return undefined;
+  const single = items.map(({ label }) => label);
+  if (single.every((label) => label !== undefined)) return { kind: "class", count: classes.length, labels: single };
+  const several = items.map(({ labels }) => labels);
+  return several.every((own) => own !== undefined)
+    ? { kind: "labels", count: classes.length, labels: several }
+    : undefined;
 }
 
 /**
@@ -199,7 +123,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
       "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
     );
   }
-  const withLabels = classes !== undefined && bank.length > 1 && labelsOf(bank) !== undefined;
+  const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
   const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
   const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length : 0);
   let done = 0;
@@ -208,26 +132,33 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     options.progress?.(done, total);
   };
 
-  const asked = await collect(options, queries, true, tick);
-  const known = withLabels ? await collect(options, bank, false, tick) : undefined;
+  const { store } = options;
+  // Fidelity needs all tokens, and heads their logits; vectors alone can come from the store.
+  const vectorsDo = store && !reference && !Object.values(models).some(({ config }) => config.head);
+  const asked = await (vectorsDo
+    ? collectVectors(options, store, queries, tick)
+    : collect(options, queries, true, tick));
+  const known = !withLabels
+    ? undefined
+    : await (store ? collectVectors(options, store, bank, tick) : collect(options, bank, false, tick));
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
     const found = asked.get(name) as Collected;
     if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
-    const scores = classes ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
-    const labels = labelsOf(found.items);
-    const shares = Object.entries(scores).flatMap(([kind, { values }]) =>
-      labels ? [[kind, accuracy(values, labels)]] : [],
-    );
+    const targets = targetsOf(found.items, classes);
+    const scores = classes && targets ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
+    const { probe } = scores;
     judgements[name] = {
       ...(reference
         ? { fidelity: { meanAbsoluteDifference: mean(found.differences), cosine: mean(found.cosines) } }
         : {}),
-      ...(Object.fromEntries(shares) as Partial<Record<ScoreName, Accuracy>>),
-      pictures: found.items.map(({ name: picture, label }, i) => ({
+      ...(targets ? figuresOf(scores, targets) : {}),
+      ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
+      pictures: found.items.map(({ name: picture, label, labels }, i) => ({
         name: picture,
         label,
-        predicted: Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[i]])),
+        labels,
+        predicted: targets?.kind === "class" ? predictedOf(scores, i) : {},
         nearest: scores.neighbours?.nearest?.[i],
         difference: found.differences[i],
         cosine: found.cosines[i],
@@ -237,14 +168,32 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   return judgements;
 }
 
-type ScoreName = "neighbours" | "probe" | "head";
-
 /** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
 interface Scores {
   readonly values: FloatTensor;
   readonly predicted: readonly number[];
   /** Names of neighbours in the bank. */
   readonly nearest?: readonly (readonly string[])[];
+  readonly learningRate?: number;
+}
+type ScoresByName = Partial<Record<ScoreName, Scores>>;
+
+const predictedOf = (scores: ScoresByName, picture: number) =>
+  Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[picture]]));
+
+/** Resamples that intervals of areas are taken from: as many as so many comparisons allow. */
+const resamplesOf = (pictures: number, labels: number) =>
+  Math.round(Math.max(50, Math.min(1000, 2e8 / (pictures * labels))));
+
+function figuresOf(scores: ScoresByName, targets: Targets): Omit<Judgement, "pictures"> {
+  const entries = Object.entries(scores) as [ScoreName, Scores][];
+  if (targets.kind === "class")
+    return Object.fromEntries(entries.map(([kind, { values }]) => [kind, accuracy(values, targets.labels)]));
+  const areas = entries.map(([kind, { values }]): [ScoreName, Aurocs] => [
+    kind,
+    aurocs(values, targets, resamplesOf(targets.labels.length, targets.count)),
+  ]);
+  return areas.length > 0 ? { auroc: Object.fromEntries(areas) } : {};
 }
 
 /** Neighbours whose names are kept for a look at them. */
@@ -256,23 +205,24 @@ async function scoresOf(
   classes: readonly string[],
   queries: Collected,
   bank: Collected | undefined,
-): Promise<Partial<Record<ScoreName, Scores>>> {
-  if (!labelsOf(queries.items)) return {};
+): Promise<ScoresByName> {
   const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
   const columns = headColumns(model, classes);
   const head =
     columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns)) } : {};
-  const bankLabels = bank && labelsOf(bank.items);
-  if (!bank || !bankLabels || bank.items.length < 2) return head;
+  const known = bank && targetsOf(bank.items, classes);
+  if (!bank || !known || bank.items.length < 2) return head;
   const { device } = model;
   const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
-  const { neighbours = neighbourDefaults, probe = probeDefaults } = options;
+  const { neighbours = neighbourDefaults, probe = probeDefaults, logistic } = options;
   const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
-  const { weights } = await trainProbe(device, bankTokens, bankLabels, classes.length, probe);
+  const { weights, baseLearningRate } = await trainProbe(device, bankTokens, known, probe);
   const nearest = found.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
+  const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
   return {
     ...head,
-    neighbours: { ...scored(votesOf(found, bankLabels, classes.length, neighbours.temperature)), nearest },
-    probe: scored(await probeLogits(device, weights, queryTokens)),
+    neighbours: { ...scored(votesOf(found, known, neighbours.temperature)), nearest },
+    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate },
+    ...(regressed ? { logistic: scored(await probeLogits(device, regressed, queryTokens)) } : {}),
   };
 }

@@ -3,6 +3,10 @@ import type { VitConfig } from "../models/config.ts";
 import { prefixCount } from "../models/config.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
+import type { Interval } from "./confidence.ts";
+import { resampled } from "./confidence.ts";
+import type { Targets } from "./targets.ts";
+import { targetRows } from "./targets.ts";
 
 /** Share of rows `[n, K]` whose label is among the k highest scores; of equal scores the lower class comes first. */
 export function topAccuracy(scores: FloatTensor, labels: readonly number[], k: number): number {
@@ -27,6 +31,56 @@ export function predictions({ dims: [count, classes], data }: FloatTensor): numb
     for (let c = 1; c < classes; c++) if (data[i * classes + c] > data[i * classes + best]) best = c;
     return best;
   });
+}
+
+export interface Aurocs {
+  /** The area under each label's ROC curve; undefined where all pictures or none have the label. */
+  readonly each: readonly (number | undefined)[];
+  /** Over the labels that have both outcomes. */
+  readonly mean: number | undefined;
+  /** The 95 % interval of the mean. */
+  readonly interval?: Interval;
+}
+
+/**
+ * Areas under the ROC curves of scores `[n, K]`: the share of pairs of a picture with the label and one without that are
+ * in the right order, ties counted half. `resamples` draws of the pictures (with replacement) give the interval.
+ */
+export function aurocs(scores: FloatTensor, targets: Targets, resamples = 0): Aurocs {
+  const {
+    dims: [count, labels],
+    data,
+  } = scores;
+  const wanted = targetRows(targets).data;
+  const columns = Array.from({ length: labels }, (_, k) => {
+    const order = Array.from({ length: count }, (_, i) => i);
+    return order.sort((a, b) => data[a * labels + k] - data[b * labels + k]);
+  });
+  const area = (k: number, weights: ArrayLike<number>): number | undefined => {
+    let [below, positives, sum] = [0, 0, 0];
+    for (let from = 0; from < count;) {
+      let [to, own, others] = [from, 0, 0];
+      const score = data[columns[k][from] * labels + k];
+      for (; to < count && data[columns[k][to] * labels + k] === score; to++) {
+        const picture = columns[k][to];
+        if (wanted[picture * labels + k] === 1) own += weights[picture];
+        else others += weights[picture];
+      }
+      sum += own * (below + others / 2);
+      below += others;
+      positives += own;
+      from = to;
+    }
+    return positives > 0 && below > 0 ? sum / (positives * below) : undefined;
+  };
+  const all = (weights: ArrayLike<number>) => columns.map((_, k) => area(k, weights));
+  const meanOf = (values: readonly (number | undefined)[]) => {
+    const defined = values.filter((value) => value !== undefined);
+    return defined.length > 0 ? mean(defined) : undefined;
+  };
+  const each = all(new Uint8Array(count).fill(1));
+  const drawn = resampled(count, resamples, (weights) => meanOf(all(weights)));
+  return { each, mean: meanOf(each), ...(drawn ? { interval: drawn } : {}) };
 }
 
 /** Cosine of each pair of rows `[n, D]`. */

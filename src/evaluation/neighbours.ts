@@ -4,6 +4,7 @@ import { graph, input, matmul, transposeLast } from "../graph/build.ts";
 import type { Device } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, zeros } from "../utils/tensor.ts";
+import type { Targets } from "./targets.ts";
 
 export interface NeighbourOptions {
   readonly k: number;
@@ -76,30 +77,31 @@ export async function nearestNeighbours(
   return found;
 }
 
-/** Votes `[queries, classes]` of the weighted neighbours. */
+/** Votes `[queries, K]` of the weighted neighbours. */
 export async function neighbourVotes(
   device: Device,
   bank: FloatTensor,
-  labels: readonly number[],
+  targets: Targets,
   queries: FloatTensor,
-  classes: number,
   options: NeighbourOptions = neighbourDefaults,
 ): Promise<FloatTensor> {
-  return votesOf(await nearestNeighbours(device, bank, queries, options.k), labels, classes, options.temperature);
+  return votesOf(await nearestNeighbours(device, bank, queries, options.k), targets, options.temperature);
 }
 
-/** Votes `[queries, classes]` of neighbours that are known. */
+/** Votes `[queries, K]` of neighbours that are known; of labels that may all apply, the share of votes that each has. */
 export function votesOf(
   found: readonly (readonly Neighbour[])[],
-  labels: readonly number[],
-  classes: number,
+  { kind, labels, count }: Targets,
   temperature: number,
 ): FloatTensor {
-  const votes = zeros([found.length, classes]);
+  const votes = zeros([found.length, count]);
   found.forEach((list, i) => {
-    for (const { index, similarity } of list) {
-      votes.data[i * classes + labels[index]] += Math.exp(similarity / temperature);
-    }
+    const weights = list.map(({ similarity }) => Math.exp(similarity / temperature));
+    const total = kind === "class" ? 1 : weights.reduce((a, b) => a + b, 0);
+    list.forEach(({ index }, j) => {
+      const own = labels[index];
+      for (const label of typeof own === "number" ? [own] : own) votes.data[i * count + label] += weights[j] / total;
+    });
   });
   return votes;
 }

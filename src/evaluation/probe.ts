@@ -5,7 +5,7 @@ import { compile } from "../compile.ts";
 import { add, constant, div, graph, input, mul, reduceMean, sqrt, sub } from "../graph/build.ts";
 import type { Value } from "../graph/types.ts";
 import { linear } from "../nn/layers.ts";
-import { crossEntropy } from "../nn/losses.ts";
+import { binaryCrossEntropy, crossEntropy } from "../nn/losses.ts";
 import { larsUpdate } from "../optim/lars.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Device, DeviceTensor } from "../runtime/types.ts";
@@ -13,13 +13,19 @@ import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
+import { aurocs, topAccuracy } from "./metrics.ts";
+import type { Targets } from "./targets.ts";
+import { takeTargets, targetRows } from "./targets.ts";
 
 export interface ProbeOptions {
   readonly epochs: number;
   readonly warmupEpochs: number;
   readonly batch: number;
-  /** lr = baseLearningRate * batch / 256; the paper's 0.1 where left out, or more where there are few steps. */
-  readonly baseLearningRate?: number;
+  /**
+   * lr = rate * batch / 256; the paper's 0.1 where left out, or more where there are few steps. Of several, trained side by
+   * side, the one is taken that does best on a tenth of the pictures, and trained again on all.
+   */
+  readonly baseLearningRate?: number | readonly number[];
   readonly seed: number;
 }
 
@@ -58,46 +64,50 @@ function freshProbe(width: number, classes: number, seed: number): ProbeWeights 
   return { weight, bias: zeros([classes]), runningMean: zeros([width]), runningVariance: variance };
 }
 
-const stateNames = ["weight", "bias", "weightMomentum", "biasMomentum", "runningMean", "runningVariance"] as const;
+/** What each of the probes trained side by side has of its own. */
+const ownNames = ["weight", "bias", "weightMomentum", "biasMomentum"] as const;
+/** The batch norm's running statistics, which are the same for all. */
+const sharedNames = ["runningMean", "runningVariance"] as const;
+const stateOf = (probes: number): string[] => [
+  ...Array.from({ length: probes }, (_, i) => ownNames.map((name) => `${name}.${i}`)).flat(),
+  ...sharedNames,
+];
 
-/** One training step over `[batch, D]` features and `[batch, K]` one-hot targets. */
-function stepGraph(batch: number, width: number, classes: number) {
+/** One training step of several probes over `[batch, D]` features and `[batch, K]` targets. */
+function stepGraph(batch: number, width: number, targets: Pick<Targets, "kind" | "count">, probes: number) {
+  const { count } = targets;
   const features = input("features", "float32", [batch, width]);
-  const targets = input("targets", "float32", [batch, classes]);
-  const learningRate = input("learningRate", "float32", []);
-  const shapes = [[classes, width], [classes], [classes, width], [classes], [width], [width]];
-  const state = Object.fromEntries(stateNames.map((name, i) => [name, input(name, "float32", shapes[i])])) as Record<
-    (typeof stateNames)[number],
-    Value
-  >;
+  const wanted = input("targets", "float32", [batch, count]);
   const mean = reduceMean(features, [0]);
   const centred = sub(features, mean);
   const variance = reduceMean(mul(centred, centred), [0]);
   const normalised = div(centred, sqrt(add(variance, epsilon)));
-  const loss = crossEntropy(linear(normalised, { weight: state.weight, bias: state.bias }), targets);
-  const [dWeight, dBias] = gradients(loss, [state.weight, state.bias]);
-  const weight = larsUpdate({ parameter: state.weight, momentum: state.weightMomentum }, dWeight, learningRate, lars);
-  const bias = larsUpdate({ parameter: state.bias, momentum: state.biasMomentum }, dBias, learningRate, lars);
+  const inputs: Value[] = [features, wanted];
+  const outputs: Record<string, Value> = {};
+  const lossOf = targets.kind === "class" ? crossEntropy : binaryCrossEntropy;
+  for (let i = 0; i < probes; i++) {
+    const learningRate = input(`learningRate.${i}`, "float32", []);
+    const [weight, bias, weightMomentum, biasMomentum] = ownNames.map((name) =>
+      input(`${name}.${i}`, "float32", name.startsWith("weight") ? [count, width] : [count]),
+    );
+    inputs.push(learningRate, weight, bias, weightMomentum, biasMomentum);
+    const loss = lossOf(linear(normalised, { weight, bias }), wanted);
+    const [dWeight, dBias] = gradients(loss, [weight, bias]);
+    const nextWeight = larsUpdate({ parameter: weight, momentum: weightMomentum }, dWeight, learningRate, lars);
+    const nextBias = larsUpdate({ parameter: bias, momentum: biasMomentum }, dBias, learningRate, lars);
+    outputs[`loss.${i}`] = loss;
+    outputs[`next.weight.${i}`] = nextWeight.parameter;
+    outputs[`next.bias.${i}`] = nextBias.parameter;
+    outputs[`next.weightMomentum.${i}`] = nextWeight.momentum;
+    outputs[`next.biasMomentum.${i}`] = nextBias.momentum;
+  }
+  const [runningMean, runningVariance] = sharedNames.map((name) => input(name, "float32", [width]));
+  inputs.push(runningMean, runningVariance);
   const run = (old: Value, now: Value) => add(mul(old, 1 - runningMomentum), mul(now, runningMomentum));
+  outputs["next.runningMean"] = run(runningMean, mean);
   // Running variances are unbiased, as PyTorch keeps them.
-  const unbiased = mul(variance, batch / Math.max(1, batch - 1));
-  return graph([features, targets, learningRate, ...Object.values(state)], {
-    loss,
-    "next.weight": weight.parameter,
-    "next.bias": bias.parameter,
-    "next.weightMomentum": weight.momentum,
-    "next.biasMomentum": bias.momentum,
-    "next.runningMean": run(state.runningMean, mean),
-    "next.runningVariance": run(state.runningVariance, unbiased),
-  });
-}
-
-function oneHot(labels: readonly number[], classes: number): FloatTensor {
-  const out = zeros([labels.length, classes]);
-  labels.forEach((label, i) => {
-    out.data[i * classes + label] = 1;
-  });
-  return out;
+  outputs["next.runningVariance"] = run(runningVariance, mul(variance, batch / Math.max(1, batch - 1)));
+  return graph(inputs, outputs);
 }
 
 function pickRows(tensor: FloatTensor, indices: readonly number[]): FloatTensor {
@@ -112,82 +122,135 @@ function pickRows(tensor: FloatTensor, indices: readonly number[]): FloatTensor 
 export interface ProbeTraining {
   readonly weights: ProbeWeights;
   readonly lossByStep: readonly number[];
+  /** The rate that was taken, where there were several to choose from. */
+  readonly baseLearningRate?: number;
+}
+
+interface Fixed {
+  readonly initial?: Pick<ProbeWeights, "weight" | "bias">;
+  readonly order?: (epoch: number) => number[];
+}
+
+/** The rate at its highest, which a schedule begins to fall from. */
+function peakRate(rate: number | undefined, batch: number, steps: number): number {
+  if (rate !== undefined) return (rate * batch) / 256;
+  return Math.max((paperLearningRate * batch) / 256, leastRateSum / steps);
 }
 
 /**
  * Trains a probe on features `[n, D]`. The last batch of an epoch is dropped where it is not full, as in the paper's
- * protocol. `initial` and `order` are for comparing with other implementations.
+ * protocol. `fixed` is for comparing with other implementations. Throws a UserError on fewer than 2 pictures.
  */
 export async function trainProbe(
   device: Device,
   features: FloatTensor,
-  labels: readonly number[],
-  classes: number,
+  targets: Targets,
   options: ProbeOptions = probeDefaults,
-  fixed: {
-    readonly initial?: Pick<ProbeWeights, "weight" | "bias">;
-    readonly order?: (epoch: number) => number[];
-  } = {},
+  fixed: Fixed = {},
 ): Promise<ProbeTraining> {
+  const { baseLearningRate: rates } = options;
+  if (!Array.isArray(rates))
+    return (await trainTogether(device, features, targets, options, [rates as number], fixed))[0];
+  const chosen = rates.length > 1 ? await bestRate(device, features, targets, options, rates) : (rates[0] as number);
+  const [training] = await trainTogether(device, features, targets, options, [chosen], fixed);
+  return { ...training, baseLearningRate: chosen };
+}
+
+/** Share of the pictures that rates are compared on. */
+const comparedShare = 0.1;
+
+async function bestRate(
+  device: Device,
+  features: FloatTensor,
+  targets: Targets,
+  options: ProbeOptions,
+  rates: readonly number[],
+): Promise<number> {
+  const count = features.dims[0];
+  const order = randomStream(options.seed, "probe rates").shuffle(Array.from({ length: count }, (_, i) => i));
+  const aside = Math.max(1, Math.round(comparedShare * count));
+  const [judged, used] = [order.slice(0, aside), order.slice(aside)];
+  const trained = await trainTogether(device, pickRows(features, used), takeTargets(targets, used), options, rates);
+  const wanted = takeTargets(targets, judged);
+  let best = { rate: rates[0], score: Number.NEGATIVE_INFINITY };
+  for (const [i, { weights }] of trained.entries()) {
+    const logits = await probeLogits(device, weights, pickRows(features, judged));
+    const score = wanted.kind === "class" ? topAccuracy(logits, wanted.labels, 1) : (aurocs(logits, wanted).mean ?? 0);
+    if (score > best.score) best = { rate: rates[i], score };
+  }
+  return best.rate;
+}
+
+/** One pass over the pictures for several rates. */
+async function trainTogether(
+  device: Device,
+  features: FloatTensor,
+  targets: Targets,
+  options: ProbeOptions,
+  rates: readonly (number | undefined)[],
+  fixed: Fixed = {},
+): Promise<ProbeTraining[]> {
   const [count, width] = features.dims;
   if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
   const batch = Math.min(options.batch, count);
   const iterationsPerEpoch = Math.floor(count / batch);
   const steps = iterationsPerEpoch * options.epochs;
-  const peak =
-    options.baseLearningRate === undefined
-      ? Math.max((paperLearningRate * batch) / 256, leastRateSum / steps)
-      : (options.baseLearningRate * batch) / 256;
-  const schedule = {
+  const { warmupEpochs, epochs } = options;
+  const schedules = rates.map((rate) => ({
     kind: "cosine" as const,
-    baseLearningRate: peak,
-    warmupEpochs: options.warmupEpochs,
-    epochs: options.epochs,
+    baseLearningRate: peakRate(rate, batch, steps),
+    warmupEpochs,
+    epochs,
     iterationsPerEpoch,
-  };
-  const session = await compile(stepGraph(batch, width, classes), device);
-  const start = { ...freshProbe(width, classes, options.seed), ...fixed.initial };
+  }));
+  const session = await compile(stepGraph(batch, width, targets, rates.length), device);
+  const names = stateOf(rates.length);
+  const start = { ...freshProbe(width, targets.count, options.seed), ...fixed.initial };
+  const blank = { weightMomentum: zeros([targets.count, width]), biasMomentum: zeros([targets.count]) };
   let state: Record<string, DeviceTensor> = {};
-  for (const name of stateNames) {
-    const from =
-      name === "weightMomentum" ? zeros([classes, width]) : name === "biasMomentum" ? zeros([classes]) : start[name];
-    state[name] = await device.upload(from);
+  for (const name of names) {
+    const [own] = name.split(".");
+    state[name] = await device.upload({ ...start, ...blank }[own as keyof ProbeWeights]);
   }
   const all = Array.from({ length: count }, (_, i) => i);
   const order = fixed.order ?? ((epoch: number) => randomStream(options.seed, "probe order", epoch).shuffle(all));
-  const lossByStep: number[] = [];
+  const losses: number[][] = rates.map(() => []);
   try {
-    for (let epoch = 0; epoch < options.epochs; epoch++) {
+    for (let epoch = 0, step = 0; epoch < epochs; epoch++) {
       const indices = order(epoch);
-      for (let i = 0; i < iterationsPerEpoch; i++) {
+      for (let i = 0; i < iterationsPerEpoch; i++, step++) {
         const rows = indices.slice(i * batch, (i + 1) * batch);
         const feeds: Record<string, Tensor | DeviceTensor> = {
           ...state,
           features: pickRows(features, rows),
-          targets: oneHot(
-            rows.map((row) => labels[row]),
-            classes,
-          ),
-          learningRate: float32([learningRateAt(schedule, lossByStep.length)], []),
+          targets: targetRows(takeTargets(targets, rows)),
         };
+        schedules.forEach((schedule, r) => {
+          feeds[`learningRate.${r}`] = float32([learningRateAt(schedule, step)], []);
+        });
         const { tensors, kept } = await session.run({
           feeds,
-          fetch: ["loss"],
-          keep: stateNames.map((n) => `next.${n}`),
+          fetch: rates.map((_, r) => `loss.${r}`),
+          keep: names.map((name) => `next.${name}`),
         });
         await device.release(Object.values(state));
-        state = Object.fromEntries(stateNames.map((name) => [name, kept[`next.${name}`]]));
-        lossByStep.push(Number(tensors.loss.data[0]));
+        state = Object.fromEntries(names.map((name) => [name, kept[`next.${name}`]]));
+        losses.forEach((list, r) => list.push(Number(tensors[`loss.${r}`].data[0])));
       }
     }
-    const download = async (name: (typeof stateNames)[number]) => (await device.download(state[name])) as FloatTensor;
-    const weights = {
-      weight: await download("weight"),
-      bias: await download("bias"),
-      runningMean: await download("runningMean"),
-      runningVariance: await download("runningVariance"),
-    };
-    return { weights, lossByStep };
+    const download = async (name: string) => (await device.download(state[name])) as FloatTensor;
+    const [runningMean, runningVariance] = [await download("runningMean"), await download("runningVariance")];
+    const trained: ProbeTraining[] = [];
+    for (const [r, lossByStep] of losses.entries()) {
+      const weights = {
+        weight: await download(`weight.${r}`),
+        bias: await download(`bias.${r}`),
+        runningMean,
+        runningVariance,
+      };
+      trained.push({ weights, lossByStep });
+    }
+    return trained;
   } finally {
     await device.release(Object.values(state));
     await session.dispose();

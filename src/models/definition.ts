@@ -64,6 +64,9 @@ export interface ReadOptions {
   readonly numHeads?: number;
   /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
   readonly imageSize?: number;
+  /** Of pictures' channels, in place of the model's own. */
+  readonly mean?: Preprocessing["mean"];
+  readonly std?: Preprocessing["std"];
   /** Told what was guessed for want of a file. */
   readonly warn?: (message: string) => void;
 }

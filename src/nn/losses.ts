@@ -5,11 +5,13 @@ import {
   div,
   exp,
   greater,
+  log,
   logSoftmax,
   mul,
   neg,
   reduceMean,
   reduceSum,
+  relu,
   softmax,
   sqrt,
   sub,
@@ -62,6 +64,13 @@ export function softenedDivergence(student: Value, teacher: Value, temperature: 
 /** Cross-entropy of `logits [B, K]` with `targets [B, K]` (rows that sum to 1), averaged over the rows. */
 export function crossEntropy(logits: Value, targets: Value): Value {
   return reduceMean(neg(reduceSum(mul(logSoftmax(logits), targets), [-1])));
+}
+
+/** Binary cross-entropy of `logits` with `targets` of the same shape (0 or 1), averaged over all of them. */
+export function binaryCrossEntropy(logits: Value, targets: Value): Value {
+  // max(x, 0) - x t + log(1 + exp(-|x|)), which does not overflow.
+  const tail = log(add(exp(neg(abs(logits))), 1));
+  return reduceMean(add(sub(relu(logits), mul(logits, targets)), tail));
 }
 
 /** Cross-entropy of two sets of relations `[..., N, N]`, rows softened alike, averaged over all rows (MiniViT). */

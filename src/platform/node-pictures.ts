@@ -111,6 +111,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   const pool = Array.from({ length: workers }, () => new WorkerCalls("./picture-worker.js", folder));
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerCalls>();
+  const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
@@ -125,6 +126,16 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     augmentedView: (item, view: AugmentedView) =>
       workerOf(item).call<Float32Array>("augmentedView", pathOf(item), item.name, view),
     facts: (item) => workerOf(item).call<PictureFacts>("facts", pathOf(item)),
+    async stamp({ name, place }) {
+      const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
+      const known = stamps.get(file);
+      if (known !== undefined) return known;
+      const stats = await stat(join(folder, file)).catch(() => undefined);
+      const stamp = stats ? `${stats.size}:${stats.mtimeMs}` : "missing";
+      // A container is asked about for each of its pictures.
+      if (place) stamps.set(file, stamp);
+      return stamp;
+    },
     fingerprint: (item) => workerOf(item).call<string>("fingerprint", pathOf(item)),
     async dispose() {
       await Promise.all(pool.map((worker) => worker.end()));

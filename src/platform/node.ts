@@ -49,6 +49,7 @@ import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./node-hub.ts";
 import { hubSnapshot, isHubName } from "./node-hub.ts";
+import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-pictures.ts";
 
@@ -140,10 +141,16 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const definition = await readDefinition(snapshot, options);
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
   }
-  const onnx = await onnxFileOf(directoryOrFile, stats.isDirectory());
+  const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
+  const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  return { ...definition, preprocessing: { ...definition.preprocessing, mean, std } };
+}
+
+async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
+  const onnx = await onnxFileOf(path, isDirectory);
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
-  if (stats.isDirectory()) return readModel(nodeDirectory(directoryOrFile), options);
-  return readModel(nodeDirectory(dirname(directoryOrFile)), { ...options, weightsFile: basename(directoryOrFile) });
+  if (isDirectory) return readModel(nodeDirectory(path), options);
+  return readModel(nodeDirectory(dirname(path)), { ...options, weightsFile: basename(path) });
 }
 
 /**
@@ -165,6 +172,7 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
     listFiles,
     openPictures: listPictures,
     createPictureSource,
+    featureStore: nodeFeatureStore,
     directory: nodeDirectory,
     writeFile: writeFileSafely,
     encodePng: async ({ width, height, data }) =>

@@ -32,6 +32,13 @@ export const metrics: readonly Metric[] = [
   { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },
   { name: "probe", title: "probe %", digits: 1, of: ({ row }) => percent(row?.probe?.top1) },
   { name: "head", title: "own head %", digits: 1, of: ({ row }) => percent(row?.head?.top1) },
+  {
+    name: "neighboursAuroc",
+    title: "neighbours AUROC %",
+    digits: 1,
+    of: ({ row }) => percent(row?.auroc?.neighbours?.mean),
+  },
+  { name: "probeAuroc", title: "probe AUROC %", digits: 1, of: ({ row }) => percent(row?.auroc?.probe?.mean) },
   { name: "difference", title: "difference", digits: 3, of: ({ row }) => row?.fidelity?.meanAbsoluteDifference },
   { name: "cosine", title: "cosine", digits: 3, of: ({ row }) => row?.fidelity?.cosine },
   { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },

@@ -230,6 +230,65 @@ export function heatMap(
   return { svg, width, height };
 }
 
+/** How many pictures of each class (rows) are taken for each (columns), as shares of the row. */
+export function confusionMap(
+  counts: readonly (readonly number[])[],
+  classes: readonly string[],
+  label: string,
+  document: Document,
+): { svg: string; width: number; height: number } {
+  const names = classes.map(shorten);
+  const unique = new Set(names).size === names.length ? names : names.map((name, i) => `${i} ${name}`);
+  const cells = counts.flatMap((row, k) => {
+    const total = row.reduce((a, b) => a + b, 0);
+    return row.map((count, c) => ({
+      row: unique[k],
+      column: unique[c],
+      share: total > 0 ? count / total : 0,
+      count,
+      title: `${classes[k]} taken for ${classes[c]}: ${count} of ${total}`,
+    }));
+  });
+  const side = classes.length > 60 ? 9 : classes.length > 30 ? 14 : 22;
+  const room = Math.min(230, 28 + 7.2 * Math.max(...unique.map((name) => name.length)));
+  const [width, height] = [room + 20 + side * classes.length, room + 20 + side * classes.length];
+  const svg = svgOf(
+    {
+      width,
+      height,
+      marginLeft: room,
+      marginTop: room,
+      marginBottom: 10,
+      marginRight: 10,
+      padding: 0.06,
+      x: { label: null, domain: unique, axis: "top", tickRotate: -90 },
+      y: { label: null, domain: unique },
+      color: { scheme: "blues", domain: [0, 1] },
+      marks: [
+        Plot.cell(cells, { x: "column", y: "row", fill: "share", title: "title" }),
+        ...(side > 14
+          ? [
+              Plot.text(
+                cells.filter(({ count }) => count > 0),
+                {
+                  x: "column",
+                  y: "row",
+                  text: (c: { count: number }) => String(c.count),
+                  fill: (c: { share: number }) => (c.share > 0.5 ? "white" : "black"),
+                  fontSize: 10,
+                  pointerEvents: "none",
+                },
+              ),
+            ]
+          : []),
+      ],
+    },
+    label,
+    document,
+  );
+  return { svg, width, height };
+}
+
 /** What is left where block k (row) stands for blocks k to e (column); runs that were not looked at stay empty. */
 export function runMap(
   left: readonly (readonly number[])[],

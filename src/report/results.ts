@@ -13,12 +13,23 @@ export interface ResultRow {
   readonly name: string;
   readonly neighbours?: Accuracy;
   readonly probe?: Accuracy;
+  readonly logistic?: Accuracy;
   readonly head?: Accuracy;
+  /** Areas under ROC curves instead, where several labels may apply. */
+  readonly auroc?: Partial<Readonly<Record<Scored, Area>>>;
   readonly fidelity?: { readonly meanAbsoluteDifference: number; readonly cosine: number };
   readonly parameters?: number;
   readonly bytes?: number;
   readonly millisecondsAPicture?: number;
 }
+
+interface Area {
+  /** Of each label; undefined where it applies to all pictures or to none. */
+  readonly each: readonly (number | undefined)[];
+  readonly mean: number | undefined;
+  readonly interval?: readonly [number, number];
+}
+type Scored = "neighbours" | "probe" | "logistic" | "head";
 
 interface Cell {
   readonly title: string;
@@ -33,7 +44,7 @@ interface Cell {
   readonly interval?: (row: ResultRow) => readonly [number, number] | undefined;
 }
 
-const accuracy = (title: string, of: "neighbours" | "probe" | "head"): Cell => ({
+const accuracy = (title: string, of: Scored): Cell => ({
   title,
   better: "more",
   value: (row) => row[of] && 100 * row[of].top1,
@@ -49,6 +60,14 @@ const top5 = (of: "neighbours" | "probe"): Cell => ({
   digits: 1,
 });
 
+const area = (title: string, of: Scored): Cell => ({
+  title,
+  better: "more",
+  value: (row) => row.auroc?.[of]?.mean && 100 * row.auroc[of].mean,
+  digits: 1,
+  interval: (row) => row.auroc?.[of]?.interval,
+});
+
 const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
 
 const cells: readonly Cell[] = [
@@ -56,7 +75,12 @@ const cells: readonly Cell[] = [
   top5("neighbours"),
   accuracy("probe %", "probe"),
   top5("probe"),
+  accuracy("logistic %", "logistic"),
   accuracy("own head %", "head"),
+  area("neighbours AUROC %", "neighbours"),
+  area("probe AUROC %", "probe"),
+  area("logistic AUROC %", "logistic"),
+  area("own head AUROC %", "head"),
   { title: "difference", better: "less", value: (r) => r.fidelity?.meanAbsoluteDifference, digits: 3 },
   { title: "cosine", better: "more", value: (r) => r.fidelity?.cosine, digits: 3 },
   { title: "M params", better: "less", value: millions("parameters"), digits: 1 },

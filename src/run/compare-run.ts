@@ -1,7 +1,7 @@
 // A grid of runs on one data set, one after the other, and one table at the end.
 import { z } from "zod";
 import { readText } from "../files/storage.ts";
-import { ReferenceOutputs } from "../evaluation/judge.ts";
+import { ReferenceOutputs } from "../evaluation/collect.ts";
 import type { ComparisonChart } from "../report/chart.ts";
 import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";

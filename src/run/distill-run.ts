@@ -24,7 +24,7 @@ import { runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
-import { readOptions, resumeSchema } from "./options.ts";
+import { openOptions, readOptionsFor, resumeSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
@@ -162,8 +162,8 @@ async function perform(
   start: (parts: Parts, facts: Facts, skipped: SkippedPictures) => Promise<Progress>,
 ): Promise<DistillRunResult> {
   const warn = (message: string) => listener.warn?.(message);
-  const data = await environment.openDataSet(options.data);
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), listener));
+  const data = await environment.openDataSet(options.data, openOptions(options));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), listener));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {

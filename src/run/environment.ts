@@ -1,8 +1,10 @@
 // What runs ask of their platform, and what they tell whoever watches.
 import type { Directory } from "../files/storage.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
+import type { OpenOptions } from "../data/formats/open.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
-import type { ReferenceOutputs } from "../evaluation/judge.ts";
+import type { ReferenceOutputs } from "../evaluation/collect.ts";
+import type { FeatureStore } from "../evaluation/feature-store.ts";
 import type { Model } from "../model.ts";
 import type { ReadOptions } from "../models/definition.ts";
 import { RunError, UserError } from "../utils/errors.ts";
@@ -31,11 +33,13 @@ export function loadRequest(options: Omit<LoadRequest, "warn" | "download">, lis
 export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
   saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
-  openDataSet(path: string): Promise<DataSet>;
+  openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
   /** Paths below a folder, with `/`, of the files whose names are wanted. */
   listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;
   /** All pictures below a folder. */
-  openPictures(path: string): Promise<PictureFolder>;
+  openPictures(path: string, options?: OpenOptions): Promise<PictureFolder>;
+  /** Where features are kept from one time to the next; the user's cache folder where none is named. */
+  featureStore(path?: string): FeatureStore;
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;

@@ -1,15 +1,23 @@
 // Judging a finished model, and writing its features.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import type { PictureSource } from "../data/loader.ts";
+import { protocols } from "../data/protocols.ts";
 import { extractFeatures } from "../evaluation/features.ts";
+import { logisticDefaults } from "../evaluation/logistic.ts";
+import { probeDefaults } from "../evaluation/probe.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
+import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, splitParts } from "./judging.ts";
 import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
-import { evaluateRunSchema, featuresRunSchema, readOptions } from "./options.ts";
+import type { Duplicate } from "./duplicates.ts";
+import { duplicateWarning, findDuplicates } from "./duplicates.ts";
+import { writeEvaluation } from "./evaluation-files.ts";
+import { evaluateRunSchema, featuresRunSchema, openOptions, readOptions, readOptionsFor } from "./options.ts";
 
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */
@@ -20,6 +28,24 @@ export interface EvaluateRunResult {
   readonly queries: number;
   readonly bank: number;
   readonly skipped: number;
+  /** Pictures to judge on that are in the part to learn from too. */
+  readonly duplicates: readonly Duplicate[];
+  /** The published data set, where it is one. */
+  readonly dataSet?: string;
+  readonly out?: string;
+}
+
+/** Equal files in both parts, with a warning where there are any. */
+async function duplicatesOf(
+  source: PictureSource,
+  { bank, queries }: Pick<Parts, "bank" | "queries">,
+  listener: Listener,
+): Promise<Duplicate[]> {
+  if (bank.length === 0) return [];
+  listener.stage?.("looking for duplicates", bank.length + queries.length);
+  const found = await findDuplicates(source, bank, queries, (done) => listener.progress?.(done));
+  if (found.length > 0) listener.warn?.(duplicateWarning(found));
+  return found;
 }
 
 /** Judges a model on a folder of pictures, beside its teacher where one is given. */
@@ -29,11 +55,11 @@ export async function runEvaluation(
   listener: Listener = {},
 ): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
-  const data = await environment.openDataSet(options.data);
+  const data = await environment.openDataSet(options.data, openOptions(options));
   const paths = [...(options.teacher === undefined ? [] : [["teacher", options.teacher]]), ["model", options.model]];
   const candidates = [];
   for (const [name, path] of paths) {
-    const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+    const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), listener));
     candidates.push({ name, model, bytes: model.origin.bytes });
   }
   const source = environment.createPictureSource(data.path);
@@ -49,6 +75,8 @@ export async function runEvaluation(
         `the classes in ${options.data} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
       );
     }
+    const duplicates = await duplicatesOf(source, parts, listener);
+    const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
     const judged = await judgeCandidates(
       environment,
       {
@@ -59,9 +87,11 @@ export async function runEvaluation(
         classes: data.train.classes,
         batch: options.batch,
         neighbours: { k: options.neighbours, temperature: options.temperature },
+        logistic: options.logistic ? logisticDefaults : undefined,
+        store: options.cache ? environment.featureStore(options.cacheDir) : undefined,
         probe: {
-          epochs: options.probeEpochs,
-          warmupEpochs: Math.min(10, options.probeEpochs / 9),
+          epochs: probeEpochs,
+          warmupEpochs: Math.min(10, probeEpochs / 9),
           batch: options.probeBatch,
           baseLearningRate: options.probeLearningRate,
           seed: options.seed,
@@ -71,13 +101,13 @@ export async function runEvaluation(
       listener,
     );
     skipped.report(listener);
-    return {
-      results: judged.rows,
-      comparisons: compareJudged(judged),
-      queries: parts.queries.length,
-      bank: parts.bank.length,
-      skipped: skipped.count,
-    };
+    const comparisons = compareJudged(judged);
+    const facts = { queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count, duplicates };
+    if (options.out !== undefined) {
+      const directory = environment.directory(options.out);
+      await writeEvaluation(environment, directory, judged, data.train.classes, { options, comparisons, ...facts });
+    }
+    return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
   } finally {
     await source.dispose();
     for (const { model } of candidates) await model.dispose();
@@ -101,7 +131,7 @@ export async function runFeatures(
   listener: Listener = {},
 ): Promise<FeaturesRunResult> {
   const options = parseOptions(featuresRunSchema, input, "options of features");
-  const data = await environment.openPictures(options.data);
+  const data = await environment.openPictures(options.data, openOptions(options));
   const model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);

@@ -52,7 +52,7 @@ export class Pictures {
     const parts = splitParts(data, 0.25, seed);
     const asked = parts.queries.length > 0 ? parts.queries : parts.train;
     const queries = await read(source, model, limitItems(asked, most, seed));
-    const classes = data.train.classes?.length ?? 0;
+    const classes = data.multiLabel ? 0 : (data.train.classes?.length ?? 0);
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
     if (queries.pixels.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
     return new Pictures(source, model, queries, bank, classes);
@@ -75,7 +75,12 @@ export class Pictures {
   ): Promise<{ neighbours?: { readonly exported: number; readonly own: number } }> {
     const accuracy = async ({ bank, queries }: Embedded) =>
       topAccuracy(
-        await neighbourVotes(this.model.device, bank as FloatTensor, this.labels.bank, queries, this.classes),
+        await neighbourVotes(
+          this.model.device,
+          bank as FloatTensor,
+          { kind: "class", count: this.classes, labels: this.labels.bank },
+          queries,
+        ),
         this.labels.queries,
         1,
       );

@@ -3,13 +3,20 @@ import { z } from "zod";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
 import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../evaluation/segmentation/training.ts";
+import type { DataSet } from "../data/dataset.ts";
+import type { OpenOptions } from "../data/formats/open.ts";
+import { dataSetNames, protocols } from "../data/protocols.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
+import { UserError } from "../utils/errors.ts";
 import { budgetPattern } from "./budget.ts";
 
 const path = z.string().min(1);
 const count = z.number().int().positive();
+const list = (what: z.ZodType<string>) =>
+  z.union([what, z.array(what).min(1)]).transform((value) => (Array.isArray(value) ? value : [value]));
+const triple = z.tuple([z.number(), z.number(), z.number()]);
 
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
@@ -23,15 +30,65 @@ export const readSchema = z.strictObject({
   numHeads: count.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
   imageSize: count.optional().describe("pixels per side of the pictures (the model's own where left out)"),
   revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
+  mean: triple.optional().describe("mean of each channel, from 0 to 1, in place of the model's own"),
+  std: triple.optional().describe("standard deviation of each channel, in place of the model's own"),
 });
+
+/** How data sets are read, where their files leave something open. */
+export const dataSchema = z.strictObject({
+  dataSet: z.enum(dataSetNames).optional().describe("which published data set it is, where its files don't show it"),
+  pictureColumn: z.string().min(1).optional().describe("the column of paths in a table (path, file, image, ...)"),
+  labelColumns: list(z.string().min(1))
+    .optional()
+    .describe("the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply"),
+  includeNoFinding: z
+    .boolean()
+    .default(false)
+    .describe("ChestX-ray14: that a picture shows nothing is a class of its own"),
+});
+
+/** What `openDataSet` takes of a command's options. */
+export function openOptions({
+  dataSet,
+  pictureColumn,
+  labelColumns,
+  includeNoFinding,
+  seed,
+}: z.output<typeof dataSchema> & { readonly seed?: number }): OpenOptions {
+  return { dataSet, pictureColumn, labelColumns, includeNoFinding, seed };
+}
+
+/** The mean and deviation to see pictures with: those given, those of the data set where asked for, or the model's. */
+export function readOptionsFor(
+  options: z.output<typeof readSchema> & { readonly normalization: "model" | "data-set" },
+  { path: where, name }: Pick<DataSet, "path" | "name">,
+): z.output<typeof readSchema> {
+  const own = readOptions(options);
+  if (options.normalization === "model") return own;
+  if (name === undefined)
+    throw new UserError(
+      `${where} is none of the published data sets, so it has no mean and deviation of its own: name it with dataSet (--data-set), or give mean and std`,
+    );
+  const { mean, std } = protocols[name];
+  return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };
+}
+
+const normalization = z
+  .enum(["model", "data-set"])
+  .default("model")
+  .describe("whose mean and deviation pictures are normalised with: the model's, or the published data set's");
+const dataHelp =
+  "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .zip, .tar, .parquet, .csv or .txt";
 
 /** What `loadModel` takes of a command's options. */
 export function readOptions({
   numHeads,
   imageSize,
   revision,
+  mean,
+  std,
 }: z.output<typeof readSchema>): z.output<typeof readSchema> {
-  return { numHeads, imageSize, revision };
+  return { numHeads, imageSize, revision, mean, std };
 }
 
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
@@ -41,7 +98,9 @@ export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
 export const distillRunSchema = z.strictObject({
   teacher: path.describe("the teacher: a model's directory, its file of weights, or its hub name"),
-  data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
+  data: path.describe(dataHelp),
+  ...dataSchema.shape,
+  normalization,
   out: path.describe("the run folder, made new"),
   recipe: recipeSchema
     .optional()
@@ -139,19 +198,30 @@ export const resumeSchema = z.strictObject({
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
   model: path.describe("the model: its directory, file of weights, or hub name"),
-  data: path.describe("pictures: a flat folder, one folder a class, or either in train/ and val/"),
+  data: path.describe(dataHelp),
+  ...dataSchema.shape,
+  normalization,
   teacher: path.optional().describe("the teacher, for fidelity"),
+  out: path
+    .optional()
+    .describe(
+      "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
+    ),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
   batch: count.default(32).describe("pictures at once"),
   neighbours: count.default(10).describe("k of the weighted nearest neighbours"),
   temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
-  probeEpochs: count.default(90).describe("epochs of the linear probe"),
+  probeEpochs: count.optional().describe("epochs of the linear probe (90; the published protocol's for its data set)"),
   probeBatch: count.default(512).describe("batch of the linear probe"),
   probeLearningRate: z
-    .number()
-    .positive()
+    .union([z.number().positive(), z.array(z.number().positive()).min(1)])
     .optional()
-    .describe("base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few)"),
+    .describe(
+      "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
+    ),
+  logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence, as a second opinion"),
+  cache: z.boolean().default(true).describe("keep features on disk for the next time"),
+  cacheDir: path.optional().describe("where to (wecolora/features in the user's cache folder)"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });
@@ -159,7 +229,8 @@ export const evaluateRunSchema = z.strictObject({
 /** `wecolora features` */
 export const featuresRunSchema = z.strictObject({
   model: path.describe("the model: its directory, file of weights, or hub name"),
-  data: path.describe("a folder of pictures"),
+  data: path.describe(dataHelp),
+  ...dataSchema.shape,
   out: path.describe("the safetensors file to write"),
   batch: count.default(32).describe("pictures at once"),
   ...readSchema.shape,
@@ -228,9 +299,6 @@ export const similarityRunSchema = z.strictObject({
   ...readSchema.shape,
   ...commonSchema.shape,
 });
-
-const list = (what: z.ZodType<string>) =>
-  z.union([what, z.array(what).min(1)]).transform((value) => (Array.isArray(value) ? value : [value]));
 
 /** `wecolora segment` */
 export const segmentRunSchema = z.strictObject({

@@ -26,7 +26,7 @@ import { loadRequest } from "./environment.ts";
 import { textChunks } from "./files.ts";
 import { attentionOverlays, compareLayers } from "./looks.ts";
 import type { DistillRunOptions, ReportRunInput } from "./options.ts";
-import { readOptions, reportRunSchema } from "./options.ts";
+import { openOptions, readOptions, readOptionsFor, reportRunSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
 import type { JudgedLine, LogEntry } from "./run-folder.ts";
 import { RunFolder } from "./run-folder.ts";
@@ -197,10 +197,12 @@ async function withPictures(
       return undefined;
     }
   };
-  const request = loadRequest(readOptions(options), {});
-  const data = await tried("pictures", () => environment.openDataSet(options.data));
+  const data = await tried("pictures", () => environment.openDataSet(options.data, openOptions(options)));
   const teacher = await tried("the teacher's side of the pictures", () =>
-    environment.loadModel(options.teacher, request),
+    environment.loadModel(
+      options.teacher,
+      loadRequest(data ? readOptionsFor(options, data) : readOptions(options), {}),
+    ),
   );
   const student = await tried("the student's side", () =>
     environment.loadModel(folder.directory.describe("student"), {}),
@@ -213,18 +215,16 @@ async function withPictures(
     const seen = teacher ?? student;
     if (!source || !seen) return { ...report, used: { ...report.used, shown: [] }, missing };
     const thumbnails = new Thumbnails(environment, source, seen.preprocessing, thumbnailSide);
-    const classes = new Map(
-      [...(data.train.items ?? []), ...(data.test?.items ?? [])].map(({ name, label }) => [
-        name,
-        label === undefined ? undefined : data.train.classes?.[label],
-      ]),
-    );
-    const shown = async (name: string, className = classes.get(name)): Promise<Shown> => ({
+    const items = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+    // A picture that is gone has no place to be found in; looking for it by its name says so.
+    const itemOf = (name: string): Item => items.get(name) ?? { name };
+    const classOf = ({ label }: Item) => (label === undefined ? undefined : data.train.classes?.[label]);
+    const shown = async (name: string, className = classOf(itemOf(name))): Promise<Shown> => ({
       name,
       className,
-      image: await thumbnails.of(name),
+      image: await thumbnails.of(itemOf(name)),
     });
-    const judgedItems: readonly Item[] = judged.length > 0 ? judged : report.used.shown;
+    const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
     return {
       ...report,
       teacherDepth: teacher?.config.depth,

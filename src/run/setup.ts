@@ -91,7 +91,8 @@ export function trackerOf(
     teacher,
     source,
     queries: limitItems(parts.queries, count, seed),
-    bank: data.train.classes ? limitItems(parts.bank, 2 * count, seed) : [],
+    // Looks while training count neighbours of one class each.
+    bank: data.train.classes && !data.multiLabel ? limitItems(parts.bank, 2 * count, seed) : [],
     classes: data.train.classes?.length ?? 0,
   });
 }

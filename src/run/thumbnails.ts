@@ -1,6 +1,7 @@
 // Pictures as a page shows them: what a model sees of them, small, each made once.
 import type { PictureSource } from "../data/loader.ts";
 import { resize } from "../data/resize.ts";
+import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Picture, Preprocessing } from "../utils/picture.ts";
@@ -37,15 +38,15 @@ export class Thumbnails {
   }
 
   /** A data URI; undefined where the picture can't be read (any more). */
-  of(name: string): Promise<string | undefined> {
-    const known = this.made.get(name) ?? this.make(name);
-    this.made.set(name, known);
+  of(item: Item): Promise<string | undefined> {
+    const known = this.made.get(item.name) ?? this.make(item);
+    this.made.set(item.name, known);
     return known;
   }
 
-  private async make(name: string): Promise<string | undefined> {
+  private async make(item: Item): Promise<string | undefined> {
     try {
-      const view = await this.source.evaluationView({ name }, this.preprocessing);
+      const view = await this.source.evaluationView(item, this.preprocessing);
       return await dataUri(this.environment, scaled(denormalise(view, this.preprocessing), this.side));
     } catch (error) {
       if (error instanceof UserError) return undefined;

@@ -91,7 +91,12 @@ export class Tracker {
     const neighbours =
       known.length > 0 && this.labels.queries.every((label) => label >= 0)
         ? topAccuracy(
-            await neighbourVotes(teacher.device, concatRows(known), this.labels.bank, concatRows(found), classes),
+            await neighbourVotes(
+              teacher.device,
+              concatRows(known),
+              { kind: "class", count: classes, labels: this.labels.bank },
+              concatRows(found),
+            ),
             this.labels.queries,
             1,
           )

@@ -33,14 +33,14 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
 }
 
 /**
- * Opens the set; undefined where the folder holds none. With \`noFinding\`, that a picture shows nothing is a class of its
+ * Opens the set; undefined where the folder holds none. With \`includeNoFinding\`, that a picture shows nothing is a class of its
  * own. Throws a UserError on a finding or a row that is not known.
  */
-export async function openChestXray(tree: DataTree, noFinding: boolean): Promise<DataSet | undefined> {
+export async function openChestXray(tree: DataTree, includeNoFinding: boolean): Promise<DataSet | undefined> {
   const file = await tableOf(tree);
   if (file === undefined) return undefined;
   const named = pathOf(tree, file);
-  const classes: string[] = noFinding ? [...findings, nothing] : [...findings];
+  const classes: string[] = includeNoFinding ? [...findings, nothing] : [...findings];
   const paths = new Map<string, string>();
   for (const name of (await tree.walk("", isPictureName)).names) paths.set(name.slice(name.lastIndexOf("/") + 1), name);
   const skipped: Skipped[] = [];

@@ -24,7 +24,7 @@ export interface OpenOptions extends ListOptions {
   /** Which published set it is, where it does not show. */
   readonly dataSet?: DataSetName;
   /** ChestX-ray14: that a picture shows nothing is a class of its own. */
-  readonly noFinding?: boolean;
+  readonly includeNoFinding?: boolean;
   /** Of a split that the set comes without. */
   readonly seed?: number;
 }
@@ -55,7 +55,9 @@ async function recognise(tree: DataTree, options: OpenOptions): Promise<DataSet>
     );
   }
   const published =
-    (await openCifar(tree)) ?? (await openChestXray(tree, options.noFinding ?? false)) ?? (await openINaturalist(tree));
+    (await openCifar(tree)) ??
+    (await openChestXray(tree, options.includeNoFinding ?? false)) ??
+    (await openINaturalist(tree));
   if (published) return published;
   const entries = await tree.list();
   const table = await usualTable(tree);

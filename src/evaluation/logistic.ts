@@ -1,0 +1,108 @@
+// Logistic regression to convergence: a second opinion beside the linear probe, which has a rate to choose.
+import { gradients } from "../autograd/gradients.ts";
+import { compile } from "../compile.ts";
+import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
+import { linear } from "../nn/layers.ts";
+import { binaryCrossEntropy, crossEntropy } from "../nn/losses.ts";
+import { minimise } from "../optim/lbfgs.ts";
+import type { Device } from "../runtime/types.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { zeros } from "../utils/tensor.ts";
+import type { ProbeWeights } from "./probe.ts";
+import type { Targets } from "./targets.ts";
+import { targetRows } from "./targets.ts";
+
+export interface LogisticOptions {
+  /** scikit-learn's C: how much the pictures weigh against the size of the weights. */
+  readonly c: number;
+  readonly tolerance: number;
+  readonly iterations: number;
+}
+
+/** scikit-learn's, over standardised features. */
+export const logisticDefaults: LogisticOptions = { c: 1, tolerance: 1e-4, iterations: 1000 };
+
+export interface LogisticFit {
+  readonly weights: ProbeWeights;
+  /** The mean loss with its share of the penalty. */
+  readonly loss: number;
+  readonly iterations: number;
+  readonly converged: boolean;
+}
+
+/** Mean and variance of each column of \`[n, D]\`. */
+function columnStatistics({ dims: [count, width], data }: FloatTensor): { mean: FloatTensor; variance: FloatTensor } {
+  const [sum, squares] = [new Float64Array(width), new Float64Array(width)];
+  for (let i = 0; i < count; i++) for (let j = 0; j < width; j++) sum[j] += data[i * width + j];
+  for (let i = 0; i < count; i++)
+    for (let j = 0; j < width; j++) squares[j] += (data[i * width + j] - sum[j] / count) ** 2;
+  const [mean, variance] = [zeros([width]), zeros([width])];
+  for (let j = 0; j < width; j++) {
+    mean.data[j] = sum[j] / count;
+    // A column that never changes is of no use; it stays at zero.
+    variance.data[j] = squares[j] > 0 ? squares[j] / count : 1;
+  }
+  return { mean, variance };
+}
+
+/**
+ * Minimises mean loss + |W|^2 / (2 C n) over standardised features \`[n, D]\` by L-BFGS from zero: cross-entropy for
+ * classes, for labels the sum of each label's binary cross-entropy. What it gives predicts as a probe's weights do.
+ */
+export async function fitLogistic(
+  device: Device,
+  features: FloatTensor,
+  targets: Targets,
+  options: LogisticOptions = logisticDefaults,
+): Promise<LogisticFit> {
+  const [count, width] = features.dims;
+  const { count: classes } = targets;
+  const { mean, variance } = columnStatistics(features);
+  const standard = zeros(features.dims);
+  for (let i = 0; i < count; i++)
+    for (let j = 0; j < width; j++)
+      standard.data[i * width + j] = (features.data[i * width + j] - mean.data[j]) / Math.sqrt(variance.data[j]);
+
+  const x = input("features", "float32", [count, width]);
+  const wanted = input("targets", "float32", [count, classes]);
+  const weight = input("weight", "float32", [classes, width]);
+  const bias = input("bias", "float32", [classes]);
+  const logits = linear(x, { weight, bias });
+  const fit =
+    targets.kind === "class" ? crossEntropy(logits, wanted) : mul(binaryCrossEntropy(logits, wanted), classes);
+  const loss = add(fit, mul(reduceSum(mul(weight, weight)), 1 / (2 * options.c * count)));
+  const [dWeight, dBias] = gradients(loss, [weight, bias]);
+  const session = await compile(graph([x, wanted, weight, bias], { loss, dWeight, dBias }), device);
+  const held = [await device.upload(standard), await device.upload(targetRows(targets))];
+  const split = (point: Float64Array) => ({
+    weight: {
+      type: "float32" as const,
+      dims: [classes, width],
+      data: Float32Array.from(point.subarray(0, classes * width)),
+    },
+    bias: { type: "float32" as const, dims: [classes], data: Float32Array.from(point.subarray(classes * width)) },
+  });
+  try {
+    const objective = async (point: Float64Array) => {
+      const { tensors } = await session.run({
+        feeds: { features: held[0], targets: held[1], ...split(point) },
+        fetch: ["loss", "dWeight", "dBias"],
+      });
+      const gradient = new Float64Array(point.length);
+      gradient.set(tensors.dWeight.data as Float32Array);
+      gradient.set(tensors.dBias.data as Float32Array, classes * width);
+      return { value: Number(tensors.loss.data[0]), gradient };
+    };
+    const { tolerance, iterations } = options;
+    const found = await minimise(objective, new Float64Array(classes * (width + 1)), {
+      tolerance,
+      iterations,
+      memory: 10,
+    });
+    const weights = { ...split(found.point), runningMean: mean, runningVariance: variance };
+    return { weights, loss: found.value, iterations: found.iterations, converged: found.converged };
+  } finally {
+    await device.release(held);
+    await session.dispose();
+  }
+}
