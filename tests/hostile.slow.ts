@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { closeReaders, mutate, mutation, readers } from "./support/hostile.ts";
+import { closeReaders, dataReaders, mutate, mutation, readers } from "./support/hostile.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -26,6 +26,14 @@ const runs: Readonly<Record<string, number>> = {
 
 test("ten thousand in all", () => {
   expect(readers.reduce((sum, { kind }) => sum + runs[kind], 0)).toBeGreaterThan(10_000);
+});
+
+test.each(dataReaders.map((reader) => [reader.kind, reader] as const))("data sets: %s", async (_, reader) => {
+  const good = reader.good();
+  await fc.assert(
+    fc.asyncProperty(mutation, (m) => reader.read(mutate(good, m), folder)),
+    { numRuns: 500 },
+  );
 });
 
 test.each(readers.map((reader) => [reader.kind, reader] as const))("%s", async (kind, reader) => {

@@ -8,7 +8,7 @@ import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createPictureSource, loadModel } from "wecolora/node";
 import { openTorchFile } from "../src/checkpoints/torch.ts";
-import { closeReaders, countedFile, mutate, mutation, readers } from "./support/hostile.ts";
+import { closeReaders, countedFile, dataReaders, mutate, mutation, readers } from "./support/hostile.ts";
 import { referencePath } from "./support/reference.ts";
 
 let folder: string;
@@ -22,6 +22,14 @@ afterAll(async () => {
 
 describe("mutated files", () => {
   // A few of each here; the slow suite has more than ten thousand.
+  test.each(dataReaders.map((reader) => [reader.kind, reader] as const))("data sets: %s", async (_, reader) => {
+    const good = reader.good();
+    await fc.assert(
+      fc.asyncProperty(mutation, (m) => reader.read(mutate(good, m), folder)),
+      { numRuns: 25 },
+    );
+  });
+
   test.each(readers.map((reader) => [reader.kind, reader] as const))("%s", async (_, reader) => {
     const good = reader.good();
     await fc.assert(

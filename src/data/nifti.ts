@@ -90,6 +90,15 @@ export function orientation(affine: readonly (readonly number[])[]): { axis: num
   return found;
 }
 
+function headerOf(buffer: ArrayBuffer, name: string) {
+  if (buffer.byteLength < 348 || !isNIFTI(buffer)) throw new UserError(`${name} is no NIfTI volume`);
+  try {
+    return readHeader(buffer);
+  } catch (error) {
+    throw new UserError(`${name} is no NIfTI volume that can be read (${(error as Error).message})`);
+  }
+}
+
 /**
  * Reads a volume of NIfTI-1 or NIfTI-2, gzipped or not; a fourth dimension is taken as channels. Throws a UserError that
  * names the file where it is none, is cut off, or holds numbers of a kind that scans don't have.
@@ -97,8 +106,7 @@ export function orientation(affine: readonly (readonly number[])[]): { axis: num
 export function readNifti(file: Uint8Array, name: string): Volume {
   const bytes = file[0] === 0x1f && file[1] === 0x8b ? unpack(file, name) : file;
   const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
-  if (bytes.byteLength < 348 || !isNIFTI(buffer)) throw new UserError(`${name} is no NIfTI volume`);
-  const header = readHeader(buffer);
+  const header = headerOf(buffer, name);
   const { dims, pixDims, datatypeCode, littleEndian } = header;
   const rank = dims[0];
   const sizes = [1, 2, 3, 4].map((i) => (i <= rank ? dims[i] : 1));

@@ -139,7 +139,12 @@ export class PlaceReader {
       this.runs.set(key, run);
       if (this.runs.size > keptRuns) this.runs.delete(this.runs.keys().next().value as string);
     }
-    const found = (await run)[row - rowStart]?.[column];
+    const rows = await run.catch((error: unknown) => {
+      throw error instanceof UserError
+        ? error
+        : new UserError(`row ${row} of ${file} can't be read (${(error as Error).message})`);
+    });
+    const found = rows[row - rowStart]?.[column];
     const bytes = found instanceof Uint8Array ? found : (found as { bytes?: unknown } | null | undefined)?.bytes;
     if (!(bytes instanceof Uint8Array)) throw new UserError(`row ${row} of ${file} holds no picture in ${column}`);
     return bytes;

@@ -1,13 +1,17 @@
 // Files that lie: mutations of good ones, each of which must be read rightly or refused with one clear message.
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect } from "vitest";
-import { createPictureSource, loadModel } from "wecolora/node";
+import { createPictureSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
 import { openSafetensors } from "../../src/checkpoints/safetensors.ts";
 import type { FileHandle, StoredTensors } from "../../src/files/storage.ts";
 import { readTensor, storedSize } from "../../src/files/storage.ts";
+import { readNifti } from "../../src/data/nifti.ts";
+import { PlaceReader } from "../../src/data/places.ts";
+import { sliceStack } from "../../src/data/scans.ts";
+import { readMat } from "../../src/files/mat.ts";
 import { openTorchFile } from "../../src/checkpoints/torch.ts";
 import { UserError } from "../../src/utils/errors.ts";
 import { referencePath, root } from "./reference.ts";
@@ -187,6 +191,73 @@ export const readers: readonly Reader[] = [
       atPath(folder, `hostile.${ending}`, bytes, async () => {
         pictures ??= createPictureSource(folder, 1);
         await pictures.facts({ name: `hostile.${ending}` });
+      }),
+  })),
+];
+
+/** The data set at a path, and its first pictures. */
+async function openAndRead(path: string): Promise<void> {
+  const data = await openDataSet(path);
+  const directory = nodeDirectory(data.path);
+  const places = new PlaceReader((name) => directory.open(name));
+  try {
+    for (const { place } of data.train.items.slice(0, 3)) if (place) await places.read(place);
+  } finally {
+    await places.close();
+  }
+}
+
+/** Files of data sets; those that are found by their folder's names lie in one. */
+export const dataReaders: readonly Reader[] = [
+  ...["packed.zip", "described.tar", "shards/set-val-000000.tar", "words.parquet", "listed/all.csv"].map(
+    (name): Reader => ({
+      kind: name,
+      good: file(referencePath(`data-sets/${name}`)),
+      read: (bytes, folder) => atPath(folder, `hostile${name.slice(name.lastIndexOf("."))}`, bytes, openAndRead),
+    }),
+  ),
+  ...["train", "meta"].map((name): Reader => ({
+    kind: `cifar-100-python/${name}`,
+    good: file(referencePath(`data-sets/cifar-100-python/${name}`)),
+    read: async (bytes, folder) => {
+      const inside = join(folder, `cifar-${name}`);
+      await cp(referencePath("data-sets/cifar-100-python"), inside, { recursive: true });
+      await writeFile(join(inside, name), bytes);
+      await refusesOrReads(inside, () => openAndRead(inside));
+    },
+  })),
+  {
+    kind: "Data_Entry_2017.csv",
+    good: file(referencePath("data-sets/chestxray14/Data_Entry_2017_v2020.csv")),
+    read: async (bytes, folder) => {
+      const inside = join(folder, "xray");
+      await cp(referencePath("data-sets/chestxray14"), inside, { recursive: true });
+      await writeFile(join(inside, "Data_Entry_2017_v2020.csv"), bytes);
+      await refusesOrReads(inside, () => openAndRead(inside));
+    },
+  },
+  {
+    kind: "meta.mat",
+    good: file(referencePath("data-sets/imagenet/ILSVRC2012_devkit_t12/data/meta.mat")),
+    read: (bytes) => refusesOrReads("hostile.mat", async () => readMat(bytes, "hostile.mat")),
+  },
+  ...["turned/big.nii", "turned/turned.nii", "brats/BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz"].map(
+    (name): Reader => ({
+      kind: name,
+      good: file(referencePath(`data-sets/${name}`)),
+      read: (bytes) =>
+        refusesOrReads("hostile.nii", async () =>
+          sliceStack("hostile", [readNifti(bytes, "hostile.nii")], undefined, "axial"),
+        ),
+    }),
+  ),
+  ...["a.bmp", "palette.bmp", "cmyk.jpg"].map((name): Reader => ({
+    kind: name,
+    good: file(referencePath(`data-sets/formats/${name}`)),
+    read: (bytes, folder) =>
+      atPath(folder, `hostile-${name}`, bytes, async () => {
+        pictures ??= createPictureSource(folder, 1);
+        await pictures.facts({ name: `hostile-${name}` });
       }),
   })),
 ];
