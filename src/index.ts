@@ -20,3 +20,5 @@ export type { Device } from "./runtime/types.ts";
 export { RunError, UserError } from "./utils/errors.ts";
 export type { Preprocessing } from "./utils/picture.ts";
 export type { DataType, FloatTensor, Tensor } from "./utils/tensor.ts";
+export type { Features } from "./evaluation/features.ts";
+export { extractFeatures } from "./evaluation/features.ts";

@@ -147,6 +147,14 @@ describe("published sets", () => {
 });
 
 describe("formats", () => {
+  test("class folders inside of a folder", async () => {
+    await cp(at("imagenet", "train"), made("nested", "deeper", "still"), { recursive: true });
+    const data = await openDataSet(made("nested"));
+    expect(data.train.classes).toEqual(["n01440764", "n01443537", "n01484850"]);
+    expect(labelsOf(data.train)).toEqual([0, 0, 1, 1, 2, 2]);
+    expect(data.train.items[0].name).toBe("deeper/still/n01440764/n01440764_0.JPEG");
+  });
+
   test("parquet shards of the hub, with class names and parts", async () => {
     const data = await openDataSet(at("hub"));
     expect(data.train.classes).toEqual(["apple", "bear", "sky"]);

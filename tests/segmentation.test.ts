@@ -104,6 +104,15 @@ describe("cases and slices", () => {
       { name: "x", scans: ["imagesTr/x.nii.gz"], mask: "labelsTr/x.nii.gz" },
       { name: "y", scans: ["imagesTr/y_0000.nii.gz", "imagesTr/y_0001.nii.gz"], mask: "labelsTr/y.nii.gz" },
     ]);
+    // A scan and its mask under one name, and scans that share nothing but their folder.
+    expect(groupScans(["p01.nii", "p01_seg.nii", "p02.nii", "p02_seg.nii"])).toEqual([
+      { name: "p01", scans: ["p01.nii"], mask: "p01_seg.nii" },
+      { name: "p02", scans: ["p02.nii"], mask: "p02_seg.nii" },
+    ]);
+    expect(groupScans(["p01.nii.gz", "p02.nii.gz"])).toEqual([
+      { name: "p01", scans: ["p01.nii.gz"], mask: undefined },
+      { name: "p02", scans: ["p02.nii.gz"], mask: undefined },
+    ]);
     expect(() => groupScans(names, ["t2"])).toThrow("the case a has no scan t2; it has t1, flair");
     expect(() => groupScans(["labelsTr/z.nii.gz"])).toThrow("there is no scan for the mask labelsTr/z.nii.gz");
   });

@@ -25,9 +25,18 @@ export interface DataSet {
   readonly test?: PictureFolder;
 }
 
-/** A flat folder, or one folder a class: where all pictures lie in subfolders, and there are two of these or more. */
+/**
+ * A flat folder, or one folder a class: where all pictures lie in subfolders, and there are two of these or more. A folder
+ * around all of them does not count.
+ */
 export function pictureFolder(path: string, names: readonly string[], skipped: readonly Skipped[]): PictureFolder {
-  const classOf = (name: string) => name.slice(0, Math.max(0, name.indexOf("/")));
+  let around = 0;
+  for (;;) {
+    const end = names[0]?.indexOf("/", around) ?? -1;
+    if (end < 0 || !names.every((name) => name.startsWith(names[0].slice(0, end + 1)))) break;
+    around = end + 1;
+  }
+  const classOf = (name: string) => name.slice(around, Math.max(around, name.indexOf("/", around)));
   const classes = [...new Set(names.map(classOf))].sort();
   if (classes.length < 2 || classes.includes("")) return { path, items: names.map((name) => ({ name })), skipped };
   const labels = new Map(classes.map((name, i) => [name, i]));

@@ -17,6 +17,8 @@ export type Axis = (typeof axes)[number];
 
 /** Last words of a mask's file name. */
 const maskNames = new Set(["seg", "mask", "masks", "label", "labels", "gt", "tissue", "segmentation"]);
+/** Last words that name a kind of scan; others may be a case's number. */
+const kindNames = /^(t1|t2|pd|flair|t1ce|t1c|t1n|t1gd|t1w|t2w|t2f|adc|dwi|swi|ct|pet|mr|mri|image|img|scan|\d{4})$/;
 const ending = /\.nii(\.gz)?$/i;
 export const isVolumeName = (name: string): boolean => ending.test(name);
 
@@ -58,7 +60,7 @@ export function groupScans(paths: readonly string[], kinds?: readonly string[], 
     if (isMask(word.toLowerCase())) entry.mask = path;
     else entry.scans.set(word.toLowerCase(), path);
   }
-  return [...cases].map(([key, { scans, mask }]): ScanFiles => {
+  return whole(cases, kinds).map(([key, { scans, mask }]): ScanFiles => {
     const name = key.split("/").filter(Boolean).at(-1) ?? "scan";
     if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`);
     const wanted = kinds ?? [...scans.keys()].sort();
@@ -69,6 +71,36 @@ export function groupScans(paths: readonly string[], kinds?: readonly string[], 
       return path;
     });
     return { name, scans: found, mask };
+  });
+}
+
+type Cases = ReadonlyMap<string, { readonly scans: ReadonlyMap<string, string>; readonly mask?: string }>;
+
+/** Puts `x.nii` to its `x_seg.nii`, and takes files apart that share nothing but their folder. */
+function whole(
+  cases: Cases,
+  kinds: readonly string[] | undefined,
+): [string, { scans: ReadonlyMap<string, string>; mask?: string }][] {
+  const taken = new Set<string>();
+  const stemOf = (path: string) => path.replace(ending, "");
+  const found = [...cases].map(
+    ([key, { scans, mask }]): [string, { scans: ReadonlyMap<string, string>; mask?: string }] => {
+      if (scans.size > 0 || mask === undefined) return [key, { scans, mask }];
+      const own = [...cases.values()].flatMap((other) => [...other.scans]).find(([, path]) => stemOf(path) === key);
+      if (own) taken.add(own[1]);
+      return [key, { scans: new Map(own ? [own] : []), mask }];
+    },
+  );
+  return found.flatMap(([key, { scans, mask }]): typeof found => {
+    const left = new Map(
+      [...scans].filter(([, path]) => !taken.has(path) || (mask !== undefined && stemOf(path) === key)),
+    );
+    if (left.size === 0 && mask === undefined) return [];
+    const apart =
+      mask === undefined && kinds === undefined && left.size > 1 && ![...left.keys()].every((k) => kindNames.test(k));
+    return apart
+      ? [...left].map(([word, path]) => [stemOf(path), { scans: new Map([[word, path]]) }])
+      : [[key, { scans: left, mask }]];
   });
 }
 

@@ -11,6 +11,7 @@ import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
+import { modelNames } from "./files.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, splitParts } from "./judging.ts";
 import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
@@ -56,9 +57,10 @@ export async function runEvaluation(
 ): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
   const data = await environment.openDataSet(options.data, openOptions(options));
-  const paths = [...(options.teacher === undefined ? [] : [["teacher", options.teacher]]), ["model", options.model]];
+  const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
+  const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
   const candidates = [];
-  for (const [name, path] of paths) {
+  for (const [name, path] of [...teachers, ...options.model.map((path, i) => [names[i], path])]) {
     const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), listener));
     candidates.push({ name, model, bytes: model.origin.bytes });
   }

@@ -15,3 +15,17 @@ export async function writeChart(
   await directory.write(`${name}.svg`, textChunks(svg));
   await directory.write(`${name}.png`, [await environment.encodeSvg(svg)]);
 }
+
+/** Models' names in tables and files: the folder that holds each, or the run that made it. */
+export function modelNames(paths: readonly string[]): string[] {
+  const names: string[] = [];
+  for (const path of paths) {
+    const parts = path.split(/[/\\]/).filter((part) => part && part !== ".");
+    const own = parts.at(-1) === "student" ? parts.at(-2) : parts.at(-1);
+    const name = (own ?? "model").replace(/[^\w.-]+/g, "-");
+    let unique = name;
+    for (let i = 2; names.includes(unique); i++) unique = `${name}-${i}`;
+    names.push(unique);
+  }
+  return names;
+}

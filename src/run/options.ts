@@ -197,7 +197,7 @@ export const resumeSchema = z.strictObject({
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
-  model: path.describe("the model: its directory, file of weights, or hub name"),
+  model: list(path).describe("the model, or several with commas: a directory, file of weights, or hub name"),
   data: path.describe(dataHelp),
   ...dataSchema.shape,
   normalization,

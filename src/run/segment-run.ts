@@ -20,7 +20,7 @@ import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
-import { textChunks } from "./files.ts";
+import { modelNames, textChunks } from "./files.ts";
 import type { SegmentRunInput, SegmentRunOptions } from "./options.ts";
 import { readOptions, segmentRunSchema } from "./options.ts";
 import type { SliceId } from "./scan-cases.ts";
@@ -85,19 +85,9 @@ interface Job {
 }
 
 function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
-  const names = namesOf(model);
+  const names = modelNames(model);
   const jobs = model.map((path, i) => ({ path, name: names[i], pixels: false }));
   return yardstick ? [...jobs, { path: model[0], name: bare, pixels: true }] : jobs;
-}
-
-/** A model's name in tables and files: the folder that holds it, or the run that made it. */
-function namesOf(paths: readonly string[]): string[] {
-  return paths.map((path, i) => {
-    const parts = path.split(/[/\\]/).filter((part) => part && part !== ".");
-    const own = parts.at(-1) === "student" ? parts.at(-2) : parts.at(-1);
-    const name = (own ?? "model").replace(/[^\w.-]+/g, "-");
-    return paths.indexOf(path) < i ? `${name}-${i}` : name;
-  });
 }
 
 /** The mask of a slice as class numbers. */
