@@ -6,7 +6,30 @@ import { createNodeDevice } from "wecolora/node";
 import { compile } from "../src/compile.ts";
 import { add, graph, input, mul } from "../src/graph/build.ts";
 import { float32 } from "../src/utils/tensor.ts";
+import { wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
+import { referencePath } from "./support/reference.ts";
+
+test("devices that are not there say what they need", async () => {
+  // No macOS and no Windows, or no GPU: on any machine at least one of these is missing.
+  const missing = [
+    process.platform === "darwin" ? undefined : ["coreml", "it needs macOS"],
+    process.platform === "win32" ? undefined : ["dml", "it needs Windows"],
+  ].filter((pair) => pair !== undefined);
+  for (const [device, reason] of missing) {
+    const { code, err } = await wecolora(
+      "evaluate",
+      "--device",
+      device,
+      "--model",
+      referencePath("teachers/timm-vit"),
+      "--data",
+      referencePath("images"),
+    );
+    expect(err).toContain(`the device ${device} can't be used here: ${reason}`);
+    expect(code).toBe(2);
+  }
+});
 
 const devices: [string, () => Device][] = [
   ["in this thread", inlineDevice],

@@ -14,7 +14,7 @@ export const demoSchema = z.strictObject({
   recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
   out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
   overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
-  ...commonSchema.pick({ threads: true, seed: true }).shape,
+  ...commonSchema.pick({ threads: true, device: true, seed: true }).shape,
 });
 
 /** What the demo distils with. */

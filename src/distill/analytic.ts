@@ -8,7 +8,7 @@ import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { embed, frozenWeights } from "../models/vit.ts";
-import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { attentionPass, blockFeeds, blockGraph, mlpPass, outputPass } from "./refit-graphs.ts";
 import type { Sums } from "./ridge.ts";
@@ -51,23 +51,29 @@ const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
 /** Every so many batches, one is for saying whether a change helps. */
 const validationEvery = 5;
 
-/** Tokens `[B, N, D]` of one batch: those that enter the student's block, and the teacher's that it should give. */
+/**
+ * Tokens `[B, N, D]` of one batch, on the device: those that enter the student's block, the teacher's that it should give,
+ * and what the block's passes leave for one another.
+ */
 interface Stream {
-  student: FloatTensor;
-  teacher: FloatTensor;
+  readonly tokens: Map<"student" | "teacher" | "mixed" | "entering", DeviceTensor>;
   /** Whether solutions are judged on it, rather than fitted. */
   readonly aside: boolean;
-  /** What the block's passes leave for one another. */
-  mixed?: FloatTensor;
-  entering?: FloatTensor;
 }
+type TokenName = Parameters<Stream["tokens"]["get"]>[0];
+
+const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
+  const found = tokens.get(name);
+  if (!found) throw new Error(`no ${name} tokens were left`);
+  return found;
+};
 
 type Pass = "block" | "attention" | "mlp" | "output";
 type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 
 /** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
 class Passes {
-  private readonly device: Device;
+  readonly device: Device;
   private readonly config: VitConfig;
   private readonly sessions = new Map<string, Session>();
 
@@ -89,18 +95,25 @@ class Passes {
     }
   }
 
+  /** Runs a pass over `x` and what else it is fed; `keep` stays on the device. */
   async run(
     pass: Pass,
-    tokens: Record<string, FloatTensor>,
-    block: BlockFeeds,
-    fetch: readonly string[],
-  ): Promise<Record<string, FloatTensor>> {
-    const { dims } = Object.values(tokens)[0];
+    dims: readonly number[],
+    feeds: BlockFeeds,
+    { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
+  ): Promise<RunResult> {
     const key = `${pass} ${dims.join()}`;
     const session = this.sessions.get(key) ?? (await compile(this.build(pass, dims), this.device));
     this.sessions.set(key, session);
-    const { tensors } = await session.run({ feeds: { ...tokens, ...block }, fetch });
-    return tensors as Record<string, FloatTensor>;
+    return session.run({ feeds, fetch, keep });
+  }
+
+  /** Puts new tokens in the place of others. */
+  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor): Promise<void> {
+    const old = tokens.get(name);
+    tokens.set(name, next);
+    // Teacher and student begin with the same tokens.
+    if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
   }
 
   /** A block's weights on the device, as long as `action` takes. */
@@ -115,15 +128,17 @@ class Passes {
     }
   }
 
-  async dispose(): Promise<void> {
+  async dispose(streams: readonly Stream[]): Promise<void> {
     for (const session of this.sessions.values()) await session.dispose();
     this.sessions.clear();
+    await this.device.release([...new Set(streams.flatMap(({ tokens }) => [...tokens.values()]))]);
+    await this.device.trim();
   }
 }
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures three times, and one map's normal equations. Throws a RunError where sums are not finite.
+ * tokens of all pictures four times, and one map's normal equations twice. Throws a RunError where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
@@ -148,7 +163,7 @@ export async function analyticStart(
       progress(block + 1, kept.length);
     }
   } finally {
-    await passes.dispose();
+    await passes.dispose(streams);
     await solver.dispose();
   }
   return { student, refits };
@@ -162,10 +177,13 @@ async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
   const streams: Stream[] = [];
   try {
     for await (const batch of batches) {
-      const { tensors } = await session.run({ feeds: { pixels: batch }, fetch: ["tokens"] });
-      const tokens = tensors.tokens as FloatTensor;
+      const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
       const aside = streams.length % validationEvery === validationEvery - 1;
-      streams.push({ student: tokens, teacher: tokens, aside });
+      const tokens = new Map([
+        ["student", kept.tokens],
+        ["teacher", kept.tokens],
+      ] as const);
+      streams.push({ tokens, aside });
     }
   } finally {
     await session.dispose();
@@ -175,7 +193,11 @@ async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
 
 function advanceTeacher(passes: Passes, teacher: Model, streams: readonly Stream[], index: number): Promise<void> {
   return passes.withBlock(teacher, index, async (feeds) => {
-    for (const stream of streams) stream.teacher = (await passes.run("block", { x: stream.teacher }, feeds, ["y"])).y;
+    for (const stream of streams) {
+      const x = tokensOf(stream, "teacher");
+      const { kept } = await passes.run("block", x.dims, { x, ...feeds }, { keep: ["y"] });
+      await passes.replace(stream, "teacher", kept.y);
+    }
   });
 }
 
@@ -186,24 +208,44 @@ interface Summed {
   readonly difference: number;
 }
 
-/** Adds up one pass over all batches. Without batches set aside, differences are of all. */
+/** Adds up one pass over all batches, on the device. Without batches set aside, differences are of all. */
 async function sumUp(
+  device: Device,
   streams: readonly Stream[],
   inputs: number,
   outputs: number,
-  run: (stream: Stream) => Promise<Record<string, FloatTensor>>,
+  run: (stream: Stream, sums: BlockFeeds) => Promise<RunResult>,
 ): Promise<Summed> {
   const anyAside = streams.some(({ aside }) => aside);
-  const [fitting, all] = [emptySums(inputs, outputs), emptySums(inputs, outputs)];
+  const blank = emptySums(inputs, outputs);
+  const upload = async () => ({
+    gram: await device.upload({ type: "float64", dims: [inputs, inputs], data: blank.gram }),
+    cross: await device.upload({ type: "float64", dims: [inputs, outputs], data: blank.cross }),
+  });
+  const held = new Map([[false, await upload()]]);
+  if (anyAside) held.set(true, await upload());
   let difference = 0;
-  for (const stream of streams) {
-    const found = await run(stream);
-    const sums = { gram: found.gram.data, cross: found.cross.data };
-    addSums(all, sums);
-    if (!stream.aside) addSums(fitting, sums);
-    if (stream.aside === anyAside) difference += Number(found.difference.data[0]);
+  try {
+    for (const stream of streams) {
+      const before = held.get(stream.aside) as { gram: DeviceTensor; cross: DeviceTensor };
+      const { tensors, kept } = await run(stream, before);
+      held.set(stream.aside, { gram: kept["next.gram"], cross: kept["next.cross"] });
+      await device.release(Object.values(before));
+      if (stream.aside === anyAside) difference += Number(tensors.difference.data[0]);
+    }
+    const download = async (tensor: DeviceTensor) => (await device.download(tensor)).data as Float64Array;
+    const sums = async (aside: boolean): Promise<Sums> => {
+      const { gram, cross } = held.get(aside) as { gram: DeviceTensor; cross: DeviceTensor };
+      return { n: inputs, m: outputs, gram: await download(gram), cross: await download(cross) };
+    };
+    const fitting = await sums(false);
+    if (!anyAside) return { fitting, all: fitting, difference };
+    const all = await sums(true);
+    addSums(all, fitting);
+    return { fitting, all, difference };
+  } finally {
+    await device.release([...held.values()].flatMap((pair) => Object.values(pair)));
   }
-  return { fitting, all, difference };
 }
 
 /** Refits one block's maps, and moves the student's tokens behind it. */
@@ -216,26 +258,35 @@ async function refitBlock(
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
   const { width, mlpWidth } = student.config;
+  const { device } = passes;
   const refits: Refit[] = [];
   const judged = streams.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
 
   const first = await passes.withBlock(student, block, (feeds) =>
-    sumUp(streams, width + 1, width, async (stream) => {
-      const { student: x, teacher: target } = stream;
-      const found = await passes.run("attention", { x, target }, feeds, ["mixed", "gram", "cross", "difference"]);
-      stream.mixed = found.mixed;
+    sumUp(device, streams, width + 1, width, async (stream, sums) => {
+      const [x, target] = [tokensOf(stream, "student"), tokensOf(stream, "teacher")];
+      const kept = ["mixed", "next.gram", "next.cross"];
+      const found = await passes.run(
+        "attention",
+        x.dims,
+        { x, target, ...sums, ...feeds },
+        { fetch: ["difference"], keep: kept },
+      );
+      await passes.replace(stream, "mixed", found.kept.mixed);
       return found;
     }),
   );
   const mlp = (model: ModelDefinition) =>
     passes.withBlock(model, block, (feeds) =>
-      sumUp(streams, mlpWidth + 1, width, async (stream) => {
-        const { student: x, teacher: target, mixed } = stream as Required<Stream>;
-        const fetch = ["entering", "gram", "cross", "difference"];
-        const found = await passes.run("mlp", { x, mixed, target }, feeds, fetch);
-        stream.entering = found.entering;
+      sumUp(device, streams, mlpWidth + 1, width, async (stream, sums) => {
+        const [x, target] = [tokensOf(stream, "student"), tokensOf(stream, "teacher")];
+        const mixed = tokensOf(stream, "mixed");
+        const kept = ["entering", "next.gram", "next.cross"];
+        const all = { x, mixed, target, ...sums, ...feeds };
+        const found = await passes.run("mlp", x.dims, all, { fetch: ["difference"], keep: kept });
+        await passes.replace(stream, "entering", found.kept.entering);
         return found;
       }),
     );
@@ -257,14 +308,14 @@ async function refitBlock(
   }
   second ??= await mlp(plain);
 
-  const output = (model: ModelDefinition, only: (stream: Stream) => boolean, keep: boolean) =>
+  const differenceOf = (model: ModelDefinition) =>
     passes.withBlock(model, block, async (feeds) => {
       let difference = 0;
-      for (const stream of streams.filter(only)) {
-        const { entering, teacher: target } = stream as Required<Stream>;
-        const found = await passes.run("output", { entering, target }, feeds, keep ? ["y"] : ["difference"]);
-        if (keep) stream.student = found.y;
-        else difference += Number(found.difference.data[0]);
+      for (const stream of streams.filter(({ aside }) => aside === judged)) {
+        const [entering, target] = [tokensOf(stream, "entering"), tokensOf(stream, "teacher")];
+        const all = { entering, target, ...feeds };
+        const { tensors } = await passes.run("output", entering.dims, all, { fetch: ["difference"] });
+        difference += Number(tensors.difference.data[0]);
       }
       return difference;
     });
@@ -272,15 +323,20 @@ async function refitBlock(
   let refit: Refit = { block, map: "fc2", share: 1 };
   for (const ridge of isUsable(second) ? ridges : []) {
     const trial = moved(student, name, await solver.solve(second.fitting, ridge * meanDiagonal(second.fitting)), 1);
-    const difference = await output(trial, ({ aside }) => aside === judged, false);
+    const difference = await differenceOf(trial);
     if (!(difference < second.difference)) continue;
-    const solution = await solver.solve(second.all, ridge * meanDiagonal(second.all));
-    student = moved(student, name, solution, 1);
+    const { fitting, all } = second;
+    student = all === fitting ? trial : moved(student, name, await solver.solve(all, ridge * meanDiagonal(all)), 1);
     refit = { block, map: "fc2", ridge, share: difference / second.difference };
     break;
   }
-  await output(student, () => true, true);
-  for (const stream of streams) stream.mixed = stream.entering = undefined;
+  await passes.withBlock(student, block, async (feeds) => {
+    for (const stream of streams) {
+      const [entering, target] = [tokensOf(stream, "entering"), tokensOf(stream, "teacher")];
+      const { kept } = await passes.run("output", entering.dims, { entering, target, ...feeds }, { keep: ["y"] });
+      await passes.replace(stream, "student", kept.y);
+    }
+  });
   return { student, refits: [...refits, refit] };
 }
 

@@ -2,6 +2,7 @@
 import {
   abs,
   add,
+  cast,
   concat,
   constant,
   graph,
@@ -108,6 +109,22 @@ function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
   return { gram: matmul(gt, g), cross: matmul(gt, missing) };
 }
 
+/** The same, added in float64 to sums that come in. */
+function addedSums(
+  g: Value,
+  missing: Value,
+): { inputs: Value[]; outputs: { "next.gram": Value; "next.cross": Value } } {
+  const { gram, cross } = sums(g, missing);
+  const before = { gram: input("gram", "float64", gram.shape), cross: input("cross", "float64", cross.shape) };
+  return {
+    inputs: Object.values(before),
+    outputs: {
+      "next.gram": add(before.gram, cast(gram, "float64")),
+      "next.cross": add(before.cross, cast(cross, "float64")),
+    },
+  };
+}
+
 /** Maps as they are, and what enters one of them. */
 function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
   let found: Value | undefined;
@@ -125,7 +142,7 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
 
 /**
  * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
- * map), that map's sums, and the block's absolute difference to its target.
+ * map), that map's sums added to those that come in, and the block's absolute difference to its target.
  */
 export function attentionPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
@@ -135,16 +152,13 @@ export function attentionPass(config: VitConfig, dims: readonly number[]): Graph
   const mixed = entered();
   const missing = sub(target, mlpHalf(config, weight, 0, x1));
   const difference = reduceSum(abs(missing));
-  return graph([x, target, ...inputs], {
-    mixed,
-    difference,
-    ...sums(withOnes(mixed), asRows(throughScale(missing, "ls1"))),
-  });
+  const added = addedSums(withOnes(mixed), asRows(throughScale(missing, "ls1")));
+  return graph([x, target, ...added.inputs, ...inputs], { mixed, difference, ...added.outputs });
 }
 
 /**
  * The second pass: what the attention's output map gives for `mixed` is added to `x`, and `entering` enters the MLP. Gives
- * the sums of fc2, and the block's absolute difference to its target.
+ * the sums of fc2 added to those that come in, and the block's absolute difference to its target.
  */
 export function mlpPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
@@ -153,11 +167,9 @@ export function mlpPass(config: VitConfig, dims: readonly number[]): Graph {
   const entering = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
   const { map, entered } = watching("fc2");
   const missing = sub(target, mlpHalf(config, weight, 0, entering, map));
-  return graph([x, mixed, target, ...inputs], {
-    entering,
-    difference: reduceSum(abs(missing)),
-    ...sums(withOnes(entered()), asRows(throughScale(missing, "ls2"))),
-  });
+  const added = addedSums(withOnes(entered()), asRows(throughScale(missing, "ls2")));
+  const difference = reduceSum(abs(missing));
+  return graph([x, mixed, target, ...added.inputs, ...inputs], { entering, difference, ...added.outputs });
 }
 
 /** The last pass: the block's output for the tokens that enter its MLP, and its absolute difference to the target. */

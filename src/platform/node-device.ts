@@ -1,8 +1,11 @@
 // A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
 import { availableParallelism } from "node:os";
+import { compile } from "../compile.ts";
+import { add, graph, input } from "../graph/build.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import type {
   Device,
+  DeviceName,
   DeviceTensor,
   ModelSource,
   RunRequest,
@@ -10,12 +13,45 @@ import type {
   Session,
   SessionOptions,
 } from "../runtime/types.ts";
+import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
+import { float32 } from "../utils/tensor.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 export interface NodeDeviceOptions {
   /** Threads that one operator may use; all cores where it is left out. */
   readonly threads?: number;
+  /** Where graphs run; the CPU where it is left out. */
+  readonly device?: DeviceName;
+}
+
+/** What a device needs, where it is not there. */
+const needs: Readonly<Record<DeviceName, string>> = {
+  cpu: "",
+  cuda: "it needs an NVIDIA GPU, CUDA 12 with cuDNN 9, and the files that onnxruntime-node's install script fetches (npm rebuild onnxruntime-node --ignore-scripts=false)",
+  webgpu: "it needs a GPU with a driver that the system finds (on Linux libvulkan.so.1)",
+  coreml: "it needs macOS",
+  dml: "it needs Windows",
+};
+
+/**
+ * Sees whether a device can be used, by running a graph of one node. Throws a UserError that says what is missing. Only the
+ * CPU was tried by its makers.
+ */
+export async function tryDevice(device: Device, name: DeviceName): Promise<void> {
+  const x = input("x", "float32", [2]);
+  try {
+    const session = await compile(graph([x], { y: add(x, x) }), device);
+    const { tensors } = await session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] });
+    await session.dispose();
+    if (String(tensors.y.data) !== "2,4") throw new Error(`1 + 1 and 2 + 2 gave ${String(tensors.y.data)}`);
+  } catch (error) {
+    if (name === "cpu") throw error;
+    const [reason] = (error as Error).message.split("\n");
+    throw new UserError(
+      `the device ${name} can't be used here: ${needs[name]}; or leave --device out (ONNX Runtime: ${reason})`,
+    );
+  }
 }
 
 /** Just the fields: callers may pass ONNX Runtime's own tensors, which don't survive the way to another thread. */
@@ -29,10 +65,10 @@ function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
   );
 }
 
-/** ONNX Runtime on the CPU, in a worker thread. */
+/** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const data: OnnxDeviceOptions = {
-    executionProviders: ["cpu"],
+    executionProviders: [options.device ?? "cpu"],
     threads: options.threads ?? availableParallelism(),
   };
   const worker = new WorkerCalls("./session-worker.js", data);

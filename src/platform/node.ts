@@ -42,11 +42,12 @@ import type { ReportRunResult } from "../run/report-run.ts";
 import { runReport } from "../run/report-run.ts";
 import type { SegmentRunResult } from "../run/segment-run.ts";
 import { runSegmentation } from "../run/segment-run.ts";
-import type { Device } from "../runtime/types.ts";
+import type { Device, DeviceName } from "../runtime/types.ts";
+import { deviceNames } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/picture.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
-import { createNodeDevice } from "./node-device.ts";
+import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./node-hub.ts";
 import { hubSnapshot, isHubName } from "./node-hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
@@ -163,7 +164,9 @@ export async function loadModel(directoryOrFile: string, options: LoadOptions = 
 }
 
 /** What runs need, on Node. */
-export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & { dispose(): Promise<void> } {
+export function nodeEnvironment(
+  options: NodeDeviceOptions = {},
+): Environment & { tryDevice(name: DeviceName): Promise<void>; dispose(): Promise<void> } {
   const device = createNodeDevice(options);
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
@@ -193,14 +196,21 @@ export function nodeEnvironment(options: NodeDeviceOptions = {}): Environment & 
       processor: cpus()[0]?.model,
       cores: availableParallelism(),
     },
+    tryDevice: (name) => tryDevice(device, name),
     dispose: () => device.dispose(),
   };
 }
 
 async function withEnvironment<T>(input: unknown, run: (environment: Environment) => Promise<T>): Promise<T> {
-  const { threads } = (input ?? {}) as { threads?: unknown };
-  const environment = nodeEnvironment(typeof threads === "number" && threads > 0 ? { threads } : {});
+  // The run's own schema says what is wrong with these, if anything is.
+  const { threads, device } = (input ?? {}) as { threads?: unknown; device?: unknown };
+  const name = deviceNames.find((known) => known === device);
+  const environment = nodeEnvironment({
+    ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
+    device: name,
+  });
   try {
+    if (name !== undefined && name !== "cpu") await environment.tryDevice(name);
     return await run(environment);
   } finally {
     await environment.dispose();

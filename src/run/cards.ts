@@ -24,7 +24,7 @@ export function changedFlags(options: DistillRunOptions): string[] {
   const named = recipe === undefined ? { method } : { recipe };
   const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named }) as Record<string, unknown>;
   const changed = Object.entries(options).flatMap(([key, value]) => {
-    const own = ["teacher", "data", "out", "overwrite", "threads"].includes(key);
+    const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
     if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
     const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];

@@ -48,7 +48,7 @@ export const compareRunSchema = z.strictObject({
     )
     .default([])
     .describe("figures of a paper, shown beside those measured"),
-  ...commonSchema.pick({ threads: true }).shape,
+  ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
 export type CompareRunInput = z.input<typeof compareRunSchema>;

@@ -9,6 +9,7 @@ import { dataSetNames, protocols } from "../data/protocols.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
+import { deviceNames } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import { budgetPattern } from "./budget.ts";
 
@@ -21,6 +22,7 @@ const triple = z.tuple([z.number(), z.number(), z.number()]);
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
   threads: count.optional().describe("threads of ONNX Runtime (all cores where left out)"),
+  device: z.enum(deviceNames).default("cpu").describe("where graphs run; tried at the start"),
   strict: z.boolean().default(false).describe("a file that can't be read as a picture is an error, not skipped"),
   seed: z.number().int().default(0).describe("seed of everything random"),
 });
@@ -192,7 +194,7 @@ export const distillRunSchema = z.strictObject({
 /** `wecolora distill --resume RUN`: all else is in the run folder. */
 export const resumeSchema = z.strictObject({
   resume: path.describe("the folder of a run to go on with; its own settings hold"),
-  ...commonSchema.pick({ threads: true }).shape,
+  ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
 /** `wecolora evaluate` */
@@ -264,7 +266,7 @@ export const reportRunSchema = z.strictObject({
   out: path
     .optional()
     .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
-  ...commonSchema.pick({ threads: true }).shape,
+  ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
 /** `wecolora rollout` */

@@ -35,6 +35,10 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Where graphs can run, by the names that ONNX Runtime's users know. */
+export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
+export type DeviceName = (typeof deviceNames)[number];
+
 export interface SessionOptions {
   /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
   readonly profilePrefix?: string;
