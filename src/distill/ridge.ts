@@ -1,9 +1,9 @@
 // Ridge regression from sums over tokens: (G'G + lambda I) D = G'R in float64, by a Cholesky factorization in blocks
 // whose products run on ONNX Runtime.
 import { compile } from "../compile.ts";
-import { graph, input, matmul, sub, transposeLast } from "../graph/build.ts";
+import { concat, graph, input, matmul, slice, sub, transposeLast } from "../graph/build.ts";
 import type { Graph } from "../graph/types.ts";
-import type { Device, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 
@@ -38,33 +38,32 @@ export function meanDiagonal({ n, gram }: Sums): number {
   return sum / n;
 }
 
-/** Rows and columns that are factored at once. */
+/** Rows and columns that are factored at once, about: panels of a system are of one size but for the last. */
 const panel = 256;
 
-/** Solves symmetric positive definite systems; holds sessions for its products. */
+/** Where panels begin, and where the last ends. */
+function panelsOf(n: number): number[] {
+  const count = Math.ceil(n / panel);
+  const size = Math.ceil(n / count);
+  return [...Array.from({ length: Math.ceil(n / size) }, (_, i) => i * size), n];
+}
+
+/**
+ * Solves symmetric positive definite systems. Matrices stay on the device; only diagonal blocks come back, to be factored
+ * and inverted here, so that all else is products.
+ */
 export class RidgeSolver {
   private readonly device: Device;
-  private readonly sessions = new Map<Product, Session>();
+  private readonly sessions = new Map<string, Session>();
 
   constructor(device: Device) {
     this.device = device;
   }
 
-  private async product(kind: Product, matrices: Readonly<Record<string, Matrix>>): Promise<Float64Array> {
-    const session = this.sessions.get(kind) ?? (await compile(products[kind](), this.device));
-    this.sessions.set(kind, session);
-    const feeds = Object.entries(matrices).map(([name, { rows, columns, data }]): [string, Tensor] => [
-      name,
-      { type: "float64", dims: [rows, columns], data },
-    ]);
-    const { tensors } = await session.run({ feeds: Object.fromEntries(feeds), fetch: ["y"] });
-    return tensors.y.data as Float64Array;
-  }
-
-  /** a - b c', or b c' where a is left out; `[p, q]`, `[p, k]`, `[q, k]`. */
-  private async times(b: Matrix, c: Matrix, a?: Matrix): Promise<Matrix> {
-    const data = await (a ? this.product("subtracted", { a, b, c }) : this.product("plain", { b, c }));
-    return { rows: b.rows, columns: c.rows, data };
+  private async session(key: string, build: () => Graph): Promise<Session> {
+    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
+    this.sessions.set(key, known);
+    return known;
   }
 
   /**
@@ -72,35 +71,58 @@ export class RidgeSolver {
    * above zero rules out for sums that are finite.
    */
   async solve({ n, m, gram, cross }: Sums, ridge: number): Promise<Float64Array> {
-    const lower = { rows: n, columns: n, data: gram.slice() };
-    for (let i = 0; i < n; i++) lower.data[i * n + i] += ridge;
-    const right = { rows: n, columns: m, data: cross.slice() };
-    // Factor, and solve L Z = G'R on the way. Small triangles are inverted, so that all else is products.
-    const inverses: Matrix[] = [];
-    for (let k = 0; k < n; k += panel) {
-      const end = Math.min(n, k + panel);
-      factorDiagonal(lower, k, end);
-      const inverse = invertDiagonal(lower, k, end);
-      inverses.push(inverse);
-      const solved = await this.times(inverse, transposed(block(right, k, end, 0, m)));
-      put(right, k, 0, solved);
-      if (end === n) break;
-      const below = await this.times(block(lower, end, n, k, end), inverse);
-      put(lower, end, k, below);
-      put(lower, end, end, await this.times(below, below, block(lower, end, n, end, n)));
-      put(right, end, 0, await this.times(below, transposed(solved), block(right, end, n, 0, m)));
-    }
-    // Then L' D = Z, from the end.
-    for (let k = Math.floor((n - 1) / panel) * panel; k >= 0; k -= panel) {
-      const end = Math.min(n, k + panel);
-      let rows = block(right, k, end, 0, m);
-      if (end < n) {
-        const below = transposed(block(lower, end, n, k, end));
-        rows = await this.times(below, transposed(block(right, end, n, 0, m)), rows);
+    const ridged = gram.slice();
+    for (let i = 0; i < n; i++) ridged[i * n + i] += ridge;
+    const bounds = panelsOf(n);
+    const held: DeviceTensor[] = [];
+    const hold = (tensor: DeviceTensor) => {
+      held.push(tensor);
+      return tensor;
+    };
+    const release = async (tensor: DeviceTensor) => {
+      held.splice(held.indexOf(tensor), 1);
+      await this.device.release([tensor]);
+    };
+    try {
+      let trailing = hold(await this.device.upload({ type: "float64", dims: [n, n], data: ridged }));
+      let right = hold(await this.device.upload({ type: "float64", dims: [n, m], data: cross }));
+      let diagonal = corner(ridged, n, bounds[1]);
+      // Factor panel by panel, and solve L Z = G'R on the way.
+      const factored: { inverse: Tensor; solved: DeviceTensor; below: DeviceTensor | undefined }[] = [];
+      for (let i = 0; i + 1 < bounds.length; i++) {
+        const [left, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
+        const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
+        const next = Math.min(size, left - size);
+        const session = await this.session(`factor ${left} ${size} ${next} ${m}`, () =>
+          factorStep(left, size, next, m),
+        );
+        const feeds = { trailing, right, inverse };
+        const keep = next > 0 ? ["solved", "below", "next.trailing", "next.right"] : ["solved"];
+        const { tensors, kept } = await session.run({ feeds, fetch: next > 0 ? ["diagonal"] : [], keep });
+        const below = next > 0 ? hold(kept.below) : undefined;
+        factored.push({ inverse, solved: hold(kept.solved), below });
+        await release(trailing);
+        await release(right);
+        if (next === 0) break;
+        diagonal = tensors.diagonal.data as Float64Array;
+        trailing = hold(kept["next.trailing"]);
+        right = hold(kept["next.right"]);
       }
-      put(right, k, 0, await this.times(transposed(inverses[k / panel]), transposed(rows)));
+      // Then L' D = Z, from the end.
+      let found: DeviceTensor | undefined;
+      for (let i = factored.length - 1; i >= 0; i--) {
+        const { inverse, solved, below } = factored[i];
+        const [size, behind] = [inverse.dims[0], n - bounds[i + 1]];
+        const session = await this.session(`solve ${size} ${behind} ${m}`, () => solveStep(size, behind, m));
+        const feeds = { inverse, solved, ...(below && found ? { below, found } : {}) };
+        const { kept } = await session.run({ feeds, keep: ["d"] });
+        if (found) await release(found);
+        found = hold(kept.d);
+      }
+      return (await this.device.download(found as DeviceTensor)).data as Float64Array;
+    } finally {
+      await this.device.release(held);
     }
-    return right.data;
   }
 
   async dispose(): Promise<void> {
@@ -109,77 +131,68 @@ export class RidgeSolver {
   }
 }
 
-type Product = "plain" | "subtracted";
-
-const matrices = () => ({
-  a: input("a", "float64", ["p", "q"]),
-  b: input("b", "float64", ["p", "k"]),
-  c: input("c", "float64", ["q", "k"]),
-});
-
-const products: Readonly<Record<Product, () => Graph>> = {
-  plain() {
-    const { b, c } = matrices();
-    return graph([b, c], { y: matmul(b, transposeLast(c)) });
-  },
-  subtracted() {
-    const { a, b, c } = matrices();
-    return graph([a, b, c], { y: sub(a, matmul(b, transposeLast(c))) });
-  },
-};
-
-interface Matrix {
-  readonly rows: number;
-  readonly columns: number;
-  readonly data: Float64Array;
+/** One panel of `size` rows at the head of a trailing system of `left`; `next` rows are factored after it. */
+function factorStep(left: number, size: number, next: number, m: number): Graph {
+  const trailing = input("trailing", "float64", [left, left]);
+  const right = input("right", "float64", [left, m]);
+  const inverse = input("inverse", "float64", [size, size]);
+  const solved = matmul(inverse, slice(right, 0, 0, size));
+  if (next === 0) return graph([trailing, right, inverse], { solved });
+  const rows = slice(trailing, 0, size, left);
+  const below = matmul(slice(rows, 1, 0, size), transposeLast(inverse));
+  const rest = sub(slice(rows, 1, size, left), matmul(below, transposeLast(below)));
+  return graph([trailing, right, inverse], {
+    solved,
+    below,
+    "next.trailing": rest,
+    "next.right": sub(slice(right, 0, size, left), matmul(below, solved)),
+    diagonal: slice(slice(rest, 0, 0, next), 1, 0, next),
+  });
 }
 
-function block({ columns, data }: Matrix, r0: number, r1: number, c0: number, c1: number): Matrix {
-  const out = new Float64Array((r1 - r0) * (c1 - c0));
-  for (let r = r0; r < r1; r++) out.set(data.subarray(r * columns + c0, r * columns + c1), (r - r0) * (c1 - c0));
-  return { rows: r1 - r0, columns: c1 - c0, data: out };
+/** A panel's rows of the solution, put before those `found` for the `behind` rows after it. */
+function solveStep(size: number, behind: number, m: number): Graph {
+  const inverse = input("inverse", "float64", [size, size]);
+  const solved = input("solved", "float64", [size, m]);
+  if (behind === 0) return graph([inverse, solved], { d: matmul(transposeLast(inverse), solved) });
+  const below = input("below", "float64", [behind, size]);
+  const found = input("found", "float64", [behind, m]);
+  const own = matmul(transposeLast(inverse), sub(solved, matmul(transposeLast(below), found)));
+  return graph([inverse, solved, below, found], { d: concat([own, found], 0) });
 }
 
-function put(into: Matrix, r0: number, c0: number, { rows, columns, data }: Matrix): void {
-  for (let r = 0; r < rows; r++)
-    into.data.set(data.subarray(r * columns, (r + 1) * columns), (r0 + r) * into.columns + c0);
+/** The first rows and columns of a square matrix. */
+function corner(data: Float64Array, n: number, size: number): Float64Array {
+  const out = new Float64Array(size * size);
+  for (let r = 0; r < size; r++) out.set(data.subarray(r * n, r * n + size), r * size);
+  return out;
 }
 
-function transposed({ rows, columns, data }: Matrix): Matrix {
-  const out = new Float64Array(data.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
-  return { rows: columns, columns: rows, data: out };
-}
-
-/** The Cholesky factor of a diagonal block, in its place. */
-function factorDiagonal({ columns: n, data }: Matrix, from: number, to: number): void {
-  for (let j = from; j < to; j++) {
-    let pivot = data[j * n + j];
-    for (let k = from; k < j; k++) pivot -= data[j * n + k] ** 2;
+/** The inverse of the Cholesky factor of a matrix `[n, n]`: lower triangular. */
+function invertedFactor(matrix: Float64Array, n: number): Float64Array {
+  const factor = matrix.slice();
+  for (let j = 0; j < n; j++) {
+    let pivot = factor[j * n + j];
+    for (let k = 0; k < j; k++) pivot -= factor[j * n + k] ** 2;
     if (!(pivot > 0))
       throw new RunError("a ridge regression is not positive definite: the sums over tokens are not finite");
     const root = Math.sqrt(pivot);
-    data[j * n + j] = root;
-    for (let i = j + 1; i < to; i++) {
-      let sum = data[i * n + j];
-      for (let k = from; k < j; k++) sum -= data[i * n + k] * data[j * n + k];
-      data[i * n + j] = sum / root;
+    factor[j * n + j] = root;
+    for (let i = j + 1; i < n; i++) {
+      let sum = factor[i * n + j];
+      for (let k = 0; k < j; k++) sum -= factor[i * n + k] * factor[j * n + k];
+      factor[i * n + j] = sum / root;
     }
   }
-}
-
-/** The inverse of a factored diagonal block: lower triangular, as it is. */
-function invertDiagonal({ columns: n, data }: Matrix, from: number, to: number): Matrix {
-  const size = to - from;
-  const out = new Float64Array(size * size);
-  for (let i = 0; i < size; i++) {
-    const pivot = data[(from + i) * n + from + i];
-    out[i * size + i] = 1 / pivot;
-    for (let j = 0; j < i; j++) {
-      let sum = 0;
-      for (let k = j; k < i; k++) sum += data[(from + i) * n + from + k] * out[k * size + j];
-      out[i * size + j] = -sum / pivot;
+  const inverse = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) {
+    const pivot = factor[i * n + i];
+    // Row i is minus the earlier rows, weighed by the factor's row i; added row by row, as they lie in memory.
+    for (let k = 0; k < i; k++) {
+      const weight = factor[i * n + k] / pivot;
+      for (let j = 0; j <= k; j++) inverse[i * n + j] -= weight * inverse[k * n + j];
     }
+    inverse[i * n + i] = 1 / pivot;
   }
-  return { rows: size, columns: size, data: out };
+  return inverse;
 }
