@@ -10,6 +10,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { embed, frozenWeights } from "../models/vit.ts";
 import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { keptChannels, narrowedSums, narrowWidth, withChannels } from "./narrowing.ts";
 import { attentionPass, blockFeeds, blockGraph, mlpPass, outputPass } from "./refit-graphs.ts";
 import type { Sums } from "./ridge.ts";
 import { addSums, emptySums, meanDiagonal, RidgeSolver } from "./ridge.ts";
@@ -22,6 +23,8 @@ export interface AnalyticOptions {
   readonly ridges: readonly number[];
   /** The share of its solution that the attention's map moves by. */
   readonly attentionStep: number;
+  /** Channels that each block's MLP keeps: a count, or a share below 1; all where left out. */
+  readonly mlpWidth?: number;
 }
 
 export const analyticDefaults: AnalyticOptions = {
@@ -149,23 +152,31 @@ export async function analyticStart(
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
   const streams = await embedAll(teacher, batches);
+  const width = options.mlpWidth === undefined ? undefined : narrowWidth(teacher, options.mlpWidth);
+  const narrow = width === undefined || width === teacher.config.mlpWidth ? undefined : width;
   const passes = new Passes(teacher);
+  const behind =
+    narrow === undefined
+      ? passes
+      : new Passes({ ...teacher, config: { ...teacher.config, mlpWidth: narrow } } as Model);
   const solver = new RidgeSolver(teacher.device);
   const refits: Refit[] = [];
   try {
     let from = 0;
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
       for (let i = from; i <= end; i++) await advanceTeacher(passes, teacher, streams, i);
-      const found = await refitBlock(passes, solver, student, streams, block, options);
+      const found = await refitBlock({ passes, behind, solver, narrow }, student, streams, block, options);
       student = found.student;
       refits.push(...found.refits);
       from = end + 1;
       progress(block + 1, kept.length);
     }
   } finally {
+    if (behind !== passes) await behind.dispose([]);
     await passes.dispose(streams);
     await solver.dispose();
   }
+  if (narrow !== undefined) student = { ...student, config: { ...student.config, mlpWidth: narrow } };
   return { student, refits };
 }
 
@@ -248,10 +259,17 @@ async function sumUp(
   }
 }
 
+interface Tools {
+  readonly passes: Passes;
+  /** Passes over a block whose MLP is done with: narrower, where that is asked for. */
+  readonly behind: Passes;
+  readonly solver: RidgeSolver;
+  readonly narrow: number | undefined;
+}
+
 /** Refits one block's maps, and moves the student's tokens behind it. */
 async function refitBlock(
-  passes: Passes,
-  solver: RidgeSolver,
+  { passes, behind, solver, narrow }: Tools,
   student: ModelDefinition,
   streams: readonly Stream[],
   block: number,
@@ -314,14 +332,30 @@ async function refitBlock(
       for (const stream of streams.filter(({ aside }) => aside === judged)) {
         const [entering, target] = [tokensOf(stream, "entering"), tokensOf(stream, "teacher")];
         const all = { entering, target, ...feeds };
-        const { tensors } = await passes.run("output", entering.dims, all, { fetch: ["difference"] });
+        const { tensors } = await behind.run("output", entering.dims, all, { fetch: ["difference"] });
         difference += Number(tensors.difference.data[0]);
       }
       return difference;
     });
   const name = `blocks.${block}.${weightOf.fc2}`;
   let refit: Refit = { block, map: "fc2", share: 1 };
-  for (const ridge of isUsable(second) ? ridges : []) {
+  if (narrow !== undefined) {
+    const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
+    const kept = await keptChannels(solver, second.fitting, fc2, narrow, ridges[0]);
+    const fitting = await narrowedSums(solver, second.fitting, fc2, kept);
+    const all = second.all === second.fitting ? fitting : await narrowedSums(solver, second.all, fc2, kept);
+    const cut = withChannels(student, block, kept);
+    let best: { ridge: number; difference: number } | undefined;
+    for (const ridge of ridges) {
+      const trial = moved(cut, name, await solver.solve(fitting, ridge * meanDiagonal(fitting)), 1);
+      const difference = await differenceOf(trial);
+      if (!best || difference < best.difference) best = { ridge, difference };
+    }
+    const { ridge, difference } = best as { ridge: number; difference: number };
+    student = moved(cut, name, await solver.solve(all, ridge * meanDiagonal(all)), 1);
+    refit = { block, map: "fc2", ridge, share: difference / second.difference };
+  }
+  for (const ridge of isUsable(second) && narrow === undefined ? ridges : []) {
     const trial = moved(student, name, await solver.solve(second.fitting, ridge * meanDiagonal(second.fitting)), 1);
     const difference = await differenceOf(trial);
     if (!(difference < second.difference)) continue;
@@ -333,7 +367,7 @@ async function refitBlock(
   await passes.withBlock(student, block, async (feeds) => {
     for (const stream of streams) {
       const [entering, target] = [tokensOf(stream, "entering"), tokensOf(stream, "teacher")];
-      const { kept } = await passes.run("output", entering.dims, { entering, target, ...feeds }, { keep: ["y"] });
+      const { kept } = await behind.run("output", entering.dims, { entering, target, ...feeds }, { keep: ["y"] });
       await passes.replace(stream, "student", kept.y);
     }
   });

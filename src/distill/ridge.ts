@@ -125,6 +125,16 @@ export class RidgeSolver {
     }
   }
 
+  /** a b for `[p, k]` and `[k, q]`. */
+  async multiply(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
+    const session = await this.session("multiply", () => {
+      const [left, right] = [input("a", "float64", ["p", "k"]), input("b", "float64", ["k", "q"])];
+      return graph([left, right], { y: matmul(left, right) });
+    });
+    const { tensors } = await session.run({ feeds: { a, b }, fetch: ["y"] });
+    return tensors.y.data as Float64Array;
+  }
+
   async dispose(): Promise<void> {
     for (const session of this.sessions.values()) await session.dispose();
     this.sessions.clear();

@@ -16,6 +16,8 @@ export interface ModelCard {
     readonly pictures: number;
     readonly data: string;
     readonly keptBlocks: readonly number[];
+    /** Channels of each MLP, where they are fewer than the teacher's. */
+    readonly mlpWidth?: number;
     readonly command: string;
     readonly results: readonly ResultRow[];
   };
@@ -50,7 +52,7 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     ...(origin
       ? [
           "",
-          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}.`,
+          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}${origin.mlpWidth === undefined ? "" : `, with ${origin.mlpWidth} channels in each MLP`}.`,
           "The licence of the teacher holds for it too.",
         ]
       : []),

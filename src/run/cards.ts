@@ -13,6 +13,7 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
     pictures: Number(result.pictures),
     data: options.data,
     keptBlocks: result.keptBlocks as number[],
+    mlpWidth: result.mlpWidth as number | undefined,
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results as ResultRow[],
   };

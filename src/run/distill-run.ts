@@ -43,6 +43,8 @@ export interface DistillRunResult extends Trained {
   readonly teacherFromHub: boolean;
   readonly pictures: number;
   readonly keptBlocks: readonly number[];
+  /** Channels of each MLP, where the closed form made them. */
+  readonly mlpWidth?: number;
   /** Choosing blocks and refitting them. */
   readonly startSeconds: number;
   readonly skipped: number;
@@ -192,6 +194,7 @@ async function perform(
       options,
       plan,
       keptBlocks,
+      mlpWidth: initial.mlpWidth,
       fewShot: fewShotOf(options),
       about: environment.about,
     };
@@ -243,7 +246,7 @@ async function perform(
     const studentPath = folder.directory.describe("student");
     await environment.saveModel(student, studentPath, weightType);
     await student.dispose();
-    const weightCopy = new Model(copyBlocks(teacher, keptBlocks), teacher.device);
+    const weightCopy = new Model(copyBlocks(teacher, initial.copied ?? keptBlocks), teacher.device);
     await distillation.dispose();
 
     let results: ResultRow[] = [];
@@ -282,6 +285,7 @@ async function perform(
       teacherFromHub: teacher.origin.hub !== undefined,
       pictures: items.length,
       keptBlocks,
+      mlpWidth: initial.mlpWidth,
       ...trained,
       startSeconds: initial.seconds,
       skipped: skipped.count,

@@ -135,6 +135,19 @@ export const distillRunSchema = z.strictObject({
   optimizer: optimizer
     .prefault("adamw")
     .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
+  shape: z
+    .enum(["balanced", "blocks"])
+    .default("blocks")
+    .describe(
+      "what a smaller student gives up: some blocks and some of each MLP's channels, for as many weights as every r-th block has (the usual of the closed form), or blocks alone (the paper's)",
+    ),
+  mlpWidth: z
+    .number()
+    .positive()
+    .optional()
+    .describe(
+      "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
+    ),
   analyticViews: count
     .default(1)
     .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),

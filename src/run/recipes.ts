@@ -8,7 +8,7 @@ export type RecipeName = z.output<typeof recipeSchema>;
 
 /** What each recipe sets; docs/experiments.md says why. */
 export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
-  "closed-form": { method: "refit" },
+  "closed-form": { method: "refit", shape: "balanced" },
   refined: {
     method: "wecolora",
     start: "analytic",

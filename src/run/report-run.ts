@@ -125,6 +125,7 @@ async function readRun(
       ...(Number(result.startSeconds ?? 0) >= 1
         ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
         : []),
+      ...(typeof result.mlpWidth === "number" ? [`each MLP keeps ${result.mlpWidth} channels`] : []),
       ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
     ],
     results: (result.results ?? []) as ResultRow[],

@@ -3,7 +3,7 @@ import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
-import { analyticStart } from "../distill/analytic.ts";
+import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
 import { searchBlocks } from "../distill/block-search.ts";
 import { methods } from "../distill/methods.ts";
 import { defaultReductionFactor } from "../distill/options.ts";
@@ -16,12 +16,18 @@ import { blocksWithin, evenBlocks, parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
+import type { StudentShape } from "./shape.ts";
+import { balancedShape, isNarrowable } from "./shape.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
 export interface Start {
   /** Undefined where the options say it already. */
   readonly keptBlocks?: readonly number[];
   readonly student?: ModelDefinition;
+  /** Channels of each of its MLPs, where they are fewer than the teacher's. */
+  readonly mlpWidth?: number;
+  /** Blocks whose bare copy has as many weights, to compare with. */
+  readonly copied?: readonly number[];
   readonly seconds: number;
 }
 
@@ -89,24 +95,66 @@ export async function startOf(
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, listener, environment);
+  const analytic = (options.start ?? methods[options.method].start) === "analytic";
+  const { mlpWidth, shape } = options;
+  if (mlpWidth !== undefined && options.method !== "refit")
+    throw new UserError(
+      `fewer channels (--mlp-width) need the closed form alone (--method refit), not ${options.method}`,
+    );
+  // Where blocks or channels are named, or searched for, there is nothing to balance.
+  const open = options.keptBlocks === undefined && mlpWidth === undefined && options.keep === "even";
+  if (shape === "balanced" && open && options.method === "refit") {
+    const whole = evenBlocks(
+      teacher.config.depth,
+      count ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor).length,
+    );
+    const balanced = isNarrowable(teacher) ? balancedShape(teacher, whole.length) : undefined;
+    if (balanced) {
+      listener.info?.(
+        `${balanced.kept.length} blocks with MLPs of ${balanced.mlpWidth} channels have as many weights as ${whole.length} whole blocks`,
+      );
+      const student = await refitted(balanced, options, teacher, source, items, listener, seconds);
+      return { keptBlocks: balanced.kept, student, mlpWidth: balanced.mlpWidth, copied: whole, seconds: seconds() };
+    }
+  }
   const chosen =
     options.keep === "auto"
       ? await searchedBlocks(options, count, teacher, source, items, listener)
       : count === undefined
         ? undefined
         : evenBlocks(teacher.config.depth, count);
-  if ((options.start ?? methods[options.method].start) !== "analytic")
-    return { keptBlocks: chosen, seconds: seconds() };
+  if (!analytic) return { keptBlocks: chosen, seconds: seconds() };
   const kept = chosen ?? keptBlocksOf(teacher.config.depth, options);
+  const student = await refitted({ kept, mlpWidth }, options, teacher, source, items, listener, seconds);
+  const narrow = student.config.mlpWidth < teacher.config.mlpWidth ? student.config.mlpWidth : undefined;
+  return { keptBlocks: chosen, student, mlpWidth: narrow, seconds: seconds() };
+}
+
+/** A student of a shape, in closed form. */
+async function refitted(
+  { kept, mlpWidth }: StudentShape,
+  options: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+  seconds: () => number,
+): Promise<ModelDefinition> {
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const { student, refits } = await analyticStart(teacher, kept, views, undefined, (done) => listener.progress?.(done));
-  const last = refits.at(-1);
-  listener.info?.(
-    `the closed form took ${seconds().toFixed(1)} s and leaves ${(100 * (last?.share ?? 1)).toFixed(0)} % of the last block's difference, on pictures set aside`,
+  const { student, refits } = await analyticStart(teacher, kept, views, { ...analyticDefaults, mlpWidth }, (done) =>
+    listener.progress?.(done),
   );
-  return { keptBlocks: chosen, student, seconds: seconds() };
+  const last = refits.at(-1);
+  const took = `the closed form took ${seconds().toFixed(1)} s`;
+  // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
+  listener.info?.(
+    last && last.share < 1
+      ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
+      : took,
+  );
+  return student;
 }
 
 /** How many blocks a budget allows; undefined without one. */

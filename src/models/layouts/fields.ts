@@ -17,6 +17,12 @@ const activationNames: Readonly<Record<string, Activation>> = {
   swish: "silu",
 };
 
+/** The MLP's width as a multiple of the model's, such that cutting their product to a whole number gives it back. */
+export function mlpRatio(mlpWidth: number, width: number): number {
+  const ratio = mlpWidth / width;
+  return Math.floor(width * ratio) === mlpWidth ? ratio : (mlpWidth + 0.5) / width;
+}
+
 /** transformers' name of an activation. */
 export function activationName(activation: Activation): string {
   return activation === "gelu_tanh" ? "gelu_pytorch_tanh" : activation;

@@ -3,7 +3,7 @@ import type { Preprocessing } from "../../utils/picture.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
-import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
+import { activationName, count, positive, mlpRatio, readActivation, readSizes, writeLabels } from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, joint, one } from "./types.ts";
 
@@ -286,7 +286,9 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
         architectures: [`${classes}${config.head ? "ForImageClassification" : "Model"}`],
         model_type: modelType,
         ...writeShared(config),
-        mlp_ratio: original?.mlp_ratio ?? (gated ? (config.mlpWidth * 3) / 2 : config.mlpWidth) / config.width,
+        mlp_ratio: gated
+          ? (original?.mlp_ratio ?? (config.mlpWidth * 3) / 2 / config.width)
+          : mlpRatio(config.mlpWidth, config.width),
         out_features: [stages[config.depth]],
         out_indices: [config.depth],
         stage_names: stages,

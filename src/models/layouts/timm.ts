@@ -4,7 +4,7 @@ import type { Preprocessing } from "../../utils/picture.ts";
 import type { VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { defaultPreprocessing, readTimmPreprocessing } from "../preprocessing.ts";
-import { count, fromShapes, positive, readActivation, section, side } from "./fields.ts";
+import { count, fromShapes, mlpRatio, positive, readActivation, section, side } from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, one } from "./types.ts";
 
@@ -160,7 +160,7 @@ export const timm: Layout = {
         embed_dim: config.width,
         depth: config.depth,
         num_heads: config.heads,
-        mlp_ratio: config.mlpWidth / config.width,
+        mlp_ratio: mlpRatio(config.mlpWidth, config.width),
         qkv_bias: config.qkvBias,
         num_classes: config.head?.classes ?? 0,
         global_pool: poolName(config),

@@ -1,0 +1,244 @@
+// Fewer channels in MLPs: what is removed is what matters least, the rest makes up for it, and sizes are as said.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { FloatTensor } from "wecolora/node";
+import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model, saveModel } from "wecolora/node";
+import { keptChannels, narrowedSums, narrowWidth, withChannels } from "../src/distill/narrowing.ts";
+import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
+import { parameterCount } from "../src/models/definition.ts";
+import { balancedShape, isNarrowable, spreadBlocks } from "../src/run/shape.ts";
+import { randomStream } from "../src/utils/random.ts";
+import { zeros } from "../src/utils/tensor.ts";
+import { noisePicture, wecolora } from "./support/cli.ts";
+import { inlineDevice } from "./support/device.ts";
+import { referencePath } from "./support/reference.ts";
+
+const device = inlineDevice();
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "wecolora-narrow-"));
+  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+});
+afterAll(async () => {
+  await device.dispose();
+  await rm(folder, { recursive: true });
+});
+
+/** Rows g (with a one for the bias), what fc2 makes of them, and what is missing, with the sums that follow. */
+function problem(n: number, m: number, count: number) {
+  const random = randomStream(7, n);
+  const fc2 = zeros([m, n]);
+  for (let i = 0; i < fc2.data.length; i++) fc2.data[i] = random.normal() * (0.2 + (i % n) / n);
+  const g = Array.from({ length: count }, () => {
+    const base = random.normal();
+    return [...Array.from({ length: n }, (_, i) => random.normal() + (i % 2) * base), 1];
+  });
+  const missing = g.map(() => Array.from({ length: m }, () => 0.1 * random.normal()));
+  const sums = emptySums(n + 1, m);
+  g.forEach((row, r) => {
+    for (let i = 0; i <= n; i++) {
+      for (let j = 0; j <= n; j++) sums.gram[i * (n + 1) + j] += row[i] * row[j];
+      for (let o = 0; o < m; o++) sums.cross[i * m + o] += row[i] * missing[r][o];
+    }
+  });
+  return { fc2, g, missing, sums };
+}
+
+describe("channels", () => {
+  const [n, m] = [9, 4];
+  const solver = new RidgeSolver(device);
+  afterAll(() => solver.dispose());
+
+  test("sums of the kept channels are those of rows without the others, whose share is missing too", async () => {
+    const { fc2, g, missing, sums } = problem(n, m, 60);
+    const kept = [0, 2, 3, 7];
+    const found = await narrowedSums(solver, sums, fc2, kept);
+    const expected = emptySums(kept.length + 1, m);
+    g.forEach((row, r) => {
+      const own = [...kept.map((i) => row[i]), 1];
+      const wanted = missing[r].map((v, o) => {
+        const lost = Array.from({ length: n }, (_, i) => (kept.includes(i) ? 0 : row[i] * fc2.data[o * n + i]));
+        return v + lost.reduce((a, b) => a + b, 0);
+      });
+      own.forEach((v, i) => {
+        own.forEach((w, j) => (expected.gram[i * own.length + j] += v * w));
+        wanted.forEach((w, o) => (expected.cross[i * m + o] += v * w));
+      });
+    });
+    found.gram.forEach((v, i) => expect(v).toBeCloseTo(expected.gram[i], 9));
+    // The map is float32.
+    found.cross.forEach((v, i) => expect(v).toBeCloseTo(expected.cross[i], 4));
+  });
+
+  test("the channel that is removed first is the one whose loss the others make up for best", async () => {
+    const { fc2, g, sums } = problem(n, m, 200);
+    // What the block gives now, and nothing else, is the target.
+    sums.cross.fill(0);
+    const ridge = 1e-9;
+    const left = async (kept: number[]) => {
+      const own = await narrowedSums(solver, sums, fc2, kept);
+      const change = await solver.solve(own, ridge * meanDiagonal(own));
+      let total = 0;
+      for (const row of g)
+        for (let o = 0; o < m; o++) {
+          let error = 0;
+          for (let i = 0; i < n; i++) if (!kept.includes(i)) error += row[i] * fc2.data[o * n + i];
+          [...kept.map((i) => row[i]), 1].forEach((v, k) => (error -= v * change[k * m + o]));
+          total += error ** 2;
+        }
+      return total;
+    };
+    const all = Array.from({ length: n }, (_, i) => i);
+    const costs = [];
+    for (const removed of all) costs.push(await left(all.filter((i) => i !== removed)));
+    const best = costs.indexOf(Math.min(...costs));
+    expect(await keptChannels(solver, sums, fc2, n - 1, ridge)).toEqual(all.filter((i) => i !== best));
+  });
+
+  test("a narrowed block computes what the kept channels give", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { mlpWidth } = teacher.config;
+    const kept = Array.from({ length: mlpWidth / 2 }, (_, i) => 2 * i);
+    const one = copyBlocks(teacher, [0]);
+    const cut = withChannels(one, 0, kept);
+    const narrow = new Model({ ...cut, config: { ...one.config, mlpWidth: kept.length } }, device);
+    // The whole block with the other channels' columns at zero.
+    const fc2 = one.weights.get("blocks.0.mlp.fc2.weight") as FloatTensor;
+    const silent = { ...fc2, data: fc2.data.map((v, i) => (i % 2 === 0 ? v : 0)) };
+    const whole = new Model({ ...one, weights: new Map(one.weights).set("blocks.0.mlp.fc2.weight", silent) }, device);
+    const random = randomStream(3);
+    const pixels: FloatTensor = {
+      type: "float32",
+      dims: [2, 3, 32, 32],
+      data: Float32Array.from({ length: 2 * 3 * 32 * 32 }, () => random.normal()),
+    };
+    const [a, b] = [await narrow.outputs(pixels, ["blockOutput"]), await whole.outputs(pixels, ["blockOutput"])];
+    // Sums of half as many terms, in another order.
+    a.blockOutput.data.forEach((v, i) => expect(Math.abs(v - b.blockOutput.data[i])).toBeLessThan(1e-4));
+    for (const model of [narrow, whole, teacher]) await model.dispose();
+  });
+});
+
+describe("students", () => {
+  async function* batches(count: number) {
+    for (let i = 0; i < count; i++) {
+      const random = randomStream(i, "pictures");
+      const data = Float32Array.from({ length: 8 * 3 * 32 * 32 }, () => random.normal());
+      yield { type: "float32" as const, dims: [8, 3, 32, 32], data };
+    }
+  }
+
+  test.each(["timm-vit", "hf-dinov2", "hf-vit", "hf-clip-vision"])(
+    "%s: all channels change nothing; the refit of fewer is nearer to the teacher than bare ones, saved and loaded too",
+    async (name) => {
+      const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
+      const kept = [0, 1, 3, 5];
+      const { mlpWidth } = teacher.config;
+      const plain = await analyticStart(teacher, kept, batches(6));
+      const all = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, mlpWidth });
+      for (const [key, { data }] of plain.student.weights) expect(all.student.weights.get(key)?.data).toEqual(data);
+
+      const narrow = mlpWidth / 2;
+      const { student } = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, mlpWidth: 0.5 });
+      expect(student.config.mlpWidth).toBe(narrow);
+      const model = new Model(student, device);
+      const channels = Array.from({ length: narrow }, (_, i) => i);
+      let bare = copyBlocks(teacher, kept);
+      for (let block = 0; block < kept.length; block++) bare = withChannels(bare, block, channels);
+      const cut = new Model({ ...bare, config: { ...bare.config, mlpWidth: narrow } }, device);
+      const random = randomStream(99);
+      const pixels: FloatTensor = {
+        type: "float32",
+        dims: [6, 3, 32, 32],
+        data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
+      };
+      const { blockOutput: target } = await teacher.outputs(pixels, ["blockOutput"]);
+      const left = async (other: Model) => {
+        const { blockOutput } = await other.outputs(pixels, ["blockOutput"]);
+        return blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
+      };
+      const own = await left(model);
+      expect(own).toBeLessThan(await left(cut));
+
+      const saved = join(folder, `saved-${name}`);
+      await saveModel(model, saved);
+      const loaded = await loadModel(saved, { device });
+      expect(loaded.config.mlpWidth).toBe(narrow);
+      expect(Math.abs((await left(loaded)) / own - 1)).toBeLessThan(1e-3);
+      for (const used of [model, cut, loaded, teacher]) await used.dispose();
+    },
+  );
+
+  test("widths that an MLP can't have, and MLPs that can't be narrowed, are refused", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { mlpWidth } = teacher.config;
+    expect(narrowWidth(teacher, 0.25)).toBe(mlpWidth / 4);
+    expect(() => narrowWidth(teacher, mlpWidth + 1)).toThrow(
+      `have ${mlpWidth} channels; ${mlpWidth + 1} can't be kept`,
+    );
+    const gated = await loadModel(referencePath("teachers/more-hf-dinov2-swiglu"), { device });
+    expect(() => narrowWidth(gated, 0.5)).toThrow("can't be narrowed");
+    expect(isNarrowable(gated)).toBe(false);
+    await teacher.dispose();
+    await gated.dispose();
+  });
+});
+
+describe("shapes", () => {
+  test("blocks run from the first to the last", () => {
+    expect(spreadBlocks(12, 10)).toEqual([0, 1, 2, 4, 5, 6, 7, 9, 10, 11]);
+    expect(spreadBlocks(12, 1)).toEqual([0]);
+    for (const depth of [6, 12, 24])
+      for (let count = 2; count <= depth; count++) {
+        const kept = spreadBlocks(depth, count);
+        expect(new Set(kept).size).toBe(count);
+        expect([kept[0], kept.at(-1)]).toEqual([0, depth - 1]);
+      }
+  });
+
+  test("a balanced student has as many weights as whole blocks, within a step of its width", async () => {
+    const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
+    const vitB = { ...teacher.config, depth: 12, width: 768, mlpWidth: 3072 };
+    for (const whole of [2, 3, 4, 6, 8, 11]) {
+      const shape = balancedShape({ config: vitB }, whole);
+      if (!shape) throw new Error(`nothing for ${whole}`);
+      const of = (blocks: number, width: number) => blocks * (4 * 768 * 768 + 2 * 768 * width);
+      const [own, wanted] = [of(shape.kept.length, shape.mlpWidth as number), of(whole, 3072)];
+      expect(own / wanted).toBeLessThanOrEqual(1.001);
+      expect(own / wanted).toBeGreaterThan(0.985);
+      expect(shape.kept.length).toBeGreaterThan(whole);
+    }
+    expect(balancedShape({ config: vitB }, 12)).toBeUndefined();
+    await teacher.dispose();
+  });
+
+  test("distill takes it by itself, says so, and can be told not to", async () => {
+    const options = { teacher: referencePath("teachers/hf-dinov2"), data: join(folder, "data"), report: false };
+    const said: string[] = [];
+    const balanced = await distill({ ...options, out: join(folder, "balanced") }, { info: (m) => said.push(m) });
+    expect(balanced.keptBlocks.length).toBeGreaterThan(3);
+    expect(balanced.keptBlocks.at(-1)).toBe(5);
+    expect(said.join("\n")).toMatch(/5 blocks with MLPs of \d+ channels have as many weights as 3 whole blocks/);
+    const [, copy, student] = balanced.results;
+    expect((student.parameters as number) / (copy.parameters as number)).toBeLessThanOrEqual(1);
+    expect(await readFile(join(folder, "balanced/student/README.md"), "utf8")).toMatch(/with \d+ channels in each MLP/);
+    const blocks = await distill({ ...options, out: join(folder, "blocks"), shape: "blocks", judge: false });
+    expect(blocks.keptBlocks).toEqual([0, 2, 4]);
+    const named = await distill({ ...options, out: join(folder, "named"), keptBlocks: [0, 3, 5], mlpWidth: 0.5 });
+    expect(named.keptBlocks).toEqual([0, 3, 5]);
+    const teacher = await loadModel(options.teacher, { device });
+    expect(named.mlpWidth).toBe(teacher.config.mlpWidth / 2);
+    const saved = await loadModel(named.student, { device });
+    expect(parameterCount(saved)).toBeLessThan(parameterCount(copyBlocks(teacher, [0, 3, 5])));
+    const { code, err } = await wecolora(
+      ...["distill", "--teacher", options.teacher, "--data", options.data, "--out", join(folder, "never")],
+      ...["--method", "wecolora", "--mlp-width", "0.5"],
+    );
+    expect(err).toContain("fewer channels (--mlp-width) need the closed form alone");
+    expect(code).toBe(2);
+    await teacher.dispose();
+    await saved.dispose();
+  });
+});
