@@ -1,5 +1,5 @@
 // The built command line, as a user runs it: whole runs on a tiny teacher, and mistakes.
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -338,7 +338,10 @@ test("a budget says how many blocks, a search which", async () => {
   expect(half.err).toContain("4 of 6 blocks fit the budget of 0.7x");
   expect(keptBlocks).toHaveLength(4);
   const weights = await run("weights", "--budget", "0.13MB");
-  expect(lastJson(weights).keptBlocks).toEqual([0, 3]);
+  // Three blocks with fewer channels instead of two whole ones, for no more weights.
+  expect(lastJson(weights).keptBlocks).toEqual([0, 3, 5]);
+  expect(statSync(at("weights", "student", "model.safetensors")).size).toBeLessThan(0.13e6 + 8000);
+  expect(lastJson(await run("whole", "--budget", "0.13MB", "--shape", "blocks")).keptBlocks).toEqual([0, 3]);
   expect((await run("time", "--budget", "1000ms")).err).toContain("6 of 6 blocks fit");
   for (const [wrong, message] of [
     [["--budget", "small"], "25MB"],

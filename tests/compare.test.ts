@@ -8,6 +8,7 @@ import { parse as parseYaml } from "yaml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { comparisonCsv, comparisonTable, summarize } from "../src/report/comparison.ts";
 import { compareRunSchema, planRuns } from "../src/run/compare-run.ts";
+import { evaluateRunSchema, segmentRunSchema } from "../src/run/options.ts";
 import { eventFile, maskedCrc } from "../src/report/tensorboard.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { referencePath, root } from "./support/reference.ts";
@@ -82,7 +83,9 @@ test("every recipe is well-formed", () => {
   expect(recipes.length).toBeGreaterThan(5);
   for (const name of recipes) {
     const given = parseYaml(readFileSync(join(root, "recipes", name), "utf8"));
-    expect(planRuns(compareRunSchema.parse(given)).length, name).toBeGreaterThan(3);
+    if (name.startsWith("probe-")) expect(() => evaluateRunSchema.parse(given), name).not.toThrow();
+    else if (name.startsWith("segment-")) expect(() => segmentRunSchema.parse(given), name).not.toThrow();
+    else expect(planRuns(compareRunSchema.parse(given)).length, name).toBeGreaterThan(3);
   }
 });
 
