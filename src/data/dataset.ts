@@ -49,10 +49,10 @@ export function splitDataSet(path: string, train: [string, PictureFolder], test:
   const below = ([part, folder]: [string, PictureFolder]): PictureFolder => ({
     path,
     classes: folder.classes && classes,
-    items: folder.items.map(({ name, label, place }) => ({
-      name: `${part}/${name}`,
-      label: relabel(folder, label, classes),
-      place,
+    items: folder.items.map((item) => ({
+      ...item,
+      name: `${part}/${item.name}`,
+      label: relabel(folder, item.label, classes),
     })),
     skipped: folder.skipped.map((s) => ({ ...s, name: `${part}/${s.name}` })),
   });

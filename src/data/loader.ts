@@ -45,14 +45,18 @@ export interface Skipped {
   readonly reason: string;
 }
 
-function stack(views: readonly Float32Array[], side: number): FloatTensor {
-  const size = 3 * side * side;
+/** Views of one shape `dims` as one tensor `[n, ...dims]`. */
+export function stackViews(views: readonly Float32Array[], dims: readonly number[]): FloatTensor {
+  const size = dims.reduce((a, b) => a * b, 1);
   const data = new Float32Array(views.length * size);
   views.forEach((view, i) => {
     data.set(view, i * size);
   });
-  return { type: "float32", dims: [views.length, 3, side, side], data };
+  return { type: "float32", dims: [views.length, ...dims], data };
 }
+
+/** Square pictures' pixel values as one tensor. */
+const stack = (views: readonly Float32Array[], side: number) => stackViews(views, [3, side, side]);
 
 export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedView, "epoch"> {
   readonly source: PictureSource<T>;

@@ -271,6 +271,11 @@ function maskNumbers(
   return out;
 }
 
+/** The slices of a case that show something, in order. */
+export function shownSlices({ count, blank }: Pick<SliceStack, "count" | "blank">): number[] {
+  return Array.from({ length: count }, (_, s) => s).filter((s) => !blank(s));
+}
+
 /** How slices are held out: whole cases, or blocks of neighbouring slices of each case. */
 export type SliceSplit =
   | { readonly kind: "cases"; readonly share: number; readonly seed: number }

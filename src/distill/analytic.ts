@@ -80,7 +80,7 @@ class Passes {
   private readonly config: VitConfig;
   private readonly sessions = new Map<string, Session>();
 
-  constructor({ device, config }: Model) {
+  constructor(device: Device, config: VitConfig) {
     this.device = device;
     this.config = config;
   }
@@ -154,16 +154,14 @@ export async function analyticStart(
   const streams = await embedAll(teacher, batches);
   const width = options.mlpWidth === undefined ? undefined : narrowWidth(teacher, options.mlpWidth);
   const narrow = width === undefined || width === teacher.config.mlpWidth ? undefined : width;
-  const passes = new Passes(teacher);
-  const behind =
-    narrow === undefined
-      ? passes
-      : new Passes({ ...teacher, config: { ...teacher.config, mlpWidth: narrow } } as Model);
-  const solver = new RidgeSolver(teacher.device);
+  const { device, config } = teacher;
+  const passes = new Passes(device, config);
+  const behind = narrow === undefined ? passes : new Passes(device, { ...config, mlpWidth: narrow });
+  const solver = new RidgeSolver(device);
   const refits: Refit[] = [];
   try {
     let from = 0;
-    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+    for (const [block, end] of stoodFor(kept, config.depth).entries()) {
       for (let i = from; i <= end; i++) await advanceTeacher(passes, teacher, streams, i);
       const found = await refitBlock({ passes, behind, solver, narrow }, student, streams, block, options);
       student = found.student;
@@ -282,6 +280,8 @@ async function refitBlock(
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
 
+  const solve = (sums: Sums, ridge: number) => solver.solve(sums, ridge * meanDiagonal(sums));
+
   const first = await passes.withBlock(student, block, (feeds) =>
     sumUp(device, streams, width + 1, width, async (stream, sums) => {
       const [x, target] = [tokensOf(stream, "student"), tokensOf(stream, "teacher")];
@@ -312,7 +312,7 @@ async function refitBlock(
   let second: Summed | undefined;
   if (options.attention && isUsable(first)) {
     const [ridge] = ridges;
-    const solution = await solver.solve(first.fitting, ridge * meanDiagonal(first.fitting));
+    const solution = await solve(first.fitting, ridge);
     const moving = moved(student, `blocks.${block}.${weightOf.proj}`, solution, options.attentionStep);
     second = await mlp(moving);
     const better = second.difference < first.difference;
@@ -347,20 +347,20 @@ async function refitBlock(
     const cut = withChannels(student, block, kept);
     let best: { ridge: number; difference: number } | undefined;
     for (const ridge of ridges) {
-      const trial = moved(cut, name, await solver.solve(fitting, ridge * meanDiagonal(fitting)), 1);
+      const trial = moved(cut, name, await solve(fitting, ridge), 1);
       const difference = await differenceOf(trial);
       if (!best || difference < best.difference) best = { ridge, difference };
     }
     const { ridge, difference } = best as { ridge: number; difference: number };
-    student = moved(cut, name, await solver.solve(all, ridge * meanDiagonal(all)), 1);
+    student = moved(cut, name, await solve(all, ridge), 1);
     refit = { block, map: "fc2", ridge, share: difference / second.difference };
   }
   for (const ridge of isUsable(second) && narrow === undefined ? ridges : []) {
-    const trial = moved(student, name, await solver.solve(second.fitting, ridge * meanDiagonal(second.fitting)), 1);
+    const trial = moved(student, name, await solve(second.fitting, ridge), 1);
     const difference = await differenceOf(trial);
     if (!(difference < second.difference)) continue;
     const { fitting, all } = second;
-    student = all === fitting ? trial : moved(student, name, await solver.solve(all, ridge * meanDiagonal(all)), 1);
+    student = all === fitting ? trial : moved(student, name, await solve(all, ridge), 1);
     refit = { block, map: "fc2", ridge, share: difference / second.difference };
     break;
   }

@@ -5,7 +5,7 @@ import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { frozenWeights, vitForward } from "../models/vit.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
-import { adamwUpdate } from "../optim/adamw.ts";
+import { adamwSlots, adamwUpdate } from "../optim/adamw.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationOptions } from "./options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
@@ -14,9 +14,7 @@ import type { Draws, Shapes, Trainables } from "./trainables.ts";
 export const slot = {
   gradient: (name: string) => `gradient.${name}`,
   sum: (name: string) => `sum.${name}`,
-  momentum: (name: string) => `momentum.${name}`,
-  variance: (name: string) => `variance.${name}`,
-  next: (name: string) => `next.${name}`,
+  ...adamwSlots,
   folded: (name: string) => `folded.${name}`,
 } as const;
 

@@ -1,15 +1,21 @@
 // Fewer channels in a block's MLP: which to keep, and the maps without the others. What the others gave is made up for by the
 // refit of fc2, whose normal equations hold all that is needed (related: CORP, arXiv 2602.05243).
+import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
 import { emptySums, meanDiagonal } from "./ridge.ts";
 
+/** Whether MLPs can lose channels: not where they are gated or shared, or where pooling has one of their width. */
+export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
+  return mlp === "plain" && pooling !== "attention" && !sharing;
+}
+
 /** Channels that an MLP keeps: a count, or a share below 1. Throws a UserError where the teacher's MLP can't be narrowed. */
 export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
-  const { mlpWidth, mlp, pooling, sharing } = config;
-  if (mlp !== "plain" || pooling === "attention" || sharing)
+  const { mlpWidth } = config;
+  if (!canNarrow(config))
     throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
   const width = wanted < 1 ? Math.max(1, Math.round(wanted * mlpWidth)) : wanted;
   if (!(Number.isInteger(width) && width <= mlpWidth))

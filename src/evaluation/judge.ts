@@ -36,8 +36,7 @@ export interface Fidelity {
 }
 
 /** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
-export const scoreNames = ["neighbours", "probe", "logistic", "head"] as const;
-export type ScoreName = (typeof scoreNames)[number];
+export type ScoreName = "neighbours" | "probe" | "logistic" | "head";
 
 export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>> {
   /** Areas under ROC curves instead of accuracies, where several labels may apply to a picture. */

@@ -24,6 +24,13 @@ export interface AdamWState {
   readonly variance: Value;
 }
 
+/** Names of the inputs and outputs of a graph that hold a parameter's state, and the next of either. */
+export const adamwSlots = {
+  momentum: (name: string) => `momentum.${name}`,
+  variance: (name: string) => `variance.${name}`,
+  next: (name: string) => `next.${name}`,
+} as const;
+
 /** One update. Weight decay acts on matrices only: biases, norms and other vectors have none. */
 export function adamwUpdate(
   state: AdamWState,

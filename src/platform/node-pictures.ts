@@ -57,24 +57,30 @@ export async function listFiles(path: string, wanted: (name: string) => boolean)
   return names;
 }
 
+async function entriesOf(path: string): Promise<{ readonly name: string; readonly isFolder: boolean }[]> {
+  const entries = (await listFolder(path)).filter(({ name }) => !isHidden(name));
+  return Promise.all(
+    entries.map(async (entry) => {
+      const target = entry.isSymbolicLink() ? await stat(join(path, entry.name)).catch(() => entry) : entry;
+      return { name: entry.name, isFolder: target.isDirectory() };
+    }),
+  );
+}
+
 /** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
 async function treeAt(path: string): Promise<DataTree> {
   const stats = await stat(path).catch(() => undefined);
   if (!stats) throw new UserError(`there is no file or folder ${path}`);
   const folder = stats.isDirectory() ? path : dirname(path);
+  const listed = new Map<string, ReturnType<typeof entriesOf>>();
   return {
     path: folder,
     ...(stats.isDirectory() ? {} : { file: basename(path) }),
-    async list(inner = "") {
-      const entries = (await listFolder(join(folder, inner))).filter(({ name }) => !isHidden(name));
-      return Promise.all(
-        entries.map(async (entry) => {
-          const target = entry.isSymbolicLink()
-            ? await stat(join(folder, inner, entry.name)).catch(() => entry)
-            : entry;
-          return { name: entry.name, isFolder: target.isDirectory() };
-        }),
-      );
+    list(inner = "") {
+      // Every format looks whether its files are there; a folder may hold a million.
+      const known = listed.get(inner) ?? entriesOf(join(folder, inner));
+      listed.set(inner, known);
+      return known;
     },
     async walk(inner, wanted) {
       const names: string[] = [];

@@ -1,4 +1,5 @@
 // What an evaluation leaves in a folder: all figures, each picture, each class, and which classes are taken for which.
+import type { ScoreName } from "../evaluation/judge.ts";
 import type { Directory } from "../files/storage.ts";
 import { standalone } from "../report/chart.ts";
 import { confusionMap } from "../report/figures.ts";
@@ -24,7 +25,7 @@ export function classFigures({ rows, pictures }: Judged, classes: readonly strin
       for (const [kind, areas] of Object.entries(auroc ?? {})) figures[`${model} ${kind}`] = areas.each[k];
       const own = pictures[model].filter((p) => p.label === k || p.labels?.includes(k));
       count = own.length;
-      for (const kind of Object.keys(own[0]?.predicted ?? {}) as (keyof (typeof own)[0]["predicted"])[])
+      for (const kind of Object.keys(own[0]?.predicted ?? {}) as ScoreName[])
         figures[`${model} ${kind}`] = own.filter(({ predicted }) => predicted[kind] === k).length / own.length;
     }
     return { class: name, pictures: count, figures };
@@ -32,11 +33,7 @@ export function classFigures({ rows, pictures }: Judged, classes: readonly strin
 }
 
 /** How often pictures of each class (rows) are taken for each (columns), by a model's way of telling. */
-export function confusionOf(
-  pictures: Judged["pictures"][string],
-  kind: "probe" | "neighbours" | "head" | "logistic",
-  classes: number,
-): number[][] {
+export function confusionOf(pictures: Judged["pictures"][string], kind: ScoreName, classes: number): number[][] {
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   for (const { label, predicted } of pictures) {
     const taken = predicted[kind];
@@ -63,7 +60,7 @@ export async function writeEvaluation(
   const models = judged.rows.map(({ name }) => name);
   const named = (label: number | undefined) => (label === undefined ? "" : (classes?.[label] ?? String(label)));
   const [first] = models;
-  const kinds = Object.keys(judged.pictures[first][0]?.predicted ?? {}) as ("probe" | "neighbours")[];
+  const kinds = Object.keys(judged.pictures[first][0]?.predicted ?? {}) as ScoreName[];
   const header = [
     "picture",
     "class",
@@ -90,7 +87,7 @@ export async function writeEvaluation(
       ]),
     ),
   );
-  const kind = (["probe", "neighbours", "head"] as const).find((k) => (kinds as string[]).includes(k));
+  const kind = (["probe", "neighbours", "head"] as const).find((k) => kinds.includes(k));
   const last = models[models.length - 1];
   if (kind === undefined) return;
   const counts = confusionOf(judged.pictures[last], kind, classes.length);

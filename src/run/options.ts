@@ -15,8 +15,9 @@ import { budgetPattern } from "./budget.ts";
 
 const path = z.string().min(1);
 const count = z.number().int().positive();
-const list = (what: z.ZodType<string>) =>
-  z.union([what, z.array(what).min(1)]).transform((value) => (Array.isArray(value) ? value : [value]));
+/** One or several. */
+const list = <T extends string>(what: z.ZodType<T, T>) =>
+  z.union([what, z.array(what).min(1)]).transform((value): T[] => (Array.isArray(value) ? value : [value]));
 const triple = z.tuple([z.number(), z.number(), z.number()]);
 
 /** Options that every command has. */
@@ -194,9 +195,7 @@ export const distillRunSchema = z.strictObject({
   judgeBank: count.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
   judgeQueries: count.default(1000).describe("at most so many pictures to judge on"),
   ...readSchema.shape,
-  export: z
-    .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
-    .transform((value) => (Array.isArray(value) ? value : [value]))
+  export: list(z.enum(exportFormats))
     .optional()
     .describe("formats to write at the end, as wecolora export does it; several with commas"),
   report: z.boolean().default(true).describe("write report.html and report.md at the end"),
@@ -255,10 +254,7 @@ export const featuresRunSchema = z.strictObject({
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
   model: path.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
-  to: z
-    .union([z.enum(exportFormats), z.array(z.enum(exportFormats)).min(1)])
-    .transform((value) => (Array.isArray(value) ? value : [value]))
-    .describe(`what to write, several with commas`),
+  to: list(z.enum(exportFormats)).describe(`what to write, several with commas`),
   out: path
     .optional()
     .describe(

@@ -19,6 +19,7 @@ import type {
   Step,
 } from "../report/run-report.ts";
 import { UserError } from "../utils/errors.ts";
+import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/options.ts";
 import { changedFlags } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
@@ -171,12 +172,6 @@ function classFigures(judged: readonly JudgedLine[]): ClassFigures[] {
   });
   const gap = ({ models }: ClassFigures) => (models.teacher ?? 1) - (models.student ?? 0);
   return figures.sort((a, b) => gap(b) - gap(a));
-}
-
-/** `count` of a list, evenly spaced. */
-function spread<T>(list: readonly T[], count: number): T[] {
-  if (list.length <= count) return [...list];
-  return Array.from({ length: count }, (_, i) => list[Math.floor(((i + 0.5) * list.length) / count)]);
 }
 
 /** The report with pictures and with what models make of them; what can't be had is said. */

@@ -2,7 +2,7 @@
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import type { Axis, ScanFiles, SliceSplit, SliceStack } from "../data/scans.ts";
-import { blockParts, groupScans, heldOutCases, sliceStack } from "../data/scans.ts";
+import { blockParts, groupScans, heldOutCases, shownSlices, sliceStack } from "../data/scans.ts";
 import { readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
@@ -78,7 +78,7 @@ export class ScanCases {
     const tested = split.kind === "cases" ? heldOutCases(this.files.length, split) : new Set<number>();
     for (const i of this.files.keys()) {
       const stack = await this.stack(i);
-      const shown = Array.from({ length: stack.count }, (_, s) => s).filter((s) => !stack.blank(s));
+      const shown = shownSlices(stack);
       const part = split.kind === "cases" ? undefined : blockParts(shown.length, split);
       shown.forEach((slice, at) => {
         for (const label of stack.labels(slice).keys()) labels.add(label);
@@ -95,7 +95,11 @@ export class ScanCases {
    */
   async epochOrder(slices: readonly SliceId[], seed: number, epoch: number): Promise<SliceId[]> {
     const byCase = new Map<number, SliceId[]>();
-    for (const id of slices) byCase.set(id.case, [...(byCase.get(id.case) ?? []), id]);
+    for (const id of slices) {
+      const own = byCase.get(id.case);
+      if (own) own.push(id);
+      else byCase.set(id.case, [id]);
+    }
     const random = randomStream(seed, "slices", epoch);
     const { bytes } = await this.stack(slices[0].case);
     const together = Math.max(1, Math.floor(keptBytes / bytes / 2));

@@ -1,12 +1,13 @@
 // `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { stackViews } from "../data/loader.ts";
 import type { SliceSplit, SliceStack } from "../data/scans.ts";
 import { isVolumeName } from "../data/scans.ts";
 import { classesOf, sliceView } from "../data/slice-views.ts";
 import { mean } from "../evaluation/metrics.ts";
 import type { Mask } from "../evaluation/segmentation/metrics.ts";
 import { hausdorff95, overlaps } from "../evaluation/segmentation/metrics.ts";
-import type { Encoder, SegmenterOptions, SliceBatch } from "../evaluation/segmentation/training.ts";
+import type { Encoder, SliceBatch } from "../evaluation/segmentation/training.ts";
 import { Segmenter, trainSegmenter } from "../evaluation/segmentation/training.ts";
 import type { Model } from "../model.ts";
 import { maskOverlay } from "../report/masks.ts";
@@ -14,10 +15,10 @@ import { sideBySide } from "../report/overlay.ts";
 import type { Column } from "../report/table.ts";
 import { csvLines, markdownTable } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Picture, Preprocessing } from "../utils/picture.ts";
 import { randomStream } from "../utils/random.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
 import { modelNames, textChunks } from "./files.ts";
@@ -97,15 +98,6 @@ function classMask(stack: SliceStack, slice: number, labels: readonly number[]):
   return mask.map((label) => labels.indexOf(label));
 }
 
-function stackTensors(views: readonly Float32Array[], dims: readonly number[]): FloatTensor {
-  const size = views[0].length;
-  const data = new Float32Array(views.length * size);
-  views.forEach((view, i) => {
-    data.set(view, i * size);
-  });
-  return { type: "float32", dims: [views.length, ...dims], data };
-}
-
 async function batchOf(
   { cases, labels }: Work,
   ids: readonly SliceId[],
@@ -122,11 +114,11 @@ async function batchOf(
     views.push(sliceView(stack.picture(id.slice), mask, sides, normalisation, random));
   }
   return {
-    pixels: stackTensors(
+    pixels: stackViews(
       views.map(({ pixels }) => pixels),
       [3, sides.picture, sides.picture],
     ),
-    labels: stackTensors(
+    labels: stackViews(
       views.map((view) => view.labels ?? new Float32Array(sides.mask ** 2)),
       [1, sides.mask, sides.mask],
     ),
@@ -202,21 +194,14 @@ async function judgeMasks({ cases, test, labels, classes }: Work, predicted: rea
   return results;
 }
 
-const defined = (values: readonly (number | undefined)[]) => values.filter((v) => v !== undefined);
-
 /** The mean over the classes of each class's mean over the cases. */
 function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hausdorff95"): number | undefined {
   const names = [...new Set(results.map((r) => r.class))];
   const means = names.flatMap((name) => {
-    const values = defined(results.filter((r) => r.class === name).map((r) => r[key]));
+    const values = results.flatMap((r) => (r.class === name && r[key] !== undefined ? [r[key]] : []));
     return values.length > 0 ? [mean(values)] : [];
   });
   return means.length > 0 ? mean(means) : undefined;
-}
-
-function segmenterOptions(options: SegmentRunOptions): SegmenterOptions {
-  const { epochs, warmupEpochs, batch, learningRate, encoderRate, weightDecay, seed } = options;
-  return { epochs, warmupEpochs, batch, learningRate, encoderRate, weightDecay, seed };
 }
 
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
@@ -240,7 +225,7 @@ export async function runSegmentation(
       `classNames (--class-names) has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background`,
     );
   const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
-  const train = limitSlices(found.train, options.trainSlices);
+  const train = spread(found.train, options.trainSlices ?? found.train.length);
   if (train.length < 2 || found.test.length === 0)
     throw new UserError(`${train.length} slices to train on and ${found.test.length} to judge on are too few`);
   const work: Work = { cases, train, test: found.test, labels, classes, options };
@@ -276,12 +261,6 @@ export async function runSegmentation(
   return result;
 }
 
-/** At most so many slices, evenly spread. */
-function limitSlices(slices: readonly SliceId[], most: number | undefined): readonly SliceId[] {
-  if (most === undefined || slices.length <= most) return slices;
-  return Array.from({ length: most }, (_, i) => slices[Math.floor(((i + 0.5) * slices.length) / most)]);
-}
-
 async function runOne(
   environment: Environment,
   work: Work,
@@ -292,7 +271,7 @@ async function runOne(
 ) {
   const { options, train } = work;
   const normalisation = model.preprocessing;
-  const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, segmenterOptions(options));
+  const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, options);
   try {
     const batches = Math.floor(train.length / Math.min(options.batch, train.length));
     listener.stage?.(`training on ${name}`, batches * options.epochs);
@@ -301,7 +280,7 @@ async function runOne(
       segmenter,
       (epoch) => epochBatches(work, segmenter, normalisation, epoch),
       batches,
-      segmenterOptions(options),
+      options,
       (step, loss) => {
         if (listener.stopRequested?.()) throw new RunError("stopped; segmentations are not resumed, so begin anew");
         listener.progress?.(step, `loss ${loss.toFixed(4)}`);
@@ -338,9 +317,7 @@ async function writeExamples(
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
   out: string,
 ): Promise<void> {
-  const count = Math.min(shownSlices, test.length);
-  for (let i = 0; i < count; i++) {
-    const at = Math.floor(((i + 0.5) * test.length) / count);
+  for (const at of spread([...test.keys()], shownSlices)) {
     const stack = await cases.stack(test[at].case);
     const { slice } = test[at];
     const picture = stack.picture(slice);

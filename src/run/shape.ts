@@ -1,5 +1,6 @@
 // What a smaller student gives up: whole blocks, as the paper does, or some blocks and some of each MLP's channels, for as
 // many weights. The second keeps more of the teacher (docs/experiments.md).
+import { canNarrow } from "../distill/narrowing.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { expectedWeights } from "../models/config.ts";
 import { elementCount } from "../utils/tensor.ts";
@@ -22,12 +23,9 @@ export function spreadBlocks(depth: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => Math.round((i * (depth - 1)) / (count - 1)));
 }
 
-/**
- * Whether MLPs can lose channels: not where they are gated or shared, where pooling has one of their width, or where an
- * application stands around them.
- */
+/** Whether MLPs can lose channels, with no application of the teacher's around them. */
 export function isNarrowable({ config, origin }: Pick<ModelDefinition, "config" | "origin">): boolean {
-  return config.mlp === "plain" && config.pooling !== "attention" && !config.sharing && !origin.application;
+  return canNarrow(config) && !origin.application;
 }
 
 /** More blocks than \`whole\`, with MLPs so narrow that there are no more weights; undefined where that gives nothing. */

@@ -16,7 +16,6 @@ import { blocksWithin, evenBlocks, parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
-import type { StudentShape } from "./shape.ts";
 import { balancedShape, isNarrowable } from "./shape.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
@@ -80,6 +79,13 @@ async function* viewBatches(
   for (let i = 0; i < (rounds - 1) * perRound; i++) yield (await loader.next()).pixels;
 }
 
+/** What a student keeps of the teacher; blocks are left out where the options say them already. */
+interface Chosen {
+  readonly kept?: readonly number[];
+  readonly mlpWidth?: number;
+  readonly copied?: readonly number[];
+}
+
 /**
  * Chooses blocks and refits them, where that is asked for. The same pictures and seed give the same again. Throws a
  * UserError where a search is asked for beside a list of blocks, or with too few pictures.
@@ -95,57 +101,14 @@ export async function startOf(
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, listener, environment);
-  const analytic = (options.start ?? methods[options.method].start) === "analytic";
-  const { mlpWidth, shape } = options;
-  if (mlpWidth !== undefined && options.method !== "refit")
-    throw new UserError(
-      `fewer channels (--mlp-width) need the closed form alone (--method refit), not ${options.method}`,
-    );
-  // Where blocks or channels are named, or searched for, there is nothing to balance.
-  const open = options.keptBlocks === undefined && mlpWidth === undefined && options.keep === "even";
-  if (shape === "balanced" && open && options.method === "refit") {
-    const whole = evenBlocks(
-      teacher.config.depth,
-      count ?? everyNth(teacher.config.depth, options.reductionFactor ?? defaultReductionFactor).length,
-    );
-    const balanced = isNarrowable(teacher) ? balancedShape(teacher, whole.length) : undefined;
-    if (balanced) {
-      listener.info?.(
-        `${balanced.kept.length} blocks with MLPs of ${balanced.mlpWidth} channels have as many weights as ${whole.length} whole blocks`,
-      );
-      const student = await refitted(balanced, options, teacher, source, items, listener, seconds);
-      return { keptBlocks: balanced.kept, student, mlpWidth: balanced.mlpWidth, copied: whole, seconds: seconds() };
-    }
-  }
-  const chosen =
-    options.keep === "auto"
-      ? await searchedBlocks(options, count, teacher, source, items, listener)
-      : count === undefined
-        ? undefined
-        : evenBlocks(teacher.config.depth, count);
-  if (!analytic) return { keptBlocks: chosen, seconds: seconds() };
-  const kept = chosen ?? keptBlocksOf(teacher.config.depth, options);
-  const student = await refitted({ kept, mlpWidth }, options, teacher, source, items, listener, seconds);
-  const narrow = student.config.mlpWidth < teacher.config.mlpWidth ? student.config.mlpWidth : undefined;
-  return { keptBlocks: chosen, student, mlpWidth: narrow, seconds: seconds() };
-}
-
-/** A student of a shape, in closed form. */
-async function refitted(
-  { kept, mlpWidth }: StudentShape,
-  options: DistillRunOptions,
-  teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
-  listener: Listener,
-  seconds: () => number,
-): Promise<ModelDefinition> {
+  const { kept: keptBlocks, mlpWidth, copied } = await choose(options, count, teacher, source, items, listener);
+  if ((options.start ?? methods[options.method].start) !== "analytic") return { keptBlocks, seconds: seconds() };
+  const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const { student, refits } = await analyticStart(teacher, kept, views, { ...analyticDefaults, mlpWidth }, (done) =>
-    listener.progress?.(done),
-  );
+  const settings = { ...analyticDefaults, mlpWidth };
+  const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
   const last = refits.at(-1);
   const took = `the closed form took ${seconds().toFixed(1)} s`;
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
@@ -154,7 +117,38 @@ async function refitted(
       ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
       : took,
   );
-  return student;
+  const narrow = student.config.mlpWidth < teacher.config.mlpWidth ? student.config.mlpWidth : undefined;
+  return { keptBlocks, student, mlpWidth: narrow, copied, seconds: seconds() };
+}
+
+/** Blocks and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
+async function choose(
+  options: DistillRunOptions,
+  count: number | undefined,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Chosen> {
+  const { mlpWidth, method, keep, keptBlocks, reductionFactor, shape } = options;
+  const { depth } = teacher.config;
+  if (mlpWidth !== undefined && method !== "refit")
+    throw new UserError(`fewer channels (--mlp-width) need the closed form alone (--method refit), not ${method}`);
+  if (keep === "auto")
+    return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth };
+  // Where blocks or channels are named there is nothing to balance.
+  const open = keptBlocks === undefined && mlpWidth === undefined;
+  if (open && shape === "balanced" && method === "refit" && isNarrowable(teacher)) {
+    const copied = evenBlocks(depth, count ?? everyNth(depth, reductionFactor ?? defaultReductionFactor).length);
+    const balanced = balancedShape(teacher, copied.length);
+    if (balanced) {
+      listener.info?.(
+        `${balanced.kept.length} blocks with MLPs of ${balanced.mlpWidth} channels have as many weights as ${copied.length} whole blocks`,
+      );
+      return { ...balanced, copied };
+    }
+  }
+  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth };
 }
 
 /** How many blocks a budget allows; undefined without one. */

@@ -7,7 +7,15 @@ import type { DataSetName } from "../protocols.ts";
 import { protocols, resiscClasses } from "../protocols.ts";
 import type { Item } from "../sampling.ts";
 import { splitHeldOut } from "../sampling.ts";
-import { blockParts, groupScans, heldOutCases, isVolumeName, sliceDefaults, sliceStack } from "../scans.ts";
+import {
+  blockParts,
+  groupScans,
+  heldOutCases,
+  isVolumeName,
+  shownSlices,
+  sliceDefaults,
+  sliceStack,
+} from "../scans.ts";
 import { isArchive, openArchive } from "./archive.ts";
 import { openChestXray } from "./chestxray.ts";
 import { openCifar } from "./cifar.ts";
@@ -161,7 +169,7 @@ async function openScans(tree: DataTree, volumes: readonly string[], seed: numbe
     // The first scan shows which slices are blank; the others are read when their slices are.
     const first = readNifti(await bytesOf(tree, scans[0]), pathOf(tree, scans[0]));
     const stack = sliceStack(scans[0], [first], undefined, axis);
-    const shown = Array.from({ length: stack.count }, (_, s) => s).filter((s) => !stack.blank(s));
+    const shown = shownSlices(stack);
     const blocks = heldOut ? undefined : blockParts(shown.length, { kind: "blocks", share, gap });
     shown.forEach((slice, at) => {
       const part = blocks?.[at] ?? (heldOut?.has(i) ? "test" : "train");

@@ -118,7 +118,7 @@ export async function shardSamples(
     let found: unknown;
     if (number) found = await short(number);
     else if (json) {
-      const content = JSON.parse(await short(json).then((t) => (isJson(t) ? t : "{}"))) as Record<string, unknown>;
+      const content = fieldsOf(await short(json));
       found = described.map((k) => content[k]).find((v) => typeof v === "string" || typeof v === "number");
     }
     const own = typeof found === "string" && /^\d+$/.test(found) ? Number(found) : found;
@@ -127,10 +127,12 @@ export async function shardSamples(
   return { samples, skipped };
 }
 
-function isJson(content: string): boolean {
+/** The fields of a JSON object; none of what is something else. */
+function fieldsOf(content: string): Readonly<Record<string, unknown>> {
   try {
-    return typeof JSON.parse(content) === "object";
+    const value: unknown = JSON.parse(content);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
-    return false;
+    return {};
   }
 }

@@ -7,7 +7,7 @@ import type { Model } from "../../model.ts";
 import type { WeightLookup } from "../../models/vit.ts";
 import { frozenWeights } from "../../models/vit.ts";
 import { diceLoss, pixelCrossEntropy } from "../../nn/losses.ts";
-import { adamwScalars, adamwUpdate } from "../../optim/adamw.ts";
+import { adamwScalars, adamwSlots, adamwUpdate } from "../../optim/adamw.ts";
 import { learningRateAt } from "../../optim/schedule.ts";
 import type { Held } from "../../runtime/held.ts";
 import { downloadAll, uploadAll } from "../../runtime/held.ts";
@@ -56,11 +56,6 @@ export interface SliceBatch {
 }
 
 const betas = [0.9, 0.999] as const;
-const slots = {
-  momentum: (name: string) => `momentum.${name}`,
-  variance: (name: string) => `variance.${name}`,
-  next: (name: string) => `next.${name}`,
-};
 
 /** Half cross-entropy, half Dice, as TransUNet trains. */
 export function segmentationLoss(logits: Value, labels: Value): Value {
@@ -111,8 +106,8 @@ export class Segmenter {
     for (const [name, dims] of made.shapes) {
       const start = fresh.get(name) ?? (source.kind === "vit" ? source.model.weights.get(name) : undefined);
       fresh.set(name, start ?? zeros(dims));
-      fresh.set(slots.momentum(name), zeros(dims));
-      fresh.set(slots.variance(name), zeros(dims));
+      fresh.set(adamwSlots.momentum(name), zeros(dims));
+      fresh.set(adamwSlots.variance(name), zeros(dims));
     }
     made.state = await uploadAll(device, fresh);
     return made;
@@ -158,8 +153,8 @@ export class Segmenter {
       const dims = this.shapes.get(name) as readonly number[];
       const state = {
         parameter: weight(name),
-        momentum: input(slots.momentum(name), "float32", dims),
-        variance: input(slots.variance(name), "float32", dims),
+        momentum: input(adamwSlots.momentum(name), "float32", dims),
+        variance: input(adamwSlots.variance(name), "float32", dims),
       };
       moments.push(state.momentum, state.variance);
       const own = name.startsWith("decoder.")
@@ -167,11 +162,11 @@ export class Segmenter {
         : { ...scalars, learningRate: mul(scalars.learningRate, this.options.encoderRate) };
       const { weightDecay } = this.options;
       const next = adamwUpdate(state, found[i], own, { betas, eps: 1e-8, weightDecay });
-      outputs.set(slots.next(name), next.parameter);
-      outputs.set(slots.next(slots.momentum(name)), next.momentum);
-      outputs.set(slots.next(slots.variance(name)), next.variance);
+      outputs.set(adamwSlots.next(name), next.parameter);
+      outputs.set(adamwSlots.next(adamwSlots.momentum(name)), next.momentum);
+      outputs.set(adamwSlots.next(adamwSlots.variance(name)), next.variance);
     });
-    for (const [name, value] of statistics) outputs.set(slots.next(name), value);
+    for (const [name, value] of statistics) outputs.set(adamwSlots.next(name), value);
     return graph([pixels, labels, ...inputs.values(), ...moments, ...Object.values(scalars)], outputs);
   }
 
@@ -189,10 +184,10 @@ export class Segmenter {
     const { tensors, kept } = await this.stepSession.session.run({
       feeds,
       fetch: ["loss"],
-      keep: names.map(slots.next),
+      keep: names.map(adamwSlots.next),
     });
     const old = this.state;
-    this.state = new Map(names.map((name) => [name, kept[slots.next(name)]]));
+    this.state = new Map(names.map((name) => [name, kept[adamwSlots.next(name)]]));
     await this.device.release([...old.values()]);
     this.steps++;
     const loss = Number(tensors.loss.data[0]);
