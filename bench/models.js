@@ -18,13 +18,13 @@ function fill(length, scale, seed) {
   return data;
 }
 
-/** Pictures of noise, `[batch, 3, 224, 224]`. */
-export function noise(batch, seed = 7) {
-  return { type: "float32", dims: [batch, 3, 224, 224], data: fill(batch * 3 * 224 * 224, 1.7, seed) };
+/** Pictures of noise, `[batch, 3, size, size]`. */
+export function noise(batch, seed = 7, size = 224) {
+  return { type: "float32", dims: [batch, 3, size, size], data: fill(batch * 3 * size * size, 1.7, seed) };
 }
 
 /** A ViT/16 at 224 pixels with random weights. */
-export function randomModel({ width, heads }) {
+export function randomModel({ width, heads }, device = defaultDevice()) {
   const depth = 12;
   const config = {
     ...plainVit,
@@ -72,5 +72,5 @@ export function randomModel({ width, heads }) {
     std: [0.5, 0.5, 0.5],
   };
   const origin = { layout: "timm", config: {}, weightType: "float32", carried: new Map() };
-  return new Model({ config, weights, preprocessing, origin }, defaultDevice());
+  return new Model({ config, weights, preprocessing, origin }, device);
 }

@@ -4,12 +4,14 @@ import type { FloatTensor } from "wecolora/node";
 import { analyticStart, copyBlocks, createDistillation, loadModel, Model } from "wecolora/node";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
 import { blockRuns, searchBlocks } from "../src/distill/block-search.ts";
+import { gramOf, sampled } from "../src/distill/refit-graphs.ts";
 import { checkKeptBlocks, stoodFor } from "../src/distill/weight-copy.ts";
+import { input } from "../src/graph/build.ts";
 import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
-import { inlineDevice } from "./support/device.ts";
+import { inlineDevice, runOnce } from "./support/device.ts";
 import { readReference, referencePath, relativeError } from "./support/reference.ts";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -66,6 +68,59 @@ describe("the ridge solver", () => {
     const shifted = sums.gram.slice();
     for (let i = 0; i < n; i++) shifted[i * n + i] += lambda;
     expect(relativeError(found, eliminate(n, 5, shifted, sums.cross))).toBeLessThan(tolerance);
+  });
+
+  test.each([40, 300, 513])("the diagonal of an inverse of %i rows", async (n) => {
+    const sums = system(n, 1, 2 * n, (i) => 1 + (i % 5));
+    const lambda = 0.05 * meanDiagonal(sums);
+    const shifted = sums.gram.slice();
+    const identity = new Float64Array(n * n);
+    for (let i = 0; i < n; i++) {
+      shifted[i * n + i] += lambda;
+      identity[i * n + i] = 1;
+    }
+    const solver = new RidgeSolver(device);
+    const found = await solver.inverseDiagonal(sums, lambda);
+    await solver.dispose();
+    const inverse = eliminate(n, n, shifted, identity);
+    expect(
+      relativeError(
+        found,
+        found.map((_, i) => inverse[i * n + i]),
+      ),
+    ).toBeLessThan(1e-11);
+  });
+
+  test.each([30, 513, 700])("G'G of %i columns, in strips where it is wide", async (width) => {
+    const count = 20;
+    const random = randomStream(6, width);
+    const g: FloatTensor = {
+      type: "float32",
+      dims: [count, width],
+      data: Float32Array.from({ length: count * width }, () => random.normal()),
+    };
+    const x = input("x", "float32", g.dims);
+    const { y } = await runOnce(device, [x], { y: gramOf(x) }, { x: g });
+    const expected = Float64Array.from({ length: width * width }, (_, at) => {
+      let sum = 0;
+      for (let r = 0; r < count; r++)
+        sum += g.data[r * width + Math.floor(at / width)] * g.data[r * width + (at % width)];
+      return sum;
+    });
+    // Sums of 20 float32 products.
+    expect(relativeError(y.data as Float32Array, expected)).toBeLessThan(1e-6);
+  });
+
+  test.each([1, 2, 4, 100])("every token in %i as rows, from the first on", async (stride) => {
+    const tokens: FloatTensor = {
+      type: "float32",
+      dims: [3, 5, 2],
+      data: Float32Array.from({ length: 30 }, (_, i) => i),
+    };
+    const x = input("x", "float32", tokens.dims);
+    const { y } = await runOnce(device, [x], { y: sampled(x, stride) }, { x: tokens });
+    const rows = Array.from({ length: Math.max(1, Math.floor(15 / stride)) }, (_, i) => i * stride);
+    expect([...(y.data as Float32Array)]).toEqual(rows.flatMap((row) => [2 * row, 2 * row + 1]));
   });
 
   test("sums that are not finite are refused", async () => {

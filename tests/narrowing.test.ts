@@ -7,6 +7,7 @@ import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model, saveModel } from "wecolora/node";
 import { keptChannels, narrowedSums, narrowWidth, withChannels } from "../src/distill/narrowing.ts";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
+import { evenBlocks } from "../src/run/budget.ts";
 import { parameterCount } from "../src/models/definition.ts";
 import { balancedShape, isNarrowable, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
@@ -130,6 +131,13 @@ describe("students", () => {
     }
   }
 
+  const random = randomStream(99);
+  const held: FloatTensor = {
+    type: "float32",
+    dims: [6, 3, 32, 32],
+    data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
+  };
+
   test.each(["timm-vit", "hf-dinov2", "hf-vit", "hf-clip-vision"])(
     "%s: all channels change nothing; the refit of fewer is nearer to the teacher than bare ones, saved and loaded too",
     async (name) => {
@@ -148,15 +156,9 @@ describe("students", () => {
       let bare = copyBlocks(teacher, kept);
       for (let block = 0; block < kept.length; block++) bare = withChannels(bare, block, channels);
       const cut = new Model({ ...bare, config: { ...bare.config, mlpWidth: narrow } }, device);
-      const random = randomStream(99);
-      const pixels: FloatTensor = {
-        type: "float32",
-        dims: [6, 3, 32, 32],
-        data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
-      };
-      const { blockOutput: target } = await teacher.outputs(pixels, ["blockOutput"]);
+      const { blockOutput: target } = await teacher.outputs(held, ["blockOutput"]);
       const left = async (other: Model) => {
-        const { blockOutput } = await other.outputs(pixels, ["blockOutput"]);
+        const { blockOutput } = await other.outputs(held, ["blockOutput"]);
         return blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
       };
       const own = await left(model);
@@ -168,6 +170,41 @@ describe("students", () => {
       expect(loaded.config.mlpWidth).toBe(narrow);
       expect(Math.abs((await left(loaded)) / own - 1)).toBeLessThan(1e-3);
       for (const used of [model, cut, loaded, teacher]) await used.dispose();
+    },
+  );
+
+  test.each([
+    "hf-dinov2",
+    "hf-dinov2-registers",
+    "hf-vit",
+    "hf-deit",
+    "hf-clip-vision",
+    "timm-vit",
+    "timm-vit-reg",
+    "timm-deit3-ls",
+    "more-hf-dinov3",
+  ])(
+    "%s: the usual student is nearer to the teacher than a copy of as many weights, on other pictures",
+    async (name) => {
+      const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
+      const { depth } = teacher.config;
+      const whole = Math.ceil(depth / 2);
+      const shape = balancedShape(teacher, whole);
+      if (!shape) throw new Error(`no balanced student of ${name}`);
+      const copied = evenBlocks(depth, whole);
+      const copy = new Model(copyBlocks(teacher, copied), device);
+      const { blockOutput: target } = await teacher.outputs(held, ["blockOutput"]);
+      const left = async (model: Model) => {
+        const { blockOutput } = await model.outputs(held, ["blockOutput"]);
+        return blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
+      };
+      for (const count of [6, 1]) {
+        const { student } = await analyticStart(teacher, shape.kept, batches(count), { ...analyticDefaults, ...shape });
+        const model = new Model(student, device);
+        expect(await left(model)).toBeLessThan(await left(copy));
+        await model.dispose();
+      }
+      for (const used of [copy, teacher]) await used.dispose();
     },
   );
 

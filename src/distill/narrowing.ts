@@ -34,15 +34,12 @@ export async function keptChannels(
   count: number,
   ridge: number,
 ): Promise<number[]> {
-  const { n } = sums;
-  const identity = emptySums(n, n);
-  for (let i = 0; i < n; i++) identity.cross[i * n + i] = 1;
-  const inverse = await solver.solve({ n, m: n, gram: sums.gram, cross: identity.cross }, ridge * meanDiagonal(sums));
+  const inverse = await solver.inverseDiagonal(sums, ridge * meanDiagonal(sums));
   const [outputs, width] = fc2.dims;
   const cost = Array.from({ length: width }, (_, i) => {
     let square = 0;
     for (let o = 0; o < outputs; o++) square += fc2.data[o * width + i] ** 2;
-    return square / inverse[i * n + i];
+    return square / inverse[i];
   });
   const order = cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
   return order.slice(0, count).sort((a, b) => a - b);

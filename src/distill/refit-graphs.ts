@@ -2,6 +2,7 @@
 import {
   abs,
   add,
+  at,
   cast,
   concat,
   constant,
@@ -95,18 +96,51 @@ function asRows(tokens: Value): Value {
   return reshape(tokens, [batch * count, width]);
 }
 
-/** Tokens as rows, and a column of ones for the bias: `[B, N, K] -> [B * N, K + 1]`. */
-function withOnes(tokens: Value): Value {
+/** Every so many of the tokens `[B, N, D]`, from the first of the batch on, as rows. */
+export function sampled(tokens: Value, stride: number): Value {
   const rows = asRows(tokens);
+  if (stride === 1) return rows;
+  const [count, width] = rows.shape as readonly number[];
+  const whole = Math.floor(count / stride);
+  if (whole === 0) return slice(rows, 0, 0, 1);
+  return at(reshape(slice(rows, 0, 0, whole * stride), [whole, stride, width]), 1, 0);
+}
+
+/** Rows with a column of ones for the bias: `[R, K] -> [R, K + 1]`. */
+function withOnes(rows: Value): Value {
   const ones = zeros([rows.shape[0] as number, 1]);
   ones.data.fill(1);
   return concat([rows, constant(ones)], 1);
 }
 
+/** Products of a symmetric matrix are made in so many strips, each from the diagonal on. */
+const strips = 4;
+/** Narrower matrices are not worth it. */
+const leastStrip = 128;
+
+/** G'G for `[R, K]`. It is symmetric, so that only what lies above the diagonal's strips is multiplied. */
+export function gramOf(g: Value): Value {
+  const width = g.shape[1] as number;
+  const size = Math.ceil(width / strips);
+  if (size < leastStrip) return matmul(transpose(g, [1, 0]), g);
+  const bounds = [...Array.from({ length: Math.ceil(width / size) }, (_, i) => i * size), width];
+  const upper = bounds.slice(0, -1).map((from, i) => {
+    const strip = slice(g, 1, from, bounds[i + 1]);
+    return matmul(transpose(strip, [1, 0]), from === 0 ? g : slice(g, 1, from, width));
+  });
+  const whole = upper.map((own, i) => {
+    const before = upper.slice(0, i).map((above, j) => {
+      const [from, to] = [bounds[i] - bounds[j], bounds[i + 1] - bounds[j]];
+      return transpose(slice(above, 1, from, to), [1, 0]);
+    });
+    return before.length > 0 ? concat([...before, own], 1) : own;
+  });
+  return concat(whole, 0);
+}
+
 /** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
 function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
-  const gt = transpose(g, [1, 0]);
-  return { gram: matmul(gt, g), cross: matmul(gt, missing) };
+  return { gram: gramOf(g), cross: matmul(transpose(g, [1, 0]), missing) };
 }
 
 /** The same, added in float64 to sums that come in. */
@@ -140,44 +174,58 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
   };
 }
 
+/** Rows behind the attention's half: `x` and what its output map gives for `mixed`. */
+function behindAttention(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
+  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
+  return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+}
+
 /**
  * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
- * map), that map's sums added to those that come in, and the block's absolute difference to its target.
+ * map) and, of every `stride`-th token, that map's sums added to those that come in, and the absolute difference to the
+ * target.
  */
-export function attentionPass(config: VitConfig, dims: readonly number[]): Graph {
+export function attentionPass(config: VitConfig, dims: readonly number[], stride: number): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
   const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
   const { map, entered } = watching("proj");
-  const x1 = attentionHalf(config, weight, 0, x, map);
+  attentionHalf(config, weight, 0, x, map);
   const mixed = entered();
-  const missing = sub(target, mlpHalf(config, weight, 0, x1));
+  const own = sampled(mixed, stride);
+  const entering = behindAttention(config, weight, sampled(x, stride), own);
+  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering));
   const difference = reduceSum(abs(missing));
-  const added = addedSums(withOnes(mixed), asRows(throughScale(missing, "ls1")));
+  const added = addedSums(withOnes(own), throughScale(missing, "ls1"));
   return graph([x, target, ...added.inputs, ...inputs], { mixed, difference, ...added.outputs });
 }
 
-/**
- * The second pass: what the attention's output map gives for `mixed` is added to `x`, and `entering` enters the MLP. Gives
- * the sums of fc2 added to those that come in, and the block's absolute difference to its target.
- */
-export function mlpPass(config: VitConfig, dims: readonly number[]): Graph {
+/** The second pass: the sums of fc2 added to those that come in, and the absolute difference to the target. */
+export function mlpPass(config: VitConfig, dims: readonly number[], stride: number): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
   const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
-  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
-  const entering = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+  const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
   const { map, entered } = watching("fc2");
-  const missing = sub(target, mlpHalf(config, weight, 0, entering, map));
-  const added = addedSums(withOnes(entered()), asRows(throughScale(missing, "ls2")));
+  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering, map));
+  const added = addedSums(withOnes(entered()), throughScale(missing, "ls2"));
   const difference = reduceSum(abs(missing));
-  return graph([x, mixed, target, ...added.inputs, ...inputs], { entering, difference, ...added.outputs });
+  return graph([x, mixed, target, ...added.inputs, ...inputs], { difference, ...added.outputs });
 }
 
-/** The last pass: the block's output for the tokens that enter its MLP, and its absolute difference to the target. */
+/** The absolute difference of the block's output to its target, over every `stride`-th token. */
+export function differencePass(config: VitConfig, dims: readonly number[], stride: number): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
+  const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
+  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering));
+  return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
+}
+
+/** The last pass: the block's output `y` for all tokens. */
 export function outputPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
-  const [entering, target] = ["entering", "target"].map((name) => input(name, "float32", dims));
-  const y = mlpHalf(config, weight, 0, entering);
-  return graph([entering, target, ...inputs], { y, difference: reduceSum(abs(sub(target, y))) });
+  const [x, mixed] = ["x", "mixed"].map((name) => input(name, "float32", dims));
+  const y = mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed));
+  return graph([x, mixed, ...inputs], { y });
 }
 
 /** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 with a column of ones. */
@@ -187,7 +235,7 @@ function severalTargets(config: VitConfig, dims: readonly number[], targets: num
   const wanted = Array.from({ length: targets }, (_, i) => input(`target.${i}`, "float32", dims));
   const { map, entered } = watching("fc2");
   const y = vitBlock(config, block.weight, 0, x, map);
-  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(entered()) };
+  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(asRows(entered())) };
 }
 
 /** Sums of fc2 for several targets side by side: `gram` `[n, n]`, `cross` `[n, targets * D]`. */

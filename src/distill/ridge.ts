@@ -1,8 +1,8 @@
 // Ridge regression from sums over tokens: (G'G + lambda I) D = G'R in float64, by a Cholesky factorization in blocks
 // whose products run on ONNX Runtime.
 import { compile } from "../compile.ts";
-import { concat, graph, input, matmul, slice, sub, transposeLast } from "../graph/build.ts";
-import type { Graph } from "../graph/types.ts";
+import { add, concat, graph, input, matmul, mul, neg, reduceSum, slice, sub, transposeLast } from "../graph/build.ts";
+import type { Graph, Value } from "../graph/types.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
@@ -71,8 +71,7 @@ export class RidgeSolver {
    * above zero rules out for sums that are finite.
    */
   async solve({ n, m, gram, cross }: Sums, ridge: number): Promise<Float64Array> {
-    const ridged = gram.slice();
-    for (let i = 0; i < n; i++) ridged[i * n + i] += ridge;
+    const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
     const held: DeviceTensor[] = [];
     const hold = (tensor: DeviceTensor) => {
@@ -125,6 +124,42 @@ export class RidgeSolver {
     }
   }
 
+  /**
+   * The diagonal `[n]` of (G'G + ridge I)^-1: with the Cholesky factor L, the squares of each column of L^-1 added up.
+   * Throws a RunError where the system is not positive definite.
+   */
+  async inverseDiagonal({ n, gram }: Sums, ridge: number): Promise<Float64Array> {
+    const ridged = withRidge(gram, n, ridge);
+    const bounds = panelsOf(n);
+    const found = new Float64Array(n);
+    const held: DeviceTensor[] = [await this.device.upload({ type: "float64", dims: [n, n], data: ridged })];
+    let diagonal = corner(ridged, n, bounds[1]);
+    try {
+      for (let i = 0; i + 1 < bounds.length; i++) {
+        const [before, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
+        const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
+        const next = Math.min(size, left - size);
+        const session = await this.session(`invert ${before} ${left} ${size} ${next}`, () =>
+          invertStep(before, left, size, next),
+        );
+        const [trailing, right] = held;
+        const feeds = { trailing, inverse, ...(right ? { right } : {}) };
+        const fetch = next > 0 ? ["squares", "diagonal"] : ["squares"];
+        const keep = next > 0 ? ["next.trailing", "next.right"] : [];
+        const { tensors, kept } = await session.run({ feeds, fetch, keep });
+        await this.device.release(held.splice(0));
+        const squares = tensors.squares.data as Float64Array;
+        squares.forEach((square, j) => (found[j] += square));
+        if (next === 0) break;
+        diagonal = tensors.diagonal.data as Float64Array;
+        held.push(kept["next.trailing"], kept["next.right"]);
+      }
+      return found;
+    } finally {
+      await this.device.release(held);
+    }
+  }
+
   /** a b for `[p, k]` and `[k, q]`. */
   async multiply(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
     const session = await this.session("multiply", () => {
@@ -148,15 +183,50 @@ function factorStep(left: number, size: number, next: number, m: number): Graph 
   const inverse = input("inverse", "float64", [size, size]);
   const solved = matmul(inverse, slice(right, 0, 0, size));
   if (next === 0) return graph([trailing, right, inverse], { solved });
-  const rows = slice(trailing, 0, size, left);
-  const below = matmul(slice(rows, 1, 0, size), transposeLast(inverse));
-  const rest = sub(slice(rows, 1, size, left), matmul(below, transposeLast(below)));
+  const { below, rest } = belowPanel(trailing, inverse, left, size);
   return graph([trailing, right, inverse], {
     solved,
     below,
     "next.trailing": rest,
     "next.right": sub(slice(right, 0, size, left), matmul(below, solved)),
-    diagonal: slice(slice(rest, 0, 0, next), 1, 0, next),
+    diagonal: leading(rest, next),
+  });
+}
+
+/** L's rows below a panel, and what is left to factor behind it. */
+function belowPanel(trailing: Value, inverse: Value, left: number, size: number): { below: Value; rest: Value } {
+  const rows = slice(trailing, 0, size, left);
+  const below = matmul(slice(rows, 1, 0, size), transposeLast(inverse));
+  return { below, rest: sub(slice(rows, 1, size, left), matmul(below, transposeLast(below))) };
+}
+
+/** The first rows and columns. */
+const leading = (matrix: Value, count: number): Value => slice(slice(matrix, 0, 0, count), 1, 0, count);
+
+/**
+ * One panel's rows of L^-1, whose first `before` columns come from the panels before it (`right`) and whose last are the
+ * panel's own inverse: the sums of their squares by column, and what the rows below get.
+ */
+function invertStep(before: number, left: number, size: number, next: number): Graph {
+  const trailing = input("trailing", "float64", [left, left]);
+  const inverse = input("inverse", "float64", [size, size]);
+  const right = before > 0 ? input("right", "float64", [left, before]) : undefined;
+  const inputs = [trailing, inverse, ...(right ? [right] : [])];
+  const own = right ? concat([matmul(inverse, slice(right, 0, 0, size)), inverse], 1) : inverse;
+  const squares = reduceSum(mul(own, own), [0]);
+  if (next === 0) return graph(inputs, { squares });
+  const { below, rest } = belowPanel(trailing, inverse, left, size);
+  const given = neg(matmul(below, own));
+  return graph(inputs, {
+    squares,
+    "next.trailing": rest,
+    "next.right": right
+      ? concat(
+          [add(slice(right, 0, size, left), slice(given, 1, 0, before)), slice(given, 1, before, before + size)],
+          1,
+        )
+      : given,
+    diagonal: leading(rest, next),
   });
 }
 
@@ -169,6 +239,12 @@ function solveStep(size: number, behind: number, m: number): Graph {
   const found = input("found", "float64", [behind, m]);
   const own = matmul(transposeLast(inverse), sub(solved, matmul(transposeLast(below), found)));
   return graph([inverse, solved, below, found], { d: concat([own, found], 0) });
+}
+
+function withRidge(gram: Float64Array, n: number, ridge: number): Float64Array {
+  const ridged = gram.slice();
+  for (let i = 0; i < n; i++) ridged[i * n + i] += ridge;
+  return ridged;
 }
 
 /** The first rows and columns of a square matrix. */

@@ -1,5 +1,6 @@
 // The settings of whole runs, one schema each; command line, configuration file and API read the same ones.
 import { z } from "zod";
+import { analyticDefaults } from "../distill/analytic.ts";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
 import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../evaluation/segmentation/training.ts";
@@ -152,6 +153,13 @@ export const distillRunSchema = z.strictObject({
   analyticViews: count
     .default(1)
     .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
+  analyticTokens: z
+    .number()
+    .positive()
+    .default(analyticDefaults.tokensPerUnknown)
+    .describe(
+      "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
+    ),
   baseLearningRate: z
     .number()
     .positive()

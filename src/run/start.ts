@@ -107,7 +107,7 @@ export async function startOf(
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const settings = { ...analyticDefaults, mlpWidth };
+  const settings = { ...analyticDefaults, tokensPerUnknown: options.analyticTokens, mlpWidth };
   const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
   const last = refits.at(-1);
   const took = `the closed form took ${seconds().toFixed(1)} s`;

@@ -1,0 +1,50 @@
+// Where a start in closed form spends its time, on pictures of noise: node bench/start.js [pictures] [model] [tokens per unknown]
+import { analyticDefaults, analyticStart, defaultDevice, loadModel } from "wecolora/node";
+import { noise, randomModel, steps } from "./models.js";
+
+const [count = "90", model = "demo/teacher", tokens] = process.argv.slice(2);
+const inner = await defaultDevice();
+const spent = new Map();
+async function timed(key, action) {
+  const begin = performance.now();
+  const result = await action();
+  const [calls, ms] = spent.get(key) ?? [0, 0];
+  spent.set(key, [calls + 1, ms + performance.now() - begin]);
+  return result;
+}
+/** A device that keeps count of what its sessions take, by the names of their outputs. */
+const device = Object.assign(Object.create(inner), {
+  async createSession(...given) {
+    const session = await timed("compile", () => inner.createSession(...given));
+    const run = session.run.bind(session);
+    const key = session.outputNames.join(" ").slice(0, 60);
+    return Object.assign(Object.create(session), {
+      outputNames: session.outputNames,
+      dispose: () => session.dispose(),
+      run: (request) => timed(key, () => run(request)),
+    });
+  },
+  upload: (tensor) => timed("upload", () => inner.upload(tensor)),
+  download: (tensor) => timed("download", () => inner.download(tensor)),
+  release: (tensors) => timed("release", () => inner.release(tensors)),
+  trim: () => inner.trim(),
+});
+const teacher = model in steps ? randomModel(steps[model], device) : await loadModel(model, { device });
+async function* batches() {
+  const size = teacher.config.imageSize;
+  for (let i = 0; i < Number(count); i += 15) yield { ...noise(15, i + 1, size) };
+}
+// The usual shape of a student of as many weights as half the blocks.
+const kept = Array.from({ length: 10 }, (_, i) => Math.round((i * (teacher.config.depth - 1)) / 9));
+const mlpWidth = 0.396;
+const begin = performance.now();
+const tokensPerUnknown = Number(tokens ?? analyticDefaults.tokensPerUnknown);
+await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, mlpWidth });
+const whole = performance.now() - begin;
+const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
+rows.sort((a, b) => b.seconds - a.seconds);
+console.table(rows);
+console.log(
+  `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device`,
+);
+process.exit(0);

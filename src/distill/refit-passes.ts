@@ -1,0 +1,199 @@
+// The passes of a start in closed form over all pictures: tokens that stay on the device, and sums over them.
+import { compile } from "../compile.ts";
+import { graph, input } from "../graph/build.ts";
+import type { Graph } from "../graph/types.ts";
+import type { Model } from "../model.ts";
+import type { VitConfig } from "../models/config.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { embed, frozenWeights } from "../models/vit.ts";
+import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
+import { attentionPass, blockFeeds, blockGraph, differencePass, mlpPass, outputPass } from "./refit-graphs.ts";
+import type { Sums } from "./ridge.ts";
+import { addSums } from "./ridge.ts";
+
+/** Every so many batches, one is for saying whether a change helps. */
+const validationEvery = 5;
+
+/**
+ * Tokens `[B, N, D]` of one batch, on the device: those that enter the student's block, the teacher's that it should give,
+ * and what the block's passes leave for one another.
+ */
+export interface Stream {
+  readonly tokens: Map<"student" | "teacher" | "mixed", DeviceTensor>;
+  /** Whether solutions are judged on it, rather than fitted. */
+  readonly aside: boolean;
+}
+type TokenName = Parameters<Stream["tokens"]["get"]>[0];
+
+export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
+  const found = tokens.get(name);
+  if (!found) throw new Error(`no ${name} tokens were left`);
+  return found;
+};
+
+/** The passes by name; some look at every `stride`-th token. */
+const passGraphs = {
+  block: blockGraph,
+  attention: attentionPass,
+  mlp: mlpPass,
+  difference: differencePass,
+  output: outputPass,
+} as const satisfies Record<string, (config: VitConfig, dims: readonly number[], stride: number) => Graph>;
+type Pass = keyof typeof passGraphs;
+export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
+
+/** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
+export class Passes {
+  readonly device: Device;
+  private readonly config: VitConfig;
+  private readonly sessions = new Map<string, Session>();
+  private readonly blanks = new Map<string, DeviceTensor>();
+  private uploaded = new Map<FloatTensor, DeviceTensor>();
+
+  constructor(device: Device, config: VitConfig) {
+    this.device = device;
+    this.config = config;
+  }
+
+  /** Runs a pass over the tokens of these names and what else it is fed; `keep` stays on the device. */
+  async run(
+    pass: Pass,
+    stream: Stream,
+    named: Readonly<Record<string, TokenName>>,
+    feeds: BlockFeeds,
+    { stride = 1, fetch, keep }: Pick<RunRequest, "fetch" | "keep"> & { readonly stride?: number },
+  ): Promise<RunResult> {
+    const tokens = Object.fromEntries(Object.entries(named).map(([input, name]) => [input, tokensOf(stream, name)]));
+    const { dims } = Object.values(tokens)[0];
+    const key = `${pass} ${stride} ${dims.join()}`;
+    const session = this.sessions.get(key) ?? (await compile(passGraphs[pass](this.config, dims, stride), this.device));
+    this.sessions.set(key, session);
+    return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
+  }
+
+  /** Puts new tokens in the place of others. */
+  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor): Promise<void> {
+    const old = tokens.get(name);
+    tokens.set(name, next);
+    // Teacher and student begin with the same tokens.
+    if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
+  }
+
+  /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */
+  async blockOf(model: ModelDefinition, index: number): Promise<BlockFeeds> {
+    const before = this.uploaded;
+    this.uploaded = new Map();
+    const feeds: Record<string, DeviceTensor> = {};
+    for (const [name, tensor] of Object.entries(blockFeeds(model.config, model.weights, index))) {
+      const held = before.get(tensor) ?? (await this.device.upload(tensor));
+      this.uploaded.set(tensor, held);
+      feeds[name] = held;
+    }
+    const kept = new Set(this.uploaded.values());
+    await this.device.release([...before.values()].filter((held) => !kept.has(held)));
+    return feeds;
+  }
+
+  /** Zeros on the device, for sums to begin with. */
+  async blank(dims: readonly number[]): Promise<DeviceTensor> {
+    const key = dims.join();
+    const data = new Float64Array(elementCount(dims));
+    const held = this.blanks.get(key) ?? (await this.device.upload({ type: "float64", dims, data }));
+    this.blanks.set(key, held);
+    return held;
+  }
+
+  async dispose(streams: readonly Stream[]): Promise<void> {
+    for (const session of this.sessions.values()) await session.dispose();
+    this.sessions.clear();
+    const tokens = streams.flatMap((stream) => [...stream.tokens.values()]);
+    await this.device.release([...new Set([...tokens, ...this.blanks.values(), ...this.uploaded.values()])]);
+    this.blanks.clear();
+    this.uploaded.clear();
+    await this.device.trim();
+  }
+}
+
+/** The tokens that enter block 0, the same for teacher and student. */
+export async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Promise<Stream[]> {
+  const { config, weights, device } = teacher;
+  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  const session = await compile(graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) }), device);
+  const streams: Stream[] = [];
+  try {
+    for await (const batch of batches) {
+      const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
+      const aside = streams.length % validationEvery === validationEvery - 1;
+      const tokens = new Map([
+        ["student", kept.tokens],
+        ["teacher", kept.tokens],
+      ] as const);
+      streams.push({ tokens, aside });
+    }
+  } finally {
+    await session.dispose();
+  }
+  return streams;
+}
+
+export async function advanceTeacher(
+  passes: Passes,
+  teacher: Model,
+  streams: readonly Stream[],
+  index: number,
+): Promise<void> {
+  const feeds = await passes.blockOf(teacher, index);
+  for (const stream of streams) {
+    const { kept } = await passes.run("block", stream, { x: "teacher" }, feeds, { keep: ["y"] });
+    await passes.replace(stream, "teacher", kept.y);
+  }
+}
+
+/** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */
+export interface Summed {
+  readonly fitting: Sums;
+  readonly all: Sums;
+  readonly difference: number;
+}
+
+/** Adds up one pass over all batches, on the device. Without batches set aside, differences are of all. */
+export async function sumUp(
+  passes: Passes,
+  streams: readonly Stream[],
+  inputs: number,
+  outputs: number,
+  run: (stream: Stream, sums: BlockFeeds) => Promise<RunResult>,
+): Promise<Summed> {
+  const anyAside = streams.some(({ aside }) => aside);
+  const { device } = passes;
+  const blank = { gram: await passes.blank([inputs, inputs]), cross: await passes.blank([inputs, outputs]) };
+  const held = new Map([[false, blank]]);
+  if (anyAside) held.set(true, blank);
+  const release = async (pair: typeof blank) => {
+    if (pair !== blank) await device.release(Object.values(pair));
+  };
+  let difference = 0;
+  try {
+    for (const stream of streams) {
+      const before = held.get(stream.aside) as typeof blank;
+      const { tensors, kept } = await run(stream, before);
+      held.set(stream.aside, { gram: kept["next.gram"], cross: kept["next.cross"] });
+      await release(before);
+      if (stream.aside === anyAside) difference += Number(tensors.difference.data[0]);
+    }
+    const download = async (tensor: DeviceTensor) => (await device.download(tensor)).data as Float64Array;
+    const sums = async (aside: boolean): Promise<Sums> => {
+      const { gram, cross } = held.get(aside) as typeof blank;
+      return { n: inputs, m: outputs, gram: await download(gram), cross: await download(cross) };
+    };
+    const fitting = await sums(false);
+    if (!anyAside) return { fitting, all: fitting, difference };
+    const all = await sums(true);
+    addSums(all, fitting);
+    return { fitting, all, difference };
+  } finally {
+    for (const pair of held.values()) await release(pair);
+  }
+}
