@@ -50,8 +50,8 @@ const mayImport = {
   ],
 };
 
-/** `top` stands for compile.ts and model.ts, which join the graph side with the runtime side. */
-const pattern = (folder) => (folder === "top" ? "src/(compile|model|index)[.]ts" : `src/${folder}/`);
+/** `top` stands for compile.ts, model.ts and precision.ts, which join the graph side with the runtime side. */
+const pattern = (folder) => (folder === "top" ? "src/(compile|model|precision|index)[.]ts" : `src/${folder}/`);
 
 const directions = Object.entries(mayImport).map(([folder, allowed]) => ({
   name: `${folder}-imports`,

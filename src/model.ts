@@ -6,6 +6,7 @@ import type { VitConfig } from "./models/config.ts";
 import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
 import { frozenWeights, hasPoolerOutput, vitForward } from "./models/vit.ts";
+import type { Int8Options } from "./passes/int8-products.ts";
 import type { Device, Session } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";
 import type { Preprocessing } from "./utils/picture.ts";
@@ -31,6 +32,11 @@ export interface ForwardResult {
   readonly imageEmbeds?: FloatTensor;
 }
 
+export interface ModelOptions {
+  /** Run linear maps in 8 bits; float32 where left out (`choosePrecision` says what suits the machine). */
+  readonly int8?: Int8Options;
+}
+
 /** Outputs that evaluations ask for; only what is asked for is computed. */
 export type OutputName = "lastHiddenState" | "blockOutput" | "pooled" | "logits";
 
@@ -41,14 +47,17 @@ export class Model {
   readonly origin: ModelOrigin;
   /** Where the model's graphs run; distillation and evaluation use the same one. */
   readonly device: Device;
+  /** Products in 8 bits, where the model runs with them. */
+  readonly int8: Int8Options | undefined;
   private readonly sessions = new Map<string, Promise<Session>>();
 
-  constructor(definition: ModelDefinition, device: Device) {
+  constructor(definition: ModelDefinition, device: Device, options: ModelOptions = {}) {
     this.config = definition.config;
     this.weights = definition.weights;
     this.preprocessing = definition.preprocessing;
     this.origin = definition.origin;
     this.device = device;
+    this.int8 = options.int8;
   }
 
   get parameters(): number {
@@ -113,7 +122,7 @@ export class Model {
       if (!value) throw new UserError(`the model has no ${name}`);
       return [name, value];
     });
-    return compile(graph([pixels], new Map(outputs)), this.device);
+    return compile(graph([pixels], new Map(outputs)), this.device, { int8: this.int8 });
   }
 
   private checkInput({ type, dims }: FloatTensor): void {

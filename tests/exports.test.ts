@@ -10,7 +10,7 @@ import { modelCard } from "../src/export/model-card.ts";
 import { input, constant, graph, matmul } from "../src/graph/build.ts";
 import { evaluate } from "../src/graph/evaluate.ts";
 import type { Tensor as OwnTensor } from "../src/utils/tensor.ts";
-import { quantizeColumns, quantizeLinearMaps } from "../src/passes/quantize.ts";
+import { quantizeColumns, quantizeRows, quantizeLinearMaps } from "../src/passes/quantize.ts";
 import { outOfBounds } from "../src/run/export-run.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
@@ -36,14 +36,21 @@ describe("8-bit maps", () => {
     dims,
     data: Float32Array.from({ length: dims.reduce((a, b) => a * b) }, () => scale * (2 * random.uniform() - 1)),
   });
-  test("weights keep half a step of their channel's scale; a channel of zeros stays zero", () => {
+  test.each([63, 127])("weights up to %i keep half a step of their channel's scale; zeros stay zeros", (largest) => {
     const weight = numbers([80, 60], 3);
     for (let i = 0; i < 80; i++) weight.data[i * 60 + 7] = 0;
-    const { weight: q, scale } = quantizeColumns(weight);
-    weight.data.forEach((w, i) =>
-      expect(Math.abs(w - q.data[i] * scale.data[i % 60])).toBeLessThanOrEqual(scale.data[i % 60] * 0.501),
-    );
+    const { weight: q, scale } = quantizeColumns(weight, largest);
+    weight.data.forEach((w, i) => {
+      expect(Math.abs(w - q.data[i] * scale.data[i % 60])).toBeLessThanOrEqual(scale.data[i % 60] * 0.501);
+      expect(Math.abs(q.data[i])).toBeLessThanOrEqual(largest);
+    });
     expect(scale.data[7]).toBe(0);
+    const across: FloatTensor = {
+      ...weight,
+      dims: [60, 80],
+      data: Float32Array.from(weight.data, (_, i) => weight.data[(i % 80) * 60 + Math.floor(i / 80)]),
+    };
+    expect(quantizeRows(across, largest)).toEqual({ weight: q, scale });
   });
   test.each(["weights", "dynamic"] as const)(
     "products with %s are near the float ones, tokens of very different size alike",
@@ -58,7 +65,7 @@ describe("8-bit maps", () => {
       const near = evaluate(quantizeLinearMaps(built, kind), { x: feed }).get("y") as OwnTensor;
       for (let t = 0; t < 10; t++) {
         const part = (y: OwnTensor) => (y.data as Float32Array).subarray(t * 60, (t + 1) * 60);
-        // Rounding errors of 1/254 of the largest factor add up over 80 products like a random walk.
+        // Rounding errors of 1/126 of the largest factor add up over 80 products like a random walk.
         expect(relativeError(part(near), part(exact))).toBeLessThan(0.03);
       }
     },

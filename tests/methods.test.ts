@@ -10,6 +10,7 @@ import { gradients } from "../src/autograd/gradients.ts";
 import { constant, graph, input } from "../src/graph/build.ts";
 import { evaluate } from "../src/graph/evaluate.ts";
 import type { Value } from "../src/graph/types.ts";
+import { embed, vitBlocks } from "../src/models/vit.ts";
 import { methods } from "../src/distill/methods.ts";
 import { distillationSchema, methodNames } from "../src/distill/options.ts";
 import { usualFormat } from "../src/export/save.ts";
@@ -102,10 +103,12 @@ describe("gradients of objectives equal finite differences", () => {
     const extraInputs = new Map([...objective.inputs(batch)].map(([key, v]) => [key, input(key, "float64", v.shape)]));
     const pixels = input("pixels", "float64", [batch, 3, 6, 6]);
     const frozen = (weights: ReadonlyMap<string, Tensor>) => (key: string) => constant(weights.get(key) as Tensor, key);
+    const weight = frozen(teacher.weights);
+    const states = vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
     const build = () =>
       objective.loss({
         pixels,
-        teacher: { definition: teacher, weight: frozen(teacher.weights) },
+        teacher: { definition: teacher, weight: frozen(teacher.weights), state: (i) => states[i] },
         student: { definition: student, ...trainables.apply(own) },
         parameters: extra,
         inputs: extraInputs,

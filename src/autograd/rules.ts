@@ -123,6 +123,8 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   },
   FusedMatMul: "not differentiable",
   MatMulInteger: "not differentiable",
+  MatMulIntegerToFloat: "not differentiable",
+  DynamicQuantizeLinear: "not differentiable",
   DequantizeLinear: "not differentiable",
   Softmax: (dy, { node }) => {
     const y = node.outputs[0];

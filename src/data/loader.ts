@@ -64,12 +64,15 @@ export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedVie
   /** Pictures of a micro-batch. */
   readonly batch: number;
   readonly microBatchesPerEpoch: number;
+  /** Later epochs show the views of so many first ones again; each epoch its own where left out. */
+  readonly views?: number;
 }
 
 /** Random views `[B, 3, S, S]` and the pictures that they are of. */
 export interface TrainingBatch<T extends Item> {
   readonly pixels: FloatTensor;
   readonly items: readonly T[];
+  readonly epoch: number;
 }
 
 /** Micro-batches of random views, epoch after epoch, each picture at most once an epoch. */
@@ -101,9 +104,10 @@ export class TrainingLoader<T extends Item> {
     if (this.order?.epoch !== epoch) this.order = { epoch, indices: epochOrder(items.length, epoch, seed) };
     const from = (position % microBatchesPerEpoch) * batch;
     const chosen = this.order.indices.slice(from, from + batch).map((i) => items[i]);
-    const view = { preprocessing, augmentation, seed, epoch };
+    const shown = this.options.views === undefined ? epoch : epoch % this.options.views;
+    const view = { preprocessing, augmentation, seed, epoch: shown };
     const views = await Promise.all(chosen.map((item) => source.augmentedView(item, view)));
-    return { pixels: stack(views, preprocessing.cropSize), items: chosen };
+    return { pixels: stack(views, preprocessing.cropSize), items: chosen, epoch };
   }
 }
 

@@ -3,6 +3,8 @@ import { compile } from "../compile.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { adamwScalars } from "../optim/adamw.ts";
+import type { Int8Options } from "../precision.ts";
+import { choosePrecision } from "../precision.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
@@ -12,7 +14,7 @@ import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
-import { featureGraph, foldingGraph, gradientGraph, optimizerGraph, slot } from "./graphs.ts";
+import { featureGraph, foldingGraph, gradientGraph, optimizerGraph, slot, targetGraph } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
@@ -20,8 +22,15 @@ import { distillationSchema } from "./options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { keptBlocksOf } from "./weight-copy.ts";
 
-/** Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels. */
-export type PictureBatch = FloatTensor | { readonly pixels: FloatTensor; readonly labels?: readonly number[] };
+/** What the teacher made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
+export type Targets = Readonly<Record<string, FloatTensor>>;
+
+/**
+ * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
+ * where the teacher has seen these very views.
+ */
+export type PictureBatch =
+  FloatTensor | { readonly pixels: FloatTensor; readonly labels?: readonly number[]; readonly targets?: Targets };
 
 /** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
 export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
@@ -56,6 +65,7 @@ interface Setup {
   readonly start: ModelDefinition;
   readonly trainables: Trainables;
   readonly objective: Objective;
+  readonly int8: Int8Options | undefined;
 }
 
 export class Distillation {
@@ -68,10 +78,12 @@ export class Distillation {
   private readonly trainables: Trainables;
   private readonly objective: Objective;
   private readonly shapes: Shapes;
+  private readonly int8: Int8Options | undefined;
   private readonly drawsOf = new Map<number, Draws>();
   private state: TrainingState;
   private zeroSums: Held = new Map();
-  private gradientSession: { batch: number; session: Session } | undefined;
+  private gradientSession: { batch: number; givenTargets: boolean; session: Session } | undefined;
+  private targetSession: Session | undefined;
   private optimizerSession: Session | undefined;
   private featureSession: Session | undefined;
   private stepsDone = 0;
@@ -90,6 +102,7 @@ export class Distillation {
     this.weightCopy = setup.start;
     this.trainables = setup.trainables;
     this.objective = setup.objective;
+    this.int8 = setup.int8;
     this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
     this.state = state;
   }
@@ -100,6 +113,7 @@ export class Distillation {
     options: DistillationOptions,
     initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
     initialStudent: ModelDefinition | undefined,
+    int8: Int8Options | undefined,
   ): Promise<Distillation> {
     const kept = keptBlocksOf(teacher.config.depth, options);
     const method = methods[options.method];
@@ -118,7 +132,7 @@ export class Distillation {
       momentum: await uploadAll(teacher.device, blank),
       variance: await uploadAll(teacher.device, blank),
     };
-    return new Distillation(teacher, options, kept, { start, trainables, objective }, state);
+    return new Distillation(teacher, options, kept, { start, trainables, objective, int8 }, state);
   }
 
   /** Steps of the optimizer that were taken. */
@@ -168,12 +182,14 @@ export class Distillation {
     let sums: Held = this.zeroSums;
     for (const [part, microBatch] of microBatches.entries()) {
       const given = typeof microBatch === "function" ? await microBatch() : microBatch;
-      const { pixels, labels = undefined } = "pixels" in given ? given : { pixels: given };
+      const { pixels, labels, targets }: Exclude<PictureBatch, FloatTensor> =
+        "pixels" in given ? given : { pixels: given };
       const batch = pixels.dims[0];
-      const session = await this.openGradientSession(batch);
+      const session = await this.openGradientSession(batch, targets !== undefined);
       if (sums.size === 0) sums = this.zeroSums;
       const feeds: Record<string, Tensor | DeviceTensor> = {
         pixels,
+        ...targets,
         ...Object.fromEntries(this.state.parameters),
         ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
         ...this.draws(batch).feeds(this.stepsDone, part),
@@ -201,8 +217,9 @@ export class Distillation {
     return known;
   }
 
-  private async openGradientSession(batch: number): Promise<Session> {
-    if (this.gradientSession?.batch === batch) return this.gradientSession.session;
+  private async openGradientSession(batch: number, givenTargets: boolean): Promise<Session> {
+    const open = this.gradientSession;
+    if (open?.batch === batch && open.givenTargets === givenTargets) return open.session;
     await this.gradientSession?.session.dispose();
     this.gradientSession = undefined;
     const { accumulation } = this.options;
@@ -214,13 +231,15 @@ export class Distillation {
       draws: this.draws(batch),
       batch,
       accumulation,
+      givenTargets,
     });
     if (accumulation > 1 && this.zeroSums.size === 0) {
       const blank = new Map([...this.shapes].map(([name, dims]) => [name, zeros(dims)]));
       this.zeroSums = await uploadAll(this.device, blank);
     }
-    const session = await compile(built, this.device);
-    this.gradientSession = { batch, session };
+    const int8 = this.int8 && { ...this.int8, trained: this.shapes.keys() };
+    const session = await compile(built, this.device, { int8 });
+    this.gradientSession = { batch, givenTargets, session };
     return session;
   }
 
@@ -246,6 +265,26 @@ export class Distillation {
       new Map([...this.shapes.keys()].map((name) => [name, kept[slot.next(as(name))]]));
     this.state = { parameters: take((name) => name), momentum: take(slot.momentum), variance: take(slot.variance) };
     await this.device.release(old);
+  }
+
+  /** Whether steps can do with what the teacher made of their pictures before. */
+  get takesTargets(): boolean {
+    return this.objective.targets !== undefined;
+  }
+
+  /**
+   * What the teacher makes of normalised pictures `[B, 3, H, W]`, for steps on the same views: `[B, N, D]` for each of its
+   * states that the loss reads. Throws a UserError where the method reads more of the teacher than that.
+   */
+  async targets(pixels: FloatTensor): Promise<Targets> {
+    const { targets } = this.objective;
+    if (!targets)
+      throw new UserError(
+        `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
+      );
+    this.targetSession ??= await compile(targetGraph(this.teacher, targets), this.device, { int8: this.int8 });
+    const { tensors } = await this.targetSession.run({ feeds: { pixels }, fetch: targets.map(slot.target) });
+    return tensors as Record<string, FloatTensor>;
   }
 
   /**
@@ -333,6 +372,8 @@ export class Distillation {
     await this.gradientSession?.session.dispose();
     await this.optimizerSession?.dispose();
     await this.featureSession?.dispose();
+    await this.targetSession?.dispose();
+    this.targetSession = undefined;
     this.gradientSession = undefined;
     this.optimizerSession = undefined;
     this.featureSession = undefined;
@@ -347,6 +388,8 @@ export type CreateDistillationOptions = DistillationInput & {
   readonly initialAdapters?: ReadonlyMap<string, FloatTensor>;
   /** The student before training, such as `analyticStart` gives; what the method starts from where left out. */
   readonly initialStudent?: ModelDefinition;
+  /** Products in 8 bits as `choosePrecision` has decided; the options' `precision` decides where left out. */
+  readonly int8?: Int8Options;
 };
 
 /**
@@ -358,14 +401,12 @@ export async function createDistillation(
   teacher: Model,
   options: CreateDistillationOptions = {},
 ): Promise<Distillation> {
-  const { initialAdapters, initialStudent, ...settings } = options;
+  const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
     throw new UserError("give reductionFactor or keptBlocks, not both");
   }
-  return Distillation.create(
-    teacher,
-    parseOptions(distillationSchema, settings, "options of createDistillation"),
-    initialAdapters,
-    initialStudent,
-  );
+  const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
+  const { precision: wanted, int8Parts: parts } = parsed;
+  const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
+  return Distillation.create(teacher, parsed, initialAdapters, initialStudent, int8);
 }

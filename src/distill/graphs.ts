@@ -3,7 +3,8 @@ import { gradients } from "../autograd/gradients.ts";
 import { add, div, graph, input, mul, reduceSum, sqrt, where, greater } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { frozenWeights, vitForward } from "../models/vit.ts";
+import { tokenCount } from "../models/config.ts";
+import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
 import { adamwSlots, adamwUpdate } from "../optim/adamw.ts";
 import type { Objective } from "./objectives/types.ts";
@@ -16,6 +17,7 @@ export const slot = {
   sum: (name: string) => `sum.${name}`,
   ...adamwSlots,
   folded: (name: string) => `folded.${name}`,
+  target: (state: number) => `target.${state}`,
 } as const;
 
 export interface GradientGraphOptions {
@@ -27,6 +29,8 @@ export interface GradientGraphOptions {
   /** Pictures of a micro-batch. */
   readonly batch: number;
   readonly accumulation: number;
+  /** The objective's targets come in as `target.i` `[batch, N, D]`; the teacher is not in the graph. */
+  readonly givenTargets?: boolean;
 }
 
 /** The parameters of student and objective, as inputs of a graph. */
@@ -46,9 +50,17 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const own = parameterInputs(trainables.shapes);
   const extra = parameterInputs(objective.shapes);
   const inputs = objective.inputs(batch);
+  const weight = frozenWeights(teacher.weights);
+  const given = options.givenTargets ? targetInputs(teacher, objective, batch) : undefined;
+  const states = given ? [] : vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
+  const state = (i: number) => {
+    const found = given?.get(i) ?? states[i];
+    if (!found) throw new Error(`the objective reads state ${i} of the teacher, which is none of its targets`);
+    return found;
+  };
   const loss = objective.loss({
     pixels,
-    teacher: { definition: teacher, weight: frozenWeights(teacher.weights) },
+    teacher: { definition: teacher, weight, state },
     student: { definition: student, ...trainables.apply(own, draws) },
     parameters: extra,
     inputs,
@@ -67,7 +79,22 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     sums.push(sum);
     outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / accumulation)));
   });
-  return graph([pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()], outputs);
+  const all = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
+  return graph([...all, ...(given?.values() ?? [])], outputs);
+}
+
+/** An objective's targets by the teacher's state. */
+function targetInputs({ config }: ModelDefinition, { targets }: Objective, batch: number): Map<number, Value> {
+  const dims = [batch, tokenCount(config), config.width];
+  return new Map((targets ?? []).map((i) => [i, input(slot.target(i), "float32", dims)]));
+}
+
+/** What the teacher makes of any number of pictures: the states `targets` as `target.i`. */
+export function targetGraph({ config, weights }: ModelDefinition, targets: readonly number[]): Graph {
+  const weight = frozenWeights(weights);
+  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  const states = vitBlocks(config, weight, embed(config, weight, pixels), undefined, Math.max(...targets));
+  return graph([pixels], new Map(targets.map((i) => [slot.target(i), states[i]])));
 }
 
 /** A graph from parameters to the student's weights that they change. */

@@ -45,8 +45,8 @@ const l1: FeatureLoss = { kind: "l1", weight: 1, blocks: "last", norm: "before",
 /** Features near the teacher's, by the losses asked for or by the method's own. */
 const features =
   (usual: FeatureLoss) =>
-  (_: ModelDefinition, { kept, options }: MethodContext): Objective =>
-    featureObjective(options.loss ?? [usual], kept);
+  (_: ModelDefinition, { teacher, kept, options }: MethodContext): Objective =>
+    featureObjective(options.loss ?? [usual], kept, teacher.config.depth);
 
 /** Where each method's adapters sit unless it is said; methods without adapters are not here. */
 const adaptedModules: Readonly<Partial<Record<MethodName, readonly TargetModule[]>>> = {

@@ -1,6 +1,7 @@
 // The settings of a distillation, checked by one schema; the paper's defaults (section 4.1) stand here alone.
 import { z } from "zod";
 import { targetModules } from "../models/vit.ts";
+import { int8Parts, precisions } from "../precision.ts";
 
 const positiveInteger = z.number().int().positive();
 
@@ -159,6 +160,15 @@ export const distillationSchema = z.strictObject({
   accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),
   softLabels: z.boolean().default(false).describe("deit: learn the teacher's probabilities, not its answer"),
   maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
+  precision: z
+    .enum(precisions)
+    .default("float32")
+    .describe("products with frozen weights: float32, 8 bits, or what is faster here while features stay near"),
+  int8Parts: z
+    .array(z.enum(int8Parts))
+    .min(1)
+    .default([...int8Parts])
+    .describe("where these products are in 8 bits: the teacher's, the student's, and those of gradients"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

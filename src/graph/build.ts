@@ -89,6 +89,13 @@ export const relu = (x: Value): Value => one("Relu", [x], {});
 export const floor = (x: Value): Value => one("Floor", [x], {});
 export const round = (x: Value): Value => one("Round", [x], {});
 export const matmulInteger = (a: Value, b: Value, zero: Value): Value => one("MatMulInteger", [a, b, zero], {});
+export const matmulIntegerToFloat = (a: Value, b: Value, scale: Value, columns: Value, zero: Value): Value =>
+  one("MatMulIntegerToFloat", [a, b, scale, columns, zero], {});
+/** 8-bit numbers, their scale and their zero point. */
+export function dynamicQuantizeLinear(x: Value): { q: Value; scale: Value; zero: Value } {
+  const [q, scale, zero] = node("DynamicQuantizeLinear", [x], {}).outputs;
+  return { q, scale, zero };
+}
 export const dequantizeLinear = (x: Value, scale: Value, axis: number): Value =>
   one("DequantizeLinear", [x, scale], { axis });
 /** `x`, which no gradient passes. */

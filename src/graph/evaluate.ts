@@ -95,6 +95,16 @@ function reduce(x: Numbers, node: Node, start: number, f: (sum: number, v: numbe
   return { dims: node.outputs[0].shape as number[], data };
 }
 
+/** To the nearest whole number, halves to even. */
+function toEven(x: number): number {
+  return Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x);
+}
+
+function integerProduct(a: Numbers, b: Numbers, zero: Numbers, like: Value): Numbers {
+  const shifted = { dims: a.dims, data: Float64Array.from(a.data, (v) => v - zero.data[0]) };
+  return matmul(shifted, b, false, false, dimsOf(like));
+}
+
 function matmul(a: Numbers, b: Numbers, transA: boolean, transB: boolean, dims: readonly number[]): Numbers {
   const inner = a.dims[a.dims.length - (transA ? 2 : 1)];
   const [readA, readB] = [reader(a), reader(b)];
@@ -169,7 +179,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   Sigmoid: map((x) => 1 / (1 + Math.exp(-x))),
   Relu: map((x) => Math.max(x, 0)),
   Floor: map(Math.floor),
-  Round: map((x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x))),
+  Round: map(toEven),
   StopGradient: map((x) => x),
   Gelu: (inputs, { attributes }) => map((x) => geluOf(x, attributes.approximate))(inputs),
   Equal: binary((a, b) => (a === b ? 1 : 0)),
@@ -183,9 +193,23 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   FusedMatMul: ([a, b], node) => [
     matmul(a, b, node.attributes.transA, node.attributes.transB, dimsOf(node.outputs[0])),
   ],
-  MatMulInteger: ([a, b, zero], node) => {
-    const shifted = { dims: a.dims, data: Float64Array.from(a.data, (v) => v - zero.data[0]) };
-    return [matmul(shifted, b, false, false, dimsOf(node.outputs[0]))];
+  MatMulInteger: ([a, b, zero], node) => [integerProduct(a, b, zero, node.outputs[0])],
+  MatMulIntegerToFloat: ([a, b, scale, columns, zero], node) => {
+    const { dims, data } = integerProduct(a, b, zero, node.outputs[0]);
+    const width = columns.data.length;
+    return [{ dims, data: Float64Array.from(data, (v, i) => v * scale.data[0] * columns.data[i % width]) }];
+  },
+  DynamicQuantizeLinear: ([x]) => {
+    // The range holds 0, which the zero point stands for exactly (ONNX's definition).
+    const [low, high] = [Math.min(0, ...Array.from(x.data)), Math.max(0, ...Array.from(x.data))];
+    const scale = Math.fround((high - low) / 255) || 1;
+    const zero = toEven(Math.max(0, Math.min(255, -low / scale)));
+    const q = Float64Array.from(x.data, (v) => Math.max(0, Math.min(255, toEven(v / scale) + zero)));
+    return [
+      { dims: x.dims, data: q },
+      { dims: [], data: Float64Array.of(scale) },
+      { dims: [], data: Float64Array.of(zero) },
+    ];
   },
   DequantizeLinear: ([x, scale], { attributes }) => {
     const axis = normalAxis(attributes.axis, x.dims.length);

@@ -48,6 +48,13 @@ export interface OperatorAttributes {
   FusedMatMul: { readonly transA: boolean; readonly transB: boolean };
   /** 8-bit numbers a `[..., M, K]` less a zero point, times 8-bit weights `[K, N]`: int32. */
   MatMulInteger: None;
+  /**
+   * com.microsoft: 8-bit numbers a `[..., M, K]`, 8-bit weights `[K, N]`, a's scale, one scale for each of the N outputs, a's
+   * zero point: the product as floats.
+   */
+  MatMulIntegerToFloat: None;
+  /** Floats as 8-bit numbers with one scale and zero point for all, which are the second and third output. */
+  DynamicQuantizeLinear: None;
   /** 8-bit numbers times one scale for each place along an axis. */
   DequantizeLinear: Axis;
   Softmax: Axis;
@@ -164,6 +171,19 @@ function sizeAt(x: TensorType, axis: number): number {
   return size;
 }
 
+/** What uint8 numbers less a scalar zero point give with int8 weights. */
+function integerProduct(a: TensorType, b: TensorType, zero: TensorType): TensorType {
+  for (const [x, type] of [
+    [a, "uint8"],
+    [b, "int8"],
+    [zero, "uint8"],
+  ] as const) {
+    if (x.type !== type) throw new ShapeError(`needs ${type}, got ${formatType(x)}`);
+  }
+  if (zero.shape.length !== 0) throw new ShapeError(`the zero point must be a scalar, got ${formatType(zero)}`);
+  return matmulShape({ ...a, type: "float32" }, { ...b, type: "float32" }, false, false);
+}
+
 /** Every operator that graphs may hold. */
 export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } = {
   Add: binary,
@@ -202,19 +222,30 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
     domain: "com.microsoft",
     infer: ([a, b], { transA, transB }) => [matmulShape(a, b, transA, transB)],
   },
-  MatMulInteger: {
-    arity: 3,
-    infer([a, b, zero]) {
-      for (const [x, types] of [
-        [a, ["uint8"]],
-        [b, ["int8"]],
-        [zero, ["uint8"]],
+  MatMulInteger: { arity: 3, infer: ([a, b, zero]) => [{ ...integerProduct(a, b, zero), type: "int32" }] },
+  MatMulIntegerToFloat: {
+    arity: 5,
+    domain: "com.microsoft",
+    infer([a, b, scale, columns, zero]) {
+      const product = integerProduct(a, b, zero);
+      for (const [x, shape] of [
+        [scale, []],
+        [columns, b.shape.slice(-1)],
       ] as const) {
-        if (!(types as readonly string[]).includes(x.type))
-          throw new ShapeError(`needs ${types.join()}, got ${formatType(x)}`);
+        if (x.type !== "float32" || !sameShape(x.shape, shape)) throw new ShapeError(`${formatType(x)} is no scale`);
       }
-      if (zero.shape.length !== 0) throw new ShapeError(`the zero point must be a scalar, got ${formatType(zero)}`);
-      return [{ ...matmulShape({ ...a, type: "float32" }, { ...b, type: "float32" }, false, false), type: "int32" }];
+      return [product];
+    },
+  },
+  DynamicQuantizeLinear: {
+    arity: 1,
+    infer([x]) {
+      if (x.type !== "float32") throw new ShapeError(`needs float32, got ${formatType(x)}`);
+      return [
+        { type: "uint8", shape: x.shape },
+        { type: "float32", shape: [] },
+        { type: "uint8", shape: [] },
+      ];
     },
   },
   DequantizeLinear: {

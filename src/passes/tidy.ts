@@ -4,10 +4,14 @@ import { verify } from "../graph/verify.ts";
 import { deduplicate } from "./deduplicate.ts";
 import { foldConstants } from "./fold-constants.ts";
 import { fuseTransposes } from "./fuse-transposes.ts";
+import type { Int8Options } from "./int8-products.ts";
+import { int8Products } from "./int8-products.ts";
 
 export interface PassOptions {
   /** `portable` keeps to ONNX's own operators; `onnxruntime` may use those of ONNX Runtime. */
   readonly target: "portable" | "onnxruntime";
+  /** For ONNX Runtime: products with frozen weights in 8 bits. */
+  readonly int8?: Int8Options & { readonly trained?: Iterable<string> };
 }
 
 type Pass = (graph: Graph) => Graph;
@@ -18,11 +22,15 @@ type Pass = (graph: Graph) => Graph;
  */
 export function tidy(graph: Graph, options: PassOptions): Graph {
   const passes: [string, Pass][] = [
+    // Before folding too, which would make two constants of what two parts of a graph do to one weight.
+    ["deduplicate", deduplicate],
     ["foldConstants", foldConstants],
     ["deduplicate", deduplicate],
   ];
   // Before folding, which would store each weight a second time, transposed.
   if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes]);
+  const { int8 } = options;
+  if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.trained)], ["deduplicate", deduplicate]);
   verify(graph);
   return passes.reduce((current, [name, pass]) => {
     const next = pass(current);

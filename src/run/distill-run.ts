@@ -30,7 +30,7 @@ import { fewShotOf, planBatches } from "./plan.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
-import { distillationOptions, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
+import { distillationOptions, int8Of, keptViewsOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";
@@ -181,9 +181,12 @@ async function perform(
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
     const initial = await startOf(options, teacher, source, items, listener, environment);
+    const int8 = await int8Of(options, teacher, source, items, listener);
     const distillation = await createDistillation(teacher, {
       ...distillationOptions(options, plan, initial.keptBlocks),
+      precision: int8 ? "int8" : "float32",
       initialStudent: initial.student,
+      int8,
     });
     const { keptBlocks } = distillation;
     listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
@@ -191,7 +194,9 @@ async function perform(
 
     const settings = {
       command: "distill",
-      options,
+      // What was decided by measuring is decided: a run that goes on takes the same.
+      options: { ...options, precision: int8 ? "int8" : "float32" },
+      int8,
       plan,
       keptBlocks,
       mlpWidth: initial.mlpWidth,
@@ -215,7 +220,9 @@ async function perform(
       preprocessing: teacher.preprocessing,
       augmentation: paperAugmentation,
       seed: options.seed,
+      views: options.keptViews,
     };
+    const kept = await keptViewsOf(options, distillation, loaderOptions, listener);
     const loader = new TrainingLoader(loaderOptions, distillation.steps * plan.accumulation);
     await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
     const judgedOnTraining = parts.queries.length === 0;
@@ -225,8 +232,12 @@ async function perform(
       {
         distillation,
         next: async () => {
-          const { pixels, items: shown } = await loader.next();
-          return labels ? { pixels, labels: shown.map(({ label }) => labels[label as number]) } : pixels;
+          const { pixels, items: shown, epoch } = await loader.next();
+          return {
+            pixels,
+            labels: labels && shown.map(({ label }) => labels[label as number]),
+            targets: kept?.targets(shown, epoch),
+          };
         },
         plan,
         options,

@@ -133,6 +133,8 @@ export const distillRunSchema = z.strictObject({
     loss: true,
     softLabels: true,
     maskRatio: true,
+    precision: true,
+    int8Parts: true,
   }).shape,
   optimizer: optimizer
     .prefault("adamw")
@@ -169,6 +171,11 @@ export const distillRunSchema = z.strictObject({
   warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before the rate falls to 0"),
   schedule: z.enum(["cosine", "linear"]).default("cosine").describe("how the learning rate falls"),
   effectiveBatch: count.optional().describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
+  keptViews: count
+    .optional()
+    .describe(
+      "views of each picture that training draws from: the teacher sees each once, and what it makes of them is kept in memory (new views in each epoch where left out)",
+    ),
   batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
   fewShotRatio: z
     .number()

@@ -33,6 +33,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "warmupEpochs",
   "schedule",
   "effectiveBatch",
+  "keptViews",
   "earlyStop",
 ];
 

@@ -1,16 +1,21 @@
 // What a run is made of before its first step: the distillation's settings, labels, looks and views.
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
-import { adapterPlanOf } from "../distill/methods.ts";
+import { adapterPlanOf, methods } from "../distill/methods.ts";
+import type { Distillation } from "../distill/distillation.ts";
 import type { DistillationInput } from "../distill/options.ts";
 import type { Model } from "../model.ts";
+import type { Int8Options } from "../precision.ts";
+import { choosePrecision } from "../precision.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
-import type { Environment } from "./environment.ts";
+import type { Environment, Listener } from "./environment.ts";
 import type { Parts } from "./judging.ts";
 import { limitItems } from "./judging.ts";
+import { KeptViews } from "./kept-views.ts";
 import type { DistillRunOptions } from "./options.ts";
 import type { BatchPlan } from "./plan.ts";
 import { Tracker } from "./tracking.ts";
@@ -37,6 +42,7 @@ export function distillationOptions(
     loss,
     softLabels,
     maskRatio,
+    int8Parts: options.int8Parts,
     optimizer,
     schedule: {
       kind: options.schedule,
@@ -48,6 +54,48 @@ export function distillationOptions(
     accumulation: plan.accumulation,
     seed,
   };
+}
+
+/** Pictures that the teacher's features are compared on in both precisions. */
+const comparedPictures = 8;
+
+/** Products in 8 bits, where that is asked for or measures best; says what was chosen. */
+export async function int8Of(
+  { precision: wanted, int8Parts: parts, method }: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Int8Options | undefined> {
+  if (wanted === "float32") return undefined;
+  if (!methods[method].trains) {
+    listener.info?.(`nothing trains with ${method}, so its precision is float32`);
+    return undefined;
+  }
+  const shown = items.slice(0, comparedPictures);
+  const views = evaluationBatches(source, shown, shown.length, teacher.preprocessing, () => undefined);
+  const { value: batch } = await views.next();
+  const { int8, found } = await choosePrecision(teacher, { wanted, parts, pixels: batch?.pixels });
+  listener.info?.(`precision ${found}`);
+  return int8;
+}
+
+/** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
+export async function keptViewsOf(
+  { keptViews: views, method }: DistillRunOptions,
+  distillation: Distillation,
+  loading: TrainingLoaderOptions<Item>,
+  listener: Listener,
+): Promise<KeptViews | undefined> {
+  if (views === undefined) return undefined;
+  if (!distillation.takesTargets || !distillation.trains)
+    throw new UserError(
+      `${method} can't do with kept views (--kept-views): it needs the teacher in each step, or none`,
+    );
+  listener.stage?.("showing views to the teacher", views * loading.items.length);
+  const kept = await KeptViews.see(distillation, { ...loading, views }, (done) => listener.progress?.(done));
+  listener.info?.(`${views} views of each picture are kept: ${(kept.bytes / 2 ** 20).toFixed(0)} MiB`);
+  return kept;
 }
 
 /** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */

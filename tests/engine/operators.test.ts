@@ -71,6 +71,18 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
     { shapes: [[2, 3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 100], ...plain },
     { shapes: [[3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 127], ...plain },
   ],
+  MatMulIntegerToFloat: [
+    {
+      shapes: [[2, 3, 4], [4, 5], [], [5], []],
+      types: ["uint8", "int8", undefined, undefined, "uint8"],
+      range: [0.1, 100],
+      ...plain,
+    },
+  ],
+  DynamicQuantizeLinear: [
+    { shapes: [[3, 4]], ...plain },
+    { shapes: [[3, 4]], range: [1, 3], ...plain },
+  ],
   DequantizeLinear: [
     { shapes: [[3, 4], [4]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 1 } },
     { shapes: [[3, 4], [3]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 0 } },
@@ -221,7 +233,16 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
 };
 
 /** ONNX Runtime's CPU kernels of these take float32 only. */
-const float32Only: ReadonlySet<OpKind> = new Set(["Erf", "Gelu", "FusedMatMul", "DequantizeLinear", "Conv", "Resize"]);
+const float32Only: ReadonlySet<OpKind> = new Set([
+  "Erf",
+  "Gelu",
+  "FusedMatMul",
+  "MatMulIntegerToFloat",
+  "DynamicQuantizeLinear",
+  "DequantizeLinear",
+  "Conv",
+  "Resize",
+]);
 /** These give the row statistics as float32 whatever comes in. */
 const float32Statistics: ReadonlySet<OpKind> = new Set(["LayerNormalization"]);
 
@@ -367,11 +388,13 @@ describe("gradient rules equal finite differences", () => {
     const rest = (Object.keys(operators) as OpKind[]).filter((op) => typeof gradientRules[op] !== "function");
     expect(rest.sort()).toEqual([
       "DequantizeLinear",
+      "DynamicQuantizeLinear",
       "Equal",
       "Floor",
       "FusedMatMul",
       "Greater",
       "MatMulInteger",
+      "MatMulIntegerToFloat",
       "ReduceMax",
       "Round",
       "Sign",

@@ -36,17 +36,23 @@ function distance(loss: FeatureLoss, student: Value, teacher: Value): Value {
 /** `[B, 1, D]` or all tokens. */
 const tokensOf = (loss: FeatureLoss, x: Value) => (loss.tokens === "class" ? slice(x, 1, 0, 1) : x);
 
-/** The weighted sum of feature losses; `kept` are the teacher's blocks that the student's stand for. */
-export function featureObjective(losses: readonly FeatureLoss[], kept: readonly number[]): Objective {
+/** The teacher's states that losses compare with. */
+function targetsOf(losses: readonly FeatureLoss[], kept: readonly number[], depth: number): number[] {
+  const all = losses.some(({ blocks }) => blocks === "all") ? stoodFor(kept, depth).map((block) => block + 1) : [];
+  return [...new Set([...all, depth])].sort((a, b) => a - b);
+}
+
+/** The weighted sum of feature losses; `kept` are those of the teacher's `depth` blocks that the student's stand for. */
+export function featureObjective(losses: readonly FeatureLoss[], kept: readonly number[], depth: number): Objective {
   return {
     ...withoutExtras,
+    targets: targetsOf(losses, kept, depth),
     loss({ pixels, teacher, student }: ObjectiveContext) {
       const [large, small] = [teacher.definition.config, student.definition.config];
-      const target = vitForward(large, teacher.weight, pixels).hiddenStates;
       const reached = vitForward(small, student.weight, pixels, student.map).hiddenStates;
-      const pairs = stoodFor(kept, large.depth).map((block, j) => [reached[j + 1], target[block + 1]] as const);
+      const pairs = () => stoodFor(kept, depth).map((block, j) => [reached[j + 1], teacher.state(block + 1)] as const);
       const parts = losses.map((loss): readonly [Value, number] => {
-        const compared = loss.blocks === "all" ? pairs : [[reached[small.depth], target[large.depth]] as const];
+        const compared = loss.blocks === "all" ? pairs() : [[reached[small.depth], teacher.state(depth)] as const];
         const distances = compared.map(([s, t]) => {
           const after = loss.norm === "after";
           const a = after ? finalNorm(small, student.weight, s) : s;

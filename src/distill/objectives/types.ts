@@ -8,7 +8,12 @@ import type { Shapes, StudentParts } from "../trainables.ts";
 export interface ObjectiveContext {
   /** `[B, 3, H, W]` */
   readonly pixels: Value;
-  readonly teacher: { readonly definition: ModelDefinition; readonly weight: WeightLookup };
+  readonly teacher: {
+    readonly definition: ModelDefinition;
+    readonly weight: WeightLookup;
+    /** Output `[B, N, D]` of its block i - 1; 0 is what enters the first. */
+    state(i: number): Value;
+  };
   readonly student: { readonly definition: ModelDefinition } & StudentParts;
   /** The objective's own parameters and inputs, by name. */
   readonly parameters: ReadonlyMap<string, Value>;
@@ -33,6 +38,8 @@ export interface Objective {
   /** Their numbers for a micro-batch. */
   feeds(facts: BatchFacts): Readonly<Record<string, Tensor>>;
   loss(context: ObjectiveContext): Value;
+  /** Which of the teacher's states the loss reads, where it reads nothing else of what the teacher makes of pictures. */
+  readonly targets?: readonly number[];
 }
 
 /** An objective of features alone. */

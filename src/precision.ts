@@ -1,0 +1,143 @@
+// Whether products with frozen weights run in 8 bits, decided on the machine at hand: by whether they are right there, by
+// how fast they are, and by how near the teacher's features stay.
+import { compile } from "./compile.ts";
+import { constant, graph, input, matmul, matmulInteger, transposeLast } from "./graph/build.ts";
+import type { Graph } from "./graph/types.ts";
+import { Model } from "./model.ts";
+import type { Int8Options, Int8Part } from "./passes/int8-products.ts";
+import { int8Parts } from "./passes/int8-products.ts";
+import { largestWeight, safeWeight } from "./passes/quantize.ts";
+import type { Device, Session } from "./runtime/types.ts";
+import { randomStream } from "./utils/random.ts";
+import type { FloatTensor } from "./utils/tensor.ts";
+
+export { int8Parts };
+export type { Int8Options };
+export const precisions = ["float32", "int8", "auto"] as const;
+export type Precision = (typeof precisions)[number];
+
+/** `auto` takes 8 bits where its products take at most this share of float32's time, with all that is around them. */
+const worthIt = 0.85;
+/** And where the teacher's features move by at most this share of their mean absolute size. */
+const nearEnough = 0.1;
+/** Rows and rounds of the products that are timed. */
+const [timedRows, timedRounds] = [2048, 5];
+
+export interface PrecisionChoice {
+  /** Undefined for float32. */
+  readonly int8?: Int8Options;
+  /** What was found, in words. */
+  readonly found: string;
+}
+
+export interface PrecisionQuestion {
+  readonly wanted: Precision;
+  readonly parts?: readonly Int8Part[];
+  /** Normalised pictures `[B, 3, H, W]` to compare features on; noise where left out. */
+  readonly pixels?: FloatTensor;
+}
+
+/**
+ * Processors before AVX-512 VNNI add pairs of 8-bit products in 16 bits, which saturate. Says the largest weight with which
+ * products are right here.
+ */
+export async function largestOn(device: Device): Promise<Int8Options["largest"]> {
+  const inputs = 64;
+  const a = input("a", "uint8", [1, inputs]);
+  const weight = new Int8Array(inputs).fill(largestWeight);
+  const zero = constant({ type: "uint8", dims: [], data: Uint8Array.of(0) });
+  const y = matmulInteger(a, constant({ type: "int8", dims: [inputs, 1], data: weight }), zero);
+  const session = await compile(graph([a], { y }), device);
+  try {
+    const largest = new Uint8Array(inputs).fill(255);
+    const { tensors } = await session.run({
+      feeds: { a: { type: "uint8", dims: a.shape as number[], data: largest } },
+      fetch: ["y"],
+    });
+    return Number(tensors.y.data[0]) === inputs * 255 * largestWeight ? largestWeight : safeWeight;
+  } finally {
+    await session.dispose();
+  }
+}
+
+/** One of the MLP's products of a model of these widths, with random weights. */
+function productGraph(inputs: number, outputs: number): Graph {
+  const random = randomStream(0, "product");
+  const data = Float32Array.from({ length: inputs * outputs }, () => random.normal());
+  const x = input("x", "float32", [timedRows, inputs]);
+  const weight = constant({ type: "float32", dims: [outputs, inputs], data });
+  return graph([x], { y: matmul(x, transposeLast(weight)) });
+}
+
+/** The time of 8-bit products as a share of float32's, for a model's MLP. */
+async function timeShare({ config, device }: Model, int8: Int8Options): Promise<number> {
+  const random = randomStream(0, "rows");
+  const data = Float32Array.from({ length: timedRows * config.width }, () => random.normal());
+  const x = await device.upload({ type: "float32", dims: [timedRows, config.width], data });
+  const built = productGraph(config.width, config.mlpWidth);
+  const sessions = [await compile(built, device), await compile(built, device, { int8 })];
+  const least = [Infinity, Infinity];
+  const timed = async (session: Session) => {
+    const begin = performance.now();
+    const { kept } = await session.run({ feeds: { x }, keep: ["y"] });
+    const took = performance.now() - begin;
+    await device.release([kept.y]);
+    return took;
+  };
+  try {
+    for (let round = 0; round < timedRounds; round++)
+      for (const [i, session] of sessions.entries()) least[i] = Math.min(least[i], await timed(session));
+    return least[1] / least[0];
+  } finally {
+    for (const session of sessions) await session.dispose();
+    await device.release([x]);
+  }
+}
+
+/** How far a model's last block moves in 8 bits: the mean absolute difference over the mean absolute feature. */
+async function featureShift(model: Model, int8: Int8Options, pixels: FloatTensor): Promise<number> {
+  const other = new Model(model, model.device, { int8: { ...int8, parts: int8Parts } });
+  try {
+    const { blockOutput: exact } = await model.outputs(pixels, ["blockOutput"]);
+    const { blockOutput: near } = await other.outputs(pixels, ["blockOutput"]);
+    let [moved, size] = [0, 0];
+    exact.data.forEach((value, i) => {
+      moved += Math.abs(value - near.data[i]);
+      size += Math.abs(value);
+    });
+    return moved / size;
+  } finally {
+    await other.dispose();
+  }
+}
+
+/** Few pictures of noise. */
+function noisePictures({ config: { channels, imageSize } }: Model): FloatTensor {
+  const random = randomStream(0, "noise");
+  const dims = [2, channels, imageSize, imageSize];
+  return {
+    type: "float32",
+    dims,
+    data: Float32Array.from({ length: 2 * channels * imageSize ** 2 }, () => random.normal()),
+  };
+}
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+/** Decides for a teacher on its device. `int8` is taken as asked for, with weights that this machine multiplies rightly. */
+export async function choosePrecision(teacher: Model, question: PrecisionQuestion): Promise<PrecisionChoice> {
+  const { wanted, parts = int8Parts } = question;
+  if (wanted === "float32") return { found: "float32" };
+  const largest = await largestOn(teacher.device);
+  const int8 = { largest, parts };
+  const bits =
+    largest === largestWeight ? "8-bit weights" : "7-bit weights, as this processor's 8-bit products overflow";
+  if (wanted === "int8") return { int8, found: `int8: ${bits}` };
+  const share = await timeShare(teacher, int8);
+  const speed = `products take ${percent(share)} of float32's time`;
+  if (share > worthIt) return { found: `float32, since 8-bit ${speed}` };
+  const shift = await featureShift(teacher, int8, question.pixels ?? noisePictures(teacher));
+  const nearness = `move the teacher's features by ${percent(shift)}`;
+  if (!(shift <= nearEnough)) return { found: `float32, since 8-bit products ${nearness}` };
+  return { int8, found: `int8: ${speed} and ${nearness} (${bits})` };
+}

@@ -1,0 +1,230 @@
+// Products in 8 bits: right on this machine, near the float ones, told apart by part; and targets that are kept.
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { FloatTensor } from "wecolora/node";
+import { createDistillation, loadModel, Model } from "wecolora/node";
+import { compile } from "../src/compile.ts";
+import { constant, graph, input, matmul, matmulInteger, transposeLast } from "../src/graph/build.ts";
+import type { Graph } from "../src/graph/types.ts";
+import { sortedNodes } from "../src/graph/walk.ts";
+import type { Int8Part } from "../src/passes/int8-products.ts";
+import { int8Parts } from "../src/passes/int8-products.ts";
+import { safeWeight } from "../src/passes/quantize.ts";
+import { tidy } from "../src/passes/tidy.ts";
+import { choosePrecision, largestOn } from "../src/precision.ts";
+import { gradientGraph } from "../src/distill/graphs.ts";
+import { methods } from "../src/distill/methods.ts";
+import { distillationSchema } from "../src/distill/options.ts";
+import { randomStream } from "../src/utils/random.ts";
+import { noisePicture, wecolora } from "./support/cli.ts";
+import { inlineDevice } from "./support/device.ts";
+import { readReference, referencePath, relativeError } from "./support/reference.ts";
+
+const device = inlineDevice();
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "wecolora-precision-"));
+  for (let i = 0; i < 16; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+});
+afterAll(async () => {
+  await device.dispose();
+  await rm(folder, { recursive: true });
+});
+
+const numbers = (dims: readonly number[], seed: number): FloatTensor => {
+  const random = randomStream(seed, "numbers");
+  return {
+    type: "float32",
+    dims,
+    data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => random.normal()),
+  };
+};
+
+const teacherOf = () => loadModel(referencePath("teachers/timm-vit"), { device });
+const picturesOf = async () =>
+  (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+
+test("the largest weight is one with which this machine multiplies exactly, wherever it stands", async () => {
+  const largest = await largestOn(device);
+  const [rows, inner, columns] = [9, 130, 33];
+  const random = randomStream(5);
+  // Extremes everywhere: sums of two neighbours are where 16 bits overflow.
+  const a = Uint8Array.from({ length: rows * inner }, () => (random.uniform() < 0.9 ? 255 : random.integer(0, 255)));
+  const b = Int8Array.from({ length: inner * columns }, () => (random.uniform() < 0.9 ? largest : -largest));
+  const x = input("a", "uint8", [rows, inner]);
+  const zero = constant({ type: "uint8", dims: [], data: Uint8Array.of(0) });
+  const y = matmulInteger(x, constant({ type: "int8", dims: [inner, columns], data: b }), zero);
+  const session = await compile(graph([x], { y }), device);
+  const { tensors } = await session.run({
+    feeds: { a: { type: "uint8", dims: [rows, inner], data: a } },
+    fetch: ["y"],
+  });
+  await session.dispose();
+  const expected = Int32Array.from({ length: rows * columns }, (_, at) => {
+    const [r, c] = [Math.floor(at / columns), at % columns];
+    let sum = 0;
+    for (let k = 0; k < inner; k++) sum += a[r * inner + k] * b[k * columns + c];
+    return sum;
+  });
+  expect(tensors.y.data).toEqual(expected);
+});
+
+test("8-bit products are near the float ones, tokens of very different size alike", async () => {
+  const [inputs, outputs] = [96, 80];
+  const x = input("x", "float32", [10, inputs]);
+  const weight = constant(numbers([outputs, inputs], 1), "w");
+  const built = graph([x], { y: matmul(x, transposeLast(weight)) });
+  const feed = numbers([10, inputs], 2);
+  for (let t = 0; t < 10; t++)
+    for (let k = 0; k < inputs; k++) feed.data[t * inputs + k] *= t === 9 ? 0 : 10 ** ((t % 7) - 3);
+  const results = [];
+  for (const int8 of [undefined, { largest: safeWeight, parts: int8Parts }]) {
+    const session = await compile(built, device, { int8 });
+    results.push((await session.run({ feeds: { x: feed }, fetch: ["y"] })).tensors.y.data as Float32Array);
+    await session.dispose();
+  }
+  for (let t = 0; t < 10; t++) {
+    const [exact, near] = results.map((data) => data.subarray(t * outputs, (t + 1) * outputs));
+    // Weights are rounded to 1/126 of their largest, tokens to 1/255 of theirs; over 96 products errors are a random walk.
+    expect(relativeError(near, exact)).toBeLessThan(0.03);
+  }
+  expect(results[1].subarray(9 * outputs).every((v) => v === 0)).toBe(true);
+});
+
+describe("a step's products", () => {
+  async function stepGraph(): Promise<{ built: Graph; trained: Iterable<string> }> {
+    const teacher = await teacherOf();
+    const options = distillationSchema.parse({ rank: 2 });
+    const method = methods.wecolora;
+    const context = { teacher, kept: [0, 2, 4], options };
+    const student = method.student(context, method.start);
+    const trainables = method.trainables(student, context);
+    const objective = method.objective(student, context);
+    const draws = trainables.draws(2);
+    const built = gradientGraph({ teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 });
+    return { built, trained: trainables.shapes.keys() };
+  }
+
+  test("are the teacher's, the student's and those of gradients, each by itself", async () => {
+    const { built, trained } = await stepGraph();
+    const names = [...trained];
+    const counts = (parts: readonly Int8Part[]) => {
+      const int8 = { largest: safeWeight, parts, trained: names };
+      const nodes = sortedNodes(tidy(built, { target: "onnxruntime", int8 }).outputs.values());
+      const products = nodes.filter(({ op }) => op === "MatMulIntegerToFloat");
+      const weights = new Set(products.map(({ inputs }) => inputs[1]));
+      return { products: products.length, weights: weights.size };
+    };
+    // The MLPs' maps of 6 blocks and the patches, once for teacher and student; the other maps are too small here.
+    expect(counts(["teacher"]).products).toBe(6 * 2 + 1);
+    expect(counts(["student"]).products).toBe(3 * 2);
+    expect(counts(["backward"]).products).toBe(3 * 2);
+    const all = counts(int8Parts);
+    expect(all.products).toBe(6 * 2 + 1 + 2 * 3 * 2);
+    // Teacher and student share their weights; gradients need them turned.
+    expect(all.weights).toBe(6 * 2 + 1 + 3 * 2);
+  });
+
+  test("give nearly the same loss and gradients in 8 bits", async () => {
+    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+    const settings = { reductionFactor: 2, rank: 4, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
+    const plain = await createDistillation(teacher, settings);
+    const coarse = await createDistillation(teacher, { ...settings, precision: "int8" });
+    // Past the start, where B = 0 leaves A without a gradient.
+    for (let i = 0; i < 3; i++) for (const one of [plain, coarse]) await one.step([pixels]);
+    const [exact, near] = [
+      await plain.step([pixels], { gradients: true }),
+      await coarse.step([pixels], { gradients: true }),
+    ];
+    expect(Math.abs(near.loss / exact.loss - 1)).toBeLessThan(0.02);
+    const all = (found: typeof exact) =>
+      Float64Array.from([...(found.gradients as Map<string, FloatTensor>).values()].flatMap(({ data }) => [...data]));
+    const [a, b] = [all(exact), all(near)];
+    const dot = (p: Float64Array, q: Float64Array) => p.reduce((sum, v, i) => sum + v * q[i], 0);
+    // The loss's gradient is made of signs, which turn where a difference is near zero.
+    expect(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))).toBeGreaterThan(0.9);
+    for (const one of [plain, coarse, teacher]) await one.dispose();
+  });
+});
+
+describe("auto", () => {
+  test("says what it found, and leaves features that move too much in float32", async () => {
+    const teacher = await teacherOf();
+    expect(await choosePrecision(teacher, { wanted: "float32" })).toEqual({ found: "float32" });
+    const forced = await choosePrecision(teacher, { wanted: "int8", parts: ["teacher"] });
+    expect(forced.int8).toEqual({ largest: await largestOn(device), parts: ["teacher"] });
+    expect(forced.found).toMatch(/^int8: [78]-bit weights/);
+    const auto = await choosePrecision(teacher, { wanted: "auto" });
+    expect(auto.found).toMatch(auto.int8 ? /^int8: products take .* and move/ : /^float32, since 8-bit products/);
+    // One weight in each row that leaves no steps of the scale to the others, and that meets a channel of zeros.
+    const weights = new Map(teacher.weights);
+    for (const [name, tensor] of weights) {
+      if (!/(fc1|qkv)\.weight$/.test(name)) continue;
+      const data = tensor.data.slice();
+      for (let i = 0; i < data.length; i += tensor.dims[1]) data[i] = 1e4;
+      weights.set(name, { ...tensor, data });
+    }
+    for (const [name, tensor] of weights) {
+      if (!/blocks\.\d+\.norm[12]\.(weight|bias)$/.test(name)) continue;
+      const data = tensor.data.slice();
+      data[0] = 0;
+      weights.set(name, { ...tensor, data });
+    }
+    const spiked = new Model({ ...teacher, weights }, device);
+    expect((await choosePrecision(spiked, { wanted: "auto" })).int8).toBeUndefined();
+    for (const model of [spiked, teacher]) await model.dispose();
+  });
+});
+
+describe("kept targets", () => {
+  test("give the same step as a teacher in the graph", async () => {
+    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+    for (const loss of ["l1", "multi-block"] as const) {
+      const settings = { reductionFactor: 2, rank: 4, loss, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
+      const [plain, kept] = [await createDistillation(teacher, settings), await createDistillation(teacher, settings)];
+      for (let i = 0; i < 2; i++) {
+        const expected = await plain.step([pixels], { gradients: true });
+        const targets = await kept.targets(pixels);
+        const found = await kept.step([{ pixels, targets }], { gradients: true });
+        // The same products in another graph: float32 rounding.
+        expect(Math.abs(found.loss / expected.loss - 1)).toBeLessThan(1e-5);
+        for (const [name, { data }] of expected.gradients as Map<string, FloatTensor>)
+          expect(relativeError((found.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-3);
+      }
+      for (const one of [plain, kept]) await one.dispose();
+    }
+    const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2 });
+    await expect(minivit.targets(pixels)).rejects.toThrow("needs the teacher in each step");
+    await minivit.dispose();
+    await teacher.dispose();
+  });
+
+  test("from the command line, in 8 bits, resumed too; methods that can't are refused", async () => {
+    const args = ["distill", "--teacher", referencePath("teachers/timm-vit"), "--data", join(folder, "data")];
+    const settings = [
+      ...["--recipe", "paper", "--rank", "2", "--epochs", "3", "--kept-views", "2", "--precision", "int8"],
+      ...["--no-judge", "--no-report", "--evaluate-steps", "0", "--checkpoint-steps", "2"],
+    ];
+    const out = join(folder, "run");
+    const { code, err } = await wecolora(...args, ...settings, "--out", out);
+    expect({ code, err }).toMatchObject({ code: 0 });
+    expect(err).toMatch(/precision int8: [78]-bit weights/);
+    expect(err).toMatch(/2 views of each picture are kept/);
+    const { options } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
+    expect(options).toMatchObject({ precision: "int8", keptViews: 2 });
+    const whole = await readFile(join(out, "student/model.safetensors"));
+
+    // As if it had been killed after its last checkpoint but one.
+    await rm(join(out, "result.json"));
+    await rm(join(out, "student"), { recursive: true });
+    const resumed = await wecolora("distill", "--resume", out);
+    expect(resumed).toMatchObject({ code: 0 });
+    expect(await readFile(join(out, "student/model.safetensors"))).toEqual(whole);
+
+    const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
+    expect(refused.code).toBe(2);
+    expect(refused.err).toContain("can't do with kept views (--kept-views)");
+  });
+});
