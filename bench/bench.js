@@ -15,7 +15,9 @@ async function measured(script, ...args) {
 
 const report = { machine: cpus()[0].model, cores: cpus().length, step: {} };
 for (const [model, { name, rank, batch }] of Object.entries(steps)) {
-  report.step[model] = { name, rank, batch, reductionFactor: 2, ...(await measured("step.js", model, "6")) };
+  report.step[model] = { name, rank, batch, reductionFactor: 2 };
+  for (const how of ["float32", "int8", "int8-kept"])
+    report.step[model][how] = await measured("step.js", model, "6", how);
 }
 Object.assign(report, await measured("data.js"));
 console.log(JSON.stringify(report, null, 2));

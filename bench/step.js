@@ -1,19 +1,21 @@
 // One distillation step, in a process of its own so that its peak memory is its own: node bench/step.js vit-b 6
-// Each line of standard input asks for one more step (for interleaving with a peer); without one it runs `count` steps.
+// The third word says how: float32, int8, kept (the teacher saw the views before) or int8-kept. With "ask" as the fourth,
+// each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps.
 import { createInterface } from "node:readline";
 import { createDistillation } from "wecolora/node";
 import { noise, randomModel, steps } from "./models.js";
 
-const [model = "vit-b", count = "6", mode = ""] = process.argv.slice(2);
+const [model = "vit-b", count = "6", how = "float32", mode = ""] = process.argv.slice(2);
 const { rank, batch, ...shape } = steps[model];
-const teacher = randomModel(shape);
-const distillation = await createDistillation(teacher, { reductionFactor: 2, rank });
+const precision = how.startsWith("int8") ? "int8" : "float32";
+const distillation = await createDistillation(randomModel(shape), { reductionFactor: 2, rank, precision });
 const pixels = noise(batch);
-await distillation.step([pixels]);
+const shown = how.endsWith("kept") ? { pixels, targets: await distillation.targets(pixels) } : pixels;
+await distillation.step([shown]);
 
 async function timed() {
   const start = performance.now();
-  await distillation.step([pixels]);
+  await distillation.step([shown]);
   return (performance.now() - start) / 1000 / batch;
 }
 const peak = () => Math.round(process.resourceUsage().maxRSS / 1024);
