@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { createDistillation, loadModel, Model } from "wecolora/node";
+import { createDistillation, evaluate, features, loadModel, Model } from "wecolora/node";
 import { compile } from "../src/compile.ts";
 import { constant, graph, input, matmul, matmulInteger, transposeLast } from "../src/graph/build.ts";
 import type { Graph } from "../src/graph/types.ts";
@@ -20,7 +20,7 @@ import { distillationSchema } from "../src/distill/options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
-import { readReference, referencePath, relativeError } from "./support/reference.ts";
+import { readReference, readTensors, referencePath, relativeError } from "./support/reference.ts";
 
 const device = inlineDevice();
 let folder: string;
@@ -176,6 +176,27 @@ describe("auto", () => {
     expect((await choosePrecision(spiked, { wanted: "auto" })).int8).toBeUndefined();
     for (const model of [spiked, teacher]) await model.dispose();
   });
+});
+
+test("features and judging in 8 bits, as the commands run them", async () => {
+  const model = referencePath("teachers/timm-vit");
+  const rows = [];
+  for (const precision of ["float32", "int8"] as const) {
+    const out = join(folder, `${precision}.safetensors`);
+    await features({ model, data: join(folder, "data"), out, precision });
+    rows.push((await readTensors(out)).get("features") as FloatTensor);
+  }
+  const [exact, near] = rows;
+  expect(near.dims).toEqual(exact.dims);
+  const moved = near.data.reduce((sum, v, i) => sum + Math.abs(v - exact.data[i]), 0);
+  expect(moved / exact.data.reduce((sum, v) => sum + Math.abs(v), 0)).toBeLessThan(0.1);
+  expect(moved).toBeGreaterThan(0);
+  const said: string[] = [];
+  const options = { model: [model], teacher: model, data: join(folder, "data"), precision: "int8" as const };
+  const { results } = await evaluate({ ...options, cache: false }, { info: (m) => said.push(m) });
+  expect(said.join()).toMatch(/precision int8: [78]-bit weights/);
+  // The teacher stays float32, so the model beside it is not quite it.
+  expect(results[1].fidelity?.meanAbsoluteDifference).toBeGreaterThan(0);
 });
 
 describe("kept targets", () => {

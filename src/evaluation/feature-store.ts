@@ -22,8 +22,8 @@ const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.t
 const digest = async (bytes: Uint8Array) => hex(await crypto.subtle.digest("SHA-256", Uint8Array.from(bytes)));
 
 /** What a model computes from a picture, as a key: its weights, its configuration and how it sees pictures. */
-export async function modelKey({ weights, config, preprocessing }: Model): Promise<string> {
-  const parts = [JSON.stringify(config), JSON.stringify(preprocessing)];
+export async function modelKey({ weights, config, preprocessing, int8 }: Model): Promise<string> {
+  const parts = [JSON.stringify(config), JSON.stringify(preprocessing), ...(int8 ? [JSON.stringify(int8)] : [])];
   for (const [name, tensor] of weights) parts.push(name, await digest(tensorBytes(tensor)));
   return digest(new TextEncoder().encode(parts.join("\n")));
 }

@@ -27,10 +27,11 @@ import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.
 import { openOptions, readOptionsFor, resumeSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
+import { int8Of } from "./precision.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
-import { distillationOptions, int8Of, keptViewsOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
+import { distillationOptions, keptViewsOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";

@@ -11,6 +11,7 @@ import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
+import { inPrecision } from "./precision.ts";
 import { modelNames } from "./files.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, splitParts } from "./judging.ts";
@@ -67,6 +68,14 @@ export async function runEvaluation(
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
+    for (const candidate of candidates.slice(teachers.length))
+      candidate.model = await inPrecision(
+        candidate.model,
+        options.precision,
+        source,
+        (data.test ?? data.train).items,
+        listener,
+      );
     for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
     const split = splitParts(data, options.heldOut, options.seed);
     const labelled = data.train.classes !== undefined;
@@ -134,12 +143,13 @@ export async function runFeatures(
 ): Promise<FeaturesRunResult> {
   const options = parseOptions(featuresRunSchema, input, "options of features");
   const data = await environment.openPictures(options.data, openOptions(options));
-  const model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
+  let model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
     for (const file of data.skipped) skipped.add(file);
     listener.stage?.("features", data.items.length);
+    model = await inPrecision(model, options.precision, source, data.items, listener);
     const { features, items } = await extractFeatures(model, source, data.items, {
       batch: options.batch,
       progress: (done) => listener.progress?.(done),

@@ -10,6 +10,7 @@ import { dataSetNames, protocols } from "../data/protocols.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
+import { precisions } from "../precision.ts";
 import { deviceNames } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import { budgetPattern } from "./budget.ts";
@@ -238,6 +239,12 @@ export const evaluateRunSchema = z.strictObject({
     ),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
   batch: count.default(32).describe("pictures at once"),
+  precision: z
+    .enum(precisions)
+    .default("float32")
+    .describe(
+      "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
+    ),
   neighbours: count.default(10).describe("k of the weighted nearest neighbours"),
   temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
   probeEpochs: count.optional().describe("epochs of the linear probe (90; the published protocol's for its data set)"),
@@ -262,6 +269,10 @@ export const featuresRunSchema = z.strictObject({
   ...dataSchema.shape,
   out: path.describe("the safetensors file to write"),
   batch: count.default(32).describe("pictures at once"),
+  precision: z
+    .enum(precisions)
+    .default("float32")
+    .describe("of the model's products: float32, 8 bits, or what is faster here while features stay near"),
   ...readSchema.shape,
   ...commonSchema.omit({ seed: true }).shape,
 });

@@ -1,15 +1,12 @@
 // What a run is made of before its first step: the distillation's settings, labels, looks and views.
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
-import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
-import { adapterPlanOf, methods } from "../distill/methods.ts";
+import { adapterPlanOf } from "../distill/methods.ts";
 import type { Distillation } from "../distill/distillation.ts";
 import type { DistillationInput } from "../distill/options.ts";
 import type { Model } from "../model.ts";
-import type { Int8Options } from "../precision.ts";
-import { choosePrecision } from "../precision.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import type { Environment, Listener } from "./environment.ts";
@@ -54,30 +51,6 @@ export function distillationOptions(
     accumulation: plan.accumulation,
     seed,
   };
-}
-
-/** Pictures that the teacher's features are compared on in both precisions. */
-const comparedPictures = 8;
-
-/** Products in 8 bits, where that is asked for or measures best; says what was chosen. */
-export async function int8Of(
-  { precision: wanted, int8Parts: parts, method }: DistillRunOptions,
-  teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
-  listener: Listener,
-): Promise<Int8Options | undefined> {
-  if (wanted === "float32") return undefined;
-  if (!methods[method].trains) {
-    listener.info?.(`nothing trains with ${method}, so its precision is float32`);
-    return undefined;
-  }
-  const shown = items.slice(0, comparedPictures);
-  const views = evaluationBatches(source, shown, shown.length, teacher.preprocessing, () => undefined);
-  const { value: batch } = await views.next();
-  const { int8, found } = await choosePrecision(teacher, { wanted, parts, pixels: batch?.pixels });
-  listener.info?.(`precision ${found}`);
-  return int8;
 }
 
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */

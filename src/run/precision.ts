@@ -1,0 +1,60 @@
+// Which precision a command's products run in.
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { methods } from "../distill/methods.ts";
+import { Model } from "../model.ts";
+import type { Int8Options, Precision } from "../precision.ts";
+import { choosePrecision } from "../precision.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import type { Listener } from "./environment.ts";
+import type { DistillRunOptions } from "./options.ts";
+
+/** Pictures that features are compared on in both precisions. */
+const comparedPictures = 8;
+
+async function somePictures(
+  model: Model,
+  source: PictureSource,
+  items: readonly Item[],
+): Promise<FloatTensor | undefined> {
+  const shown = items.slice(0, comparedPictures);
+  const views = evaluationBatches(source, shown, comparedPictures, model.preprocessing, () => undefined);
+  const { value } = await views.next();
+  return value?.pixels;
+}
+
+/** Products of a distillation in 8 bits, where that is asked for or measures best; says what was chosen. */
+export async function int8Of(
+  { precision: wanted, int8Parts: parts, method }: DistillRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Int8Options | undefined> {
+  if (wanted === "float32") return undefined;
+  if (!methods[method].trains) {
+    listener.info?.(`nothing trains with ${method}, so its precision is float32`);
+    return undefined;
+  }
+  const pixels = await somePictures(teacher, source, items);
+  const { int8, found } = await choosePrecision(teacher, { wanted, parts, pixels });
+  listener.info?.(`precision ${found}`);
+  return int8;
+}
+
+/** The model as it runs in the precision asked for; says what was chosen. */
+export async function inPrecision(
+  model: Model,
+  wanted: Precision,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Model> {
+  if (wanted === "float32") return model;
+  const { int8, found } = await choosePrecision(model, { wanted, pixels: await somePictures(model, source, items) });
+  listener.info?.(`precision ${found}`);
+  if (!int8) return model;
+  await model.dispose();
+  return new Model(model, model.device, { int8 });
+}
