@@ -52,14 +52,21 @@ async function ours(model) {
   return made;
 }
 
+/** PyTorch's; PEER_TYPES=float32 leaves bfloat16 out, which takes minutes where the processor has none. */
+async function peers(model) {
+  const types = (process.env.PEER_TYPES ?? "float32,bfloat16").split(",");
+  const made = {};
+  for (const type of types) made[`PyTorch ${type}`] = await contestant(interpreter, [here("step.py"), model, type]);
+  return made;
+}
+
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const interpreter = python();
 const report = { machine: cpus()[0].model, cores: availableParallelism(), rounds };
 for (const model of Object.keys(steps)) {
   const contestants = {
     ...(await ours(model)),
-    "PyTorch float32": await contestant(interpreter, [here("step.py"), model, "float32"]),
-    "PyTorch bfloat16": await contestant(interpreter, [here("step.py"), model, "bfloat16"]),
+    ...(await peers(model)),
   };
   const results = Object.fromEntries(Object.keys(contestants).map((name) => [name, []]));
   for (let i = 0; i < rounds; i++) {

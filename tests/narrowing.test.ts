@@ -8,6 +8,7 @@ import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model,
 import { keptChannels, narrowedSums, narrowWidth, withChannels } from "../src/distill/narrowing.ts";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
 import { evenBlocks } from "../src/run/budget.ts";
+import type { FrontierPoint } from "../src/run/frontier.ts";
 import { parameterCount } from "../src/models/definition.ts";
 import { balancedShape, isNarrowable, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
@@ -221,6 +222,36 @@ describe("students", () => {
     await teacher.dispose();
     await gated.dispose();
   });
+});
+
+test("students of each size are measured, in 8 bits too, and drawn", async () => {
+  const out = join(folder, "frontier");
+  const teacher = referencePath("teachers/hf-dinov2");
+  const { code, out: text } = await wecolora(
+    ...["inspect", teacher, "--data", join(folder, "data"), "--longest", "2", "--frontier", "--out", out, "--json"],
+  );
+  expect(code).toBe(0);
+  const { blocks } = JSON.parse(text.trimEnd().split("\n").at(-1) as string);
+  const points = blocks.frontier as FrontierPoint[];
+  // 1, 2, 3, 4 and 5 blocks' weights, and the teacher.
+  expect(points.length).toBe(2 * 6);
+  const plain = points.filter(({ format }) => format !== "int8");
+  for (const point of points) {
+    expect(point.milliseconds).toBeGreaterThan(0);
+    expect(point.bytes).toBe(point.parameters * (point.format === "int8" ? 1 : 4));
+    const cheaper = points.filter((p) => p !== point && p.bytes <= point.bytes);
+    expect(point.bestForSize).toBe(cheaper.every((p) => p.difference >= point.difference));
+  }
+  const sizes = plain.map(({ parameters }) => parameters);
+  expect(sizes).toEqual([...sizes].sort((a, b) => a - b));
+  const whole = plain.at(-1) as FrontierPoint;
+  expect(whole.keptBlocks.length).toBe(6);
+  expect(whole.difference).toBe(0);
+  expect(plain[0].difference).toBeGreaterThan(plain.at(-2)?.difference as number);
+  const rows = (await readFile(join(out, "frontier.csv"), "utf8")).trimEnd().split("\n");
+  expect(rows.length).toBe(1 + points.length);
+  expect(await readFile(join(out, "frontier.svg"), "utf8")).toContain("megabytes of weights");
+  expect((await readFile(join(out, "frontier.png"))).subarray(1, 4).toString()).toBe("PNG");
 });
 
 describe("shapes", () => {

@@ -5,6 +5,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "../run/blocks-run.ts";
+import type { FrontierPoint } from "../run/frontier.ts";
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
@@ -65,7 +66,7 @@ export function inspectText(name: string, d: ReturnType<typeof describeModel>): 
 }
 
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
-export function blocksText({ left, choices, pictures }: BlocksRunResult): string {
+export function blocksText({ left, choices, pictures, frontier }: BlocksRunResult): string {
   const shown = (value: number | null | undefined) => (value === null || value === undefined ? "" : value.toFixed(2));
   const longest = Math.max(...left.map((row) => row.filter((value) => value !== null).length));
   const runs = left.map((row, k) => [
@@ -102,5 +103,39 @@ export function blocksText({ left, choices, pictures }: BlocksRunResult): string
     }));
     lines.push("", "The best to keep, by their number (--kept-blocks):", textTable(titles, rows));
   }
+  if (frontier)
+    lines.push(
+      "",
+      "Students of each size, refitted on these pictures (--budget takes a size or a time):",
+      frontierText(frontier),
+    );
   return lines.join("\n");
+}
+
+/** What students of each size cost and give up, the smallest first. */
+function frontierText(points: readonly FrontierPoint[]): string {
+  const columns = [
+    "blocks",
+    "channels",
+    "format",
+    "M params",
+    "MB",
+    "ms/picture",
+    "difference",
+    "cosine",
+    "best for",
+  ].map((title) => ({ title, align: title === "format" || title === "best for" ? ("left" as const) : undefined }));
+  const sorted = [...points].sort((a, b) => a.bytes - b.bytes || a.difference - b.difference);
+  const rows = sorted.map((p) => [
+    String(p.keptBlocks.length),
+    String(p.mlpWidth),
+    p.format,
+    (p.parameters / 1e6).toFixed(1),
+    (p.bytes / 1e6).toFixed(1),
+    p.milliseconds.toFixed(1),
+    p.difference.toFixed(3),
+    p.cosine.toFixed(3),
+    [...(p.bestForSize ? ["size"] : []), ...(p.bestForTime ? ["time"] : [])].join(", "),
+  ]);
+  return textTable(columns, rows);
 }

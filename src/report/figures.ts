@@ -1,6 +1,6 @@
 // The charts of a report's page.
 import * as Plot from "@observablehq/plot";
-import { colourOf, svgOf } from "./chart.ts";
+import { colourOf, legendOf, standalone, svgOf } from "./chart.ts";
 import type { ResultRow } from "./results.ts";
 import type { ClassFigures, Look, Step } from "./run-report.ts";
 import { blockLabel } from "./run-report.ts";
@@ -330,4 +330,49 @@ export function runMap(
     document,
   );
   return { svg, width, height };
+}
+
+/** A student of some size: what it weighs, how long it takes and how far from the teacher it is. */
+export interface FrontierMark {
+  readonly series: string;
+  readonly label: string;
+  readonly megabytes: number;
+  readonly milliseconds: number;
+  readonly difference: number;
+}
+
+/** Distance from the teacher against size and against time, side by side. */
+export function frontierChart(marks: readonly FrontierMark[], document: Document): string {
+  const series = [...new Set(marks.map((m) => m.series))];
+  const [width, height] = [420, 300];
+  const titled = marks.map((m) => ({
+    ...m,
+    title: `${m.label}, ${m.series}: ${m.megabytes.toFixed(1)} MB, ${m.milliseconds.toFixed(1)} ms, difference ${m.difference.toFixed(3)}`,
+  }));
+  const against = (x: "megabytes" | "milliseconds", label: string) =>
+    svgOf(
+      {
+        width,
+        height,
+        marginLeft: 52,
+        marginBottom: 42,
+        x: { label, grid: true, nice: true, zero: true },
+        y: { label: "↑ difference from the teacher", grid: true, nice: true, zero: true },
+        color: colourOf(series),
+        marks: [
+          Plot.line(titled, { x, y: "difference", z: "series", stroke: "series", sort: x }),
+          Plot.dot(titled, { x, y: "difference", fill: "series", r: 4.5, title: "title" }),
+        ],
+      },
+      label,
+      document,
+    );
+  const right = against("milliseconds", "milliseconds a picture →").replace("<svg ", `<svg x="${width + 10}" `);
+  const both = `<svg width="${2 * width + 10}" height="${height}">${against("megabytes", "megabytes of weights →")}${right}</svg>`;
+  return standalone(both, {
+    title: "What students of each size cost and give up",
+    legend: legendOf(series),
+    width: 2 * width + 10,
+    height,
+  });
 }

@@ -4,12 +4,14 @@ import { blockRuns, searchBlocks } from "../distill/block-search.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
-import { runMap } from "../report/figures.ts";
+import { frontierChart, runMap } from "../report/figures.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import { textChunks, writeChart } from "./files.ts";
+import type { FrontierPoint } from "./frontier.ts";
+import { frontierOf } from "./frontier.ts";
 import type { BlocksRunInput } from "./options.ts";
 import { blocksRunSchema, readOptions } from "./options.ts";
 import { searchItems, searchViews } from "./start.ts";
@@ -23,6 +25,8 @@ export interface BlocksRunResult {
   /** The best blocks to keep by their number, where a search was asked for. */
   readonly choices: readonly (BlockChoice & { readonly parameters: number; readonly bytes: number })[];
   readonly pictures: number;
+  /** Students of each size, where asked for. */
+  readonly frontier?: readonly FrontierPoint[];
   readonly out?: string;
 }
 
@@ -57,14 +61,48 @@ export async function runBlocks(
         return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
       });
     }
-    if (options.out !== undefined) await writeBlocks(environment, options.out, left);
+    const frontier = options.frontier
+      ? await frontierOf(teacher, source, items, options.seed, environment, listener)
+      : undefined;
+    if (options.out !== undefined) {
+      await writeBlocks(environment, options.out, left);
+      if (frontier) await writeFrontier(environment, options.out, frontier);
+    }
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
-    return { left: known, choices, pictures, ...(options.out === undefined ? {} : { out: options.out }) };
+    return { left: known, choices, pictures, frontier, ...(options.out === undefined ? {} : { out: options.out }) };
   } finally {
     await source.dispose();
     await teacher.dispose();
   }
+}
+
+async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {
+  const directory = environment.directory(out);
+  const head = "blocks,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
+  const rows = points.map((p) =>
+    [
+      p.keptBlocks.join(" "),
+      p.mlpWidth,
+      p.format,
+      p.parameters,
+      p.bytes,
+      p.milliseconds.toFixed(2),
+      p.difference.toFixed(4),
+      p.cosine.toFixed(4),
+      p.bestForSize,
+      p.bestForTime,
+    ].join(),
+  );
+  await directory.write("frontier.csv", textChunks([head, ...rows, ""].join("\n")));
+  const shown = points.map((p) => ({
+    series: p.format,
+    label: `${p.keptBlocks.length} blocks, ${p.mlpWidth} channels`,
+    megabytes: p.bytes / 1e6,
+    milliseconds: p.milliseconds,
+    difference: p.difference,
+  }));
+  await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
 }
 
 async function writeBlocks(environment: Environment, out: string, left: readonly (readonly number[])[]): Promise<void> {

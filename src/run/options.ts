@@ -393,7 +393,11 @@ export const blocksRunSchema = z.strictObject({
   pictures: count.default(48).describe("at most so many pictures, drawn evenly"),
   longest: count.default(4).describe("the longest run of blocks that one may stand for"),
   search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
-  out: path.optional().describe("a folder for blocks.csv, blocks.svg and blocks.png"),
+  frontier: z
+    .boolean()
+    .default(false)
+    .describe("also refit students of six sizes and measure what each costs and gives up, in 8 bits too"),
+  out: path.optional().describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });

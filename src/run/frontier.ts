@@ -1,0 +1,129 @@
+// What a student of each size costs and gives up: shapes by the closed form, in the teacher's weights and in 8 bits.
+import type { PictureSource } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
+import { measureLatency } from "../evaluation/latency.ts";
+import { absoluteDifferences, mean, rowCosines } from "../evaluation/metrics.ts";
+import { Model } from "../model.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
+import { int8Parts, largestOn } from "../precision.ts";
+import type { WeightType } from "../utils/half.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { elementBytes } from "../utils/tensor.ts";
+import { evenBlocks } from "./budget.ts";
+import type { Environment, Listener } from "./environment.ts";
+import { balancedShape, isNarrowable } from "./shape.ts";
+import { searchViews } from "./start.ts";
+
+export interface FrontierPoint {
+  readonly keptBlocks: readonly number[];
+  readonly mlpWidth: number;
+  readonly format: WeightType | "int8";
+  readonly parameters: number;
+  /** Weights on disk, about. */
+  readonly bytes: number;
+  /** A picture, on this machine. */
+  readonly milliseconds: number;
+  /** Mean absolute difference to the teacher's last block output, on pictures that nothing was fitted on. */
+  readonly difference: number;
+  /** Of pooled vectors with the teacher's. */
+  readonly cosine: number;
+  /** Whether no other is nearer to the teacher with no more bytes. */
+  readonly bestForSize: boolean;
+  /** Whether no other is nearer to the teacher in no more time. */
+  readonly bestForTime: boolean;
+}
+
+/** Sizes that are tried, as shares of the teacher's blocks. */
+const shares = [1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6];
+
+interface Candidate {
+  readonly model: Model;
+  readonly keptBlocks: readonly number[];
+  readonly format: FrontierPoint["format"];
+}
+
+/** How near a model is to the teacher on the last batch of views. */
+async function nearness(model: Model, pixels: FloatTensor, target: Record<"blockOutput" | "pooled", FloatTensor>) {
+  const own = await model.outputs(pixels, ["blockOutput", "pooled"]);
+  return {
+    difference: mean(absoluteDifferences(own.blockOutput, target.blockOutput)),
+    cosine: mean(rowCosines(own.pooled, target.pooled)),
+  };
+}
+
+/** Refits students of rising size and measures them, and the teacher. At least three pictures are needed. */
+export async function frontierOf(
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  seed: number,
+  environment: Environment,
+  listener: Listener,
+): Promise<FrontierPoint[]> {
+  const views: FloatTensor[] = [];
+  for await (const pixels of searchViews(source, items, teacher, seed)) views.push(pixels);
+  const [fitted, judged] = [views.slice(0, -1), views[views.length - 1]];
+  const { depth } = teacher.config;
+  const counts = [...new Set(shares.map((share) => Math.max(1, Math.round(share * depth))))].filter((c) => c < depth);
+  const largest = await largestOn(teacher.device);
+  const candidates: Candidate[] = [];
+  const both = (definition: ModelDefinition, keptBlocks: readonly number[]) => {
+    const plain = new Model(definition, teacher.device);
+    const int8 = new Model(definition, teacher.device, { int8: { largest, parts: int8Parts } });
+    candidates.push({ model: plain, keptBlocks, format: teacher.origin.weightType });
+    candidates.push({ model: int8, keptBlocks, format: "int8" });
+  };
+  listener.stage?.("refitting students of each size", counts.length);
+  try {
+    for (const [done, count] of counts.entries()) {
+      const shape = (isNarrowable(teacher) && balancedShape(teacher, count)) || { kept: evenBlocks(depth, count) };
+      const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth };
+      const { student } = await analyticStart(teacher, shape.kept, batches(fitted), settings);
+      both(student, shape.kept);
+      listener.progress?.(done + 1);
+    }
+    const all = evenBlocks(depth, depth);
+    both(copyBlocks(teacher, all), all);
+    listener.stage?.("measuring them", candidates.length);
+    const target = await teacher.outputs(judged, ["blockOutput", "pooled"]);
+    const milliseconds = await measureLatency(
+      candidates.map(({ model }) => model),
+      () => environment.now(),
+    );
+    const points: Omit<FrontierPoint, "bestForSize" | "bestForTime">[] = [];
+    for (const [i, { model, keptBlocks, format }] of candidates.entries()) {
+      const parameters = parameterCount(model);
+      points.push({
+        keptBlocks,
+        mlpWidth: model.config.mlpWidth,
+        format,
+        parameters,
+        bytes: parameters * (format === "int8" ? 1 : elementBytes[format]),
+        milliseconds: milliseconds[i],
+        ...(await nearness(model, judged, target)),
+      });
+      listener.progress?.(i + 1);
+    }
+    return points.map((point) => ({
+      ...point,
+      bestForSize: isBest(point, points, "bytes"),
+      bestForTime: isBest(point, points, "milliseconds"),
+    }));
+  } finally {
+    for (const { model } of candidates) await model.dispose();
+  }
+}
+
+async function* batches(tensors: readonly FloatTensor[]): AsyncGenerator<FloatTensor> {
+  yield* tensors;
+}
+
+type Measured = Omit<FrontierPoint, "bestForSize" | "bestForTime">;
+
+/** Whether nothing that costs no more is nearer. */
+function isBest(point: Measured, all: readonly Measured[], cost: "bytes" | "milliseconds"): boolean {
+  return !all.some((other) => other !== point && other[cost] <= point[cost] && other.difference < point.difference);
+}
