@@ -7,10 +7,10 @@ import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model, saveModel } from "wecolora/node";
 import { keptChannels, narrowedSums, narrowWidth, withChannels } from "../src/distill/narrowing.ts";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
-import { evenBlocks } from "../src/run/budget.ts";
 import type { FrontierPoint } from "../src/run/frontier.ts";
 import { parameterCount } from "../src/models/definition.ts";
-import { balancedShape, isNarrowable, spreadBlocks } from "../src/run/shape.ts";
+import { blocksWithin } from "../src/run/budget.ts";
+import { balancedShape, blankOf, evenBlocks, isNarrowable, shapeFor, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
@@ -47,6 +47,13 @@ function problem(n: number, m: number, count: number) {
   });
   return { fc2, g, missing, sums };
 }
+
+const random = randomStream(99);
+const held: FloatTensor = {
+  type: "float32",
+  dims: [6, 3, 32, 32],
+  data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
+};
 
 describe("channels", () => {
   const [n, m] = [9, 4];
@@ -131,13 +138,6 @@ describe("students", () => {
       yield { type: "float32" as const, dims: [8, 3, 32, 32], data };
     }
   }
-
-  const random = randomStream(99);
-  const held: FloatTensor = {
-    type: "float32",
-    dims: [6, 3, 32, 32],
-    data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
-  };
 
   test.each(["timm-vit", "hf-dinov2", "hf-vit", "hf-clip-vision"])(
     "%s: all channels change nothing; the refit of fewer is nearer to the teacher than bare ones, saved and loaded too",
@@ -279,6 +279,33 @@ describe("shapes", () => {
       expect(shape.kept.length).toBeGreaterThan(whole);
     }
     expect(balancedShape({ config: vitB }, 12)).toBeUndefined();
+    await teacher.dispose();
+  });
+
+  test("budgets count what a student of that shape really weighs", async () => {
+    const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
+    const { depth } = teacher.config;
+    for (const balanced of [true, false]) {
+      const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, balanced));
+      const weights = Array.from({ length: depth }, (_, i) => parameterCount(studentOf(i + 1)));
+      expect(weights).toEqual([...weights].sort((a, b) => a - b));
+      for (let count = 1; count <= depth; count++) {
+        const model = new Model(studentOf(count), device);
+        const { pooled } = await model.outputs(held, ["pooled"]);
+        expect(pooled.data.every(Number.isFinite)).toBe(true);
+        await model.dispose();
+        const within = (most: number) =>
+          blocksWithin(teacher, { kind: "bytes", most }, "float16", studentOf, () => performance.now());
+        expect(await within(2 * weights[count - 1])).toBe(count);
+        if (count > 1) expect(await within(2 * weights[count - 1] - 1)).toBe(count - 1);
+      }
+    }
+    // A time that all can keep, and one that none can.
+    const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, true));
+    const inTime = (most: number) =>
+      blocksWithin(teacher, { kind: "milliseconds", most }, "float16", studentOf, () => performance.now());
+    expect(await inTime(1e4)).toBe(depth);
+    await expect(inTime(1e-4)).rejects.toThrow(/no student fits the budget: one block alone takes .* ms, all 6 take/);
     await teacher.dispose();
   });
 

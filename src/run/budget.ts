@@ -1,7 +1,7 @@
 // `--budget 25MB`, `--budget 0.3x`, `--budget 10ms`: how many blocks fit.
 import { measureLatency } from "../evaluation/latency.ts";
-import { copyBlocks } from "../distill/weight-copy.ts";
 import { Model } from "../model.ts";
+import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
@@ -34,40 +34,50 @@ export function parseBudget(text: string): Budget {
   }
 }
 
-/** So many blocks, evenly from the first: every r-th where the depth divides. */
-export function evenBlocks(depth: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
-}
-
 /**
- * The most blocks that a student may have within a budget. Sizes are counted; times are measured here and now, with one
- * block and with all, and go up evenly between. Throws a UserError where not even one block fits.
+ * The most whole blocks whose weights a student may have within a budget; `studentOf` says what such a student is. Sizes are
+ * counted, times are measured here and now. Throws a UserError where not even one block fits.
  */
 export async function blocksWithin(
   teacher: Model,
   budget: Budget,
   weightType: WeightType,
+  studentOf: (count: number) => ModelDefinition,
   now: () => number,
 ): Promise<number> {
   const { depth } = teacher.config;
-  const student = (count: number) => copyBlocks(teacher, evenBlocks(depth, count));
-  let costOf: (count: number) => number;
-  let shown: (cost: number) => string;
-  if (budget.kind === "milliseconds") {
-    const one = new Model(student(1), teacher.device);
-    const [least, whole] = await measureLatency([one, teacher], now);
-    await one.dispose();
-    costOf = (count) => (depth === 1 ? whole : least + ((whole - least) * (count - 1)) / (depth - 1));
-    shown = (cost) => `${cost.toFixed(1)} ms`;
-  } else if (budget.kind === "share") {
-    costOf = (count) => parameterCount(student(count)) / parameterCount(teacher);
-    shown = (cost) => `${cost.toFixed(2)}x`;
-  } else {
-    costOf = (count) => parameterCount(student(count)) * elementBytes[weightType];
-    shown = (cost) => `${(cost / 1e6).toFixed(1)} MB`;
+  const costOf = async (count: number): Promise<number> => {
+    const student = studentOf(count);
+    switch (budget.kind) {
+      case "milliseconds":
+        return latencyOf(new Model(student, teacher.device), now);
+      case "share":
+        return parameterCount(student) / parameterCount(teacher);
+      case "bytes":
+        return parameterCount(student) * elementBytes[weightType];
+    }
+  };
+  // Costs rise with the count: halves are enough, as each time is a measurement.
+  let [fits, tooMany] = [0, depth + 1];
+  while (tooMany - fits > 1) {
+    const count = Math.floor((fits + tooMany) / 2);
+    if ((await costOf(count)) <= budget.most) fits = count;
+    else tooMany = count;
   }
-  for (let count = depth; count >= 1; count--) if (costOf(count) <= budget.most) return count;
+  if (fits > 0) return fits;
+  const shown = {
+    milliseconds: (c: number) => `${c.toFixed(1)} ms`,
+    share: (c: number) => `${c.toFixed(2)}x`,
+    bytes: (c: number) => `${(c / 1e6).toFixed(1)} MB`,
+  };
+  const told = shown[budget.kind];
   throw new UserError(
-    `no student fits the budget: one block alone takes ${shown(costOf(1))}, all ${depth} take ${shown(costOf(depth))}`,
+    `no student fits the budget: one block alone takes ${told(await costOf(1))}, all ${depth} take ${told(await costOf(depth))}`,
   );
+}
+
+async function latencyOf(model: Model, now: () => number): Promise<number> {
+  const [milliseconds] = await measureLatency([model], now);
+  await model.dispose();
+  return milliseconds;
 }

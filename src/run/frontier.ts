@@ -12,9 +12,8 @@ import { int8Parts, largestOn } from "../precision.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
-import { evenBlocks } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
-import { balancedShape, isNarrowable } from "./shape.ts";
+import { evenBlocks, shapeFor } from "./shape.ts";
 import { searchViews } from "./start.ts";
 
 export interface FrontierPoint {
@@ -79,7 +78,7 @@ export async function frontierOf(
   listener.stage?.("refitting students of each size", counts.length);
   try {
     for (const [done, count] of counts.entries()) {
-      const shape = (isNarrowable(teacher) && balancedShape(teacher, count)) || { kept: evenBlocks(depth, count) };
+      const shape = shapeFor(teacher, count, true);
       const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth };
       const { student } = await analyticStart(teacher, shape.kept, batches(fitted), settings);
       both(student, shape.kept);

@@ -1,6 +1,7 @@
 // What a smaller student gives up: whole blocks, as the paper does, or some blocks and some of each MLP's channels, for as
 // many weights. The second keeps more of the teacher (docs/experiments.md).
-import { canNarrow } from "../distill/narrowing.ts";
+import { canNarrow, withChannels } from "../distill/narrowing.ts";
+import { copyBlocks } from "../distill/weight-copy.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { expectedWeights } from "../models/config.ts";
 import { elementCount } from "../utils/tensor.ts";
@@ -23,6 +24,11 @@ export function spreadBlocks(depth: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => Math.round((i * (depth - 1)) / (count - 1)));
 }
 
+/** So many blocks, evenly from the first: every r-th where the depth divides. */
+export function evenBlocks(depth: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
+}
+
 /** Whether MLPs can lose channels, with no application of the teacher's around them. */
 export function isNarrowable({ config, origin }: Pick<ModelDefinition, "config" | "origin">): boolean {
   return canNarrow(config) && !origin.application;
@@ -41,4 +47,23 @@ export function balancedShape({ config }: Pick<ModelDefinition, "config">, whole
     if (channels >= leastShare * mlpWidth) return { kept: spreadBlocks(depth, count), mlpWidth: channels };
   }
   return undefined;
+}
+
+/** A student of as many weights as `count` whole blocks: balanced where asked for and possible, else these blocks. */
+export function shapeFor(
+  teacher: Pick<ModelDefinition, "config" | "origin">,
+  count: number,
+  balanced: boolean,
+): StudentShape {
+  const narrower = balanced && isNarrowable(teacher) ? balancedShape(teacher, count) : undefined;
+  return narrower ?? { kept: evenBlocks(teacher.config.depth, count) };
+}
+
+/** A student of this shape with the first channels of each MLP: good for its size and its time, not for its features. */
+export function blankOf(teacher: ModelDefinition, { kept, mlpWidth }: StudentShape): ModelDefinition {
+  const copy = copyBlocks(teacher, kept);
+  if (mlpWidth === undefined) return copy;
+  const channels = Array.from({ length: mlpWidth }, (_, i) => i);
+  const cut = kept.reduce((student, _, block) => withChannels(student, block, channels), copy);
+  return { ...cut, config: { ...cut.config, mlpWidth } };
 }

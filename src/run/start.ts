@@ -12,11 +12,11 @@ import type { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { blocksWithin, evenBlocks, parseBudget } from "./budget.ts";
+import { blocksWithin, parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
-import { balancedShape, isNarrowable } from "./shape.ts";
+import { blankOf, evenBlocks, shapeFor } from "./shape.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
 export interface Start {
@@ -121,6 +121,12 @@ export async function startOf(
   return { keptBlocks, student, mlpWidth: narrow, copied, seconds: seconds() };
 }
 
+/** Whether blocks and channels are balanced: not where either is named, and with the closed form alone. */
+function balances({ keptBlocks, mlpWidth, keep, shape, method }: DistillRunOptions): boolean {
+  const open = keptBlocks === undefined && mlpWidth === undefined && keep !== "auto";
+  return open && shape === "balanced" && method === "refit";
+}
+
 /** Blocks and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
 async function choose(
   options: DistillRunOptions,
@@ -130,18 +136,16 @@ async function choose(
   items: readonly Item[],
   listener: Listener,
 ): Promise<Chosen> {
-  const { mlpWidth, method, keep, keptBlocks, reductionFactor, shape } = options;
+  const { mlpWidth, method, keep, reductionFactor } = options;
   const { depth } = teacher.config;
   if (mlpWidth !== undefined && method !== "refit")
     throw new UserError(`fewer channels (--mlp-width) need the closed form alone (--method refit), not ${method}`);
   if (keep === "auto")
     return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth };
-  // Where blocks or channels are named there is nothing to balance.
-  const open = keptBlocks === undefined && mlpWidth === undefined;
-  if (open && shape === "balanced" && method === "refit" && isNarrowable(teacher)) {
+  if (balances(options)) {
     const copied = evenBlocks(depth, count ?? everyNth(depth, reductionFactor ?? defaultReductionFactor).length);
-    const balanced = balancedShape(teacher, copied.length);
-    if (balanced) {
+    const balanced = shapeFor(teacher, copied.length, true);
+    if (balanced.mlpWidth !== undefined) {
       listener.info?.(
         `${balanced.kept.length} blocks with MLPs of ${balanced.mlpWidth} channels have as many weights as ${copied.length} whole blocks`,
       );
@@ -153,15 +157,18 @@ async function choose(
 
 /** How many blocks a budget allows; undefined without one. */
 async function budgetedCount(
-  { budget, keptBlocks, reductionFactor, weightType }: DistillRunOptions,
+  options: DistillRunOptions,
   teacher: Model,
   listener: Listener,
   { now }: Environment,
 ): Promise<number | undefined> {
+  const { budget, keptBlocks, reductionFactor, weightType } = options;
   if (budget === undefined) return undefined;
   if (keptBlocks ?? reductionFactor)
     throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
-  const count = await blocksWithin(teacher, parseBudget(budget), weightType ?? teacher.origin.weightType, now);
+  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, balances(options)));
+  const type = weightType ?? teacher.origin.weightType;
+  const count = await blocksWithin(teacher, parseBudget(budget), type, studentOf, now);
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);
   return count;
 }
