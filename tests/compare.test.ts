@@ -65,6 +65,24 @@ describe("compare", () => {
     );
   });
 
+  test("several grids stand in one table", async () => {
+    const grid = [
+      { method: ["refit"], keptBlocks: [[0, 2]], seed: [0, 1] },
+      { method: ["weight-copy", "top-pruning"], reductionFactor: [3] },
+    ];
+    await writeFile(at("ragged.json"), settings({ out: at("ragged"), grid, published: [] }));
+    const outcome = await wecolora("compare", "--config", at("ragged.json"), "--json");
+    expect(outcome, outcome.err).toMatchObject({ code: 0 });
+    const csv = parseCsv(readFileSync(at("ragged", "table.csv")), { columns: true }) as Record<string, string>[];
+    expect(
+      csv.map(({ method, keptBlocks, reductionFactor, runs }) => [method, keptBlocks, reductionFactor, runs]),
+    ).toEqual([
+      ["refit", "[0,2]", "", "2"],
+      ["weight-copy", "", "3", "1"],
+      ["top-pruning", "", "3", "1"],
+    ]);
+  });
+
   test.each([
     ["an option that is none", { grid: { methods: ["kd"] } }, "unknown option methods (did you mean method?)"],
     ["a run twice", { grid: { method: ["kd", "kd"] } }, "twice"],

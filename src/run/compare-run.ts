@@ -28,6 +28,8 @@ const gridValue = z.union([
   z.record(z.string(), z.unknown()),
 ]);
 
+const gridSchema = z.record(z.string(), z.array(gridValue).min(1));
+
 /** `wecolora compare` */
 export const compareRunSchema = z.strictObject({
   teacher: path.optional().describe("the teacher, where the grid has none"),
@@ -35,8 +37,11 @@ export const compareRunSchema = z.strictObject({
   out: path.describe("the folder of the comparison; each run has a folder in it"),
   title: z.string().optional().describe("what stands above the table"),
   grid: z
-    .record(z.string(), z.array(gridValue).min(1))
-    .describe("options of distill, each with the values to try; a seed among them gives mean and spread"),
+    .union([gridSchema, z.array(gridSchema).min(1)])
+    .transform((grid) => (Array.isArray(grid) ? grid : [grid]))
+    .describe(
+      "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
+    ),
   base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
   published: z
     .array(
@@ -70,7 +75,7 @@ interface Planned {
 }
 
 /** All combinations of the grid's values, the first key slowest. */
-function combinations(grid: CompareRunOptions["grid"]): Record<string, unknown>[] {
+function combinations(grid: z.output<typeof gridSchema>): Record<string, unknown>[] {
   return Object.entries(grid).reduce<Record<string, unknown>[]>(
     (all, [key, values]) => all.flatMap((chosen) => values.map((value) => ({ ...chosen, [key]: value }))),
     [{}],
@@ -83,7 +88,7 @@ const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 18
 /** The runs of a comparison, their options checked before the first begins. */
 export function planRuns(options: CompareRunOptions): Planned[] {
   const { teacher, data, grid, base, threads } = options;
-  const planned = combinations(grid).map((chosen): Planned => {
+  const planned = grid.flatMap(combinations).map((chosen): Planned => {
     const { seed = base.seed ?? 0, ...setting } = chosen;
     const name = fileName(
       Object.entries(chosen)
