@@ -81,6 +81,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           intraOpNumThreads: options.threads,
           interOpNumThreads: 1,
           executionMode: "sequential",
+          enableMemPattern: false,
           graphOptimizationLevel: "all",
           logSeverityLevel: 3,
           ...(externalData.length > 0 ? { externalData } : {}),
