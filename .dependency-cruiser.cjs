@@ -14,7 +14,7 @@ const mayImport = {
   data: ["files", ...pure],
   report: pure,
   models: ["nn", "checkpoints", "files", "graph", ...pure],
-  distill: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
+  distill: ["models", "data", "optim", "autograd", "passes", "nn", "graph", "runtime", "top", ...pure],
   evaluation: ["models", "data", "optim", "autograd", "nn", "graph", "runtime", "top", ...pure],
   export: ["distill", "report", "models", "checkpoints", "files", "onnx", "passes", "graph", ...pure],
   importing: ["models", "onnx", "passes", "runtime", "graph", "top", ...pure],

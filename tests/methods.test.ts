@@ -109,6 +109,7 @@ describe("gradients of objectives equal finite differences", () => {
       objective.loss({
         pixels,
         teacher: { definition: teacher, weight: frozen(teacher.weights), state: (i) => states[i] },
+        checkpoint: () => undefined,
         student: { definition: student, ...trainables.apply(own) },
         parameters: extra,
         inputs: extraInputs,

@@ -7,7 +7,7 @@ import type { FloatTensor } from "wecolora/node";
 import { createDistillation, evaluate, features, loadModel, Model } from "wecolora/node";
 import { compile } from "../src/compile.ts";
 import { constant, graph, input, matmul, matmulInteger, transposeLast } from "../src/graph/build.ts";
-import type { Graph } from "../src/graph/types.ts";
+import type { Graph, Value } from "../src/graph/types.ts";
 import { sortedNodes } from "../src/graph/walk.ts";
 import type { Int8Part } from "../src/passes/int8-products.ts";
 import { int8Parts } from "../src/passes/int8-products.ts";
@@ -146,6 +146,58 @@ describe("a step's products", () => {
     // The loss's gradient is made of signs, which turn where a difference is near zero.
     expect(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b))).toBeGreaterThan(0.9);
     for (const one of [plain, coarse, teacher]) await one.dispose();
+  });
+});
+
+describe("checkpointing", () => {
+  test.each(["wecolora", "weco-kd", "dora"] as const)(
+    "%s: the same gradients, from activations computed anew",
+    async (method) => {
+      const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+      const settings = { method, reductionFactor: 2, rank: 4, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
+      const plain = await createDistillation(teacher, settings);
+      const anew = await createDistillation(teacher, { ...settings, checkpointing: true });
+      for (let i = 0; i < 2; i++) {
+        const expected = await plain.step([pixels], { gradients: true });
+        const found = await anew.step([pixels], { gradients: true });
+        // The same operations on the same numbers.
+        expect(found.loss).toBe(expected.loss);
+        for (const [name, { data }] of expected.gradients as Map<string, FloatTensor>)
+          expect(relativeError((found.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-6);
+      }
+      for (const one of [plain, anew, teacher]) await one.dispose();
+    },
+  );
+
+  test("no gradient reads what lies inside a block's forward pass", async () => {
+    const teacher = await teacherOf();
+    const options = distillationSchema.parse({ rank: 2, checkpointing: true });
+    const context = { teacher, kept: [0, 2, 4], options };
+    const student = methods.wecolora.student(context, "weight-copy");
+    const trainables = methods.wecolora.trainables(student, context);
+    const objective = methods.wecolora.objective(student, context);
+    const draws = trainables.draws(2);
+    const step = { teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 };
+    const crossing = (checkpointing: boolean) => {
+      const { outputs } = gradientGraph({ ...step, checkpointing });
+      const forward = new Set(sortedNodes([outputs.get("loss") as Value]));
+      const kept = new Set<Value>();
+      for (const node of sortedNodes(outputs.values())) {
+        if (forward.has(node)) continue;
+        for (const v of node.inputs) if (v.source.kind === "node" && forward.has(v.source.node)) kept.add(v);
+      }
+      return [...kept].reduce((sum, { shape }) => sum + (shape as number[]).reduce((a, b) => a * b, 1), 0);
+    };
+    // What goes over from the forward pass: the blocks' inputs and the loss's own, instead of all that is inside.
+    expect(crossing(true)).toBeLessThan(0.2 * crossing(false));
+    await teacher.dispose();
+  });
+
+  test("methods whose states are not told are refused", async () => {
+    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+    const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, checkpointing: true });
+    await expect(minivit.step([pixels])).rejects.toThrow("can't be computed anew (checkpointing)");
+    for (const one of [minivit, teacher]) await one.dispose();
   });
 });
 

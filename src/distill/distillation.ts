@@ -232,6 +232,7 @@ export class Distillation {
       batch,
       accumulation,
       givenTargets,
+      checkpointing: this.options.checkpointing,
     });
     if (accumulation > 1 && this.zeroSums.size === 0) {
       const blank = new Map([...this.shapes].map(([name, dims]) => [name, zeros(dims)]));

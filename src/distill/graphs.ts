@@ -5,6 +5,8 @@ import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
+import { recompute } from "../passes/recompute.ts";
+import { UserError } from "../utils/errors.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
 import { adamwSlots, adamwUpdate } from "../optim/adamw.ts";
 import type { Objective } from "./objectives/types.ts";
@@ -31,6 +33,8 @@ export interface GradientGraphOptions {
   readonly accumulation: number;
   /** The objective's targets come in as `target.i` `[batch, N, D]`; the teacher is not in the graph. */
   readonly givenTargets?: boolean;
+  /** Compute the student's activations anew for the gradients, block by block. */
+  readonly checkpointing?: boolean;
 }
 
 /** The parameters of student and objective, as inputs of a graph. */
@@ -52,14 +56,18 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const inputs = objective.inputs(batch);
   const weight = frozenWeights(teacher.weights);
   const given = options.givenTargets ? targetInputs(teacher, objective, batch) : undefined;
-  const states = given ? [] : vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
+  const seen = given ? [] : vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
   const state = (i: number) => {
-    const found = given?.get(i) ?? states[i];
+    const found = given?.get(i) ?? seen[i];
     if (!found) throw new Error(`the objective reads state ${i} of the teacher, which is none of its targets`);
     return found;
   };
+  let states: readonly Value[] | undefined;
   const loss = objective.loss({
     pixels,
+    checkpoint: (reached) => {
+      states = reached;
+    },
     teacher: { definition: teacher, weight, state },
     student: { definition: student, ...trainables.apply(own, draws) },
     parameters: extra,
@@ -67,7 +75,10 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   });
 
   const parameters = new Map([...own, ...extra]);
-  const found = gradients(loss, [...parameters.values()]);
+  const wrt = [...parameters.values()];
+  const toStates = options.checkpointing && states ? states.slice(1) : [];
+  const all = gradients(loss, [...wrt, ...toStates]);
+  const found = all.slice(0, wrt.length);
   const outputs = new Map<string, Value>([["loss", loss]]);
   const sums: Value[] = [];
   [...parameters.keys()].forEach((name, i) => {
@@ -79,8 +90,11 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     sums.push(sum);
     outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / accumulation)));
   });
-  const all = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
-  return graph([...all, ...(given?.values() ?? [])], outputs);
+  const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
+  const built = graph([...fed, ...(given?.values() ?? [])], outputs);
+  if (!options.checkpointing) return built;
+  if (!states) throw new UserError("this method's activations can't be computed anew (checkpointing)");
+  return recompute(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
 }
 
 /** An objective's targets by the teacher's state. */

@@ -169,6 +169,10 @@ export const distillationSchema = z.strictObject({
     .min(1)
     .default([...int8Parts])
     .describe("where these products are in 8 bits: the teacher's, the student's, and those of gradients"),
+  checkpointing: z
+    .boolean()
+    .default(false)
+    .describe("compute activations anew for the gradients, block by block: less memory, a fifth more time"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

@@ -50,8 +50,10 @@ export function readerCounts(graph: Graph): Map<Value, number> {
 export function rewrite(
   graph: Graph,
   replace: (node: Node, inputs: readonly Value[]) => readonly Value[] | undefined,
+  /** Values that stand for others from the start on; what they are made of must not need rewriting itself. */
+  standIns: ReadonlyMap<Value, Value> = new Map(),
 ): Graph {
-  const replaced = new Map<Value, Value>();
+  const replaced = new Map(standIns);
   const lookUp = (v: Value) => replaced.get(v) ?? v;
   for (const old of sortedNodes(graph.outputs.values())) {
     const inputs = old.inputs.map(lookUp);

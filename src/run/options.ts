@@ -136,6 +136,7 @@ export const distillRunSchema = z.strictObject({
     maskRatio: true,
     precision: true,
     int8Parts: true,
+    checkpointing: true,
   }).shape,
   optimizer: optimizer
     .prefault("adamw")

@@ -34,6 +34,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "schedule",
   "effectiveBatch",
   "keptViews",
+  "checkpointing",
   "earlyStop",
 ];
 

@@ -40,6 +40,7 @@ export function distillationOptions(
     softLabels,
     maskRatio,
     int8Parts: options.int8Parts,
+    checkpointing: options.checkpointing,
     optimizer,
     schedule: {
       kind: options.schedule,

@@ -47,9 +47,10 @@ export function featureObjective(losses: readonly FeatureLoss[], kept: readonly 
   return {
     ...withoutExtras,
     targets: targetsOf(losses, kept, depth),
-    loss({ pixels, teacher, student }: ObjectiveContext) {
+    loss({ pixels, teacher, student, checkpoint }: ObjectiveContext) {
       const [large, small] = [teacher.definition.config, student.definition.config];
       const reached = vitForward(small, student.weight, pixels, student.map).hiddenStates;
+      checkpoint(reached);
       const pairs = () => stoodFor(kept, depth).map((block, j) => [reached[j + 1], teacher.state(block + 1)] as const);
       const parts = losses.map((loss): readonly [Value, number] => {
         const compared = loss.blocks === "all" ? pairs() : [[reached[small.depth], teacher.state(depth)] as const];

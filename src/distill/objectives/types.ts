@@ -15,6 +15,8 @@ export interface ObjectiveContext {
     state(i: number): Value;
   };
   readonly student: { readonly definition: ModelDefinition } & StudentParts;
+  /** Told the student's states, what enters its first block and what each gives, where gradients may do with these alone. */
+  checkpoint(states: readonly Value[]): void;
   /** The objective's own parameters and inputs, by name. */
   readonly parameters: ReadonlyMap<string, Value>;
   readonly inputs: ReadonlyMap<string, Value>;
