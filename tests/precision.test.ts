@@ -184,7 +184,11 @@ describe("checkpointing", () => {
       const kept = new Set<Value>();
       for (const node of sortedNodes(outputs.values())) {
         if (forward.has(node)) continue;
-        for (const v of node.inputs) if (v.source.kind === "node" && forward.has(v.source.node)) kept.add(v);
+        for (const v of node.inputs) {
+          // Weights that are turned are no activations.
+          if (v.source.kind !== "node" || v.source.node.op === "Transpose") continue;
+          if (forward.has(v.source.node)) kept.add(v);
+        }
       }
       return [...kept].reduce((sum, { shape }) => sum + (shape as number[]).reduce((a, b) => a * b, 1), 0);
     };
