@@ -23,12 +23,11 @@ export function noise(batch, seed = 7, size = 224) {
   return { type: "float32", dims: [batch, 3, size, size], data: fill(batch * 3 * size * size, 1.7, seed) };
 }
 
-/** A ViT/16 at 224 pixels with random weights. */
-export function randomModel({ width, heads }, device = defaultDevice()) {
-  const depth = 12;
+/** A ViT/16 with random weights. */
+export function randomModel({ width, heads, depth = 12, imageSize = 224 }, device = defaultDevice()) {
   const config = {
     ...plainVit,
-    imageSize: 224,
+    imageSize,
     patchSize: 16,
     channels: 3,
     width,
@@ -51,7 +50,7 @@ export function randomModel({ width, heads }, device = defaultDevice()) {
     random(`${name}.bias`, [outputs]);
   };
   random("cls_token", [1, 1, width]);
-  random("pos_embed", [1, 197, width]);
+  random("pos_embed", [1, (imageSize / 16) ** 2 + 1, width]);
   random("patch_embed.proj.weight", [width, 3, 16, 16]);
   random("patch_embed.proj.bias", [width]);
   for (let i = 0; i < depth; i++) {

@@ -45,7 +45,7 @@ async function contestant(command, args) {
 
 /** Our step in all ways that it can be taken. */
 async function ours(model) {
-  const ways = ["float32", "int8", "kept", "int8-kept"];
+  const ways = ["float32", "int8", "kept", "int8-kept", "checkpointing"];
   const made = {};
   for (const how of ways)
     made[`wecolora ${how}`] = await contestant(process.execPath, [here("step.js"), model, "0", how, "ask"]);
