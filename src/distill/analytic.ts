@@ -92,12 +92,17 @@ export async function analyticStart(
   return { student, refits };
 }
 
+/** Each batch gives so many tokens at least, however many batches there are. */
+const leastOfBatch = 8;
+
 /** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
 function strideOf(streams: readonly Stream[], wanted: number): number {
   const shapes = streams.map((stream) => tokensOf(stream, "student").dims);
   const [, perPicture] = shapes[0] ?? [0, 1];
-  const all = shapes.reduce((sum, [batch]) => sum + batch * perPicture, 0);
-  let stride = Math.max(1, Math.floor(all / wanted));
+  const rows = shapes.map(([batch]) => batch * perPicture);
+  const all = rows.reduce((sum, count) => sum + count, 0);
+  const most = Math.floor(Math.min(...rows) / leastOfBatch);
+  let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));
   while (!coprime(stride, perPicture)) stride--;
   return stride;
 }
