@@ -41,6 +41,8 @@ export interface AdapterPlan {
   readonly dropout?: number;
   /** DoRA: W' = m (W + s BA) / ||W + s BA||, the norm of each row taken as a constant in the gradient. */
   readonly magnitude?: boolean;
+  /** Adapters beside the frozen map in training too, where that is not float32 like them. */
+  readonly beside?: boolean;
 }
 
 /** `blocks.0.q.lora_A` */
@@ -172,7 +174,13 @@ function magnitudeRows(parameters: Parameters, block: number, module: TargetModu
   return index === undefined ? all : slice(all, 0, index * rows, (index + 1) * rows);
 }
 
-/** Linear maps with their adapters beside them. */
+/** Nothing to add, but for the gradient, which is that of `x`. Passes drop the zeros (`foldConstants`). */
+const gradientOnly = (x: Value) => sub(x, stopGradient(x));
+
+/**
+ * Linear maps with their adapters. The adapter is folded into the weight, so that tokens and their gradients go through one
+ * product; the adapter's own gradients are those of thin products beside it, which no whole weight's gradient is needed for.
+ */
 export function adaptedLinear(parameters: Parameters, plan: AdapterPlan, draws: Draws = noDraws): LinearMap {
   return (x, weights, block, module) => {
     const adapter = adapterOf(parameters, block, module);
@@ -180,8 +188,16 @@ export function adaptedLinear(parameters: Parameters, plan: AdapterPlan, draws: 
     if (plan.magnitude) {
       return linear(x, { ...weights, weight: foldedWeight(plan, parameters, block, module, weights.weight) });
     }
-    const entered = dropped(x, plan.dropout ?? 0, draws.inputs, `${block}.${module}`);
-    return add(linear(x, weights), scaled(lowRank(entered, adapter), adapterScale(plan, module)));
+    const scale = adapterScale(plan, module);
+    if (plan.beside || plan.dropout) {
+      const entered = dropped(x, plan.dropout ?? 0, draws.inputs, `${block}.${module}`);
+      return add(linear(x, weights), scaled(lowRank(entered, adapter), scale));
+    }
+    const folded = stopGradient(foldedWeight(plan, parameters, block, module, weights.weight));
+    return add(
+      linear(x, { ...weights, weight: folded }),
+      gradientOnly(scaled(lowRank(stopGradient(x), adapter), scale)),
+    );
   };
 }
 

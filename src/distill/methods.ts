@@ -57,7 +57,7 @@ const adaptedModules: Readonly<Partial<Record<MethodName, readonly TargetModule[
 
 type AdapterOptions = Pick<
   DistillationOptions,
-  "method" | "rank" | "alpha" | "rankStabilized" | "adapterDropout" | "targetModules"
+  "method" | "rank" | "alpha" | "rankStabilized" | "adapterDropout" | "targetModules" | "precision"
 >;
 
 /** The adapters that options ask for; undefined where the method has none. */
@@ -66,7 +66,9 @@ export function adapterPlanOf(options: AdapterOptions): AdapterPlan | undefined 
   const modules = adaptedModules[method];
   if (!modules) return undefined;
   const magnitude = method === "dora";
-  return { rank, alpha, rankStabilized, dropout, magnitude, targetModules: options.targetModules ?? modules };
+  const beside = options.precision !== "float32";
+  const targets = options.targetModules ?? modules;
+  return { rank, alpha, rankStabilized, dropout, magnitude, beside, targetModules: targets };
 }
 
 const adapters = (student: ModelDefinition, { options }: MethodContext): Trainables => {

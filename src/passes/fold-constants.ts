@@ -1,6 +1,7 @@
 // Constant folding: what depends on constants alone is computed once, when the graph is built.
 import { constant } from "../graph/build.ts";
 import { evaluateNode } from "../graph/evaluate.ts";
+import { sameShape } from "../graph/shapes.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
 import type { Tensor } from "../utils/tensor.ts";
@@ -20,12 +21,20 @@ function uniformValue(value: Value): number | undefined {
   return Number(value.source.tensor.data[0]);
 }
 
+/** Whether a value is another less itself, the latter without a gradient: zeros, once gradients are made. */
+function isGradientOnly({ source }: Value): boolean {
+  if (source.kind !== "node" || source.node.op !== "Sub") return false;
+  const [x, same] = source.node.inputs;
+  return same.source.kind === "node" && same.source.node.op === "StopGradient" && same.source.node.inputs[0] === x;
+}
+
 /** `x` where `node` adds 0 to it or multiplies it by 1 without widening it. */
 function identityOperand(node: Node, inputs: readonly Value[]): Value | undefined {
   const neutral = { Add: 0, Sub: 0, Mul: 1, Div: 1 }[node.op as string];
   if (neutral === undefined) return;
   const [a, b] = inputs;
   const keepsShape = (x: Value) => x.shape.length === node.outputs[0].shape.length;
+  if (node.op === "Add" && isGradientOnly(b) && sameShape(a.shape, node.outputs[0].shape)) return a;
   if (uniformValue(b) === neutral && keepsShape(a)) return a;
   const commutes = node.op === "Add" || node.op === "Mul";
   return commutes && uniformValue(a) === neutral && keepsShape(b) ? b : undefined;
