@@ -1,4 +1,5 @@
 // Products in 8 bits: right on this machine, near the float ones, told apart by part; and targets that are kept.
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -302,6 +303,10 @@ describe("kept targets", () => {
 
     const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
     expect(refused.code).toBe(2);
-    expect(refused.err).toContain("can't do with kept views (--kept-views)");
+    expect(refused.err).toContain("minivit can't do with kept views (--kept-views): its loss reads more");
+    expect(existsSync(join(folder, "never"))).toBe(false);
+    const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
+    expect(idle.code).toBe(2);
+    expect(idle.err).toContain("weight-copy can't compute activations anew (--checkpointing): nothing trains");
   });
 });

@@ -31,7 +31,15 @@ import { int8Of } from "./precision.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
 import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
-import { distillationOptions, keptViewsOf, teacherLabels, trackerOf, viewsOf, warnOfRank } from "./setup.ts";
+import {
+  checkMethod,
+  distillationOptions,
+  keptViewsOf,
+  teacherLabels,
+  trackerOf,
+  viewsOf,
+  warnOfRank,
+} from "./setup.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";
@@ -189,6 +197,7 @@ async function perform(
       initialStudent: initial.student,
       int8,
     });
+    checkMethod(options, distillation);
     const { keptBlocks } = distillation;
     listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
     warnOfRank(options, items.length, warn);

@@ -54,18 +54,25 @@ export function distillationOptions(
   };
 }
 
+/** Throws a UserError where an option asks for what the method can't do, before anything is written. */
+export function checkMethod(
+  { keptViews, checkpointing, method }: DistillRunOptions,
+  { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
+): void {
+  if (takesTargets && trains) return;
+  const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
+  if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
+  if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
+}
+
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
 export async function keptViewsOf(
-  { keptViews: views, method }: DistillRunOptions,
+  { keptViews: views }: DistillRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
   listener: Listener,
 ): Promise<KeptViews | undefined> {
   if (views === undefined) return undefined;
-  if (!distillation.takesTargets || !distillation.trains)
-    throw new UserError(
-      `${method} can't do with kept views (--kept-views): it needs the teacher in each step, or none`,
-    );
   listener.stage?.("showing views to the teacher", views * loading.items.length);
   const kept = await KeptViews.see(distillation, { ...loading, views }, (done) => listener.progress?.(done));
   listener.info?.(`${views} views of each picture are kept: ${(kept.bytes / 2 ** 20).toFixed(0)} MiB`);
