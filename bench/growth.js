@@ -32,8 +32,8 @@ function products({ width: D, depth, imageSize, rank: r, reductionFactor }) {
   const patches = 2 * (N - 1) * D * 768;
   // The gradient goes through the frozen maps but the first block's q, k and v, and twice through attention.
   const backward = kept * maps - 6 * N * D * D + 2 * kept * attention;
-  // Six thin products for each map's adapter; the maps' inputs and outputs add up to 18 D.
-  const adapters = kept * 2 * N * r * 3 * 18 * D;
+  // Four thin products for each map's adapter; the maps' inputs and outputs add up to 18 D.
+  const adapters = kept * 2 * N * r * 2 * 18 * D;
   return (patches + (depth + kept) * (maps + attention) + backward + adapters) / 1e9;
 }
 
