@@ -10,6 +10,7 @@ import { largestWeight, safeWeight } from "./passes/quantize.ts";
 import type { Device, Session } from "./runtime/types.ts";
 import { randomStream } from "./utils/random.ts";
 import type { FloatTensor } from "./utils/tensor.ts";
+import { elementCount } from "./utils/tensor.ts";
 
 export { int8Parts };
 export type { Int8Options };
@@ -60,20 +61,20 @@ export async function largestOn(device: Device): Promise<Int8Options["largest"]>
   }
 }
 
+function noise(dims: readonly number[]): FloatTensor {
+  const random = randomStream(0, "noise");
+  return { type: "float32", dims, data: Float32Array.from({ length: elementCount(dims) }, () => random.normal()) };
+}
+
 /** One of the MLP's products of a model of these widths, with random weights. */
 function productGraph(inputs: number, outputs: number): Graph {
-  const random = randomStream(0, "product");
-  const data = Float32Array.from({ length: inputs * outputs }, () => random.normal());
   const x = input("x", "float32", [timedRows, inputs]);
-  const weight = constant({ type: "float32", dims: [outputs, inputs], data });
-  return graph([x], { y: matmul(x, transposeLast(weight)) });
+  return graph([x], { y: matmul(x, transposeLast(constant(noise([outputs, inputs])))) });
 }
 
 /** The time of 8-bit products as a share of float32's, for a model's MLP. */
 async function timeShare({ config, device }: Model, int8: Int8Options): Promise<number> {
-  const random = randomStream(0, "rows");
-  const data = Float32Array.from({ length: timedRows * config.width }, () => random.normal());
-  const x = await device.upload({ type: "float32", dims: [timedRows, config.width], data });
+  const x = await device.upload(noise([timedRows, config.width]));
   const built = productGraph(config.width, config.mlpWidth);
   const sessions = [await compile(built, device), await compile(built, device, { int8 })];
   const least = [Infinity, Infinity];
@@ -111,22 +112,12 @@ async function featureShift(model: Model, int8: Int8Options, pixels: FloatTensor
   }
 }
 
-/** Few pictures of noise. */
-function noisePictures({ config: { channels, imageSize } }: Model): FloatTensor {
-  const random = randomStream(0, "noise");
-  const dims = [2, channels, imageSize, imageSize];
-  return {
-    type: "float32",
-    dims,
-    data: Float32Array.from({ length: 2 * channels * imageSize ** 2 }, () => random.normal()),
-  };
-}
-
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
 /** Decides for a teacher on its device. `int8` is taken as asked for, with weights that this machine multiplies rightly. */
 export async function choosePrecision(teacher: Model, question: PrecisionQuestion): Promise<PrecisionChoice> {
   const { wanted, parts = int8Parts } = question;
+  const { channels, imageSize } = teacher.config;
   if (wanted === "float32") return { found: "float32" };
   const largest = await largestOn(teacher.device);
   const int8 = { largest, parts };
@@ -136,7 +127,7 @@ export async function choosePrecision(teacher: Model, question: PrecisionQuestio
   const share = await timeShare(teacher, int8);
   const speed = `products take ${percent(share)} of float32's time`;
   if (share > worthIt) return { found: `float32, since 8-bit ${speed}` };
-  const shift = await featureShift(teacher, int8, question.pixels ?? noisePictures(teacher));
+  const shift = await featureShift(teacher, int8, question.pixels ?? noise([2, channels, imageSize, imageSize]));
   const nearness = `move the teacher's features by ${percent(shift)}`;
   if (!(shift <= nearEnough)) return { found: `float32, since 8-bit products ${nearness}` };
   return { int8, found: `int8: ${speed} and ${nearness} (${bits})` };

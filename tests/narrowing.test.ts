@@ -16,6 +16,7 @@ import { zeros } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { referencePath } from "./support/reference.ts";
+import { differenceTo, narrowableTeachers } from "./support/students.ts";
 
 const device = inlineDevice();
 let folder: string;
@@ -157,11 +158,7 @@ describe("students", () => {
       let bare = copyBlocks(teacher, kept);
       for (let block = 0; block < kept.length; block++) bare = withChannels(bare, block, channels);
       const cut = new Model({ ...bare, config: { ...bare.config, mlpWidth: narrow } }, device);
-      const { blockOutput: target } = await teacher.outputs(held, ["blockOutput"]);
-      const left = async (other: Model) => {
-        const { blockOutput } = await other.outputs(held, ["blockOutput"]);
-        return blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
-      };
+      const left = (other: Model) => differenceTo(teacher, other, held);
       const own = await left(model);
       expect(own).toBeLessThan(await left(cut));
 
@@ -174,17 +171,7 @@ describe("students", () => {
     },
   );
 
-  test.each([
-    "hf-dinov2",
-    "hf-dinov2-registers",
-    "hf-vit",
-    "hf-deit",
-    "hf-clip-vision",
-    "timm-vit",
-    "timm-vit-reg",
-    "timm-deit3-ls",
-    "more-hf-dinov3",
-  ])(
+  test.each(narrowableTeachers)(
     "%s: the usual student is nearer to the teacher than a copy of as many weights, on other pictures",
     async (name) => {
       const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
@@ -194,11 +181,7 @@ describe("students", () => {
       if (!shape) throw new Error(`no balanced student of ${name}`);
       const copied = evenBlocks(depth, whole);
       const copy = new Model(copyBlocks(teacher, copied), device);
-      const { blockOutput: target } = await teacher.outputs(held, ["blockOutput"]);
-      const left = async (model: Model) => {
-        const { blockOutput } = await model.outputs(held, ["blockOutput"]);
-        return blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
-      };
+      const left = (model: Model) => differenceTo(teacher, model, held);
       for (const count of [6, 1]) {
         const { student } = await analyticStart(teacher, shape.kept, batches(count), { ...analyticDefaults, ...shape });
         const model = new Model(student, device);

@@ -72,7 +72,8 @@ export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedVie
 export interface TrainingBatch<T extends Item> {
   readonly pixels: FloatTensor;
   readonly items: readonly T[];
-  readonly epoch: number;
+  /** The epoch whose views these are: an earlier one where `views` repeat. */
+  readonly view: number;
 }
 
 /** Micro-batches of random views, epoch after epoch, each picture at most once an epoch. */
@@ -104,10 +105,10 @@ export class TrainingLoader<T extends Item> {
     if (this.order?.epoch !== epoch) this.order = { epoch, indices: epochOrder(items.length, epoch, seed) };
     const from = (position % microBatchesPerEpoch) * batch;
     const chosen = this.order.indices.slice(from, from + batch).map((i) => items[i]);
-    const shown = this.options.views === undefined ? epoch : epoch % this.options.views;
-    const view = { preprocessing, augmentation, seed, epoch: shown };
-    const views = await Promise.all(chosen.map((item) => source.augmentedView(item, view)));
-    return { pixels: stack(views, preprocessing.cropSize), items: chosen, epoch };
+    const view = epoch % (this.options.views ?? Number.POSITIVE_INFINITY);
+    const settings = { preprocessing, augmentation, seed, epoch: view };
+    const views = await Promise.all(chosen.map((item) => source.augmentedView(item, settings)));
+    return { pixels: stack(views, preprocessing.cropSize), items: chosen, view };
   }
 }
 

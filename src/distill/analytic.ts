@@ -59,7 +59,7 @@ const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
 export async function analyticStart(
   teacher: Model,
   kept: readonly number[],
-  batches: AsyncIterable<FloatTensor>,
+  batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
   options: AnalyticOptions = analyticDefaults,
   progress: (done: number, total: number) => void = () => undefined,
 ): Promise<AnalyticStart> {

@@ -3,9 +3,9 @@ import { compile } from "../compile.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { adamwScalars } from "../optim/adamw.ts";
+import { learningRateAt } from "../optim/schedule.ts";
 import type { Int8Options } from "../precision.ts";
 import { choosePrecision } from "../precision.ts";
-import { learningRateAt } from "../optim/schedule.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
@@ -409,5 +409,7 @@ export async function createDistillation(
   const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
   const { precision: wanted, int8Parts: parts } = parsed;
   const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
-  return Distillation.create(teacher, parsed, initialAdapters, initialStudent, int8);
+  // What was decided holds for where adapters stand as well.
+  const settled = { ...parsed, precision: int8 ? ("int8" as const) : ("float32" as const) };
+  return Distillation.create(teacher, settled, initialAdapters, initialStudent, int8);
 }

@@ -99,8 +99,9 @@ export class Passes {
   /** Zeros on the device, for sums to begin with. */
   async blank(dims: readonly number[]): Promise<DeviceTensor> {
     const key = dims.join();
-    const data = new Float64Array(elementCount(dims));
-    const held = this.blanks.get(key) ?? (await this.device.upload({ type: "float64", dims, data }));
+    const known = this.blanks.get(key);
+    if (known) return known;
+    const held = await this.device.upload({ type: "float64", dims, data: new Float64Array(elementCount(dims)) });
     this.blanks.set(key, held);
     return held;
   }
@@ -117,7 +118,10 @@ export class Passes {
 }
 
 /** The tokens that enter block 0, the same for teacher and student. */
-export async function embedAll(teacher: Model, batches: AsyncIterable<FloatTensor>): Promise<Stream[]> {
+export async function embedAll(
+  teacher: Model,
+  batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
+): Promise<Stream[]> {
   const { config, weights, device } = teacher;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
   const session = await compile(graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) }), device);
@@ -138,6 +142,7 @@ export async function embedAll(teacher: Model, batches: AsyncIterable<FloatTenso
   return streams;
 }
 
+/** Moves the teacher's tokens behind its block `index`. */
 export async function advanceTeacher(
   passes: Passes,
   teacher: Model,

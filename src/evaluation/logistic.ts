@@ -30,7 +30,7 @@ export interface LogisticFit {
   readonly converged: boolean;
 }
 
-/** Mean and variance of each column of \`[n, D]\`. */
+/** Mean and variance of each column of `[n, D]`. */
 function columnStatistics({ dims: [count, width], data }: FloatTensor): { mean: FloatTensor; variance: FloatTensor } {
   const [sum, squares] = [new Float64Array(width), new Float64Array(width)];
   for (let i = 0; i < count; i++) for (let j = 0; j < width; j++) sum[j] += data[i * width + j];
@@ -46,7 +46,7 @@ function columnStatistics({ dims: [count, width], data }: FloatTensor): { mean: 
 }
 
 /**
- * Minimises mean loss + |W|^2 / (2 C n) over standardised features \`[n, D]\` by L-BFGS from zero: cross-entropy for
+ * Minimises mean loss + |W|^2 / (2 C n) over standardised features `[n, D]` by L-BFGS from zero: cross-entropy for
  * classes, for labels the sum of each label's binary cross-entropy. What it gives predicts as a probe's weights do.
  */
 export async function fitLogistic(

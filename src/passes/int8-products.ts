@@ -13,8 +13,8 @@ import {
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite, sortedNodes } from "../graph/walk.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import type { QuantizedWeights } from "./quantize.ts";
-import { type largestWeight, quantizeColumns, quantizeRows, type safeWeight } from "./quantize.ts";
+import type { largestWeight, QuantizedWeights, safeWeight } from "./quantize.ts";
+import { quantizeColumns, quantizeRows, smallest } from "./quantize.ts";
 
 /** Where a product with frozen weights stands in a step. */
 export const int8Parts = ["teacher", "student", "backward"] as const;
@@ -25,9 +25,6 @@ export interface Int8Options {
   readonly largest: typeof largestWeight | typeof safeWeight;
   readonly parts: readonly Int8Part[];
 }
-
-/** Smaller weights are not worth it. */
-const smallest = 4096;
 
 /** What a product reads of a frozen matrix, and whether as a map does that goes forward. */
 function frozenOf({ op, attributes, inputs }: Node): { stored: FloatTensor; transposed: boolean } | undefined {

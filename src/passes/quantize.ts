@@ -24,7 +24,7 @@ export type Quantization =
   | "dynamic";
 
 /** Smaller weights are not worth it. */
-const smallest = 4096;
+export const smallest = 4096;
 export const largestWeight = 127 as const;
 /**
  * Processors without instructions for 8-bit products (AVX2, AVX-512 before VNNI) add two products of 8 bits in 16, which

@@ -13,7 +13,7 @@ export interface Checkpoints {
 }
 
 /**
- * \`x\` itself, but not before \`gate\` is there: the runtime takes nodes as soon as their inputs are known, and activations that
+ * `x` itself, but not before `gate` is there: the runtime takes nodes as soon as their inputs are known, and activations that
  * are computed anew too early are kept as long as those of the forward pass.
  */
 function after(x: Value, gate: Value): Value {

@@ -5,6 +5,7 @@ import { copyBlocks } from "../distill/weight-copy.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
+import { csvLines } from "../report/table.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment, Listener } from "./environment.ts";
@@ -80,21 +81,19 @@ export async function runBlocks(
 async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {
   const directory = environment.directory(out);
   const head = "blocks,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
-  const rows = points.map((p) =>
-    [
-      p.keptBlocks.join(" "),
-      p.mlpWidth,
-      p.format,
-      p.parameters,
-      p.bytes,
-      p.milliseconds.toFixed(2),
-      p.difference.toFixed(4),
-      p.cosine.toFixed(4),
-      p.bestForSize,
-      p.bestForTime,
-    ].join(),
-  );
-  await directory.write("frontier.csv", textChunks([head, ...rows, ""].join("\n")));
+  const rows = points.map((p) => [
+    p.keptBlocks.join(" "),
+    String(p.mlpWidth),
+    p.format,
+    String(p.parameters),
+    String(p.bytes),
+    p.milliseconds.toFixed(2),
+    p.difference.toFixed(4),
+    p.cosine.toFixed(4),
+    String(p.bestForSize),
+    String(p.bestForTime),
+  ]);
+  await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
     series: p.format,
     label: `${p.keptBlocks.length} blocks, ${p.mlpWidth} channels`,

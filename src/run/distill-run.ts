@@ -242,11 +242,11 @@ async function perform(
       {
         distillation,
         next: async () => {
-          const { pixels, items: shown, epoch } = await loader.next();
+          const { pixels, items: shown, view } = await loader.next();
           return {
             pixels,
             labels: labels && shown.map(({ label }) => labels[label as number]),
-            targets: kept?.targets(shown, epoch),
+            targets: kept?.targets(shown, view),
           };
         },
         plan,

@@ -2,7 +2,6 @@
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
-import { copyBlocks } from "../distill/weight-copy.ts";
 import { measureLatency } from "../evaluation/latency.ts";
 import { absoluteDifferences, mean, rowCosines } from "../evaluation/metrics.ts";
 import { Model } from "../model.ts";
@@ -80,19 +79,18 @@ export async function frontierOf(
     for (const [done, count] of counts.entries()) {
       const shape = shapeFor(teacher, count, true);
       const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth };
-      const { student } = await analyticStart(teacher, shape.kept, batches(fitted), settings);
+      const { student } = await analyticStart(teacher, shape.kept, fitted, settings);
       both(student, shape.kept);
       listener.progress?.(done + 1);
     }
-    const all = evenBlocks(depth, depth);
-    both(copyBlocks(teacher, all), all);
+    both(teacher, evenBlocks(depth, depth));
     listener.stage?.("measuring them", candidates.length);
     const target = await teacher.outputs(judged, ["blockOutput", "pooled"]);
     const milliseconds = await measureLatency(
       candidates.map(({ model }) => model),
       () => environment.now(),
     );
-    const points: Omit<FrontierPoint, "bestForSize" | "bestForTime">[] = [];
+    const points: Measured[] = [];
     for (const [i, { model, keptBlocks, format }] of candidates.entries()) {
       const parameters = parameterCount(model);
       points.push({
@@ -114,10 +112,6 @@ export async function frontierOf(
   } finally {
     for (const { model } of candidates) await model.dispose();
   }
-}
-
-async function* batches(tensors: readonly FloatTensor[]): AsyncGenerator<FloatTensor> {
-  yield* tensors;
 }
 
 type Measured = Omit<FrontierPoint, "bestForSize" | "bestForTime">;

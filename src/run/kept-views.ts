@@ -7,6 +7,7 @@ import type { Distillation, Targets } from "../distill/distillation.ts";
 import { UserError } from "../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../utils/half.ts";
 import type { Preprocessing } from "../utils/picture.ts";
+import { rows } from "../utils/tensor.ts";
 
 /** Kept targets take no more memory than this. */
 const mostBytes = 4 * 2 ** 30;
@@ -28,11 +29,8 @@ type Kept = Readonly<Record<string, { readonly dims: readonly number[]; readonly
 
 export class KeptViews {
   private readonly kept = new Map<string, Kept>();
-  private readonly views: number;
 
-  private constructor(views: number) {
-    this.views = views;
-  }
+  private constructor() {}
 
   /**
    * Shows all views to the teacher, in the order of the pictures, so that a run that goes on keeps the same. Throws a
@@ -44,7 +42,7 @@ export class KeptViews {
     progress: (done: number) => void,
   ): Promise<KeptViews> {
     const { source, items, preprocessing, views: count, ...view } = options;
-    const found = new KeptViews(count);
+    const found = new KeptViews();
     const side = preprocessing.cropSize;
     for (let epoch = 0; epoch < count; epoch++) {
       for (let from = 0; from < items.length; from += batch) {
@@ -54,13 +52,8 @@ export class KeptViews {
         );
         const targets = await distillation.targets(stackViews(seen, [3, side, side]));
         shown.forEach((item, i) => found.kept.set(keyOf(item, epoch), one(targets, i)));
-        const bytes = found.bytes;
-        const expected = (bytes / found.kept.size) * items.length * count;
-        if (expected > mostBytes) {
-          throw new UserError(
-            `${count} kept views of ${items.length} pictures take ${(expected / 2 ** 30).toFixed(1)} GiB: keep fewer (--kept-views), or none`,
-          );
-        }
+        if (epoch === 0 && from === 0)
+          checkSize((found.bytes / shown.length) * items.length * count, items.length, count);
         progress(epoch * items.length + from + shown.length);
       }
     }
@@ -73,15 +66,10 @@ export class KeptViews {
     return sum;
   }
 
-  /** The view that an epoch shows. */
-  viewOf(epoch: number): number {
-    return epoch % this.views;
-  }
-
-  /** The targets of a micro-batch of an epoch, `[B, N, D]` each. */
-  targets(items: readonly Item[], epoch: number): Targets {
+  /** The targets of a micro-batch of views, `[B, N, D]` each. */
+  targets(items: readonly Item[], view: number): Targets {
     const kept = items.map((item) => {
-      const found = this.kept.get(keyOf(item, this.viewOf(epoch)));
+      const found = this.kept.get(keyOf(item, view));
       if (!found) throw new Error(`no targets are kept of ${item.name}`);
       return found;
     });
@@ -100,20 +88,19 @@ export class KeptViews {
 
 const keyOf = ({ name }: Item, view: number) => `${view} ${name}`;
 
+/** All views take the same, so the first batch tells. */
+function checkSize(bytes: number, pictures: number, views: number): void {
+  if (bytes <= mostBytes) return;
+  throw new UserError(
+    `${views} kept views of ${pictures} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB: keep fewer (--kept-views), or none`,
+  );
+}
+
 /** Picture `i` of targets `[B, N, D]`. */
 function one(targets: Targets, i: number): Kept {
-  return Object.fromEntries(
-    Object.entries(targets).map(
-      ([
-        name,
-        {
-          dims: [, ...dims],
-          data,
-        },
-      ]) => {
-        const size = dims.reduce((a, b) => a * b, 1);
-        return [name, { dims, data: floatToHalf(data.subarray(i * size, (i + 1) * size)) }];
-      },
-    ),
-  );
+  const own = Object.entries(targets).map(([name, tensor]) => {
+    const { dims, data } = rows(tensor, i, i + 1);
+    return [name, { dims: dims.slice(1), data: floatToHalf(data) }] as const;
+  });
+  return Object.fromEntries(own);
 }

@@ -34,7 +34,7 @@ export function isNarrowable({ config, origin }: Pick<ModelDefinition, "config" 
   return canNarrow(config) && !origin.application;
 }
 
-/** More blocks than \`whole\`, with MLPs so narrow that there are no more weights; undefined where that gives nothing. */
+/** More blocks than `whole`, with MLPs so narrow that there are no more weights; undefined where that gives nothing. */
 export function balancedShape({ config }: Pick<ModelDefinition, "config">, whole: number): StudentShape | undefined {
   const { depth, width, mlpWidth } = config;
   if (whole >= depth) return undefined;

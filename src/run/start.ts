@@ -127,6 +127,11 @@ function balances({ keptBlocks, mlpWidth, keep, shape, method }: DistillRunOptio
   return open && shape === "balanced" && method === "refit";
 }
 
+/** So many blocks does every r-th leave. */
+function usualCount({ reductionFactor }: DistillRunOptions, depth: number): number {
+  return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
+}
+
 /** Blocks and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
 async function choose(
   options: DistillRunOptions,
@@ -136,14 +141,14 @@ async function choose(
   items: readonly Item[],
   listener: Listener,
 ): Promise<Chosen> {
-  const { mlpWidth, method, keep, reductionFactor } = options;
+  const { mlpWidth, method, keep } = options;
   const { depth } = teacher.config;
   if (mlpWidth !== undefined && method !== "refit")
     throw new UserError(`fewer channels (--mlp-width) need the closed form alone (--method refit), not ${method}`);
   if (keep === "auto")
     return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth };
   if (balances(options)) {
-    const copied = evenBlocks(depth, count ?? everyNth(depth, reductionFactor ?? defaultReductionFactor).length);
+    const copied = evenBlocks(depth, count ?? usualCount(options, depth));
     const balanced = shapeFor(teacher, copied.length, true);
     if (balanced.mlpWidth !== undefined) {
       listener.info?.(
@@ -188,7 +193,7 @@ async function searchedBlocks(
 ): Promise<readonly number[]> {
   const { depth } = teacher.config;
   if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");
-  const most = count ?? everyNth(depth, options.reductionFactor ?? defaultReductionFactor).length;
+  const most = count ?? usualCount(options, depth);
   const shown = searchItems(items, searchPictures, options.seed);
   const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
   listener.stage?.("searching blocks", most);

@@ -33,7 +33,7 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
 }
 
 /**
- * Opens the set; undefined where the folder holds none. With \`includeNoFinding\`, that a picture shows nothing is a class of its
+ * Opens the set; undefined where the folder holds none. With `includeNoFinding`, that a picture shows nothing is a class of its
  * own. Throws a UserError on a finding or a row that is not known.
  */
 export async function openChestXray(tree: DataTree, includeNoFinding: boolean): Promise<DataSet | undefined> {

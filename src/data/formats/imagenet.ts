@@ -17,7 +17,7 @@ export const areSynsets = (classes: readonly string[] | undefined): boolean =>
 
 /**
  * Gives a flat folder of validation pictures their classes, where a list of them lies in one of the trees; undefined where
- * none does. \`classes\` are the training part's synsets.
+ * none does. `classes` are the training part's synsets.
  */
 export async function labelValidation(
   trees: readonly DataTree[],

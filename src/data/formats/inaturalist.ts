@@ -26,7 +26,7 @@ function namesOf(categories: z.output<typeof annotationSchema>["categories"]): M
   );
 }
 
-/** Opens the set; undefined where the folder has no \`train*.json\` and \`val*.json\`. */
+/** Opens the set; undefined where the folder has no `train*.json` and `val*.json`. */
 export async function openINaturalist(tree: DataTree): Promise<DataSet | undefined> {
   const names = (await tree.list()).map(({ name }) => name);
   const file = (part: string) => names.find((name) => new RegExp(`^${part}\\d{4}\\.json$`).test(name));

@@ -125,7 +125,7 @@ async function openLines(tree: DataTree, file: string, listed: ReturnType<typeof
   return listedDataSet(tree.path, { train: entries, test: [], skipped });
 }
 
-/** Paths with \`/\`, without a dot in front. */
+/** Paths with `/`, without a dot in front. */
 const normal = (path: string) => path.replaceAll("\\", "/").replace(/^\.\//, "");
 const missing = (file: string, line: number, path: string): Skipped => ({
   name: `${file}, line ${line}`,

@@ -1,0 +1,21 @@
+// What tests of refitted students share: teachers, and how far a student is from one.
+import type { FloatTensor, Model } from "wecolora/node";
+
+/** Teachers whose MLPs can lose channels. */
+export const narrowableTeachers = [
+  "hf-dinov2",
+  "hf-dinov2-registers",
+  "hf-vit",
+  "hf-deit",
+  "hf-clip-vision",
+  "timm-vit",
+  "timm-vit-reg",
+  "timm-deit3-ls",
+  "more-hf-dinov3",
+] as const;
+
+/** The sum of absolute differences of the last blocks' outputs. */
+export async function differenceTo(teacher: Model, student: Model, pixels: FloatTensor): Promise<number> {
+  const [a, b] = [await teacher.outputs(pixels, ["blockOutput"]), await student.outputs(pixels, ["blockOutput"])];
+  return a.blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - b.blockOutput.data[i]), 0);
+}
