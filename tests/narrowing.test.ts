@@ -5,12 +5,31 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model, saveModel } from "wecolora/node";
-import { keptChannels, narrowedSums, narrowWidth, withChannels } from "../src/distill/narrowing.ts";
+import {
+  channelsOf,
+  keptChannels,
+  keptHeadCount,
+  keptHeads,
+  narrowedConfig,
+  narrowedSums,
+  narrowWidth,
+  withChannels,
+  withHeads,
+} from "../src/distill/narrowing.ts";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
 import type { FrontierPoint } from "../src/run/frontier.ts";
+import { usualFormat } from "../src/export/save.ts";
 import { parameterCount } from "../src/models/definition.ts";
 import { blocksWithin } from "../src/run/budget.ts";
-import { balancedShape, blankOf, evenBlocks, isNarrowable, shapeFor, spreadBlocks } from "../src/run/shape.ts";
+import {
+  blankOf,
+  evenBlocks,
+  isNarrowable,
+  narrowShape,
+  shapeFor,
+  shapeKinds,
+  spreadBlocks,
+} from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
@@ -107,6 +126,59 @@ describe("channels", () => {
     expect(await keptChannels(solver, sums, fc2, n - 1, ridge)).toEqual(all.filter((i) => i !== best));
   });
 
+  test("of heads, the pair goes first whose loss the others make up for best, one after the other", async () => {
+    const [mixed, headWidth] = [8, 2];
+    const { fc2: proj, g, sums } = problem(mixed, m, 200);
+    sums.cross.fill(0);
+    const ridge = 1e-9;
+    /** Squares that are left of what the map gives, in float64, where the kept channels are fitted to it anew. */
+    const left = async (heads: readonly number[]) => {
+      const own = await narrowedSums(solver, sums, proj, channelsOf(heads, headWidth));
+      const change = await solver.solve(own, ridge * meanDiagonal(own));
+      let total = 0;
+      for (const row of g)
+        for (let o = 0; o < m; o++) {
+          let error = 0;
+          for (let i = 0; i < mixed; i++)
+            if (!heads.includes(Math.floor(i / headWidth))) error += row[i] * proj.data[o * mixed + i];
+          [...channelsOf(heads, headWidth).map((i) => row[i]), 1].forEach((v, k) => (error -= v * change[k * m + o]));
+          total += error ** 2;
+        }
+      return total;
+    };
+    let expected = [0, 1, 2, 3];
+    while (expected.length > 1) {
+      const costs: number[] = [];
+      for (const gone of expected) costs.push(await left(expected.filter((head) => head !== gone)));
+      expected = expected.filter((_, i) => i !== costs.indexOf(Math.min(...costs)));
+      expect(await keptHeads(solver, sums, proj, headWidth, expected.length, ridge)).toEqual(expected);
+    }
+  });
+
+  test("a block without some heads computes what the kept ones give", async () => {
+    const teacher = await loadModel(referencePath("teachers/more-hf-dinov3"), { device });
+    const { heads } = teacher.config;
+    const kept = Array.from({ length: heads / 2 }, (_, i) => 2 * i + 1);
+    const one = copyBlocks(teacher, [0]);
+    const cut = withHeads(one, 0, kept);
+    const narrow = new Model({ ...cut, config: narrowedConfig(one.config, { keptHeads: kept.length }) }, device);
+    const proj = one.weights.get("blocks.0.attn.proj.weight") as FloatTensor;
+    const inside = new Set(channelsOf(kept, teacher.config.width / heads));
+    const silent = { ...proj, data: proj.data.map((v, i) => (inside.has(i % proj.dims[1]) ? v : 0)) };
+    const whole = new Model({ ...one, weights: new Map(one.weights).set("blocks.0.attn.proj.weight", silent) }, device);
+    const size = teacher.config.imageSize;
+    const random = randomStream(4);
+    const pixels: FloatTensor = {
+      type: "float32",
+      dims: [2, 3, size, size],
+      data: Float32Array.from({ length: 6 * size * size }, () => random.normal()),
+    };
+    const [a, b] = [await narrow.outputs(pixels, ["blockOutput"]), await whole.outputs(pixels, ["blockOutput"])];
+    // Sums of half as many terms, in another order.
+    a.blockOutput.data.forEach((v, i) => expect(Math.abs(v - b.blockOutput.data[i])).toBeLessThan(1e-4));
+    for (const model of [narrow, whole, teacher]) await model.dispose();
+  });
+
   test("a narrowed block computes what the kept channels give", async () => {
     const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
     const { mlpWidth } = teacher.config;
@@ -145,40 +217,41 @@ describe("students", () => {
     async (name) => {
       const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
       const kept = [0, 1, 3, 5];
-      const { mlpWidth } = teacher.config;
+      const { mlpWidth, heads: keptHeads } = teacher.config;
       const plain = await analyticStart(teacher, kept, batches(6));
-      const all = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, mlpWidth });
+      const all = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, mlpWidth, keptHeads });
       for (const [key, { data }] of plain.student.weights) expect(all.student.weights.get(key)?.data).toEqual(data);
 
       const narrow = mlpWidth / 2;
-      const { student } = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, mlpWidth: 0.5 });
-      expect(student.config.mlpWidth).toBe(narrow);
+      const half = { mlpWidth: 0.5, keptHeads: 0.5 };
+      const { student } = await analyticStart(teacher, kept, batches(6), { ...analyticDefaults, ...half });
+      expect(student.config).toMatchObject({ mlpWidth: narrow, heads: keptHeads / 2 });
       const model = new Model(student, device);
-      const channels = Array.from({ length: narrow }, (_, i) => i);
-      let bare = copyBlocks(teacher, kept);
-      for (let block = 0; block < kept.length; block++) bare = withChannels(bare, block, channels);
-      const cut = new Model({ ...bare, config: { ...bare.config, mlpWidth: narrow } }, device);
+      const cut = new Model(blankOf(teacher, { kept, mlpWidth: narrow, keptHeads: keptHeads / 2 }), device);
       const left = (other: Model) => differenceTo(teacher, other, held);
       const own = await left(model);
       expect(own).toBeLessThan(await left(cut));
 
       const saved = join(folder, `saved-${name}`);
-      await saveModel(model, saved);
+      await saveModel(model, saved, { format: usualFormat(student) });
       const loaded = await loadModel(saved, { device });
-      expect(loaded.config.mlpWidth).toBe(narrow);
+      expect(loaded.config).toMatchObject({ mlpWidth: narrow, heads: keptHeads / 2 });
+      expect(parameterCount(loaded)).toBe(parameterCount(model));
       expect(Math.abs((await left(loaded)) / own - 1)).toBeLessThan(1e-3);
       for (const used of [model, cut, loaded, teacher]) await used.dispose();
     },
   );
 
-  test.each(narrowableTeachers)(
-    "%s: the usual student is nearer to the teacher than a copy of as many weights, on other pictures",
-    async (name) => {
+  test.each(
+    narrowableTeachers.flatMap((name) => (["balanced", "channels"] as const).map((kind) => [name, kind] as const)),
+  )(
+    "%s: a %s student is nearer to the teacher than a copy of as many weights, on other pictures",
+    async (name, kind) => {
       const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
       const { depth } = teacher.config;
       const whole = Math.ceil(depth / 2);
-      const shape = balancedShape(teacher, whole);
-      if (!shape) throw new Error(`no balanced student of ${name}`);
+      const shape = narrowShape(teacher, whole, kind);
+      if (!shape) throw new Error(`no ${kind} student of ${name}`);
       const copied = evenBlocks(depth, whole);
       const copy = new Model(copyBlocks(teacher, copied), device);
       const left = (model: Model) => differenceTo(teacher, model, held);
@@ -199,6 +272,8 @@ describe("students", () => {
     expect(() => narrowWidth(teacher, mlpWidth + 1)).toThrow(
       `have ${mlpWidth} channels; ${mlpWidth + 1} can't be kept`,
     );
+    expect(keptHeadCount(teacher, 0.5)).toBe(teacher.config.heads / 2);
+    expect(() => keptHeadCount(teacher, 99)).toThrow(`has ${teacher.config.heads} heads; 99 can't be kept`);
     const gated = await loadModel(referencePath("teachers/more-hf-dinov2-swiglu"), { device });
     expect(() => narrowWidth(gated, 0.5)).toThrow("can't be narrowed");
     expect(isNarrowable(gated)).toBe(false);
@@ -251,25 +326,47 @@ describe("shapes", () => {
 
   test("a balanced student has as many weights as whole blocks, within a step of its width", async () => {
     const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
-    const vitB = { ...teacher.config, depth: 12, width: 768, mlpWidth: 3072 };
-    for (const whole of [2, 3, 4, 6, 8, 11]) {
-      const shape = balancedShape({ config: vitB }, whole);
+    const vitB = { ...teacher.config, depth: 12, width: 768, heads: 12, mlpWidth: 3072 };
+    for (const [whole, kind] of [2, 3, 4, 6, 8, 11].flatMap((n) => [
+      [n, "balanced"] as const,
+      [n, "channels"] as const,
+    ])) {
+      const shape = narrowShape({ config: vitB }, whole, kind);
       if (!shape) throw new Error(`nothing for ${whole}`);
-      const of = (blocks: number, width: number) => blocks * (4 * 768 * 768 + 2 * 768 * width);
-      const [own, wanted] = [of(shape.kept.length, shape.mlpWidth as number), of(whole, 3072)];
+      const of = (blocks: number, heads: number, width: number) => blocks * (4 * 768 * heads * 64 + 2 * 768 * width);
+      const { heads } = vitB;
+      if (kind === "channels") expect(shape.keptHeads).toBeUndefined();
+      else if (whole <= 6) expect(shape.keptHeads).toBe(heads / 2);
+      const own = of(shape.kept.length, shape.keptHeads ?? heads, shape.mlpWidth ?? 3072);
+      const wanted = of(whole, heads, 3072);
       expect(own / wanted).toBeLessThanOrEqual(1.001);
       expect(own / wanted).toBeGreaterThan(0.985);
       expect(shape.kept.length).toBeGreaterThan(whole);
     }
-    expect(balancedShape({ config: vitB }, 12)).toBeUndefined();
+    expect(narrowShape({ config: vitB }, 12, "balanced")).toBeUndefined();
     await teacher.dispose();
+  });
+
+  test("heads stay where no class of transformers would hold the student", async () => {
+    for (const [name, goes] of [
+      ["hf-vit", true],
+      ["hf-dinov2-registers", true],
+      ["timm-vit", true],
+      ["hf-clip-vision", false],
+      ["more-hf-dinov3", false],
+    ] as const) {
+      const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
+      const { mlpWidth, keptHeads } = shapeFor(teacher, Math.ceil(teacher.config.depth / 2), "balanced");
+      expect([name, mlpWidth !== undefined, keptHeads !== undefined]).toEqual([name, true, goes]);
+      await teacher.dispose();
+    }
   });
 
   test("budgets count what a student of that shape really weighs", async () => {
     const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
     const { depth } = teacher.config;
-    for (const balanced of [true, false]) {
-      const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, balanced));
+    for (const kind of shapeKinds) {
+      const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, kind));
       const weights = Array.from({ length: depth }, (_, i) => parameterCount(studentOf(i + 1)));
       expect(weights).toEqual([...weights].sort((a, b) => a - b));
       for (let count = 1; count <= depth; count++) {
@@ -284,7 +381,7 @@ describe("shapes", () => {
       }
     }
     // A time that all can keep, and one that none can.
-    const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, true));
+    const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, "balanced"));
     const inTime = (most: number) =>
       blocksWithin(teacher, { kind: "milliseconds", most }, "float16", studentOf, () => performance.now());
     expect(await inTime(1e4)).toBe(depth);
@@ -296,25 +393,36 @@ describe("shapes", () => {
     const options = { teacher: referencePath("teachers/hf-dinov2"), data: join(folder, "data"), report: false };
     const said: string[] = [];
     const balanced = await distill({ ...options, out: join(folder, "balanced") }, { info: (m) => said.push(m) });
-    expect(balanced.keptBlocks.length).toBeGreaterThan(3);
-    expect(balanced.keptBlocks.at(-1)).toBe(5);
-    expect(said.join("\n")).toMatch(/5 blocks with MLPs of \d+ channels have as many weights as 3 whole blocks/);
+    expect(balanced.keptBlocks).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(said.join("\n")).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 whole blocks/);
+    const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", judge: false });
+    expect(channels.keptBlocks.length).toBe(5);
+    expect(channels.keptHeads).toBeUndefined();
     const [, copy, student] = balanced.results;
     expect((student.parameters as number) / (copy.parameters as number)).toBeLessThanOrEqual(1);
-    expect(await readFile(join(folder, "balanced/student/README.md"), "utf8")).toMatch(/with \d+ channels in each MLP/);
+    expect(await readFile(join(folder, "balanced/student/README.md"), "utf8")).toMatch(
+      /with \d+ heads? and \d+ channels in each/,
+    );
     const blocks = await distill({ ...options, out: join(folder, "blocks"), shape: "blocks", judge: false });
     expect(blocks.keptBlocks).toEqual([0, 2, 4]);
-    const named = await distill({ ...options, out: join(folder, "named"), keptBlocks: [0, 3, 5], mlpWidth: 0.5 });
+    const named = await distill({
+      ...options,
+      out: join(folder, "named"),
+      keptBlocks: [0, 3, 5],
+      mlpWidth: 0.5,
+      keptHeads: 0.5,
+    });
     expect(named.keptBlocks).toEqual([0, 3, 5]);
     const teacher = await loadModel(options.teacher, { device });
     expect(named.mlpWidth).toBe(teacher.config.mlpWidth / 2);
+    expect(named.keptHeads).toBe(teacher.config.heads / 2);
     const saved = await loadModel(named.student, { device });
     expect(parameterCount(saved)).toBeLessThan(parameterCount(copyBlocks(teacher, [0, 3, 5])));
     const { code, err } = await wecolora(
       ...["distill", "--teacher", options.teacher, "--data", options.data, "--out", join(folder, "never")],
       ...["--method", "wecolora", "--mlp-width", "0.5"],
     );
-    expect(err).toContain("fewer channels (--mlp-width) need the closed form alone");
+    expect(err).toContain("fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form");
     expect(code).toBe(2);
     await teacher.dispose();
     await saved.dispose();

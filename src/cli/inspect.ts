@@ -16,6 +16,7 @@ export function describeModel(model: ModelDefinition) {
     depth: config.depth,
     width: config.width,
     heads: config.heads,
+    headWidth: config.headWidth,
     mlpWidth: config.mlpWidth,
     patchSize: config.patchSize,
     imageSize: config.imageSize,
@@ -47,7 +48,10 @@ export function inspectText(name: string, d: ReturnType<typeof describeModel>): 
       "weights",
       `${(d.weights.parameters / 1e6).toFixed(2)} M, ${d.weights.type}, ${(d.weights.bytes / 1e6).toFixed(1)} MB`,
     ],
-    ["blocks", `${d.depth}, width ${d.width}, ${d.heads} heads, MLP ${d.mlpWidth} (${d.activation})`],
+    [
+      "blocks",
+      `${d.depth}, width ${d.width}, ${d.heads} heads${d.headWidth ? ` of ${d.headWidth}` : ""}, MLP ${d.mlpWidth} (${d.activation})`,
+    ],
     [
       "pictures",
       `${d.imageSize}x${d.imageSize}, patches of ${d.patchSize}: ${d.tokens} tokens (${d.prefix.map(({ weight, count }) => `${count} ${weight}`).join(", ") || "patches alone"})`,
@@ -116,6 +120,7 @@ export function blocksText({ left, choices, pictures, frontier }: BlocksRunResul
 function frontierText(points: readonly FrontierPoint[]): string {
   const columns = [
     "blocks",
+    "heads",
     "channels",
     "format",
     "M params",
@@ -128,6 +133,7 @@ function frontierText(points: readonly FrontierPoint[]): string {
   const sorted = [...points].sort((a, b) => a.bytes - b.bytes || a.difference - b.difference);
   const rows = sorted.map((p) => [
     String(p.keptBlocks.length),
+    String(p.heads),
     String(p.mlpWidth),
     p.format,
     (p.parameters / 1e6).toFixed(1),

@@ -19,6 +19,7 @@ import {
 } from "../graph/build.ts";
 import type { Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
+import { attentionWidth } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../models/vit.ts";
@@ -61,9 +62,20 @@ function qkvIndex(module: TargetModule): number | undefined {
 }
 
 /** Inputs and outputs of a module's linear map. */
-function moduleSize({ width, mlpWidth, mlp }: VitConfig, module: TargetModule): { inputs: number; outputs: number } {
-  const entered = mlp === "gated" ? 2 * mlpWidth : mlpWidth;
-  return { inputs: module === "fc2" ? mlpWidth : width, outputs: module === "fc1" ? entered : width };
+function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; outputs: number } {
+  const { width, mlpWidth, mlp } = config;
+  switch (module) {
+    case "q":
+    case "k":
+    case "v":
+      return { inputs: width, outputs: attentionWidth(config) };
+    case "proj":
+      return { inputs: attentionWidth(config), outputs: width };
+    case "fc1":
+      return { inputs: width, outputs: mlp === "gated" ? 2 * mlpWidth : mlpWidth };
+    case "fc2":
+      return { inputs: mlpWidth, outputs: width };
+  }
 }
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
@@ -89,7 +101,7 @@ export function adapterShapes(config: VitConfig, plan: AdapterPlan): Shapes {
       shapes.set(adapterName(block, module, "A"), [rank, inputs]);
       shapes.set(adapterName(block, module, "B"), [outputs, rank]);
       if (plan.magnitude) {
-        shapes.set(magnitudeName(block, module), [qkvIndex(module) === undefined ? outputs : 3 * config.width]);
+        shapes.set(magnitudeName(block, module), [qkvIndex(module) === undefined ? outputs : 3 * outputs]);
       }
     }
   }

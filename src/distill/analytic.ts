@@ -2,16 +2,29 @@
 // teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 import type { Model } from "../model.ts";
+import { headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { keptChannels, narrowedSums, narrowWidth, withChannels } from "./narrowing.ts";
+import type { Widths } from "./narrowing.ts";
+import {
+  channelsOf,
+  keptChannels,
+  keptHeadCount,
+  keptHeads,
+  narrowedConfig,
+  narrowedSums,
+  narrowWidth,
+  withChannels,
+  withHeads,
+} from "./narrowing.ts";
 import type { Stream, Summed } from "./refit-passes.ts";
 import { advanceTeacher, embedAll, Passes, sumUp, tokensOf } from "./refit-passes.ts";
 import type { Sums } from "./ridge.ts";
 import { meanDiagonal, RidgeSolver } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
 
-export interface AnalyticOptions {
+/** Widths are counts, or shares below 1. */
+export interface AnalyticOptions extends Widths {
   /** Refit the attention's output map too, before the MLP's. */
   readonly attention: boolean;
   /** Ridges to try in this order, in units of the mean of the normal equations' diagonal, until one helps. */
@@ -23,8 +36,6 @@ export interface AnalyticOptions {
    * the same whatever the number of pictures. Infinity takes all.
    */
   readonly tokensPerUnknown: number;
-  /** Channels that each block's MLP keeps: a count, or a share below 1; all where left out. */
-  readonly mlpWidth?: number;
 }
 
 export const analyticDefaults: AnalyticOptions = {
@@ -65,19 +76,25 @@ export async function analyticStart(
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
   const streams = await embedAll(teacher, batches);
-  const width = options.mlpWidth === undefined ? undefined : narrowWidth(teacher, options.mlpWidth);
-  const narrow = width === undefined || width === teacher.config.mlpWidth ? undefined : width;
   const { device, config } = teacher;
+  const fewer = (count: number | undefined, all: number) => (count === all ? undefined : count);
+  const { mlpWidth, keptHeads: headsWanted } = options;
+  const narrow = fewer(mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth), config.mlpWidth);
+  const heads = fewer(headsWanted === undefined ? undefined : keptHeadCount(teacher, headsWanted), config.heads);
   const passes = new Passes(device, config);
   const behind = narrow === undefined ? passes : new Passes(device, { ...config, mlpWidth: narrow });
   const solver = new RidgeSolver(device);
   const refits: Refit[] = [];
+  const judged = streams.some(({ aside }) => aside);
+  // Too few pictures to set some aside: only a firm ridge is to be trusted.
+  const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   const strideFor = (unknowns: number) => strideOf(streams, options.tokensPerUnknown * unknowns);
+  const tools = { passes, behind, solver, streams, narrow, heads, ridges, strideFor, judged };
   try {
     let from = 0;
     for (const [block, end] of stoodFor(kept, config.depth).entries()) {
       for (let i = from; i <= end; i++) await advanceTeacher(passes, teacher, streams, i);
-      const found = await refitBlock({ passes, behind, solver, narrow, strideFor }, student, streams, block, options);
+      const found = await refitBlock(tools, student, block, options);
       student = found.student;
       refits.push(...found.refits);
       from = end + 1;
@@ -88,8 +105,8 @@ export async function analyticStart(
     await passes.dispose(streams);
     await solver.dispose();
   }
-  if (narrow !== undefined) student = { ...student, config: { ...student.config, mlpWidth: narrow } };
-  return { student, refits };
+  const shaped = narrowedConfig(student.config, { mlpWidth: narrow, keptHeads: heads });
+  return { student: { ...student, config: shaped }, refits };
 }
 
 /** Each batch gives so many tokens at least, however many batches there are. */
@@ -116,106 +133,210 @@ interface Tools {
   /** Passes over a block whose MLP is done with: narrower, where that is asked for. */
   readonly behind: Passes;
   readonly solver: RidgeSolver;
+  readonly streams: readonly Stream[];
+  /** Channels of each MLP and heads of each attention, where they are to be fewer. */
   readonly narrow: number | undefined;
+  readonly heads: number | undefined;
+  /** Ridges to try. */
+  readonly ridges: readonly number[];
   /** Every so many tokens are taken for a map of so many unknowns. */
   strideFor(unknowns: number): number;
+  /** Whether pictures are set aside for judging; else all are judged on. */
+  readonly judged: boolean;
 }
 
-/** Refits one block's maps, and moves the student's tokens behind it. */
+const difference = ["difference"];
+const addedUp = ["next.gram", "next.cross"];
+const blockTokens = { x: "student", mixed: "mixed", target: "teacher" } as const;
+
+/** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
 async function refitBlock(
-  { passes, behind, solver, narrow, strideFor }: Tools,
-  student: ModelDefinition,
-  streams: readonly Stream[],
+  tools: Tools,
+  given: ModelDefinition,
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { width, mlpWidth } = student.config;
-  const refits: Refit[] = [];
-  const judged = streams.some(({ aside }) => aside);
-  // Too few pictures to set some aside: only a firm ridge is to be trusted.
-  const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  const stride = strideFor(mlpWidth + 1);
-  const fetch = ["difference"];
-  const sumsKept = ["next.gram", "next.cross"];
-  const tokens = { x: "student", mixed: "mixed", target: "teacher" } as const;
-
-  const solve = (sums: Sums, ridge: number) => solver.solve(sums, ridge * meanDiagonal(sums));
-
-  const plainFeeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, streams, width + 1, width, async (stream, sums) => {
-    const named = { x: "student", target: "teacher" } as const;
-    const request = { stride, fetch, keep: ["mixed", ...sumsKept] };
-    const found = await passes.run("attention", stream, named, { ...sums, ...plainFeeds }, request);
-    await passes.replace(stream, "mixed", found.kept.mixed);
-    return found;
-  });
-  const mlp = async (model: ModelDefinition) => {
-    const feeds = await passes.blockOf(model, block);
-    return sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
-      passes.run("mlp", stream, tokens, { ...sums, ...feeds }, { stride, fetch, keep: sumsKept }),
-    );
-  };
-  const plain = student;
-  let second: Summed | undefined;
-  if (options.attention && isUsable(first)) {
-    const [ridge] = ridges;
-    const solution = await solve(first.fitting, ridge);
-    const moving = moved(student, `blocks.${block}.${weightOf.proj}`, solution, options.attentionStep);
-    second = await mlp(moving);
-    const better = second.difference < first.difference;
-    refits.push({
-      block,
-      map: "proj",
-      ...(better ? { ridge, share: second.difference / first.difference } : { share: 1 }),
-    });
-    if (better) student = moving;
-    else second = undefined;
-  }
-  second ??= await mlp(plain);
-
-  const differenceOf = async (model: ModelDefinition) => {
-    const feeds = await behind.blockOf(model, block);
-    let difference = 0;
-    for (const stream of streams.filter(({ aside }) => aside === judged)) {
-      const found = await behind.run("difference", stream, tokens, feeds, { stride, fetch });
-      difference += Number(found.tensors.difference.data[0]);
-    }
-    return difference;
-  };
-  const name = `blocks.${block}.${weightOf.fc2}`;
-  let refit: Refit = { block, map: "fc2", share: 1 };
-  if (narrow !== undefined) {
-    const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
-    const kept = await keptChannels(solver, second.fitting, fc2, narrow, ridges[0]);
-    const fitting = await narrowedSums(solver, second.fitting, fc2, kept);
-    const all = second.all === second.fitting ? fitting : await narrowedSums(solver, second.all, fc2, kept);
-    const cut = withChannels(student, block, kept);
-    let best: { ridge: number; difference: number } | undefined;
-    for (const ridge of ridges) {
-      const trial = moved(cut, name, await solve(fitting, ridge), 1);
-      const difference = await differenceOf(trial);
-      if (!best || difference < best.difference) best = { ridge, difference };
-    }
-    const { ridge, difference } = best as { ridge: number; difference: number };
-    student = moved(cut, name, await solve(all, ridge), 1);
-    refit = { block, map: "fc2", ridge, share: difference / second.difference };
-  }
-  for (const ridge of isUsable(second) && narrow === undefined ? ridges : []) {
-    const trial = moved(student, name, await solve(second.fitting, ridge), 1);
-    const difference = await differenceOf(trial);
-    if (!(difference < second.difference)) continue;
-    const { fitting, all } = second;
-    student = all === fitting ? trial : moved(student, name, await solve(all, ridge), 1);
-    refit = { block, map: "fc2", ridge, share: difference / second.difference };
-    break;
-  }
-  const feeds = await behind.blockOf(student, block);
+  const { behind, streams } = tools;
+  const attention = await refitAttention(tools, given, block, options);
+  const mlp = await refitMlp(tools, attention.student, block);
+  const feeds = await behind.blockOf(mlp.student, block);
   for (const stream of streams) {
     const named = { x: "student", mixed: "mixed" } as const;
     const { kept } = await behind.run("output", stream, named, feeds, { keep: ["y"] });
-    await passes.replace(stream, "student", kept.y);
+    await behind.replace(stream, "student", kept.y);
   }
-  return { student, refits: [...refits, refit] };
+  const { heads } = attention;
+  const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
+  return { student, refits: [...attention.refits, mlp.refit] };
+}
+
+/**
+ * Refits the attention's output map. Heads that go are columns of zeros there, which the other heads make up for; `heads` are
+ * those that stay. The tokens that enter the map are left with the streams.
+ */
+async function refitAttention(
+  tools: Tools,
+  student: ModelDefinition,
+  block: number,
+  options: AnalyticOptions,
+): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
+  const { passes, solver, streams, ridges } = tools;
+  const { width } = student.config;
+  const stride = tools.strideFor(width + 1);
+  const feeds = await passes.blockOf(student, block);
+  const first = await sumUp(passes, streams, width + 1, width, async (stream, sums) => {
+    const named = { x: "student", target: "teacher" } as const;
+    const request = { stride, fetch: difference, keep: ["mixed", ...addedUp] };
+    const found = await passes.run("attention", stream, named, { ...sums, ...feeds }, request);
+    await passes.replace(stream, "mixed", found.kept.mixed);
+    return found;
+  });
+  const name = `blocks.${block}.${weightOf.proj}`;
+  const refitTo = (ridge: number, left: number): Refit => ({
+    block,
+    map: "proj",
+    ridge,
+    share: left / first.difference,
+  });
+  if (tools.heads !== undefined) {
+    const proj = student.weights.get(`${name}.weight`) as FloatTensor;
+    const headWidth = headWidthOf(student.config);
+    const heads = await keptHeads(
+      solver,
+      first.fitting,
+      scaledRows(student, block, "ls1", proj),
+      headWidth,
+      tools.heads,
+      ridges[0],
+    );
+    const channels = channelsOf(heads, headWidth);
+    const lost = withoutColumns(student, `${name}.weight`, channels);
+    const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
+    const sums = await narrowedSums(solver, wanted, proj, channels);
+    const best = await nearest(tools, passes, block, stride, ridges, async (ridge) =>
+      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, width), 1),
+    );
+    return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
+  }
+  const unchanged: Refit = { block, map: "proj", share: 1 };
+  if (!options.attention) return { student, refits: [] };
+  if (!isUsable(first)) return { student, refits: [unchanged] };
+  const [ridge] = ridges;
+  const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
+  const left = await differenceOf(tools, passes, moving, block, stride);
+  return left < first.difference
+    ? { student: moving, refits: [refitTo(ridge, left)] }
+    : { student, refits: [unchanged] };
+}
+
+/** Refits the MLP's last map, of fewer channels where that is asked for. */
+async function refitMlp(
+  tools: Tools,
+  student: ModelDefinition,
+  block: number,
+): Promise<{ student: ModelDefinition; refit: Refit }> {
+  const { passes, behind, solver, streams, ridges, narrow } = tools;
+  const { width, mlpWidth } = student.config;
+  const stride = tools.strideFor(mlpWidth + 1);
+  const feeds = await passes.blockOf(student, block);
+  const before = await sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
+    passes.run("mlp", stream, blockTokens, { ...sums, ...feeds }, { stride, fetch: difference, keep: addedUp }),
+  );
+  const name = `blocks.${block}.${weightOf.fc2}`;
+  const refitTo = (ridge: number, left: number): Refit => ({
+    block,
+    map: "fc2",
+    ridge,
+    share: left / before.difference,
+  });
+  if (narrow !== undefined) {
+    const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
+    const kept = await keptChannels(solver, before.fitting, scaledRows(student, block, "ls2", fc2), narrow, ridges[0]);
+    const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
+    const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
+    const cut = withChannels(student, block, kept);
+    const best = await nearest(tools, behind, block, stride, ridges, async (ridge) =>
+      moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
+    );
+    const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
+    return { student: final, refit: refitTo(best.ridge, best.difference) };
+  }
+  for (const ridge of isUsable(before) ? ridges : []) {
+    const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
+    const left = await differenceOf(tools, passes, trial, block, stride);
+    if (!(left < before.difference)) continue;
+    const { fitting, all } = before;
+    const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
+    return { student: final, refit: refitTo(ridge, left) };
+  }
+  return { student, refit: { block, map: "fc2", share: 1 } };
+}
+
+/** Of students made with each ridge, the one whose block is nearest to its target on pictures set aside. */
+async function nearest(
+  tools: Tools,
+  passes: Passes,
+  block: number,
+  stride: number,
+  ridges: readonly number[],
+  made: (ridge: number) => Promise<ModelDefinition>,
+): Promise<{ student: ModelDefinition; ridge: number; difference: number }> {
+  let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
+  for (const ridge of ridges) {
+    const student = await made(ridge);
+    const left = await differenceOf(tools, passes, student, block, stride);
+    if (!best || left < best.difference) best = { student, ridge, difference: left };
+  }
+  if (!best) throw new Error("no ridge to try");
+  return best;
+}
+
+/** The absolute difference of a block's output to its target, on pictures set aside. */
+async function differenceOf(
+  { streams, judged }: Tools,
+  passes: Passes,
+  model: ModelDefinition,
+  block: number,
+  stride: number,
+): Promise<number> {
+  const feeds = await passes.blockOf(model, block);
+  let sum = 0;
+  for (const stream of streams.filter(({ aside }) => aside === judged)) {
+    const { tensors } = await passes.run("difference", stream, blockTokens, feeds, { stride, fetch: difference });
+    sum += Number(tensors.difference.data[0]);
+  }
+  return sum;
+}
+
+const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridge * meanDiagonal(sums));
+
+/** A map's rows as they count behind their LayerScale, where the block has one. */
+function scaledRows(
+  { config, weights }: ModelDefinition,
+  block: number,
+  scale: "ls1" | "ls2",
+  map: FloatTensor,
+): FloatTensor {
+  if (!config.layerScale) return map;
+  const gamma = weights.get(`blocks.${block}.${scale}.gamma`) as FloatTensor;
+  const width = map.dims[1];
+  return { ...map, data: map.data.map((v, i) => v * gamma.data[Math.floor(i / width)]) };
+}
+
+/** The student with zeros in all columns of a map but the kept ones. */
+function withoutColumns(student: ModelDefinition, name: string, kept: readonly number[]): ModelDefinition {
+  const old = student.weights.get(name) as FloatTensor;
+  const [width, inside] = [old.dims[1], new Set(kept)];
+  const data = old.data.map((v, i) => (inside.has(i % width) ? v : 0));
+  return { ...student, weights: new Map(student.weights).set(name, { ...old, data }) };
+}
+
+/** A solution for some of a map's inputs (and the bias) among those of all, whose others don't change. */
+function spread(solution: Float64Array, kept: readonly number[], width: number): Float64Array {
+  const outputs = solution.length / (kept.length + 1);
+  const out = new Float64Array((width + 1) * outputs);
+  [...kept, width].forEach((row, r) => out.set(solution.subarray(r * outputs, (r + 1) * outputs), row * outputs));
+  return out;
 }
 
 function isUsable({ all, difference }: Summed): boolean {

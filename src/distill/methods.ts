@@ -40,7 +40,14 @@ export interface Method {
 const started = ({ teacher, kept, options }: MethodContext, start: StartName) =>
   startStudent(teacher, kept, start, options.seed);
 
-const l1: FeatureLoss = { kind: "l1", weight: 1, blocks: "last", norm: "before", tokens: "all" };
+const l1: FeatureLoss = {
+  kind: "l1",
+  weight: 1,
+  blocks: "last",
+  norm: "before",
+  tokens: "all",
+  gradients: "through",
+};
 
 /** Features near the teacher's, by the losses asked for or by the method's own. */
 const features =

@@ -1,11 +1,29 @@
-// Fewer channels in a block's MLP: which to keep, and the maps without the others. What the others gave is made up for by the
-// refit of fc2, whose normal equations hold all that is needed (related: CORP, arXiv 2602.05243).
+// Fewer channels in a block's MLP and fewer heads in its attention: which to keep, and the maps without the others. What the
+// others gave is made up for by the refit of the map behind them, whose normal equations hold all that is needed (related: CORP,
+// arXiv 2602.05243).
 import type { VitConfig } from "../models/config.ts";
+import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
-import { emptySums, meanDiagonal } from "./ridge.ts";
+import { emptySums, invertedFactor, meanDiagonal } from "./ridge.ts";
+
+/** What each block keeps; all where left out. */
+export interface Widths {
+  /** Channels of each MLP. */
+  readonly mlpWidth?: number;
+  /** Heads of each attention. */
+  readonly keptHeads?: number;
+}
+
+/** A configuration of blocks that keep so much each. */
+export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Widths): VitConfig {
+  const narrowed = mlpWidth === undefined ? config : { ...config, mlpWidth };
+  return keptHeads === undefined || keptHeads === config.heads
+    ? narrowed
+    : { ...narrowed, heads: keptHeads, headWidth: headWidthOf(config) };
+}
 
 /** Whether MLPs can lose channels: not where they are gated or shared, or where pooling has one of their width. */
 export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
@@ -21,6 +39,21 @@ export function narrowWidth({ config }: ModelDefinition, wanted: number): number
   if (!(Number.isInteger(width) && width <= mlpWidth))
     throw new UserError(`the teacher's MLPs have ${mlpWidth} channels; ${wanted} can't be kept`);
   return width;
+}
+
+/** Whether attention can lose heads: not where blocks share maps across them. */
+export function canLoseHeads({ sharing }: VitConfig): boolean {
+  return !sharing;
+}
+
+/** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
+export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
+  if (!canLoseHeads(config))
+    throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
+  const count = wanted < 1 ? Math.max(1, Math.round(wanted * config.heads)) : wanted;
+  if (!(Number.isInteger(count) && count <= config.heads))
+    throw new UserError(`the teacher's attention has ${config.heads} heads; ${wanted} can't be kept`);
+  return count;
 }
 
 /**
@@ -45,11 +78,82 @@ export async function keptChannels(
   return order.slice(0, count).sort((a, b) => a - b);
 }
 
-/** The sums of the kept channels alone (and the bias), with what the others gave among what is missing. */
+/** Places of the heads' channels side by side, in the map behind them. */
+export function channelsOf(heads: readonly number[], headWidth: number): number[] {
+  return heads.flatMap((head) => Array.from({ length: headWidth }, (_, i) => head * headWidth + i));
+}
+
+/**
+ * The heads to keep, rising. As for channels, a head counts by what removing it costs while all others make up for it: with W
+ * its columns of the output map `proj` and S its part of the inverse of G'G + ridge, the trace of W S^-1 W'. One goes after
+ * the other; what is left of the map and of the inverse is that without it.
+ */
+export async function keptHeads(
+  solver: RidgeSolver,
+  { n, gram }: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  count: number,
+  ridge: number,
+): Promise<number[]> {
+  const [outputs, mixed] = proj.dims;
+  const identity = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) identity[i * n + i] = 1;
+  const whole: Sums = { n, m: n, gram, cross: identity };
+  const inverse = await solver.solve(whole, ridge * meanDiagonal(whole));
+  // Columns of the map are rows here, so that a head's lie together.
+  const map = new Float64Array(mixed * outputs);
+  for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
+  const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
+  while (left.length > count) {
+    let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
+    for (const head of left) {
+      const from = head * headWidth;
+      const own = new Float64Array(headWidth * headWidth);
+      for (let i = 0; i < headWidth; i++)
+        own.set(inverse.subarray((from + i) * n + from, (from + i) * n + from + headWidth), i * headWidth);
+      const factor = invertedFactor(own, headWidth);
+      const solved = belowProduct(factor, map.subarray(from * outputs, (from + headWidth) * outputs), outputs);
+      const cost = solved.reduce((sum, v) => sum + v * v, 0);
+      if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
+    }
+    if (!cheapest) break;
+    const { head, factor, solved } = cheapest;
+    left.splice(left.indexOf(head), 1);
+    const from = head * headWidth;
+    const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
+    for (let k = 0; k < headWidth; k++) {
+      const row = through.subarray(k * n, (k + 1) * n);
+      const given = solved.subarray(k * outputs, (k + 1) * outputs);
+      for (let i = 0; i < n; i++) {
+        for (let j = 0; j < n; j++) inverse[i * n + j] -= row[i] * row[j];
+        if (i < mixed) for (let o = 0; o < outputs; o++) map[i * outputs + o] -= row[i] * given[o];
+      }
+    }
+  }
+  return left;
+}
+
+/** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */
+function belowProduct(lower: Float64Array, b: Float64Array, m: number): Float64Array {
+  const n = b.length / m;
+  const out = new Float64Array(b.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k <= i; k++) {
+      const weight = lower[i * n + k];
+      for (let j = 0; j < m; j++) out[i * m + j] += weight * b[k * m + j];
+    }
+  return out;
+}
+
+/**
+ * The sums of the kept channels alone (and the bias), with what the others gave among what is missing. `map` `[out, in]` is
+ * the map that reads them: fc2, or the attention's output map.
+ */
 export async function narrowedSums(
   solver: RidgeSolver,
   { n, m, gram, cross }: Sums,
-  fc2: FloatTensor,
+  map: FloatTensor,
   kept: readonly number[],
 ): Promise<Sums> {
   const width = n - 1;
@@ -69,7 +173,7 @@ export async function narrowedSums(
   });
   const lost = new Float64Array(dropped.length * m);
   dropped.forEach((channel, c) => {
-    for (let o = 0; o < m; o++) lost[c * m + o] = fc2.data[o * width + channel];
+    for (let o = 0; o < m; o++) lost[c * m + o] = map.data[o * width + channel];
   });
   const given = await solver.multiply(
     { type: "float64", dims: [rows.length, dropped.length], data: shared },
@@ -79,19 +183,47 @@ export async function narrowedSums(
   return out;
 }
 
+/**
+ * The student with one block's attention narrowed to the kept heads. Its configuration still says the old
+ * number.
+ */
+export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  const { config } = student;
+  const [mixed, channels] = [attentionWidth(config), channelsOf(kept, headWidthOf(config))];
+  const weights = new Map(student.weights);
+  const names = { qkv: `blocks.${block}.attn.qkv.weight`, proj: `blocks.${block}.attn.proj.weight` };
+  const qkv = weights.get(names.qkv) as FloatTensor;
+  const inputs = qkv.dims[1];
+  const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
+  const rows = new Float32Array(rowsKept.length * inputs);
+  rowsKept.forEach((row, r) => rows.set(qkv.data.subarray(row * inputs, (row + 1) * inputs), r * inputs));
+  weights.set(names.qkv, { type: "float32", dims: [rowsKept.length, inputs], data: rows });
+  const bias = weights.get(`blocks.${block}.attn.qkv.bias`);
+  if (bias) {
+    const data = Float32Array.from(rowsKept, (row) => bias.data[row]);
+    weights.set(`blocks.${block}.attn.qkv.bias`, { type: "float32", dims: [rowsKept.length], data });
+  }
+  weights.set(names.proj, columnsOf(weights.get(names.proj) as FloatTensor, channels));
+  return { ...student, weights };
+}
+
+/** Some columns of a map `[out, in]`. */
+function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatTensor {
+  const [outputs, width] = dims;
+  const columns = new Float32Array(outputs * kept.length);
+  for (let o = 0; o < outputs; o++)
+    kept.forEach((column, k) => (columns[o * kept.length + k] = data[o * width + column]));
+  return { type: "float32", dims: [outputs, kept.length], data: columns };
+}
+
 /** The student with one block's MLP narrowed to the kept channels. Its configuration still says the old width. */
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const weights = new Map(student.weights);
   const get = (name: string) => weights.get(`blocks.${block}.mlp.${name}`) as FloatTensor;
   const [fc1, bias, fc2] = [get("fc1.weight"), get("fc1.bias"), get("fc2.weight")];
-  const [outputs, width] = fc2.dims;
   const inputs = fc1.dims[1];
   const rows = new Float32Array(kept.length * inputs);
-  const columns = new Float32Array(outputs * kept.length);
-  kept.forEach((channel, k) => {
-    rows.set(fc1.data.subarray(channel * inputs, (channel + 1) * inputs), k * inputs);
-    for (let o = 0; o < outputs; o++) columns[o * kept.length + k] = fc2.data[o * width + channel];
-  });
+  kept.forEach((channel, k) => rows.set(fc1.data.subarray(channel * inputs, (channel + 1) * inputs), k * inputs));
   const put = (name: string, dims: readonly number[], data: Float32Array) =>
     weights.set(`blocks.${block}.mlp.${name}`, { type: "float32", dims, data });
   put("fc1.weight", [kept.length, inputs], rows);
@@ -100,6 +232,6 @@ export function withChannels(student: ModelDefinition, block: number, kept: read
     [kept.length],
     Float32Array.from(kept, (channel) => bias.data[channel]),
   );
-  put("fc2.weight", [outputs, kept.length], columns);
+  weights.set(`blocks.${block}.mlp.fc2.weight`, columnsOf(fc2, kept));
   return { ...student, weights };
 }

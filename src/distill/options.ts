@@ -17,6 +17,10 @@ const featureFields = {
     .default("before")
     .describe("features before or after the final norm (each model's own)"),
   tokens: z.enum(["all", "class"]).default("all").describe("all tokens, or the first alone"),
+  gradients: z
+    .enum(["through", "block"])
+    .default("through")
+    .describe("through all blocks, or within each block alone: it learns from the tokens that reach it"),
 };
 
 const plainLosses = z.discriminatedUnion("kind", [
@@ -34,12 +38,13 @@ const plainLosses = z.discriminatedUnion("kind", [
   }),
 ]);
 
-/** Short names: `multi-block` is `l1` over all blocks. */
-export const lossNames = ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block"] as const;
+/** Short names: `multi-block` is `l1` over all blocks, `blockwise` the same with gradients within each block alone. */
+export const lossNames = ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block", "blockwise"] as const;
 
 const synonyms: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "multi-block": { kind: "l1", blocks: "all" },
   multi: { kind: "l1", blocks: "all" },
+  blockwise: { kind: "l1", blocks: "all", gradients: "block" },
   "l1+kld": { kind: "l1+kl" },
   smooth: { kind: "smooth-l1" },
   absolute: { kind: "l1" },

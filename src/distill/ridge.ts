@@ -255,7 +255,7 @@ function corner(data: Float64Array, n: number, size: number): Float64Array {
 }
 
 /** The inverse of the Cholesky factor of a matrix `[n, n]`: lower triangular. */
-function invertedFactor(matrix: Float64Array, n: number): Float64Array {
+export function invertedFactor(matrix: Float64Array, n: number): Float64Array {
   const factor = matrix.slice();
   for (let j = 0; j < n; j++) {
     let pivot = factor[j * n + j];

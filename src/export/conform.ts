@@ -1,6 +1,6 @@
 // A model rewritten so that another library's class can hold it: same function, other parts.
 import type { VitConfig } from "../models/config.ts";
-import { expectedWeights, prefixCount } from "../models/config.ts";
+import { attentionWidth, expectedWeights, prefixCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/index.ts";
 import { layouts } from "../models/layouts/index.ts";
@@ -98,7 +98,7 @@ export function conform(model: ModelDefinition, to: VitConfig): ModelDefinition 
   conformLayerScale(weights, from, to);
   conformHead(weights, from, to);
   if (!from.qkvBias && to.qkvBias) {
-    for (let i = 0; i < from.depth; i++) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * from.width]));
+    for (let i = 0; i < from.depth; i++) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * attentionWidth(from)]));
   }
   if (!from.patchBias && to.patchBias) weights.set("patch_embed.proj.bias", zeros([from.width]));
   if (from.head && !to.head) for (const part of ["weight", "bias"]) weights.delete(`head.${part}`);
@@ -115,7 +115,7 @@ function changedWeights(from: VitConfig, to: VitConfig): number {
 }
 
 /** Whether a library has a class for the model. */
-export function isHeldBy({ config }: ModelDefinition, library: Layout["library"]): boolean {
+export function isHeldBy({ config }: Pick<ModelDefinition, "config">, library: Layout["library"]): boolean {
   return layouts.some((layout) => layout.library === library && !("reason" in layout.holds(config)));
 }
 

@@ -17,7 +17,8 @@ export interface ModelCard {
     readonly data: string;
     readonly keptBlocks: readonly number[];
     /** Channels of each MLP, where they are fewer than the teacher's. */
-    readonly mlpWidth?: number;
+    /** What each block keeps, where that is not all. */
+    readonly widths?: string;
     readonly command: string;
     readonly results: readonly ResultRow[];
   };
@@ -48,11 +49,11 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     "",
     `# ${name}`,
     "",
-    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${config.heads} heads, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
+    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${config.heads} heads${config.headWidth ? ` of ${config.headWidth} channels` : ""}, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
     ...(origin
       ? [
           "",
-          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}${origin.mlpWidth === undefined ? "" : `, with ${origin.mlpWidth} channels in each MLP`}.`,
+          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
           "The licence of the teacher holds for it too.",
         ]
       : []),

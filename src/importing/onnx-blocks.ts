@@ -313,11 +313,12 @@ export class BlockFinder {
       return this.fail(
         `the attention at ${softmax.output[0]} reads what no layer norm gives (only pre-norm models are known)`,
       );
-    const width = norm1.weight.dims[0];
-    const qkv = this.jointMap([q, k, v], width);
     const after = this.onward(product.output[0]);
     const proj = after && this.linearFrom(after.input[0]);
     if (!proj) return this.fail(`the attention at ${softmax.output[0]} has no output map`);
+    // All heads side by side: the model's width, or less where heads were removed.
+    const mixed = proj.weight.dims[1];
+    const qkv = this.jointMap([q, k, v], mixed);
     const first = this.residual(proj, norm1.input);
     const norm2 = this.norms.find(({ input, output }) => input === first.output && this.linearFrom(output));
     const fc1 = norm2 && this.linearFrom(norm2.output);
@@ -336,7 +337,7 @@ export class BlockFinder {
       ls1: first.scale,
       ls2: second.scale,
       activation,
-      heads: this.headsOf(q.passed, width) ?? this.headsOf(v.passed, width),
+      heads: this.headsOf(q.passed, mixed) ?? this.headsOf(v.passed, mixed),
     };
   }
 

@@ -182,10 +182,12 @@ export async function importOnnx(
     empty.dims,
   );
   const [expected] = await run(pixels, [last.output]);
-  const candidates = headCandidates(width, options.numHeads ?? blocks.find(({ heads }) => heads)?.heads);
+  const mixed = blocks[0].proj.weight.dims[1];
+  const candidates = headCandidates(mixed, options.numHeads ?? blocks.find(({ heads }) => heads)?.heads);
   let nearest = Number.POSITIVE_INFINITY;
   for (const heads of candidates) {
-    const definition: ModelDefinition = { config: { ...config, heads }, weights, preprocessing, origin };
+    const headWidth = mixed === width ? undefined : mixed / heads;
+    const definition: ModelDefinition = { config: { ...config, heads, headWidth }, weights, preprocessing, origin };
     const model = new Model(definition, device);
     const { blockOutput } = await model.outputs(pixels, ["blockOutput"]);
     await model.dispose();
@@ -245,7 +247,7 @@ function weightsOf(
     set("norm2.weight", block.norm2.weight);
     set("norm2.bias", block.norm2.bias);
     set("attn.qkv.weight", block.qkv.weight);
-    if (config.qkvBias) set("attn.qkv.bias", block.qkv.bias ?? zeros([3 * width]));
+    if (config.qkvBias) set("attn.qkv.bias", block.qkv.bias ?? zeros([block.qkv.weight.dims[0]]));
     for (const [name, map] of [
       ["attn.proj", block.proj],
       ["mlp.fc1", block.fc1],

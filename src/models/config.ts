@@ -30,6 +30,8 @@ export interface VitConfig {
   readonly width: number;
   readonly depth: number;
   readonly heads: number;
+  /** Channels of each head, where they are not the width's equal shares: a student that has fewer heads. */
+  readonly headWidth?: number;
   /** Channels that the MLP's last map reads. */
   readonly mlpWidth: number;
   /** `plain`: fc2(f(fc1 x)); `gated`: fc1 gives two halves a and b, and fc2 reads f(a) * b (SwiGLU). */
@@ -75,6 +77,16 @@ export const plainVit = {
   pooler: false,
 } as const satisfies Partial<VitConfig>;
 
+/** Channels of each head. */
+export function headWidthOf({ width, heads, headWidth }: Pick<VitConfig, "width" | "heads" | "headWidth">): number {
+  return headWidth ?? width / heads;
+}
+
+/** Channels of all heads side by side: queries, keys and values of a token have so many each. */
+export function attentionWidth(config: Pick<VitConfig, "width" | "heads" | "headWidth">): number {
+  return config.heads * headWidthOf(config);
+}
+
 /** Tokens before the patches. */
 export function prefixCount({ prefix }: Pick<VitConfig, "prefix">): number {
   return prefix.reduce((sum, { count }) => sum + count, 0);
@@ -93,6 +105,7 @@ export function tokenCount(config: VitConfig): number {
 /** Name and shape of every weight that a model of this configuration has (timm's names). */
 export function expectedWeights(config: VitConfig): Map<string, readonly number[]> {
   const { width, mlpWidth, patchSize, channels } = config;
+  const mixed = attentionWidth(config);
   const weights = new Map<string, readonly number[]>();
   const linear = (name: string, outputs: number, inputs: number, bias = true) => {
     weights.set(`${name}.weight`, [outputs, inputs]);
@@ -119,8 +132,8 @@ export function expectedWeights(config: VitConfig): Map<string, readonly number[
       weights.set(`${block}.mlp.conv`, [width, 9]);
       if (i % config.sharing.factor !== 0) continue;
     }
-    linear(`${block}.attn.qkv`, 3 * width, width, config.qkvBias);
-    linear(`${block}.attn.proj`, width, width);
+    linear(`${block}.attn.qkv`, 3 * mixed, width, config.qkvBias);
+    linear(`${block}.attn.proj`, width, mixed);
     linear(`${block}.mlp.fc1`, config.mlp === "gated" ? 2 * mlpWidth : mlpWidth, width);
     linear(`${block}.mlp.fc2`, width, mlpWidth);
     if (config.layerScale) for (const scale of ["ls1", "ls2"]) weights.set(`${block}.${scale}.gamma`, [width]);

@@ -166,10 +166,14 @@ function readVitConfig(
       `${file} says that there are ${read.depth} blocks, but the weights have ${evidence.depth}, read as ${layout.name}`,
     );
   }
-  const config = options.numHeads === undefined ? read : { ...read, heads: options.numHeads };
-  if (config.width % config.heads !== 0) {
-    throw new UserError(`${file}: ${config.heads} heads don't divide the width ${config.width}`);
-  }
+  const heads = options.numHeads ?? read.heads;
+  // Fewer heads than the width has room for show in the map behind them.
+  const mixed = read.headWidth
+    ? read.heads * read.headWidth
+    : (evidence.shape("blocks.0.attn.proj.weight")?.[1] ?? read.width);
+  if (mixed % heads !== 0) throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`);
+  const headWidth = mixed === read.width ? undefined : mixed / heads;
+  const config: VitConfig = { ...read, heads, headWidth };
   if (config.patchSize > config.imageSize) {
     throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
   }

@@ -3,17 +3,19 @@ import { UserError } from "../utils/errors.ts";
 import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
 import { allocate, zeros } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
+import { headWidthOf } from "./config.ts";
 
 /**
  * Cosines and sines `[patches, D/H]` of DINOv3's rotary embedding: a patch's centre, from -1 to 1 along each axis,
  * times 2 pi over theta^(4i / (D/H)); rows first, then columns, the whole twice.
  */
 export function rotaryTables(
-  { imageSize, patchSize, width, heads }: Pick<VitConfig, "imageSize" | "patchSize" | "width" | "heads">,
+  config: Pick<VitConfig, "imageSize" | "patchSize" | "width" | "heads" | "headWidth">,
   theta: number,
   type: DataType = "float32",
 ): { cos: Tensor; sin: Tensor } {
-  const [side, headWidth] = [Math.floor(imageSize / patchSize), width / heads];
+  const { imageSize, patchSize } = config;
+  const [side, headWidth] = [Math.floor(imageSize / patchSize), headWidthOf(config)];
   if (headWidth % 4 !== 0) throw new UserError(`rotary positions need heads of 4n channels, got ${headWidth}`);
   const quarter = headWidth / 4;
   const dims = [side * side, headWidth];

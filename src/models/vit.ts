@@ -8,7 +8,7 @@ import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } 
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
-import { patchCount, prefixCount } from "./config.ts";
+import { attentionWidth, headWidthOf, patchCount, prefixCount } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
 
 /** The linear maps of a block that adapters may sit on. */
@@ -59,7 +59,8 @@ export function moduleWeights(
 ): LinearWeights {
   const prefix = `blocks.${block}`;
   if (module === "q" || module === "k" || module === "v") {
-    const [from, to] = [qkvParts[module] * config.width, (qkvParts[module] + 1) * config.width];
+    const size = attentionWidth(config);
+    const [from, to] = [qkvParts[module] * size, (qkvParts[module] + 1) * size];
     return {
       weight: weightRows(weight(`${prefix}.attn.qkv.weight`), from, to, module),
       bias: config.qkvBias ? weightRows(weight(`${prefix}.attn.qkv.bias`), from, to, module) : undefined,
@@ -282,7 +283,9 @@ function pool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
 
 /** One learned query over all tokens, then an MLP beside a residual (SigLIP, arXiv 2303.15343; timm's `map`). */
 function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
-  const { width, heads } = config;
+  const { width } = config;
+  // Heads that the blocks lost are still here.
+  const heads = width / headWidthOf(config);
   const part = (index: number): LinearWeights => ({
     weight: weightRows(weight("attn_pool.qkv.weight"), index * width, (index + 1) * width, String(index)),
     bias: weightRows(weight("attn_pool.qkv.bias"), index * width, (index + 1) * width, String(index)),

@@ -80,9 +80,11 @@ export async function runBlocks(
 
 async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {
   const directory = environment.directory(out);
-  const head = "blocks,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
+  const head =
+    "blocks,heads,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
   const rows = points.map((p) => [
     p.keptBlocks.join(" "),
+    String(p.heads),
     String(p.mlpWidth),
     p.format,
     String(p.parameters),
@@ -96,7 +98,7 @@ async function writeFrontier(environment: Environment, out: string, points: read
   await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
     series: p.format,
-    label: `${p.keptBlocks.length} blocks, ${p.mlpWidth} channels`,
+    label: `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels`,
     megabytes: p.bytes / 1e6,
     milliseconds: p.milliseconds,
     difference: p.difference,

@@ -1,8 +1,10 @@
 // What a model card says of the run that a model comes from.
 import type { ModelCard } from "../export/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import type { DistillRunOptions } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
+import { widthsText } from "./shape.ts";
 
 /** What a card says of the run that a model comes from. */
 export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
@@ -13,7 +15,7 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
     pictures: Number(result.pictures),
     data: options.data,
     keptBlocks: result.keptBlocks as number[],
-    mlpWidth: result.mlpWidth as number | undefined,
+    widths: widthsText(result as Widths),
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results as ResultRow[],
   };

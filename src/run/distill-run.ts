@@ -40,11 +40,12 @@ import {
   viewsOf,
   warnOfRank,
 } from "./setup.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";
 
-export interface DistillRunResult extends Trained {
+export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
   /** Where the student's directory lies. */
   readonly student: string;
@@ -52,8 +53,6 @@ export interface DistillRunResult extends Trained {
   readonly teacherFromHub: boolean;
   readonly pictures: number;
   readonly keptBlocks: readonly number[];
-  /** Channels of each MLP, where the closed form made them. */
-  readonly mlpWidth?: number;
   /** Choosing blocks and refitting them. */
   readonly startSeconds: number;
   readonly skipped: number;
@@ -209,7 +208,7 @@ async function perform(
       int8,
       plan,
       keptBlocks,
-      mlpWidth: initial.mlpWidth,
+      ...initial.widths,
       fewShot: fewShotOf(options),
       about: environment.about,
     };
@@ -306,7 +305,7 @@ async function perform(
       teacherFromHub: teacher.origin.hub !== undefined,
       pictures: items.length,
       keptBlocks,
-      mlpWidth: initial.mlpWidth,
+      ...initial.widths,
       ...trained,
       startSeconds: initial.seconds,
       skipped: skipped.count,

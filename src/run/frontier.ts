@@ -18,6 +18,7 @@ import { searchViews } from "./start.ts";
 export interface FrontierPoint {
   readonly keptBlocks: readonly number[];
   readonly mlpWidth: number;
+  readonly heads: number;
   readonly format: WeightType | "int8";
   readonly parameters: number;
   /** Weights on disk, about. */
@@ -77,8 +78,8 @@ export async function frontierOf(
   listener.stage?.("refitting students of each size", counts.length);
   try {
     for (const [done, count] of counts.entries()) {
-      const shape = shapeFor(teacher, count, true);
-      const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth };
+      const shape = shapeFor(teacher, count, "balanced");
+      const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth, keptHeads: shape.keptHeads };
       const { student } = await analyticStart(teacher, shape.kept, fitted, settings);
       both(student, shape.kept);
       listener.progress?.(done + 1);
@@ -96,6 +97,7 @@ export async function frontierOf(
       points.push({
         keptBlocks,
         mlpWidth: model.config.mlpWidth,
+        heads: model.config.heads,
         format,
         parameters,
         bytes: parameters * (format === "int8" ? 1 : elementBytes[format]),

@@ -14,6 +14,7 @@ import { precisions } from "../precision.ts";
 import { deviceNames } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import { budgetPattern } from "./budget.ts";
+import { shapeKinds } from "./shape.ts";
 
 const path = z.string().min(1);
 const count = z.number().int().positive();
@@ -142,10 +143,10 @@ export const distillRunSchema = z.strictObject({
     .prefault("adamw")
     .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
   shape: z
-    .enum(["balanced", "blocks"])
+    .enum(shapeKinds)
     .default("blocks")
     .describe(
-      "what a smaller student gives up: some blocks and some of each MLP's channels, for as many weights as every r-th block has (the usual of the closed form), or blocks alone (the paper's)",
+      "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
     ),
   mlpWidth: z
     .number()
@@ -154,6 +155,11 @@ export const distillRunSchema = z.strictObject({
     .describe(
       "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
     ),
+  keptHeads: z
+    .number()
+    .positive()
+    .optional()
+    .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
   analyticViews: count
     .default(1)
     .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),

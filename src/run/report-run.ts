@@ -20,6 +20,7 @@ import type {
 } from "../report/run-report.ts";
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import { parseOptions } from "../utils/options.ts";
 import { changedFlags } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
@@ -31,6 +32,7 @@ import { openOptions, readOptions, readOptionsFor, reportRunSchema } from "./opt
 import { distillOptions } from "./recipes.ts";
 import type { JudgedLine, LogEntry } from "./run-folder.ts";
 import { RunFolder } from "./run-folder.ts";
+import { widthsText } from "./shape.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 
 /** How much of each a page shows. */
@@ -113,6 +115,7 @@ async function readRun(
   const judged = await folder.readJudged();
   const manifest = await folder.readManifest();
   const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
+  const widths = widthsText(result as Widths);
   const quoted = (text: string) => (/^[\w./=,@+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const report: RunReport = {
     name,
@@ -126,7 +129,7 @@ async function readRun(
       ...(Number(result.startSeconds ?? 0) >= 1
         ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
         : []),
-      ...(typeof result.mlpWidth === "number" ? [`each MLP keeps ${result.mlpWidth} channels`] : []),
+      ...(widths === "" ? [] : [`each block keeps ${widths}`]),
       ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
     ],
     results: (result.results ?? []) as ResultRow[],

@@ -6,6 +6,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
 import { searchBlocks } from "../distill/block-search.ts";
 import { methods } from "../distill/methods.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import { defaultReductionFactor } from "../distill/options.ts";
 import { everyNth, keptBlocksOf } from "../distill/weight-copy.ts";
 import type { Model } from "../model.ts";
@@ -16,15 +17,16 @@ import { blocksWithin, parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
-import { blankOf, evenBlocks, shapeFor } from "./shape.ts";
+import type { ShapeKind } from "./shape.ts";
+import { blankOf, evenBlocks, shapeFor, widthsText } from "./shape.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
 export interface Start {
   /** Undefined where the options say it already. */
   readonly keptBlocks?: readonly number[];
   readonly student?: ModelDefinition;
-  /** Channels of each of its MLPs, where they are fewer than the teacher's. */
-  readonly mlpWidth?: number;
+  /** What each of its blocks keeps, where that is less than the teacher's have. */
+  readonly widths: Widths;
   /** Blocks whose bare copy has as many weights, to compare with. */
   readonly copied?: readonly number[];
   readonly seconds: number;
@@ -80,9 +82,8 @@ async function* viewBatches(
 }
 
 /** What a student keeps of the teacher; blocks are left out where the options say them already. */
-interface Chosen {
+interface Chosen extends Widths {
   readonly kept?: readonly number[];
-  readonly mlpWidth?: number;
   readonly copied?: readonly number[];
 }
 
@@ -101,13 +102,13 @@ export async function startOf(
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, listener, environment);
-  const { kept: keptBlocks, mlpWidth, copied } = await choose(options, count, teacher, source, items, listener);
-  if ((options.start ?? methods[options.method].start) !== "analytic") return { keptBlocks, seconds: seconds() };
+  const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, listener);
+  if (!isAnalytic(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const settings = { ...analyticDefaults, tokensPerUnknown: options.analyticTokens, mlpWidth };
+  const settings = { ...analyticDefaults, tokensPerUnknown: options.analyticTokens, ...wanted };
   const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
   const last = refits.at(-1);
   const took = `the closed form took ${seconds().toFixed(1)} s`;
@@ -117,14 +118,21 @@ export async function startOf(
       ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
       : took,
   );
-  const narrow = student.config.mlpWidth < teacher.config.mlpWidth ? student.config.mlpWidth : undefined;
-  return { keptBlocks, student, mlpWidth: narrow, copied, seconds: seconds() };
+  const { mlpWidth, heads } = student.config;
+  const widths: Widths = {
+    ...(mlpWidth < teacher.config.mlpWidth ? { mlpWidth } : {}),
+    ...(heads < teacher.config.heads ? { keptHeads: heads } : {}),
+  };
+  return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 
-/** Whether blocks and channels are balanced: not where either is named, and with the closed form alone. */
-function balances({ keptBlocks, mlpWidth, keep, shape, method }: DistillRunOptions): boolean {
-  const open = keptBlocks === undefined && mlpWidth === undefined && keep !== "auto";
-  return open && shape === "balanced" && method === "refit";
+const isAnalytic = ({ start, method }: DistillRunOptions): boolean => (start ?? methods[method].start) === "analytic";
+
+/** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
+function shapeOf(options: DistillRunOptions): ShapeKind {
+  const { keptBlocks, mlpWidth, keptHeads, keep, shape } = options;
+  const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined && keep !== "auto";
+  return open && isAnalytic(options) ? shape : "blocks";
 }
 
 /** So many blocks does every r-th leave. */
@@ -141,23 +149,24 @@ async function choose(
   items: readonly Item[],
   listener: Listener,
 ): Promise<Chosen> {
-  const { mlpWidth, method, keep } = options;
+  const { mlpWidth, keptHeads, method, keep } = options;
   const { depth } = teacher.config;
-  if (mlpWidth !== undefined && method !== "refit")
-    throw new UserError(`fewer channels (--mlp-width) need the closed form alone (--method refit), not ${method}`);
+  if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
+    throw new UserError(
+      `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
+    );
   if (keep === "auto")
-    return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth };
-  if (balances(options)) {
-    const copied = evenBlocks(depth, count ?? usualCount(options, depth));
-    const balanced = shapeFor(teacher, copied.length, true);
-    if (balanced.mlpWidth !== undefined) {
-      listener.info?.(
-        `${balanced.kept.length} blocks with MLPs of ${balanced.mlpWidth} channels have as many weights as ${copied.length} whole blocks`,
-      );
-      return { ...balanced, copied };
-    }
+    return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth, keptHeads };
+  const copied = evenBlocks(depth, count ?? usualCount(options, depth));
+  const narrower = shapeFor(teacher, copied.length, shapeOf(options));
+  const each = widthsText(narrower);
+  if (each !== "") {
+    listener.info?.(
+      `${narrower.kept.length} blocks with ${each} have as many weights as ${copied.length} whole blocks`,
+    );
+    return { ...narrower, copied };
   }
-  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth };
+  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads };
 }
 
 /** How many blocks a budget allows; undefined without one. */
@@ -171,7 +180,7 @@ async function budgetedCount(
   if (budget === undefined) return undefined;
   if (keptBlocks ?? reductionFactor)
     throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
-  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, balances(options)));
+  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
   const type = weightType ?? teacher.origin.weightType;
   const count = await blocksWithin(teacher, parseBudget(budget), type, studentOf, now);
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);

@@ -1,7 +1,7 @@
 // The student's features near the teacher's (the paper's section 3.3), by one loss or several that add up.
-import { mul, slice } from "../../graph/build.ts";
+import { mul, slice, stopGradient } from "../../graph/build.ts";
 import type { Value } from "../../graph/types.ts";
-import { finalNorm, vitForward } from "../../models/vit.ts";
+import { embed, finalNorm, vitBlock, vitForward } from "../../models/vit.ts";
 import {
   channelDivergence,
   cosineDistance,
@@ -42,17 +42,30 @@ function targetsOf(losses: readonly FeatureLoss[], kept: readonly number[], dept
   return [...new Set([...all, depth])].sort((a, b) => a - b);
 }
 
+/** What each block `[B, N, D]` gives; no gradient goes from one to the block before. */
+function statesApart({ pixels, student }: ObjectiveContext): Value[] {
+  const { config } = student.definition;
+  const states = [embed(config, student.weight, pixels)];
+  for (let i = 0; i < config.depth; i++)
+    states.push(vitBlock(config, student.weight, i, stopGradient(states[i]), student.map));
+  return states;
+}
+
 /** The weighted sum of feature losses; `kept` are those of the teacher's `depth` blocks that the student's stand for. */
 export function featureObjective(losses: readonly FeatureLoss[], kept: readonly number[], depth: number): Objective {
   return {
     ...withoutExtras,
     targets: targetsOf(losses, kept, depth),
-    loss({ pixels, teacher, student, checkpoint }: ObjectiveContext) {
+    loss(context: ObjectiveContext) {
+      const { pixels, teacher, student, checkpoint } = context;
       const [large, small] = [teacher.definition.config, student.definition.config];
-      const reached = vitForward(small, student.weight, pixels, student.map).hiddenStates;
-      checkpoint(reached);
-      const pairs = () => stoodFor(kept, depth).map((block, j) => [reached[j + 1], teacher.state(block + 1)] as const);
+      const through = vitForward(small, student.weight, pixels, student.map).hiddenStates;
+      const apart = losses.some(({ gradients }) => gradients === "block") ? statesApart(context) : undefined;
+      if (!apart) checkpoint(through);
       const parts = losses.map((loss): readonly [Value, number] => {
+        const reached = loss.gradients === "block" && apart ? apart : through;
+        const pairs = () =>
+          stoodFor(kept, depth).map((block, j) => [reached[j + 1], teacher.state(block + 1)] as const);
         const compared = loss.blocks === "all" ? pairs() : [[reached[small.depth], teacher.state(depth)] as const];
         const distances = compared.map(([s, t]) => {
           const after = loss.norm === "after";

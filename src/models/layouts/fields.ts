@@ -98,6 +98,9 @@ function coveredRows(rows: number, total: number, patches: number | undefined): 
 
 const largestSide = 65_536;
 
+/** Why a library can't hold a student that lost heads. */
+export const equalHeads = "its heads are equal shares of its width";
+
 /** All that shapes tell; what they can't tell has the usual value. */
 export function fromShapes(evidence: Evidence, given: { imageSize?: number; patchSize?: number } = {}): VitConfig {
   const { shape, depth, numHeads } = evidence;
@@ -154,6 +157,7 @@ export function readSizes(config: Json, file: string, evidence: Evidence): VitCo
     width: count(config, "hidden_size", file, shapes.width),
     depth: count(config, "num_hidden_layers", file, shapes.depth),
     heads: count(config, "num_attention_heads", file, shapes.heads),
+    ...(config.head_dim === undefined ? {} : { headWidth: count(config, "head_dim", file, 64) }),
     head: shapes.head && { ...shapes.head, labels: readLabels(config, shapes.head.classes) },
   };
 }

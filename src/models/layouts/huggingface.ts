@@ -3,7 +3,16 @@ import type { Preprocessing } from "../../utils/picture.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
-import { activationName, count, positive, mlpRatio, readActivation, readSizes, writeLabels } from "./fields.ts";
+import {
+  activationName,
+  count,
+  equalHeads,
+  positive,
+  mlpRatio,
+  readActivation,
+  readSizes,
+  writeLabels,
+} from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, joint, one } from "./types.ts";
 
@@ -66,6 +75,7 @@ export function writeShared(config: VitConfig): Json {
     initializer_range: 0.02,
     layer_norm_eps: config.normEpsilon,
     num_attention_heads: config.heads,
+    ...(config.headWidth ? { head_dim: config.headWidth } : {}),
     num_channels: config.channels,
     num_hidden_layers: config.depth,
     patch_size: config.patchSize,
@@ -74,12 +84,16 @@ export function writeShared(config: VitConfig): Json {
   };
 }
 
-/** What a layout can't do without, said once for all of them. */
+/**
+ * What a layout can't do without, said once for all of them. `fewerHeads`: its library reads `head_dim` (transformers from
+ * 5 on does for ViT, DeiT, I-JEPA and DINOv2).
+ */
 export function unfit(
   config: VitConfig,
-  parts: { prefix: readonly PrefixTokens["weight"][]; rotary?: boolean },
+  parts: { prefix: readonly PrefixTokens["weight"][]; rotary?: boolean; fewerHeads?: boolean },
 ): string | undefined {
   if (config.sharing) return "its blocks share no weights";
+  if (config.headWidth && !parts.fewerHeads) return equalHeads;
   const names = config.prefix.map(({ weight }) => weight).join(" and ") || "none";
   const wanted = parts.prefix.join(" and ") || "none";
   if (names !== wanted) return `it has ${wanted} before the patches, the model ${names}`;
@@ -146,7 +160,7 @@ function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing
     },
     defaultPreprocessing: (_, imageSize) => preprocessing(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix }) ?? usualParts(config);
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
       if (reason) return { reason };
       if (config.mlp === "gated") return { reason: "its MLP is plain" };
       if (config.head?.input === "class+mean") return { reason: "its classifier reads one vector" };
@@ -259,7 +273,7 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
     },
     defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix }) ?? usualParts(config);
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
       if (reason) return { reason };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       if (config.pooling !== "class") return { reason: "it reads the class token" };

@@ -18,6 +18,7 @@ const configSchema = z.strictObject({
   width: count,
   depth: count.max(10_000),
   heads: count,
+  headWidth: count.optional(),
   mlpWidth: count,
   mlp: z.enum(["plain", "gated"]),
   activation: z.enum(activationKinds),

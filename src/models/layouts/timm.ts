@@ -4,7 +4,7 @@ import type { Preprocessing } from "../../utils/picture.ts";
 import type { VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { defaultPreprocessing, readTimmPreprocessing } from "../preprocessing.ts";
-import { count, fromShapes, mlpRatio, positive, readActivation, section, side } from "./fields.ts";
+import { count, equalHeads, fromShapes, mlpRatio, positive, readActivation, section, side } from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./types.ts";
 import { both, one } from "./types.ts";
 
@@ -121,6 +121,7 @@ export const timm: Layout = {
       : { value: readTimmPreprocessing(section(config, "pretrained_cfg", file), imageSize, file), guessed: false },
   holds(config) {
     if (config.sharing) return { reason: "its blocks share no weights" };
+    if (config.headWidth) return { reason: equalHeads };
     if (config.positions.kind === "rotary") return { reason: "its ViT has no rotary positions" };
     if (config.mlp === "gated") return { reason: "its config.json has no word for a gated MLP" };
     if (config.projection) return { reason: "it has no projection without a bias" };
