@@ -336,10 +336,10 @@ describe("shapes", () => {
       const of = (blocks: number, heads: number, width: number) => blocks * (4 * 768 * heads * 64 + 2 * 768 * width);
       const { heads } = vitB;
       if (kind === "channels") expect(shape.keptHeads).toBeUndefined();
-      else if (whole <= 6) expect(shape.keptHeads).toBe(heads / 2);
+      else if (whole <= 6) expect(shape).toMatchObject({ keptHeads: heads / 2, mlpWidth: 2 * 768 });
       const own = of(shape.kept.length, shape.keptHeads ?? heads, shape.mlpWidth ?? 3072);
       const wanted = of(whole, heads, 3072);
-      expect(own / wanted).toBeLessThanOrEqual(1.001);
+      expect(own / wanted).toBeLessThanOrEqual(1.005);
       expect(own / wanted).toBeGreaterThan(0.985);
       expect(shape.kept.length).toBeGreaterThan(whole);
     }

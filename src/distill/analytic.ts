@@ -88,8 +88,9 @@ export async function analyticStart(
   const judged = streams.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  const strideFor = (unknowns: number) => strideOf(streams, options.tokensPerUnknown * unknowns);
-  const tools = { passes, behind, solver, streams, narrow, heads, ridges, strideFor, judged };
+  // As many as the widest map asks for: fewer for the attention's cost fidelity and save little.
+  const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
+  const tools = { passes, behind, solver, streams, narrow, heads, ridges, stride, judged };
   try {
     let from = 0;
     for (const [block, end] of stoodFor(kept, config.depth).entries()) {
@@ -139,8 +140,8 @@ interface Tools {
   readonly heads: number | undefined;
   /** Ridges to try. */
   readonly ridges: readonly number[];
-  /** Every so many tokens are taken for a map of so many unknowns. */
-  strideFor(unknowns: number): number;
+  /** Every so many tokens are taken. */
+  readonly stride: number;
   /** Whether pictures are set aside for judging; else all are judged on. */
   readonly judged: boolean;
 }
@@ -182,7 +183,7 @@ async function refitAttention(
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
   const { passes, solver, streams, ridges } = tools;
   const { width } = student.config;
-  const stride = tools.strideFor(width + 1);
+  const { stride } = tools;
   const feeds = await passes.blockOf(student, block);
   const first = await sumUp(passes, streams, width + 1, width, async (stream, sums) => {
     const named = { x: "student", target: "teacher" } as const;
@@ -237,7 +238,7 @@ async function refitMlp(
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
   const { passes, behind, solver, streams, ridges, narrow } = tools;
   const { width, mlpWidth } = student.config;
-  const stride = tools.strideFor(mlpWidth + 1);
+  const { stride } = tools;
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
     passes.run("mlp", stream, blockTokens, { ...sums, ...feeds }, { stride, fetch: difference, keep: addedUp }),

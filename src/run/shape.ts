@@ -4,6 +4,7 @@ import type { Widths } from "../distill/narrowing.ts";
 import { canLoseHeads, canNarrow, narrowedConfig, withChannels, withHeads } from "../distill/narrowing.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
 import { isHeldBy } from "../export/conform.ts";
+import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { expectedWeights, headWidthOf } from "../models/config.ts";
 import { elementCount } from "../utils/tensor.ts";
@@ -45,35 +46,66 @@ export function isNarrowable({ config, origin }: Pick<ModelDefinition, "config" 
   return canNarrow(config) && !origin.application;
 }
 
+/** How much a shape may exceed whole blocks' weights: norms and biases of more blocks, for widths that libraries hold. */
+const excess = 0.005;
+
+/** A shape that has about as many weights as whole blocks, and how far it is from what does best (0 is best). */
+interface Candidate {
+  readonly shape: StudentShape;
+  readonly farness: number;
+}
+
 /**
- * More blocks than `whole`, so narrow that there are no more weights: each loses about the same share of its heads (unless all
- * stay) and of its MLP's channels. Undefined where that gives nothing.
+ * More blocks than `whole`, so narrow that there are about as many weights: each loses about the same share of its heads
+ * (unless all stay) and of its MLP's channels. Where a class of transformers holds the teacher, one holds the student.
+ * Undefined where that gives nothing.
  */
 export function narrowShape(
   { config }: Pick<ModelDefinition, "config">,
   whole: number,
   kind: Exclude<ShapeKind, "blocks">,
 ): StudentShape | undefined {
+  const counts = Array.from(
+    { length: Math.max(0, Math.min(config.depth, 2 * whole) - whole) },
+    (_, i) => whole + 1 + i,
+  );
+  const candidates = whole < config.depth ? counts.flatMap((count) => shapesOf(config, whole, count, kind)) : [];
+  candidates.sort((a, b) => a.farness - b.farness);
+  return candidates[0]?.shape;
+}
+
+/** Shapes of `count` blocks that have about as many weights as `whole` whole ones. */
+function shapesOf(config: VitConfig, whole: number, count: number, kind: Exclude<ShapeKind, "blocks">): Candidate[] {
   const { depth, width, mlpWidth } = config;
-  if (whole >= depth) return undefined;
-  const losesHeads = kind === "balanced";
   const block = [...expectedWeights({ ...config, depth: 1 })].filter(([name]) => name.startsWith("blocks.0."));
   const all = block.reduce((sum, [, dims]) => sum + elementCount(dims), 0);
   const channel = 2 * width + 1;
   const head = headWidthOf(config) * (4 * width + (config.qkvBias ? 3 : 0));
   const rest = all - mlpWidth * channel - config.heads * head;
-  for (let count = Math.min(depth, Math.round(blocksToOne[kind] * whole)); count > whole; count--) {
-    const heads = losesHeads ? Math.max(1, Math.round((whole / count) * config.heads)) : config.heads;
-    const left = (whole * all) / count - rest - heads * head;
-    const channels = Math.min(mlpWidth, Math.floor(left / channel / step) * step);
-    if (channels < leastShare * mlpWidth) continue;
-    return {
-      kept: spreadBlocks(depth, count),
-      ...(channels < mlpWidth ? { mlpWidth: channels } : {}),
-      ...(heads < config.heads ? { keptHeads: heads } : {}),
-    };
+  const share = whole / count;
+  const mustBeHeld = isHeldBy({ config }, "transformers");
+  const fewest = kind === "balanced" && canLoseHeads(config) ? 1 : config.heads;
+  const found: Candidate[] = [];
+  for (let heads = fewest; heads <= config.heads; heads++) {
+    const left = (share * all - rest - heads * head) / channel;
+    const most = (share * all * (1 + excess) - rest - heads * head) / channel;
+    // Whole multiples of the width are what some classes hold.
+    for (const channels of [Math.floor(left / step) * step, Math.floor(most / width) * width]) {
+      const mlp = Math.min(mlpWidth, channels);
+      if (mlp < leastShare * mlpWidth || (mlp === mlpWidth && heads === config.heads)) continue;
+      const widths = {
+        ...(mlp < mlpWidth ? { mlpWidth: mlp } : {}),
+        ...(heads < config.heads ? { keptHeads: heads } : {}),
+      };
+      if (mustBeHeld && !isHeldBy({ config: narrowedConfig(config, widths) }, "transformers")) continue;
+      const unused = Math.max(0, 1 - (rest + heads * head + mlp * channel) / (share * all));
+      const uneven =
+        kind === "balanced" ? Math.abs(heads / config.heads - share) + Math.abs(mlp / mlpWidth - share) : 0;
+      const fewer = Math.abs(Math.min(depth / whole, blocksToOne[kind]) - count / whole);
+      found.push({ shape: { kept: spreadBlocks(depth, count), ...widths }, farness: 2 * unused + uneven + fewer / 5 });
+    }
   }
-  return undefined;
+  return found;
 }
 
 /** Whether a class of transformers that holds the teacher, or another, holds students without some of its heads too. */

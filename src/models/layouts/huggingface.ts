@@ -277,6 +277,9 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
       if (reason) return { reason };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
+      // transformers 5 refuses other ratios.
+      if (!gated && config.mlpWidth % config.width !== 0)
+        return { reason: "its MLPs are a whole number of times as wide as the model" };
       if (config.head?.input === "class+distillation") return { reason: "it has no distillation token" };
       return {
         ...config,
