@@ -44,7 +44,7 @@ describe.each(files)("%s", (file) => {
     expect(model.config).toMatchObject({
       depth: 4,
       width: 48,
-      heads: 3,
+      ...(kind === "fewer" ? { heads: 2, headWidth: 16 } : { heads: 3 }),
       patchSize: 8,
       mlpWidth: ["dinov2", "plain"].includes(kind) ? 192 : 96,
       activation: kind === "clip" ? "quick_gelu" : "gelu",
@@ -53,7 +53,7 @@ describe.each(files)("%s", (file) => {
       normEpsilon: expect.closeTo(kind === "clip" ? 1e-5 : ["dinov2", "plain"].includes(kind) ? 1e-6 : 1e-12, 9),
     });
     const { lastHiddenState } = await model.forward(expected.get("input") as FloatTensor);
-    if (["vit", "dinov2", "clip"].includes(kind))
+    if (["vit", "dinov2", "clip", "fewer"].includes(kind))
       expectClose(lastHiddenState, expected.get("output"), 1e-4, "features");
     await model.dispose();
   });

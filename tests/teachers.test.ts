@@ -56,6 +56,8 @@ const cases: readonly Case[] = [
   hf("more-hf-dinov2-swiglu", ["timm"]),
   hf("more-hf-dinov2-registers-classifier"),
   hf("more-hf-deit-distilled-classifier"),
+  hf("fewer-hf-vit", ["timm"]),
+  hf("fewer-hf-dinov2", ["timm"]),
   timm("timm-vit"),
   timm("timm-vit-reg", undefined, undefined, []),
   timm("timm-deit3-ls"),

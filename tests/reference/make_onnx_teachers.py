@@ -59,6 +59,8 @@ models = {
     "clip": Tokens(randomise(CLIPVisionModel(CLIPVisionConfig(**common, intermediate_size=96)))),
     "depth": randomise(Depth(ViTModel(ViTConfig(**common, intermediate_size=96)))),
     "plain": randomise(Plain()),
+    # Fewer heads than the width has room for; made later, so that a new run draws other numbers for the others.
+    "fewer": Tokens(randomise(ViTModel(ViTConfig(**{**common, "num_attention_heads": 2}, head_dim=16, intermediate_size=96)))),
 }
 x = torch.randn(2, 3, 32, 32)
 for name, m in models.items():
