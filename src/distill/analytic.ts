@@ -2,7 +2,7 @@
 // teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 import type { Model } from "../model.ts";
-import { headWidthOf } from "../models/config.ts";
+import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
@@ -181,11 +181,11 @@ async function refitAttention(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
-  const { passes, solver, streams, ridges } = tools;
+  const { passes, solver, streams, ridges, stride } = tools;
   const { width } = student.config;
-  const { stride } = tools;
+  const mixed = attentionWidth(student.config);
   const feeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, streams, width + 1, width, async (stream, sums) => {
+  const first = await sumUp(passes, streams, mixed + 1, width, async (stream, sums) => {
     const named = { x: "student", target: "teacher" } as const;
     const request = { stride, fetch: difference, keep: ["mixed", ...addedUp] };
     const found = await passes.run("attention", stream, named, { ...sums, ...feeds }, request);
@@ -215,7 +215,7 @@ async function refitAttention(
     const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
     const sums = await narrowedSums(solver, wanted, proj, channels);
     const best = await nearest(tools, passes, block, stride, ridges, async (ridge) =>
-      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, width), 1),
+      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1),
     );
     return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
   }
@@ -236,9 +236,8 @@ async function refitMlp(
   student: ModelDefinition,
   block: number,
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { passes, behind, solver, streams, ridges, narrow } = tools;
+  const { passes, behind, solver, streams, ridges, narrow, stride } = tools;
   const { width, mlpWidth } = student.config;
-  const { stride } = tools;
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
     passes.run("mlp", stream, blockTokens, { ...sums, ...feeds }, { stride, fetch: difference, keep: addedUp }),

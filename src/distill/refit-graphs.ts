@@ -18,7 +18,7 @@ import {
 } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
-import { expectedWeights } from "../models/config.ts";
+import { attentionWidth, expectedWeights } from "../models/config.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
 import { attentionHalf, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
 import { layerNorm, linear } from "../nn/layers.ts";
@@ -180,6 +180,16 @@ function behindAttention(config: VitConfig, weight: WeightLookup, x: Value, mixe
   return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
 }
 
+/** Tokens that enter a block and that it should give `[B, N, D]`, and what enters its attention's output map. */
+function tokenInputs(config: VitConfig, dims: readonly number[]): Record<"x" | "mixed" | "target", Value> {
+  const [batch, count] = dims;
+  return {
+    x: input("x", "float32", dims),
+    mixed: input("mixed", "float32", [batch, count, attentionWidth(config)]),
+    target: input("target", "float32", dims),
+  };
+}
+
 /**
  * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
  * map) and, of every `stride`-th token, that map's sums added to those that come in, and the absolute difference to the
@@ -202,7 +212,7 @@ export function attentionPass(config: VitConfig, dims: readonly number[], stride
 /** The second pass: the sums of fc2 added to those that come in, and the absolute difference to the target. */
 export function mlpPass(config: VitConfig, dims: readonly number[], stride: number): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
-  const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
+  const { x, mixed, target } = tokenInputs(config, dims);
   const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
   const { map, entered } = watching("fc2");
   const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering, map));
@@ -214,7 +224,7 @@ export function mlpPass(config: VitConfig, dims: readonly number[], stride: numb
 /** The absolute difference of the block's output to its target, over every `stride`-th token. */
 export function differencePass(config: VitConfig, dims: readonly number[], stride: number): Graph {
   const { inputs, weight } = blockInputs(config);
-  const [x, mixed, target] = ["x", "mixed", "target"].map((name) => input(name, "float32", dims));
+  const { x, mixed, target } = tokenInputs(config, dims);
   const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
   const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering));
   return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
@@ -223,7 +233,7 @@ export function differencePass(config: VitConfig, dims: readonly number[], strid
 /** The last pass: the block's output `y` for all tokens. */
 export function outputPass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
-  const [x, mixed] = ["x", "mixed"].map((name) => input(name, "float32", dims));
+  const { x, mixed } = tokenInputs(config, dims);
   const y = mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed));
   return graph([x, mixed, ...inputs], { y });
 }

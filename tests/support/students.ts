@@ -12,6 +12,7 @@ export const narrowableTeachers = [
   "timm-vit-reg",
   "timm-deit3-ls",
   "more-hf-dinov3",
+  "fewer-hf-vit",
 ] as const;
 
 /** The sum of absolute differences of the last blocks' outputs. */

@@ -99,7 +99,7 @@ function coveredRows(rows: number, total: number, patches: number | undefined): 
 const largestSide = 65_536;
 
 /** Why a library can't hold a student that lost heads. */
-export const equalHeads = "its heads are equal shares of its width";
+export const equalHeads = "its heads are equal shares of its width (--shape channels keeps all heads)";
 
 /** All that shapes tell; what they can't tell has the usual value. */
 export function fromShapes(evidence: Evidence, given: { imageSize?: number; patchSize?: number } = {}): VitConfig {
