@@ -338,8 +338,8 @@ test("a budget says how many blocks, a search which", async () => {
   expect(half.err).toContain("4 of 6 blocks fit the budget of 0.7x");
   expect(keptBlocks).toHaveLength(4);
   const weights = await run("weights", "--budget", "0.13MB");
-  // Three blocks with fewer channels instead of two whole ones, for no more weights.
-  expect(lastJson(weights).keptBlocks).toEqual([0, 3, 5]);
+  // Four blocks with fewer heads and channels instead of two whole ones, in as many bytes.
+  expect(lastJson(weights).keptBlocks).toEqual([0, 2, 3, 5]);
   expect(statSync(at("weights", "student", "model.safetensors")).size).toBeLessThan(0.13e6 + 8000);
   expect(lastJson(await run("whole", "--budget", "0.13MB", "--shape", "blocks")).keptBlocks).toEqual([0, 3]);
   expect((await run("time", "--budget", "1000ms")).err).toContain("6 of 6 blocks fit");
