@@ -12,6 +12,7 @@ import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
+import { noise } from "./support/noise.ts";
 import { readReference, referencePath, relativeError } from "./support/reference.ts";
 import { differenceTo, narrowableTeachers } from "./support/students.ts";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -94,12 +95,7 @@ describe("the ridge solver", () => {
 
   test.each([30, 513, 700])("G'G of %i columns, in strips where it is wide", async (width) => {
     const count = 20;
-    const random = randomStream(6, width);
-    const g: FloatTensor = {
-      type: "float32",
-      dims: [count, width],
-      data: Float32Array.from({ length: count * width }, () => random.normal()),
-    };
+    const g = noise([count, width], 6, width);
     const x = input("x", "float32", g.dims);
     const { y } = await runOnce(device, [x], { y: gramOf(x) }, { x: g });
     const expected = Float64Array.from({ length: width * width }, (_, at) => {
@@ -135,11 +131,7 @@ async function* batchesOf(pixels: FloatTensor, size: number) {
   for (let i = 0; i < pixels.dims[0]; i += size) yield rows(pixels, i, Math.min(pixels.dims[0], i + size));
 }
 
-function pictures(count: number, seed: number, side = 32): FloatTensor {
-  const random = randomStream(seed);
-  const data = Float32Array.from({ length: count * 3 * side * side }, () => random.normal());
-  return { type: "float32", dims: [count, 3, side, side], data };
-}
+const pictures = (count: number, seed: number, side = 32) => noise([count, 3, side, side], seed);
 
 const teachers = [...narrowableTeachers, "more-hf-siglip", "more-hf-dinov2-swiglu"];
 

@@ -1,4 +1,4 @@
-// Fewer channels in MLPs: what is removed is what matters least, the rest makes up for it, and sizes are as said.
+// Fewer channels in MLPs and fewer heads: what is removed is what matters least, the rest makes up for it, and sizes are as said.
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,6 +34,7 @@ import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
+import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
 import { differenceTo, narrowableTeachers } from "./support/students.ts";
 
@@ -68,12 +69,7 @@ function problem(n: number, m: number, count: number) {
   return { fc2, g, missing, sums };
 }
 
-const random = randomStream(99);
-const held: FloatTensor = {
-  type: "float32",
-  dims: [6, 3, 32, 32],
-  data: Float32Array.from({ length: 6 * 3 * 32 * 32 }, () => random.normal()),
-};
+const held = noise([6, 3, 32, 32], 99);
 
 describe("channels", () => {
   const [n, m] = [9, 4];
@@ -167,12 +163,7 @@ describe("channels", () => {
     const silent = { ...proj, data: proj.data.map((v, i) => (inside.has(i % proj.dims[1]) ? v : 0)) };
     const whole = new Model({ ...one, weights: new Map(one.weights).set("blocks.0.attn.proj.weight", silent) }, device);
     const size = teacher.config.imageSize;
-    const random = randomStream(4);
-    const pixels: FloatTensor = {
-      type: "float32",
-      dims: [2, 3, size, size],
-      data: Float32Array.from({ length: 6 * size * size }, () => random.normal()),
-    };
+    const pixels = noise([2, 3, size, size], 4);
     const [a, b] = [await narrow.outputs(pixels, ["blockOutput"]), await whole.outputs(pixels, ["blockOutput"])];
     // Sums of half as many terms, in another order.
     a.blockOutput.data.forEach((v, i) => expect(Math.abs(v - b.blockOutput.data[i])).toBeLessThan(1e-4));
@@ -190,12 +181,7 @@ describe("channels", () => {
     const fc2 = one.weights.get("blocks.0.mlp.fc2.weight") as FloatTensor;
     const silent = { ...fc2, data: fc2.data.map((v, i) => (i % 2 === 0 ? v : 0)) };
     const whole = new Model({ ...one, weights: new Map(one.weights).set("blocks.0.mlp.fc2.weight", silent) }, device);
-    const random = randomStream(3);
-    const pixels: FloatTensor = {
-      type: "float32",
-      dims: [2, 3, 32, 32],
-      data: Float32Array.from({ length: 2 * 3 * 32 * 32 }, () => random.normal()),
-    };
+    const pixels = noise([2, 3, 32, 32], 3);
     const [a, b] = [await narrow.outputs(pixels, ["blockOutput"]), await whole.outputs(pixels, ["blockOutput"])];
     // Sums of half as many terms, in another order.
     a.blockOutput.data.forEach((v, i) => expect(Math.abs(v - b.blockOutput.data[i])).toBeLessThan(1e-4));
@@ -205,11 +191,7 @@ describe("channels", () => {
 
 describe("students", () => {
   async function* batches(count: number) {
-    for (let i = 0; i < count; i++) {
-      const random = randomStream(i, "pictures");
-      const data = Float32Array.from({ length: 8 * 3 * 32 * 32 }, () => random.normal());
-      yield { type: "float32" as const, dims: [8, 3, 32, 32], data };
-    }
+    for (let i = 0; i < count; i++) yield noise([8, 3, 32, 32], i, "pictures");
   }
 
   test.each(["timm-vit", "hf-dinov2", "hf-vit", "hf-clip-vision"])(

@@ -21,6 +21,7 @@ import { distillationSchema } from "../src/distill/options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
+import { noise } from "./support/noise.ts";
 import { readReference, readTensors, referencePath, relativeError } from "./support/reference.ts";
 
 const device = inlineDevice();
@@ -34,14 +35,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const numbers = (dims: readonly number[], seed: number): FloatTensor => {
-  const random = randomStream(seed, "numbers");
-  return {
-    type: "float32",
-    dims,
-    data: Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => random.normal()),
-  };
-};
+const numbers = (dims: readonly number[], seed: number) => noise(dims, seed, "numbers");
 
 const teacherOf = () => loadModel(referencePath("teachers/timm-vit"), { device });
 const picturesOf = async () =>

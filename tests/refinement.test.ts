@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor, Model } from "wecolora/node";
 import { copyBlocks, createDistillation, loadModel, Model as RunnableModel } from "wecolora/node";
-import { randomStream } from "../src/utils/random.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
+import { noise } from "./support/noise.ts";
 import { referencePath, relativeError } from "./support/reference.ts";
 
 const device = inlineDevice();
@@ -21,12 +21,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-const random = randomStream(11);
-const pixels: FloatTensor = {
-  type: "float32",
-  dims: [4, 3, 32, 32],
-  data: Float32Array.from({ length: 4 * 3 * 32 * 32 }, () => random.normal()),
-};
+const pixels = noise([4, 3, 32, 32], 11);
 
 describe("gradients within blocks", () => {
   const gradientsOf = async (teacher: Model, loss: "l1" | "multi-block" | "blockwise", keptBlocks: number[]) => {

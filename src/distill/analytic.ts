@@ -5,12 +5,14 @@ import type { Model } from "../model.ts";
 import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { scaledRows } from "../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
 import {
   channelsOf,
   keptChannels,
   keptHeadCount,
   keptHeads,
+  lessThanWhole,
   narrowedConfig,
   narrowedSums,
   narrowWidth,
@@ -77,12 +79,14 @@ export async function analyticStart(
   let student = copyBlocks(teacher, kept);
   const streams = await embedAll(teacher, batches);
   const { device, config } = teacher;
-  const fewer = (count: number | undefined, all: number) => (count === all ? undefined : count);
-  const { mlpWidth, keptHeads: headsWanted } = options;
-  const narrow = fewer(mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth), config.mlpWidth);
-  const heads = fewer(headsWanted === undefined ? undefined : keptHeadCount(teacher, headsWanted), config.heads);
+  const { mlpWidth, keptHeads: heads } = options;
+  const widths = lessThanWhole(config, {
+    mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
+    keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
+  });
   const passes = new Passes(device, config);
-  const behind = narrow === undefined ? passes : new Passes(device, { ...config, mlpWidth: narrow });
+  const behind =
+    widths.mlpWidth === undefined ? passes : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }));
   const solver = new RidgeSolver(device);
   const refits: Refit[] = [];
   const judged = streams.some(({ aside }) => aside);
@@ -90,7 +94,7 @@ export async function analyticStart(
   const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   // As many as the widest map asks for: fewer for the attention's cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
-  const tools = { passes, behind, solver, streams, narrow, heads, ridges, stride, judged };
+  const tools = { passes, behind, solver, streams, widths, ridges, stride, judged };
   try {
     let from = 0;
     for (const [block, end] of stoodFor(kept, config.depth).entries()) {
@@ -106,8 +110,7 @@ export async function analyticStart(
     await passes.dispose(streams);
     await solver.dispose();
   }
-  const shaped = narrowedConfig(student.config, { mlpWidth: narrow, keptHeads: heads });
-  return { student: { ...student, config: shaped }, refits };
+  return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
 }
 
 /** Each batch gives so many tokens at least, however many batches there are. */
@@ -135,9 +138,8 @@ interface Tools {
   readonly behind: Passes;
   readonly solver: RidgeSolver;
   readonly streams: readonly Stream[];
-  /** Channels of each MLP and heads of each attention, where they are to be fewer. */
-  readonly narrow: number | undefined;
-  readonly heads: number | undefined;
+  /** Counts, where they are to be less than whole. */
+  readonly widths: Widths;
   /** Ridges to try. */
   readonly ridges: readonly number[];
   /** Every so many tokens are taken. */
@@ -181,7 +183,7 @@ async function refitAttention(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
-  const { passes, solver, streams, ridges, stride } = tools;
+  const { passes, solver, streams, widths, ridges, stride } = tools;
   const { width } = student.config;
   const mixed = attentionWidth(student.config);
   const feeds = await passes.blockOf(student, block);
@@ -193,28 +195,17 @@ async function refitAttention(
     return found;
   });
   const name = `blocks.${block}.${weightOf.proj}`;
-  const refitTo = (ridge: number, left: number): Refit => ({
-    block,
-    map: "proj",
-    ridge,
-    share: left / first.difference,
-  });
-  if (tools.heads !== undefined) {
+  const refitTo = (ridge: number, left: number) => refitOf(block, "proj", ridge, left / first.difference);
+  if (widths.keptHeads !== undefined) {
     const proj = student.weights.get(`${name}.weight`) as FloatTensor;
     const headWidth = headWidthOf(student.config);
-    const heads = await keptHeads(
-      solver,
-      first.fitting,
-      scaledRows(student, block, "ls1", proj),
-      headWidth,
-      tools.heads,
-      ridges[0],
-    );
+    const seen = behindScale(student, block, "ls1", proj);
+    const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
     const channels = channelsOf(heads, headWidth);
     const lost = withoutColumns(student, `${name}.weight`, channels);
     const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
     const sums = await narrowedSums(solver, wanted, proj, channels);
-    const best = await nearest(tools, passes, block, stride, ridges, async (ridge) =>
+    const best = await nearest(tools, passes, block, async (ridge) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1),
     );
     return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
@@ -224,7 +215,7 @@ async function refitAttention(
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
-  const left = await differenceOf(tools, passes, moving, block, stride);
+  const left = await differenceOf(tools, passes, moving, block);
   return left < first.difference
     ? { student: moving, refits: [refitTo(ridge, left)] }
     : { student, refits: [unchanged] };
@@ -236,26 +227,22 @@ async function refitMlp(
   student: ModelDefinition,
   block: number,
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { passes, behind, solver, streams, ridges, narrow, stride } = tools;
+  const { passes, behind, solver, streams, widths, ridges, stride } = tools;
   const { width, mlpWidth } = student.config;
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
     passes.run("mlp", stream, blockTokens, { ...sums, ...feeds }, { stride, fetch: difference, keep: addedUp }),
   );
   const name = `blocks.${block}.${weightOf.fc2}`;
-  const refitTo = (ridge: number, left: number): Refit => ({
-    block,
-    map: "fc2",
-    ridge,
-    share: left / before.difference,
-  });
-  if (narrow !== undefined) {
+  const refitTo = (ridge: number, left: number) => refitOf(block, "fc2", ridge, left / before.difference);
+  if (widths.mlpWidth !== undefined) {
     const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
-    const kept = await keptChannels(solver, before.fitting, scaledRows(student, block, "ls2", fc2), narrow, ridges[0]);
+    const seen = behindScale(student, block, "ls2", fc2);
+    const kept = await keptChannels(solver, before.fitting, seen, widths.mlpWidth, ridges[0]);
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
     const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
     const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, behind, block, stride, ridges, async (ridge) =>
+    const best = await nearest(tools, behind, block, async (ridge) =>
       moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
     );
     const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
@@ -263,7 +250,7 @@ async function refitMlp(
   }
   for (const ridge of isUsable(before) ? ridges : []) {
     const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
-    const left = await differenceOf(tools, passes, trial, block, stride);
+    const left = await differenceOf(tools, passes, trial, block);
     if (!(left < before.difference)) continue;
     const { fitting, all } = before;
     const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
@@ -272,19 +259,19 @@ async function refitMlp(
   return { student, refit: { block, map: "fc2", share: 1 } };
 }
 
+const refitOf = (block: number, map: RefitMap, ridge: number, share: number): Refit => ({ block, map, ridge, share });
+
 /** Of students made with each ridge, the one whose block is nearest to its target on pictures set aside. */
 async function nearest(
   tools: Tools,
   passes: Passes,
   block: number,
-  stride: number,
-  ridges: readonly number[],
   made: (ridge: number) => Promise<ModelDefinition>,
 ): Promise<{ student: ModelDefinition; ridge: number; difference: number }> {
   let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
-  for (const ridge of ridges) {
+  for (const ridge of tools.ridges) {
     const student = await made(ridge);
-    const left = await differenceOf(tools, passes, student, block, stride);
+    const left = await differenceOf(tools, passes, student, block);
     if (!best || left < best.difference) best = { student, ridge, difference: left };
   }
   if (!best) throw new Error("no ridge to try");
@@ -293,11 +280,10 @@ async function nearest(
 
 /** The absolute difference of a block's output to its target, on pictures set aside. */
 async function differenceOf(
-  { streams, judged }: Tools,
+  { streams, judged, stride }: Tools,
   passes: Passes,
   model: ModelDefinition,
   block: number,
-  stride: number,
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
@@ -311,7 +297,7 @@ async function differenceOf(
 const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridge * meanDiagonal(sums));
 
 /** A map's rows as they count behind their LayerScale, where the block has one. */
-function scaledRows(
+function behindScale(
   { config, weights }: ModelDefinition,
   block: number,
   scale: "ls1" | "ls2",
@@ -319,8 +305,7 @@ function scaledRows(
 ): FloatTensor {
   if (!config.layerScale) return map;
   const gamma = weights.get(`blocks.${block}.${scale}.gamma`) as FloatTensor;
-  const width = map.dims[1];
-  return { ...map, data: map.data.map((v, i) => v * gamma.data[Math.floor(i / width)]) };
+  return scaledRows(map, gamma.data);
 }
 
 /** The student with zeros in all columns of a map but the kept ones. */

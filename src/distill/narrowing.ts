@@ -2,10 +2,11 @@
 // others gave is made up for by the refit of the map behind them, whose normal equations hold all that is needed (related: CORP,
 // arXiv 2602.05243).
 import type { VitConfig } from "../models/config.ts";
-import { attentionWidth, headWidthOf } from "../models/config.ts";
+import { attentionWidth, headWidthOf, withHeadCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { chosenRows } from "../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
 import { emptySums, invertedFactor, meanDiagonal } from "./ridge.ts";
 
@@ -20,9 +21,15 @@ export interface Widths {
 /** A configuration of blocks that keep so much each. */
 export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Widths): VitConfig {
   const narrowed = mlpWidth === undefined ? config : { ...config, mlpWidth };
-  return keptHeads === undefined || keptHeads === config.heads
-    ? narrowed
-    : { ...narrowed, heads: keptHeads, headWidth: headWidthOf(config) };
+  return keptHeads === undefined ? narrowed : withHeadCount(narrowed, keptHeads, keptHeads * headWidthOf(config));
+}
+
+/** The widths that are less than whole. */
+export function lessThanWhole(whole: Pick<VitConfig, "mlpWidth" | "heads">, { mlpWidth, keptHeads }: Widths): Widths {
+  return {
+    ...(mlpWidth === undefined || mlpWidth === whole.mlpWidth ? {} : { mlpWidth }),
+    ...(keptHeads === undefined || keptHeads === whole.heads ? {} : { keptHeads }),
+  };
 }
 
 /** Whether MLPs can lose channels: not where they are gated or shared, or where pooling has one of their width. */
@@ -35,10 +42,14 @@ export function narrowWidth({ config }: ModelDefinition, wanted: number): number
   const { mlpWidth } = config;
   if (!canNarrow(config))
     throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
-  const width = wanted < 1 ? Math.max(1, Math.round(wanted * mlpWidth)) : wanted;
-  if (!(Number.isInteger(width) && width <= mlpWidth))
-    throw new UserError(`the teacher's MLPs have ${mlpWidth} channels; ${wanted} can't be kept`);
-  return width;
+  return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
+}
+
+/** A count, or a share below 1, of `all`. Throws a UserError that begins with `has` where there are not so many. */
+function countOf(wanted: number, all: number, has: string): number {
+  const count = wanted < 1 ? Math.max(1, Math.round(wanted * all)) : wanted;
+  if (!(Number.isInteger(count) && count <= all)) throw new UserError(`${has}; ${wanted} can't be kept`);
+  return count;
 }
 
 /** Whether attention can lose heads: not where blocks share maps across them. */
@@ -50,10 +61,7 @@ export function canLoseHeads({ sharing }: VitConfig): boolean {
 export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
   if (!canLoseHeads(config))
     throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
-  const count = wanted < 1 ? Math.max(1, Math.round(wanted * config.heads)) : wanted;
-  if (!(Number.isInteger(count) && count <= config.heads))
-    throw new UserError(`the teacher's attention has ${config.heads} heads; ${wanted} can't be kept`);
-  return count;
+  return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
 }
 
 /**
@@ -183,27 +191,19 @@ export async function narrowedSums(
   return out;
 }
 
-/**
- * The student with one block's attention narrowed to the kept heads. Its configuration still says the old
- * number.
- */
+/** The student with one block's attention narrowed to the kept heads. Its configuration still says the old number. */
 export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const { config } = student;
   const [mixed, channels] = [attentionWidth(config), channelsOf(kept, headWidthOf(config))];
-  const weights = new Map(student.weights);
-  const names = { qkv: `blocks.${block}.attn.qkv.weight`, proj: `blocks.${block}.attn.proj.weight` };
-  const qkv = weights.get(names.qkv) as FloatTensor;
-  const inputs = qkv.dims[1];
   const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
-  const rows = new Float32Array(rowsKept.length * inputs);
-  rowsKept.forEach((row, r) => rows.set(qkv.data.subarray(row * inputs, (row + 1) * inputs), r * inputs));
-  weights.set(names.qkv, { type: "float32", dims: [rowsKept.length, inputs], data: rows });
-  const bias = weights.get(`blocks.${block}.attn.qkv.bias`);
-  if (bias) {
-    const data = Float32Array.from(rowsKept, (row) => bias.data[row]);
-    weights.set(`blocks.${block}.attn.qkv.bias`, { type: "float32", dims: [rowsKept.length], data });
+  const attention = `blocks.${block}.attn`;
+  const weights = new Map(student.weights);
+  for (const name of [`${attention}.qkv.weight`, `${attention}.qkv.bias`]) {
+    const joint = weights.get(name);
+    if (joint) weights.set(name, chosenRows(joint, rowsKept));
   }
-  weights.set(names.proj, columnsOf(weights.get(names.proj) as FloatTensor, channels));
+  const proj = `${attention}.proj.weight`;
+  weights.set(proj, columnsOf(weights.get(proj) as FloatTensor, channels));
   return { ...student, weights };
 }
 
@@ -218,20 +218,10 @@ function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatT
 
 /** The student with one block's MLP narrowed to the kept channels. Its configuration still says the old width. */
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  const mlp = `blocks.${block}.mlp`;
   const weights = new Map(student.weights);
-  const get = (name: string) => weights.get(`blocks.${block}.mlp.${name}`) as FloatTensor;
-  const [fc1, bias, fc2] = [get("fc1.weight"), get("fc1.bias"), get("fc2.weight")];
-  const inputs = fc1.dims[1];
-  const rows = new Float32Array(kept.length * inputs);
-  kept.forEach((channel, k) => rows.set(fc1.data.subarray(channel * inputs, (channel + 1) * inputs), k * inputs));
-  const put = (name: string, dims: readonly number[], data: Float32Array) =>
-    weights.set(`blocks.${block}.mlp.${name}`, { type: "float32", dims, data });
-  put("fc1.weight", [kept.length, inputs], rows);
-  put(
-    "fc1.bias",
-    [kept.length],
-    Float32Array.from(kept, (channel) => bias.data[channel]),
-  );
-  weights.set(`blocks.${block}.mlp.fc2.weight`, columnsOf(fc2, kept));
+  const get = (name: string) => weights.get(name) as FloatTensor;
+  for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
+  weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
   return { ...student, weights };
 }

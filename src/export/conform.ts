@@ -6,7 +6,7 @@ import type { Layout } from "../models/layouts/index.ts";
 import { layouts } from "../models/layouts/index.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { rows, zeros } from "../utils/tensor.ts";
+import { rows, scaledRows, zeros } from "../utils/tensor.ts";
 
 type Weights = Map<string, FloatTensor>;
 
@@ -55,12 +55,8 @@ function conformLayerScale(weights: Weights, from: VitConfig, to: VitConfig): vo
       const gamma = get(weights, name).data;
       weights.delete(name);
       for (const part of ["weight", "bias"]) {
-        const tensor = get(weights, `blocks.${i}.${map}.${part}`);
-        const stride = part === "weight" ? tensor.dims[1] : 1;
-        weights.set(`blocks.${i}.${map}.${part}`, {
-          ...tensor,
-          data: tensor.data.map((v, at) => v * gamma[Math.floor(at / stride)]),
-        });
+        const own = `blocks.${i}.${map}.${part}`;
+        weights.set(own, scaledRows(get(weights, own), gamma));
       }
     }
   }

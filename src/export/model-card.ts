@@ -16,7 +16,6 @@ export interface ModelCard {
     readonly pictures: number;
     readonly data: string;
     readonly keptBlocks: readonly number[];
-    /** Channels of each MLP, where they are fewer than the teacher's. */
     /** What each block keeps, where that is not all. */
     readonly widths?: string;
     readonly command: string;

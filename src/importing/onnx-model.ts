@@ -3,7 +3,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
-import { plainVit } from "../models/config.ts";
+import { plainVit, withHeadCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { defaultPreprocessing } from "../models/preprocessing.ts";
 import type { ModelProto } from "../onnx/onnx_pb.ts";
@@ -186,8 +186,8 @@ export async function importOnnx(
   const candidates = headCandidates(mixed, options.numHeads ?? blocks.find(({ heads }) => heads)?.heads);
   let nearest = Number.POSITIVE_INFINITY;
   for (const heads of candidates) {
-    const headWidth = mixed === width ? undefined : mixed / heads;
-    const definition: ModelDefinition = { config: { ...config, heads, headWidth }, weights, preprocessing, origin };
+    const read = withHeadCount(config, heads, mixed);
+    const definition: ModelDefinition = { config: read, weights, preprocessing, origin };
     const model = new Model(definition, device);
     const { blockOutput } = await model.outputs(pixels, ["blockOutput"]);
     await model.dispose();

@@ -87,6 +87,11 @@ export function attentionWidth(config: Pick<VitConfig, "width" | "heads" | "head
   return config.heads * headWidthOf(config);
 }
 
+/** The configuration with so many heads over `mixed` channels side by side. */
+export function withHeadCount<C extends Pick<VitConfig, "width">>(config: C, heads: number, mixed: number) {
+  return { ...config, heads, headWidth: mixed === config.width ? undefined : mixed / heads };
+}
+
 /** Tokens before the patches. */
 export function prefixCount({ prefix }: Pick<VitConfig, "prefix">): number {
   return prefix.reduce((sum, { count }) => sum + count, 0);

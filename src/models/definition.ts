@@ -10,6 +10,7 @@ import type { Preprocessing } from "../utils/picture.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
+import { withHeadCount } from "./config.ts";
 import { patchCount } from "./config.ts";
 import type { Json, Layout } from "./layouts/index.ts";
 import { findLayout, layouts } from "./layouts/index.ts";
@@ -172,8 +173,7 @@ function readVitConfig(
     ? read.heads * read.headWidth
     : (evidence.shape("blocks.0.attn.proj.weight")?.[1] ?? read.width);
   if (mixed % heads !== 0) throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`);
-  const headWidth = mixed === read.width ? undefined : mixed / heads;
-  const config: VitConfig = { ...read, heads, headWidth };
+  const config = withHeadCount(read, heads, mixed);
   if (config.patchSize > config.imageSize) {
     throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
   }

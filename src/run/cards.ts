@@ -1,7 +1,7 @@
 // What a model card says of the run that a model comes from.
+import type { Widths } from "../distill/narrowing.ts";
 import type { ModelCard } from "../export/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
-import type { Widths } from "../distill/narrowing.ts";
 import type { DistillRunOptions } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
 import { widthsText } from "./shape.ts";

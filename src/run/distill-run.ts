@@ -6,6 +6,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../distill/distillation.ts";
 import { createDistillation } from "../distill/distillation.ts";
 import { methods } from "../distill/methods.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import type { MethodName } from "../distill/options.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
 import { modelCard } from "../export/model-card.ts";
@@ -40,7 +41,6 @@ import {
   viewsOf,
   warnOfRank,
 } from "./setup.ts";
-import type { Widths } from "../distill/narrowing.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
 import { train } from "./training.ts";

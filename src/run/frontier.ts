@@ -78,10 +78,9 @@ export async function frontierOf(
   listener.stage?.("refitting students of each size", counts.length);
   try {
     for (const [done, count] of counts.entries()) {
-      const shape = shapeFor(teacher, count, "balanced");
-      const settings = { ...analyticDefaults, mlpWidth: shape.mlpWidth, keptHeads: shape.keptHeads };
-      const { student } = await analyticStart(teacher, shape.kept, fitted, settings);
-      both(student, shape.kept);
+      const { kept, ...widths } = shapeFor(teacher, count, "balanced");
+      const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaults, ...widths });
+      both(student, kept);
       listener.progress?.(done + 1);
     }
     both(teacher, evenBlocks(depth, depth));

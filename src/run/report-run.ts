@@ -1,6 +1,7 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
 import type { Item } from "../data/sampling.ts";
 import { methods } from "../distill/methods.ts";
+import type { Widths } from "../distill/narrowing.ts";
 import type { Model } from "../model.ts";
 import type { Comparison } from "../report/findings.ts";
 import { markdownReport } from "../report/markdown.ts";
@@ -20,7 +21,6 @@ import type {
 } from "../report/run-report.ts";
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
-import type { Widths } from "../distill/narrowing.ts";
 import { parseOptions } from "../utils/options.ts";
 import { changedFlags } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";

@@ -1,12 +1,19 @@
 // What a smaller student gives up: whole blocks, as the paper does, or some blocks, some of each attention's heads and some of
 // each MLP's channels, for as many weights. The second keeps more of the teacher (docs/experiments.md).
 import type { Widths } from "../distill/narrowing.ts";
-import { canLoseHeads, canNarrow, narrowedConfig, withChannels, withHeads } from "../distill/narrowing.ts";
+import {
+  canLoseHeads,
+  canNarrow,
+  lessThanWhole,
+  narrowedConfig,
+  withChannels,
+  withHeads,
+} from "../distill/narrowing.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
 import { isHeldBy } from "../export/conform.ts";
 import type { VitConfig } from "../models/config.ts";
-import type { ModelDefinition } from "../models/definition.ts";
 import { expectedWeights, headWidthOf } from "../models/config.ts";
+import type { ModelDefinition } from "../models/definition.ts";
 import { elementCount } from "../utils/tensor.ts";
 
 export interface StudentShape extends Widths {
@@ -69,7 +76,7 @@ export function narrowShape(
     { length: Math.max(0, Math.min(config.depth, 2 * whole) - whole) },
     (_, i) => whole + 1 + i,
   );
-  const candidates = whole < config.depth ? counts.flatMap((count) => shapesOf(config, whole, count, kind)) : [];
+  const candidates = counts.flatMap((count) => shapesOf(config, whole, count, kind));
   candidates.sort((a, b) => a.farness - b.farness);
   return candidates[0]?.shape;
 }
@@ -93,10 +100,7 @@ function shapesOf(config: VitConfig, whole: number, count: number, kind: Exclude
     for (const channels of [Math.floor(left / step) * step, Math.floor(most / width) * width]) {
       const mlp = Math.min(mlpWidth, channels);
       if (mlp < leastShare * mlpWidth || (mlp === mlpWidth && heads === config.heads)) continue;
-      const widths = {
-        ...(mlp < mlpWidth ? { mlpWidth: mlp } : {}),
-        ...(heads < config.heads ? { keptHeads: heads } : {}),
-      };
+      const widths = lessThanWhole(config, { mlpWidth: mlp, keptHeads: heads });
       if (mustBeHeld && !isHeldBy({ config: narrowedConfig(config, widths) }, "transformers")) continue;
       const unused = Math.max(0, 1 - (rest + heads * head + mlp * channel) / (share * all));
       const uneven =

@@ -7,6 +7,7 @@ import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
 import { searchBlocks } from "../distill/block-search.ts";
 import { methods } from "../distill/methods.ts";
 import type { Widths } from "../distill/narrowing.ts";
+import { lessThanWhole } from "../distill/narrowing.ts";
 import { defaultReductionFactor } from "../distill/options.ts";
 import { everyNth, keptBlocksOf } from "../distill/weight-copy.ts";
 import type { Model } from "../model.ts";
@@ -118,11 +119,8 @@ export async function startOf(
       ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
       : took,
   );
-  const { mlpWidth, heads } = student.config;
-  const widths: Widths = {
-    ...(mlpWidth < teacher.config.mlpWidth ? { mlpWidth } : {}),
-    ...(heads < teacher.config.heads ? { keptHeads: heads } : {}),
-  };
+  const { mlpWidth, heads: keptHeads } = student.config;
+  const widths = lessThanWhole(teacher.config, { mlpWidth, keptHeads });
   return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 

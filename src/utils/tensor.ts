@@ -106,6 +106,17 @@ export function rows<T extends DataType>(tensor: Tensor<T>, from: number, to: nu
   };
 }
 
+/** The chosen rows along the first axis, in the order in which they are named (a copy). */
+export function chosenRows(tensor: FloatTensor, chosen: readonly number[]): FloatTensor {
+  return concatRows(chosen.map((row) => rows(tensor, row, row + 1)));
+}
+
+/** Each row along the first axis times a factor of its own. */
+export function scaledRows(tensor: FloatTensor, factors: Float32Array): FloatTensor {
+  const stride = elementCount(tensor.dims.slice(1));
+  return { ...tensor, data: tensor.data.map((v, i) => v * factors[Math.floor(i / stride)]) };
+}
+
 /** Joins tensors along the first axis (a copy). */
 export function concatRows(tensors: readonly FloatTensor[]): FloatTensor {
   const first = tensors[0];
