@@ -34,12 +34,12 @@ async function* batches() {
   const size = teacher.config.imageSize;
   for (let i = 0; i < Number(count); i += 15) yield { ...noise(15, i + 1, size) };
 }
-// The usual shape of a student of as many weights as half the blocks.
-const kept = Array.from({ length: 10 }, (_, i) => Math.round((i * (teacher.config.depth - 1)) / 9));
-const mlpWidth = 0.396;
+// The usual shape of a student of as many weights as half the blocks: all blocks, half of each one's heads and channels.
+const kept = Array.from({ length: teacher.config.depth }, (_, i) => i);
+const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
 const begin = performance.now();
 const tokensPerUnknown = Number(tokens ?? analyticDefaults.tokensPerUnknown);
-await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, mlpWidth });
+await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, ...widths });
 const whole = performance.now() - begin;
 const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
 rows.sort((a, b) => b.seconds - a.seconds);

@@ -110,6 +110,15 @@ describe("the plan of a run", () => {
       iterationsPerEpoch: 2,
     });
   });
+
+  test("so many steps instead of epochs: the same share is warm-up", () => {
+    expect(plan(90, { steps: 20 })).toMatchObject({ steps: 20, epochs: 2.5, warmupEpochs: 0.5 });
+    expect(plan(90, { steps: 20, warmupEpochs: 0 })).toMatchObject({ steps: 20, warmupEpochs: 0 });
+    expect(plan(90)).toMatchObject({ steps: 80, epochs: 10, warmupEpochs: 2 });
+    expect(planBatches(90, distillRunSchema.parse({ teacher: "t", data: "d", out: "o", steps: 20 }), false).steps).toBe(
+      0,
+    );
+  });
 });
 
 describe("pictures on disk", () => {

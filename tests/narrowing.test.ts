@@ -17,19 +17,9 @@ import {
   withHeads,
 } from "../src/distill/narrowing.ts";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
-import type { FrontierPoint } from "../src/run/frontier.ts";
 import { usualFormat } from "../src/export/save.ts";
 import { parameterCount } from "../src/models/definition.ts";
-import { blocksWithin } from "../src/run/budget.ts";
-import {
-  blankOf,
-  evenBlocks,
-  isNarrowable,
-  narrowShape,
-  shapeFor,
-  shapeKinds,
-  spreadBlocks,
-} from "../src/run/shape.ts";
+import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
@@ -264,36 +254,6 @@ describe("students", () => {
   });
 });
 
-test("students of each size are measured, in 8 bits too, and drawn", async () => {
-  const out = join(folder, "frontier");
-  const teacher = referencePath("teachers/hf-dinov2");
-  const { code, out: text } = await wecolora(
-    ...["inspect", teacher, "--data", join(folder, "data"), "--longest", "2", "--frontier", "--out", out, "--json"],
-  );
-  expect(code).toBe(0);
-  const { blocks } = JSON.parse(text.trimEnd().split("\n").at(-1) as string);
-  const points = blocks.frontier as FrontierPoint[];
-  // 1, 2, 3, 4 and 5 blocks' weights, and the teacher.
-  expect(points.length).toBe(2 * 6);
-  const plain = points.filter(({ format }) => format !== "int8");
-  for (const point of points) {
-    expect(point.milliseconds).toBeGreaterThan(0);
-    expect(point.bytes).toBe(point.parameters * (point.format === "int8" ? 1 : 4));
-    const cheaper = points.filter((p) => p !== point && p.bytes <= point.bytes);
-    expect(point.bestForSize).toBe(cheaper.every((p) => p.difference >= point.difference));
-  }
-  const sizes = plain.map(({ parameters }) => parameters);
-  expect(sizes).toEqual([...sizes].sort((a, b) => a - b));
-  const whole = plain.at(-1) as FrontierPoint;
-  expect(whole.keptBlocks.length).toBe(6);
-  expect(whole.difference).toBe(0);
-  expect(plain[0].difference).toBeGreaterThan(plain.at(-2)?.difference as number);
-  const rows = (await readFile(join(out, "frontier.csv"), "utf8")).trimEnd().split("\n");
-  expect(rows.length).toBe(1 + points.length);
-  expect(await readFile(join(out, "frontier.svg"), "utf8")).toContain("megabytes of weights");
-  expect((await readFile(join(out, "frontier.png"))).subarray(1, 4).toString()).toBe("PNG");
-});
-
 describe("shapes", () => {
   test("blocks run from the first to the last", () => {
     expect(spreadBlocks(12, 10)).toEqual([0, 1, 2, 4, 5, 6, 7, 9, 10, 11]);
@@ -342,33 +302,6 @@ describe("shapes", () => {
       expect([name, mlpWidth !== undefined, keptHeads !== undefined]).toEqual([name, true, goes]);
       await teacher.dispose();
     }
-  });
-
-  test("budgets count what a student of that shape really weighs", async () => {
-    const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
-    const { depth } = teacher.config;
-    for (const kind of shapeKinds) {
-      const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, kind));
-      const weights = Array.from({ length: depth }, (_, i) => parameterCount(studentOf(i + 1)));
-      expect(weights).toEqual([...weights].sort((a, b) => a - b));
-      for (let count = 1; count <= depth; count++) {
-        const model = new Model(studentOf(count), device);
-        const { pooled } = await model.outputs(held, ["pooled"]);
-        expect(pooled.data.every(Number.isFinite)).toBe(true);
-        await model.dispose();
-        const within = (most: number) =>
-          blocksWithin(teacher, { kind: "bytes", most }, "float16", studentOf, () => performance.now());
-        expect(await within(2 * weights[count - 1])).toBe(count);
-        if (count > 1) expect(await within(2 * weights[count - 1] - 1)).toBe(count - 1);
-      }
-    }
-    // A time that all can keep, and one that none can.
-    const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, "balanced"));
-    const inTime = (most: number) =>
-      blocksWithin(teacher, { kind: "milliseconds", most }, "float16", studentOf, () => performance.now());
-    expect(await inTime(1e4)).toBe(depth);
-    await expect(inTime(1e-4)).rejects.toThrow(/no student fits the budget: one block alone takes .* ms, all 6 take/);
-    await teacher.dispose();
   });
 
   test("distill takes it by itself, says so, and can be told not to", async () => {

@@ -6,6 +6,7 @@ import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "../run/blocks-run.ts";
 import type { FrontierPoint } from "../run/frontier.ts";
+import type { Proposal } from "../run/proposal.ts";
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
@@ -70,7 +71,7 @@ export function inspectText(name: string, d: ReturnType<typeof describeModel>): 
 }
 
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
-export function blocksText({ left, choices, pictures, frontier }: BlocksRunResult): string {
+export function blocksText({ left, choices, pictures, frontier, proposal }: BlocksRunResult): string {
   const shown = (value: number | null | undefined) => (value === null || value === undefined ? "" : value.toFixed(2));
   const longest = Math.max(...left.map((row) => row.filter((value) => value !== null).length));
   const runs = left.map((row, k) => [
@@ -110,10 +111,19 @@ export function blocksText({ left, choices, pictures, frontier }: BlocksRunResul
   if (frontier)
     lines.push(
       "",
-      "Students of each size, refitted on these pictures (--budget takes a size or a time):",
+      "Students, refitted on these pictures (--budget proposes one for a size or a time):",
       frontierText(frontier),
     );
+  if (proposal) lines.push("", proposalText(proposal));
   return lines.join("\n");
+}
+
+/** What to make within a budget, and how. */
+function proposalText({ budget, command, ...p }: Proposal): string {
+  const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${p.milliseconds.toFixed(1)} ms a picture, difference ${p.difference.toFixed(3)}`;
+  if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
+  const shape = `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels, ${p.format}`;
+  return `Nearest to the teacher within ${budget}: ${shape} (${cost}).\n  ${command}`;
 }
 
 /** What students of each size cost and give up, the smallest first. */

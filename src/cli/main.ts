@@ -305,9 +305,11 @@ function usageMessage(error: CommanderError): string {
   const [, wrong] = /'([^' ]+)/.exec(message) ?? [];
   if (!wrong || !message.startsWith("unknown") || message.includes("Did you mean"))
     return error.message.replace(/^error: /, "").replace("\n", " ");
+  // An option of another command is no better here.
   const words = program.commands
     .flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")])
-    .concat("--json", "--verbose");
+    .concat("--json", "--verbose")
+    .filter((word) => word !== wrong);
   const near = nearestName(wrong, words);
   return `${message}${near ? ` (Did you mean ${near}?)` : ""}`;
 }

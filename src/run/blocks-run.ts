@@ -1,20 +1,26 @@
 // `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
+import type { PictureSource } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
 import type { BlockChoice } from "../distill/block-search.ts";
 import { blockRuns, searchBlocks } from "../distill/block-search.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
+import type { Model } from "../model.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
 import { parseOptions } from "../utils/options.ts";
 import { elementBytes } from "../utils/tensor.ts";
+import { parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import { textChunks, writeChart } from "./files.ts";
 import type { FrontierPoint } from "./frontier.ts";
-import { frontierOf } from "./frontier.ts";
-import type { BlocksRunInput } from "./options.ts";
+import { frontierFormats, frontierOf, usualSizes } from "./frontier.ts";
+import type { BlocksRunInput, BlocksRunOptions } from "./options.ts";
 import { blocksRunSchema, readOptions } from "./options.ts";
+import type { Proposal } from "./proposal.ts";
+import { commandOf, limitsOf, proposalOf } from "./proposal.ts";
 import { searchItems, searchViews } from "./start.ts";
 
 export interface BlocksRunResult {
@@ -28,6 +34,8 @@ export interface BlocksRunResult {
   readonly pictures: number;
   /** Students of each size, where asked for. */
   readonly frontier?: readonly FrontierPoint[];
+  /** Of these, what gives up least within the budget, where one is given. */
+  readonly proposal?: Proposal;
   readonly out?: string;
 }
 
@@ -62,20 +70,40 @@ export async function runBlocks(
         return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
       });
     }
-    const frontier = options.frontier
-      ? await frontierOf(teacher, source, items, options.seed, environment, listener)
-      : undefined;
+    const { frontier, proposal } = await measureSizes(options, model, teacher, source, items, environment, listener);
     if (options.out !== undefined) {
       await writeBlocks(environment, options.out, left);
       if (frontier) await writeFrontier(environment, options.out, frontier);
     }
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
-    return { left: known, choices, pictures, frontier, ...(options.out === undefined ? {} : { out: options.out }) };
+    const { out } = options;
+    return { left: known, choices, pictures, frontier, proposal, ...(out === undefined ? {} : { out }) };
   } finally {
     await source.dispose();
     await teacher.dispose();
   }
+}
+
+/** Measures students of the sizes that are asked for, and says which to take within a budget. */
+async function measureSizes(
+  { budget: text, frontier: wanted, seed, data }: BlocksRunOptions,
+  name: string,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  environment: Environment,
+  listener: Listener,
+): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
+  if (!wanted && text === undefined) return {};
+  const formats = await frontierFormats(teacher);
+  const now = () => environment.now();
+  const limits = text === undefined ? undefined : await limitsOf(teacher, parseBudget(text), formats, now);
+  const sizes = [...(wanted ? usualSizes(teacher) : []), ...(limits?.values() ?? [])];
+  const frontier = await frontierOf(teacher, sizes, formats, source, items, seed, environment, listener);
+  if (text === undefined || !limits) return { frontier };
+  const point = proposalOf(frontier, limits);
+  return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, data) } };
 }
 
 async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {

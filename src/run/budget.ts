@@ -34,6 +34,18 @@ export function parseBudget(text: string): Budget {
   }
 }
 
+/** How weights are held and run: what a model's size and time follow from, besides its shape. */
+export interface HeldFormat {
+  /** Bytes of a weight on disk, about. */
+  readonly bytes: number;
+  modelOf(definition: ModelDefinition): Model;
+}
+
+/** Weights of a type, in float32 products. */
+export function plainFormat({ device }: Model, weightType: WeightType): HeldFormat {
+  return { bytes: elementBytes[weightType], modelOf: (definition) => new Model(definition, device) };
+}
+
 /**
  * The most whole blocks whose weights a student may have within a budget; `studentOf` says what such a student is. Sizes are
  * counted, times are measured here and now. Throws a UserError where not even one block fits.
@@ -41,7 +53,7 @@ export function parseBudget(text: string): Budget {
 export async function blocksWithin(
   teacher: Model,
   budget: Budget,
-  weightType: WeightType,
+  format: HeldFormat,
   studentOf: (count: number) => ModelDefinition,
   now: () => number,
 ): Promise<number> {
@@ -50,11 +62,11 @@ export async function blocksWithin(
     const student = studentOf(count);
     switch (budget.kind) {
       case "milliseconds":
-        return latencyOf(new Model(student, teacher.device), now);
+        return latencyOf(format.modelOf(student), now);
       case "share":
         return parameterCount(student) / parameterCount(teacher);
       case "bytes":
-        return parameterCount(student) * elementBytes[weightType];
+        return parameterCount(student) * format.bytes;
     }
   };
   // Costs rise with the count: halves are enough, as each time is a measurement.

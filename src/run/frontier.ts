@@ -10,16 +10,19 @@ import { parameterCount } from "../models/definition.ts";
 import { int8Parts, largestOn } from "../precision.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { elementBytes } from "../utils/tensor.ts";
+import type { HeldFormat } from "./budget.ts";
+import { plainFormat } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { evenBlocks, shapeFor } from "./shape.ts";
 import { searchViews } from "./start.ts";
 
 export interface FrontierPoint {
+  /** It has as many weights as so many whole blocks, about. */
+  readonly wholeBlocks: number;
   readonly keptBlocks: readonly number[];
   readonly mlpWidth: number;
   readonly heads: number;
-  readonly format: WeightType | "int8";
+  readonly format: FrontierFormat["name"];
   readonly parameters: number;
   /** Weights on disk, about. */
   readonly bytes: number;
@@ -35,13 +38,33 @@ export interface FrontierPoint {
   readonly bestForTime: boolean;
 }
 
+/** The formats that students are measured in: the teacher's type of weights, and 8 bits. */
+export interface FrontierFormat extends HeldFormat {
+  readonly name: WeightType | "int8";
+}
+
+export async function frontierFormats(teacher: Model): Promise<FrontierFormat[]> {
+  const { device, origin } = teacher;
+  const int8 = { largest: await largestOn(device), parts: int8Parts };
+  return [
+    { name: origin.weightType, ...plainFormat(teacher, origin.weightType) },
+    { name: "int8", bytes: 1, modelOf: (definition) => new Model(definition, device, { int8 }) },
+  ];
+}
+
 /** Sizes that are tried, as shares of the teacher's blocks. */
 const shares = [1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6];
 
+/** The numbers of whole blocks whose weights students have, to see the whole range. */
+export function usualSizes({ config: { depth } }: Model): number[] {
+  return shares.map((share) => Math.max(1, Math.round(share * depth)));
+}
+
 interface Candidate {
   readonly model: Model;
+  readonly wholeBlocks: number;
   readonly keptBlocks: readonly number[];
-  readonly format: FrontierPoint["format"];
+  readonly format: FrontierFormat;
 }
 
 /** How near a model is to the teacher on the last batch of views. */
@@ -53,9 +76,14 @@ async function nearness(model: Model, pixels: FloatTensor, target: Record<"block
   };
 }
 
-/** Refits students of rising size and measures them, and the teacher. At least three pictures are needed. */
+/**
+ * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher. At least three
+ * pictures are needed.
+ */
 export async function frontierOf(
   teacher: Model,
+  sizes: readonly number[],
+  formats: readonly FrontierFormat[],
   source: PictureSource,
   items: readonly Item[],
   seed: number,
@@ -66,24 +94,21 @@ export async function frontierOf(
   for await (const pixels of searchViews(source, items, teacher, seed)) views.push(pixels);
   const [fitted, judged] = [views.slice(0, -1), views[views.length - 1]];
   const { depth } = teacher.config;
-  const counts = [...new Set(shares.map((share) => Math.max(1, Math.round(share * depth))))].filter((c) => c < depth);
-  const largest = await largestOn(teacher.device);
+  const counts = [...new Set(sizes)].filter((count) => count < depth).sort((a, b) => a - b);
   const candidates: Candidate[] = [];
-  const both = (definition: ModelDefinition, keptBlocks: readonly number[]) => {
-    const plain = new Model(definition, teacher.device);
-    const int8 = new Model(definition, teacher.device, { int8: { largest, parts: int8Parts } });
-    candidates.push({ model: plain, keptBlocks, format: teacher.origin.weightType });
-    candidates.push({ model: int8, keptBlocks, format: "int8" });
+  const inEach = (definition: ModelDefinition, wholeBlocks: number, keptBlocks: readonly number[]) => {
+    for (const format of formats)
+      candidates.push({ model: format.modelOf(definition), wholeBlocks, keptBlocks, format });
   };
   listener.stage?.("refitting students of each size", counts.length);
   try {
     for (const [done, count] of counts.entries()) {
       const { kept, ...widths } = shapeFor(teacher, count, "balanced");
       const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaults, ...widths });
-      both(student, kept);
+      inEach(student, count, kept);
       listener.progress?.(done + 1);
     }
-    both(teacher, evenBlocks(depth, depth));
+    inEach(teacher, depth, evenBlocks(depth, depth));
     listener.stage?.("measuring them", candidates.length);
     const target = await teacher.outputs(judged, ["blockOutput", "pooled"]);
     const milliseconds = await measureLatency(
@@ -91,15 +116,16 @@ export async function frontierOf(
       () => environment.now(),
     );
     const points: Measured[] = [];
-    for (const [i, { model, keptBlocks, format }] of candidates.entries()) {
+    for (const [i, { model, wholeBlocks, keptBlocks, format }] of candidates.entries()) {
       const parameters = parameterCount(model);
       points.push({
+        wholeBlocks,
         keptBlocks,
         mlpWidth: model.config.mlpWidth,
         heads: model.config.heads,
-        format,
+        format: format.name,
         parameters,
-        bytes: parameters * (format === "int8" ? 1 : elementBytes[format]),
+        bytes: parameters * format.bytes,
         milliseconds: milliseconds[i],
         ...(await nearness(model, judged, target)),
       });

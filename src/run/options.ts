@@ -102,6 +102,8 @@ const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), op
 export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
 
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
+const budgetText = z.string().regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms").optional();
+
 export const distillRunSchema = z.strictObject({
   teacher: path.describe("the teacher: a model's directory, its file of weights, or its hub name"),
   data: path.describe(dataHelp),
@@ -117,11 +119,9 @@ export const distillRunSchema = z.strictObject({
     .enum(["even", "auto"])
     .default("even")
     .describe("which blocks: every r-th (the paper's), or as many that a search finds to stand best for all"),
-  budget: z
-    .string()
-    .regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms")
-    .optional()
-    .describe("as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)"),
+  budget: budgetText.describe(
+    "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+  ),
   ...distillationSchema.pick({
     method: true,
     start: true,
@@ -177,6 +177,7 @@ export const distillRunSchema = z.strictObject({
     .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
   epochs: z.number().positive().default(10).describe("passes over the pictures"),
   warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before the rate falls to 0"),
+  steps: count.optional().describe("so many steps instead of epochs; the same share of them is warm-up"),
   schedule: z.enum(["cosine", "linear"]).default("cosine").describe("how the learning rate falls"),
   effectiveBatch: count.optional().describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
   keptViews: count
@@ -404,6 +405,9 @@ export const blocksRunSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe("also refit students of six sizes and measure what each costs and gives up, in 8 bits too"),
+  budget: budgetText.describe(
+    "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+  ),
   out: path.optional().describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
   ...readSchema.shape,
   ...commonSchema.shape,
@@ -412,6 +416,7 @@ export const blocksRunSchema = z.strictObject({
 export type SegmentRunInput = z.input<typeof segmentRunSchema>;
 export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
 export type BlocksRunInput = z.input<typeof blocksRunSchema>;
+export type BlocksRunOptions = z.output<typeof blocksRunSchema>;
 export type ReportRunInput = z.input<typeof reportRunSchema>;
 export type RolloutRunInput = z.input<typeof rolloutRunSchema>;
 export type SimilarityRunInput = z.input<typeof similarityRunSchema>;

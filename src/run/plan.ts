@@ -16,6 +16,8 @@ export interface BatchPlan {
   readonly accumulation: number;
   readonly effectiveBatch: number;
   readonly iterationsPerEpoch: number;
+  readonly epochs: number;
+  readonly warmupEpochs: number;
   readonly steps: number;
   /** At the end of the warm-up. */
   readonly peakLearningRate: number;
@@ -41,15 +43,26 @@ export function planBatches(pictures: number, options: DistillRunOptions, trains
   const iterationsPerEpoch = Math.max(1, Math.floor(pictures / effective));
   // The rate follows the batch upward from 256 only: below, the rule would leave steps too small to arrive anywhere.
   const peakLearningRate = (options.baseLearningRate * Math.max(effective, 256)) / 256;
-  const steps = trains ? Math.ceil(options.epochs * iterationsPerEpoch) : 0;
+  const { epochs, warmupEpochs } = lengthOf(options, iterationsPerEpoch);
+  const steps = trains ? (options.steps ?? Math.ceil(epochs * iterationsPerEpoch)) : 0;
   const parts = accumulation > 1 ? ` (${accumulation} x ${batch})` : "";
-  if (!trains)
-    return { batch, accumulation, effectiveBatch: effective, iterationsPerEpoch, steps, peakLearningRate, notes };
-  notes.push(
-    `${pictures} pictures, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
-      `learning rate up to ${Number(peakLearningRate.toPrecision(3))}`,
-  );
-  return { batch, accumulation, effectiveBatch: effective, iterationsPerEpoch, steps, peakLearningRate, notes };
+  if (trains)
+    notes.push(
+      `${pictures} pictures, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
+        `learning rate up to ${Number(peakLearningRate.toPrecision(3))}`,
+    );
+  const times = { iterationsPerEpoch, epochs, warmupEpochs, steps };
+  return { batch, accumulation, effectiveBatch: effective, ...times, peakLearningRate, notes };
+}
+
+/** Epochs of a run and of its warm-up: those asked for, or what so many steps take, in the same proportion. */
+function lengthOf(
+  { steps, epochs, warmupEpochs }: DistillRunOptions,
+  iterationsPerEpoch: number,
+): Pick<BatchPlan, "epochs" | "warmupEpochs"> {
+  if (steps === undefined) return { epochs, warmupEpochs };
+  const asked = steps / iterationsPerEpoch;
+  return { epochs: asked, warmupEpochs: (warmupEpochs / epochs) * asked };
 }
 
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */

@@ -30,6 +30,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "optimizer",
   "baseLearningRate",
   "epochs",
+  "steps",
   "warmupEpochs",
   "schedule",
   "effectiveBatch",

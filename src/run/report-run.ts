@@ -22,6 +22,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/options.ts";
+import { shellWord } from "../utils/shell.ts";
 import { changedFlags } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
@@ -116,7 +117,6 @@ async function readRun(
   const manifest = await folder.readManifest();
   const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
   const widths = widthsText(result as Widths);
-  const quoted = (text: string) => (/^[\w./=,@+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const report: RunReport = {
     name,
     method: options.method,
@@ -147,7 +147,7 @@ async function readRun(
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
     command: [
-      `wecolora distill --teacher ${quoted(options.teacher)} --data ${quoted(options.data)} --out RUN`,
+      `wecolora distill --teacher ${shellWord(options.teacher)} --data ${shellWord(options.data)} --out RUN`,
       ...changedFlags(options),
     ].join(" "),
     about: (config.about ?? {}) as Record<string, unknown>,

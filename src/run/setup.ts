@@ -45,8 +45,8 @@ export function distillationOptions(
     schedule: {
       kind: options.schedule,
       baseLearningRate: plan.peakLearningRate,
-      warmupEpochs: options.warmupEpochs,
-      epochs: options.epochs,
+      warmupEpochs: plan.warmupEpochs,
+      epochs: plan.epochs,
       iterationsPerEpoch: plan.iterationsPerEpoch,
     },
     accumulation: plan.accumulation,

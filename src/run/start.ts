@@ -14,7 +14,7 @@ import type { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { blocksWithin, parseBudget } from "./budget.ts";
+import { blocksWithin, parseBudget, plainFormat } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
@@ -179,8 +179,8 @@ async function budgetedCount(
   if (keptBlocks ?? reductionFactor)
     throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
   const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
-  const type = weightType ?? teacher.origin.weightType;
-  const count = await blocksWithin(teacher, parseBudget(budget), type, studentOf, now);
+  const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
+  const count = await blocksWithin(teacher, parseBudget(budget), format, studentOf, now);
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);
   return count;
 }

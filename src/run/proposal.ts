@@ -1,0 +1,61 @@
+// `wecolora inspect MODEL --data D --budget B`: the blocks, widths and precision that give up least within a budget.
+import type { Model } from "../model.ts";
+import { UserError } from "../utils/errors.ts";
+import { shellWord } from "../utils/shell.ts";
+import type { Budget } from "./budget.ts";
+import { blocksWithin } from "./budget.ts";
+import type { FrontierFormat, FrontierPoint } from "./frontier.ts";
+import { blankOf, shapeFor } from "./shape.ts";
+
+/** What is proposed, and how to make it. */
+export interface Proposal extends FrontierPoint {
+  readonly budget: string;
+  /** A command; undefined where the teacher itself fits as it is. */
+  readonly command?: string;
+}
+
+/** By format, as many whole blocks' weights as a student may have; formats that not even one block fits in are left out. */
+export type Limits = ReadonlyMap<FrontierFormat["name"], number>;
+
+/** What fits a budget in each format. Throws a UserError where nothing does. */
+export async function limitsOf(
+  teacher: Model,
+  budget: Budget,
+  formats: readonly FrontierFormat[],
+  now: () => number,
+): Promise<Limits> {
+  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, "balanced"));
+  const limits = new Map<FrontierFormat["name"], number>();
+  let refusal: UserError | undefined;
+  for (const format of formats) {
+    try {
+      limits.set(format.name, await blocksWithin(teacher, budget, format, studentOf, now));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      refusal = error;
+    }
+  }
+  if (limits.size === 0 && refusal) throw refusal;
+  return limits;
+}
+
+/** Of students that fit, the one nearest to the teacher. */
+export function proposalOf(points: readonly FrontierPoint[], limits: Limits): FrontierPoint {
+  const fitting = points.filter(({ format, wholeBlocks }) => wholeBlocks <= (limits.get(format) ?? 0));
+  return fitting.reduce((best, point) => (point.difference < best.difference ? point : best));
+}
+
+/** The command that makes a student, or the teacher in 8 bits; undefined for the teacher as it is. */
+export function commandOf(point: FrontierPoint, { config }: Model, model: string, data: string): string | undefined {
+  const { keptBlocks, heads, mlpWidth, format, wholeBlocks } = point;
+  const int8 = format === "int8";
+  if (wholeBlocks === config.depth)
+    return int8 ? `wecolora export --model ${shellWord(model)} --to onnx-int8 --out SMALLER` : undefined;
+  return [
+    `wecolora distill --teacher ${shellWord(model)} --data ${shellWord(data)} --out RUN`,
+    `--kept-blocks ${keptBlocks.join(",")}`,
+    ...(heads < config.heads ? [`--kept-heads ${heads}`] : []),
+    ...(mlpWidth < config.mlpWidth ? [`--mlp-width ${mlpWidth}`] : []),
+    ...(int8 ? ["--export onnx-int8"] : []),
+  ].join(" ");
+}
