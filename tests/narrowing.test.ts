@@ -16,7 +16,7 @@ import {
   withChannels,
   withHeads,
 } from "../src/distill/narrowing.ts";
-import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
+import { emptySums, RidgeSolver, ridgeOf } from "../src/distill/ridge.ts";
 import { usualFormat } from "../src/export/save.ts";
 import { parameterCount } from "../src/models/definition.ts";
 import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/run/shape.ts";
@@ -94,7 +94,7 @@ describe("channels", () => {
     const ridge = 1e-9;
     const left = async (kept: number[]) => {
       const own = await narrowedSums(solver, sums, fc2, kept);
-      const change = await solver.solve(own, ridge * meanDiagonal(own));
+      const change = await solver.solve(own, ridgeOf(own, ridge));
       let total = 0;
       for (const row of g)
         for (let o = 0; o < m; o++) {
@@ -120,7 +120,7 @@ describe("channels", () => {
     /** Squares that are left of what the map gives, in float64, where the kept channels are fitted to it anew. */
     const left = async (heads: readonly number[]) => {
       const own = await narrowedSums(solver, sums, proj, channelsOf(heads, headWidth));
-      const change = await solver.solve(own, ridge * meanDiagonal(own));
+      const change = await solver.solve(own, ridgeOf(own, ridge));
       let total = 0;
       for (const row of g)
         for (let o = 0; o < m; o++) {

@@ -22,14 +22,17 @@ import {
 import type { Stream, Summed } from "./refit-passes.ts";
 import { advanceTeacher, embedAll, Passes, sumUp, tokensOf } from "./refit-passes.ts";
 import type { Sums } from "./ridge.ts";
-import { meanDiagonal, RidgeSolver } from "./ridge.ts";
+import { meanDiagonal, RidgeSolver, ridgeOf } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
 
 /** Widths are counts, or shares below 1. */
 export interface AnalyticOptions extends Widths {
   /** Refit the attention's output map too, before the MLP's. */
   readonly attention: boolean;
-  /** Ridges to try in this order, in units of the mean of the normal equations' diagonal, until one helps. */
+  /**
+   * Ridges to try in this order until one helps (see `ridgeOf`). A map that is narrowed takes the first, or with few tokens the
+   * one that leaves least.
+   */
   readonly ridges: readonly number[];
   /** The share of its solution that the attention's map moves by. */
   readonly attentionStep: number;
@@ -42,7 +45,7 @@ export interface AnalyticOptions extends Widths {
 
 export const analyticDefaults: AnalyticOptions = {
   attention: true,
-  ridges: [0.1, 1],
+  ridges: [0.2, 1],
   attentionStep: 0.5,
   tokensPerUnknown: 5,
 };
@@ -94,7 +97,8 @@ export async function analyticStart(
   const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   // As many as the widest map asks for: fewer for the attention's cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
-  const tools = { passes, behind, solver, streams, widths, ridges, stride, judged };
+  const tokens = fittedTokens(streams, stride);
+  const tools = { passes, behind, solver, streams, widths, ridges, stride, judged, tokens };
   try {
     let from = 0;
     for (const [block, end] of stoodFor(kept, config.depth).entries()) {
@@ -111,6 +115,20 @@ export async function analyticStart(
     await solver.dispose();
   }
   return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
+}
+
+/** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
+const plenty = 2;
+
+/** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
+function fittedTokens(streams: readonly Stream[], stride: number): number {
+  const counts = streams
+    .filter(({ aside }) => !aside)
+    .map((stream) => {
+      const [batch, perPicture] = tokensOf(stream, "student").dims;
+      return Math.floor((batch * perPicture) / stride);
+    });
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Each batch gives so many tokens at least, however many batches there are. */
@@ -146,6 +164,8 @@ interface Tools {
   readonly stride: number;
   /** Whether pictures are set aside for judging; else all are judged on. */
   readonly judged: boolean;
+  /** How many tokens maps are fitted on. */
+  readonly tokens: number;
 }
 
 const difference = ["difference"];
@@ -205,7 +225,7 @@ async function refitAttention(
     const lost = withoutColumns(student, `${name}.weight`, channels);
     const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
     const sums = await narrowedSums(solver, wanted, proj, channels);
-    const best = await nearest(tools, passes, block, async (ridge) =>
+    const best = await nearest(tools, passes, block, sums.n, async (ridge) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1),
     );
     return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
@@ -242,7 +262,7 @@ async function refitMlp(
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
     const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
     const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, behind, block, async (ridge) =>
+    const best = await nearest(tools, behind, block, fitting.n, async (ridge) =>
       moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
     );
     const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
@@ -261,15 +281,20 @@ async function refitMlp(
 
 const refitOf = (block: number, map: RefitMap, ridge: number, share: number): Refit => ({ block, map, ridge, share });
 
-/** Of students made with each ridge, the one whose block is nearest to its target on pictures set aside. */
+/**
+ * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
+ * whose block is nearest to its target on pictures set aside.
+ */
 async function nearest(
   tools: Tools,
   passes: Passes,
   block: number,
+  unknowns: number,
   made: (ridge: number) => Promise<ModelDefinition>,
 ): Promise<{ student: ModelDefinition; ridge: number; difference: number }> {
   let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
-  for (const ridge of tools.ridges) {
+  const ridges = tools.tokens >= plenty * unknowns ? tools.ridges.slice(0, 1) : tools.ridges;
+  for (const ridge of ridges) {
     const student = await made(ridge);
     const left = await differenceOf(tools, passes, student, block);
     if (!best || left < best.difference) best = { student, ridge, difference: left };
@@ -294,7 +319,7 @@ async function differenceOf(
   return sum;
 }
 
-const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridge * meanDiagonal(sums));
+const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridgeOf(sums, ridge));
 
 /** A map's rows as they count behind their LayerScale, where the block has one. */
 function behindScale(

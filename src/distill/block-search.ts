@@ -8,10 +8,10 @@ import type { Device, Session } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blockFeeds, changedPass, searchPass } from "./refit-graphs.ts";
-import { addSums, emptySums, meanDiagonal, RidgeSolver } from "./ridge.ts";
+import { addSums, emptySums, RidgeSolver, ridgeOf } from "./ridge.ts";
 
-/** Ridge of the refits, in units of the mean diagonal. */
-const ridge = 0.1;
+/** Ridge of the refits. */
+const ridge = 0.2;
 
 export interface SearchOptions {
   /** The most blocks to keep; all smaller numbers are found on the way. */
@@ -183,7 +183,7 @@ class Steps {
       const { gram, cross } = await this.run(`sums ${targets}`, build, feeds, ["gram", "cross"]);
       addSums(sums, { gram: gram.data, cross: cross.data });
     }
-    const change = await this.solver.solve(sums, ridge * meanDiagonal(sums));
+    const change = await this.solver.solve(sums, ridgeOf(sums, ridge));
     return { type: "float32", dims: [n, m], data: Float32Array.from(change) };
   }
 

@@ -8,7 +8,7 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { chosenRows } from "../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
-import { emptySums, invertedFactor, meanDiagonal } from "./ridge.ts";
+import { emptySums, invertedFactor, ridgeOf } from "./ridge.ts";
 
 /** What each block keeps; all where left out. */
 export interface Widths {
@@ -75,7 +75,7 @@ export async function keptChannels(
   count: number,
   ridge: number,
 ): Promise<number[]> {
-  const inverse = await solver.inverseDiagonal(sums, ridge * meanDiagonal(sums));
+  const inverse = await solver.inverseDiagonal(sums, ridgeOf(sums, ridge));
   const [outputs, width] = fc2.dims;
   const cost = Array.from({ length: width }, (_, i) => {
     let square = 0;
@@ -108,7 +108,7 @@ export async function keptHeads(
   const identity = new Float64Array(n * n);
   for (let i = 0; i < n; i++) identity[i * n + i] = 1;
   const whole: Sums = { n, m: n, gram, cross: identity };
-  const inverse = await solver.solve(whole, ridge * meanDiagonal(whole));
+  const inverse = await solver.solve(whole, ridgeOf(whole, ridge));
   // Columns of the map are rows here, so that a head's lie together.
   const map = new Float64Array(mixed * outputs);
   for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];

@@ -1,4 +1,4 @@
-// Ridge regression from sums over tokens: (G'G + lambda I) D = G'R in float64, by a Cholesky factorization in blocks
+// Ridge regression from sums over tokens: (G'G + ridge) D = G'R in float64, by a Cholesky factorization in blocks
 // whose products run on ONNX Runtime.
 import { compile } from "../compile.ts";
 import { add, concat, graph, input, matmul, mul, neg, reduceSum, slice, sub, transposeLast } from "../graph/build.ts";
@@ -31,11 +31,31 @@ export function addSums(
   for (let i = 0; i < into.cross.length; i++) into.cross[i] += more.cross[i];
 }
 
-/** The mean of G'G's diagonal: what a ridge is a multiple of. */
+/** The mean of G'G's diagonal. */
 export function meanDiagonal({ n, gram }: Sums): number {
   let sum = 0;
   for (let i = 0; i < n; i++) sum += gram[i * n + i];
   return sum / n;
+}
+
+/** What is added to G'G's diagonal: a number for all unknowns, or one for each `[n]`. */
+export type Ridge = number | Float64Array;
+
+/** Inputs that are all but always zero count as if they had this share of the mean. */
+const leastShare = 1e-6;
+
+/**
+ * A ridge for each unknown: `strength` times the geometric mean of its own place on G'G's diagonal and the mean of all. The mean
+ * alone is ruled by a few very large inputs and holds the others fast; their own alone lets small ones, which are mostly noise,
+ * move as far (docs/experiments.md).
+ */
+export function ridgeOf(sums: Sums, strength: number): Float64Array {
+  const { n, gram } = sums;
+  const mean = meanDiagonal(sums);
+  return Float64Array.from({ length: n }, (_, i) => {
+    const own = Math.max(gram[i * n + i], leastShare * mean);
+    return strength * Math.sqrt(own * mean);
+  });
 }
 
 /** Rows and columns that are factored at once, about: panels of a system are of one size but for the last. */
@@ -67,10 +87,10 @@ export class RidgeSolver {
   }
 
   /**
-   * D `[n, m]` with (G'G + ridge I) D = G'R. Throws a RunError where the system is not positive definite, which a ridge
+   * D `[n, m]` with (G'G + diag(ridge)) D = G'R. Throws a RunError where the system is not positive definite, which a ridge
    * above zero rules out for sums that are finite.
    */
-  async solve({ n, m, gram, cross }: Sums, ridge: number): Promise<Float64Array> {
+  async solve({ n, m, gram, cross }: Sums, ridge: Ridge): Promise<Float64Array> {
     const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
     const held: DeviceTensor[] = [];
@@ -125,10 +145,10 @@ export class RidgeSolver {
   }
 
   /**
-   * The diagonal `[n]` of (G'G + ridge I)^-1: with the Cholesky factor L, the squares of each column of L^-1 added up.
+   * The diagonal `[n]` of (G'G + diag(ridge))^-1: with the Cholesky factor L, the squares of each column of L^-1 added up.
    * Throws a RunError where the system is not positive definite.
    */
-  async inverseDiagonal({ n, gram }: Sums, ridge: number): Promise<Float64Array> {
+  async inverseDiagonal({ n, gram }: Sums, ridge: Ridge): Promise<Float64Array> {
     const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
     const found = new Float64Array(n);
@@ -241,9 +261,9 @@ function solveStep(size: number, behind: number, m: number): Graph {
   return graph([inverse, solved, below, found], { d: concat([own, found], 0) });
 }
 
-function withRidge(gram: Float64Array, n: number, ridge: number): Float64Array {
+function withRidge(gram: Float64Array, n: number, ridge: Ridge): Float64Array {
   const ridged = gram.slice();
-  for (let i = 0; i < n; i++) ridged[i * n + i] += ridge;
+  for (let i = 0; i < n; i++) ridged[i * n + i] += typeof ridge === "number" ? ridge : ridge[i];
   return ridged;
 }
 
