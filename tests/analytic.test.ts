@@ -65,7 +65,7 @@ describe("the ridge solver", () => {
     const sums = system(n, 5, count, scale);
     const lambda = ridge * meanDiagonal(sums);
     const solver = new RidgeSolver(device);
-    const found = await solver.solve(sums, lambda);
+    const found = await solver.solve(sums, new Float64Array(n).fill(lambda));
     await solver.dispose();
     const shifted = sums.gram.slice();
     for (let i = 0; i < n; i++) shifted[i * n + i] += lambda;
@@ -82,7 +82,7 @@ describe("the ridge solver", () => {
       identity[i * n + i] = 1;
     }
     const solver = new RidgeSolver(device);
-    const found = await solver.inverseDiagonal(sums, lambda);
+    const found = await solver.inverseDiagonal(sums, new Float64Array(n).fill(lambda));
     await solver.dispose();
     const inverse = eliminate(n, n, shifted, identity);
     expect(
@@ -123,7 +123,9 @@ describe("the ridge solver", () => {
   test("sums that are not finite are refused", async () => {
     const sums = system(20, 2, 30, () => 1);
     sums.gram[0] = Number.NaN;
-    await expect(new RidgeSolver(device).solve(sums, 1)).rejects.toThrow("not positive definite");
+    await expect(new RidgeSolver(device).solve(sums, new Float64Array(20).fill(1))).rejects.toThrow(
+      "not positive definite",
+    );
   });
 });
 

@@ -1,6 +1,5 @@
 // What students of each size cost: the frontier, and what fits a budget.
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, Model, readDefinition } from "wecolora/node";
@@ -9,7 +8,7 @@ import { blocksWithin, plainFormat } from "../src/run/budget.ts";
 import type { FrontierPoint } from "../src/run/frontier.ts";
 import type { Proposal } from "../src/run/proposal.ts";
 import { blankOf, shapeFor, shapeKinds } from "../src/run/shape.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
@@ -18,8 +17,7 @@ const device = inlineDevice();
 const pictures = noise([6, 3, 32, 32], 99);
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "wecolora-budget-"));
-  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+  folder = await noiseFolder("budget");
 });
 afterAll(async () => {
   await device.dispose();
@@ -60,6 +58,7 @@ test("budgets count what a student of that shape really weighs", async () => {
   const teacher = await loadModel(referencePath("teachers/hf-dinov2"), { device });
   const { depth } = teacher.config;
   const half = plainFormat(teacher, "float16");
+  const now = () => performance.now();
   for (const kind of shapeKinds) {
     const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, kind));
     const weights = Array.from({ length: depth }, (_, i) => parameterCount(studentOf(i + 1)));
@@ -70,7 +69,7 @@ test("budgets count what a student of that shape really weighs", async () => {
       expect(pooled.data.every(Number.isFinite)).toBe(true);
       await model.dispose();
       const within = (most: number) =>
-        blocksWithin(teacher, { kind: "bytes", most }, half, studentOf, () => performance.now());
+        blocksWithin({ teacher, budget: { kind: "bytes", most }, format: half, studentOf, now });
       expect(await within(2 * weights[count - 1])).toBe(count);
       if (count > 1) expect(await within(2 * weights[count - 1] - 1)).toBe(count - 1);
     }
@@ -78,7 +77,7 @@ test("budgets count what a student of that shape really weighs", async () => {
   // A time that all can keep, and one that none can.
   const studentOf = (count: number) => blankOf(teacher, shapeFor(teacher, count, "balanced"));
   const inTime = (most: number) =>
-    blocksWithin(teacher, { kind: "milliseconds", most }, half, studentOf, () => performance.now());
+    blocksWithin({ teacher, budget: { kind: "milliseconds", most }, format: half, studentOf, now });
   expect(await inTime(1e4)).toBe(depth);
   await expect(inTime(1e-4)).rejects.toThrow(/no student fits the budget: one block alone takes .* ms, all 6 take/);
   await teacher.dispose();
@@ -92,13 +91,12 @@ describe("a budget's proposal", () => {
       ...["inspect", teacher, "--data", data, "--longest", "2", "--budget", budget, "--json"],
     );
     expect(code).toBe(0);
-    const { blocks, weights } = JSON.parse(out.trimEnd().split("\n").at(-1) as string);
-    return { proposal: blocks.proposal as Proposal, points: blocks.frontier as FrontierPoint[], weights };
+    const { blocks } = JSON.parse(out.trimEnd().split("\n").at(-1) as string);
+    return { proposal: blocks.proposal as Proposal, points: blocks.frontier as FrontierPoint[] };
   }
 
   test("is the nearest of what fits, in 8 bits where that leaves room for more, and its command makes it", async () => {
-    const whole = await readDefinition(teacher);
-    const parameters = parameterCount(whole);
+    const parameters = parameterCount(await readDefinition(teacher));
     const most = 0.7 * parameters;
     const { proposal, points } = await proposed(`${most / 1e6}MB`);
     expect(proposal.format).toBe("int8");

@@ -1,6 +1,5 @@
 // Fewer channels in MLPs and fewer heads: what is removed is what matters least, the rest makes up for it, and sizes are as said.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
@@ -22,7 +21,7 @@ import { parameterCount } from "../src/models/definition.ts";
 import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
@@ -31,8 +30,7 @@ import { differenceTo, narrowableTeachers } from "./support/students.ts";
 const device = inlineDevice();
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "wecolora-narrow-"));
-  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+  folder = await noiseFolder("narrow");
 });
 afterAll(async () => {
   await device.dispose();

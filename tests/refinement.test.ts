@@ -1,11 +1,10 @@
 // Training from a start in closed form: gradients that stay within blocks, and students that lost heads and channels.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor, Model } from "wecolora/node";
 import { copyBlocks, createDistillation, loadModel, Model as RunnableModel } from "wecolora/node";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath, relativeError } from "./support/reference.ts";
@@ -13,8 +12,7 @@ import { referencePath, relativeError } from "./support/reference.ts";
 const device = inlineDevice();
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "wecolora-refine-"));
-  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+  folder = await noiseFolder("refine");
 });
 afterAll(async () => {
   await device.dispose();

@@ -120,15 +120,16 @@ export async function analyticStart(
 /** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
 const plenty = 2;
 
+/** Tokens of all pictures of a batch. */
+function tokenCountOf(stream: Stream): number {
+  const [batch, perPicture] = tokensOf(stream, "student").dims;
+  return batch * perPicture;
+}
+
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 function fittedTokens(streams: readonly Stream[], stride: number): number {
-  const counts = streams
-    .filter(({ aside }) => !aside)
-    .map((stream) => {
-      const [batch, perPicture] = tokensOf(stream, "student").dims;
-      return Math.floor((batch * perPicture) / stride);
-    });
-  return counts.reduce((sum, count) => sum + count, 0);
+  const fitted = streams.filter(({ aside }) => !aside);
+  return fitted.reduce((sum, stream) => sum + Math.floor(tokenCountOf(stream) / stride), 0);
 }
 
 /** Each batch gives so many tokens at least, however many batches there are. */
@@ -136,9 +137,8 @@ const leastOfBatch = 8;
 
 /** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
 function strideOf(streams: readonly Stream[], wanted: number): number {
-  const shapes = streams.map((stream) => tokensOf(stream, "student").dims);
-  const [, perPicture] = shapes[0] ?? [0, 1];
-  const rows = shapes.map(([batch]) => batch * perPicture);
+  const perPicture = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
+  const rows = streams.map(tokenCountOf);
   const all = rows.reduce((sum, count) => sum + count, 0);
   const most = Math.floor(Math.min(...rows) / leastOfBatch);
   let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));

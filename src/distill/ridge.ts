@@ -38,9 +38,6 @@ export function meanDiagonal({ n, gram }: Sums): number {
   return sum / n;
 }
 
-/** What is added to G'G's diagonal: a number for all unknowns, or one for each `[n]`. */
-export type Ridge = number | Float64Array;
-
 /** Inputs that are all but always zero count as if they had this share of the mean. */
 const leastShare = 1e-6;
 
@@ -87,10 +84,10 @@ export class RidgeSolver {
   }
 
   /**
-   * D `[n, m]` with (G'G + diag(ridge)) D = G'R. Throws a RunError where the system is not positive definite, which a ridge
+   * D `[n, m]` with (G'G + diag(ridge)) D = G'R, for a `ridge` `[n]`. Throws a RunError where the system is not positive definite, which a ridge
    * above zero rules out for sums that are finite.
    */
-  async solve({ n, m, gram, cross }: Sums, ridge: Ridge): Promise<Float64Array> {
+  async solve({ n, m, gram, cross }: Sums, ridge: Float64Array): Promise<Float64Array> {
     const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
     const held: DeviceTensor[] = [];
@@ -148,7 +145,7 @@ export class RidgeSolver {
    * The diagonal `[n]` of (G'G + diag(ridge))^-1: with the Cholesky factor L, the squares of each column of L^-1 added up.
    * Throws a RunError where the system is not positive definite.
    */
-  async inverseDiagonal({ n, gram }: Sums, ridge: Ridge): Promise<Float64Array> {
+  async inverseDiagonal({ n, gram }: Sums, ridge: Float64Array): Promise<Float64Array> {
     const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
     const found = new Float64Array(n);
@@ -261,9 +258,9 @@ function solveStep(size: number, behind: number, m: number): Graph {
   return graph([inverse, solved, below, found], { d: concat([own, found], 0) });
 }
 
-function withRidge(gram: Float64Array, n: number, ridge: Ridge): Float64Array {
+function withRidge(gram: Float64Array, n: number, ridge: Float64Array): Float64Array {
   const ridged = gram.slice();
-  for (let i = 0; i < n; i++) ridged[i * n + i] += typeof ridge === "number" ? ridge : ridge[i];
+  for (let i = 0; i < n; i++) ridged[i * n + i] += ridge[i];
   return ridged;
 }
 

@@ -1,6 +1,4 @@
 // `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
-import type { PictureSource } from "../data/loader.ts";
-import type { Item } from "../data/sampling.ts";
 import type { BlockChoice } from "../distill/block-search.ts";
 import { blockRuns, searchBlocks } from "../distill/block-search.ts";
 import { copyBlocks } from "../distill/weight-copy.ts";
@@ -10,6 +8,7 @@ import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
 import { parseOptions } from "../utils/options.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { parseBudget } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
@@ -70,7 +69,7 @@ export async function runBlocks(
         return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
       });
     }
-    const { frontier, proposal } = await measureSizes(options, model, teacher, source, items, environment, listener);
+    const { frontier, proposal } = await measureSizes(options, model, teacher, views(), environment, listener);
     if (options.out !== undefined) {
       await writeBlocks(environment, options.out, left);
       if (frontier) await writeFrontier(environment, options.out, frontier);
@@ -87,11 +86,10 @@ export async function runBlocks(
 
 /** Measures students of the sizes that are asked for, and says which to take within a budget. */
 async function measureSizes(
-  { budget: text, frontier: wanted, seed, data }: BlocksRunOptions,
+  { budget: text, frontier: wanted, data }: BlocksRunOptions,
   name: string,
   teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
+  views: AsyncIterable<FloatTensor>,
   environment: Environment,
   listener: Listener,
 ): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
@@ -100,7 +98,7 @@ async function measureSizes(
   const now = () => environment.now();
   const limits = text === undefined ? undefined : await limitsOf(teacher, parseBudget(text), formats, now);
   const sizes = [...(wanted ? usualSizes(teacher) : []), ...(limits?.values() ?? [])];
-  const frontier = await frontierOf(teacher, sizes, formats, source, items, seed, environment, listener);
+  const frontier = await frontierOf(teacher, sizes, formats, views, environment, listener);
   if (text === undefined || !limits) return { frontier };
   const point = proposalOf(frontier, limits);
   return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, data) } };

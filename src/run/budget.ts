@@ -46,45 +46,59 @@ export function plainFormat({ device }: Model, weightType: WeightType): HeldForm
   return { bytes: elementBytes[weightType], modelOf: (definition) => new Model(definition, device) };
 }
 
-/**
- * The most whole blocks whose weights a student may have within a budget; `studentOf` says what such a student is. Sizes are
- * counted, times are measured here and now. Throws a UserError where not even one block fits.
- */
-export async function blocksWithin(
-  teacher: Model,
-  budget: Budget,
-  format: HeldFormat,
-  studentOf: (count: number) => ModelDefinition,
-  now: () => number,
-): Promise<number> {
-  const { depth } = teacher.config;
-  const costOf = async (count: number): Promise<number> => {
-    const student = studentOf(count);
-    switch (budget.kind) {
-      case "milliseconds":
-        return latencyOf(format.modelOf(student), now);
-      case "share":
-        return parameterCount(student) / parameterCount(teacher);
-      case "bytes":
-        return parameterCount(student) * format.bytes;
-    }
-  };
+/** What has to fit: students of a teacher, held in a format; `studentOf` says which has as many weights as so many whole blocks. */
+export interface BudgetQuestion {
+  readonly teacher: Model;
+  readonly budget: Budget;
+  readonly format: HeldFormat;
+  studentOf(count: number): ModelDefinition;
+  now(): number;
+}
+
+/** What a student of so many blocks' weights costs, in the budget's own unit. Sizes are counted, times are measured here and now. */
+async function costOf({ teacher, budget, format, studentOf, now }: BudgetQuestion, count: number): Promise<number> {
+  const student = studentOf(count);
+  switch (budget.kind) {
+    case "milliseconds":
+      return latencyOf(format.modelOf(student), now);
+    case "share":
+      return parameterCount(student) / parameterCount(teacher);
+    case "bytes":
+      return parameterCount(student) * format.bytes;
+  }
+}
+
+/** The most whole blocks whose weights a student may have within a budget; 0 where not even one block's fit. */
+export async function mostWithin(question: BudgetQuestion): Promise<number> {
   // Costs rise with the count: halves are enough, as each time is a measurement.
-  let [fits, tooMany] = [0, depth + 1];
+  let [fits, tooMany] = [0, question.teacher.config.depth + 1];
   while (tooMany - fits > 1) {
     const count = Math.floor((fits + tooMany) / 2);
-    if ((await costOf(count)) <= budget.most) fits = count;
+    if ((await costOf(question, count)) <= question.budget.most) fits = count;
     else tooMany = count;
   }
-  if (fits > 0) return fits;
+  return fits;
+}
+
+/** The same. Throws a UserError where nothing fits. */
+export async function blocksWithin(question: BudgetQuestion): Promise<number> {
+  const most = await mostWithin(question);
+  if (most === 0) throw await noneWithin(question);
+  return most;
+}
+
+/** That nothing fits, and what the least and the most cost. */
+export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
+  const { depth } = question.teacher.config;
   const shown = {
     milliseconds: (c: number) => `${c.toFixed(1)} ms`,
     share: (c: number) => `${c.toFixed(2)}x`,
     bytes: (c: number) => `${(c / 1e6).toFixed(1)} MB`,
   };
-  const told = shown[budget.kind];
-  throw new UserError(
-    `no student fits the budget: one block alone takes ${told(await costOf(1))}, all ${depth} take ${told(await costOf(depth))}`,
+  const told = shown[question.budget.kind];
+  const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
+  return new UserError(
+    `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
   );
 }
 

@@ -1,6 +1,4 @@
 // What a student of each size costs and gives up: shapes by the closed form, in the teacher's weights and in 8 bits.
-import type { PictureSource } from "../data/loader.ts";
-import type { Item } from "../data/sampling.ts";
 import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
 import { measureLatency } from "../evaluation/latency.ts";
 import { absoluteDifferences, mean, rowCosines } from "../evaluation/metrics.ts";
@@ -14,7 +12,6 @@ import type { HeldFormat } from "./budget.ts";
 import { plainFormat } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { evenBlocks, shapeFor } from "./shape.ts";
-import { searchViews } from "./start.ts";
 
 export interface FrontierPoint {
   /** It has as many weights as so many whole blocks, about. */
@@ -77,22 +74,20 @@ async function nearness(model: Model, pixels: FloatTensor, target: Record<"block
 }
 
 /**
- * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher. At least three
- * pictures are needed.
+ * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher on the last of the
+ * batches of `views`, of which there are two at least.
  */
 export async function frontierOf(
   teacher: Model,
   sizes: readonly number[],
   formats: readonly FrontierFormat[],
-  source: PictureSource,
-  items: readonly Item[],
-  seed: number,
+  views: AsyncIterable<FloatTensor>,
   environment: Environment,
   listener: Listener,
 ): Promise<FrontierPoint[]> {
-  const views: FloatTensor[] = [];
-  for await (const pixels of searchViews(source, items, teacher, seed)) views.push(pixels);
-  const [fitted, judged] = [views.slice(0, -1), views[views.length - 1]];
+  const batches: FloatTensor[] = [];
+  for await (const pixels of views) batches.push(pixels);
+  const [fitted, judged] = [batches.slice(0, -1), batches[batches.length - 1]];
   const { depth } = teacher.config;
   const counts = [...new Set(sizes)].filter((count) => count < depth).sort((a, b) => a - b);
   const candidates: Candidate[] = [];

@@ -1,9 +1,8 @@
 // `wecolora inspect MODEL --data D --budget B`: the blocks, widths and precision that give up least within a budget.
 import type { Model } from "../model.ts";
-import { UserError } from "../utils/errors.ts";
 import { shellWord } from "../utils/shell.ts";
 import type { Budget } from "./budget.ts";
-import { blocksWithin } from "./budget.ts";
+import { mostWithin, noneWithin } from "./budget.ts";
 import type { FrontierFormat, FrontierPoint } from "./frontier.ts";
 import { blankOf, shapeFor } from "./shape.ts";
 
@@ -25,17 +24,14 @@ export async function limitsOf(
   now: () => number,
 ): Promise<Limits> {
   const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, "balanced"));
+  const questions = formats.map((format) => ({ teacher, budget, format, studentOf, now }));
   const limits = new Map<FrontierFormat["name"], number>();
-  let refusal: UserError | undefined;
-  for (const format of formats) {
-    try {
-      limits.set(format.name, await blocksWithin(teacher, budget, format, studentOf, now));
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      refusal = error;
-    }
+  for (const question of questions) {
+    const most = await mostWithin(question);
+    if (most > 0) limits.set(question.format.name, most);
   }
-  if (limits.size === 0 && refusal) throw refusal;
+  // The last format is the smallest.
+  if (limits.size === 0) throw await noneWithin(questions[questions.length - 1]);
   return limits;
 }
 

@@ -180,7 +180,7 @@ async function budgetedCount(
     throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
   const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
   const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
-  const count = await blocksWithin(teacher, parseBudget(budget), format, studentOf, now);
+  const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);
   return count;
 }

@@ -1,6 +1,7 @@
 // The built command line as a process, and small pictures to feed it.
 import { execFile, spawn } from "node:child_process";
-import { mkdir } from "node:fs/promises";
+import { mkdir, mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import { randomStream } from "../../src/utils/random.ts";
@@ -72,4 +73,11 @@ export async function noisePicture(path: string, seed: number, colour: number): 
   await sharp(data, { raw: { width: 40, height: 30, channels: 3 } })
     .jpeg()
     .toFile(path);
+}
+
+/** A new temporary folder with 24 small pictures in `data/`, in three classes. */
+export async function noiseFolder(name: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), `wecolora-${name}-`));
+  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+  return folder;
 }
