@@ -20,7 +20,7 @@ import {
   withHeads,
 } from "./narrowing.ts";
 import type { Stream, Summed } from "./refit-passes.ts";
-import { advanceTeacher, embedAll, Passes, sumUp, tokensOf } from "./refit-passes.ts";
+import { advanceTeacher, embedAll, Passes, sumUp, tokenCountOf, tokensOf, withSample } from "./refit-passes.ts";
 import type { Sums } from "./ridge.ts";
 import { meanDiagonal, RidgeSolver, ridgeOf } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
@@ -120,12 +120,6 @@ export async function analyticStart(
 /** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
 const plenty = 2;
 
-/** Tokens of all pictures of a batch. */
-function tokenCountOf(stream: Stream): number {
-  const [batch, perPicture] = tokensOf(stream, "student").dims;
-  return batch * perPicture;
-}
-
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 function fittedTokens(streams: readonly Stream[], stride: number): number {
   const fitted = streams.filter(({ aside }) => !aside);
@@ -179,13 +173,20 @@ async function refitBlock(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { behind, streams } = tools;
-  const attention = await refitAttention(tools, given, block, options);
-  const mlp = await refitMlp(tools, attention.student, block);
-  const feeds = await behind.blockOf(mlp.student, block);
+  const { passes, behind, streams, stride } = tools;
+  const entering = await passes.blockOf(given, block);
+  for (const stream of streams) {
+    const { kept } = await passes.run("attention", stream, { x: "student" }, entering, { keep: ["mixed"] });
+    await passes.replace(stream, "mixed", kept.mixed);
+  }
+  const { attention, mlp } = await withSample(passes, streams, stride, async (sample) => {
+    const found = await refitAttention(tools, sample, given, block, options);
+    return { attention: found, mlp: await refitMlp(tools, sample, found.student, block) };
+  });
+  const leaving = await behind.blockOf(mlp.student, block);
   for (const stream of streams) {
     const named = { x: "student", mixed: "mixed" } as const;
-    const { kept } = await behind.run("output", stream, named, feeds, { keep: ["y"] });
+    const { kept } = await behind.run("output", stream, named, leaving, { keep: ["y"] });
     await behind.replace(stream, "student", kept.y);
   }
   const { heads } = attention;
@@ -195,25 +196,22 @@ async function refitBlock(
 
 /**
  * Refits the attention's output map. Heads that go are columns of zeros there, which the other heads make up for; `heads` are
- * those that stay. The tokens that enter the map are left with the streams.
+ * those that stay.
  */
 async function refitAttention(
   tools: Tools,
+  sample: readonly Stream[],
   student: ModelDefinition,
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
-  const { passes, solver, streams, widths, ridges, stride } = tools;
+  const { passes, solver, widths, ridges } = tools;
   const { width } = student.config;
   const mixed = attentionWidth(student.config);
   const feeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, streams, mixed + 1, width, async (stream, sums) => {
-    const named = { x: "student", target: "teacher" } as const;
-    const request = { stride, fetch: difference, keep: ["mixed", ...addedUp] };
-    const found = await passes.run("attention", stream, named, { ...sums, ...feeds }, request);
-    await passes.replace(stream, "mixed", found.kept.mixed);
-    return found;
-  });
+  const first = await sumUp(passes, sample, mixed + 1, width, (stream, sums) =>
+    passes.run("proj", stream, blockTokens, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
+  );
   const name = `blocks.${block}.${weightOf.proj}`;
   const refitTo = (ridge: number, left: number) => refitOf(block, "proj", ridge, left / first.difference);
   if (widths.keptHeads !== undefined) {
@@ -225,7 +223,7 @@ async function refitAttention(
     const lost = withoutColumns(student, `${name}.weight`, channels);
     const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
     const sums = await narrowedSums(solver, wanted, proj, channels);
-    const best = await nearest(tools, passes, block, sums.n, async (ridge) =>
+    const best = await nearest(tools, sample, passes, block, sums.n, async (ridge) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1),
     );
     return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
@@ -235,7 +233,7 @@ async function refitAttention(
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
-  const left = await differenceOf(tools, passes, moving, block);
+  const left = await differenceOf(tools, sample, passes, moving, block);
   return left < first.difference
     ? { student: moving, refits: [refitTo(ridge, left)] }
     : { student, refits: [unchanged] };
@@ -244,14 +242,15 @@ async function refitAttention(
 /** Refits the MLP's last map, of fewer channels where that is asked for. */
 async function refitMlp(
   tools: Tools,
+  sample: readonly Stream[],
   student: ModelDefinition,
   block: number,
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { passes, behind, solver, streams, widths, ridges, stride } = tools;
+  const { passes, behind, solver, widths, ridges } = tools;
   const { width, mlpWidth } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const before = await sumUp(passes, streams, mlpWidth + 1, width, (stream, sums) =>
-    passes.run("mlp", stream, blockTokens, { ...sums, ...feeds }, { stride, fetch: difference, keep: addedUp }),
+  const before = await sumUp(passes, sample, mlpWidth + 1, width, (stream, sums) =>
+    passes.run("fc2", stream, blockTokens, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
   );
   const name = `blocks.${block}.${weightOf.fc2}`;
   const refitTo = (ridge: number, left: number) => refitOf(block, "fc2", ridge, left / before.difference);
@@ -262,7 +261,7 @@ async function refitMlp(
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
     const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
     const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, behind, block, fitting.n, async (ridge) =>
+    const best = await nearest(tools, sample, behind, block, fitting.n, async (ridge) =>
       moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
     );
     const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
@@ -270,7 +269,7 @@ async function refitMlp(
   }
   for (const ridge of isUsable(before) ? ridges : []) {
     const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
-    const left = await differenceOf(tools, passes, trial, block);
+    const left = await differenceOf(tools, sample, passes, trial, block);
     if (!(left < before.difference)) continue;
     const { fitting, all } = before;
     const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
@@ -287,6 +286,7 @@ const refitOf = (block: number, map: RefitMap, ridge: number, share: number): Re
  */
 async function nearest(
   tools: Tools,
+  sample: readonly Stream[],
   passes: Passes,
   block: number,
   unknowns: number,
@@ -296,7 +296,7 @@ async function nearest(
   const ridges = tools.tokens >= plenty * unknowns ? tools.ridges.slice(0, 1) : tools.ridges;
   for (const ridge of ridges) {
     const student = await made(ridge);
-    const left = await differenceOf(tools, passes, student, block);
+    const left = await differenceOf(tools, sample, passes, student, block);
     if (!best || left < best.difference) best = { student, ridge, difference: left };
   }
   if (!best) throw new Error("no ridge to try");
@@ -305,15 +305,16 @@ async function nearest(
 
 /** The absolute difference of a block's output to its target, on pictures set aside. */
 async function differenceOf(
-  { streams, judged, stride }: Tools,
+  { judged }: Tools,
+  sample: readonly Stream[],
   passes: Passes,
   model: ModelDefinition,
   block: number,
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
-  for (const stream of streams.filter(({ aside }) => aside === judged)) {
-    const { tensors } = await passes.run("difference", stream, blockTokens, feeds, { stride, fetch: difference });
+  for (const stream of sample.filter(({ aside }) => aside === judged)) {
+    const { tensors } = await passes.run("difference", stream, blockTokens, feeds, { fetch: difference });
     sum += Number(tensors.difference.data[0]);
   }
   return sum;

@@ -90,8 +90,9 @@ export function blockGraph(config: VitConfig, dims: readonly number[]): Graph {
   return graph([x, ...inputs], { y: vitBlock(config, weight, 0, x) });
 }
 
-/** Tokens as rows: `[B, N, D] -> [B * N, D]`. */
+/** Tokens as rows: `[B, N, D] -> [B * N, D]`; rows stay as they are. */
 function asRows(tokens: Value): Value {
+  if (tokens.shape.length === 2) return tokens;
   const [batch, count, width] = tokens.shape as readonly number[];
   return reshape(tokens, [batch * count, width]);
 }
@@ -104,6 +105,13 @@ export function sampled(tokens: Value, stride: number): Value {
   const whole = Math.floor(count / stride);
   if (whole === 0) return slice(rows, 0, 0, 1);
   return at(reshape(slice(rows, 0, 0, whole * stride), [whole, stride, width]), 1, 0);
+}
+
+/** Every so many of the tokens `tokens.i` `[B, N, D]` of several batches, as `rows` `[R, D]`. */
+export function sampleGraph(batches: readonly (readonly number[])[], stride: number): Graph {
+  const tokens = batches.map((dims, i) => input(`tokens.${i}`, "float32", dims));
+  const rows = tokens.map((own) => sampled(own, stride));
+  return graph(tokens, { rows: rows.length > 1 ? concat(rows, 0) : rows[0] });
 }
 
 /** Rows with a column of ones for the bias: `[R, K] -> [R, K + 1]`. */
@@ -180,53 +188,49 @@ function behindAttention(config: VitConfig, weight: WeightLookup, x: Value, mixe
   return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
 }
 
-/** Tokens that enter a block and that it should give `[B, N, D]`, and what enters its attention's output map. */
+/** Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map. */
 function tokenInputs(config: VitConfig, dims: readonly number[]): Record<"x" | "mixed" | "target", Value> {
-  const [batch, count] = dims;
   return {
     x: input("x", "float32", dims),
-    mixed: input("mixed", "float32", [batch, count, attentionWidth(config)]),
+    mixed: input("mixed", "float32", [...dims.slice(0, -1), attentionWidth(config)]),
     target: input("target", "float32", dims),
   };
 }
 
-/**
- * A block's first pass: `x` and the `target` of the block give `mixed` (the tokens that enter the attention's output
- * map) and, of every `stride`-th token, that map's sums added to those that come in, and the absolute difference to the
- * target.
- */
-export function attentionPass(config: VitConfig, dims: readonly number[], stride: number): Graph {
-  const { inputs, weight, throughScale } = blockInputs(config);
-  const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
+/** A block's first pass, over all tokens `x` `[B, N, D]`: `mixed`, what enters the attention's output map. */
+export function attentionPass(config: VitConfig, dims: readonly number[]): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const x = input("x", "float32", dims);
   const { map, entered } = watching("proj");
   attentionHalf(config, weight, 0, x, map);
-  const mixed = entered();
-  const own = sampled(mixed, stride);
-  const entering = behindAttention(config, weight, sampled(x, stride), own);
-  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering));
-  const difference = reduceSum(abs(missing));
-  const added = addedSums(withOnes(own), throughScale(missing, "ls1"));
-  return graph([x, target, ...added.inputs, ...inputs], { mixed, difference, ...added.outputs });
+  return graph([x, ...inputs], { mixed: entered() });
 }
 
-/** The second pass: the sums of fc2 added to those that come in, and the absolute difference to the target. */
-export function mlpPass(config: VitConfig, dims: readonly number[], stride: number): Graph {
+/** The sums of one of a block's maps added to those that come in, and the absolute difference to the target. */
+function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2"): Graph {
   const { inputs, weight, throughScale } = blockInputs(config);
   const { x, mixed, target } = tokenInputs(config, dims);
-  const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
   const { map, entered } = watching("fc2");
-  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering, map));
-  const added = addedSums(withOnes(entered()), throughScale(missing, "ls2"));
-  const difference = reduceSum(abs(missing));
-  return graph([x, mixed, target, ...added.inputs, ...inputs], { difference, ...added.outputs });
+  const missing = sub(target, mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed), map));
+  const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
+  const added = addedSums(withOnes(asRows(g)), asRows(throughScale(missing, scale)));
+  return graph([x, mixed, target, ...added.inputs, ...inputs], {
+    difference: reduceSum(abs(missing)),
+    ...added.outputs,
+  });
 }
 
-/** The absolute difference of the block's output to its target, over every `stride`-th token. */
-export function differencePass(config: VitConfig, dims: readonly number[], stride: number): Graph {
+/** The sums of the attention's output map. */
+export const projPass = (config: VitConfig, dims: readonly number[]): Graph => sumPass(config, dims, "proj");
+
+/** The sums of the MLP's last map. */
+export const fc2Pass = (config: VitConfig, dims: readonly number[]): Graph => sumPass(config, dims, "fc2");
+
+/** The absolute difference of the block's output to its target. */
+export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
   const { x, mixed, target } = tokenInputs(config, dims);
-  const entering = behindAttention(config, weight, sampled(x, stride), sampled(mixed, stride));
-  const missing = sub(sampled(target, stride), mlpHalf(config, weight, 0, entering));
+  const missing = sub(target, mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed)));
   return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
 }
 

@@ -9,7 +9,16 @@ import { embed, frozenWeights } from "../models/vit.ts";
 import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
-import { attentionPass, blockFeeds, blockGraph, differencePass, mlpPass, outputPass } from "./refit-graphs.ts";
+import {
+  attentionPass,
+  blockFeeds,
+  blockGraph,
+  differencePass,
+  fc2Pass,
+  outputPass,
+  projPass,
+  sampleGraph,
+} from "./refit-graphs.ts";
 import type { Sums } from "./ridge.ts";
 import { addSums } from "./ridge.ts";
 
@@ -17,8 +26,8 @@ import { addSums } from "./ridge.ts";
 const validationEvery = 5;
 
 /**
- * Tokens `[B, N, D]` of one batch, on the device: those that enter the student's block, the teacher's that it should give,
- * and what the block's passes leave for one another.
+ * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block, the
+ * teacher's that it should give, and what enters the attention's output map.
  */
 export interface Stream {
   readonly tokens: Map<"student" | "teacher" | "mixed", DeviceTensor>;
@@ -33,14 +42,15 @@ export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
   return found;
 };
 
-/** The passes by name; some look at every `stride`-th token. */
+/** The passes by name. */
 const passGraphs = {
   block: blockGraph,
   attention: attentionPass,
-  mlp: mlpPass,
+  proj: projPass,
+  fc2: fc2Pass,
   difference: differencePass,
   output: outputPass,
-} as const satisfies Record<string, (config: VitConfig, dims: readonly number[], stride: number) => Graph>;
+} as const satisfies Record<string, (config: VitConfig, dims: readonly number[]) => Graph>;
 type Pass = keyof typeof passGraphs;
 export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 
@@ -63,14 +73,31 @@ export class Passes {
     stream: Stream,
     named: Readonly<Record<string, TokenName>>,
     feeds: BlockFeeds,
-    { stride = 1, fetch, keep }: Pick<RunRequest, "fetch" | "keep"> & { readonly stride?: number },
+    { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
   ): Promise<RunResult> {
     const tokens = Object.fromEntries(Object.entries(named).map(([input, name]) => [input, tokensOf(stream, name)]));
     const { dims } = Object.values(tokens)[0];
-    const key = `${pass} ${stride} ${dims.join()}`;
-    const session = this.sessions.get(key) ?? (await compile(passGraphs[pass](this.config, dims, stride), this.device));
-    this.sessions.set(key, session);
+    const session = await this.session(`${pass} ${dims.join()}`, () => passGraphs[pass](this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
+  }
+
+  /** Every `stride`-th of the tokens of several batches as rows, one name after the other. */
+  async sample(batches: readonly Stream[], names: readonly TokenName[], stride: number): Promise<Stream> {
+    const tokens = new Map<TokenName, DeviceTensor>();
+    for (const name of names) {
+      const held = batches.map((stream) => tokensOf(stream, name));
+      const dims = held.map((tensor) => tensor.dims);
+      const session = await this.session(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
+      const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
+      tokens.set(name, (await session.run({ feeds, keep: ["rows"] })).kept.rows);
+    }
+    return { tokens, aside: batches[0].aside };
+  }
+
+  private async session(key: string, build: () => Graph): Promise<Session> {
+    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
+    this.sessions.set(key, known);
+    return known;
   }
 
   /** Puts new tokens in the place of others. */
@@ -153,6 +180,53 @@ export async function advanceTeacher(
   for (const stream of streams) {
     const { kept } = await passes.run("block", stream, { x: "teacher" }, feeds, { keep: ["y"] });
     await passes.replace(stream, "teacher", kept.y);
+  }
+}
+
+/** Rows of a sample that are looked at together, about: many, since adding up the sums of few costs more than making them. */
+const rowsTogether = 2048;
+
+/** Batches whose samples are looked at together: those set aside apart from the others. */
+function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
+  const groups: Stream[][] = [];
+  for (const aside of [false, true]) {
+    let rows = Infinity;
+    for (const stream of streams.filter((s) => s.aside === aside)) {
+      if (rows >= rowsTogether) {
+        groups.push([]);
+        rows = 0;
+      }
+      groups[groups.length - 1].push(stream);
+      rows += Math.floor(tokenCountOf(stream) / stride);
+    }
+  }
+  return groups;
+}
+
+/** Tokens of all pictures of a batch. */
+export function tokenCountOf(stream: Stream): number {
+  const [batch, perPicture] = tokensOf(stream, "student").dims;
+  return batch * perPicture;
+}
+
+/**
+ * Hands every `stride`-th token of all batches to `use`, as rows of several batches together; the batches themselves where all
+ * tokens are wanted.
+ */
+export async function withSample<T>(
+  passes: Passes,
+  streams: readonly Stream[],
+  stride: number,
+  use: (sample: readonly Stream[]) => Promise<T>,
+): Promise<T> {
+  if (stride === 1) return use(streams);
+  const sample: Stream[] = [];
+  try {
+    for (const group of groupsOf(streams, stride))
+      sample.push(await passes.sample(group, ["student", "teacher", "mixed"], stride));
+    return await use(sample);
+  } finally {
+    await passes.device.release(sample.flatMap(({ tokens }) => [...tokens.values()]));
   }
 }
 

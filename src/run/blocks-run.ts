@@ -15,7 +15,7 @@ import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import { textChunks, writeChart } from "./files.ts";
 import type { FrontierPoint } from "./frontier.ts";
-import { frontierFormats, frontierOf, usualSizes } from "./frontier.ts";
+import { frontierFormats, frontierOf, frontierParts, usualSizes } from "./frontier.ts";
 import type { BlocksRunInput, BlocksRunOptions } from "./options.ts";
 import { blocksRunSchema, readOptions } from "./options.ts";
 import type { Proposal } from "./proposal.ts";
@@ -53,7 +53,7 @@ export async function runBlocks(
   try {
     for (const file of data.skipped) skipped.add(file);
     const items = searchItems(data.items, options.pictures, options.seed);
-    const views = () => searchViews(source, items, teacher, options.seed);
+    const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;
     listener.stage?.("looking at blocks", depth);
     const longest = Math.min(depth, options.longest);
@@ -69,7 +69,14 @@ export async function runBlocks(
         return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
       });
     }
-    const { frontier, proposal } = await measureSizes(options, model, teacher, views(), environment, listener);
+    const { frontier, proposal } = await measureSizes(
+      options,
+      model,
+      teacher,
+      views(frontierParts),
+      environment,
+      listener,
+    );
     if (options.out !== undefined) {
       await writeBlocks(environment, options.out, left);
       if (frontier) await writeFrontier(environment, options.out, frontier);

@@ -49,6 +49,11 @@ export async function frontierFormats(teacher: Model): Promise<FrontierFormat[]>
   ];
 }
 
+/** One of so many pictures is judged on. */
+const judgedEvery = 6;
+/** So many batches are fitted on and judged on at least, so that some of the former can be set aside. */
+export const frontierParts = judgedEvery;
+
 /** Sizes that are tried, as shares of the teacher's blocks. */
 const shares = [1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6];
 
@@ -64,18 +69,38 @@ interface Candidate {
   readonly format: FrontierFormat;
 }
 
-/** How near a model is to the teacher on the last batch of views. */
-async function nearness(model: Model, pixels: FloatTensor, target: Record<"blockOutput" | "pooled", FloatTensor>) {
-  const own = await model.outputs(pixels, ["blockOutput", "pooled"]);
-  return {
-    difference: mean(absoluteDifferences(own.blockOutput, target.blockOutput)),
-    cosine: mean(rowCosines(own.pooled, target.pooled)),
-  };
+const compared = ["blockOutput", "pooled"] as const;
+interface Judged {
+  readonly pixels: FloatTensor;
+  /** What the teacher makes of them. */
+  readonly target: Record<(typeof compared)[number], FloatTensor>;
+}
+
+/** How near a model is to the teacher on some batches. */
+async function nearness(model: Model, batches: readonly Judged[]) {
+  const differences: number[] = [];
+  const cosines: number[] = [];
+  for (const { pixels, target } of batches) {
+    const own = await model.outputs(pixels, compared);
+    differences.push(...absoluteDifferences(own.blockOutput, target.blockOutput));
+    cosines.push(...rowCosines(own.pooled, target.pooled));
+  }
+  return { difference: mean(differences), cosine: mean(cosines) };
+}
+
+const pictureCount = (batches: readonly FloatTensor[]) => batches.reduce((sum, { dims }) => sum + dims[0], 0);
+
+/** The last batches, with one of `judgedEvery` pictures at least, are for judging; what is before them for fitting. */
+function divide(batches: readonly FloatTensor[]): { fitted: readonly FloatTensor[]; judged: readonly FloatTensor[] } {
+  const least = pictureCount(batches) / judgedEvery;
+  let from = batches.length - 1;
+  while (from > 1 && pictureCount(batches.slice(from)) < least) from--;
+  return { fitted: batches.slice(0, from), judged: batches.slice(from) };
 }
 
 /**
- * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher on the last of the
- * batches of `views`, of which there are two at least.
+ * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher on the last of
+ * the batches of `views`, of which there are two at least (`frontierParts` for students as good as a run makes them).
  */
 export async function frontierOf(
   teacher: Model,
@@ -87,7 +112,7 @@ export async function frontierOf(
 ): Promise<FrontierPoint[]> {
   const batches: FloatTensor[] = [];
   for await (const pixels of views) batches.push(pixels);
-  const [fitted, judged] = [batches.slice(0, -1), batches[batches.length - 1]];
+  const { fitted, judged } = divide(batches);
   const { depth } = teacher.config;
   const counts = [...new Set(sizes)].filter((count) => count < depth).sort((a, b) => a - b);
   const candidates: Candidate[] = [];
@@ -105,7 +130,8 @@ export async function frontierOf(
     }
     inEach(teacher, depth, evenBlocks(depth, depth));
     listener.stage?.("measuring them", candidates.length);
-    const target = await teacher.outputs(judged, ["blockOutput", "pooled"]);
+    const targets: Judged[] = [];
+    for (const pixels of judged) targets.push({ pixels, target: await teacher.outputs(pixels, compared) });
     const milliseconds = await measureLatency(
       candidates.map(({ model }) => model),
       () => environment.now(),
@@ -122,7 +148,7 @@ export async function frontierOf(
         parameters,
         bytes: parameters * format.bytes,
         milliseconds: milliseconds[i],
-        ...(await nearness(model, judged, target)),
+        ...(await nearness(model, targets)),
       });
       listener.progress?.(i + 1);
     }

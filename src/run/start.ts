@@ -42,14 +42,15 @@ export function searchItems(items: readonly Item[], most: number, seed: number):
   return drawn.length < 3 ? drawn : drawn.slice(0, drawn.length - (drawn.length % 3));
 }
 
-/** Views for evidence on blocks: three batches at least, the last for judging. */
+/** Views for evidence on blocks: `parts` batches at least, the last for judging. */
 export function searchViews(
   source: PictureSource,
   items: readonly Item[],
   teacher: Model,
   seed: number,
+  parts = 3,
 ): AsyncGenerator<FloatTensor> {
-  return viewBatches(source, items, 1, 3, teacher, seed);
+  return viewBatches(source, items, 1, parts, teacher, seed);
 }
 
 /**
