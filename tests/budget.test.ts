@@ -85,10 +85,10 @@ test("budgets count what a student of that shape really weighs", async () => {
 
 describe("a budget's proposal", () => {
   const teacher = referencePath("teachers/hf-dinov2");
-  async function proposed(budget: string) {
+  async function proposed(budget: string, ...more: string[]) {
     const data = join(folder, "data");
     const { code, out } = await wecolora(
-      ...["inspect", teacher, "--data", data, "--longest", "2", "--budget", budget, "--json"],
+      ...["inspect", teacher, "--data", data, "--longest", "2", "--budget", budget, ...more, "--json"],
     );
     expect(code).toBe(0);
     const { blocks } = JSON.parse(out.trimEnd().split("\n").at(-1) as string);
@@ -98,12 +98,14 @@ describe("a budget's proposal", () => {
   test("is the nearest of what fits, in 8 bits where that leaves room for more, and its command makes it", async () => {
     const parameters = parameterCount(await readDefinition(teacher));
     const most = 0.7 * parameters;
-    const { proposal, points } = await proposed(`${most / 1e6}MB`);
+    const { proposal, points } = await proposed(`${most / 1e6}MB`, "--mean", "0.4,0.5,0.6");
     expect(proposal.format).toBe("int8");
     expect(proposal.bytes).toBeLessThanOrEqual(most);
     expect(points.filter((p) => p.bytes <= most).every((p) => p.difference >= proposal.difference)).toBe(true);
     const [name, ...args] = (proposal.command as string).split(" ");
     expect(name).toBe("wecolora");
+    // What says how the model is to be read stands in the command too.
+    expect(args.join(" ")).toContain("--mean 0.4,0.5,0.6");
     const out = join(folder, "proposed");
     const made = await wecolora(...args.map((word) => (word === "RUN" ? out : word)), "--no-judge", "--no-report");
     expect([made.code, made.err]).toEqual([0, expect.anything()]);

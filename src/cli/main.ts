@@ -51,10 +51,11 @@ import {
 } from "../run/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
+import { kebab } from "../utils/shell.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
 import type { BlocksRunResult } from "../run/blocks-run.ts";
 import { blocksText, describeModel, inspectText } from "./inspect.ts";
-import { addOptions, collectOptions, kebab } from "./options.ts";
+import { addOptions, collectOptions } from "./options.ts";
 import { printJson, printResults, printSimilarity } from "./output.ts";
 import { createProgress } from "./progress.ts";
 

@@ -5,6 +5,7 @@ import { Option } from "commander";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { UserError } from "../utils/errors.ts";
+import { kebab } from "../utils/shell.ts";
 
 interface Property {
   readonly type?: string;
@@ -16,8 +17,6 @@ interface Property {
   readonly anyOf?: readonly Property[];
   readonly oneOf?: readonly Property[];
 }
-
-export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 function properties(schema: z.ZodObject): Map<string, Property> {
   const json = z.toJSONSchema(schema, { unrepresentable: "any", io: "input" });
@@ -91,7 +90,8 @@ function parseText(property: Property, text: string): unknown {
   const { type } = plain(property);
   const list = arrayForm(property);
   if (list && (type === "array" || text.includes(","))) {
-    const part = list.items ?? list.prefixItems?.[0] ?? {};
+    // What follows a tuple is "items" too, and may be false.
+    const part = list.prefixItems?.[0] ?? list.items ?? {};
     return text.split(",").map((word) => parseText(part, word.trim()));
   }
   if (type !== "number" && type !== "integer") return text;

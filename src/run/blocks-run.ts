@@ -93,13 +93,14 @@ export async function runBlocks(
 
 /** Measures students of the sizes that are asked for, and says which to take within a budget. */
 async function measureSizes(
-  { budget: text, frontier: wanted, data }: BlocksRunOptions,
+  options: BlocksRunOptions,
   name: string,
   teacher: Model,
   views: AsyncIterable<FloatTensor>,
   environment: Environment,
   listener: Listener,
 ): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
+  const { budget: text, frontier: wanted } = options;
   if (!wanted && text === undefined) return {};
   const formats = await frontierFormats(teacher);
   const now = () => environment.now();
@@ -108,7 +109,7 @@ async function measureSizes(
   const frontier = await frontierOf(teacher, sizes, formats, views, environment, listener);
   if (text === undefined || !limits) return { frontier };
   const point = proposalOf(frontier, limits);
-  return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, data) } };
+  return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, options) } };
 }
 
 async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {

@@ -4,6 +4,7 @@ import type { ModelCard } from "../export/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
 import type { DistillRunOptions } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
+import { kebab, shellWord } from "../utils/shell.ts";
 import { widthsText } from "./shape.ts";
 
 /** What a card says of the run that a model comes from. */
@@ -21,19 +22,27 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
   };
 }
 
+/** The command that a run comes from, to make another run like it. */
+export function distillCommand(options: DistillRunOptions): string {
+  const { teacher, data } = options;
+  const begin = `wecolora distill --teacher ${shellWord(teacher)} --data ${shellWord(data)} --out RUN`;
+  return [begin, ...changedFlags(options)].join(" ");
+}
+
 /** The options that are not their defaults, without paths, as a command line says them. */
-export function changedFlags(options: DistillRunOptions): string[] {
+function changedFlags(options: DistillRunOptions): string[] {
   const { recipe, method } = options;
   const named = recipe === undefined ? { method } : { recipe };
   const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named }) as Record<string, unknown>;
   const changed = Object.entries(options).flatMap(([key, value]) => {
     const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
     if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
-    const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const flag = kebab(key);
     if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
-    if (Array.isArray(value) && value.every((v) => typeof v !== "object")) return [`--${flag} ${value.join(",")}`];
-    if (typeof value !== "object") return [`--${flag} ${String(value)}`];
-    return [`--${flag} '${JSON.stringify(value)}'`];
+    if (Array.isArray(value) && value.every((v) => typeof v !== "object"))
+      return [`--${flag} ${shellWord(value.join(","))}`];
+    if (typeof value !== "object") return [`--${flag} ${shellWord(String(value))}`];
+    return [`--${flag} ${shellWord(JSON.stringify(value))}`];
   });
   return [recipe === undefined ? `--method ${method}` : `--recipe ${recipe}`, ...changed];
 }

@@ -3,7 +3,11 @@ import type { Model } from "../model.ts";
 import { shellWord } from "../utils/shell.ts";
 import type { Budget } from "./budget.ts";
 import { mostWithin, noneWithin } from "./budget.ts";
+import { distillCommand } from "./cards.ts";
 import type { FrontierFormat, FrontierPoint } from "./frontier.ts";
+import type { BlocksRunOptions } from "./options.ts";
+import { readOptions } from "./options.ts";
+import { distillOptions } from "./recipes.ts";
 import { blankOf, shapeFor } from "./shape.ts";
 
 /** What is proposed, and how to make it. */
@@ -42,16 +46,22 @@ export function proposalOf(points: readonly FrontierPoint[], limits: Limits): Fr
 }
 
 /** The command that makes a student, or the teacher in 8 bits; undefined for the teacher as it is. */
-export function commandOf(point: FrontierPoint, { config }: Model, model: string, data: string): string | undefined {
+export function commandOf(
+  point: FrontierPoint,
+  { config }: Model,
+  teacher: string,
+  { data, ...given }: BlocksRunOptions,
+): string | undefined {
   const { keptBlocks, heads, mlpWidth, format, wholeBlocks } = point;
   const int8 = format === "int8";
   if (wholeBlocks === config.depth)
-    return int8 ? `wecolora export --model ${shellWord(model)} --to onnx-int8 --out SMALLER` : undefined;
-  return [
-    `wecolora distill --teacher ${shellWord(model)} --data ${shellWord(data)} --out RUN`,
-    `--kept-blocks ${keptBlocks.join(",")}`,
-    ...(heads < config.heads ? [`--kept-heads ${heads}`] : []),
-    ...(mlpWidth < config.mlpWidth ? [`--mlp-width ${mlpWidth}`] : []),
-    ...(int8 ? ["--export onnx-int8"] : []),
-  ].join(" ");
+    return int8 ? `wecolora export --model ${shellWord(teacher)} --to onnx-int8 --out SMALLER` : undefined;
+  const run = distillOptions({
+    ...{ teacher, data, out: "RUN", ...readOptions(given), seed: given.seed, strict: given.strict },
+    keptBlocks: [...keptBlocks],
+    ...(heads < config.heads ? { keptHeads: heads } : {}),
+    ...(mlpWidth < config.mlpWidth ? { mlpWidth } : {}),
+    ...(int8 ? { export: ["onnx-int8"] } : {}),
+  });
+  return distillCommand(run);
 }

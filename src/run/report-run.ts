@@ -22,8 +22,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/options.ts";
-import { shellWord } from "../utils/shell.ts";
-import { changedFlags } from "./cards.ts";
+import { distillCommand } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest } from "./environment.ts";
 import { textChunks } from "./files.ts";
@@ -146,10 +145,7 @@ async function readRun(
     settings: Object.entries(options)
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
-    command: [
-      `wecolora distill --teacher ${shellWord(options.teacher)} --data ${shellWord(options.data)} --out RUN`,
-      ...changedFlags(options),
-    ].join(" "),
+    command: distillCommand(options),
     about: (config.about ?? {}) as Record<string, unknown>,
     missing: [],
   };
