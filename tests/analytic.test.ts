@@ -281,6 +281,7 @@ describe("recipes", () => {
       recipe: "refined",
       method: "wecolora",
       start: "analytic",
+      shape: distillOptions(base).shape,
       epochs: 3,
       earlyStop: 2,
     });

@@ -64,7 +64,7 @@ test("a student that lost heads and channels trains on, and a run that goes on e
   const teacher = referencePath("teachers/hf-dinov2");
   const out = join(folder, "run");
   const settings = [
-    ...["--recipe", "refined", "--shape", "balanced", "--loss", "blockwise", "--rank", "2", "--epochs", "4"],
+    ...["--recipe", "refined", "--loss", "blockwise", "--rank", "2", "--epochs", "4"],
     ...["--effective-batch", "8", "--evaluate-steps", "0", "--checkpoint-steps", "2", "--no-judge", "--no-report"],
   ];
   const first = await wecolora(

@@ -221,12 +221,16 @@ async function refitAttention(
     const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
     const channels = channelsOf(heads, headWidth);
     const lost = withoutColumns(student, `${name}.weight`, channels);
-    const wanted = { ...first.fitting, cross: first.fitting.cross.map((v) => options.attentionStep * v) };
-    const sums = await narrowedSums(solver, wanted, proj, channels);
-    const best = await nearest(tools, sample, passes, block, sums.n, async (ridge) =>
-      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1),
-    );
-    return { student: best.student, refits: [refitTo(best.ridge, best.difference)], heads };
+    const narrowed = (whole: Sums) => {
+      const cross = whole.cross.map((v) => options.attentionStep * v);
+      return narrowedSums(solver, { ...whole, cross }, proj, channels);
+    };
+    const made = async (sums: Sums, ridge: number) =>
+      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
+    const fitting = await narrowed(first.fitting);
+    const best = await nearest(tools, sample, passes, block, fitting.n, (ridge) => made(fitting, ridge));
+    const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
+    return { student: final, refits: [refitTo(best.ridge, best.difference)], heads };
   }
   const unchanged: Refit = { block, map: "proj", share: 1 };
   if (!options.attention) return { student, refits: [] };

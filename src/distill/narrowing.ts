@@ -128,18 +128,38 @@ export async function keptHeads(
     if (!cheapest) break;
     const { head, factor, solved } = cheapest;
     left.splice(left.indexOf(head), 1);
+    if (left.length === count) break;
     const from = head * headWidth;
     const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
-    for (let k = 0; k < headWidth; k++) {
-      const row = through.subarray(k * n, (k + 1) * n);
-      const given = solved.subarray(k * outputs, (k + 1) * outputs);
-      for (let i = 0; i < n; i++) {
-        for (let j = 0; j < n; j++) inverse[i * n + j] -= row[i] * row[j];
-        if (i < mixed) for (let o = 0; o < outputs; o++) map[i * outputs + o] -= row[i] * given[o];
-      }
+    const taken = await solver.multiply(
+      { type: "float64", dims: [n, headWidth], data: transposed(through, headWidth, n) },
+      { type: "float64", dims: [headWidth, n + outputs], data: besides(through, solved, headWidth) },
+    );
+    for (let i = 0; i < n; i++) {
+      const row = taken.subarray(i * (n + outputs), (i + 1) * (n + outputs));
+      for (let j = 0; j < n; j++) inverse[i * n + j] -= row[j];
+      if (i < mixed) for (let o = 0; o < outputs; o++) map[i * outputs + o] -= row[n + o];
     }
   }
   return left;
+}
+
+/** `[rows, columns] -> [columns, rows]` */
+function transposed(matrix: Float64Array, rows: number, columns: number): Float64Array {
+  const out = new Float64Array(matrix.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = matrix[r * columns + c];
+  return out;
+}
+
+/** Two matrices of so many rows side by side. */
+function besides(a: Float64Array, b: Float64Array, rows: number): Float64Array {
+  const [left, right] = [a.length / rows, b.length / rows];
+  const out = new Float64Array(a.length + b.length);
+  for (let r = 0; r < rows; r++) {
+    out.set(a.subarray(r * left, (r + 1) * left), r * (left + right));
+    out.set(b.subarray(r * right, (r + 1) * right), r * (left + right) + left);
+  }
+  return out;
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */

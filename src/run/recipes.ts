@@ -12,6 +12,7 @@ export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
   refined: {
     method: "wecolora",
     start: "analytic",
+    shape: "balanced",
     baseLearningRate: 3e-4,
     earlyStop: 2,
   },
