@@ -44,7 +44,8 @@ const whole = performance.now() - begin;
 const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
 rows.sort((a, b) => b.seconds - a.seconds);
 console.table(rows);
+const peak = Math.round(process.resourceUsage().maxRSS / 1024);
 console.log(
-  `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device`,
+  `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device; ${peak} MB at most`,
 );
 process.exit(0);

@@ -70,7 +70,7 @@ const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures three times, and one map's normal equations twice. Throws a RunError where sums are not finite.
+ * tokens of all pictures three times, a sample of them once more, and one map's normal equations twice. Throws a RunError where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
