@@ -70,7 +70,8 @@ const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures three times, a sample of them once more, and one map's normal equations twice. Throws a RunError where sums are not finite.
+ * tokens of all pictures three times, a sample of them once more, and one map's normal equations twice. Throws a RunError
+ * where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
@@ -229,6 +230,7 @@ async function refitAttention(
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
     const fitting = await narrowed(first.fitting);
     const best = await nearest(tools, sample, passes, block, fitting.n, (ridge) => made(fitting, ridge));
+    // With the ridge found, pictures that were set aside are fitted on too.
     const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
     return { student: final, refits: [refitTo(best.ridge, best.difference)], heads };
   }

@@ -98,7 +98,7 @@ function asRows(tokens: Value): Value {
 }
 
 /** Every so many of the tokens `[B, N, D]`, from the first of the batch on, as rows. */
-export function sampled(tokens: Value, stride: number): Value {
+function sampled(tokens: Value, stride: number): Value {
   const rows = asRows(tokens);
   if (stride === 1) return rows;
   const [count, width] = rows.shape as readonly number[];
