@@ -5,7 +5,7 @@ import type { VitConfig } from "../models/config.ts";
 import { attentionWidth, headWidthOf, withHeadCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
+import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { chosenRows } from "../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
 import { emptySums, invertedFactor, ridgeOf } from "./ridge.ts";
@@ -131,35 +131,13 @@ export async function keptHeads(
     if (left.length === count) break;
     const from = head * headWidth;
     const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
-    const taken = await solver.multiply(
-      { type: "float64", dims: [n, headWidth], data: transposed(through, headWidth, n) },
-      { type: "float64", dims: [headWidth, n + outputs], data: besides(through, solved, headWidth) },
-    );
-    for (let i = 0; i < n; i++) {
-      const row = taken.subarray(i * (n + outputs), (i + 1) * (n + outputs));
-      for (let j = 0; j < n; j++) inverse[i * n + j] -= row[j];
-      if (i < mixed) for (let o = 0; o < outputs; o++) map[i * outputs + o] -= row[n + o];
-    }
+    const rows: Tensor<"float64"> = { type: "float64", dims: [headWidth, n], data: through };
+    const taken = await solver.multiplyTransposed(rows, rows);
+    for (let i = 0; i < inverse.length; i++) inverse[i] -= taken[i];
+    const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
+    for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
   return left;
-}
-
-/** `[rows, columns] -> [columns, rows]` */
-function transposed(matrix: Float64Array, rows: number, columns: number): Float64Array {
-  const out = new Float64Array(matrix.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = matrix[r * columns + c];
-  return out;
-}
-
-/** Two matrices of so many rows side by side. */
-function besides(a: Float64Array, b: Float64Array, rows: number): Float64Array {
-  const [left, right] = [a.length / rows, b.length / rows];
-  const out = new Float64Array(a.length + b.length);
-  for (let r = 0; r < rows; r++) {
-    out.set(a.subarray(r * left, (r + 1) * left), r * (left + right));
-    out.set(b.subarray(r * right, (r + 1) * right), r * (left + right) + left);
-  }
-  return out;
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */

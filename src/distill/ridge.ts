@@ -84,8 +84,8 @@ export class RidgeSolver {
   }
 
   /**
-   * D `[n, m]` with (G'G + diag(ridge)) D = G'R, for a `ridge` `[n]`. Throws a RunError where the system is not positive definite, which a ridge
-   * above zero rules out for sums that are finite.
+   * D `[n, m]` with (G'G + diag(ridge)) D = G'R, for a `ridge` `[n]`. Throws a RunError where the system is not positive
+   * definite, which a ridge above zero rules out for sums that are finite.
    */
   async solve({ n, m, gram, cross }: Sums, ridge: Float64Array): Promise<Float64Array> {
     const ridged = withRidge(gram, n, ridge);
@@ -178,11 +178,28 @@ export class RidgeSolver {
   }
 
   /** a b for `[p, k]` and `[k, q]`. */
-  async multiply(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
-    const session = await this.session("multiply", () => {
+  multiply(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
+    return this.product("multiply", a, b, () => {
       const [left, right] = [input("a", "float64", ["p", "k"]), input("b", "float64", ["k", "q"])];
       return graph([left, right], { y: matmul(left, right) });
     });
+  }
+
+  /** a' b for `[k, p]` and `[k, q]`. */
+  multiplyTransposed(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
+    return this.product("multiply transposed", a, b, () => {
+      const [left, right] = [input("a", "float64", ["k", "p"]), input("b", "float64", ["k", "q"])];
+      return graph([left, right], { y: matmul(transposeLast(left), right) });
+    });
+  }
+
+  private async product(
+    key: string,
+    a: Tensor<"float64">,
+    b: Tensor<"float64">,
+    build: () => Graph,
+  ): Promise<Float64Array> {
+    const session = await this.session(key, build);
     const { tensors } = await session.run({ feeds: { a, b }, fetch: ["y"] });
     return tensors.y.data as Float64Array;
   }

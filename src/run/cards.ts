@@ -2,9 +2,9 @@
 import type { Widths } from "../distill/narrowing.ts";
 import type { ModelCard } from "../export/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
+import { kebab, shellWord } from "../utils/shell.ts";
 import type { DistillRunOptions } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
-import { kebab, shellWord } from "../utils/shell.ts";
 import { widthsText } from "./shape.ts";
 
 /** What a card says of the run that a model comes from. */
