@@ -1,8 +1,9 @@
-// Where a start in closed form spends its time, on pictures of noise: node bench/start.js [pictures] [model] [tokens per unknown]
-import { analyticDefaults, analyticStart, defaultDevice, loadModel } from "wecolora/node";
+// Where a start in closed form spends its time, on pictures of noise:
+//   node bench/start.js [pictures] [model] [precision] [tokens per unknown]
+import { analyticDefaults, analyticStart, choosePrecision, defaultDevice, loadModel } from "wecolora/node";
 import { noise, randomModel, steps } from "./models.js";
 
-const [count = "90", model = "demo/teacher", tokens] = process.argv.slice(2);
+const [count = "90", model = "demo/teacher", wanted = "float32", tokens] = process.argv.slice(2);
 const inner = await defaultDevice();
 const spent = new Map();
 async function timed(key, action) {
@@ -37,9 +38,12 @@ async function* batches() {
 // The usual shape of a student of as many weights as half the blocks: all blocks, half of each one's heads and channels.
 const kept = Array.from({ length: teacher.config.depth }, (_, i) => i);
 const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
+const { int8, found } = await choosePrecision(teacher, { wanted });
+console.log(`precision ${found}`);
+spent.clear();
 const begin = performance.now();
 const tokensPerUnknown = Number(tokens ?? analyticDefaults.tokensPerUnknown);
-await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, ...widths });
+await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, ...widths, int8 });
 const whole = performance.now() - begin;
 const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
 rows.sort((a, b) => b.seconds - a.seconds);

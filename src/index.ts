@@ -15,6 +15,8 @@ export type { VitConfig } from "./models/config.ts";
 export { plainVit } from "./models/config.ts";
 export type { ModelDefinition } from "./models/definition.ts";
 export { resamplePositions } from "./models/positions.ts";
+export type { Int8Options, PrecisionChoice, PrecisionQuestion } from "./precision.ts";
+export { choosePrecision } from "./precision.ts";
 export { createOnnxDevice } from "./runtime/onnxruntime.ts";
 export type { Device } from "./runtime/types.ts";
 export { RunError, UserError } from "./utils/errors.ts";

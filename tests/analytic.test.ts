@@ -1,7 +1,15 @@
 // The closed-form start: its solver against float64 loops, and that it is never worse than the weight copy.
 import { afterAll, describe, expect, test } from "vitest";
-import type { FloatTensor } from "wecolora/node";
-import { analyticDefaults, analyticStart, copyBlocks, createDistillation, loadModel, Model } from "wecolora/node";
+import type { AnalyticOptions, FloatTensor } from "wecolora/node";
+import {
+  analyticDefaults,
+  analyticStart,
+  choosePrecision,
+  copyBlocks,
+  createDistillation,
+  loadModel,
+  Model,
+} from "wecolora/node";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
 import { blockRuns, searchBlocks } from "../src/distill/block-search.ts";
 import { gramOf, sampleGraph } from "../src/distill/refit-graphs.ts";
@@ -189,6 +197,54 @@ describe.each(teachers)("%s", (name) => {
 test("stands for the blocks up to the next kept one", () => {
   expect(stoodFor([0, 2, 4], 6)).toEqual([1, 3, 5]);
   expect(stoodFor([0, 3, 5], 6)).toEqual([2, 4, 5]);
+});
+
+describe("on a teacher of ImageNet's blocks", () => {
+  const load = () => loadModel(referencePath("teachers/timm-vit"));
+  const kept = [0, 2, 4];
+  const held = pictures(8, 77);
+
+  test("tokens that move in 8 bits give a student just as near", async () => {
+    const teacher = await load();
+    const { int8 } = await choosePrecision(teacher, { wanted: "int8" });
+    const left = async (more: Partial<AnalyticOptions>) => {
+      const options = { ...analyticDefaults, ...more };
+      const { student } = await analyticStart(teacher, kept, batchesOf(pictures(60, 1), 8), options);
+      const model = new Model(student, teacher.device);
+      const difference = await differenceTo(teacher, model, held);
+      await model.dispose();
+      return difference;
+    };
+    for (const widths of [{}, { mlpWidth: 0.5, keptHeads: 0.5 }]) {
+      const [plain, bits] = [await left(widths), await left({ ...widths, int8 })];
+      expect(bits).not.toBe(plain);
+      // What is wanted of 8 bits in a whole run.
+      expect(bits / plain).toBeLessThan(1.02);
+    }
+    await teacher.dispose();
+  });
+
+  test("later sweeps only move what comes nearer, from where the first ended", async () => {
+    const teacher = await load();
+    const start = (sweeps: number, widths = {}) =>
+      analyticStart(teacher, kept, batchesOf(pictures(60, 1), 8), { ...analyticDefaults, ...widths, sweeps });
+    const done: string[] = [];
+    const options = { ...analyticDefaults, sweeps: 2 };
+    await analyticStart(teacher, kept, batchesOf(pictures(20, 1), 4), options, (d, t) => done.push(`${d}/${t}`));
+    expect(done).toEqual(["1/6", "2/6", "3/6", "4/6", "5/6", "6/6"]);
+    for (const widths of [{}, { mlpWidth: 0.5, keptHeads: 0.5 }]) {
+      const [once, twice] = [await start(1, widths), await start(2, widths)];
+      expect(twice.student.config).toEqual(once.student.config);
+      expect(twice.refits).toHaveLength(6);
+      for (const { share } of twice.refits) expect(share).toBeLessThanOrEqual(1);
+      const [first, second] = [new Model(once.student, teacher.device), new Model(twice.student, teacher.device)];
+      const [before, after] = [await differenceTo(teacher, first, held), await differenceTo(teacher, second, held)];
+      expect(after / before).toBeLessThan(1.01);
+      await first.dispose();
+      await second.dispose();
+    }
+    await teacher.dispose();
+  });
 });
 
 test("training goes on from it", async () => {

@@ -2,8 +2,10 @@
 // teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 import type { Model } from "../model.ts";
+import type { VitConfig } from "../models/config.ts";
 import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import type { Int8Options } from "../passes/int8-products.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { scaledRows } from "../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
@@ -20,7 +22,7 @@ import {
   withHeads,
 } from "./narrowing.ts";
 import type { Stream, Summed } from "./refit-passes.ts";
-import { advanceTeacher, embedAll, Passes, sumUp, tokenCountOf, tokensOf, withSample } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, sumUp, tokenCountOf, tokensOf, withSample } from "./refit-passes.ts";
 import type { Sums } from "./ridge.ts";
 import { meanDiagonal, RidgeSolver, ridgeOf } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
@@ -41,6 +43,13 @@ export interface AnalyticOptions extends Widths {
    * the same whatever the number of pictures. Infinity takes all.
    */
   readonly tokensPerUnknown: number;
+  /**
+   * How often all blocks are gone through. Later sweeps begin with the student of the one before, and move a map only where
+   * that brings its block nearer to its target on pictures set aside.
+   */
+  readonly sweeps: number;
+  /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
+  readonly int8?: Int8Options;
 }
 
 export const analyticDefaults: AnalyticOptions = {
@@ -48,6 +57,7 @@ export const analyticDefaults: AnalyticOptions = {
   ridges: [0.2, 1],
   attentionStep: 0.5,
   tokensPerUnknown: 5,
+  sweeps: 1,
 };
 
 /** What was found for one map. */
@@ -56,8 +66,8 @@ export interface Refit {
   readonly map: RefitMap;
   /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
   readonly ridge?: number;
-  /** What is left of the block's mean absolute difference to its target, on these pictures. */
-  readonly share: number;
+  /** What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked at. */
+  readonly share?: number;
 }
 
 export interface AnalyticStart {
@@ -81,45 +91,105 @@ export async function analyticStart(
   progress: (done: number, total: number) => void = () => undefined,
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
-  const streams = await embedAll(teacher, batches);
   const { device, config } = teacher;
   const { mlpWidth, keptHeads: heads } = options;
   const widths = lessThanWhole(config, {
     mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
     keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
   });
+  const streams = await embedAll(teacher, batches, options.sweeps > 1);
+  const solver = new RidgeSolver(device);
+  const teaching = new Passes(device, config);
+  let refits: readonly Refit[] = [];
+  try {
+    for (let sweep = 0; sweep < options.sweeps; sweep++) {
+      if (sweep > 0) await startAgain(teaching, streams);
+      const behind = (done: number) => progress(sweep * kept.length + done, options.sweeps * kept.length);
+      const narrowing = sweep === 0 ? widths : {};
+      const tools = { teacher, teaching, solver, streams, widths: narrowing };
+      ({ student, refits } = await sweepBlocks(tools, student, kept, options, behind));
+    }
+  } finally {
+    await teaching.dispose();
+    await device.release(heldBy(streams));
+    await device.trim();
+    await solver.dispose();
+  }
+  return { student, refits };
+}
+
+interface SweepTools {
+  readonly teacher: Model;
+  /** Passes over the teacher's blocks. */
+  readonly teaching: Passes;
+  readonly solver: RidgeSolver;
+  readonly streams: readonly Stream[];
+  /** Counts, where they are to be less than whole. */
+  readonly widths: Widths;
+}
+
+/** Goes once through all of a student's blocks. */
+async function sweepBlocks(
+  { teacher, teaching, solver, streams, widths }: SweepTools,
+  given: ModelDefinition,
+  kept: readonly number[],
+  options: AnalyticOptions,
+  progress: (done: number) => void,
+): Promise<{ student: ModelDefinition; refits: readonly Refit[] }> {
+  let student = given;
+  const { device } = teacher;
+  const { config } = given;
   const passes = new Passes(device, config);
   const behind =
     widths.mlpWidth === undefined ? passes : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }));
-  const solver = new RidgeSolver(device);
   const refits: Refit[] = [];
-  const judged = streams.some(({ aside }) => aside);
+  const unseen = isUnseen(streams, config, widths, options);
+  const looked = unseen ? streams.map(({ tokens }) => ({ tokens, aside: false })) : streams;
+  const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
-  const ridges = judged ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  // As many as the widest map asks for: fewer for the attention's cost fidelity and save little.
-  const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
-  const tokens = fittedTokens(streams, stride);
-  const tools = { passes, behind, solver, streams, widths, ridges, stride, judged, tokens };
+  const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
+  const stride = strideFor(streams, config, options);
+  const tokens = fittedTokens(looked, stride);
+  const tools = { passes, behind, solver, streams: looked, widths, ridges, stride, judged, tokens };
   try {
     let from = 0;
-    for (const [block, end] of stoodFor(kept, config.depth).entries()) {
-      for (let i = from; i <= end; i++) await advanceTeacher(passes, teacher, streams, i);
+    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+      for (let i = from; i <= end; i++) await teaching.move("teacher", streams, teacher, i, options.int8);
       const found = await refitBlock(tools, student, block, options);
       student = found.student;
       refits.push(...found.refits);
       from = end + 1;
-      progress(block + 1, kept.length);
+      progress(block + 1);
     }
   } finally {
-    if (behind !== passes) await behind.dispose([]);
-    await passes.dispose(streams);
-    await solver.dispose();
+    if (behind !== passes) await behind.dispose();
+    await passes.dispose();
   }
   return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
 }
 
 /** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
 const plenty = 2;
+
+/**
+ * Whether all maps of a student can be solved with the first ridge unseen, so that no pictures need to be set aside: both of
+ * each block are narrowed, and there are tokens in plenty.
+ */
+function isUnseen(
+  streams: readonly Stream[],
+  config: VitConfig,
+  { mlpWidth, keptHeads: heads }: Widths,
+  options: AnalyticOptions,
+): boolean {
+  if (mlpWidth === undefined || heads === undefined) return false;
+  const unknowns = Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
+  const all = streams.map(({ tokens }) => ({ tokens, aside: false }));
+  return fittedTokens(all, strideFor(streams, config, options)) >= plenty * unknowns;
+}
+
+/** As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little. */
+const strideFor = (streams: readonly Stream[], { mlpWidth }: VitConfig, { tokensPerUnknown }: AnalyticOptions) =>
+  strideOf(streams, tokensPerUnknown * (mlpWidth + 1));
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 function fittedTokens(streams: readonly Stream[], stride: number): number {
@@ -165,7 +235,6 @@ interface Tools {
 
 const difference = ["difference"];
 const addedUp = ["next.gram", "next.cross"];
-const blockTokens = { x: "student", mixed: "mixed", target: "teacher" } as const;
 
 /** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
 async function refitBlock(
@@ -175,21 +244,12 @@ async function refitBlock(
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
   const { passes, behind, streams, stride } = tools;
-  const entering = await passes.blockOf(given, block);
-  for (const stream of streams) {
-    const { kept } = await passes.run("attention", stream, { x: "student" }, entering, { keep: ["mixed"] });
-    await passes.replace(stream, "mixed", kept.mixed);
-  }
+  await passes.move("attention", streams, given, block, options.int8);
   const { attention, mlp } = await withSample(passes, streams, stride, async (sample) => {
     const found = await refitAttention(tools, sample, given, block, options);
     return { attention: found, mlp: await refitMlp(tools, sample, found.student, block) };
   });
-  const leaving = await behind.blockOf(mlp.student, block);
-  for (const stream of streams) {
-    const named = { x: "student", mixed: "mixed" } as const;
-    const { kept } = await behind.run("output", stream, named, leaving, { keep: ["y"] });
-    await behind.replace(stream, "student", kept.y);
-  }
+  await behind.move("output", streams, mlp.student, block, options.int8);
   const { heads } = attention;
   const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
   return { student, refits: [...attention.refits, mlp.refit] };
@@ -211,10 +271,10 @@ async function refitAttention(
   const mixed = attentionWidth(student.config);
   const feeds = await passes.blockOf(student, block);
   const first = await sumUp(passes, sample, mixed + 1, width, (stream, sums) =>
-    passes.run("proj", stream, blockTokens, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
+    passes.run("proj", stream, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
   );
   const name = `blocks.${block}.${weightOf.proj}`;
-  const refitTo = (ridge: number, left: number) => refitOf(block, "proj", ridge, left / first.difference);
+  const refitTo = (ridge: number, left?: number) => refitOf(block, "proj", ridge, left, first.difference);
   if (widths.keptHeads !== undefined) {
     const proj = student.weights.get(`${name}.weight`) as FloatTensor;
     const headWidth = headWidthOf(student.config);
@@ -256,10 +316,10 @@ async function refitMlp(
   const { width, mlpWidth } = student.config;
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, sample, mlpWidth + 1, width, (stream, sums) =>
-    passes.run("fc2", stream, blockTokens, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
+    passes.run("fc2", stream, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
   );
   const name = `blocks.${block}.${weightOf.fc2}`;
-  const refitTo = (ridge: number, left: number) => refitOf(block, "fc2", ridge, left / before.difference);
+  const refitTo = (ridge: number, left?: number) => refitOf(block, "fc2", ridge, left, before.difference);
   if (widths.mlpWidth !== undefined) {
     const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
     const seen = behindScale(student, block, "ls2", fc2);
@@ -284,7 +344,12 @@ async function refitMlp(
   return { student, refit: { block, map: "fc2", share: 1 } };
 }
 
-const refitOf = (block: number, map: RefitMap, ridge: number, share: number): Refit => ({ block, map, ridge, share });
+const refitOf = (block: number, map: RefitMap, ridge: number, left: number | undefined, before: number): Refit => ({
+  block,
+  map,
+  ridge,
+  ...(left === undefined ? {} : { share: left / before }),
+});
 
 /**
  * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
@@ -297,9 +362,10 @@ async function nearest(
   block: number,
   unknowns: number,
   made: (ridge: number) => Promise<ModelDefinition>,
-): Promise<{ student: ModelDefinition; ridge: number; difference: number }> {
+): Promise<{ student: ModelDefinition; ridge: number; difference?: number }> {
   let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
   const ridges = tools.tokens >= plenty * unknowns ? tools.ridges.slice(0, 1) : tools.ridges;
+  if (ridges.length === 1) return { student: await made(ridges[0]), ridge: ridges[0] };
   for (const ridge of ridges) {
     const student = await made(ridge);
     const left = await differenceOf(tools, sample, passes, student, block);
@@ -320,7 +386,7 @@ async function differenceOf(
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
   for (const stream of sample.filter(({ aside }) => aside === judged)) {
-    const { tensors } = await passes.run("difference", stream, blockTokens, feeds, { fetch: difference });
+    const { tensors } = await passes.run("difference", stream, feeds, { fetch: difference });
     sum += Number(tensors.difference.data[0]);
   }
   return sum;

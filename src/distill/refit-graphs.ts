@@ -20,7 +20,7 @@ import type { Graph, Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
 import { attentionWidth, expectedWeights } from "../models/config.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
-import { attentionHalf, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
+import { attentionHalf, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
 import { layerNorm, linear } from "../nn/layers.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
@@ -60,9 +60,19 @@ export function blockFeeds(
   return feeds;
 }
 
-interface BlockInputs {
+/** A block's weights in a graph: what it is fed, or constants, of which there is nothing to feed. */
+export interface BlockValues {
   readonly inputs: readonly Value[];
   readonly weight: WeightLookup;
+}
+
+/** Block `index`'s weights as constants, for products that want to know them. */
+export function blockConstants(weights: ReadonlyMap<string, FloatTensor>, index: number): BlockValues {
+  const frozen = frozenWeights(weights);
+  return { inputs: [], weight: (name) => frozen(`blocks.${index}.${name.slice(prefix.length)}`) };
+}
+
+interface BlockInputs extends BlockValues {
   /** What is missing behind a map, through its LayerScale: `[..., D]`. */
   throughScale(missing: Value, name: (typeof scaleNames)[number]): Value;
 }
@@ -84,8 +94,12 @@ function blockInputs(config: VitConfig): BlockInputs {
 }
 
 /** One whole block: `x -> y`. */
-export function blockGraph(config: VitConfig, dims: readonly number[]): Graph {
-  const { inputs, weight } = blockInputs(config);
+export function blockGraph(
+  config: VitConfig,
+  dims: readonly number[],
+  block: BlockValues = blockInputs(config),
+): Graph {
+  const { inputs, weight } = block;
   const x = input("x", "float32", dims);
   return graph([x, ...inputs], { y: vitBlock(config, weight, 0, x) });
 }
@@ -198,8 +212,12 @@ function tokenInputs(config: VitConfig, dims: readonly number[]): Record<"x" | "
 }
 
 /** A block's first pass, over all tokens `x` `[B, N, D]`: `mixed`, what enters the attention's output map. */
-export function attentionPass(config: VitConfig, dims: readonly number[]): Graph {
-  const { inputs, weight } = blockInputs(config);
+export function attentionPass(
+  config: VitConfig,
+  dims: readonly number[],
+  block: BlockValues = blockInputs(config),
+): Graph {
+  const { inputs, weight } = block;
   const x = input("x", "float32", dims);
   const { map, entered } = watching("proj");
   attentionHalf(config, weight, 0, x, map);
@@ -235,8 +253,12 @@ export function differencePass(config: VitConfig, dims: readonly number[]): Grap
 }
 
 /** The last pass: the block's output `y` for all tokens. */
-export function outputPass(config: VitConfig, dims: readonly number[]): Graph {
-  const { inputs, weight } = blockInputs(config);
+export function outputPass(
+  config: VitConfig,
+  dims: readonly number[],
+  block: BlockValues = blockInputs(config),
+): Graph {
+  const { inputs, weight } = block;
   const { x, mixed } = tokenInputs(config, dims);
   const y = mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed));
   return graph([x, mixed, ...inputs], { y });

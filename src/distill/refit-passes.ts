@@ -6,11 +6,14 @@ import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { embed, frozenWeights } from "../models/vit.ts";
+import type { Int8Options } from "../passes/int8-products.ts";
 import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
+import type { BlockValues } from "./refit-graphs.ts";
 import {
   attentionPass,
+  blockConstants,
   blockFeeds,
   blockGraph,
   differencePass,
@@ -27,10 +30,11 @@ const validationEvery = 5;
 
 /**
  * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block, the
- * teacher's that it should give, and what enters the attention's output map.
+ * teacher's that it should give, what enters the attention's output map, and, where they are needed again, those that enter
+ * the first block.
  */
 export interface Stream {
-  readonly tokens: Map<"student" | "teacher" | "mixed", DeviceTensor>;
+  readonly tokens: Map<"student" | "teacher" | "mixed" | "first", DeviceTensor>;
   /** Whether solutions are judged on it, rather than fitted. */
   readonly aside: boolean;
 }
@@ -42,16 +46,30 @@ export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
   return found;
 };
 
-/** The passes by name. */
-const passGraphs = {
-  block: blockGraph,
-  attention: attentionPass,
+const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record<Name, TokenName>>) =>
+  Object.fromEntries(
+    Object.entries<TokenName>(named).map(([input, name]) => [input, tokensOf(stream, name)]),
+  ) as Record<Name, DeviceTensor>;
+
+/** The passes that look at tokens to sum them up, by name. */
+const summingGraphs = {
   proj: projPass,
   fc2: fc2Pass,
   difference: differencePass,
-  output: outputPass,
 } as const satisfies Record<string, (config: VitConfig, dims: readonly number[]) => Graph>;
-type Pass = keyof typeof passGraphs;
+
+interface MovingPass {
+  readonly build: (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
+  readonly reads: { readonly x: TokenName } & Readonly<Record<string, TokenName>>;
+  readonly writes: TokenName;
+}
+
+/** The passes that make new tokens of all, what they read, and what they replace. */
+const movingPasses = {
+  teacher: { build: blockGraph, reads: { x: "teacher" }, writes: "teacher" },
+  attention: { build: attentionPass, reads: { x: "student" }, writes: "mixed" },
+  output: { build: outputPass, reads: { x: "student", mixed: "mixed" }, writes: "student" },
+} as const satisfies Record<string, MovingPass>;
 export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 
 /** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
@@ -67,18 +85,48 @@ export class Passes {
     this.config = config;
   }
 
-  /** Runs a pass over the tokens of these names and what else it is fed; `keep` stays on the device. */
+  /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. */
   async run(
-    pass: Pass,
+    pass: keyof typeof summingGraphs,
     stream: Stream,
-    named: Readonly<Record<string, TokenName>>,
     feeds: BlockFeeds,
     { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
   ): Promise<RunResult> {
-    const tokens = Object.fromEntries(Object.entries(named).map(([input, name]) => [input, tokensOf(stream, name)]));
-    const { dims } = Object.values(tokens)[0];
-    const session = await this.session(`${pass} ${dims.join()}`, () => passGraphs[pass](this.config, dims));
+    const tokens = tokensNamed(stream, { x: "student", mixed: "mixed", target: "teacher" });
+    const { dims } = tokens.x;
+    const session = await this.session(`${pass} ${dims.join()}`, () => summingGraphs[pass](this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
+  }
+
+  /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
+  async move(
+    pass: keyof typeof movingPasses,
+    streams: readonly Stream[],
+    model: ModelDefinition,
+    index: number,
+    int8: Int8Options | undefined,
+  ): Promise<void> {
+    const { build, reads, writes }: MovingPass = movingPasses[pass];
+    // Weights in 8 bits are constants, so that each block has sessions of its own.
+    const constants = int8 && blockConstants(model.weights, index);
+    const feeds = constants ? {} : await this.blockOf(model, index);
+    const own = new Map<string, Session>();
+    try {
+      for (const stream of streams) {
+        const { dims } = tokensOf(stream, reads.x);
+        // Where all dimensions are known, memory of tokens is used again.
+        const key = `${pass} ${dims.join()}`;
+        const session = constants
+          ? (own.get(key) ?? (await compile(build(this.config, dims, constants), this.device, { int8 })))
+          : await this.session(key, () => build(this.config, dims));
+        if (constants) own.set(key, session);
+        const [made] = session.outputNames;
+        const { kept } = await session.run({ feeds: { ...feeds, ...tokensNamed(stream, reads) }, keep: [made] });
+        await this.replace(stream, writes, kept[made]);
+      }
+    } finally {
+      for (const session of own.values()) await session.dispose();
+    }
   }
 
   /** Every `stride`-th of the tokens of several batches as rows, one name after the other. */
@@ -133,21 +181,25 @@ export class Passes {
     return held;
   }
 
-  async dispose(streams: readonly Stream[]): Promise<void> {
+  async dispose(): Promise<void> {
     for (const session of this.sessions.values()) await session.dispose();
     this.sessions.clear();
-    const tokens = streams.flatMap((stream) => [...stream.tokens.values()]);
-    await this.device.release([...new Set([...tokens, ...this.blanks.values(), ...this.uploaded.values()])]);
+    await this.device.release([...this.blanks.values(), ...this.uploaded.values()]);
     this.blanks.clear();
     this.uploaded.clear();
-    await this.device.trim();
   }
 }
 
-/** The tokens that enter block 0, the same for teacher and student. */
+/** All that is held, each once. */
+export const heldBy = (streams: readonly Stream[]): DeviceTensor[] => [
+  ...new Set(streams.flatMap(({ tokens }) => [...tokens.values()])),
+];
+
+/** The tokens that enter block 0, the same for teacher and student; kept for `startAgain` where that is to come. */
 export async function embedAll(
   teacher: Model,
   batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
+  again: boolean,
 ): Promise<Stream[]> {
   const { config, weights, device } = teacher;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
@@ -157,11 +209,8 @@ export async function embedAll(
     for await (const batch of batches) {
       const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
       const aside = streams.length % validationEvery === validationEvery - 1;
-      const tokens = new Map([
-        ["student", kept.tokens],
-        ["teacher", kept.tokens],
-      ] as const);
-      streams.push({ tokens, aside });
+      const names: readonly TokenName[] = again ? ["student", "teacher", "first"] : ["student", "teacher"];
+      streams.push({ tokens: new Map(names.map((name) => [name, kept.tokens])), aside });
     }
   } finally {
     await session.dispose();
@@ -169,22 +218,14 @@ export async function embedAll(
   return streams;
 }
 
-/** Moves the teacher's tokens behind its block `index`. */
-export async function advanceTeacher(
-  passes: Passes,
-  teacher: Model,
-  streams: readonly Stream[],
-  index: number,
-): Promise<void> {
-  const feeds = await passes.blockOf(teacher, index);
-  for (const stream of streams) {
-    const { kept } = await passes.run("block", stream, { x: "teacher" }, feeds, { keep: ["y"] });
-    await passes.replace(stream, "teacher", kept.y);
-  }
+/** Puts the tokens that enter block 0 back, for another sweep. */
+export async function startAgain(passes: Passes, streams: readonly Stream[]): Promise<void> {
+  for (const stream of streams)
+    for (const name of ["student", "teacher"] as const) await passes.replace(stream, name, tokensOf(stream, "first"));
 }
 
 /** Rows of a sample that are looked at together, about: many, since adding up the sums of few costs more than making them. */
-const rowsTogether = 2048;
+const rowsTogether = 4096;
 
 /** Batches whose samples are looked at together: those set aside apart from the others. */
 function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {

@@ -78,7 +78,8 @@ export class RidgeSolver {
   }
 
   private async session(key: string, build: () => Graph): Promise<Session> {
-    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
+    // There are many sessions, one for each size that is left, and their matrices are large.
+    const known = this.sessions.get(key) ?? (await compile(build(), this.device, { keepMemory: false }));
     this.sessions.set(key, known);
     return known;
   }
@@ -138,6 +139,7 @@ export class RidgeSolver {
       return (await this.device.download(found as DeviceTensor)).data as Float64Array;
     } finally {
       await this.device.release(held);
+      await this.device.trim();
     }
   }
 
@@ -174,6 +176,7 @@ export class RidgeSolver {
       return found;
     } finally {
       await this.device.release(held);
+      await this.device.trim();
     }
   }
 

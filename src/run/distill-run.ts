@@ -188,8 +188,8 @@ async function perform(
     for (const note of plan.notes) listener.info?.(note);
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
-    const initial = await startOf(options, teacher, source, items, listener, environment);
     const int8 = await int8Of(options, teacher, source, items, listener);
+    const initial = await startOf(options, teacher, source, items, int8, listener, environment);
     const distillation = await createDistillation(teacher, {
       ...distillationOptions(options, plan, initial.keptBlocks),
       precision: int8 ? "int8" : "float32",

@@ -170,6 +170,9 @@ export const distillRunSchema = z.strictObject({
     .describe(
       "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
     ),
+  analyticSweeps: count
+    .default(analyticDefaults.sweeps)
+    .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
   baseLearningRate: z
     .number()
     .positive()

@@ -9,6 +9,7 @@ import { choosePrecision } from "../precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Listener } from "./environment.ts";
 import type { DistillRunOptions } from "./options.ts";
+import { isAnalytic } from "./start.ts";
 
 /** Pictures that features are compared on in both precisions. */
 const comparedPictures = 8;
@@ -24,16 +25,17 @@ async function somePictures(
   return value?.pixels;
 }
 
-/** Products of a distillation in 8 bits, where that is asked for or measures best; says what was chosen. */
+/** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says what was chosen. */
 export async function int8Of(
-  { precision: wanted, int8Parts: parts, method }: DistillRunOptions,
+  options: DistillRunOptions,
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],
   listener: Listener,
 ): Promise<Int8Options | undefined> {
+  const { precision: wanted, int8Parts: parts, method } = options;
   if (wanted === "float32") return undefined;
-  if (!methods[method].trains) {
+  if (!methods[method].trains && !isAnalytic(options)) {
     listener.info?.(`nothing trains with ${method}, so its precision is float32`);
     return undefined;
   }

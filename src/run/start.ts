@@ -11,6 +11,7 @@ import { lessThanWhole } from "../distill/narrowing.ts";
 import { defaultReductionFactor } from "../distill/options.ts";
 import { everyNth, keptBlocksOf } from "../distill/weight-copy.ts";
 import type { Model } from "../model.ts";
+import type { Int8Options } from "../precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -90,7 +91,7 @@ interface Chosen extends Widths {
 }
 
 /**
- * Chooses blocks and refits them, where that is asked for. The same pictures and seed give the same again. Throws a
+ * Chooses blocks and refits them, where that is asked for; tokens move from block to block in 8 bits with `int8`. The same pictures and seed give the same again. Throws a
  * UserError where a search is asked for beside a list of blocks, or with too few pictures.
  */
 export async function startOf(
@@ -98,6 +99,7 @@ export async function startOf(
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],
+  int8: Int8Options | undefined,
   listener: Listener,
   environment: Environment,
 ): Promise<Start> {
@@ -110,13 +112,19 @@ export async function startOf(
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const settings = { ...analyticDefaults, tokensPerUnknown: options.analyticTokens, ...wanted };
+  const settings = {
+    ...analyticDefaults,
+    tokensPerUnknown: options.analyticTokens,
+    sweeps: options.analyticSweeps,
+    int8,
+    ...wanted,
+  };
   const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
   const last = refits.at(-1);
   const took = `the closed form took ${seconds().toFixed(1)} s`;
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
   listener.info?.(
-    last && last.share < 1
+    last?.share !== undefined && last.share < 1
       ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
       : took,
   );
@@ -125,7 +133,9 @@ export async function startOf(
   return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 
-const isAnalytic = ({ start, method }: DistillRunOptions): boolean => (start ?? methods[method].start) === "analytic";
+/** Whether a run begins in closed form. */
+export const isAnalytic = ({ start, method }: DistillRunOptions): boolean =>
+  (start ?? methods[method].start) === "analytic";
 
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
 function shapeOf(options: DistillRunOptions): ShapeKind {

@@ -82,6 +82,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           interOpNumThreads: 1,
           executionMode: "sequential",
           enableMemPattern: false,
+          enableCpuMemArena: sessionOptions.keepMemory ?? true,
           graphOptimizationLevel: "all",
           logSeverityLevel: 3,
           ...(externalData.length > 0 ? { externalData } : {}),
@@ -100,8 +101,10 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           const wanted: Record<string, OnnxTensor | null> = {};
           for (const name of fetch) wanted[name] = null;
           for (const name of keep) {
-            const dims = shapes.get(name);
-            wanted[name] = dims ? new runtime.Tensor("float32", buffers.take(elementCount(dims)), dims) : null;
+            const known = shapes.get(name);
+            wanted[name] = known
+              ? new runtime.Tensor(known.type, buffers.take(known.type, elementCount(known.dims)), known.dims)
+              : null;
           }
           const results = await translateErrors(session.run(given, wanted));
           return {
@@ -120,9 +123,11 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     },
     async upload(tensor) {
       // A copy: what the caller does with its own memory afterwards must not show here.
-      const data = allocate(tensor.type, elementCount(tensor.dims)) as TypedArrays["float32"];
+      const { type, dims } = tensor;
+      const count = elementCount(dims);
+      const data = (isPooled(type) ? buffers.take(type, count) : allocate(type, count)) as TypedArrays["float32"];
       data.set(tensor.data as TypedArrays["float32"]);
-      return hold(new runtime.Tensor(tensor.type, data, tensor.dims));
+      return hold(new runtime.Tensor(type, data, dims));
     },
     async download(tensor) {
       const { type, dims, data } = fromOnnx(find(tensor));
@@ -131,7 +136,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     async release(tensors) {
       for (const { id } of tensors) {
         const tensor = held.get(id);
-        if (tensor?.data instanceof Float32Array) buffers.give(tensor.data);
+        if (tensor?.data instanceof Float32Array || tensor?.data instanceof Float64Array) buffers.give(tensor.data);
         held.delete(id);
       }
     },
@@ -150,11 +155,15 @@ function unshared(data: Tensor["data"]): Tensor["data"] {
   return data.buffer instanceof ArrayBuffer ? data : data.slice();
 }
 
-/** Shapes of the float32 outputs whose dimensions are all known beforehand. */
-function knownOutputShapes(session: OnnxSession): Map<string, readonly number[]> {
-  const shapes = new Map<string, readonly number[]>();
+type Pooled = "float32" | "float64";
+const isPooled = (type: string | undefined): type is Pooled => type === "float32" || type === "float64";
+
+/** Types and shapes of the outputs of numbers whose dimensions are all known beforehand. */
+function knownOutputShapes(session: OnnxSession): Map<string, { type: Pooled; dims: readonly number[] }> {
+  const shapes = new Map<string, { type: Pooled; dims: readonly number[] }>();
   for (const { name, shape, type } of session.outputMetadata) {
-    if (type === "float32" && shape?.every((d) => typeof d === "number")) shapes.set(name, shape as number[]);
+    if (isPooled(type) && shape?.every((d) => typeof d === "number"))
+      shapes.set(name, { type, dims: shape as number[] });
   }
   return shapes;
 }
@@ -164,20 +173,21 @@ function knownOutputShapes(session: OnnxSession): Map<string, readonly number[]>
  * sizes at each step, and fresh memory for them would have to be cleared and collected each time.
  */
 class BufferPool {
-  private readonly free = new Map<number, Float32Array[]>();
+  private readonly free = new Map<string, TypedArrays[Pooled][]>();
 
-  take(count: number): Float32Array {
-    return this.free.get(count)?.pop() ?? new Float32Array(count);
+  take(type: Pooled, count: number): TypedArrays[Pooled] {
+    return this.free.get(`${type} ${count}`)?.pop() ?? (allocate(type, count) as TypedArrays[Pooled]);
   }
 
   clear(): void {
     this.free.clear();
   }
 
-  give(data: Float32Array): void {
-    const list = this.free.get(data.length);
+  give(data: TypedArrays[Pooled]): void {
+    const key = `${data instanceof Float64Array ? "float64" : "float32"} ${data.length}`;
+    const list = this.free.get(key);
     if (list) list.push(data);
-    else this.free.set(data.length, [data]);
+    else this.free.set(key, [data]);
   }
 }
 

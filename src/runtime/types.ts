@@ -40,6 +40,8 @@ export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
 export type DeviceName = (typeof deviceNames)[number];
 
 export interface SessionOptions {
+  /** Whether a session keeps memory for its next run (it does where left out); else each run asks the system for it. */
+  readonly keepMemory?: boolean;
   /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
   readonly profilePrefix?: string;
 }
