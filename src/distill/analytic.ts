@@ -7,7 +7,6 @@ import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Int8Options } from "../passes/int8-products.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { scaledRows } from "../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
 import {
   channelsOf,
@@ -21,8 +20,10 @@ import {
   withChannels,
   withHeads,
 } from "./narrowing.ts";
+import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
 import type { Stream, Summed } from "./refit-passes.ts";
-import { embedAll, heldBy, Passes, startAgain, sumUp, tokenCountOf, tokensOf, withSample } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
+import { fittedTokens, strideOf, withSample } from "./refit-sample.ts";
 import type { Sums } from "./ridge.ts";
 import { meanDiagonal, RidgeSolver, ridgeOf } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
@@ -190,30 +191,6 @@ function isUnseen(
 /** As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little. */
 const strideFor = (streams: readonly Stream[], { mlpWidth }: VitConfig, { tokensPerUnknown }: AnalyticOptions) =>
   strideOf(streams, tokensPerUnknown * (mlpWidth + 1));
-
-/** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
-function fittedTokens(streams: readonly Stream[], stride: number): number {
-  const fitted = streams.filter(({ aside }) => !aside);
-  return fitted.reduce((sum, stream) => sum + Math.floor(tokenCountOf(stream) / stride), 0);
-}
-
-/** Each batch gives so many tokens at least, however many batches there are. */
-const leastOfBatch = 8;
-
-/** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
-function strideOf(streams: readonly Stream[], wanted: number): number {
-  const perPicture = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
-  const rows = streams.map(tokenCountOf);
-  const all = rows.reduce((sum, count) => sum + count, 0);
-  const most = Math.floor(Math.min(...rows) / leastOfBatch);
-  let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));
-  while (!coprime(stride, perPicture)) stride--;
-  return stride;
-}
-
-function coprime(a: number, b: number): boolean {
-  return b === 0 ? a === 1 : coprime(b, a % b);
-}
 
 interface Tools {
   readonly passes: Passes;
@@ -394,52 +371,7 @@ async function differenceOf(
 
 const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridgeOf(sums, ridge));
 
-/** A map's rows as they count behind their LayerScale, where the block has one. */
-function behindScale(
-  { config, weights }: ModelDefinition,
-  block: number,
-  scale: "ls1" | "ls2",
-  map: FloatTensor,
-): FloatTensor {
-  if (!config.layerScale) return map;
-  const gamma = weights.get(`blocks.${block}.${scale}.gamma`) as FloatTensor;
-  return scaledRows(map, gamma.data);
-}
-
-/** The student with zeros in all columns of a map but the kept ones. */
-function withoutColumns(student: ModelDefinition, name: string, kept: readonly number[]): ModelDefinition {
-  const old = student.weights.get(name) as FloatTensor;
-  const [width, inside] = [old.dims[1], new Set(kept)];
-  const data = old.data.map((v, i) => (inside.has(i % width) ? v : 0));
-  return { ...student, weights: new Map(student.weights).set(name, { ...old, data }) };
-}
-
-/** A solution for some of a map's inputs (and the bias) among those of all, whose others don't change. */
-function spread(solution: Float64Array, kept: readonly number[], width: number): Float64Array {
-  const outputs = solution.length / (kept.length + 1);
-  const out = new Float64Array((width + 1) * outputs);
-  [...kept, width].forEach((row, r) => out.set(solution.subarray(r * outputs, (r + 1) * outputs), row * outputs));
-  return out;
-}
-
 function isUsable({ all, difference }: Summed): boolean {
   const scale = meanDiagonal(all);
   return scale > 0 && Number.isFinite(scale) && Number.isFinite(difference);
-}
-
-/** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias. */
-function moved(student: ModelDefinition, name: string, solution: Float64Array, step: number): ModelDefinition {
-  const weights = new Map(student.weights);
-  const old = weights.get(`${name}.weight`) as FloatTensor;
-  const [outputs, width] = old.dims;
-  const weight = { ...old, data: old.data.slice() };
-  const oldBias = weights.get(`${name}.bias`) as FloatTensor;
-  const bias = { ...oldBias, data: oldBias.data.slice() };
-  for (let o = 0; o < outputs; o++) {
-    for (let i = 0; i < width; i++) weight.data[o * width + i] += step * solution[i * outputs + o];
-    bias.data[o] += step * solution[width * outputs + o];
-  }
-  weights.set(`${name}.weight`, weight);
-  weights.set(`${name}.bias`, bias);
-  return { ...student, weights };
 }

@@ -224,51 +224,10 @@ export async function startAgain(passes: Passes, streams: readonly Stream[]): Pr
     for (const name of ["student", "teacher"] as const) await passes.replace(stream, name, tokensOf(stream, "first"));
 }
 
-/** Rows of a sample that are looked at together, about: many, since adding up the sums of few costs more than making them. */
-const rowsTogether = 4096;
-
-/** Batches whose samples are looked at together: those set aside apart from the others. */
-function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
-  const groups: Stream[][] = [];
-  for (const aside of [false, true]) {
-    let rows = Infinity;
-    for (const stream of streams.filter((s) => s.aside === aside)) {
-      if (rows >= rowsTogether) {
-        groups.push([]);
-        rows = 0;
-      }
-      groups[groups.length - 1].push(stream);
-      rows += Math.floor(tokenCountOf(stream) / stride);
-    }
-  }
-  return groups;
-}
-
 /** Tokens of all pictures of a batch. */
 export function tokenCountOf(stream: Stream): number {
   const [batch, perPicture] = tokensOf(stream, "student").dims;
   return batch * perPicture;
-}
-
-/**
- * Hands every `stride`-th token of all batches to `use`, as rows of several batches together; the batches themselves where all
- * tokens are wanted.
- */
-export async function withSample<T>(
-  passes: Passes,
-  streams: readonly Stream[],
-  stride: number,
-  use: (sample: readonly Stream[]) => Promise<T>,
-): Promise<T> {
-  if (stride === 1) return use(streams);
-  const sample: Stream[] = [];
-  try {
-    for (const group of groupsOf(streams, stride))
-      sample.push(await passes.sample(group, ["student", "teacher", "mixed"], stride));
-    return await use(sample);
-  } finally {
-    await passes.device.release(sample.flatMap(({ tokens }) => [...tokens.values()]));
-  }
 }
 
 /** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */

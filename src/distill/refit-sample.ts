@@ -1,0 +1,68 @@
+// Which tokens of all pictures a start in closed form sums up: every so many, spread over all places in the pictures.
+import type { Passes, Stream } from "./refit-passes.ts";
+import { tokenCountOf, tokensOf } from "./refit-passes.ts";
+
+/** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
+export function fittedTokens(streams: readonly Stream[], stride: number): number {
+  const fitted = streams.filter(({ aside }) => !aside);
+  return fitted.reduce((sum, stream) => sum + Math.floor(tokenCountOf(stream) / stride), 0);
+}
+
+/** Each batch gives so many tokens at least, however many batches there are. */
+const leastOfBatch = 8;
+
+/** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
+export function strideOf(streams: readonly Stream[], wanted: number): number {
+  const perPicture = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
+  const rows = streams.map(tokenCountOf);
+  const all = rows.reduce((sum, count) => sum + count, 0);
+  const most = Math.floor(Math.min(...rows) / leastOfBatch);
+  let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));
+  while (!coprime(stride, perPicture)) stride--;
+  return stride;
+}
+
+function coprime(a: number, b: number): boolean {
+  return b === 0 ? a === 1 : coprime(b, a % b);
+}
+
+/** Rows of a sample that are looked at together, about: many, since adding up the sums of few costs more than making them. */
+const rowsTogether = 4096;
+
+/** Batches whose samples are looked at together: those set aside apart from the others. */
+function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
+  const groups: Stream[][] = [];
+  for (const aside of [false, true]) {
+    let rows = Infinity;
+    for (const stream of streams.filter((s) => s.aside === aside)) {
+      if (rows >= rowsTogether) {
+        groups.push([]);
+        rows = 0;
+      }
+      groups[groups.length - 1].push(stream);
+      rows += Math.floor(tokenCountOf(stream) / stride);
+    }
+  }
+  return groups;
+}
+
+/**
+ * Hands every `stride`-th token of all batches to `use`, as rows of several batches together; the batches themselves where all
+ * tokens are wanted.
+ */
+export async function withSample<T>(
+  passes: Passes,
+  streams: readonly Stream[],
+  stride: number,
+  use: (sample: readonly Stream[]) => Promise<T>,
+): Promise<T> {
+  if (stride === 1) return use(streams);
+  const sample: Stream[] = [];
+  try {
+    for (const group of groupsOf(streams, stride))
+      sample.push(await passes.sample(group, ["student", "teacher", "mixed"], stride));
+    return await use(sample);
+  } finally {
+    await passes.device.release(sample.flatMap(({ tokens }) => [...tokens.values()]));
+  }
+}
