@@ -331,12 +331,20 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
 test("a budget says how many blocks, a search which", async () => {
   const run = (out: string, ...more: string[]) =>
     wecolora("distill", "--teacher", teacher, "--data", at("flat"), "--out", at(out), "--no-judge", "--json", ...more);
-  const half = await run("half", "--budget", "0.7x", "--keep", "auto");
+  const half = await run("half", "--budget", "0.7x", "--keep", "auto", "--shape", "blocks");
   expect(half).toMatchObject({ code: 0 });
   const { keptBlocks, method } = lastJson(half);
   expect(method).toBe("refit");
   expect(half.err).toContain("4 of 6 blocks fit the budget of 0.7x");
   expect(keptBlocks).toHaveLength(4);
+  // Of shapes too, where these are not fixed: the one that is taken is said to be nearest, and costs no more.
+  const shaped = await run("shaped", "--budget", "0.7x", "--keep", "auto");
+  const [, blocks, near, next] =
+    /nearest are (\d) blocks.*?\(([\d.]+) from the teacher\), then .*?\(([\d.]+) /.exec(shaped.err) ?? [];
+  expect(Number(near)).toBeLessThanOrEqual(Number(next));
+  expect(lastJson(shaped).keptBlocks).toHaveLength(Number(blocks));
+  const bytes = (name: string) => statSync(at(name, "student", "model.safetensors")).size;
+  expect(bytes("shaped") / bytes("half")).toBeLessThan(1.02);
   const weights = await run("weights", "--budget", "0.13MB");
   // Four blocks with fewer heads and channels instead of two whole ones, in as many bytes.
   expect(lastJson(weights).keptBlocks).toEqual([0, 2, 3, 5]);

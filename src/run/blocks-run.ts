@@ -15,7 +15,8 @@ import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import { textChunks, writeChart } from "./files.ts";
 import type { FrontierPoint } from "./frontier.ts";
-import { frontierFormats, frontierOf, frontierParts, usualSizes } from "./frontier.ts";
+import { evidenceParts } from "./evidence.ts";
+import { frontierFormats, frontierOf, usualSizes } from "./frontier.ts";
 import type { BlocksRunInput, BlocksRunOptions } from "./options.ts";
 import { blocksRunSchema, readOptions } from "./options.ts";
 import type { Proposal } from "./proposal.ts";
@@ -73,7 +74,7 @@ export async function runBlocks(
       options,
       model,
       teacher,
-      views(frontierParts),
+      views(evidenceParts),
       environment,
       listener,
     );

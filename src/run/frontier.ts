@@ -1,7 +1,5 @@
 // What a student of each size costs and gives up: shapes by the closed form, in the teacher's weights and in 8 bits.
-import { analyticDefaults, analyticStart } from "../distill/analytic.ts";
 import { measureLatency } from "../evaluation/latency.ts";
-import { absoluteDifferences, mean, rowCosines } from "../evaluation/metrics.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
@@ -11,6 +9,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import type { HeldFormat } from "./budget.ts";
 import { plainFormat } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
+import { fittedStudent, gatherEvidence, nearness } from "./evidence.ts";
 import { evenBlocks, shapeFor } from "./shape.ts";
 
 export interface FrontierPoint {
@@ -49,11 +48,6 @@ export async function frontierFormats(teacher: Model): Promise<FrontierFormat[]>
   ];
 }
 
-/** One of so many pictures is judged on. */
-const judgedEvery = 6;
-/** So many batches are fitted on and judged on at least, so that some of the former can be set aside. */
-export const frontierParts = judgedEvery;
-
 /** Sizes that are tried, as shares of the teacher's blocks. */
 const shares = [1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6];
 
@@ -69,38 +63,9 @@ interface Candidate {
   readonly format: FrontierFormat;
 }
 
-const compared = ["blockOutput", "pooled"] as const;
-interface Judged {
-  readonly pixels: FloatTensor;
-  /** What the teacher makes of them. */
-  readonly target: Record<(typeof compared)[number], FloatTensor>;
-}
-
-/** How near a model is to the teacher on some batches. */
-async function nearness(model: Model, batches: readonly Judged[]) {
-  const differences: number[] = [];
-  const cosines: number[] = [];
-  for (const { pixels, target } of batches) {
-    const own = await model.outputs(pixels, compared);
-    differences.push(...absoluteDifferences(own.blockOutput, target.blockOutput));
-    cosines.push(...rowCosines(own.pooled, target.pooled));
-  }
-  return { difference: mean(differences), cosine: mean(cosines) };
-}
-
-const pictureCount = (batches: readonly FloatTensor[]) => batches.reduce((sum, { dims }) => sum + dims[0], 0);
-
-/** The last batches, with one of `judgedEvery` pictures at least, are for judging; what is before them for fitting. */
-function divide(batches: readonly FloatTensor[]): { fitted: readonly FloatTensor[]; judged: readonly FloatTensor[] } {
-  const least = pictureCount(batches) / judgedEvery;
-  let from = batches.length - 1;
-  while (from > 1 && pictureCount(batches.slice(from)) < least) from--;
-  return { fitted: batches.slice(0, from), judged: batches.slice(from) };
-}
-
 /**
  * Refits students that have as many weights as whole blocks of these numbers, and measures them and the teacher on the last of
- * the batches of `views`, of which there are two at least (`frontierParts` for students as good as a run makes them).
+ * the batches of `views`, of which there are two at least (`evidenceParts` for students as good as a run makes them).
  */
 export async function frontierOf(
   teacher: Model,
@@ -110,9 +75,7 @@ export async function frontierOf(
   environment: Environment,
   listener: Listener,
 ): Promise<FrontierPoint[]> {
-  const batches: FloatTensor[] = [];
-  for await (const pixels of views) batches.push(pixels);
-  const { fitted, judged } = divide(batches);
+  const evidence = await gatherEvidence(teacher, views);
   const { depth } = teacher.config;
   const counts = [...new Set(sizes)].filter((count) => count < depth).sort((a, b) => a - b);
   const candidates: Candidate[] = [];
@@ -123,15 +86,12 @@ export async function frontierOf(
   listener.stage?.("refitting students of each size", counts.length);
   try {
     for (const [done, count] of counts.entries()) {
-      const { kept, ...widths } = shapeFor(teacher, count, "balanced");
-      const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaults, ...widths });
-      inEach(student, count, kept);
+      const shape = shapeFor(teacher, count, "balanced");
+      inEach(await fittedStudent(teacher, shape, evidence), count, shape.kept);
       listener.progress?.(done + 1);
     }
     inEach(teacher, depth, evenBlocks(depth, depth));
     listener.stage?.("measuring them", candidates.length);
-    const targets: Judged[] = [];
-    for (const pixels of judged) targets.push({ pixels, target: await teacher.outputs(pixels, compared) });
     const milliseconds = await measureLatency(
       candidates.map(({ model }) => model),
       () => environment.now(),
@@ -148,7 +108,7 @@ export async function frontierOf(
         parameters,
         bytes: parameters * format.bytes,
         milliseconds: milliseconds[i],
-        ...(await nearness(model, targets)),
+        ...(await nearness(model, evidence.judged)),
       });
       listener.progress?.(i + 1);
     }

@@ -118,7 +118,9 @@ export const distillRunSchema = z.strictObject({
   keep: z
     .enum(["even", "auto"])
     .default("even")
-    .describe("which blocks: every r-th (the paper's), or as many that a search finds to stand best for all"),
+    .describe(
+      "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
+    ),
   budget: budgetText.describe(
     "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
   ),

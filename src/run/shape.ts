@@ -72,13 +72,36 @@ export function narrowShape(
   whole: number,
   kind: Exclude<ShapeKind, "blocks">,
 ): StudentShape | undefined {
-  const counts = Array.from(
-    { length: Math.max(0, Math.min(config.depth, 2 * whole) - whole) },
-    (_, i) => whole + 1 + i,
-  );
-  const candidates = counts.flatMap((count) => shapesOf(config, whole, count, kind));
+  const candidates = countsOf(config, whole).flatMap((count) => shapesOf(config, whole, count, kind));
   candidates.sort((a, b) => a.farness - b.farness);
   return candidates[0]?.shape;
+}
+
+/** Numbers of blocks that are more than `whole`. */
+const countsOf = ({ depth }: VitConfig, whole: number): number[] =>
+  Array.from({ length: Math.max(0, Math.min(depth, 2 * whole) - whole) }, (_, i) => whole + 1 + i);
+
+/** Narrow shapes to choose from by their number of blocks, for as many weights as `whole` whole ones; likeliest first. */
+export function narrowShapes(
+  teacher: Pick<ModelDefinition, "config" | "origin">,
+  whole: number,
+  kind: ShapeKind,
+): Map<number, StudentShape[]> {
+  const found = new Map<number, StudentShape[]>();
+  const possible = possibleKind(teacher, kind);
+  if (possible === "blocks") return found;
+  for (const count of countsOf(teacher.config, whole)) {
+    const candidates = shapesOf(teacher.config, whole, count, possible).sort((a, b) => a.farness - b.farness);
+    // Of one number of heads there may be two widths that differ by a rounding.
+    const heads = new Set<number | undefined>();
+    const shapes = candidates.flatMap(({ shape }) => {
+      if (heads.has(shape.keptHeads)) return [];
+      heads.add(shape.keptHeads);
+      return [shape];
+    });
+    if (shapes.length > 0) found.set(count, shapes);
+  }
+  return found;
 }
 
 /** Shapes of `count` blocks that have about as many weights as `whole` whole ones. */
@@ -121,14 +144,20 @@ function headsCanGo({ config }: Pick<ModelDefinition, "config">): boolean {
   );
 }
 
+/** What a teacher's blocks can give up of what is asked for. */
+function possibleKind(teacher: Pick<ModelDefinition, "config" | "origin">, kind: ShapeKind): ShapeKind {
+  if (kind === "blocks" || !isNarrowable(teacher)) return "blocks";
+  return kind === "balanced" && !headsCanGo(teacher) ? "channels" : kind;
+}
+
 /** A student of as many weights as `count` whole blocks: narrower where asked for and possible, else these blocks. */
 export function shapeFor(
   teacher: Pick<ModelDefinition, "config" | "origin">,
   count: number,
   kind: ShapeKind,
 ): StudentShape {
-  const possible = kind === "balanced" && !headsCanGo(teacher) ? "channels" : kind;
-  const narrower = possible !== "blocks" && isNarrowable(teacher) ? narrowShape(teacher, count, possible) : undefined;
+  const possible = possibleKind(teacher, kind);
+  const narrower = possible !== "blocks" ? narrowShape(teacher, count, possible) : undefined;
   return narrower ?? { kept: evenBlocks(teacher.config.depth, count) };
 }
 

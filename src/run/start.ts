@@ -17,10 +17,13 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blocksWithin, parseBudget, plainFormat } from "./budget.ts";
 import type { Environment, Listener } from "./environment.ts";
+import { evidenceParts, gatherEvidence } from "./evidence.ts";
 import { limitItems } from "./judging.ts";
 import type { DistillRunOptions } from "./options.ts";
 import type { ShapeKind } from "./shape.ts";
-import { blankOf, evenBlocks, shapeFor, widthsText } from "./shape.ts";
+import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./shape.ts";
+import type { TriedShape } from "./shape-search.ts";
+import { searchShapes, shapeText } from "./shape-search.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
 export interface Start {
@@ -109,6 +112,7 @@ export async function startOf(
   const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, listener);
   if (!isAnalytic(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
+  const chosen = seconds();
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
   const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
@@ -121,7 +125,7 @@ export async function startOf(
   };
   const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
   const last = refits.at(-1);
-  const took = `the closed form took ${seconds().toFixed(1)} s`;
+  const took = `the closed form took ${(seconds() - chosen).toFixed(1)} s`;
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
   listener.info?.(
     last?.share !== undefined && last.share < 1
@@ -139,8 +143,8 @@ export const isAnalytic = ({ start, method }: DistillRunOptions): boolean =>
 
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
 function shapeOf(options: DistillRunOptions): ShapeKind {
-  const { keptBlocks, mlpWidth, keptHeads, keep, shape } = options;
-  const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined && keep !== "auto";
+  const { keptBlocks, mlpWidth, keptHeads, shape } = options;
+  const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined;
   return open && isAnalytic(options) ? shape : "blocks";
 }
 
@@ -149,7 +153,7 @@ function usualCount({ reductionFactor }: DistillRunOptions, depth: number): numb
   return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
 }
 
-/** Blocks and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
+/** Blocks, heads and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
 async function choose(
   options: DistillRunOptions,
   count: number | undefined,
@@ -164,9 +168,19 @@ async function choose(
     throw new UserError(
       `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
     );
-  if (keep === "auto")
-    return { kept: await searchedBlocks(options, count, teacher, source, items, listener), mlpWidth, keptHeads };
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
+  if (keep === "auto") {
+    const kept = await searchedBlocks(options, count, teacher, source, items, listener);
+    const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
+    if (narrower.size === 0) return { kept, mlpWidth, keptHeads };
+    const shown = searchItems(items, searchPictures, options.seed);
+    const evidence = await gatherEvidence(teacher, searchViews(source, shown, teacher, options.seed, evidenceParts));
+    const [best, next] = await searchShapes(teacher, { kept }, narrower, evidence, listener);
+    const left = ({ shape, difference }: TriedShape) =>
+      `${shapeText(shape)} (${difference.toFixed(3)} from the teacher)`;
+    listener.info?.(`of shapes with as many weights, nearest are ${left(best)}, then ${left(next)}`);
+    return { ...best.shape, copied };
+  }
   const narrower = shapeFor(teacher, copied.length, shapeOf(options));
   const each = widthsText(narrower);
   if (each !== "") {
