@@ -2,7 +2,6 @@
 import { compile } from "../compile.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { adamwScalars } from "../optim/adamw.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Int8Options } from "../precision.ts";
 import { choosePrecision } from "../precision.ts";
@@ -12,13 +11,14 @@ import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { float32, zeros } from "../utils/tensor.ts";
+import { zeros } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
-import { featureGraph, foldingGraph, gradientGraph, optimizerGraph, slot, targetGraph } from "./graphs.ts";
+import { featureGraph, foldingGraph, gradientGraph, slot, targetGraph } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
 import { distillationSchema } from "./options.ts";
+import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { keptBlocksOf } from "./weight-copy.ts";
 
@@ -48,13 +48,6 @@ export interface StepResult {
   readonly gradients?: Map<string, FloatTensor>;
 }
 
-/** Parameters and the optimizer's running means, which stay on the device. */
-interface TrainingState {
-  parameters: Held;
-  momentum: Held;
-  variance: Held;
-}
-
 /** All that a distillation needs to go on where it was: tensors by name, and the steps that were taken. */
 export interface DistillationState {
   readonly steps: number;
@@ -80,11 +73,10 @@ export class Distillation {
   private readonly shapes: Shapes;
   private readonly int8: Int8Options | undefined;
   private readonly drawsOf = new Map<number, Draws>();
-  private state: TrainingState;
+  private readonly state: OptimizerState;
   private zeroSums: Held = new Map();
   private gradientSession: { batch: number; givenTargets: boolean; session: Session } | undefined;
   private targetSession: Session | undefined;
-  private optimizerSession: Session | undefined;
   private featureSession: Session | undefined;
   private stepsDone = 0;
 
@@ -93,7 +85,7 @@ export class Distillation {
     options: DistillationOptions,
     kept: readonly number[],
     setup: Setup,
-    state: TrainingState,
+    state: OptimizerState,
   ) {
     this.teacher = teacher;
     this.device = teacher.device;
@@ -126,12 +118,7 @@ export class Distillation {
     const objective = method.objective(start, context);
     if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
     const parameters = new Map([...(initialAdapters ?? trainables.fresh()), ...objective.fresh()]);
-    const blank = new Map([...parameters].map(([name, { dims }]) => [name, zeros(dims)]));
-    const state = {
-      parameters: await uploadAll(teacher.device, parameters),
-      momentum: await uploadAll(teacher.device, blank),
-      variance: await uploadAll(teacher.device, blank),
-    };
+    const state = await OptimizerState.create(teacher.device, parameters, options.optimizer, start.config.depth);
     return new Distillation(teacher, options, kept, { start, trainables, objective, int8 }, state);
   }
 
@@ -167,7 +154,7 @@ export class Distillation {
     const { loss, gradients } = await this.accumulate(microBatches);
     try {
       const fetched = options.gradients ? await downloadAll(this.device, gradients) : undefined;
-      await this.update(gradients, learningRate);
+      await this.state.update(gradients, this.stepsDone + 1, learningRate);
       this.stepsDone++;
       return { loss, learningRate, ...(fetched ? { gradients: fetched } : {}) };
     } finally {
@@ -244,30 +231,6 @@ export class Distillation {
     return session;
   }
 
-  private async update(gradients: Held, learningRate: number): Promise<void> {
-    const { optimizer } = this.options;
-    this.optimizerSession ??= await compile(
-      optimizerGraph(this.shapes, optimizer, this.weightCopy.config.depth),
-      this.device,
-    );
-    const { parameters, momentum, variance } = this.state;
-    const scalars = adamwScalars(this.stepsDone + 1, learningRate, optimizer.betas);
-    const feeds: Record<string, Tensor | DeviceTensor> = {};
-    for (const [name, value] of Object.entries(scalars)) feeds[name] = float32([value], []);
-    for (const name of this.shapes.keys()) {
-      feeds[name] = parameters.get(name) as DeviceTensor;
-      feeds[slot.momentum(name)] = momentum.get(name) as DeviceTensor;
-      feeds[slot.variance(name)] = variance.get(name) as DeviceTensor;
-      feeds[slot.gradient(name)] = gradients.get(name) as DeviceTensor;
-    }
-    const { kept } = await this.optimizerSession.run({ feeds, keep: this.optimizerSession.outputNames });
-    const old = [parameters, momentum, variance].flatMap((held) => [...held.values()]);
-    const take = (as: (name: string) => string) =>
-      new Map([...this.shapes.keys()].map((name) => [name, kept[slot.next(as(name))]]));
-    this.state = { parameters: take((name) => name), momentum: take(slot.momentum), variance: take(slot.variance) };
-    await this.device.release(old);
-  }
-
   /** Whether steps can do with what the teacher made of their pictures before. */
   get takesTargets(): boolean {
     return this.objective.targets !== undefined;
@@ -334,52 +297,25 @@ export class Distillation {
 
   /** A copy of all that is needed to go on from here: parameters, the optimizer's means, the number of steps. */
   async saveState(): Promise<DistillationState> {
-    const tensors = new Map<string, FloatTensor>();
-    const { parameters, momentum, variance } = this.state;
-    for (const [name, tensor] of await downloadAll(this.device, parameters)) tensors.set(name, tensor);
-    for (const [name, tensor] of await downloadAll(this.device, momentum)) tensors.set(slot.momentum(name), tensor);
-    for (const [name, tensor] of await downloadAll(this.device, variance)) tensors.set(slot.variance(name), tensor);
-    return { steps: this.stepsDone, tensors };
+    return { steps: this.stepsDone, tensors: await this.state.save() };
   }
 
   /** Goes back, or on, to a saved state of the same settings. Throws a UserError where a tensor is missing or misshapen. */
   async loadState({ steps, tensors }: DistillationState): Promise<void> {
-    const part = (as: (name: string) => string) =>
-      new Map(
-        [...this.shapes].map(([name, dims]) => {
-          const tensor = tensors.get(as(name));
-          if (tensor?.dims.join() !== dims.join()) {
-            throw new UserError(
-              `the saved state has no ${as(name)} [${dims.join(", ")}]; it belongs to other settings`,
-            );
-          }
-          return [name, tensor as FloatTensor];
-        }),
-      );
-    const parts = [part((name) => name), part(slot.momentum), part(slot.variance)];
-    const old = this.state;
-    const [parameters, momentum, variance] = [
-      await uploadAll(this.device, parts[0]),
-      await uploadAll(this.device, parts[1]),
-      await uploadAll(this.device, parts[2]),
-    ];
-    this.state = { parameters, momentum, variance };
+    await this.state.load(tensors);
     this.stepsDone = steps;
-    await this.device.release([old.parameters, old.momentum, old.variance].flatMap((held) => [...held.values()]));
   }
 
   /** Closes the sessions and frees the parameters and the optimizer's state. */
   async dispose(): Promise<void> {
     await this.gradientSession?.session.dispose();
-    await this.optimizerSession?.dispose();
     await this.featureSession?.dispose();
     await this.targetSession?.dispose();
     this.targetSession = undefined;
     this.gradientSession = undefined;
-    this.optimizerSession = undefined;
     this.featureSession = undefined;
-    const { parameters, momentum, variance } = this.state;
-    await this.device.release([parameters, momentum, variance, this.zeroSums].flatMap((held) => [...held.values()]));
+    await this.state.dispose();
+    await this.device.release([...this.zeroSums.values()]);
     await this.device.trim();
   }
 }

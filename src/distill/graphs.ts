@@ -1,6 +1,6 @@
 // The two graphs of a training step: loss and gradients of one micro-batch, and the optimizer's update.
 import { gradients } from "../autograd/gradients.ts";
-import { add, div, graph, input, mul, reduceSum, sqrt, where, greater } from "../graph/build.ts";
+import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
@@ -134,44 +134,43 @@ export function layerScale(name: string, depth: number, decay: number): number {
   return /^(cls_token|dist_token|reg_token|pos_embed|patch_embed|norm_pre)/.test(name) ? decay ** (depth + 1) : 1;
 }
 
-/** All gradients scaled down so that their common norm is at most `most` (PyTorch's clip_grad_norm_). */
-function clipped(found: readonly Value[], most: number): Value[] {
-  const norm = sqrt(found.map((g) => reduceSum(mul(g, g))).reduce((a, b) => add(a, b)));
-  const scale = div(most, add(norm, 1e-6));
-  const factor = where(greater(scale, 1), 1, scale);
-  return found.map((g) => mul(g, factor));
+/** The sum of squares of gradients, for their norm. */
+export function squaresGraph(shapes: Shapes): Graph {
+  const gradients = [...shapes].map(([name, dims]) => input(slot.gradient(name), "float32", dims));
+  const squares = gradients.map((g) => reduceSum(mul(g, g))).reduce((a, b) => add(a, b));
+  return graph(gradients, { squares });
 }
 
-/** One AdamW update of all parameters; inputs and outputs are named by `slot`. */
-export function optimizerGraph(shapes: Shapes, options: DistillationOptions["optimizer"], depth: number): Graph {
+/**
+ * One AdamW update of some parameters; inputs and outputs are named by `slot`. Where gradients are clipped, the input `clip` is
+ * what they are multiplied by.
+ */
+export function updateGraph(shapes: Shapes, options: DistillationOptions["optimizer"]): Graph {
   const scalar = (name: string) => input(name, "float32", []);
   const scalars: AdamWScalars = {
     learningRate: scalar("learningRate"),
     correction1: scalar("correction1"),
     correction2: scalar("correction2"),
   };
-  const inputs: Value[] = Object.values(scalars);
+  const clip = options.clipNorm === undefined ? undefined : scalar("clip");
+  const inputs: Value[] = [...Object.values(scalars), ...(clip ? [clip] : [])];
   const tensor = (as: string, dims: readonly number[]) => {
     const value = input(as, "float32", dims);
     inputs.push(value);
     return value;
   };
-  const names = [...shapes.keys()];
-  const states = [...shapes].map(([name, dims]) => ({
-    parameter: tensor(name, dims),
-    momentum: tensor(slot.momentum(name), dims),
-    variance: tensor(slot.variance(name), dims),
-  }));
-  const given = [...shapes].map(([name, dims]) => tensor(slot.gradient(name), dims));
-  const found = options.clipNorm === undefined ? given : clipped(given, options.clipNorm);
   const outputs = new Map<string, Value>();
-  states.forEach((state, i) => {
-    const scale = layerScale(names[i], depth, options.layerDecay);
-    const own = scale === 1 ? scalars : { ...scalars, learningRate: mul(scalars.learningRate, scale) };
-    const next = adamwUpdate(state, found[i], own, options);
-    outputs.set(slot.next(names[i]), next.parameter);
-    outputs.set(slot.next(slot.momentum(names[i])), next.momentum);
-    outputs.set(slot.next(slot.variance(names[i])), next.variance);
-  });
+  for (const [name, dims] of shapes) {
+    const state = {
+      parameter: tensor(name, dims),
+      momentum: tensor(slot.momentum(name), dims),
+      variance: tensor(slot.variance(name), dims),
+    };
+    const gradient = tensor(slot.gradient(name), dims);
+    const next = adamwUpdate(state, clip ? mul(gradient, clip) : gradient, scalars, options);
+    outputs.set(slot.next(name), next.parameter);
+    outputs.set(slot.next(slot.momentum(name)), next.momentum);
+    outputs.set(slot.next(slot.variance(name)), next.variance);
+  }
   return graph(inputs, outputs);
 }

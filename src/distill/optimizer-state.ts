@@ -1,0 +1,176 @@
+// What trains and the optimizer's running means of it, on the device. An update goes block by block and frees what it has
+// replaced, so that it takes no more memory beside them than one block's share.
+import { compile } from "../compile.ts";
+import { adamwScalars } from "../optim/adamw.ts";
+import type { Held } from "../runtime/held.ts";
+import { downloadAll, uploadAll } from "../runtime/held.ts";
+import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import { float32, zeros } from "../utils/tensor.ts";
+import { layerScale, slot, squaresGraph, updateGraph } from "./graphs.ts";
+import type { DistillationOptions } from "./options.ts";
+import type { Shapes } from "./trainables.ts";
+
+/** Parameters that are updated together: a block's, or others of one learning rate. */
+interface Group {
+  /** What its learning rate is multiplied by. */
+  readonly scale: number;
+  /** By the names within the block, which are those of other blocks too. */
+  readonly shapes: Shapes;
+  /** The parameter that a name within the block stands for. */
+  readonly full: ReadonlyMap<string, string>;
+}
+
+function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
+  const groups = new Map<
+    string,
+    { scale: number; shapes: Map<string, readonly number[]>; full: Map<string, string> }
+  >();
+  for (const [name, dims] of shapes) {
+    const scale = layerScale(name, depth, decay);
+    const [prefix] = /^blocks\.\d+\./.exec(name) ?? [""];
+    const key = `${prefix} ${scale}`;
+    const group = groups.get(key) ?? { scale, shapes: new Map(), full: new Map() };
+    groups.set(key, group);
+    group.shapes.set(name.slice(prefix.length), dims);
+    group.full.set(name.slice(prefix.length), name);
+  }
+  return [...groups.values()];
+}
+
+/** PyTorch's clip_grad_norm_ adds so much to the norm. */
+const clipEpsilon = 1e-6;
+
+export class OptimizerState {
+  /** Parameters by name. */
+  readonly parameters: Held;
+  private readonly momentum: Held;
+  private readonly variance: Held;
+  private readonly device: Device;
+  private readonly shapes: Shapes;
+  private readonly options: DistillationOptions["optimizer"];
+  private readonly groups: readonly Group[];
+  private readonly sessions = new Map<string, Session>();
+
+  private constructor(
+    device: Device,
+    shapes: Shapes,
+    options: DistillationOptions["optimizer"],
+    depth: number,
+    held: readonly [Held, Held, Held],
+  ) {
+    this.device = device;
+    this.shapes = shapes;
+    this.options = options;
+    this.groups = groupsOf(shapes, depth, options.layerDecay);
+    [this.parameters, this.momentum, this.variance] = held;
+  }
+
+  /** Begins with these parameters of a student of `depth` blocks, and with running means of zero. */
+  static async create(
+    device: Device,
+    parameters: ReadonlyMap<string, FloatTensor>,
+    options: DistillationOptions["optimizer"],
+    depth: number,
+  ): Promise<OptimizerState> {
+    const shapes = new Map([...parameters].map(([name, { dims }]) => [name, dims]));
+    const blank = new Map([...shapes].map(([name, dims]) => [name, zeros(dims)]));
+    const held = [
+      await uploadAll(device, parameters),
+      await uploadAll(device, blank),
+      await uploadAll(device, blank),
+    ] as const;
+    return new OptimizerState(device, shapes, options, depth, held);
+  }
+
+  /** The update of step `t` (from 1). Gradients are released as they are used, and taken out of the map. */
+  async update(gradients: Held, t: number, learningRate: number): Promise<void> {
+    const clip = await this.clipOf(gradients);
+    for (const { scale, shapes, full } of this.groups) {
+      const session = await this.session("update", shapes, () => updateGraph(shapes, this.options));
+      const scalars = adamwScalars(t, learningRate * scale, this.options.betas);
+      const feeds: Record<string, Tensor | DeviceTensor> = {};
+      for (const [name, value] of Object.entries({ ...scalars, ...(clip === undefined ? {} : { clip }) }))
+        feeds[name] = float32([value], []);
+      for (const [name, own] of full) {
+        feeds[name] = this.parameters.get(own) as DeviceTensor;
+        feeds[slot.momentum(name)] = this.momentum.get(own) as DeviceTensor;
+        feeds[slot.variance(name)] = this.variance.get(own) as DeviceTensor;
+        feeds[slot.gradient(name)] = gradients.get(own) as DeviceTensor;
+      }
+      const { kept } = await session.run({ feeds, keep: session.outputNames });
+      for (const [name, own] of full) {
+        await this.replace(this.parameters, own, kept[slot.next(name)]);
+        await this.replace(this.momentum, own, kept[slot.next(slot.momentum(name))]);
+        await this.replace(this.variance, own, kept[slot.next(slot.variance(name))]);
+        await this.device.release([gradients.get(own) as DeviceTensor]);
+        gradients.delete(own);
+      }
+    }
+  }
+
+  private async replace(held: Held, name: string, next: DeviceTensor): Promise<void> {
+    const old = held.get(name) as DeviceTensor;
+    held.set(name, next);
+    await this.device.release([old]);
+  }
+
+  /** What all gradients are multiplied by, so that their common norm is at most what is asked for. */
+  private async clipOf(gradients: Held): Promise<number | undefined> {
+    const { clipNorm } = this.options;
+    if (clipNorm === undefined) return undefined;
+    let squares = 0;
+    for (const { shapes, full } of this.groups) {
+      const session = await this.session("squares", shapes, () => squaresGraph(shapes));
+      const feeds = Object.fromEntries(
+        [...full].map(([name, own]) => [slot.gradient(name), gradients.get(own) as DeviceTensor]),
+      );
+      const { tensors } = await session.run({ feeds, fetch: ["squares"] });
+      squares += Number(tensors.squares.data[0]);
+    }
+    return Math.min(1, clipNorm / (Math.sqrt(squares) + clipEpsilon));
+  }
+
+  /** Blocks of the same parameters share a session. */
+  private async session(kind: string, shapes: Shapes, build: () => Parameters<typeof compile>[0]): Promise<Session> {
+    const key = `${kind} ${JSON.stringify([...shapes])}`;
+    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
+    this.sessions.set(key, known);
+    return known;
+  }
+
+  /** All tensors by name: parameters and, by their slots, running means. */
+  async save(): Promise<Map<string, FloatTensor>> {
+    const tensors = await downloadAll(this.device, this.parameters);
+    for (const [name, tensor] of await downloadAll(this.device, this.momentum))
+      tensors.set(slot.momentum(name), tensor);
+    for (const [name, tensor] of await downloadAll(this.device, this.variance))
+      tensors.set(slot.variance(name), tensor);
+    return tensors;
+  }
+
+  /** Takes tensors as `save` gives them. Throws a UserError where one is missing or misshapen; nothing is changed then. */
+  async load(tensors: ReadonlyMap<string, FloatTensor>): Promise<void> {
+    const wanted = [...this.shapes].flatMap(([name, dims]) =>
+      [name, slot.momentum(name), slot.variance(name)].map((as) => {
+        const tensor = tensors.get(as);
+        if (tensor?.dims.join() !== dims.join())
+          throw new UserError(`the saved state has no ${as} [${dims.join(", ")}]; it belongs to other settings`);
+        return tensor as FloatTensor;
+      }),
+    );
+    for (const [i, name] of [...this.shapes.keys()].entries())
+      for (const [k, held] of [this.parameters, this.momentum, this.variance].entries())
+        await this.replace(held, name, await this.device.upload(wanted[3 * i + k]));
+  }
+
+  /** Closes the sessions and frees all tensors. */
+  async dispose(): Promise<void> {
+    for (const session of this.sessions.values()) await session.dispose();
+    this.sessions.clear();
+    const all = [this.parameters, this.momentum, this.variance];
+    await this.device.release(all.flatMap((held) => [...held.values()]));
+    for (const held of all) held.clear();
+  }
+}
