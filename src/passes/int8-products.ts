@@ -13,6 +13,8 @@ import {
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite, sortedNodes } from "../graph/walk.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import type { FrozenNorm } from "./balance.ts";
+import { balancedNorm, balancedWeights, channelBalance, frozenNorm } from "./balance.ts";
 import type { largestWeight, QuantizedWeights, safeWeight } from "./quantize.ts";
 import { quantizeColumns, quantizeRows, smallest } from "./quantize.ts";
 
@@ -45,6 +47,23 @@ function dependents(graph: Graph, trained: ReadonlySet<string>): Set<Value> {
   return found;
 }
 
+/** 8-bit weights, and what channels of the norm before them are divided by. */
+interface Quantized extends QuantizedWeights {
+  readonly balance?: Float32Array;
+}
+
+function quantize(
+  stored: FloatTensor,
+  transposed: boolean,
+  largest: Int8Options["largest"],
+  norm: FrozenNorm | undefined,
+): Quantized {
+  const ownScales = transposed ? quantizeRows : quantizeColumns;
+  if (!norm) return ownScales(stored, largest);
+  const balance = channelBalance(norm, stored, transposed);
+  return { ...ownScales(balancedWeights(stored, transposed, balance), largest), balance };
+}
+
 /** `x` with one scale for all, times the weights. */
 function product(x: Value, weight: Value, scale: Value): Value {
   const { q, scale: own, zero } = dynamicQuantizeLinear(x);
@@ -53,18 +72,20 @@ function product(x: Value, weight: Value, scale: Value): Value {
 
 /**
  * Turns products with constant float32 matrices into 8-bit ones. Tokens behind a layer norm are of one size and share a
- * scale; others are divided by their largest number first. Run after `fuseTransposes` on graphs for ONNX Runtime; `trained`
+ * scale, with their outlier channels balanced against the weights; others are divided by their largest number first. Run after `fuseTransposes` on graphs for ONNX Runtime; `trained`
  * names the inputs that tell the student's tokens from the teacher's.
  */
 export function int8Products(graph: Graph, options: Int8Options, trained: Iterable<string> = []): Graph {
   const moving = dependents(graph, new Set(trained));
-  const known = new Map<string, QuantizedWeights>();
+  const known = new Map<string, Quantized>();
   const place = new Map<ArrayBufferLike, number>();
-  const quantized = ({ data, dims }: FloatTensor, transposed: boolean): QuantizedWeights => {
+  const placeOf = ({ data }: FloatTensor) => {
     if (!place.has(data.buffer)) place.set(data.buffer, place.size);
-    const key = `${place.get(data.buffer)}:${data.byteOffset}:${dims.join()}:${transposed}`;
-    const found =
-      known.get(key) ?? (transposed ? quantizeRows : quantizeColumns)({ type: "float32", data, dims }, options.largest);
+    return `${place.get(data.buffer)}:${data.byteOffset}`;
+  };
+  const quantized = (stored: FloatTensor, transposed: boolean, norm?: FrozenNorm): Quantized => {
+    const key = `${placeOf(stored)}:${stored.dims.join()}:${transposed}:${norm ? placeOf(norm.scale) : ""}`;
+    const found = known.get(key) ?? quantize(stored, transposed, options.largest, norm);
     known.set(key, found);
     return found;
   };
@@ -73,10 +94,12 @@ export function int8Products(graph: Graph, options: Int8Options, trained: Iterab
     if (!frozen || x.type !== "float32") return undefined;
     const part = !moving.has(node.outputs[0]) ? "teacher" : frozen.transposed ? "student" : "backward";
     if (!options.parts.includes(part)) return undefined;
-    const { weight, scale } = quantized(frozen.stored, frozen.transposed);
+    const norm = frozenNorm(x);
+    const { weight, scale, balance } = quantized(frozen.stored, frozen.transposed, norm);
     const name = node.inputs[1].source.kind === "constant" ? node.inputs[1].source.name : undefined;
     const as = (suffix: string) => name && `${name}.${suffix}${frozen.transposed ? "" : ".backward"}`;
     const [w, s] = [constant(weight, as("int8")), constant(scale, as("scale"))];
+    if (norm && balance) return [product(balancedNorm(norm, balance), w, s)];
     const even = x.source.kind === "node" && x.source.node.op === "LayerNormalization";
     if (even) return [product(x, w, s)];
     // A token of zeros must not divide by zero.

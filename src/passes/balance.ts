@@ -1,0 +1,71 @@
+// Outlier channels balanced between activations and weights, for 8-bit products behind a layer norm: SmoothQuant (arXiv
+// 2211.10438), where the norm's own scale and bias say how large a channel gets, so that no pictures are needed.
+import { constant, layerNormalization } from "../graph/build.ts";
+import type { Node, Value } from "../graph/types.ts";
+import type { Attributes } from "../graph/operators.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+
+/** How much of a channel's size goes over to the weights: 0.5 to 0.75 did best on the demo's teacher (docs/performance.md). */
+const migration = 0.75;
+/** Deviations from the mean that a normalised channel reaches, about. */
+const reach = 3;
+/** Channels and weights that are never anything count as if they were so large: nothing is divided by zero. */
+const least = 1e-6;
+
+/** A layer norm with constant scale and bias. */
+export interface FrozenNorm {
+  readonly x: Value;
+  readonly scale: FloatTensor;
+  readonly bias: FloatTensor;
+  readonly epsilon: number;
+}
+
+/** The layer norm that a value comes from, where its scale and bias are constants. */
+export function frozenNorm({ source }: Value): FrozenNorm | undefined {
+  if (source.kind !== "node" || source.node.op !== "LayerNormalization") return undefined;
+  const { inputs, attributes }: Node = source.node;
+  const [x, scale, bias] = inputs;
+  if (scale.source.kind !== "constant" || bias.source.kind !== "constant") return undefined;
+  const { epsilon } = attributes as Attributes<"LayerNormalization">;
+  return { x, scale: scale.source.tensor as FloatTensor, bias: bias.source.tensor as FloatTensor, epsilon };
+}
+
+/**
+ * What each of the `K` channels of a norm is divided by, and the weights' share of it multiplied: size^0.75 over the largest
+ * weight^0.25, with a geometric mean of 1. Weights are `[N, K]` where `transposed`, else `[K, N]`.
+ */
+export function channelBalance({ scale, bias }: FrozenNorm, weights: FloatTensor, transposed: boolean): Float32Array {
+  const channels = scale.data.length;
+  const largest = new Float32Array(channels);
+  eachChannel(weights, transposed, (at, channel) => {
+    largest[channel] = Math.max(largest[channel], Math.abs(weights.data[at]));
+  });
+  const balance = largest.map((weight, k) => {
+    const size = Math.max(least, reach * Math.abs(scale.data[k]) + Math.abs(bias.data[k]));
+    return size ** migration / Math.max(least, weight) ** (1 - migration);
+  });
+  const mean = Math.exp(balance.reduce((sum, v) => sum + Math.log(v), 0) / channels);
+  return balance.map((v) => v / mean);
+}
+
+/** The norm with each channel divided by its balance. */
+export function balancedNorm({ x, scale, bias, epsilon }: FrozenNorm, balance: Float32Array): Value {
+  const divided = ({ dims, data }: FloatTensor) =>
+    constant({ type: "float32", dims, data: Float32Array.from(data, (v, k) => v / balance[k]) });
+  return layerNormalization(x, divided(scale), divided(bias), epsilon);
+}
+
+/** The weights with each channel multiplied by its balance. */
+export function balancedWeights(weights: FloatTensor, transposed: boolean, balance: Float32Array): FloatTensor {
+  const data = Float32Array.from(weights.data);
+  eachChannel(weights, transposed, (at, channel) => (data[at] *= balance[channel]));
+  return { type: "float32", dims: weights.dims, data };
+}
+
+function eachChannel(
+  { dims: [rows, columns] }: FloatTensor,
+  transposed: boolean,
+  visit: (at: number, channel: number) => void,
+): void {
+  for (let r = 0, at = 0; r < rows; r++) for (let c = 0; c < columns; c++, at++) visit(at, transposed ? c : r);
+}
