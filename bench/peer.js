@@ -1,28 +1,14 @@
 // The same distillation step here and in PyTorch, interleaved in one run: npm run bench:peer
 // PyTorch goes into a virtual environment under .bench (python3 with venv and pip needed); PEER_PYTHON names another.
-import { execFileSync, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { spawn } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { steps } from "./models.js";
+import { python } from "./python.js";
 
 const rounds = Number(process.env.ROUNDS ?? 8);
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-
-function python() {
-  if (process.env.PEER_PYTHON) return process.env.PEER_PYTHON;
-  const venv = here("../.bench/venv");
-  const binary = `${venv}/bin/python`;
-  if (!existsSync(binary)) {
-    console.error("installing PyTorch into .bench/venv ...");
-    execFileSync("python3", ["-m", "venv", venv]);
-    execFileSync(binary, ["-m", "pip", "install", "-q", "torch==2.13.0", "numpy"], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-  }
-  return binary;
-}
 
 /** A process that takes one step a line. */
 async function contestant(command, args) {

@@ -18,10 +18,12 @@ import type { Item } from "../src/data/sampling.ts";
 import { epochOrder, sampleFewShot, splitHeldOut } from "../src/data/sampling.ts";
 import { rowCosines } from "../src/evaluation/metrics.ts";
 import { distillRunSchema } from "../src/run/options.ts";
+import { bytesOfPicture, picturesThatFit } from "../src/run/memory.ts";
 import { planBatches } from "../src/run/plan.ts";
 import type { Preprocessing } from "../src/utils/picture.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { concatRows } from "../src/utils/tensor.ts";
+import { plainVit } from "../src/models/config.ts";
 import { readTensors, root } from "./support/reference.ts";
 
 const classed = (sizes: readonly number[]): Item[] =>
@@ -109,6 +111,30 @@ describe("the plan of a run", () => {
       accumulation: 8,
       iterationsPerEpoch: 2,
     });
+  });
+
+  test("no more pictures at once than the memory holds, in parts that make up a step", () => {
+    const config = { ...plainVit, imageSize: 224, patchSize: 16, channels: 3, normEpsilon: 1e-6 };
+    const vitB = { ...config, width: 768, depth: 12, heads: 12, mlpWidth: 3072 };
+    const step = { blocks: 6, parameters: 2 * 86e6, checkpointing: false };
+    const one = bytesOfPicture(vitB, step);
+    expect(bytesOfPicture(vitB, { ...step, checkpointing: true })).toBeLessThan(one / 2);
+    const fits = (pictures: number, most: number, effective: number) =>
+      picturesThatFit({ most, effective }, (4 * step.parameters + (pictures + 0.5) * one) / 0.7, vitB, step);
+    expect(fits(100, 16, 1024)).toBe(16);
+    expect(fits(12, 16, 1024)).toBe(12);
+    expect(fits(10, 11, 11)).toBe(10);
+    // 4 would leave out 3 of 11, and 3 two.
+    expect(fits(4, 11, 11)).toBe(2);
+    expect(fits(-3, 11, 11)).toBe(1);
+    const options = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" });
+    const found = planBatches(12_811, options, true, ({ most, effective }) =>
+      most === 16 && effective === 1024 ? 4 : 0,
+    );
+    expect(found).toMatchObject({ batch: 4, accumulation: 256, effectiveBatch: 1024 });
+    expect(found.notes[0]).toBe("the memory at hand holds 4 of 16 pictures at once");
+    // What is named is taken.
+    expect(planBatches(90, { ...options, batch: 8 }, true, () => 1).batch).toBe(8);
   });
 
   test("so many steps instead of epochs: the same share is warm-up", () => {

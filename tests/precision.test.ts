@@ -322,7 +322,7 @@ describe("kept targets", () => {
     const { code, err } = await wecolora(...args, ...settings, "--out", out);
     expect({ code, err }).toMatchObject({ code: 0 });
     expect(err).toMatch(/precision int8: [78]-bit weights/);
-    expect(err).toMatch(/2 views of each picture are kept/);
+    expect(err).toMatch(/2 views of each picture are kept: \d+ MiB in memory/);
     const { options } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
     expect(options).toMatchObject({ precision: "int8", keptViews: 2 });
     const whole = await readFile(join(out, "student/model.safetensors"));
@@ -333,6 +333,14 @@ describe("kept targets", () => {
     const resumed = await wecolora("distill", "--resume", out);
     expect(resumed).toMatchObject({ code: 0 });
     expect(await readFile(join(out, "student/model.safetensors"))).toEqual(whole);
+
+    // From a file the same, and none is left.
+    const disk = join(folder, "disk");
+    const onDisk = await wecolora(...args, ...settings, "--kept-views-on", "disk", "--out", disk);
+    expect(onDisk).toMatchObject({ code: 0 });
+    expect(onDisk.err).toMatch(/2 views of each picture are kept: \d+ MiB on disk/);
+    expect(await readFile(join(disk, "student/model.safetensors"))).toEqual(whole);
+    expect(existsSync(join(disk, "kept-views.bin"))).toBe(false);
 
     const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
     expect(refused.code).toBe(2);

@@ -188,6 +188,7 @@ export function nodeEnvironment(
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
     encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    availableMemory: () => process.availableMemory(),
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,

@@ -34,6 +34,7 @@ import { writeRunReport } from "./report-run.ts";
 import { RunFolder } from "./run-folder.ts";
 import {
   checkMethod,
+  fittingBatch,
   distillationOptions,
   keptViewsOf,
   teacherLabels,
@@ -184,7 +185,7 @@ async function perform(
     if (manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
     const items = manifest.map(({ item }) => item);
     const method = methods[options.method];
-    const plan = planBatches(items.length, options, method.trains);
+    const plan = planBatches(items.length, options, method.trains, fittingBatch(options, teacher, environment));
     for (const note of plan.notes) listener.info?.(note);
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
@@ -204,7 +205,7 @@ async function perform(
     const settings = {
       command: "distill",
       // What was decided by measuring is decided: a run that goes on takes the same.
-      options: { ...options, precision: int8 ? "int8" : "float32" },
+      options: { ...options, precision: int8 ? "int8" : "float32", ...(method.trains ? { batch: plan.batch } : {}) },
       int8,
       plan,
       keptBlocks,
@@ -231,7 +232,7 @@ async function perform(
       seed: options.seed,
       views: options.keptViews,
     };
-    const kept = await keptViewsOf(options, distillation, loaderOptions, listener);
+    const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, listener);
     const loader = new TrainingLoader(loaderOptions, distillation.steps * plan.accumulation);
     await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
     const judgedOnTraining = parts.queries.length === 0;
@@ -245,7 +246,7 @@ async function perform(
           return {
             pixels,
             labels: labels && shown.map(({ label }) => labels[label as number]),
-            targets: kept?.targets(shown, view),
+            targets: await kept?.targets(shown, view),
           };
         },
         plan,
@@ -257,7 +258,7 @@ async function perform(
       },
       environment,
       listener,
-    );
+    ).finally(() => kept?.dispose());
 
     listener.stage?.("saving the student");
     const weightType = options.weightType ?? teacher.origin.weightType;

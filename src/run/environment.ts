@@ -53,6 +53,8 @@ export interface Environment {
   encodeSvg(svg: string): Promise<Uint8Array>;
   /** Where judging keeps what a teacher gives, where several runs ask for the same. */
   readonly referenceOutputs?: ReferenceOutputs;
+  /** Bytes of memory that this process may still take; undefined where that is not known. */
+  readonly availableMemory?: () => number;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */

@@ -1,18 +1,24 @@
-// What the teacher makes of a fixed set of views, seen once before training and kept in half precision.
+// What the teacher makes of a fixed set of views, seen once before training and kept in half precision, in memory or on disk.
 import type { PictureSource } from "../data/loader.ts";
 import { stackViews } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Augmentation } from "../data/transforms.ts";
 import type { Distillation, Targets } from "../distill/distillation.ts";
+import type { Directory, FileHandle } from "../files/storage.ts";
+import { readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../utils/half.ts";
 import type { Preprocessing } from "../utils/picture.ts";
 import { rows } from "../utils/tensor.ts";
 
-/** Kept targets take no more memory than this. */
+/** Targets that take more than this go to disk. */
 const mostBytes = 4 * 2 ** 30;
 /** Pictures at once. */
 const batch = 16;
+/** The file in the run folder while a run trains. */
+export const keptViewsEntry = "kept-views.bin";
+
+export const keptPlaces = ["auto", "memory", "disk"] as const;
 
 export interface KeptViewsOptions {
   readonly source: PictureSource;
@@ -22,85 +28,187 @@ export interface KeptViewsOptions {
   readonly seed: number;
   /** Views of each picture. */
   readonly views: number;
+  /** `auto`: in memory up to 4 GiB, else on disk. */
+  readonly place: (typeof keptPlaces)[number];
+  /** Where the file lies, on disk. */
+  readonly directory: Directory;
 }
 
-/** One view's targets by name, `[N, D]` as halves. */
-type Kept = Readonly<Record<string, { readonly dims: readonly number[]; readonly data: Uint16Array }>>;
+/** One view's targets side by side, as halves. */
+type Kept = Uint16Array;
+
+/** A target's place in a view's halves: `[N, D]` from `at` on. */
+interface Part {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly at: number;
+}
+
+/** Where views' targets lie, in the order in which they were seen. */
+interface Store {
+  add(kept: readonly Kept[]): Promise<void>;
+  /** All have been added. */
+  end(): Promise<void>;
+  get(index: number): Promise<Kept>;
+  dispose(): Promise<void>;
+}
 
 export class KeptViews {
-  private readonly kept = new Map<string, Kept>();
+  private readonly places = new Map<string, number>();
+  private parts: readonly Part[] = [];
 
-  private constructor() {}
+  private constructor(
+    private readonly store: Store,
+    /** "6 MiB in memory" */
+    readonly size: string,
+  ) {}
 
   /**
    * Shows all views to the teacher, in the order of the pictures, so that a run that goes on keeps the same. Throws a
-   * UserError where the method can't do with kept targets, or they would take too much memory.
+   * UserError where the method can't do with kept targets, or they would take more memory than they may, and an error that
+   * names the file where the disk is full.
    */
   static async see(
     distillation: Distillation,
     options: KeptViewsOptions,
     progress: (done: number) => void,
   ): Promise<KeptViews> {
-    const { source, items, preprocessing, views: count, ...view } = options;
-    const found = new KeptViews();
+    const { source, items, preprocessing, views: count, augmentation, seed } = options;
     const side = preprocessing.cropSize;
-    for (let epoch = 0; epoch < count; epoch++) {
-      for (let from = 0; from < items.length; from += batch) {
-        const shown = items.slice(from, from + batch);
-        const seen = await Promise.all(
-          shown.map((item) => source.augmentedView(item, { ...view, preprocessing, epoch })),
-        );
-        const targets = await distillation.targets(stackViews(seen, [3, side, side]));
-        shown.forEach((item, i) => found.kept.set(keyOf(item, epoch), one(targets, i)));
-        if (epoch === 0 && from === 0)
-          checkSize((found.bytes / shown.length) * items.length * count, items.length, count);
-        progress(epoch * items.length + from + shown.length);
+    let found: KeptViews | undefined;
+    try {
+      for (let epoch = 0; epoch < count; epoch++) {
+        for (let from = 0; from < items.length; from += batch) {
+          const shown = items.slice(from, from + batch);
+          const seen = await Promise.all(
+            shown.map((item) => source.augmentedView(item, { augmentation, seed, preprocessing, epoch })),
+          );
+          const targets = await distillation.targets(stackViews(seen, [3, side, side]));
+          const parts = partsOf(targets);
+          const kept = shown.map((_, i) => one(targets, parts, i));
+          if (!found) {
+            const bytes = kept[0].byteLength * items.length * count;
+            const store = await storeFor(bytes, options);
+            const where = store instanceof OnDisk ? "on disk" : "in memory";
+            found = new KeptViews(store, `${(bytes / 2 ** 20).toFixed(0)} MiB ${where}`);
+            found.parts = parts;
+          }
+          for (const item of shown) found.places.set(keyOf(item, epoch), found.places.size);
+          await found.store.add(kept);
+          progress(epoch * items.length + from + shown.length);
+        }
       }
+      await found?.store.end();
+    } catch (error) {
+      await found?.dispose();
+      throw error;
     }
+    if (!found) throw new Error("there are no views to keep");
     return found;
   }
 
-  get bytes(): number {
-    let sum = 0;
-    for (const kept of this.kept.values()) for (const { data } of Object.values(kept)) sum += data.byteLength;
-    return sum;
+  /** The targets of a micro-batch of views, `[B, N, D]` each. */
+  async targets(items: readonly Item[], view: number): Promise<Targets> {
+    const kept: Kept[] = [];
+    for (const item of items) {
+      const place = this.places.get(keyOf(item, view));
+      if (place === undefined) throw new Error(`no targets are kept of ${item.name}`);
+      kept.push(await this.store.get(place));
+    }
+    return Object.fromEntries(
+      this.parts.map(({ name, dims, at }) => {
+        const size = dims[0] * dims[1];
+        return [
+          name,
+          stackViews(
+            kept.map((halves) => halfToFloat(halves.subarray(at, at + size))),
+            dims,
+          ),
+        ];
+      }),
+    );
   }
 
-  /** The targets of a micro-batch of views, `[B, N, D]` each. */
-  targets(items: readonly Item[], view: number): Targets {
-    const kept = items.map((item) => {
-      const found = this.kept.get(keyOf(item, view));
-      if (!found) throw new Error(`no targets are kept of ${item.name}`);
-      return found;
-    });
-    const names = Object.keys(kept[0]);
-    return Object.fromEntries(
-      names.map((name) => [
-        name,
-        stackViews(
-          kept.map((targets) => halfToFloat(targets[name].data)),
-          kept[0][name].dims,
-        ),
-      ]),
-    );
+  /** Frees the memory, or removes the file. */
+  dispose(): Promise<void> {
+    return this.store.dispose();
   }
 }
 
 const keyOf = ({ name }: Item, view: number) => `${view} ${name}`;
 
-/** All views take the same, so the first batch tells. */
-function checkSize(bytes: number, pictures: number, views: number): void {
-  if (bytes <= mostBytes) return;
-  throw new UserError(
-    `${views} kept views of ${pictures} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB: keep fewer (--kept-views), or none`,
-  );
+function partsOf(targets: Targets): Part[] {
+  let at = 0;
+  return Object.entries(targets).map(([name, { dims }]) => {
+    const part = { name, dims: dims.slice(1), at };
+    at += dims[1] * dims[2];
+    return part;
+  });
 }
 
 /** Picture `i` of targets `[B, N, D]`. */
-function one(targets: Targets, i: number): Kept {
-  const own = Object.entries(targets).map(([name, tensor]) => {
-    const { dims, data } = rows(tensor, i, i + 1);
-    return [name, { dims: dims.slice(1), data: floatToHalf(data) }] as const;
-  });
-  return Object.fromEntries(own);
+function one(targets: Targets, parts: readonly Part[], i: number): Kept {
+  const last = parts[parts.length - 1];
+  const kept = new Uint16Array(last.at + last.dims[0] * last.dims[1]);
+  for (const { name, at } of parts) kept.set(floatToHalf(rows(targets[name], i, i + 1).data), at);
+  return kept;
+}
+
+async function storeFor(bytes: number, { place, directory, views, items }: KeptViewsOptions): Promise<Store> {
+  if (place === "disk" || (place === "auto" && bytes > mostBytes)) return OnDisk.create(directory);
+  if (bytes > mostBytes)
+    throw new UserError(
+      `${views} kept views of ${items.length} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: keep fewer (--kept-views), or keep them on disk (--kept-views-on disk)`,
+    );
+  const all: Kept[] = [];
+  return {
+    async add(kept) {
+      all.push(...kept);
+    },
+    async end() {},
+    async get(index) {
+      return all[index];
+    },
+    async dispose() {
+      all.length = 0;
+    },
+  };
+}
+
+/** A file of views of one size, one after the other. */
+class OnDisk implements Store {
+  private length = 0;
+  private file: FileHandle | undefined;
+
+  private constructor(private readonly directory: Directory) {}
+
+  static async create(directory: Directory): Promise<OnDisk> {
+    await directory.remove(keptViewsEntry);
+    return new OnDisk(directory);
+  }
+
+  async add(kept: readonly Kept[]): Promise<void> {
+    this.length = kept[0].byteLength;
+    const bytes = new Uint8Array(this.length * kept.length);
+    kept.forEach((halves, i) => {
+      bytes.set(new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength), i * this.length);
+    });
+    await this.directory.append(keptViewsEntry, bytes);
+  }
+
+  async end(): Promise<void> {
+    this.file = await this.directory.open(keptViewsEntry);
+  }
+
+  async get(index: number): Promise<Kept> {
+    if (!this.file) throw new UserError(`${this.directory.describe(keptViewsEntry)} is gone`);
+    const bytes = await readBytes(this.file, index * this.length, this.length);
+    return new Uint16Array(bytes.buffer, 0, bytes.byteLength / 2);
+  }
+
+  async dispose(): Promise<void> {
+    await this.file?.close();
+    this.file = undefined;
+    await this.directory.remove(keptViewsEntry);
+  }
 }

@@ -8,6 +8,7 @@ import type { DataSet } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
+import { keptPlaces } from "./kept-views.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
 import { precisions } from "../precision.ts";
@@ -188,8 +189,12 @@ export const distillRunSchema = z.strictObject({
   keptViews: count
     .optional()
     .describe(
-      "views of each picture that training draws from: the teacher sees each once, and what it makes of them is kept in memory (new views in each epoch where left out)",
+      "views of each picture that training draws from: the teacher sees each once, and what it makes of them is kept (new views in each epoch where left out)",
     ),
+  keptViewsOn: z
+    .enum(keptPlaces)
+    .default("auto")
+    .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
   batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
   fewShotRatio: z
     .number()

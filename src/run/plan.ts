@@ -25,8 +25,16 @@ export interface BatchPlan {
   readonly notes: readonly string[];
 }
 
-/** Batch sizes and rate for `pictures` training pictures; no steps where nothing trains. */
-export function planBatches(pictures: number, options: DistillRunOptions, trains = true): BatchPlan {
+/**
+ * Batch sizes and rate for `pictures` training pictures; no steps where nothing trains. `fitting` says how many of
+ * `most` pictures at once, of a step of `effective`, the memory holds, where the options leave that open.
+ */
+export function planBatches(
+  pictures: number,
+  options: DistillRunOptions,
+  trains = true,
+  fitting: (wanted: { most: number; effective: number }) => number = ({ most }) => most,
+): BatchPlan {
   const notes: string[] = [];
   const wanted =
     options.effectiveBatch ?? Math.min(paperBatch, Math.max(smallestBatch, Math.floor(pictures / fewestSteps)));
@@ -34,7 +42,9 @@ export function planBatches(pictures: number, options: DistillRunOptions, trains
   if (effective < wanted) {
     notes.push(`there are fewer pictures (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
   }
-  const batch = Math.min(options.batch ?? microBatch, effective);
+  const usual = Math.min(options.batch ?? microBatch, effective);
+  const batch = options.batch === undefined && trains ? fitting({ most: usual, effective }) : usual;
+  if (batch < usual) notes.push(`the memory at hand holds ${batch} of ${usual} pictures at once`);
   if (options.batch !== undefined && batch < options.batch) {
     notes.push(`the batch in memory is ${batch}, not ${options.batch}: a step has no more pictures`);
   }

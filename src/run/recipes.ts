@@ -36,6 +36,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "schedule",
   "effectiveBatch",
   "keptViews",
+  "keptViewsOn",
   "checkpointing",
   "earlyStop",
 ];

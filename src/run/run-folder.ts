@@ -10,6 +10,7 @@ import type { LoggedImage } from "../report/tensorboard.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { textChunks } from "./files.ts";
+import { keptViewsEntry } from "./kept-views.ts";
 
 /** All that a run writes. */
 const runEntries = [
@@ -24,6 +25,7 @@ const runEntries = [
   "report.md",
   "report.html",
   "result.json",
+  keptViewsEntry,
 ];
 
 const eventsEntry = "tensorboard/events.out.tfevents.wecolora";

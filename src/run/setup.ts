@@ -4,6 +4,9 @@ import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
 import { adapterPlanOf } from "../distill/methods.ts";
+import { defaultReductionFactor } from "../distill/options.ts";
+import { everyNth } from "../distill/weight-copy.ts";
+import { parameterCount } from "../models/definition.ts";
 import type { Distillation } from "../distill/distillation.ts";
 import type { DistillationInput } from "../distill/options.ts";
 import type { Model } from "../model.ts";
@@ -12,7 +15,9 @@ import { nearestName, UserError } from "../utils/errors.ts";
 import type { Environment, Listener } from "./environment.ts";
 import type { Parts } from "./judging.ts";
 import { limitItems } from "./judging.ts";
+import type { Directory } from "../files/storage.ts";
 import { KeptViews } from "./kept-views.ts";
+import { picturesThatFit } from "./memory.ts";
 import type { DistillRunOptions } from "./options.ts";
 import type { BatchPlan } from "./plan.ts";
 import { Tracker } from "./tracking.ts";
@@ -65,17 +70,31 @@ export function checkMethod(
   if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
 }
 
+/** How many pictures at once the memory at hand holds, for `planBatches`. */
+export function fittingBatch(
+  { keptBlocks, reductionFactor, checkpointing }: DistillRunOptions,
+  teacher: Model,
+  { availableMemory }: Environment,
+): (wanted: { most: number; effective: number }) => number {
+  const { config } = teacher;
+  const blocks = keptBlocks?.length ?? everyNth(config.depth, reductionFactor ?? defaultReductionFactor).length;
+  const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing };
+  return (wanted) => (availableMemory ? picturesThatFit(wanted, availableMemory(), config, step) : wanted.most);
+}
+
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
 export async function keptViewsOf(
-  { keptViews: views }: DistillRunOptions,
+  { keptViews: views, keptViewsOn: place }: DistillRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
+  directory: Directory,
   listener: Listener,
 ): Promise<KeptViews | undefined> {
   if (views === undefined) return undefined;
   listener.stage?.("showing views to the teacher", views * loading.items.length);
-  const kept = await KeptViews.see(distillation, { ...loading, views }, (done) => listener.progress?.(done));
-  listener.info?.(`${views} views of each picture are kept: ${(kept.bytes / 2 ** 20).toFixed(0)} MiB`);
+  const options = { ...loading, views, place, directory };
+  const kept = await KeptViews.see(distillation, options, (done) => listener.progress?.(done));
+  listener.info?.(`${views} views of each picture are kept: ${kept.size}`);
   return kept;
 }
 
