@@ -123,8 +123,10 @@ describe("a budget's proposal", () => {
 
   test("is the teacher where that fits, in 8 bits or as it is, and a message where nothing does", async () => {
     const parameters = parameterCount(await readDefinition(teacher));
-    const int8 = await proposed(`${(1.5 * parameters) / 1e6}MB`);
-    expect(int8.proposal.command).toBe(`wecolora export --model ${teacher} --to onnx-int8 --out SMALLER`);
+    const int8 = await proposed(`${(1.5 * parameters) / 1e6}MB`, "--std", "0.5,0.5,0.4");
+    expect(int8.proposal.command).toBe(
+      `wecolora export --model ${teacher} --to onnx-int8 --out SMALLER --std 0.5,0.5,0.4`,
+    );
     const plain = await proposed("1x");
     expect([plain.proposal.format, plain.proposal.difference, plain.proposal.command]).toEqual([
       "float32",

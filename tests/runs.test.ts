@@ -5,7 +5,8 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { loadModel } from "wecolora/node";
+import { loadModel, nodeEnvironment } from "wecolora/node";
+import { resumeDistillation, runDistillation } from "../src/run/distill-run.ts";
 import { bestEvaluation, isSpent, warningsOf } from "../src/run/tracking.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { noisePicture, wecolora, wecoloraProcess } from "./support/cli.ts";
@@ -41,6 +42,26 @@ function logOf(run: string) {
 
 /** A log without what differs from run to run: times. */
 const timeless = (run: string) => logOf(run).map(({ time: _t, seconds: _s, ...entry }) => entry);
+
+test("with less memory, fewer pictures at once; resumed where there is more, the same", async () => {
+  const environment = nodeEnvironment({ threads: 1 });
+  const little = { ...environment, availableMemory: () => 1e6 };
+  const run = (out: string) => ({
+    ...{ teacher, data: at("data"), out: at(out), recipe: "paper" as const, rank: 3, judge: false, report: false },
+    ...{ steps: 6, effectiveBatch: 4, checkpointSteps: 2, evaluateSteps: 0 },
+  });
+  const said: string[] = [];
+  await runDistillation(little, run("little"), { info: (message) => said.push(message) });
+  expect(said).toContain("the memory at hand holds 1 of 4 pictures at once");
+  let asked = 0;
+  const stopping = { stopRequested: () => ++asked >= 2 };
+  await expect(runDistillation(little, run("stopped"), stopping)).rejects.toThrow("stopped after step 2 of 6");
+  await resumeDistillation(environment, { resume: at("stopped") });
+  expect(weights("stopped").equals(weights("little"))).toBe(true);
+  await runDistillation(environment, run("much"));
+  expect(weights("much").equals(weights("little"))).toBe(false);
+  await environment.dispose();
+});
 
 describe("killed and resumed", () => {
   beforeAll(async () => {

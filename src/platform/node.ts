@@ -1,6 +1,6 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 import { stat } from "node:fs/promises";
-import { availableParallelism, cpus } from "node:os";
+import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
@@ -78,6 +78,13 @@ export type {
 export const packageVersion: string = packageJson.version;
 
 let sharedDevice: Device | undefined;
+
+/** What the system can still give; macOS counts memory that it would free at once as taken, so half of all stands for it there. */
+function availableMemory(): number {
+  if (process.platform === "darwin") return totalmem() / 2;
+  // Since Node 20.13; it knows the limits of containers.
+  return "availableMemory" in process ? process.availableMemory() : freemem();
+}
 
 /** The device that models use unless they are given another: ONNX Runtime on all cores, in one worker. */
 export function defaultDevice(): Device {
@@ -188,7 +195,7 @@ export function nodeEnvironment(
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
     encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
-    availableMemory: () => process.availableMemory(),
+    availableMemory,
     now: () => performance.now(),
     about: {
       wecolora: packageVersion,

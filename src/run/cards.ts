@@ -29,14 +29,26 @@ export function distillCommand(options: DistillRunOptions): string {
   return [begin, ...changedFlags(options)].join(" ");
 }
 
-/** The options that are not their defaults, without paths, as a command line says them. */
+/** Options of a run that are not its recipe's or method's own, without paths, as a command line says them. */
 function changedFlags(options: DistillRunOptions): string[] {
   const { recipe, method } = options;
   const named = recipe === undefined ? { method } : { recipe };
-  const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named }) as Record<string, unknown>;
-  const changed = Object.entries(options).flatMap(([key, value]) => {
-    const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
-    if (own || value === undefined || JSON.stringify(value) === JSON.stringify(usual[key])) return [];
+  const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named });
+  const changed = flagsOf(
+    Object.fromEntries(
+      Object.entries(options).filter(([key, value]) => {
+        const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
+        return !own && JSON.stringify(value) !== JSON.stringify((usual as Record<string, unknown>)[key]);
+      }),
+    ),
+  );
+  return [recipe === undefined ? `--method ${method}` : `--recipe ${recipe}`, ...changed];
+}
+
+/** Options as a command line says them; those that are undefined are left out. */
+export function flagsOf(options: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(options).flatMap(([key, value]) => {
+    if (value === undefined) return [];
     const flag = kebab(key);
     if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
     if (Array.isArray(value) && value.every((v) => typeof v !== "object"))
@@ -44,5 +56,4 @@ function changedFlags(options: DistillRunOptions): string[] {
     if (typeof value !== "object") return [`--${flag} ${shellWord(String(value))}`];
     return [`--${flag} ${shellWord(JSON.stringify(value))}`];
   });
-  return [recipe === undefined ? `--method ${method}` : `--recipe ${recipe}`, ...changed];
 }

@@ -27,6 +27,7 @@ import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } f
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
 import { openOptions, readOptionsFor, resumeSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
+import type { BatchPlan } from "./plan.ts";
 import { fewShotOf, planBatches } from "./plan.ts";
 import { int8Of } from "./precision.ts";
 import type { LogEntry, ManifestEntry } from "./run-folder.ts";
@@ -94,6 +95,8 @@ interface Progress {
   readonly manifest: readonly ManifestEntry[];
   readonly before: readonly LogEntry[];
   readonly state?: DistillationState & { readonly losses: readonly number[] };
+  /** Pictures at once, as the run has chosen before. */
+  readonly batch?: number;
 }
 
 /**
@@ -142,6 +145,7 @@ export async function resumeDistillation(
       // Steps after the checkpoint are taken again.
       before: log.filter(({ kind, step }) => kind !== "result" && Number(step) <= (state?.steps ?? -1)),
       state,
+      batch: (config.plan as Partial<BatchPlan> | undefined)?.batch,
     };
   });
 }
@@ -181,11 +185,12 @@ async function perform(
     for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
     listener.stage?.("reading pictures");
     const parts = splitParts(data, options.heldOut, options.seed);
-    const { manifest, before, state } = await start(parts, (item) => source.facts(item), skipped);
+    const { manifest, before, state, batch } = await start(parts, (item) => source.facts(item), skipped);
     if (manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
     const items = manifest.map(({ item }) => item);
     const method = methods[options.method];
-    const plan = planBatches(items.length, options, method.trains, fittingBatch(options, teacher, environment));
+    const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
+    const plan = planBatches(items.length, options, method.trains, fitting);
     for (const note of plan.notes) listener.info?.(note);
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
@@ -205,7 +210,7 @@ async function perform(
     const settings = {
       command: "distill",
       // What was decided by measuring is decided: a run that goes on takes the same.
-      options: { ...options, precision: int8 ? "int8" : "float32", ...(method.trains ? { batch: plan.batch } : {}) },
+      options: { ...options, precision: int8 ? "int8" : "float32" },
       int8,
       plan,
       keptBlocks,

@@ -3,7 +3,7 @@ import type { Model } from "../model.ts";
 import { shellWord } from "../utils/shell.ts";
 import type { Budget } from "./budget.ts";
 import { mostWithin, noneWithin } from "./budget.ts";
-import { distillCommand } from "./cards.ts";
+import { distillCommand, flagsOf } from "./cards.ts";
 import type { FrontierFormat, FrontierPoint } from "./frontier.ts";
 import type { BlocksRunOptions } from "./options.ts";
 import { readOptions } from "./options.ts";
@@ -55,7 +55,12 @@ export function commandOf(
   const { keptBlocks, heads, mlpWidth, format, wholeBlocks } = point;
   const int8 = format === "int8";
   if (wholeBlocks === config.depth)
-    return int8 ? `wecolora export --model ${shellWord(teacher)} --to onnx-int8 --out SMALLER` : undefined;
+    return int8
+      ? [
+          `wecolora export --model ${shellWord(teacher)} --to onnx-int8 --out SMALLER`,
+          ...flagsOf(readOptions(given)),
+        ].join(" ")
+      : undefined;
   const run = distillOptions({
     ...{ teacher, data, out: "RUN", ...readOptions(given), seed: given.seed, strict: given.strict },
     keptBlocks: [...keptBlocks],
