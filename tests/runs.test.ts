@@ -55,9 +55,9 @@ test("with less memory, fewer pictures at once; resumed where there is more, the
   expect(said).toContain("the memory at hand holds 1 of 4 pictures at once");
   let asked = 0;
   const stopping = { stopRequested: () => ++asked >= 2 };
-  await expect(runDistillation(little, run("stopped"), stopping)).rejects.toThrow("stopped after step 2 of 6");
-  await resumeDistillation(environment, { resume: at("stopped") });
-  expect(weights("stopped").equals(weights("little"))).toBe(true);
+  await expect(runDistillation(little, run("halted"), stopping)).rejects.toThrow("stopped after step 2 of 6");
+  await resumeDistillation(environment, { resume: at("halted") });
+  expect(weights("halted").equals(weights("little"))).toBe(true);
   await runDistillation(environment, run("much"));
   expect(weights("much").equals(weights("little"))).toBe(false);
   await environment.dispose();
