@@ -6,7 +6,7 @@ import time
 import numpy
 import torch
 
-from vit import Vit, weight_copy
+from vit import Vit, take_step, weight_copy
 
 folder, precision = sys.argv[1:3]
 dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -68,12 +68,6 @@ for i, rate in enumerate(plan["rates"]):
     start = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        with torch.no_grad():
-            target = teacher(pixels)
-        loss = (student(pixels) - target).abs().mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    take_step(teacher, student, optimizer, pixels, dtype)
     seconds += time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "before": before, "difference": difference()}))

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from vit import Vit, weight_copy
+from vit import Vit, take_step, weight_copy
 
 SHAPES = {"vit-s": (384, 6, 64, 16), "vit-b": (768, 12, 128, 8)}
 model, precision = sys.argv[1:3]
@@ -23,14 +23,7 @@ pixels = torch.randn(batch, 3, 224, 224)
 
 
 def step():
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        with torch.no_grad():
-            target = teacher(pixels)
-        loss = (student(pixels) - target).abs().mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
+    return take_step(teacher, student, optimizer, pixels, dtype)
 
 
 step()

@@ -74,3 +74,15 @@ def weight_copy(teacher, student, rank):
         for name in MAPS:
             setattr(block, name, Linear(getattr(block, name), rank))
     return [p for p in student.parameters() if p.requires_grad]
+
+
+def take_step(teacher, student, optimizer, pixels, dtype):
+    """One step of the paper's loss, in bfloat16 by autocast where that is `dtype`; the loss before it."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.no_grad():
+            target = teacher(pixels)
+        loss = (student(pixels) - target).abs().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())

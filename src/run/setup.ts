@@ -4,8 +4,6 @@ import type { PictureSource, TrainingLoaderOptions } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
 import { adapterPlanOf } from "../distill/methods.ts";
-import { defaultReductionFactor } from "../distill/options.ts";
-import { everyNth } from "../distill/weight-copy.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { Distillation } from "../distill/distillation.ts";
 import type { DistillationInput } from "../distill/options.ts";
@@ -20,6 +18,7 @@ import { KeptViews } from "./kept-views.ts";
 import { picturesThatFit } from "./memory.ts";
 import type { DistillRunOptions } from "./options.ts";
 import type { BatchPlan } from "./plan.ts";
+import { usualCount } from "./start.ts";
 import { Tracker } from "./tracking.ts";
 
 /** The run's settings as createDistillation takes them. */
@@ -72,12 +71,12 @@ export function checkMethod(
 
 /** How many pictures at once the memory at hand holds, for `planBatches`. */
 export function fittingBatch(
-  { keptBlocks, reductionFactor, checkpointing }: DistillRunOptions,
+  { keptBlocks, checkpointing, ...options }: DistillRunOptions,
   teacher: Model,
   { availableMemory }: Environment,
 ): (wanted: { most: number; effective: number }) => number {
   const { config } = teacher;
-  const blocks = keptBlocks?.length ?? everyNth(config.depth, reductionFactor ?? defaultReductionFactor).length;
+  const blocks = keptBlocks?.length ?? usualCount(options, config.depth);
   const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing };
   return (wanted) => (availableMemory ? picturesThatFit(wanted, availableMemory(), config, step) : wanted.most);
 }

@@ -94,8 +94,8 @@ interface Chosen extends Widths {
 }
 
 /**
- * Chooses blocks and refits them, where that is asked for; tokens move from block to block in 8 bits with `int8`. The same pictures and seed give the same again. Throws a
- * UserError where a search is asked for beside a list of blocks, or with too few pictures.
+ * Chooses blocks and refits them, where that is asked for; with `int8`, tokens move from block to block in 8 bits. The same
+ * pictures and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few pictures.
  */
 export async function startOf(
   options: DistillRunOptions,
@@ -149,7 +149,7 @@ function shapeOf(options: DistillRunOptions): ShapeKind {
 }
 
 /** So many blocks does every r-th leave. */
-function usualCount({ reductionFactor }: DistillRunOptions, depth: number): number {
+export function usualCount({ reductionFactor }: Pick<DistillRunOptions, "reductionFactor">, depth: number): number {
   return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
 }
 
