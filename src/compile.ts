@@ -17,3 +17,35 @@ export async function compile(
   const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
   return device.createSession({ model, externalData }, session);
 }
+
+/** Sessions by what they are for, each compiled when it is first asked for. */
+export class Sessions {
+  private readonly device: Device;
+  private readonly options: CompileOptions;
+  private readonly opened = new Map<string, Promise<Session>>();
+
+  constructor(device: Device, options: CompileOptions = {}) {
+    this.device = device;
+    this.options = options;
+  }
+
+  /** The session of this key: that of an earlier call, or one made of what `build` gives. */
+  get(key: string, build: () => Graph): Promise<Session> {
+    const opened = this.opened.get(key) ?? this.open(build);
+    this.opened.set(key, opened);
+    // A session that could not be opened must not stand in the way of a later try.
+    opened.catch(() => this.opened.delete(key));
+    return opened;
+  }
+
+  private async open(build: () => Graph): Promise<Session> {
+    return compile(build(), this.device, this.options);
+  }
+
+  /** Closes all of them; others may be asked for afterwards. */
+  async dispose(): Promise<void> {
+    const opened = [...this.opened.values()];
+    this.opened.clear();
+    for (const session of opened) await (await session).dispose();
+  }
+}

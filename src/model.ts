@@ -1,13 +1,13 @@
 // A model that can be run: its definition, and sessions made when they are first needed.
-import { compile } from "./compile.ts";
+import { Sessions } from "./compile.ts";
 import { graph, input } from "./graph/build.ts";
-import type { Value } from "./graph/types.ts";
+import type { Graph, Value } from "./graph/types.ts";
 import type { VitConfig } from "./models/config.ts";
 import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
 import { frozenWeights, hasPoolerOutput, vitForward } from "./models/vit.ts";
 import type { Int8Options } from "./passes/int8-products.ts";
-import type { Device, Session } from "./runtime/types.ts";
+import type { Device } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";
 import type { Preprocessing } from "./utils/picture.ts";
 import type { FloatTensor } from "./utils/tensor.ts";
@@ -49,7 +49,7 @@ export class Model {
   readonly device: Device;
   /** Products in 8 bits, where the model runs with them. */
   readonly int8: Int8Options | undefined;
-  private readonly sessions = new Map<string, Promise<Session>>();
+  private readonly sessions: Sessions;
 
   constructor(definition: ModelDefinition, device: Device, options: ModelOptions = {}) {
     this.config = definition.config;
@@ -58,6 +58,7 @@ export class Model {
     this.origin = definition.origin;
     this.device = device;
     this.int8 = options.int8;
+    this.sessions = new Sessions(device, { int8: options.int8 });
   }
 
   get parameters(): number {
@@ -95,16 +96,12 @@ export class Model {
 
   private async run(pixels: FloatTensor, names: readonly string[]): Promise<Record<string, FloatTensor>> {
     this.checkInput(pixels);
-    const key = names.join();
-    const opened = this.sessions.get(key) ?? this.open(names);
-    this.sessions.set(key, opened);
-    // A session that could not be opened must not stand in the way of a later try.
-    opened.catch(() => this.sessions.delete(key));
-    const { tensors } = await (await opened).run({ feeds: { pixels }, fetch: names });
+    const session = await this.sessions.get(names.join(), () => this.graphOf(names));
+    const { tensors } = await session.run({ feeds: { pixels }, fetch: names });
     return tensors as Record<string, FloatTensor>;
   }
 
-  private async open(names: readonly string[]): Promise<Session> {
+  private graphOf(names: readonly string[]): Graph {
     const { imageSize, channels } = this.config;
     const pixels = input("pixels", "float32", ["batch", channels, imageSize, imageSize]);
     const built = vitForward(this.config, frozenWeights(this.weights), pixels);
@@ -122,7 +119,7 @@ export class Model {
       if (!value) throw new UserError(`the model has no ${name}`);
       return [name, value];
     });
-    return compile(graph([pixels], new Map(outputs)), this.device, { int8: this.int8 });
+    return graph([pixels], new Map(outputs));
   }
 
   private checkInput({ type, dims }: FloatTensor): void {
@@ -137,9 +134,7 @@ export class Model {
   }
 
   /** Closes the model's sessions. The device stays: it may serve other models. */
-  async dispose(): Promise<void> {
-    const opened = [...this.sessions.values()];
-    this.sessions.clear();
-    for (const session of opened) await (await session).dispose();
+  dispose(): Promise<void> {
+    return this.sessions.dispose();
   }
 }

@@ -67,7 +67,10 @@ export interface Refit {
   readonly map: RefitMap;
   /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
   readonly ridge?: number;
-  /** What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked at. */
+  /**
+   * What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked
+   * at.
+   */
   readonly share?: number;
 }
 
@@ -144,12 +147,14 @@ async function sweepBlocks(
   const behind =
     widths.mlpWidth === undefined ? passes : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }));
   const refits: Refit[] = [];
-  const unseen = isUnseen(streams, config, widths, options);
-  const looked = unseen ? streams.map(({ tokens }) => ({ tokens, aside: false })) : streams;
+  // As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little.
+  const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
+  const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
+  const unseen = fittedTokens(together, stride) >= plenty * unknownsUnseen(config, widths);
+  const looked = unseen ? together : streams;
   const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  const stride = strideFor(streams, config, options);
   const tokens = fittedTokens(looked, stride);
   const tools = { passes, behind, solver, streams: looked, widths, ridges, stride, judged, tokens };
   try {
@@ -173,24 +178,13 @@ async function sweepBlocks(
 const plenty = 2;
 
 /**
- * Whether all maps of a student can be solved with the first ridge unseen, so that no pictures need to be set aside: both of
- * each block are narrowed, and there are tokens in plenty.
+ * The most unknowns of one map, where all maps can be solved with the first ridge unseen if tokens are plenty for it, so that no
+ * pictures need to be set aside; Infinity where a map of each block stays whole, whose change is taken only if it helps.
  */
-function isUnseen(
-  streams: readonly Stream[],
-  config: VitConfig,
-  { mlpWidth, keptHeads: heads }: Widths,
-  options: AnalyticOptions,
-): boolean {
-  if (mlpWidth === undefined || heads === undefined) return false;
-  const unknowns = Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
-  const all = streams.map(({ tokens }) => ({ tokens, aside: false }));
-  return fittedTokens(all, strideFor(streams, config, options)) >= plenty * unknowns;
+function unknownsUnseen(config: VitConfig, { mlpWidth, keptHeads: heads }: Widths): number {
+  if (mlpWidth === undefined || heads === undefined) return Infinity;
+  return Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
 }
-
-/** As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little. */
-const strideFor = (streams: readonly Stream[], { mlpWidth }: VitConfig, { tokensPerUnknown }: AnalyticOptions) =>
-  strideOf(streams, tokensPerUnknown * (mlpWidth + 1));
 
 interface Tools {
   readonly passes: Passes;

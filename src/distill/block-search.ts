@@ -1,10 +1,9 @@
 // Which blocks to keep, from evidence: a kept block, its last map refitted, stands for itself and the blocks behind it. The
 // search goes from the first block to the last with the tokens that such a student really has, and keeps, for each
 // number of blocks and each place in the teacher, the student that is nearest there (dynamic programming).
-import { compile } from "../compile.ts";
+import { Sessions } from "../compile.ts";
 import type { Graph } from "../graph/types.ts";
 import type { Model } from "../model.ts";
-import type { Device, Session } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blockFeeds, changedPass, searchPass } from "./refit-graphs.ts";
@@ -135,13 +134,14 @@ class Steps {
   private readonly states: States;
   private readonly longest: number;
   private readonly solver: RidgeSolver;
-  private readonly sessions = new Map<string, Session>();
+  private readonly sessions: Sessions;
 
   constructor(teacher: Model, states: States, longest: number) {
     this.teacher = teacher;
     this.states = states;
     this.longest = longest;
     this.solver = new RidgeSolver(teacher.device);
+    this.sessions = new Sessions(teacher.device);
   }
 
   private targetsOf(place: number): number {
@@ -164,10 +164,7 @@ class Steps {
     fetch: readonly string[],
   ): Promise<Record<string, FloatTensor>> {
     const { dims } = feeds.x;
-    const key = `${name} ${dims.join()}`;
-    const device: Device = this.teacher.device;
-    const session = this.sessions.get(key) ?? (await compile(build(dims), device));
-    this.sessions.set(key, session);
+    const session = await this.sessions.get(`${name} ${dims.join()}`, () => build(dims));
     return (await session.run({ feeds, fetch })).tensors as Record<string, FloatTensor>;
   }
 
@@ -241,7 +238,7 @@ class Steps {
   }
 
   async dispose(): Promise<void> {
-    for (const session of this.sessions.values()) await session.dispose();
+    await this.sessions.dispose();
     await this.solver.dispose();
   }
 }

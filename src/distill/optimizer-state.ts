@@ -1,10 +1,10 @@
 // What trains and the optimizer's running means of it, on the device. An update goes block by block and frees what it has
 // replaced, so that it takes no more memory beside them than one block's share.
-import { compile } from "../compile.ts";
+import { Sessions } from "../compile.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
-import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
@@ -14,6 +14,8 @@ import type { Shapes } from "./trainables.ts";
 
 /** Parameters that are updated together: a block's, or others of one learning rate. */
 interface Group {
+  /** The same for groups of the same shapes. */
+  readonly key: string;
   /** What its learning rate is multiplied by. */
   readonly scale: number;
   /** By the names within the block, which are those of other blocks too. */
@@ -36,7 +38,7 @@ function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
     group.shapes.set(name.slice(prefix.length), dims);
     group.full.set(name.slice(prefix.length), name);
   }
-  return [...groups.values()];
+  return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
 }
 
 /** PyTorch's clip_grad_norm_ adds so much to the norm. */
@@ -51,7 +53,8 @@ export class OptimizerState {
   private readonly shapes: Shapes;
   private readonly options: DistillationOptions["optimizer"];
   private readonly groups: readonly Group[];
-  private readonly sessions = new Map<string, Session>();
+  /** Blocks of the same parameters share one. */
+  private readonly sessions: Sessions;
 
   private constructor(
     device: Device,
@@ -61,6 +64,7 @@ export class OptimizerState {
     held: readonly [Held, Held, Held],
   ) {
     this.device = device;
+    this.sessions = new Sessions(device);
     this.shapes = shapes;
     this.options = options;
     this.groups = groupsOf(shapes, depth, options.layerDecay);
@@ -87,8 +91,8 @@ export class OptimizerState {
   /** The update of step `t` (from 1). Gradients are released as they are used, and taken out of the map. */
   async update(gradients: Held, t: number, learningRate: number): Promise<void> {
     const clip = await this.clipOf(gradients);
-    for (const { scale, shapes, full } of this.groups) {
-      const session = await this.session("update", shapes, () => updateGraph(shapes, this.options));
+    for (const { key, scale, shapes, full } of this.groups) {
+      const session = await this.sessions.get(`update ${key}`, () => updateGraph(shapes, this.options));
       const scalars = adamwScalars(t, learningRate * scale, this.options.betas);
       const feeds: Record<string, Tensor | DeviceTensor> = {};
       for (const [name, value] of Object.entries({ ...scalars, ...(clip === undefined ? {} : { clip }) }))
@@ -121,8 +125,8 @@ export class OptimizerState {
     const { clipNorm } = this.options;
     if (clipNorm === undefined) return undefined;
     let squares = 0;
-    for (const { shapes, full } of this.groups) {
-      const session = await this.session("squares", shapes, () => squaresGraph(shapes));
+    for (const { key, shapes, full } of this.groups) {
+      const session = await this.sessions.get(`squares ${key}`, () => squaresGraph(shapes));
       const feeds = Object.fromEntries(
         [...full].map(([name, own]) => [slot.gradient(name), gradients.get(own) as DeviceTensor]),
       );
@@ -130,14 +134,6 @@ export class OptimizerState {
       squares += Number(tensors.squares.data[0]);
     }
     return Math.min(1, clipNorm / (Math.sqrt(squares) + clipEpsilon));
-  }
-
-  /** Blocks of the same parameters share a session. */
-  private async session(kind: string, shapes: Shapes, build: () => Parameters<typeof compile>[0]): Promise<Session> {
-    const key = `${kind} ${JSON.stringify([...shapes])}`;
-    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
-    this.sessions.set(key, known);
-    return known;
   }
 
   /** All tensors by name: parameters and, by their slots, running means. */
@@ -167,8 +163,7 @@ export class OptimizerState {
 
   /** Closes the sessions and frees all tensors. */
   async dispose(): Promise<void> {
-    for (const session of this.sessions.values()) await session.dispose();
-    this.sessions.clear();
+    await this.sessions.dispose();
     const all = [this.parameters, this.momentum, this.variance];
     await this.device.release(all.flatMap((held) => [...held.values()]));
     for (const held of all) held.clear();

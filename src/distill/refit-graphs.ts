@@ -196,10 +196,11 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
   };
 }
 
-/** Rows behind the attention's half: `x` and what its output map gives for `mixed`. */
-function behindAttention(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
+/** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
+function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value, map?: LinearMap): Value {
   const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
-  return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+  const attended = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+  return mlpHalf(config, weight, 0, attended, map);
 }
 
 /** Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map. */
@@ -229,7 +230,7 @@ function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2")
   const { inputs, weight, throughScale } = blockInputs(config);
   const { x, mixed, target } = tokenInputs(config, dims);
   const { map, entered } = watching("fc2");
-  const missing = sub(target, mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed), map));
+  const missing = sub(target, fromMixed(config, weight, x, mixed, map));
   const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
   const added = addedSums(withOnes(asRows(g)), asRows(throughScale(missing, scale)));
   return graph([x, mixed, target, ...added.inputs, ...inputs], {
@@ -248,7 +249,7 @@ export const fc2Pass = (config: VitConfig, dims: readonly number[]): Graph => su
 export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
   const { x, mixed, target } = tokenInputs(config, dims);
-  const missing = sub(target, mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed)));
+  const missing = sub(target, fromMixed(config, weight, x, mixed));
   return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
 }
 
@@ -260,8 +261,7 @@ export function outputPass(
 ): Graph {
   const { inputs, weight } = block;
   const { x, mixed } = tokenInputs(config, dims);
-  const y = mlpHalf(config, weight, 0, behindAttention(config, weight, x, mixed));
-  return graph([x, mixed, ...inputs], { y });
+  return graph([x, mixed, ...inputs], { y: fromMixed(config, weight, x, mixed) });
 }
 
 /** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 with a column of ones. */

@@ -1,5 +1,5 @@
 // The passes of a start in closed form over all pictures: tokens that stay on the device, and sums over them.
-import { compile } from "../compile.ts";
+import { compile, Sessions } from "../compile.ts";
 import { graph, input } from "../graph/build.ts";
 import type { Graph } from "../graph/types.ts";
 import type { Model } from "../model.ts";
@@ -7,7 +7,7 @@ import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { embed, frozenWeights } from "../models/vit.ts";
 import type { Int8Options } from "../passes/int8-products.ts";
-import type { Device, DeviceTensor, RunRequest, RunResult, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor, RunRequest, RunResult } from "../runtime/types.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
@@ -76,13 +76,14 @@ export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 export class Passes {
   readonly device: Device;
   private readonly config: VitConfig;
-  private readonly sessions = new Map<string, Session>();
+  private readonly sessions: Sessions;
   private readonly blanks = new Map<string, DeviceTensor>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
   constructor(device: Device, config: VitConfig) {
     this.device = device;
     this.config = config;
+    this.sessions = new Sessions(device);
   }
 
   /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. */
@@ -94,7 +95,7 @@ export class Passes {
   ): Promise<RunResult> {
     const tokens = tokensNamed(stream, { x: "student", mixed: "mixed", target: "teacher" });
     const { dims } = tokens.x;
-    const session = await this.session(`${pass} ${dims.join()}`, () => summingGraphs[pass](this.config, dims));
+    const session = await this.sessions.get(`${pass} ${dims.join()}`, () => summingGraphs[pass](this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
   }
 
@@ -110,22 +111,19 @@ export class Passes {
     // Weights in 8 bits are constants, so that each block has sessions of its own.
     const constants = int8 && blockConstants(model.weights, index);
     const feeds = constants ? {} : await this.blockOf(model, index);
-    const own = new Map<string, Session>();
+    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessions;
     try {
       for (const stream of streams) {
         const { dims } = tokensOf(stream, reads.x);
         // Where all dimensions are known, memory of tokens is used again.
         const key = `${pass} ${dims.join()}`;
-        const session = constants
-          ? (own.get(key) ?? (await compile(build(this.config, dims, constants), this.device, { int8 })))
-          : await this.session(key, () => build(this.config, dims));
-        if (constants) own.set(key, session);
+        const session = await sessions.get(key, () => build(this.config, dims, constants));
         const [made] = session.outputNames;
         const { kept } = await session.run({ feeds: { ...feeds, ...tokensNamed(stream, reads) }, keep: [made] });
         await this.replace(stream, writes, kept[made]);
       }
     } finally {
-      for (const session of own.values()) await session.dispose();
+      if (sessions !== this.sessions) await sessions.dispose();
     }
   }
 
@@ -135,17 +133,11 @@ export class Passes {
     for (const name of names) {
       const held = batches.map((stream) => tokensOf(stream, name));
       const dims = held.map((tensor) => tensor.dims);
-      const session = await this.session(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
+      const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
       const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
       tokens.set(name, (await session.run({ feeds, keep: ["rows"] })).kept.rows);
     }
     return { tokens, aside: batches[0].aside };
-  }
-
-  private async session(key: string, build: () => Graph): Promise<Session> {
-    const known = this.sessions.get(key) ?? (await compile(build(), this.device));
-    this.sessions.set(key, known);
-    return known;
   }
 
   /** Puts new tokens in the place of others. */
@@ -182,8 +174,7 @@ export class Passes {
   }
 
   async dispose(): Promise<void> {
-    for (const session of this.sessions.values()) await session.dispose();
-    this.sessions.clear();
+    await this.sessions.dispose();
     await this.device.release([...this.blanks.values(), ...this.uploaded.values()]);
     this.blanks.clear();
     this.uploaded.clear();

@@ -1,9 +1,9 @@
 // Ridge regression from sums over tokens: (G'G + ridge) D = G'R in float64, by a Cholesky factorization in blocks
 // whose products run on ONNX Runtime.
-import { compile } from "../compile.ts";
+import { Sessions } from "../compile.ts";
 import { add, concat, graph, input, matmul, mul, neg, reduceSum, slice, sub, transposeLast } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
-import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor } from "../runtime/types.ts";
 import { RunError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 
@@ -71,17 +71,12 @@ function panelsOf(n: number): number[] {
  */
 export class RidgeSolver {
   private readonly device: Device;
-  private readonly sessions = new Map<string, Session>();
+  private readonly sessions: Sessions;
 
   constructor(device: Device) {
     this.device = device;
-  }
-
-  private async session(key: string, build: () => Graph): Promise<Session> {
     // There are many sessions, one for each size that is left, and their matrices are large.
-    const known = this.sessions.get(key) ?? (await compile(build(), this.device, { keepMemory: false }));
-    this.sessions.set(key, known);
-    return known;
+    this.sessions = new Sessions(device, { keepMemory: false });
   }
 
   /**
@@ -110,7 +105,7 @@ export class RidgeSolver {
         const [left, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
         const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
         const next = Math.min(size, left - size);
-        const session = await this.session(`factor ${left} ${size} ${next} ${m}`, () =>
+        const session = await this.sessions.get(`factor ${left} ${size} ${next} ${m}`, () =>
           factorStep(left, size, next, m),
         );
         const feeds = { trailing, right, inverse };
@@ -130,7 +125,7 @@ export class RidgeSolver {
       for (let i = factored.length - 1; i >= 0; i--) {
         const { inverse, solved, below } = factored[i];
         const [size, behind] = [inverse.dims[0], n - bounds[i + 1]];
-        const session = await this.session(`solve ${size} ${behind} ${m}`, () => solveStep(size, behind, m));
+        const session = await this.sessions.get(`solve ${size} ${behind} ${m}`, () => solveStep(size, behind, m));
         const feeds = { inverse, solved, ...(below && found ? { below, found } : {}) };
         const { kept } = await session.run({ feeds, keep: ["d"] });
         if (found) await release(found);
@@ -158,7 +153,7 @@ export class RidgeSolver {
         const [before, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
         const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
         const next = Math.min(size, left - size);
-        const session = await this.session(`invert ${before} ${left} ${size} ${next}`, () =>
+        const session = await this.sessions.get(`invert ${before} ${left} ${size} ${next}`, () =>
           invertStep(before, left, size, next),
         );
         const [trailing, right] = held;
@@ -202,14 +197,13 @@ export class RidgeSolver {
     b: Tensor<"float64">,
     build: () => Graph,
   ): Promise<Float64Array> {
-    const session = await this.session(key, build);
+    const session = await this.sessions.get(key, build);
     const { tensors } = await session.run({ feeds: { a, b }, fetch: ["y"] });
     return tensors.y.data as Float64Array;
   }
 
-  async dispose(): Promise<void> {
-    for (const session of this.sessions.values()) await session.dispose();
-    this.sessions.clear();
+  dispose(): Promise<void> {
+    return this.sessions.dispose();
   }
 }
 

@@ -72,8 +72,8 @@ function product(x: Value, weight: Value, scale: Value): Value {
 
 /**
  * Turns products with constant float32 matrices into 8-bit ones. Tokens behind a layer norm are of one size and share a
- * scale, with their outlier channels balanced against the weights; others are divided by their largest number first. Run after `fuseTransposes` on graphs for ONNX Runtime; `trained`
- * names the inputs that tell the student's tokens from the teacher's.
+ * scale, with their outlier channels balanced against the weights; others are divided by their largest number first. Run after
+ * `fuseTransposes` on graphs for ONNX Runtime; `trained` names the inputs that tell the student's tokens from the teacher's.
  */
 export function int8Products(graph: Graph, options: Int8Options, trained: Iterable<string> = []): Graph {
   const moving = dependents(graph, new Set(trained));

@@ -19,7 +19,7 @@ export interface Judged {
   readonly target: Record<(typeof compared)[number], FloatTensor>;
 }
 
-/** How near a model is to the teacher on some batches: the mean absolute difference of last block outputs, and the pooled vectors' cosine. */
+/** How near a model is to the teacher: the mean absolute difference of last block outputs, and the pooled vectors' cosine. */
 export async function nearness(model: Model, batches: readonly Judged[]) {
   const differences: number[] = [];
   const cosines: number[] = [];

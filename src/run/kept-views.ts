@@ -9,7 +9,7 @@ import { readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../utils/half.ts";
 import type { Preprocessing } from "../utils/picture.ts";
-import { rows } from "../utils/tensor.ts";
+import { elementCount, rows, tensorBytes, viewBytes } from "../utils/tensor.ts";
 
 /** Targets that take more than this go to disk. */
 const mostBytes = 4 * 2 ** 30;
@@ -46,22 +46,25 @@ interface Part {
 
 /** Where views' targets lie, in the order in which they were seen. */
 interface Store {
+  readonly where: "in memory" | "on disk";
   add(kept: readonly Kept[]): Promise<void>;
-  /** All have been added. */
-  end(): Promise<void>;
+  /** One of those that were added; none is added afterwards. */
   get(index: number): Promise<Kept>;
   dispose(): Promise<void>;
 }
 
 export class KeptViews {
+  /** "6 MiB in memory" */
+  readonly size: string;
   private readonly places = new Map<string, number>();
-  private parts: readonly Part[] = [];
+  private readonly parts: readonly Part[];
+  private readonly store: Store;
 
-  private constructor(
-    private readonly store: Store,
-    /** "6 MiB in memory" */
-    readonly size: string,
-  ) {}
+  private constructor(size: string, parts: readonly Part[], store: Store) {
+    this.size = size;
+    this.parts = parts;
+    this.store = store;
+  }
 
   /**
    * Shows all views to the teacher, in the order of the pictures, so that a run that goes on keeps the same. Throws a
@@ -89,16 +92,13 @@ export class KeptViews {
           if (!found) {
             const bytes = kept[0].byteLength * items.length * count;
             const store = await storeFor(bytes, options);
-            const where = store instanceof OnDisk ? "on disk" : "in memory";
-            found = new KeptViews(store, `${(bytes / 2 ** 20).toFixed(0)} MiB ${where}`);
-            found.parts = parts;
+            found = new KeptViews(`${(bytes / 2 ** 20).toFixed(0)} MiB ${store.where}`, parts, store);
           }
           for (const item of shown) found.places.set(keyOf(item, epoch), found.places.size);
           await found.store.add(kept);
           progress(epoch * items.length + from + shown.length);
         }
       }
-      await found?.store.end();
     } catch (error) {
       await found?.dispose();
       throw error;
@@ -117,14 +117,8 @@ export class KeptViews {
     }
     return Object.fromEntries(
       this.parts.map(({ name, dims, at }) => {
-        const size = dims[0] * dims[1];
-        return [
-          name,
-          stackViews(
-            kept.map((halves) => halfToFloat(halves.subarray(at, at + size))),
-            dims,
-          ),
-        ];
+        const own = kept.map((halves) => halfToFloat(halves.subarray(at, at + elementCount(dims))));
+        return [name, stackViews(own, dims)];
       }),
     );
   }
@@ -141,7 +135,7 @@ function partsOf(targets: Targets): Part[] {
   let at = 0;
   return Object.entries(targets).map(([name, { dims }]) => {
     const part = { name, dims: dims.slice(1), at };
-    at += dims[1] * dims[2];
+    at += elementCount(part.dims);
     return part;
   });
 }
@@ -149,7 +143,7 @@ function partsOf(targets: Targets): Part[] {
 /** Picture `i` of targets `[B, N, D]`. */
 function one(targets: Targets, parts: readonly Part[], i: number): Kept {
   const last = parts[parts.length - 1];
-  const kept = new Uint16Array(last.at + last.dims[0] * last.dims[1]);
+  const kept = new Uint16Array(last.at + elementCount(last.dims));
   for (const { name, at } of parts) kept.set(floatToHalf(rows(targets[name], i, i + 1).data), at);
   return kept;
 }
@@ -158,14 +152,15 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
   if (place === "disk" || (place === "auto" && bytes > mostBytes)) return OnDisk.create(directory);
   if (bytes > mostBytes)
     throw new UserError(
-      `${views} kept views of ${items.length} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: keep fewer (--kept-views), or keep them on disk (--kept-views-on disk)`,
+      `${views} kept views of ${items.length} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
+        "keep fewer (--kept-views), or keep them on disk (--kept-views-on disk)",
     );
   const all: Kept[] = [];
   return {
+    where: "in memory",
     async add(kept) {
       all.push(...kept);
     },
-    async end() {},
     async get(index) {
       return all[index];
     },
@@ -177,10 +172,14 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
 
 /** A file of views of one size, one after the other. */
 class OnDisk implements Store {
+  readonly where = "on disk";
+  private readonly directory: Directory;
   private length = 0;
   private file: FileHandle | undefined;
 
-  private constructor(private readonly directory: Directory) {}
+  private constructor(directory: Directory) {
+    this.directory = directory;
+  }
 
   static async create(directory: Directory): Promise<OnDisk> {
     await directory.remove(keptViewsEntry);
@@ -191,19 +190,15 @@ class OnDisk implements Store {
     this.length = kept[0].byteLength;
     const bytes = new Uint8Array(this.length * kept.length);
     kept.forEach((halves, i) => {
-      bytes.set(new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength), i * this.length);
+      bytes.set(tensorBytes({ type: "float16", dims: [halves.length], data: halves }), i * this.length);
     });
     await this.directory.append(keptViewsEntry, bytes);
   }
 
-  async end(): Promise<void> {
-    this.file = await this.directory.open(keptViewsEntry);
-  }
-
   async get(index: number): Promise<Kept> {
+    this.file ??= await this.directory.open(keptViewsEntry);
     if (!this.file) throw new UserError(`${this.directory.describe(keptViewsEntry)} is gone`);
-    const bytes = await readBytes(this.file, index * this.length, this.length);
-    return new Uint16Array(bytes.buffer, 0, bytes.byteLength / 2);
+    return viewBytes("float16", await readBytes(this.file, index * this.length, this.length));
   }
 
   async dispose(): Promise<void> {

@@ -25,7 +25,7 @@ async function somePictures(
   return value?.pixels;
 }
 
-/** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says what was chosen. */
+/** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says which. */
 export async function int8Of(
   options: DistillRunOptions,
   teacher: Model,

@@ -95,7 +95,8 @@ interface Chosen extends Widths {
 
 /**
  * Chooses blocks and refits them, where that is asked for; with `int8`, tokens move from block to block in 8 bits. The same
- * pictures and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few pictures.
+ * pictures and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few
+ * pictures.
  */
 export async function startOf(
   options: DistillRunOptions,

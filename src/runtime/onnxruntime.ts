@@ -136,7 +136,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     async release(tensors) {
       for (const { id } of tensors) {
         const tensor = held.get(id);
-        if (tensor?.data instanceof Float32Array || tensor?.data instanceof Float64Array) buffers.give(tensor.data);
+        if (tensor && isPooled(tensor.type)) buffers.give(tensor.type, tensor.data as TypedArrays[Pooled]);
         held.delete(id);
       }
     },
@@ -173,21 +173,23 @@ function knownOutputShapes(session: OnnxSession): Map<string, { type: Pooled; di
  * sizes at each step, and fresh memory for them would have to be cleared and collected each time.
  */
 class BufferPool {
-  private readonly free = new Map<string, TypedArrays[Pooled][]>();
+  private readonly free: Record<Pooled, Map<number, TypedArrays[Pooled][]>> = {
+    float32: new Map(),
+    float64: new Map(),
+  };
 
   take(type: Pooled, count: number): TypedArrays[Pooled] {
-    return this.free.get(`${type} ${count}`)?.pop() ?? (allocate(type, count) as TypedArrays[Pooled]);
+    return this.free[type].get(count)?.pop() ?? allocate(type, count);
   }
 
   clear(): void {
-    this.free.clear();
+    for (const lists of Object.values(this.free)) lists.clear();
   }
 
-  give(data: TypedArrays[Pooled]): void {
-    const key = `${data instanceof Float64Array ? "float64" : "float32"} ${data.length}`;
-    const list = this.free.get(key);
+  give(type: Pooled, data: TypedArrays[Pooled]): void {
+    const list = this.free[type].get(data.length);
     if (list) list.push(data);
-    else this.free.set(key, [data]);
+    else this.free[type].set(data.length, [data]);
   }
 }
 
