@@ -5,6 +5,7 @@ import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import { attentionWidth, headWidthOf } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import type { TargetModule } from "../models/vit.ts";
 import type { Int8Options } from "../passes/int8-products.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
@@ -20,18 +21,22 @@ import {
   withChannels,
   withHeads,
 } from "./narrowing.ts";
+import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
-import type { Stream, Summed } from "./refit-passes.ts";
 import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
-import { fittedTokens, strideOf, withSample } from "./refit-sample.ts";
+import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
+import type { Refit, Tools } from "./refit-tools.ts";
+import { addingUp, isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { Sums } from "./ridge.ts";
-import { meanDiagonal, RidgeSolver, ridgeOf } from "./ridge.ts";
+import { RidgeSolver } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
 
 /** Widths are counts, or shares below 1. */
 export interface AnalyticOptions extends Widths {
-  /** Refit the attention's output map too, before the MLP's. */
-  readonly attention: boolean;
+  /**
+   * Maps that are refitted beside fc2: the attention's output map, and those behind norms (q, k, v, fc1), for what enters them.
+   */
+  readonly maps: readonly TargetModule[];
   /**
    * Ridges to try in this order until one helps (see `ridgeOf`). A map that is narrowed takes the first, or with few tokens the
    * one that leaves least.
@@ -46,7 +51,7 @@ export interface AnalyticOptions extends Widths {
   readonly tokensPerUnknown: number;
   /**
    * How often all blocks are gone through. Later sweeps begin with the student of the one before, and move a map only where
-   * that brings its block nearer to its target on pictures set aside.
+   * that brings its block nearer to its target on pictures set aside; maps behind norms are left as they are.
    */
   readonly sweeps: number;
   /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
@@ -54,33 +59,17 @@ export interface AnalyticOptions extends Widths {
 }
 
 export const analyticDefaults: AnalyticOptions = {
-  attention: true,
+  maps: ["v", "proj", "fc1", "fc2"],
   ridges: [0.2, 1],
   attentionStep: 0.5,
   tokensPerUnknown: 5,
   sweeps: 1,
 };
 
-/** What was found for one map. */
-export interface Refit {
-  readonly block: number;
-  readonly map: RefitMap;
-  /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
-  readonly ridge?: number;
-  /**
-   * What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked
-   * at.
-   */
-  readonly share?: number;
-}
-
 export interface AnalyticStart {
   readonly student: ModelDefinition;
   readonly refits: readonly Refit[];
 }
-
-type RefitMap = "proj" | "fc2";
-const weightOf = { proj: "attn.proj", fc2: "mlp.fc2" } as const;
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
@@ -109,8 +98,9 @@ export async function analyticStart(
     for (let sweep = 0; sweep < options.sweeps; sweep++) {
       if (sweep > 0) await startAgain(teaching, streams);
       const behind = (done: number) => progress(sweep * kept.length + done, options.sweeps * kept.length);
-      const narrowing = sweep === 0 ? widths : {};
-      const tools = { teacher, teaching, solver, streams, widths: narrowing };
+      // Later sweeps begin with maps behind norms that are not the teacher's any more; shared ones are no block's own.
+      const maps = sweep === 0 && !config.sharing ? options.maps : withoutNorms(options.maps);
+      const tools = { teacher, teaching, solver, streams, maps, widths: sweep === 0 ? widths : {} };
       ({ student, refits } = await sweepBlocks(tools, student, kept, options, behind));
     }
   } finally {
@@ -122,19 +112,15 @@ export async function analyticStart(
   return { student, refits };
 }
 
-interface SweepTools {
+interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "widths"> {
   readonly teacher: Model;
   /** Passes over the teacher's blocks. */
   readonly teaching: Passes;
-  readonly solver: RidgeSolver;
-  readonly streams: readonly Stream[];
-  /** Counts, where they are to be less than whole. */
-  readonly widths: Widths;
 }
 
 /** Goes once through all of a student's blocks. */
 async function sweepBlocks(
-  { teacher, teaching, solver, streams, widths }: SweepTools,
+  { teacher, teaching, streams, widths, ...shared }: SweepTools,
   given: ModelDefinition,
   kept: readonly number[],
   options: AnalyticOptions,
@@ -150,32 +136,48 @@ async function sweepBlocks(
   // As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
   const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
-  const unseen = fittedTokens(together, stride) >= plenty * unknownsUnseen(config, widths);
+  const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, widths));
   const looked = unseen ? together : streams;
   const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   const tokens = fittedTokens(looked, stride);
-  const tools = { passes, behind, solver, streams: looked, widths, ridges, stride, judged, tokens };
+  const sample = new Sample(passes, looked, stride);
+  const tools: Tools = { ...shared, passes, behind, streams, sample, widths, ridges, judged, tokens };
   try {
-    let from = 0;
+    let next = 0;
+    const teachTo = async (end: number) => {
+      for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, options.int8);
+    };
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
-      for (let i = from; i <= end; i++) await teaching.move("teacher", streams, teacher, i, options.int8);
+      await teachTo(kept[block]);
+      // Until a block was left out or refitted, student and teacher have the same tokens.
+      if (next > 0 && refitsBehind("norm1", tools.maps)) {
+        await sample.take(["student", "teacher"]);
+        const found = await refitEntering(tools, student, block, "norm1");
+        student = found.student;
+        refits.push(...found.refits);
+      }
+      if (refitsBehind("norm2", tools.maps)) {
+        await teaching.move("teacherAttention", streams, teacher, next, options.int8);
+        await sample.take(["middle"]);
+        await teaching.move("teacherMlp", streams, teacher, next, options.int8);
+        if (sample.isApart) await teaching.drop(streams, "middle");
+        next++;
+      }
+      await teachTo(end + 1);
       const found = await refitBlock(tools, student, block, options);
       student = found.student;
       refits.push(...found.refits);
-      from = end + 1;
       progress(block + 1);
     }
   } finally {
+    await sample.release();
     if (behind !== passes) await behind.dispose();
     await passes.dispose();
   }
   return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
 }
-
-/** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
-const plenty = 2;
 
 /**
  * The most unknowns of one map, where all maps can be solved with the first ridge unseen if tokens are plenty for it, so that no
@@ -186,27 +188,6 @@ function unknownsUnseen(config: VitConfig, { mlpWidth, keptHeads: heads }: Width
   return Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
 }
 
-interface Tools {
-  readonly passes: Passes;
-  /** Passes over a block whose MLP is done with: narrower, where that is asked for. */
-  readonly behind: Passes;
-  readonly solver: RidgeSolver;
-  readonly streams: readonly Stream[];
-  /** Counts, where they are to be less than whole. */
-  readonly widths: Widths;
-  /** Ridges to try. */
-  readonly ridges: readonly number[];
-  /** Every so many tokens are taken. */
-  readonly stride: number;
-  /** Whether pictures are set aside for judging; else all are judged on. */
-  readonly judged: boolean;
-  /** How many tokens maps are fitted on. */
-  readonly tokens: number;
-}
-
-const difference = ["difference"];
-const addedUp = ["next.gram", "next.cross"];
-
 /** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
 async function refitBlock(
   tools: Tools,
@@ -214,16 +195,17 @@ async function refitBlock(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { passes, behind, streams, stride } = tools;
+  const { passes, behind, streams, sample } = tools;
   await passes.move("attention", streams, given, block, options.int8);
-  const { attention, mlp } = await withSample(passes, streams, stride, async (sample) => {
-    const found = await refitAttention(tools, sample, given, block, options);
-    return { attention: found, mlp: await refitMlp(tools, sample, found.student, block) };
-  });
+  await sample.take(["student", "teacher", "mixed"]);
+  const attention = await refitAttention(tools, given, block, options);
+  const entering = await refitEntering(tools, attention.student, block, "norm2");
+  const mlp = await refitMlp(tools, entering.student, block);
   await behind.move("output", streams, mlp.student, block, options.int8);
+  await behind.drop(streams, "mixed");
   const { heads } = attention;
   const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
-  return { student, refits: [...attention.refits, mlp.refit] };
+  return { student, refits: [...attention.refits, ...entering.refits, mlp.refit] };
 }
 
 /**
@@ -232,19 +214,18 @@ async function refitBlock(
  */
 async function refitAttention(
   tools: Tools,
-  sample: readonly Stream[],
   student: ModelDefinition,
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
-  const { passes, solver, widths, ridges } = tools;
+  const { passes, solver, sample, widths, ridges } = tools;
   const { width } = student.config;
   const mixed = attentionWidth(student.config);
   const feeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, sample, mixed + 1, width, (stream, sums) =>
-    passes.run("proj", stream, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
+  const first = await sumUp(passes, sample.streams, mixed + 1, width, (stream, sums) =>
+    passes.run("proj", stream, { ...sums, ...feeds }, addingUp),
   );
-  const name = `blocks.${block}.${weightOf.proj}`;
+  const name = `blocks.${block}.attn.proj`;
   const refitTo = (ridge: number, left?: number) => refitOf(block, "proj", ridge, left, first.difference);
   if (widths.keptHeads !== undefined) {
     const proj = student.weights.get(`${name}.weight`) as FloatTensor;
@@ -260,17 +241,17 @@ async function refitAttention(
     const made = async (sums: Sums, ridge: number) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
     const fitting = await narrowed(first.fitting);
-    const best = await nearest(tools, sample, passes, block, fitting.n, (ridge) => made(fitting, ridge));
+    const best = await nearest(tools, passes, block, fitting.n, (ridge) => made(fitting, ridge));
     // With the ridge found, pictures that were set aside are fitted on too.
     const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
     return { student: final, refits: [refitTo(best.ridge, best.difference)], heads };
   }
   const unchanged: Refit = { block, map: "proj", share: 1 };
-  if (!options.attention) return { student, refits: [] };
+  if (!tools.maps.includes("proj")) return { student, refits: [] };
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
-  const left = await differenceOf(tools, sample, passes, moving, block);
+  const left = await differenceOf(tools, passes, moving, block);
   return left < first.difference
     ? { student: moving, refits: [refitTo(ridge, left)] }
     : { student, refits: [unchanged] };
@@ -279,17 +260,16 @@ async function refitAttention(
 /** Refits the MLP's last map, of fewer channels where that is asked for. */
 async function refitMlp(
   tools: Tools,
-  sample: readonly Stream[],
   student: ModelDefinition,
   block: number,
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { passes, behind, solver, widths, ridges } = tools;
+  const { passes, behind, solver, sample, widths, ridges } = tools;
   const { width, mlpWidth } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const before = await sumUp(passes, sample, mlpWidth + 1, width, (stream, sums) =>
-    passes.run("fc2", stream, { ...sums, ...feeds }, { fetch: difference, keep: addedUp }),
+  const before = await sumUp(passes, sample.streams, mlpWidth + 1, width, (stream, sums) =>
+    passes.run("fc2", stream, { ...sums, ...feeds }, addingUp),
   );
-  const name = `blocks.${block}.${weightOf.fc2}`;
+  const name = `blocks.${block}.mlp.fc2`;
   const refitTo = (ridge: number, left?: number) => refitOf(block, "fc2", ridge, left, before.difference);
   if (widths.mlpWidth !== undefined) {
     const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
@@ -298,7 +278,7 @@ async function refitMlp(
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
     const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
     const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, sample, behind, block, fitting.n, async (ridge) =>
+    const best = await nearest(tools, behind, block, fitting.n, async (ridge) =>
       moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
     );
     const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
@@ -306,7 +286,7 @@ async function refitMlp(
   }
   for (const ridge of isUsable(before) ? ridges : []) {
     const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
-    const left = await differenceOf(tools, sample, passes, trial, block);
+    const left = await differenceOf(tools, passes, trial, block);
     if (!(left < before.difference)) continue;
     const { fitting, all } = before;
     const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
@@ -315,7 +295,7 @@ async function refitMlp(
   return { student, refit: { block, map: "fc2", share: 1 } };
 }
 
-const refitOf = (block: number, map: RefitMap, ridge: number, left: number | undefined, before: number): Refit => ({
+const refitOf = (block: number, map: TargetModule, ridge: number, left: number | undefined, before: number): Refit => ({
   block,
   map,
   ridge,
@@ -328,18 +308,17 @@ const refitOf = (block: number, map: RefitMap, ridge: number, left: number | und
  */
 async function nearest(
   tools: Tools,
-  sample: readonly Stream[],
   passes: Passes,
   block: number,
   unknowns: number,
   made: (ridge: number) => Promise<ModelDefinition>,
 ): Promise<{ student: ModelDefinition; ridge: number; difference?: number }> {
   let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
-  const ridges = tools.tokens >= plenty * unknowns ? tools.ridges.slice(0, 1) : tools.ridges;
+  const ridges = ridgesFor(tools, unknowns);
   if (ridges.length === 1) return { student: await made(ridges[0]), ridge: ridges[0] };
   for (const ridge of ridges) {
     const student = await made(ridge);
-    const left = await differenceOf(tools, sample, passes, student, block);
+    const left = await differenceOf(tools, passes, student, block);
     if (!best || left < best.difference) best = { student, ridge, difference: left };
   }
   if (!best) throw new Error("no ridge to try");
@@ -348,24 +327,16 @@ async function nearest(
 
 /** The absolute difference of a block's output to its target, on pictures set aside. */
 async function differenceOf(
-  { judged }: Tools,
-  sample: readonly Stream[],
+  { judged, sample }: Tools,
   passes: Passes,
   model: ModelDefinition,
   block: number,
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
-  for (const stream of sample.filter(({ aside }) => aside === judged)) {
-    const { tensors } = await passes.run("difference", stream, feeds, { fetch: difference });
+  for (const stream of sample.streams.filter(({ aside }) => aside === judged)) {
+    const { tensors } = await passes.run("difference", stream, feeds, { fetch: addingUp.fetch });
     sum += Number(tensors.difference.data[0]);
   }
   return sum;
-}
-
-const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number) => solver.solve(sums, ridgeOf(sums, ridge));
-
-function isUsable({ all, difference }: Summed): boolean {
-  const scale = meanDiagonal(all);
-  return scale > 0 && Number.isFinite(scale) && Number.isFinite(difference);
 }

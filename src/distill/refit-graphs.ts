@@ -20,7 +20,7 @@ import type { Graph, Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
 import { attentionWidth, expectedWeights } from "../models/config.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
-import { attentionHalf, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
+import { attentionHalf, blockNorm, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
 import { layerNorm, linear } from "../nn/layers.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
@@ -93,16 +93,22 @@ function blockInputs(config: VitConfig): BlockInputs {
   };
 }
 
-/** One whole block: `x -> y`. */
-export function blockGraph(
-  config: VitConfig,
-  dims: readonly number[],
-  block: BlockValues = blockInputs(config),
-): Graph {
-  const { inputs, weight } = block;
-  const x = input("x", "float32", dims);
-  return graph([x, ...inputs], { y: vitBlock(config, weight, 0, x) });
-}
+type BlockGraph = (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
+
+/** Some of a block, from the tokens that enter it to those that it gives: `x -> y`. */
+const blockLike =
+  (apply: typeof vitBlock | typeof mlpHalf): BlockGraph =>
+  (config, dims, { inputs, weight } = blockInputs(config)) => {
+    const x = input("x", "float32", dims);
+    return graph([x, ...inputs], { y: apply(config, weight, 0, x) });
+  };
+
+/** One whole block. */
+export const blockGraph = blockLike(vitBlock);
+/** Its attention, and what that is added to. */
+export const attentionHalfGraph = blockLike(attentionHalf);
+/** Its MLP, and what that is added to. */
+export const mlpHalfGraph = blockLike(mlpHalf);
 
 /** Tokens as rows: `[B, N, D] -> [B * N, D]`; rows stay as they are. */
 function asRows(tokens: Value): Value {
@@ -196,11 +202,15 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
   };
 }
 
+/** Tokens behind a block's attention, from those that enter the block and what enters the attention's output map. */
+function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
+  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
+  return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+}
+
 /** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
 function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value, map?: LinearMap): Value {
-  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
-  const attended = add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
-  return mlpHalf(config, weight, 0, attended, map);
+  return mlpHalf(config, weight, 0, attendedOf(config, weight, x, mixed), map);
 }
 
 /** Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map. */
@@ -244,6 +254,28 @@ export const projPass = (config: VitConfig, dims: readonly number[]): Graph => s
 
 /** The sums of the MLP's last map. */
 export const fc2Pass = (config: VitConfig, dims: readonly number[]): Graph => sumPass(config, dims, "fc2");
+
+/**
+ * Sums of what enters a block's maps behind its first or second norm: G are the student's tokens behind it and a column of ones, R
+ * what is missing there to those of the teacher, `target`, behind the same norm.
+ */
+function normPass(config: VitConfig, dims: readonly number[], norm: "norm1" | "norm2"): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const { x, mixed, target } = tokenInputs(config, dims);
+  const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
+  const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
+  const entered = asRows(normed(own));
+  const missing = sub(asRows(normed(target)), entered);
+  const added = addedSums(withOnes(entered), missing);
+  const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
+  return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
+}
+
+/** The sums of what enters q, k and v. */
+export const norm1Pass = (config: VitConfig, dims: readonly number[]): Graph => normPass(config, dims, "norm1");
+
+/** The sums of what enters fc1. */
+export const norm2Pass = (config: VitConfig, dims: readonly number[]): Graph => normPass(config, dims, "norm2");
 
 /** The absolute difference of the block's output to its target. */
 export function differencePass(config: VitConfig, dims: readonly number[]): Graph {

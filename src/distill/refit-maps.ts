@@ -31,19 +31,20 @@ export function spread(solution: Float64Array, kept: readonly number[], width: n
   return out;
 }
 
-/** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias. */
+/** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias, where the map has one. */
 export function moved(student: ModelDefinition, name: string, solution: Float64Array, step: number): ModelDefinition {
   const weights = new Map(student.weights);
   const old = weights.get(`${name}.weight`) as FloatTensor;
   const [outputs, width] = old.dims;
   const weight = { ...old, data: old.data.slice() };
-  const oldBias = weights.get(`${name}.bias`) as FloatTensor;
-  const bias = { ...oldBias, data: oldBias.data.slice() };
-  for (let o = 0; o < outputs; o++) {
+  for (let o = 0; o < outputs; o++)
     for (let i = 0; i < width; i++) weight.data[o * width + i] += step * solution[i * outputs + o];
-    bias.data[o] += step * solution[width * outputs + o];
-  }
   weights.set(`${name}.weight`, weight);
-  weights.set(`${name}.bias`, bias);
+  const bias = weights.get(`${name}.bias`);
+  if (bias)
+    weights.set(`${name}.bias`, {
+      ...bias,
+      data: bias.data.map((v, o) => v + step * solution[width * outputs + o]),
+    });
   return { ...student, weights };
 }

@@ -12,12 +12,16 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
 import {
+  attentionHalfGraph,
   attentionPass,
   blockConstants,
   blockFeeds,
   blockGraph,
   differencePass,
   fc2Pass,
+  mlpHalfGraph,
+  norm1Pass,
+  norm2Pass,
   outputPass,
   projPass,
   sampleGraph,
@@ -29,16 +33,16 @@ import { addSums } from "./ridge.ts";
 const validationEvery = 5;
 
 /**
- * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block, the
- * teacher's that it should give, what enters the attention's output map, and, where they are needed again, those that enter
- * the first block.
+ * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block; the
+ * teacher's that enter its block, and then those that it should give; the teacher's between attention and MLP; what enters the
+ * student's attention's output map; and, where they are needed again, those that enter the first block.
  */
 export interface Stream {
-  readonly tokens: Map<"student" | "teacher" | "mixed" | "first", DeviceTensor>;
+  readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "first", DeviceTensor>;
   /** Whether solutions are judged on it, rather than fitted. */
   readonly aside: boolean;
 }
-type TokenName = Parameters<Stream["tokens"]["get"]>[0];
+export type TokenName = Parameters<Stream["tokens"]["get"]>[0];
 
 export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
   const found = tokens.get(name);
@@ -51,12 +55,20 @@ const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record
     Object.entries<TokenName>(named).map(([input, name]) => [input, tokensOf(stream, name)]),
   ) as Record<Name, DeviceTensor>;
 
+interface SummingPass {
+  readonly build: (config: VitConfig, dims: readonly number[]) => Graph;
+  readonly reads: { readonly x: "student" } & Readonly<Record<string, TokenName>>;
+}
+
+const output = { x: "student", mixed: "mixed", target: "teacher" } as const;
 /** The passes that look at tokens to sum them up, by name. */
-const summingGraphs = {
-  proj: projPass,
-  fc2: fc2Pass,
-  difference: differencePass,
-} as const satisfies Record<string, (config: VitConfig, dims: readonly number[]) => Graph>;
+const summingPasses = {
+  norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
+  proj: { build: projPass, reads: output },
+  norm2: { build: norm2Pass, reads: { x: "student", mixed: "mixed", target: "middle" } },
+  fc2: { build: fc2Pass, reads: output },
+  difference: { build: differencePass, reads: output },
+} as const satisfies Record<string, SummingPass>;
 
 interface MovingPass {
   readonly build: (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
@@ -67,6 +79,8 @@ interface MovingPass {
 /** The passes that make new tokens of all, what they read, and what they replace. */
 const movingPasses = {
   teacher: { build: blockGraph, reads: { x: "teacher" }, writes: "teacher" },
+  teacherAttention: { build: attentionHalfGraph, reads: { x: "teacher" }, writes: "middle" },
+  teacherMlp: { build: mlpHalfGraph, reads: { x: "middle" }, writes: "teacher" },
   attention: { build: attentionPass, reads: { x: "student" }, writes: "mixed" },
   output: { build: outputPass, reads: { x: "student", mixed: "mixed" }, writes: "student" },
 } as const satisfies Record<string, MovingPass>;
@@ -88,14 +102,15 @@ export class Passes {
 
   /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. */
   async run(
-    pass: keyof typeof summingGraphs,
+    pass: keyof typeof summingPasses,
     stream: Stream,
     feeds: BlockFeeds,
     { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
   ): Promise<RunResult> {
-    const tokens = tokensNamed(stream, { x: "student", mixed: "mixed", target: "teacher" });
+    const { build, reads }: SummingPass = summingPasses[pass];
+    const tokens = tokensNamed(stream, reads);
     const { dims } = tokens.x;
-    const session = await this.sessions.get(`${pass} ${dims.join()}`, () => summingGraphs[pass](this.config, dims));
+    const session = await this.sessions.get(`${pass} ${dims.join()}`, () => build(this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
   }
 
@@ -127,17 +142,13 @@ export class Passes {
     }
   }
 
-  /** Every `stride`-th of the tokens of several batches as rows, one name after the other. */
-  async sample(batches: readonly Stream[], names: readonly TokenName[], stride: number): Promise<Stream> {
-    const tokens = new Map<TokenName, DeviceTensor>();
-    for (const name of names) {
-      const held = batches.map((stream) => tokensOf(stream, name));
-      const dims = held.map((tensor) => tensor.dims);
-      const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
-      const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
-      tokens.set(name, (await session.run({ feeds, keep: ["rows"] })).kept.rows);
-    }
-    return { tokens, aside: batches[0].aside };
+  /** Every `stride`-th of the tokens of several batches as rows. */
+  async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
+    const held = batches.map((stream) => tokensOf(stream, name));
+    const dims = held.map((tensor) => tensor.dims);
+    const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
+    const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
+    return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
   }
 
   /** Puts new tokens in the place of others. */
@@ -146,6 +157,15 @@ export class Passes {
     tokens.set(name, next);
     // Teacher and student begin with the same tokens.
     if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
+  }
+
+  /** Lets go of tokens that are not needed any more. */
+  async drop(streams: readonly Stream[], name: TokenName): Promise<void> {
+    for (const { tokens } of streams) {
+      const old = tokens.get(name);
+      tokens.delete(name);
+      if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
+    }
   }
 
   /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */

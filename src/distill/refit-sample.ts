@@ -1,6 +1,6 @@
 // Which tokens of all pictures a start in closed form sums up: every so many, spread over all places in the pictures.
-import type { Passes, Stream } from "./refit-passes.ts";
-import { tokenCountOf, tokensOf } from "./refit-passes.ts";
+import type { Passes, Stream, TokenName } from "./refit-passes.ts";
+import { heldBy, tokenCountOf, tokensOf } from "./refit-passes.ts";
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 export function fittedTokens(streams: readonly Stream[], stride: number): number {
@@ -46,23 +46,35 @@ function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
   return groups;
 }
 
-/**
- * Hands every `stride`-th token of all batches to `use`, as rows of several batches together; the batches themselves where all
- * tokens are wanted.
- */
-export async function withSample<T>(
-  passes: Passes,
-  streams: readonly Stream[],
-  stride: number,
-  use: (sample: readonly Stream[]) => Promise<T>,
-): Promise<T> {
-  if (stride === 1) return use(streams);
-  const sample: Stream[] = [];
-  try {
-    for (const group of groupsOf(streams, stride))
-      sample.push(await passes.sample(group, ["student", "teacher", "mixed"], stride));
-    return await use(sample);
-  } finally {
-    await passes.device.release(sample.flatMap(({ tokens }) => [...tokens.values()]));
+/** Rows of some of the tokens that a block's maps are fitted on; the batches themselves where all tokens are wanted. */
+export class Sample {
+  /** What passes that sum up are to look at. */
+  readonly streams: readonly Stream[];
+  private readonly passes: Passes;
+  private readonly stride: number;
+  /** The batches that each of `streams` takes rows of; undefined where it is these batches. */
+  private readonly groups: Stream[][] | undefined;
+
+  constructor(passes: Passes, streams: readonly Stream[], stride: number) {
+    this.passes = passes;
+    this.stride = stride;
+    this.groups = stride === 1 ? undefined : groupsOf(streams, stride);
+    this.streams = this.groups?.map(([{ aside }]): Stream => ({ tokens: new Map(), aside })) ?? streams;
+  }
+
+  /** Whether rows are taken at all. */
+  get isApart(): boolean {
+    return this.groups !== undefined;
+  }
+
+  /** Takes the rows of tokens as they are now, in place of those taken before. */
+  async take(names: readonly TokenName[]): Promise<void> {
+    for (const [i, group] of (this.groups ?? []).entries())
+      for (const name of names)
+        await this.passes.replace(this.streams[i], name, await this.passes.sample(group, name, this.stride));
+  }
+
+  async release(): Promise<void> {
+    if (this.groups) await this.passes.device.release(heldBy(this.streams));
   }
 }

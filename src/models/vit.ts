@@ -118,11 +118,21 @@ function rotation(config: VitConfig, type: DataType): Rotation | undefined {
   return { cos: constant(cos, "rotary.cos"), sin: constant(sin, "rotary.sin"), skip: prefixCount(config) };
 }
 
-/** A block's norms, maps and LayerScale. Blocks that share weights have norms of their own alone. */
+/** Tokens behind a block's first or second norm. */
+export function blockNorm(
+  { normEpsilon }: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  norm: "norm1" | "norm2",
+  x: Value,
+): Value {
+  return layerNorm(x, normWeights(weight, `blocks.${index}.${norm}`), normEpsilon);
+}
+
+/** A block's maps and LayerScale. Blocks that share weights have norms of their own alone. */
 function blockParts(config: VitConfig, weight: WeightLookup, index: number, map: LinearMap) {
   const owner = config.sharing ? index - (index % config.sharing.factor) : index;
   return {
-    norm: (part: string) => normWeights(weight, `blocks.${index}.${part}`),
     apply: (input: Value, module: TargetModule) =>
       map(input, moduleWeights(config, weight, owner, module), owner, module),
     scaled: (value: Value, part: string) =>
@@ -138,8 +148,8 @@ export function blockQueries(
   x: Value,
   map: LinearMap = linear,
 ): [Value, Value, Value] {
-  const { apply, norm } = blockParts(config, weight, index, map);
-  const n1 = layerNorm(x, norm("norm1"), config.normEpsilon);
+  const { apply } = blockParts(config, weight, index, map);
+  const n1 = blockNorm(config, weight, index, "norm1", x);
   return [apply(n1, "q"), apply(n1, "k"), apply(n1, "v")];
 }
 
@@ -176,8 +186,8 @@ export function mlpHalf(
   x: Value,
   map: LinearMap = linear,
 ): Value {
-  const { apply, norm, scaled } = blockParts(config, weight, index, map);
-  const normed = layerNorm(x, norm("norm2"), config.normEpsilon);
+  const { apply, scaled } = blockParts(config, weight, index, map);
+  const normed = blockNorm(config, weight, index, "norm2", x);
   const n2 = config.sharing
     ? depthwise(normed, weight(`blocks.${index}.mlp.conv`), prefixCount(config), Math.sqrt(patchCount(config)))
     : normed;

@@ -11,6 +11,7 @@ import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/roll
 import { keptPlaces } from "./kept-views.ts";
 import { exportFormats } from "../export/formats.ts";
 import { saveSchema } from "../export/save.ts";
+import { targetModules } from "../models/vit.ts";
 import { precisions } from "../precision.ts";
 import { deviceNames } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
@@ -173,6 +174,9 @@ export const distillRunSchema = z.strictObject({
     .describe(
       "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
     ),
+  analyticMaps: list(z.enum(targetModules))
+    .default([...analyticDefaults.maps])
+    .describe("maps that an analytic start refits; fc2 in any case"),
   analyticSweeps: count
     .default(analyticDefaults.sweeps)
     .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),

@@ -120,6 +120,7 @@ export async function startOf(
   const settings = {
     ...analyticDefaults,
     tokensPerUnknown: options.analyticTokens,
+    maps: options.analyticMaps,
     sweeps: options.analyticSweeps,
     int8,
     ...wanted,
