@@ -81,7 +81,9 @@ describe("the ridge solver", () => {
         found,
         found.map((_, i) => inverse[i * n + i]),
       ),
-    ).toBeLessThan(1e-11);
+    )
+      // Products are float32; what it ranks differs by much more.
+      .toBeLessThan(1e-5);
   });
 
   test.each([30, 513, 700])("G'G of %i columns, in strips where it is wide", async (width) => {

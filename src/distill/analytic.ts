@@ -23,10 +23,10 @@ import {
 } from "./narrowing.ts";
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
-import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, sumUp, sumUpMixed } from "./refit-passes.ts";
 import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
-import { addingUp, isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
+import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { Sums } from "./ridge.ts";
 import { RidgeSolver } from "./ridge.ts";
 import { copyBlocks, stoodFor } from "./weight-copy.ts";
@@ -42,7 +42,7 @@ export interface AnalyticOptions extends Widths {
    * one that leaves least.
    */
   readonly ridges: readonly number[];
-  /** The share of its solution that the attention's map moves by. */
+  /** The share of its solution that the attention's map moves by, where it keeps all heads. */
   readonly attentionStep: number;
   /**
    * Tokens that a map is fitted on for each number that enters it, about: every so many tokens are taken, so that sums cost
@@ -133,7 +133,7 @@ async function sweepBlocks(
   const behind =
     widths.mlpWidth === undefined ? passes : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }));
   const refits: Refit[] = [];
-  // As many tokens as the widest map asks for: fewer for the attention's cost fidelity and save little.
+  // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
   const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
   const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, widths));
@@ -141,9 +141,8 @@ async function sweepBlocks(
   const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  const tokens = fittedTokens(looked, stride);
   const sample = new Sample(passes, looked, stride);
-  const tools: Tools = { ...shared, passes, behind, streams, sample, widths, ridges, judged, tokens };
+  const tools: Tools = { ...shared, passes, behind, streams, sample, widths, ridges, judged };
   try {
     let next = 0;
     const teachTo = async (end: number) => {
@@ -199,13 +198,13 @@ async function refitBlock(
   await passes.move("attention", streams, given, block, options.int8);
   await sample.take(["student", "teacher", "mixed"]);
   const attention = await refitAttention(tools, given, block, options);
-  const entering = await refitEntering(tools, attention.student, block, "norm2");
-  const mlp = await refitMlp(tools, entering.student, block);
+  const fc1 = await refitEntering(tools, attention.student, block, "norm2");
+  const mlp = await refitMlp(tools, fc1.student, block);
   await behind.move("output", streams, mlp.student, block, options.int8);
   await behind.drop(streams, "mixed");
   const { heads } = attention;
   const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
-  return { student, refits: [...attention.refits, ...entering.refits, mlp.refit] };
+  return { student, refits: [...attention.refits, ...fc1.refits, mlp.refit] };
 }
 
 /**
@@ -221,39 +220,35 @@ async function refitAttention(
   const { passes, solver, sample, widths, ridges } = tools;
   const { width } = student.config;
   const mixed = attentionWidth(student.config);
-  const feeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, sample.streams, mixed + 1, width, (stream, sums) =>
-    passes.run("proj", stream, { ...sums, ...feeds }, addingUp),
-  );
   const name = `blocks.${block}.attn.proj`;
-  const refitTo = (ridge: number, left?: number) => refitOf(block, "proj", ridge, left, first.difference);
   if (widths.keptHeads !== undefined) {
     const proj = student.weights.get(`${name}.weight`) as FloatTensor;
     const headWidth = headWidthOf(student.config);
     const seen = behindScale(student, block, "ls1", proj);
+    // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
+    const first = await sumUpMixed(passes, sample.streams, mixed + 1, width);
     const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
     const channels = channelsOf(heads, headWidth);
     const lost = withoutColumns(student, `${name}.weight`, channels);
-    const narrowed = (whole: Sums) => {
-      const cross = whole.cross.map((v) => options.attentionStep * v);
-      return narrowedSums(solver, { ...whole, cross }, proj, channels);
-    };
+    const narrowed = (whole: Sums) => narrowedSums(solver, whole, proj, channels);
     const made = async (sums: Sums, ridge: number) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
     const fitting = await narrowed(first.fitting);
     const best = await nearest(tools, passes, block, fitting.n, (ridge) => made(fitting, ridge));
     // With the ridge found, pictures that were set aside are fitted on too.
     const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
-    return { student: final, refits: [refitTo(best.ridge, best.difference)], heads };
+    return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
   }
   const unchanged: Refit = { block, map: "proj", share: 1 };
   if (!tools.maps.includes("proj")) return { student, refits: [] };
+  const feeds = await passes.blockOf(student, block);
+  const first = await sumUp(passes, sample.streams, "proj", feeds, mixed + 1, width);
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
   const left = await differenceOf(tools, passes, moving, block);
   return left < first.difference
-    ? { student: moving, refits: [refitTo(ridge, left)] }
+    ? { student: moving, refits: [{ block, map: "proj", ridge, share: left / first.difference }] }
     : { student, refits: [unchanged] };
 }
 
@@ -266,11 +261,14 @@ async function refitMlp(
   const { passes, behind, solver, sample, widths, ridges } = tools;
   const { width, mlpWidth } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const before = await sumUp(passes, sample.streams, mlpWidth + 1, width, (stream, sums) =>
-    passes.run("fc2", stream, { ...sums, ...feeds }, addingUp),
-  );
+  const before = await sumUp(passes, sample.streams, "fc2", feeds, mlpWidth + 1, width);
   const name = `blocks.${block}.mlp.fc2`;
-  const refitTo = (ridge: number, left?: number) => refitOf(block, "fc2", ridge, left, before.difference);
+  const refitTo = (ridge: number, left?: number): Refit => ({
+    block,
+    map: "fc2",
+    ridge,
+    ...(left === undefined ? {} : { share: left / before.difference }),
+  });
   if (widths.mlpWidth !== undefined) {
     const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
     const seen = behindScale(student, block, "ls2", fc2);
@@ -294,13 +292,6 @@ async function refitMlp(
   }
   return { student, refit: { block, map: "fc2", share: 1 } };
 }
-
-const refitOf = (block: number, map: TargetModule, ridge: number, left: number | undefined, before: number): Refit => ({
-  block,
-  map,
-  ridge,
-  ...(left === undefined ? {} : { share: left / before }),
-});
 
 /**
  * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
@@ -335,7 +326,7 @@ async function differenceOf(
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
   for (const stream of sample.streams.filter(({ aside }) => aside === judged)) {
-    const { tensors } = await passes.run("difference", stream, feeds, { fetch: addingUp.fetch });
+    const { tensors } = await passes.run("difference", stream, feeds, { fetch: ["difference"] });
     sum += Number(tensors.difference.data[0]);
   }
   return sum;

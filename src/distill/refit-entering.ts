@@ -8,7 +8,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { moved } from "./refit-maps.ts";
 import { sumUp } from "./refit-passes.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
-import { addingUp, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
+import { isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { RidgeSolver, Sums } from "./ridge.ts";
 
 /** The maps behind a block's norms: the stored weight that holds them, and the rows of it that each has. */
@@ -39,9 +39,7 @@ export async function refitEntering(
   if (wanted.length === 0) return { student, refits: [] };
   const { width } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const summed = await sumUp(passes, sample.streams, width + 1, width, (stream, sums) =>
-    passes.run(norm, stream, { ...sums, ...feeds }, addingUp),
-  );
+  const summed = await sumUp(passes, sample.streams, norm, feeds, width + 1, width);
   const name = `blocks.${block}.${stored}`;
   const hasBias = student.weights.has(`${name}.bias`);
   const of = (sums: Sums) => (hasBias ? sums : withoutBias(sums));

@@ -166,6 +166,13 @@ export function gramOf(g: Value): Value {
   return concat(whole, 0);
 }
 
+/** G'G added in float64 to a sum that comes in. */
+function addedGram(g: Value): { inputs: Value[]; outputs: { "next.gram": Value } } {
+  const gram = gramOf(g);
+  const before = input("gram", "float64", gram.shape);
+  return { inputs: [before], outputs: { "next.gram": add(before, cast(gram, "float64")) } };
+}
+
 /** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
 function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
   return { gram: gramOf(g), cross: matmul(transpose(g, [1, 0]), missing) };
@@ -176,14 +183,12 @@ function addedSums(
   g: Value,
   missing: Value,
 ): { inputs: Value[]; outputs: { "next.gram": Value; "next.cross": Value } } {
-  const { gram, cross } = sums(g, missing);
-  const before = { gram: input("gram", "float64", gram.shape), cross: input("cross", "float64", cross.shape) };
+  const own = addedGram(g);
+  const cross = matmul(transpose(g, [1, 0]), missing);
+  const before = input("cross", "float64", cross.shape);
   return {
-    inputs: Object.values(before),
-    outputs: {
-      "next.gram": add(before.gram, cast(gram, "float64")),
-      "next.cross": add(before.cross, cast(cross, "float64")),
-    },
+    inputs: [...own.inputs, before],
+    outputs: { ...own.outputs, "next.cross": add(before, cast(cross, "float64")) },
   };
 }
 
@@ -247,6 +252,13 @@ function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2")
     difference: reduceSum(abs(missing)),
     ...added.outputs,
   });
+}
+
+/** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
+export function mixedPass(config: VitConfig, dims: readonly number[]): Graph {
+  const { mixed } = tokenInputs(config, dims);
+  const added = addedGram(withOnes(asRows(mixed)));
+  return graph([mixed, ...added.inputs], added.outputs);
 }
 
 /** The sums of the attention's output map. */

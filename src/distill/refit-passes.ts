@@ -19,6 +19,7 @@ import {
   blockGraph,
   differencePass,
   fc2Pass,
+  mixedPass,
   mlpHalfGraph,
   norm1Pass,
   norm2Pass,
@@ -57,18 +58,20 @@ const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record
 
 interface SummingPass {
   readonly build: (config: VitConfig, dims: readonly number[]) => Graph;
-  readonly reads: { readonly x: "student" } & Readonly<Record<string, TokenName>>;
+  readonly reads: Readonly<Record<string, TokenName>>;
 }
 
 const output = { x: "student", mixed: "mixed", target: "teacher" } as const;
 /** The passes that look at tokens to sum them up, by name. */
 const summingPasses = {
+  mixed: { build: mixedPass, reads: { mixed: "mixed" } },
   norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
   proj: { build: projPass, reads: output },
   norm2: { build: norm2Pass, reads: { x: "student", mixed: "mixed", target: "middle" } },
   fc2: { build: fc2Pass, reads: output },
   difference: { build: differencePass, reads: output },
 } as const satisfies Record<string, SummingPass>;
+type SummingPassName = keyof typeof summingPasses;
 
 interface MovingPass {
   readonly build: (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
@@ -102,14 +105,14 @@ export class Passes {
 
   /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. */
   async run(
-    pass: keyof typeof summingPasses,
+    pass: SummingPassName,
     stream: Stream,
     feeds: BlockFeeds,
     { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
   ): Promise<RunResult> {
     const { build, reads }: SummingPass = summingPasses[pass];
     const tokens = tokensNamed(stream, reads);
-    const { dims } = tokens.x;
+    const { dims } = tokensOf(stream, "student");
     const session = await this.sessions.get(`${pass} ${dims.join()}`, () => build(this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
   }
@@ -248,42 +251,87 @@ export interface Summed {
   readonly difference: number;
 }
 
-/** Adds up one pass over all batches, on the device. Without batches set aside, differences are of all. */
+/**
+ * Adds up one pass over all batches, on the device: G'G `[n, n]` and G'R `[n, m]`. Without batches set aside, differences are of
+ * all.
+ */
 export async function sumUp(
   passes: Passes,
   streams: readonly Stream[],
-  inputs: number,
-  outputs: number,
-  run: (stream: Stream, sums: BlockFeeds) => Promise<RunResult>,
+  pass: Exclude<SummingPassName, "mixed" | "difference">,
+  feeds: BlockFeeds,
+  n: number,
+  m: number,
 ): Promise<Summed> {
   const anyAside = streams.some(({ aside }) => aside);
-  const { device } = passes;
-  const blank = { gram: await passes.blank([inputs, inputs]), cross: await passes.blank([inputs, outputs]) };
-  const held = new Map([[false, blank]]);
-  if (anyAside) held.set(true, blank);
-  const release = async (pair: typeof blank) => {
-    if (pair !== blank) await device.release(Object.values(pair));
-  };
   let difference = 0;
+  const [fitting, aside] = await addUp(passes, streams, { gram: [n, n], cross: [n, m] }, async (stream, before) => {
+    const { tensors, kept } = await passes.run(
+      pass,
+      stream,
+      { ...before, ...feeds },
+      { fetch: ["difference"], keep: ["next.gram", "next.cross"] },
+    );
+    if (stream.aside === anyAside) difference += Number(tensors.difference.data[0]);
+    return { gram: kept["next.gram"], cross: kept["next.cross"] };
+  });
+  return { ...both({ n, m, ...fitting }, aside && { n, m, ...aside }), difference };
+}
+
+/** Adds up what enters the attention's output map, G'G `[n, n]`, with zeros for G'R `[n, m]`: nothing is missing. */
+export async function sumUpMixed(
+  passes: Passes,
+  streams: readonly Stream[],
+  n: number,
+  m: number,
+): Promise<Omit<Summed, "difference">> {
+  const [fitting, aside] = await addUp(passes, streams, { gram: [n, n] }, async (stream, before) => {
+    const { kept } = await passes.run("mixed", stream, before, { keep: ["next.gram"] });
+    return { gram: kept["next.gram"] };
+  });
+  const sums = ({ gram }: { gram: Float64Array }): Sums => ({ n, m, gram, cross: new Float64Array(n * m) });
+  return both(sums(fitting), aside && sums(aside));
+}
+
+/** Sums to fit and sums of all, from those of the two parts. */
+function both(fitting: Sums, aside: Sums | undefined): Omit<Summed, "difference"> {
+  if (!aside) return { fitting, all: fitting };
+  addSums(aside, fitting);
+  return { fitting, all: aside };
+}
+
+/** Adds sums up on the device, from zeros, for what is to be fitted and for what is set aside (where anything is). */
+async function addUp<Name extends string>(
+  passes: Passes,
+  streams: readonly Stream[],
+  dims: Readonly<Record<Name, readonly number[]>>,
+  add: (stream: Stream, before: Readonly<Record<Name, DeviceTensor>>) => Promise<Record<Name, DeviceTensor>>,
+): Promise<[Record<Name, Float64Array>, Record<Name, Float64Array>?]> {
+  type Held = Readonly<Record<Name, DeviceTensor>>;
+  const { device } = passes;
+  const blanks: [string, DeviceTensor][] = [];
+  for (const [name, own] of Object.entries<readonly number[]>(dims)) blanks.push([name, await passes.blank(own)]);
+  const blank = Object.fromEntries(blanks) as Held;
+  const held = new Map([[false, blank]]);
+  if (streams.some(({ aside }) => aside)) held.set(true, blank);
+  const release = async (sums: Held) => {
+    if (sums !== blank) await device.release(Object.values(sums));
+  };
   try {
     for (const stream of streams) {
-      const before = held.get(stream.aside) as typeof blank;
-      const { tensors, kept } = await run(stream, before);
-      held.set(stream.aside, { gram: kept["next.gram"], cross: kept["next.cross"] });
+      const before = held.get(stream.aside) as Held;
+      held.set(stream.aside, await add(stream, before));
       await release(before);
-      if (stream.aside === anyAside) difference += Number(tensors.difference.data[0]);
     }
-    const download = async (tensor: DeviceTensor) => (await device.download(tensor)).data as Float64Array;
-    const sums = async (aside: boolean): Promise<Sums> => {
-      const { gram, cross } = held.get(aside) as typeof blank;
-      return { n: inputs, m: outputs, gram: await download(gram), cross: await download(cross) };
+    const download = async (sums: Held) => {
+      const found: [string, Float64Array][] = [];
+      for (const [name, tensor] of Object.entries<DeviceTensor>(sums))
+        found.push([name, (await device.download(tensor)).data as Float64Array]);
+      return Object.fromEntries(found) as Record<Name, Float64Array>;
     };
-    const fitting = await sums(false);
-    if (!anyAside) return { fitting, all: fitting, difference };
-    const all = await sums(true);
-    addSums(all, fitting);
-    return { fitting, all, difference };
+    const aside = held.get(true);
+    return [await download(held.get(false) as Held), aside && (await download(aside))];
   } finally {
-    for (const pair of held.values()) await release(pair);
+    for (const sums of held.values()) await release(sums);
   }
 }

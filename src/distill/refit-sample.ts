@@ -50,6 +50,8 @@ function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
 export class Sample {
   /** What passes that sum up are to look at. */
   readonly streams: readonly Stream[];
+  /** How many tokens solutions are fitted on. */
+  readonly tokens: number;
   private readonly passes: Passes;
   private readonly stride: number;
   /** The batches that each of `streams` takes rows of; undefined where it is these batches. */
@@ -58,6 +60,7 @@ export class Sample {
   constructor(passes: Passes, streams: readonly Stream[], stride: number) {
     this.passes = passes;
     this.stride = stride;
+    this.tokens = fittedTokens(streams, stride);
     this.groups = stride === 1 ? undefined : groupsOf(streams, stride);
     this.streams = this.groups?.map(([{ aside }]): Stream => ({ tokens: new Map(), aside })) ?? streams;
   }

@@ -36,12 +36,7 @@ export interface Tools {
   readonly ridges: readonly number[];
   /** Whether pictures are set aside for judging; else all are judged on. */
   readonly judged: boolean;
-  /** How many tokens maps are fitted on. */
-  readonly tokens: number;
 }
-
-/** What passes that sum up say of the difference, and what stays on the device. */
-export const addingUp = { fetch: ["difference"], keep: ["next.gram", "next.cross"] } as const;
 
 /** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
 const plenty = 2;
@@ -49,9 +44,9 @@ const plenty = 2;
 /** Whether tokens are plenty for a map with so many unknowns. */
 export const isPlenty = (tokens: number, unknowns: number): boolean => tokens >= plenty * unknowns;
 
-/** The ridges to try for a map with so many unknowns whose change is taken in any case. */
-export const ridgesFor = ({ tokens, ridges }: Tools, unknowns: number): readonly number[] =>
-  isPlenty(tokens, unknowns) ? ridges.slice(0, 1) : ridges;
+/** The ridges to try for a map with so many unknowns: the first where tokens are plenty. */
+export const ridgesFor = ({ ridges, sample }: Tools, unknowns: number): readonly number[] =>
+  isPlenty(sample.tokens, unknowns) ? ridges.slice(0, 1) : ridges;
 
 export const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number): Promise<Float64Array> =>
   solver.solve(sums, ridgeOf(sums, ridge));

@@ -139,19 +139,26 @@ export class RidgeSolver {
   }
 
   /**
-   * The diagonal `[n]` of (G'G + diag(ridge))^-1: with the Cholesky factor L, the squares of each column of L^-1 added up.
-   * Throws a RunError where the system is not positive definite.
+   * The diagonal `[n]` of (G'G + diag(ridge))^-1: with the Cholesky factor L, the squares of each column of L^-1 added up. It is
+   * for ranking inputs, so that products are float32, of the matrix scaled to ones on its diagonal. Throws a RunError where the
+   * system is not positive definite.
    */
   async inverseDiagonal({ n, gram }: Sums, ridge: Float64Array): Promise<Float64Array> {
-    const ridged = withRidge(gram, n, ridge);
+    const scale = Float64Array.from({ length: n }, (_, i) => 1 / Math.sqrt(gram[i * n + i] + ridge[i]));
+    const scaled = new Float32Array(n * n);
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < n; j++) scaled[i * n + j] = gram[i * n + j] * scale[i] * scale[j];
+      scaled[i * n + i] = 1;
+    }
     const bounds = panelsOf(n);
     const found = new Float64Array(n);
-    const held: DeviceTensor[] = [await this.device.upload({ type: "float64", dims: [n, n], data: ridged })];
-    let diagonal = corner(ridged, n, bounds[1]);
+    const held: DeviceTensor[] = [await this.device.upload({ type: "float32", dims: [n, n], data: scaled })];
+    let diagonal: Float32Array = corner(scaled, n, bounds[1]);
     try {
       for (let i = 0; i + 1 < bounds.length; i++) {
         const [before, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
-        const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
+        const factor = Float32Array.from(invertedFactor(Float64Array.from(diagonal), size));
+        const inverse: Tensor = { type: "float32", dims: [size, size], data: factor };
         const next = Math.min(size, left - size);
         const session = await this.sessions.get(`invert ${before} ${left} ${size} ${next}`, () =>
           invertStep(before, left, size, next),
@@ -162,13 +169,13 @@ export class RidgeSolver {
         const keep = next > 0 ? ["next.trailing", "next.right"] : [];
         const { tensors, kept } = await session.run({ feeds, fetch, keep });
         await this.device.release(held.splice(0));
-        const squares = tensors.squares.data as Float64Array;
+        const squares = tensors.squares.data as Float32Array;
         squares.forEach((square, j) => (found[j] += square));
         if (next === 0) break;
-        diagonal = tensors.diagonal.data as Float64Array;
+        diagonal = tensors.diagonal.data as Float32Array;
         held.push(kept["next.trailing"], kept["next.right"]);
       }
-      return found;
+      return found.map((v, i) => v * scale[i] ** 2);
     } finally {
       await this.device.release(held);
       await this.device.trim();
@@ -239,9 +246,9 @@ const leading = (matrix: Value, count: number): Value => slice(slice(matrix, 0, 
  * panel's own inverse: the sums of their squares by column, and what the rows below get.
  */
 function invertStep(before: number, left: number, size: number, next: number): Graph {
-  const trailing = input("trailing", "float64", [left, left]);
-  const inverse = input("inverse", "float64", [size, size]);
-  const right = before > 0 ? input("right", "float64", [left, before]) : undefined;
+  const trailing = input("trailing", "float32", [left, left]);
+  const inverse = input("inverse", "float32", [size, size]);
+  const right = before > 0 ? input("right", "float32", [left, before]) : undefined;
   const inputs = [trailing, inverse, ...(right ? [right] : [])];
   const own = right ? concat([matmul(inverse, slice(right, 0, 0, size)), inverse], 1) : inverse;
   const squares = reduceSum(mul(own, own), [0]);
@@ -279,8 +286,8 @@ function withRidge(gram: Float64Array, n: number, ridge: Float64Array): Float64A
 }
 
 /** The first rows and columns of a square matrix. */
-function corner(data: Float64Array, n: number, size: number): Float64Array {
-  const out = new Float64Array(size * size);
+function corner<Data extends Float32Array | Float64Array>(data: Data, n: number, size: number): Data {
+  const out = data.slice(0, size * size) as Data;
   for (let r = 0; r < size; r++) out.set(data.subarray(r * n, r * n + size), r * size);
   return out;
 }
