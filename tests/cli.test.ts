@@ -55,7 +55,7 @@ describe("distill", () => {
     });
     expect(result.results.map((r: { name: string }) => r.name)).toEqual(["teacher", "weight copy", "student"]);
     const [first, copy, student] = result.results;
-    expect(first.fidelity).toEqual({ meanAbsoluteDifference: 0, cosine: expect.closeTo(1, 6) });
+    expect(first.fidelity).toEqual({ meanAbsoluteDifference: 0, cosine: expect.closeTo(1, 6), agreement: 1 });
     expect(student.fidelity.meanAbsoluteDifference).toBeLessThan(copy.fidelity.meanAbsoluteDifference * 1.05);
     expect(student.parameters).toBe(copy.parameters);
     for (const row of result.results) expect(row).toMatchObject({ neighbours: { top5: 1 }, probe: { top5: 1 } });

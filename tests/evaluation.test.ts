@@ -4,9 +4,18 @@ import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/pro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createNodeDevice, evaluate } from "wecolora/node";
+import {
+  createNodeDevice,
+  createPictureSource,
+  evaluate,
+  evaluationBatches,
+  loadModel,
+  Model,
+  openDataSet,
+} from "wecolora/node";
+import { judge } from "../src/evaluation/judge.ts";
 import { fitLogistic } from "../src/evaluation/logistic.ts";
-import { aurocs, topAccuracy } from "../src/evaluation/metrics.ts";
+import { aurocs, predictions, topAccuracy } from "../src/evaluation/metrics.ts";
 import { neighbourVotes, votesOf } from "../src/evaluation/neighbours.ts";
 import { probeLogits, trainProbe } from "../src/evaluation/probe.ts";
 import { learningRateAt } from "../src/optim/schedule.ts";
@@ -289,6 +298,23 @@ describe("wecolora evaluate", () => {
     expect(third.duplicates.map(({ judged }) => judged)).toEqual([]);
     await writeFile(join(folder, "cache", file), bytes.subarray(0, 500));
     expect(figures(await evaluate(options))).toEqual(figures(third));
+  });
+
+  test("a head's answers are held against the reference's, without labels", async () => {
+    const teacher = await loadModel(model, { device });
+    const source = createPictureSource(sets("listed/pictures"));
+    const queries = (await openDataSet(sets("listed/pictures"))).train.items;
+    const answers: number[] = [];
+    for await (const { pixels } of evaluationBatches(source, queries, 4, teacher.preprocessing, () => undefined))
+      answers.push(...predictions((await teacher.outputs(pixels, ["logits"])).logits));
+    // A student that always gives one of the teacher's answers.
+    const bias = teacher.weights.get("head.bias") as FloatTensor;
+    const loud = { ...bias, data: bias.data.map((v, i) => (i === answers[0] ? v + 1e6 : v)) };
+    const stubborn = new Model({ ...teacher, weights: new Map(teacher.weights).set("head.bias", loud) }, device);
+    const { student } = await judge({ models: { student: stubborn }, reference: teacher, source, bank: [], queries });
+    expect(new Set(answers).size).toBeGreaterThan(1);
+    expect(student.fidelity?.agreement).toBe(answers.filter((answer) => answer === answers[0]).length / queries.length);
+    await stubborn.dispose();
   });
 
   test("a picture in both parts is told", async () => {

@@ -7,7 +7,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { FeatureStore } from "./feature-store.ts";
 import { FeatureCache } from "./feature-store.ts";
-import { absoluteDifferences, comparableTokens, rowCosines } from "./metrics.ts";
+import { absoluteDifferences, comparableTokens, rowCosines, sameAnswers } from "./metrics.ts";
 
 export interface CollectOptions {
   readonly models: Readonly<Record<string, Model>>;
@@ -31,6 +31,8 @@ export interface Collected {
   readonly logits: FloatTensor[];
   readonly differences: number[];
   readonly cosines: number[];
+  /** Whether the model's head answers as the reference's does, where both have one of the same classes. */
+  readonly agreements: boolean[];
 }
 
 /** What references gave for pictures that are asked for again: a comparison judges many students beside one teacher. */
@@ -73,7 +75,7 @@ export async function collect(
   const collected = new Map(
     Object.keys(models).map((name): [string, Collected] => [
       name,
-      { items: [], tokens: [], logits: [], differences: [], cosines: [] },
+      { items: [], tokens: [], logits: [], differences: [], cosines: [], agreements: [] },
     ]),
   );
   const { preprocessing } = Object.values(models)[0];
@@ -102,6 +104,8 @@ export async function collect(
         );
         into.differences.push(...absoluteDifferences(own, theirs));
         into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
+        if (outputs.logits && outputs.logits.dims[1] === wanted.logits?.dims[1])
+          into.agreements.push(...sameAnswers(outputs.logits, wanted.logits));
       }
     }
   }
@@ -151,7 +155,7 @@ export async function collectVectors(
         const data = vectors.get(picture) as Float32Array;
         return { type: "float32", dims: [1, data.length], data };
       });
-      return [name, { items: own, tokens, logits: [], differences: [], cosines: [] }];
+      return [name, { items: own, tokens, logits: [], differences: [], cosines: [], agreements: [] }];
     }),
   );
 }

@@ -33,6 +33,8 @@ export interface Fidelity {
   readonly meanAbsoluteDifference: number;
   /** Mean cosine of the class tokens after the final norm. */
   readonly cosine: number;
+  /** The share of pictures on which its head answers as the reference's does, where both have one of the same classes. */
+  readonly agreement?: number;
 }
 
 /** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
@@ -148,9 +150,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     const scores = classes && targets ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
     const { probe } = scores;
     judgements[name] = {
-      ...(reference
-        ? { fidelity: { meanAbsoluteDifference: mean(found.differences), cosine: mean(found.cosines) } }
-        : {}),
+      ...(reference ? { fidelity: fidelityOf(found) } : {}),
       ...(targets ? figuresOf(scores, targets) : {}),
       ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
       pictures: found.items.map(({ name: picture, label, labels }, i) => ({
@@ -166,6 +166,12 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   }
   return judgements;
 }
+
+const fidelityOf = ({ differences, cosines, agreements }: Collected): Fidelity => ({
+  meanAbsoluteDifference: mean(differences),
+  cosine: mean(cosines),
+  ...(agreements.length > 0 ? { agreement: mean(agreements.map(Number)) } : {}),
+});
 
 /** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
 interface Scores {

@@ -33,6 +33,12 @@ export function predictions({ dims: [count, classes], data }: FloatTensor): numb
   });
 }
 
+/** Whether each row's highest score is at the same place in both `[n, K]`. */
+export function sameAnswers(a: FloatTensor, b: FloatTensor): boolean[] {
+  const theirs = predictions(b);
+  return predictions(a).map((answer, i) => answer === theirs[i]);
+}
+
 export interface Aurocs {
   /** The area under each label's ROC curve; undefined where all pictures or none have the label. */
   readonly each: readonly (number | undefined)[];

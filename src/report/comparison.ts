@@ -32,6 +32,7 @@ export const metrics: readonly Metric[] = [
   { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },
   { name: "probe", title: "probe %", digits: 1, of: ({ row }) => percent(row?.probe?.top1) },
   { name: "head", title: "own head %", digits: 1, of: ({ row }) => percent(row?.head?.top1) },
+  { name: "agreement", title: "as teacher %", digits: 1, of: ({ row }) => percent(row?.fidelity?.agreement) },
   {
     name: "neighboursAuroc",
     title: "neighbours AUROC %",

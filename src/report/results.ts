@@ -17,7 +17,12 @@ export interface ResultRow {
   readonly head?: Accuracy;
   /** Areas under ROC curves instead, where several labels may apply. */
   readonly auroc?: Partial<Readonly<Record<Scored, Area>>>;
-  readonly fidelity?: { readonly meanAbsoluteDifference: number; readonly cosine: number };
+  readonly fidelity?: {
+    readonly meanAbsoluteDifference: number;
+    readonly cosine: number;
+    /** The share of pictures on which its head answers as the teacher's. */
+    readonly agreement?: number;
+  };
   readonly parameters?: number;
   readonly bytes?: number;
   readonly millisecondsAPicture?: number;
@@ -68,6 +73,7 @@ const area = (title: string, of: Scored): Cell => ({
   interval: (row) => row.auroc?.[of]?.interval,
 });
 
+const percentOf = (share: number | undefined) => (share === undefined ? undefined : 100 * share);
 const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
 
 const cells: readonly Cell[] = [
@@ -81,6 +87,7 @@ const cells: readonly Cell[] = [
   area("probe AUROC %", "probe"),
   area("logistic AUROC %", "logistic"),
   area("own head AUROC %", "head"),
+  { title: "as teacher %", better: "more", value: (r) => percentOf(r.fidelity?.agreement), digits: 1 },
   { title: "difference", better: "less", value: (r) => r.fidelity?.meanAbsoluteDifference, digits: 3 },
   { title: "cosine", better: "more", value: (r) => r.fidelity?.cosine, digits: 3 },
   { title: "M params", better: "less", value: millions("parameters"), digits: 1 },
@@ -150,8 +157,8 @@ export function resultTable(results: readonly ResultRow[]): { columns: Column[];
 
 /** What the table's columns mean. */
 export const resultLegend =
-  "neighbours: weighted 10-nearest neighbours; probe: linear probe; difference: mean absolute difference to the " +
-  "teacher's last block output; cosine: of class tokens with the teacher's; MB: weights on disk";
+  "neighbours: weighted 10-nearest neighbours; probe: linear probe; as teacher: its head's answer is that of the teacher's; " +
+  "difference: mean absolute difference to the teacher's last block output; cosine: of class tokens with the teacher's; MB: weights on disk";
 /** What its marks mean. */
 export const resultMarks =
   "in brackets: 95 % interval over the pictures judged on; bold: the better of the small models";
