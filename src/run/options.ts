@@ -176,7 +176,7 @@ export const distillRunSchema = z.strictObject({
     ),
   analyticMaps: list(z.enum(targetModules))
     .default([...analyticDefaults.maps])
-    .describe("maps that an analytic start refits; fc2 in any case"),
+    .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
   analyticSweeps: count
     .default(analyticDefaults.sweeps)
     .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
