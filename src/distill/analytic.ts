@@ -149,10 +149,11 @@ async function sweepBlocks(
       for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, options.int8);
     };
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+      await sample.take(["student"]);
       await teachTo(kept[block]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
       if (next > 0 && refitsBehind("norm1", tools.maps)) {
-        await sample.take(["student", "teacher"]);
+        await sample.take(["teacher"]);
         const found = await refitEntering(tools, student, block, "norm1");
         student = found.student;
         refits.push(...found.refits);
@@ -196,7 +197,7 @@ async function refitBlock(
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
   const { passes, behind, streams, sample } = tools;
   await passes.move("attention", streams, given, block, options.int8);
-  await sample.take(["student", "teacher", "mixed"]);
+  await sample.take(["teacher", "mixed"]);
   const attention = await refitAttention(tools, given, block, options);
   const fc1 = await refitEntering(tools, attention.student, block, "norm2");
   const mlp = await refitMlp(tools, fc1.student, block);

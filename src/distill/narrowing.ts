@@ -113,40 +113,43 @@ export async function keptHeads(
   const map = new Float64Array(mixed * outputs);
   for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
   const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
-  const float64 = (dims: readonly number[], data: Float64Array): Tensor<"float64"> => ({ type: "float64", dims, data });
   while (left.length > count) {
-    const [square, rowsOf] = [headWidth * headWidth, headWidth * outputs];
-    const factors = new Float64Array(left.length * square);
-    const maps = new Float64Array(left.length * rowsOf);
-    left.forEach((head, h) => {
+    let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
+    for (const head of left) {
       const from = head * headWidth;
-      const own = new Float64Array(square);
+      const own = new Float64Array(headWidth * headWidth);
       for (let i = 0; i < headWidth; i++)
         own.set(inverse.subarray((from + i) * n + from, (from + i) * n + from + headWidth), i * headWidth);
-      factors.set(invertedFactor(own, headWidth), h * square);
-      maps.set(map.subarray(from * outputs, (from + headWidth) * outputs), h * rowsOf);
-    });
-    const all = await solver.multiplyEach(
-      float64([left.length, headWidth, headWidth], factors),
-      float64([left.length, headWidth, outputs], maps),
-    );
-    const costs = left.map((_, h) => all.subarray(h * rowsOf, (h + 1) * rowsOf).reduce((sum, v) => sum + v * v, 0));
-    const cheapest = costs.indexOf(Math.min(...costs));
-    const [head] = left.splice(cheapest, 1);
+      const factor = invertedFactor(own, headWidth);
+      const solved = belowProduct(factor, map.subarray(from * outputs, (from + headWidth) * outputs), outputs);
+      const cost = solved.reduce((sum, v) => sum + v * v, 0);
+      if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
+    }
+    if (!cheapest) break;
+    const { head, factor, solved } = cheapest;
+    left.splice(left.indexOf(head), 1);
     if (left.length === count) break;
     const from = head * headWidth;
-    const solved = all.subarray(cheapest * rowsOf, (cheapest + 1) * rowsOf);
-    const through = await solver.multiply(
-      float64([headWidth, headWidth], factors.slice(cheapest * square, (cheapest + 1) * square)),
-      float64([headWidth, n], inverse.slice(from * n, (from + headWidth) * n)),
-    );
-    const rows = float64([headWidth, n], through);
+    const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
+    const rows: Tensor<"float64"> = { type: "float64", dims: [headWidth, n], data: through };
     const taken = await solver.multiplyTransposed(rows, rows);
     for (let i = 0; i < inverse.length; i++) inverse[i] -= taken[i];
-    const given = await solver.multiplyTransposed(rows, float64([headWidth, outputs], solved.slice()));
+    const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
   return left;
+}
+
+/** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */
+function belowProduct(lower: Float64Array, b: Float64Array, m: number): Float64Array {
+  const n = b.length / m;
+  const out = new Float64Array(b.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k <= i; k++) {
+      const weight = lower[i * n + k];
+      for (let j = 0; j < m; j++) out[i * m + j] += weight * b[k * m + j];
+    }
+  return out;
 }
 
 /**

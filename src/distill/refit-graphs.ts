@@ -166,30 +166,16 @@ export function gramOf(g: Value): Value {
   return concat(whole, 0);
 }
 
-/** G'G added in float64 to a sum that comes in. */
-function addedGram(g: Value): { inputs: Value[]; outputs: { "next.gram": Value } } {
-  const gram = gramOf(g);
-  const before = input("gram", "float64", gram.shape);
-  return { inputs: [before], outputs: { "next.gram": add(before, cast(gram, "float64")) } };
-}
-
 /** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
 function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
   return { gram: gramOf(g), cross: matmul(transpose(g, [1, 0]), missing) };
 }
 
-/** The same, added in float64 to sums that come in. */
-function addedSums(
-  g: Value,
-  missing: Value,
-): { inputs: Value[]; outputs: { "next.gram": Value; "next.cross": Value } } {
-  const own = addedGram(g);
-  const cross = matmul(transpose(g, [1, 0]), missing);
-  const before = input("cross", "float64", cross.shape);
-  return {
-    inputs: [...own.inputs, before],
-    outputs: { ...own.outputs, "next.cross": add(before, cast(cross, "float64")) },
-  };
+/** Sums of a batch added in float64 to those that come in by the same names; they go out as `next.NAME`. */
+function addedUp(own: Readonly<Record<string, Value>>): { inputs: Value[]; outputs: Record<string, Value> } {
+  const before = Object.entries(own).map(([name, { shape }]) => input(name, "float64", shape));
+  const after = Object.entries(own).map(([name, value], i) => [`next.${name}`, add(before[i], cast(value, "float64"))]);
+  return { inputs: before, outputs: Object.fromEntries(after) as Record<string, Value> };
 }
 
 /** Maps as they are, and what enters one of them. */
@@ -247,7 +233,7 @@ function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2")
   const { map, entered } = watching("fc2");
   const missing = sub(target, fromMixed(config, weight, x, mixed, map));
   const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
-  const added = addedSums(withOnes(asRows(g)), asRows(throughScale(missing, scale)));
+  const added = addedUp(sums(withOnes(asRows(g)), asRows(throughScale(missing, scale))));
   return graph([x, mixed, target, ...added.inputs, ...inputs], {
     difference: reduceSum(abs(missing)),
     ...added.outputs,
@@ -257,7 +243,7 @@ function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2")
 /** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
 export function mixedPass(config: VitConfig, dims: readonly number[]): Graph {
   const { mixed } = tokenInputs(config, dims);
-  const added = addedGram(withOnes(asRows(mixed)));
+  const added = addedUp({ gram: gramOf(withOnes(asRows(mixed))) });
   return graph([mixed, ...added.inputs], added.outputs);
 }
 
@@ -278,7 +264,7 @@ function normPass(config: VitConfig, dims: readonly number[], norm: "norm1" | "n
   const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
   const entered = asRows(normed(own));
   const missing = sub(asRows(normed(target)), entered);
-  const added = addedSums(withOnes(entered), missing);
+  const added = addedUp(sums(withOnes(entered), missing));
   const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
   return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
 }

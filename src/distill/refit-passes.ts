@@ -154,21 +154,18 @@ export class Passes {
     return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
   }
 
-  /** Puts new tokens in the place of others. */
-  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor): Promise<void> {
+  /** Puts new tokens in the place of others, or none. */
+  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor | undefined): Promise<void> {
     const old = tokens.get(name);
-    tokens.set(name, next);
+    if (next) tokens.set(name, next);
+    else tokens.delete(name);
     // Teacher and student begin with the same tokens.
     if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
   }
 
   /** Lets go of tokens that are not needed any more. */
   async drop(streams: readonly Stream[], name: TokenName): Promise<void> {
-    for (const { tokens } of streams) {
-      const old = tokens.get(name);
-      tokens.delete(name);
-      if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
-    }
+    for (const stream of streams) await this.replace(stream, name, undefined);
   }
 
   /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */

@@ -190,14 +190,6 @@ export class RidgeSolver {
     });
   }
 
-  /** a b for each of several pairs: `[h, p, k]` and `[h, k, q]`. */
-  multiplyEach(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
-    return this.product("multiply each", a, b, () => {
-      const [left, right] = [input("a", "float64", ["h", "p", "k"]), input("b", "float64", ["h", "k", "q"])];
-      return graph([left, right], { y: matmul(left, right) });
-    });
-  }
-
   /** a' b for `[k, p]` and `[k, q]`. */
   multiplyTransposed(a: Tensor<"float64">, b: Tensor<"float64">): Promise<Float64Array> {
     return this.product("multiply transposed", a, b, () => {

@@ -1,5 +1,6 @@
 // The table of a comparison: one row a setting, mean and spread over seeds, with what a paper published beside it.
 import type { ResultRow } from "./results.ts";
+import { percent } from "./results.ts";
 import type { Column } from "./table.ts";
 import { csvLines } from "./table.ts";
 
@@ -25,8 +26,6 @@ export interface Metric {
   readonly digits: number;
   readonly of: (run: ComparedRun) => number | undefined;
 }
-
-const percent = (share: number | undefined) => (share === undefined ? undefined : 100 * share);
 
 export const metrics: readonly Metric[] = [
   { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },

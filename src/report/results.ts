@@ -73,7 +73,8 @@ const area = (title: string, of: Scored): Cell => ({
   interval: (row) => row.auroc?.[of]?.interval,
 });
 
-const percentOf = (share: number | undefined) => (share === undefined ? undefined : 100 * share);
+export const percent = (share: number | undefined): number | undefined =>
+  share === undefined ? undefined : 100 * share;
 const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
 
 const cells: readonly Cell[] = [
@@ -87,7 +88,7 @@ const cells: readonly Cell[] = [
   area("probe AUROC %", "probe"),
   area("logistic AUROC %", "logistic"),
   area("own head AUROC %", "head"),
-  { title: "as teacher %", better: "more", value: (r) => percentOf(r.fidelity?.agreement), digits: 1 },
+  { title: "as teacher %", better: "more", value: (r) => percent(r.fidelity?.agreement), digits: 1 },
   { title: "difference", better: "less", value: (r) => r.fidelity?.meanAbsoluteDifference, digits: 3 },
   { title: "cosine", better: "more", value: (r) => r.fidelity?.cosine, digits: 3 },
   { title: "M params", better: "less", value: millions("parameters"), digits: 1 },
