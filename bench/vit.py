@@ -12,8 +12,9 @@ class Linear(nn.Module):
     def __init__(self, base, rank):
         super().__init__()
         self.base = base
-        self.A = nn.Parameter(torch.empty(rank, base.in_features).uniform_(-1, 1) / base.in_features**0.5)
-        self.B = nn.Parameter(torch.zeros(base.out_features, rank))
+        place = base.weight.device
+        self.A = nn.Parameter(torch.empty(rank, base.in_features, device=place).uniform_(-1, 1) / base.in_features**0.5)
+        self.B = nn.Parameter(torch.zeros(base.out_features, rank, device=place))
 
     def forward(self, x):
         return self.base(x) + F.linear(F.linear(x, self.A), self.B)
@@ -78,7 +79,7 @@ def weight_copy(teacher, student, rank):
 
 def take_step(teacher, student, optimizer, pixels, dtype):
     """One step of the paper's loss, in bfloat16 by autocast where that is `dtype`; the loss before it."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         with torch.no_grad():
             target = teacher(pixels)
         loss = (student(pixels) - target).abs().mean()

@@ -1,0 +1,31 @@
+// ONNX Runtime's own profile of what a device runs: which provider took each node, and what it cost.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A device whose sessions write profiles, which `shares` reads when they have been disposed of. */
+export function profiledDevice(inner) {
+  const folder = mkdtempSync(join(tmpdir(), "wecolora-profile-"));
+  let sessions = 0;
+  const device = Object.assign(Object.create(inner), {
+    createSession: (source, options) =>
+      inner.createSession(source, { ...options, profilePrefix: join(folder, `${sessions++}`) }),
+  });
+  /** Milliseconds and number of runs of each kind of node, `provider kind`, of all sessions; dearest first. */
+  const shares = () => {
+    const kinds = new Map();
+    for (const name of readdirSync(folder)) {
+      for (const { cat, args, dur } of JSON.parse(readFileSync(join(folder, name), "utf8"))) {
+        if (cat !== "Node" || !args?.op_name || !args.provider) continue;
+        const kind = `${args.provider.replace("ExecutionProvider", "")} ${args.op_name}`;
+        const [count, ms] = kinds.get(kind) ?? [0, 0];
+        kinds.set(kind, [count + 1, ms + dur / 1000]);
+      }
+    }
+    rmSync(folder, { recursive: true });
+    return [...kinds]
+      .map(([kind, [count, ms]]) => ({ kind, count, ms: Number(ms.toFixed(1)) }))
+      .sort((a, b) => b.ms - a.ms);
+  };
+  return { device, shares };
+}
