@@ -13,7 +13,7 @@ export async function compile(
   device: Device,
   { int8, ...session }: CompileOptions = {},
 ): Promise<Session> {
-  const tidied = tidy(graph, { target: "onnxruntime", int8 });
+  const tidied = tidy(graph, { target: device.operators ?? "onnxruntime", int8 });
   const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
   return device.createSession({ model, externalData }, session);
 }

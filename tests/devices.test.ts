@@ -4,10 +4,13 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { Device } from "wecolora/node";
 import { createNodeDevice } from "wecolora/node";
 import { compile } from "../src/compile.ts";
-import { add, graph, input, mul } from "../src/graph/build.ts";
+import { add, constant, graph, input, matmul, mul, transposeLast } from "../src/graph/build.ts";
+import { decodeOnnx } from "../src/importing/onnx-graph.ts";
+import type { ModelSource } from "../src/runtime/types.ts";
 import { float32 } from "../src/utils/tensor.ts";
 import { wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
+import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
 
 test("devices that are not there say what they need", async () => {
@@ -28,6 +31,35 @@ test("devices that are not there say what they need", async () => {
     );
     expect(err).toContain(`the device ${device} can't be used here: ${reason}`);
     expect(code).toBe(2);
+  }
+});
+
+test("graphs keep to ONNX's operators where a device has no kernels for ONNX Runtime's own", async () => {
+  const x = input("x", "float32", [2, 4]);
+  const weights = constant(noise([3, 4], 1, "weights"));
+  const written = async (operators: Device["operators"]) => {
+    const domains: string[] = [];
+    const listening = {
+      operators,
+      async createSession({ model }: ModelSource) {
+        domains.push(...(decodeOnnx(model, "the graph").graph?.node ?? []).map(({ domain }) => domain));
+        throw new Error("seen");
+      },
+    } as unknown as Device;
+    await expect(compile(graph([x], { y: matmul(x, transposeLast(weights)) }), listening)).rejects.toThrow("seen");
+    return domains;
+  };
+  expect(await written("portable")).toEqual([""]);
+  expect(await written("onnxruntime")).toEqual(["com.microsoft"]);
+  expect(await written(undefined)).toEqual(["com.microsoft"]);
+  for (const [name, operators] of [
+    ["cpu", "onnxruntime"],
+    ["cuda", "onnxruntime"],
+    ["webgpu", "portable"],
+  ] as const) {
+    const device = createNodeDevice({ device: name });
+    expect(device.operators).toBe(operators);
+    await device.dispose();
   }
 });
 

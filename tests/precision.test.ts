@@ -8,7 +8,9 @@ import type { FloatTensor } from "wecolora/node";
 import { createDistillation, evaluate, features, loadModel, Model } from "wecolora/node";
 import { compile } from "../src/compile.ts";
 import {
+  add,
   constant,
+  gelu,
   graph,
   input,
   layerNormalization,
@@ -129,6 +131,64 @@ test("outlier channels behind a norm are balanced against the weights", async ()
   // As for tokens of one size above; and where the norm is not known beforehand, nothing can be balanced.
   expect(relativeError(await outcome(true, int8), exact)).toBeLessThan(0.03);
   expect(relativeError(await outcome(false, int8), exact)).toBeGreaterThan(0.3);
+});
+
+test("maps behind one norm share its 8-bit tokens, and take their biases along", async () => {
+  const [width, outputs] = [96, 80];
+  const x = input("x", "float32", [10, width]);
+  const vector = (n: number, seed: number) => constant(numbers([n], seed));
+  const norm = layerNormalization(x, vector(width, 1), vector(width, 2), 1e-6);
+  const maps = [3, 4, 5].map((seed) => {
+    const product = matmul(norm, transposeLast(constant(numbers([outputs, width], seed))));
+    return add(product, vector(outputs, seed + 10));
+  });
+  // A bias that is no constant, and a product that others read, stay as they are.
+  const fed = input("b", "float32", [outputs]);
+  const bare = matmul(norm, transposeLast(constant(numbers([outputs, width], 6))));
+  const built = graph([x, fed], { q: maps[0], k: maps[1], v: maps[2], fed: add(bare, fed), bare });
+  const int8 = { largest: safeWeight, parts: int8Parts };
+  const nodes = sortedNodes(tidy(built, { target: "onnxruntime", int8 }).outputs.values());
+  const count = (op: string) => nodes.filter((node) => node.op === op).length;
+  expect([count("LayerNormalization"), count("DynamicQuantizeLinear"), count("Add")]).toEqual([1, 1, 1]);
+  const products = nodes.filter(({ op }) => op === "MatMulIntegerToFloat");
+  expect(products.map(({ inputs }) => inputs.length).sort()).toEqual([5, 6, 6, 6]);
+  const feeds = { x: numbers([10, width], 7), b: numbers([outputs], 8) };
+  const fetch = [...built.outputs.keys()];
+  const outcomes = [];
+  for (const options of [undefined, int8]) {
+    const session = await compile(built, device, { int8: options });
+    outcomes.push((await session.run({ feeds, fetch })).tensors);
+    await session.dispose();
+  }
+  // As for tokens of one size above.
+  for (const name of fetch)
+    expect(relativeError(outcomes[1][name].data as Float32Array, outcomes[0][name].data as Float32Array)).toBeLessThan(
+      0.03,
+    );
+});
+
+test.each(["none", "tanh"] as const)("tokens behind a GELU (%s) keep to their own scales", async (approximate) => {
+  const [width, outputs] = [96, 80];
+  const x = input("x", "float32", [12, width]);
+  const feed = numbers([12, width], 1);
+  // Tokens of all sizes; all of the last one's numbers are where GELU dips below zero.
+  for (let t = 0; t < 12; t++)
+    for (let k = 0; k < width; k++)
+      feed.data[t * width + k] = t === 11 ? -0.75 : feed.data[t * width + k] * 4 ** (t - 4);
+  const built = graph([x], { y: matmul(gelu(x, approximate), transposeLast(constant(numbers([outputs, width], 2)))) });
+  const results = [];
+  for (const int8 of [undefined, { largest: safeWeight, parts: int8Parts }]) {
+    const session = await compile(built, device, { int8 });
+    results.push((await session.run({ feeds: { x: feed }, fetch: ["y"] })).tensors.y.data as Float32Array);
+    await session.dispose();
+  }
+  for (let t = 0; t < 12; t++) {
+    const [exact, near] = results.map((data) => data.subarray(t * outputs, (t + 1) * outputs));
+    // Steps are never finer than those of 0.171, the dip's size, so small tokens are held to it.
+    const size = Math.max(...Array.from(exact, Math.abs));
+    const worst = Math.max(...Array.from(near, (v, i) => Math.abs(v - exact[i])));
+    expect(worst).toBeLessThan(0.03 * Math.max(size, 0.171 * Math.sqrt(width)));
+  }
 });
 
 describe("a step's products", () => {

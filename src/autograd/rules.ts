@@ -158,6 +158,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
     return [expand(keepReduced(mul(dy, 1 / count), x.shape, axes), x.shape)];
   },
   ReduceMax: "not differentiable",
+  ReduceMin: "not differentiable",
   Reshape: (dy, { node }) => [reshape(dy, node.inputs[0].shape)],
   Transpose: (dy, { node }) => {
     const inverse: number[] = [];

@@ -15,8 +15,8 @@ export function inferTypes<K extends OpKind>(
   attributes: Attributes<K>,
 ): TensorType[] {
   const row = operators[op];
-  if (row.arity === "any" ? inputs.length === 0 : inputs.length !== row.arity) {
-    throw new ShapeError(`${op} takes ${row.arity} inputs, got ${inputs.length}`);
+  if (row.arity === "any" ? inputs.length === 0 : ![row.arity].flat().includes(inputs.length)) {
+    throw new ShapeError(`${op} takes ${[row.arity].flat().join(" or ")} inputs, got ${inputs.length}`);
   }
   try {
     return row.infer(inputs, attributes);
@@ -91,6 +91,9 @@ export const round = (x: Value): Value => one("Round", [x], {});
 export const matmulInteger = (a: Value, b: Value, zero: Value): Value => one("MatMulInteger", [a, b, zero], {});
 export const matmulIntegerToFloat = (a: Value, b: Value, scale: Value, columns: Value, zero: Value): Value =>
   one("MatMulIntegerToFloat", [a, b, scale, columns, zero], {});
+/** The product with `[N]` added to each of its rows. */
+export const withBias = ({ inputs }: Node<"MatMulIntegerToFloat">, bias: Value): Value =>
+  one("MatMulIntegerToFloat", [...inputs.slice(0, 5), bias], {});
 /** 8-bit numbers, their scale and their zero point. */
 export function dynamicQuantizeLinear(x: Value): { q: Value; scale: Value; zero: Value } {
   const [q, scale, zero] = node("DynamicQuantizeLinear", [x], {}).outputs;
@@ -112,7 +115,7 @@ export const layerNormalization = (x: Value, scale: Value, bias: Value, epsilon:
   one("LayerNormalization", [x, scale, bias], { epsilon });
 
 const reduce =
-  (op: "ReduceSum" | "ReduceMean" | "ReduceMax") =>
+  (op: "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin") =>
   (x: Value, axes?: readonly number[], keepDims = false): Value =>
     one(op, [x], { axes: axes ?? x.shape.map((_, i) => i), keepDims });
 
@@ -120,6 +123,7 @@ const reduce =
 export const reduceSum = reduce("ReduceSum");
 export const reduceMean = reduce("ReduceMean");
 export const reduceMax = reduce("ReduceMax");
+export const reduceMin = reduce("ReduceMin");
 
 export const reshape = (x: Value, shape: Shape): Value =>
   sameShape(x.shape, shape) ? x : one("Reshape", [x], { shape });

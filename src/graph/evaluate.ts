@@ -194,10 +194,12 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
     matmul(a, b, node.attributes.transA, node.attributes.transB, dimsOf(node.outputs[0])),
   ],
   MatMulInteger: ([a, b, zero], node) => [integerProduct(a, b, zero, node.outputs[0])],
-  MatMulIntegerToFloat: ([a, b, scale, columns, zero], node) => {
+  MatMulIntegerToFloat: ([a, b, scale, columns, zero, bias], node) => {
     const { dims, data } = integerProduct(a, b, zero, node.outputs[0]);
     const width = columns.data.length;
-    return [{ dims, data: Float64Array.from(data, (v, i) => v * scale.data[0] * columns.data[i % width]) }];
+    const scaled = (v: number, column: number) =>
+      v * scale.data[0] * columns.data[column] + (bias ? bias.data[column] : 0);
+    return [{ dims, data: Float64Array.from(data, (v, i) => scaled(v, i % width)) }];
   },
   DynamicQuantizeLinear: ([x]) => {
     // The range holds 0, which the zero point stands for exactly (ONNX's definition).
@@ -247,6 +249,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
     return map((v) => v / count)([sum]);
   },
   ReduceMax: ([x], node) => [reduce(x, node, Number.NEGATIVE_INFINITY, Math.max)],
+  ReduceMin: ([x], node) => [reduce(x, node, Number.POSITIVE_INFINITY, Math.min)],
   Reshape: ([x], { outputs }) => [{ dims: dimsOf(outputs[0]), data: x.data }],
   Transpose: ([x], { attributes, outputs }) => {
     if (x.dims.length === 2) return [transposeMatrix(x)];

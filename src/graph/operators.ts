@@ -64,6 +64,7 @@ export interface OperatorAttributes {
   ReduceSum: Reduction;
   ReduceMean: Reduction;
   ReduceMax: Reduction;
+  ReduceMin: Reduction;
   Reshape: { readonly shape: Shape };
   Transpose: { readonly perm: readonly number[] };
   Expand: { readonly shape: Shape };
@@ -82,7 +83,8 @@ export type OpKind = keyof OperatorAttributes;
 export type Attributes<K extends OpKind> = OperatorAttributes[K];
 
 interface OperatorRow<A> {
-  readonly arity: number | "any";
+  /** Where there are several, trailing inputs may be left out. */
+  readonly arity: number | readonly number[] | "any";
   readonly domain?: "com.microsoft";
   /** ONNX's name where it is another. */
   readonly onnx?: string;
@@ -224,15 +226,17 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   },
   MatMulInteger: { arity: 3, infer: ([a, b, zero]) => [{ ...integerProduct(a, b, zero), type: "int32" }] },
   MatMulIntegerToFloat: {
-    arity: 5,
+    arity: [5, 6],
     domain: "com.microsoft",
-    infer([a, b, scale, columns, zero]) {
+    infer([a, b, scale, columns, zero, bias]) {
       const product = integerProduct(a, b, zero);
-      for (const [x, shape] of [
-        [scale, []],
-        [columns, b.shape.slice(-1)],
+      const width = b.shape.slice(-1);
+      for (const [what, x, shape] of [
+        ["scale", scale, []],
+        ["scale", columns, width],
+        ["bias", bias ?? columns, width],
       ] as const) {
-        if (x.type !== "float32" || !sameShape(x.shape, shape)) throw new ShapeError(`${formatType(x)} is no scale`);
+        if (x.type !== "float32" || !sameShape(x.shape, shape)) throw new ShapeError(`${formatType(x)} is no ${what}`);
       }
       return [product];
     },
@@ -277,6 +281,7 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   ReduceSum: reduction,
   ReduceMean: reduction,
   ReduceMax: reduction,
+  ReduceMin: reduction,
   Reshape: {
     arity: 1,
     infer([x], { shape }) {

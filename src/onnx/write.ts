@@ -93,14 +93,15 @@ export function buildOnnx(
       initializers.push(integers(name, values));
       return name;
     };
-    const inputs = node.inputs.map((v) => names.get(v) as string);
-    const { inputs: more, attributes } = lower(node, extra, opset);
+    const { inputs: more, attributes, leftOut } = lower(node, extra, opset);
+    const inputs = [...node.inputs.map((v) => names.get(v) as string), ...more];
+    if (leftOut !== undefined) inputs.splice(leftOut, 0, "");
     protos.push(
       create(NodeProtoSchema, {
         opType: operators[node.op].onnx ?? node.op,
         domain: operators[node.op].domain ?? "",
         name: names.get(node.outputs[0]),
-        input: [...inputs, ...more],
+        input: inputs,
         output: outputNames(node, names, read),
         attribute: attributes,
       }),
@@ -188,7 +189,10 @@ const text = (name: string, s: string): AttributeProto =>
   create(AttributeProtoSchema, { name, type: AttributeType.STRING, s: new TextEncoder().encode(s) });
 
 interface Lowered {
+  /** Behind those of the node. */
   readonly inputs: readonly string[];
+  /** Which input of ONNX's own the node leaves out: an empty name stands there. */
+  readonly leftOut?: number;
   readonly attributes: AttributeProto[];
 }
 
@@ -229,6 +233,9 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
   ReduceSum: reduction,
   ReduceMean: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
   ReduceMax: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
+  ReduceMin: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
+  // The weights' zero point, before the bias.
+  MatMulIntegerToFloat: ({ inputs }) => ({ inputs: [], attributes: [], leftOut: inputs.length > 5 ? 5 : undefined }),
   Reshape: ({ attributes, inputs }, extra) => ({
     inputs: [extra(reshapeTarget(inputs[0].shape, attributes.shape))],
     attributes: [],

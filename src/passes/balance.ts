@@ -30,16 +30,23 @@ export function frozenNorm({ source }: Value): FrozenNorm | undefined {
   return { x, scale: scale.source.tensor as FloatTensor, bias: bias.source.tensor as FloatTensor, epsilon };
 }
 
+/** A frozen matrix that multiplies a norm: `[N, K]` where it does so transposed, else `[K, N]`. */
+export interface FrozenMatrix {
+  readonly stored: FloatTensor;
+  readonly transposed: boolean;
+}
+
 /**
- * What each of the `K` channels of a norm is divided by, and the weights' share of it multiplied: size^0.75 over the largest
- * weight^0.25, with a geometric mean of 1. Weights are `[N, K]` where `transposed`, else `[K, N]`.
+ * What each of the `K` channels of a norm is divided by, and the share in it of all matrices that it goes into multiplied:
+ * size^0.75 over the largest weight^0.25, with a geometric mean of 1.
  */
-export function channelBalance({ scale, bias }: FrozenNorm, weights: FloatTensor, transposed: boolean): Float32Array {
+export function channelBalance({ scale, bias }: FrozenNorm, matrices: readonly FrozenMatrix[]): Float32Array {
   const channels = scale.data.length;
   const largest = new Float32Array(channels);
-  eachChannel(weights, transposed, (at, channel) => {
-    largest[channel] = Math.max(largest[channel], Math.abs(weights.data[at]));
-  });
+  for (const matrix of matrices)
+    eachChannel(matrix, (at, channel) => {
+      largest[channel] = Math.max(largest[channel], Math.abs(matrix.stored.data[at]));
+    });
   const balance = largest.map((weight, k) => {
     const size = Math.max(least, reach * Math.abs(scale.data[k]) + Math.abs(bias.data[k]));
     return size ** migration / Math.max(least, weight) ** (1 - migration);
@@ -56,16 +63,14 @@ export function balancedNorm({ x, scale, bias, epsilon }: FrozenNorm, balance: F
 }
 
 /** The weights with each channel multiplied by its balance. */
-export function balancedWeights(weights: FloatTensor, transposed: boolean, balance: Float32Array): FloatTensor {
-  const data = Float32Array.from(weights.data);
-  eachChannel(weights, transposed, (at, channel) => (data[at] *= balance[channel]));
-  return { type: "float32", dims: weights.dims, data };
+export function balancedWeights(matrix: FrozenMatrix, balance: Float32Array): FloatTensor {
+  const { dims, data } = matrix.stored;
+  const balanced = Float32Array.from(data);
+  eachChannel(matrix, (at, channel) => (balanced[at] *= balance[channel]));
+  return { type: "float32", dims, data: balanced };
 }
 
-function eachChannel(
-  { dims: [rows, columns] }: FloatTensor,
-  transposed: boolean,
-  visit: (at: number, channel: number) => void,
-): void {
+function eachChannel({ stored, transposed }: FrozenMatrix, visit: (at: number, channel: number) => void): void {
+  const [rows, columns] = stored.dims;
   for (let r = 0, at = 0; r < rows; r++) for (let c = 0; c < columns; c++, at++) visit(at, transposed ? c : r);
 }

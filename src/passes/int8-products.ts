@@ -1,19 +1,24 @@
 // Products with frozen weights in 8 bits, for training and inference on ONNX Runtime: one scale for each output channel and,
 // where tokens differ much in size, one for each token. Everything else stays float32.
 import {
-  abs,
   add,
   constant,
   div,
   dynamicQuantizeLinear,
   matmulIntegerToFloat,
   mul,
+  neg,
   reduceMax,
+  reduceMin,
+  relu,
+  sub,
+  withBias,
 } from "../graph/build.ts";
+import { sameShape } from "../graph/shapes.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
-import { rewrite, sortedNodes } from "../graph/walk.ts";
+import { readerCounts, rewrite, sortedNodes } from "../graph/walk.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import type { FrozenNorm } from "./balance.ts";
+import type { FrozenMatrix, FrozenNorm } from "./balance.ts";
 import { balancedNorm, balancedWeights, channelBalance, frozenNorm } from "./balance.ts";
 import type { largestWeight, QuantizedWeights, safeWeight } from "./quantize.ts";
 import { quantizeColumns, quantizeRows, smallest } from "./quantize.ts";
@@ -28,10 +33,11 @@ export interface Int8Options {
   readonly parts: readonly Int8Part[];
 }
 
-/** What a product reads of a frozen matrix, and whether as a map does that goes forward. */
-function frozenOf({ op, attributes, inputs }: Node): { stored: FloatTensor; transposed: boolean } | undefined {
-  const [, weight] = inputs;
-  if (weight?.source.kind !== "constant" || weight.type !== "float32" || weight.shape.length !== 2) return undefined;
+/** The frozen matrix that a product reads, transposed as a map's is that goes forward, or not. */
+function frozenOf({ op, attributes, inputs }: Node): FrozenMatrix | undefined {
+  const [x, weight] = inputs;
+  if (x?.type !== "float32" || weight?.source.kind !== "constant") return undefined;
+  if (weight.type !== "float32" || weight.shape.length !== 2) return undefined;
   const stored = weight.source.tensor as FloatTensor;
   if (stored.data.length < smallest) return undefined;
   if (op === "MatMul") return { stored, transposed: false };
@@ -47,21 +53,13 @@ function dependents(graph: Graph, trained: ReadonlySet<string>): Set<Value> {
   return found;
 }
 
-/** 8-bit weights, and what channels of the norm before them are divided by. */
-interface Quantized extends QuantizedWeights {
-  readonly balance?: Float32Array;
-}
-
-function quantize(
-  stored: FloatTensor,
-  transposed: boolean,
-  largest: Int8Options["largest"],
-  norm: FrozenNorm | undefined,
-): Quantized {
-  const ownScales = transposed ? quantizeRows : quantizeColumns;
-  if (!norm) return ownScales(stored, largest);
-  const balance = channelBalance(norm, stored, transposed);
-  return { ...ownScales(balancedWeights(stored, transposed, balance), largest), balance };
+/** Says the same of tensors over the same memory: teacher and student share their frozen weights. */
+function placeTeller(): (tensor: FloatTensor) => string {
+  const places = new Map<ArrayBufferLike, number>();
+  return ({ data, dims }) => {
+    if (!places.has(data.buffer)) places.set(data.buffer, places.size);
+    return `${places.get(data.buffer)}:${data.byteOffset}:${dims.join()}`;
+  };
 }
 
 /** `x` with one scale for all, times the weights. */
@@ -70,40 +68,102 @@ function product(x: Value, weight: Value, scale: Value): Value {
   return matmulIntegerToFloat(q, weight, own, scale, zero);
 }
 
+const larger = (a: Value, b: Value | number): Value => add(relu(sub(a, b)), b);
+/** No number that a GELU, exact or by tanh, gives is further below zero. */
+const geluDip = 0.171;
+
+/** At least the largest absolute number of each token, and never zero. */
+function tokenSizes(x: Value): Value {
+  const high = reduceMax(x, [-1], true);
+  if (x.source.kind === "node" && x.source.node.op === "Gelu") return larger(high, geluDip);
+  return add(larger(high, neg(reduceMin(x, [-1], true))), 1e-12);
+}
+
+/** Frozen matrices in 8 bits and the norms before them, each made once. */
+class Quantizer {
+  private readonly largest: Int8Options["largest"];
+  private readonly placeOf = placeTeller();
+  private readonly behind = new Map<string, FrozenMatrix[]>();
+  private readonly balances = new Map<string, Float32Array>();
+  private readonly weights = new Map<string, QuantizedWeights>();
+  private readonly norms = new Map<Value, Value>();
+
+  constructor(largest: Int8Options["largest"]) {
+    this.largest = largest;
+  }
+
+  /** Told of each matrix behind a norm before the first one is asked for: they share the norm's balance. */
+  expect(norm: FrozenNorm, matrix: FrozenMatrix): void {
+    const key = this.placeOf(norm.scale);
+    this.behind.set(key, [...(this.behind.get(key) ?? []), matrix]);
+  }
+
+  weightsOf(matrix: FrozenMatrix, norm: FrozenNorm | undefined): QuantizedWeights {
+    const { stored, transposed } = matrix;
+    const key = `${this.placeOf(stored)}:${transposed}:${norm ? this.placeOf(norm.scale) : ""}`;
+    const ownScales = transposed ? quantizeRows : quantizeColumns;
+    const found =
+      this.weights.get(key) ?? ownScales(norm ? balancedWeights(matrix, this.balanceOf(norm)) : stored, this.largest);
+    this.weights.set(key, found);
+    return found;
+  }
+
+  /** The value of a norm with each channel divided by its balance. */
+  balanced(value: Value, norm: FrozenNorm): Value {
+    const found = this.norms.get(value) ?? balancedNorm(norm, this.balanceOf(norm));
+    this.norms.set(value, found);
+    return found;
+  }
+
+  private balanceOf(norm: FrozenNorm): Float32Array {
+    const key = this.placeOf(norm.scale);
+    const found = this.balances.get(key) ?? channelBalance(norm, this.behind.get(key) ?? []);
+    this.balances.set(key, found);
+    return found;
+  }
+}
+
 /**
- * Turns products with constant float32 matrices into 8-bit ones. Tokens behind a layer norm are of one size and share a
- * scale, with their outlier channels balanced against the weights; others are divided by their largest number first. Run after
- * `fuseTransposes` on graphs for ONNX Runtime; `trained` names the inputs that tell the student's tokens from the teacher's.
+ * Turns products with constant float32 matrices into 8-bit ones, with the bias that is added to them. Tokens behind a layer
+ * norm are of one size and share a scale, with their outlier channels balanced against the weights; others are divided by
+ * their largest number first. Run after `fuseTransposes` on graphs for ONNX Runtime; `trained` names the inputs that tell the
+ * student's tokens from the teacher's.
  */
 export function int8Products(graph: Graph, options: Int8Options, trained: Iterable<string> = []): Graph {
   const moving = dependents(graph, new Set(trained));
-  const known = new Map<string, Quantized>();
-  const place = new Map<ArrayBufferLike, number>();
-  const placeOf = ({ data }: FloatTensor) => {
-    if (!place.has(data.buffer)) place.set(data.buffer, place.size);
-    return `${place.get(data.buffer)}:${data.byteOffset}`;
-  };
-  const quantized = (stored: FloatTensor, transposed: boolean, norm?: FrozenNorm): Quantized => {
-    const key = `${placeOf(stored)}:${stored.dims.join()}:${transposed}:${norm ? placeOf(norm.scale) : ""}`;
-    const found = known.get(key) ?? quantize(stored, transposed, options.largest, norm);
-    known.set(key, found);
-    return found;
-  };
-  return rewrite(graph, (node, [x]) => {
+  const readers = readerCounts(graph);
+  const quantizer = new Quantizer(options.largest);
+  const wantedOf = (node: Node): FrozenMatrix | undefined => {
     const frozen = frozenOf(node);
-    if (!frozen || x.type !== "float32") return undefined;
+    if (!frozen) return undefined;
     const part = !moving.has(node.outputs[0]) ? "teacher" : frozen.transposed ? "student" : "backward";
-    if (!options.parts.includes(part)) return undefined;
+    return options.parts.includes(part) ? frozen : undefined;
+  };
+  for (const node of sortedNodes(graph.outputs.values())) {
+    const [wanted, norm] = [wantedOf(node), node.inputs[0] && frozenNorm(node.inputs[0])];
+    if (wanted && norm) quantizer.expect(norm, wanted);
+  }
+  return rewrite(graph, (node, inputs) => {
+    if (node.op === "Add" && readers.get(node.inputs[0]) === 1) {
+      const [{ source }, bias] = inputs;
+      if (source.kind !== "node" || source.node.op !== "MatMulIntegerToFloat" || source.node.inputs.length > 5)
+        return undefined;
+      const columns = source.node.inputs[3];
+      const fits = bias.source.kind === "constant" && sameShape(bias.shape, columns.shape);
+      return fits ? [withBias(source.node as Node<"MatMulIntegerToFloat">, bias)] : undefined;
+    }
+    const frozen = wantedOf(node);
+    if (!frozen) return undefined;
+    const [x] = inputs;
     const norm = frozenNorm(x);
-    const { weight, scale, balance } = quantized(frozen.stored, frozen.transposed, norm);
+    const { weight, scale } = quantizer.weightsOf(frozen, norm);
     const name = node.inputs[1].source.kind === "constant" ? node.inputs[1].source.name : undefined;
     const as = (suffix: string) => name && `${name}.${suffix}${frozen.transposed ? "" : ".backward"}`;
     const [w, s] = [constant(weight, as("int8")), constant(scale, as("scale"))];
-    if (norm && balance) return [product(balancedNorm(norm, balance), w, s)];
+    if (norm) return [product(quantizer.balanced(x, norm), w, s)];
     const even = x.source.kind === "node" && x.source.node.op === "LayerNormalization";
     if (even) return [product(x, w, s)];
-    // A token of zeros must not divide by zero.
-    const size = add(reduceMax(abs(x), [-1], true), 1e-12);
+    const size = tokenSizes(x);
     return [mul(product(div(x, size), w, s), size)];
   });
 }

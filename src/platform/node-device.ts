@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { compile } from "../compile.ts";
 import { add, graph, input } from "../graph/build.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
+import { operatorsOf } from "../runtime/onnxruntime.ts";
 import type {
   Device,
   DeviceName,
@@ -67,12 +68,14 @@ function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
 
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
+  const provider = options.device ?? "cpu";
   const data: OnnxDeviceOptions = {
-    executionProviders: [options.device ?? "cpu"],
+    executionProviders: [provider],
     threads: options.threads ?? availableParallelism(),
   };
   const worker = new WorkerCalls("./session-worker.js", data);
   return {
+    operators: operatorsOf(provider),
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
       return {

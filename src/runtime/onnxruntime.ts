@@ -49,6 +49,14 @@ export interface OnnxDeviceOptions {
   readonly threads: number;
 }
 
+/** Providers without kernels for ONNX Runtime's own operators: on WebGPU a step took 18 times as long with them (docs/performance.md). */
+const portable: ReadonlySet<string> = new Set(["webgpu", "coreml"]);
+
+/** Which operators graphs for a provider may use. */
+export function operatorsOf(provider: string): Device["operators"] {
+  return portable.has(provider) ? "portable" : "onnxruntime";
+}
+
 /** A device that runs in this thread; `run` blocks it on onnxruntime-node. */
 export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOptions): Device {
   const held = new Map<number, OnnxTensor>();
@@ -70,6 +78,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
 
   return {
+    operators: operatorsOf(options.executionProviders[0]),
     async createSession(source: ModelSource, sessionOptions: SessionOptions = {}): Promise<Session> {
       const externalData = (source.externalData ?? []).map(({ location, chunks }) => ({
         path: location,

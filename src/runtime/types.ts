@@ -48,6 +48,11 @@ export interface SessionOptions {
 
 /** Where graphs run: a worker with ONNX Runtime on the CPU, a GPU, a browser. */
 export interface Device {
+  /**
+   * Which operators graphs may use: ONNX Runtime's own too (where left out), or those of ONNX alone, where the device would
+   * leave the others to the CPU, with copies there and back.
+   */
+  readonly operators?: "onnxruntime" | "portable";
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
   upload(tensor: Tensor): Promise<DeviceTensor>;
   download(tensor: DeviceTensor): Promise<Tensor>;

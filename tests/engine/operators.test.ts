@@ -78,6 +78,12 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
       range: [0.1, 100],
       ...plain,
     },
+    {
+      shapes: [[2, 3, 4], [4, 5], [], [5], [], [5]],
+      types: ["uint8", "int8", undefined, undefined, "uint8", undefined],
+      range: [0.1, 100],
+      ...plain,
+    },
   ],
   DynamicQuantizeLinear: [
     { shapes: [[3, 4]], ...plain },
@@ -177,6 +183,10 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
     { ...single, attributes: { axes: [0, 1, 2], keepDims: false } },
   ],
   ReduceMax: [{ ...single, attributes: { axes: [-1], keepDims: true } }],
+  ReduceMin: [
+    { ...single, attributes: { axes: [-1], keepDims: true } },
+    { ...single, attributes: { axes: [0, 2], keepDims: false } },
+  ],
   Reshape: [{ ...single, attributes: { shape: [6, 4] } }],
   Transpose: [
     { ...single, attributes: { perm: [2, 0, 1] } },
@@ -396,6 +406,7 @@ describe("gradient rules equal finite differences", () => {
       "MatMulInteger",
       "MatMulIntegerToFloat",
       "ReduceMax",
+      "ReduceMin",
       "Round",
       "Sign",
       "StopGradient",

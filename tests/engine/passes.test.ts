@@ -212,6 +212,53 @@ test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)(
   },
 );
 
+describe("transpositions around products", () => {
+  const x = input("x", "float32", [2, 5, 3, 4]);
+  const y = input("y", "float32", [2, 5, 3, 4]);
+  const heads = (v: Value) => transpose(v, [0, 2, 1, 3]);
+  const g = input("g", "float32", [6, 3]);
+  const h = input("h", "float32", [6, 4]);
+  const product = matmul(transposeLast(g), h);
+  const cases: [string, Graph, string[]][] = [
+    // The keys' own turn and that of their last axes are one node, which would copy number by number.
+    [
+      "scores",
+      graph([x, y], { z: matmul(heads(x), transposeLast(heads(y))) }),
+      ["Transpose", "Transpose", "FusedMatMul"],
+    ],
+    [
+      "the keys' gradient",
+      graph([x, y], { z: transpose(matmul(transposeLast(heads(x)), heads(y)), [0, 3, 1, 2]) }),
+      ["Transpose", "Transpose", "FusedMatMul", "Transpose"],
+    ],
+    ["a weight's gradient", graph([g, h], { z: transposeLast(product) }), ["FusedMatMul"]],
+    [
+      "a product that others read too",
+      graph([g, h], { z: transposeLast(product), p: product }),
+      ["FusedMatMul", "Transpose"],
+    ],
+    ["both operands", graph([g, h], { z: matmul(transposeLast(h), transposeLast(transposeLast(g))) }), ["FusedMatMul"]],
+  ];
+
+  test.each(cases)("%s", (_, before, ops) => {
+    const after = tidy(before, { target: "onnxruntime" });
+    expect(operatorsOf(after).sort()).toEqual([...ops].sort());
+    for (const { op, attributes } of sortedNodes(after.outputs.values())) {
+      const { perm } = attributes as { perm?: readonly number[] };
+      // Whole rows are copied, or else the product itself is read by others.
+      if (op === "Transpose" && perm && perm.length > 2) expect(perm.at(-1)).toBe(perm.length - 1);
+    }
+    const feeds = Object.fromEntries(
+      before.inputs.map((v, i) => [(v.source as { name: string }).name, numbers(v.shape as number[], i)]),
+    );
+    const [expected, found] = [evaluate(before, feeds), evaluate(after, feeds)];
+    for (const [name, { data, dims }] of expected) {
+      expect(found.get(name)?.dims).toEqual(dims);
+      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array)).toBeLessThan(1e-6);
+    }
+  });
+});
+
 describe("writing ONNX", () => {
   const w = numbers([64, 32], 3);
   const x = input("x", "float32", ["batch", 32]);
