@@ -91,7 +91,7 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
   await section(`${model} nodes of two steps`, async () => {
     const { device, shares } = profiledDevice(other);
     const distillation = await createDistillation(randomModel(shape, device), settings);
-    for (let i = 0; i < 2; i++) await distillation.step([pixels]);
+    for (let i = 0; i < 3; i++) await distillation.step([pixels]);
     await distillation.dispose();
     return shares()
       .slice(0, 14)

@@ -11,12 +11,18 @@ export function profiledDevice(inner) {
     createSession: (source, options) =>
       inner.createSession(source, { ...options, profilePrefix: join(folder, `${sessions++}`) }),
   });
-  /** Milliseconds and number of runs of each kind of node, `provider kind`, of all sessions; dearest first. */
+  /**
+   * Milliseconds and number of runs of each kind of node, `provider kind`, of all sessions; dearest first. A session's first
+   * run, which touches its memory for the first time, is left out.
+   */
   const shares = () => {
     const kinds = new Map();
     for (const name of readdirSync(folder)) {
-      for (const { cat, args, dur } of JSON.parse(readFileSync(join(folder, name), "utf8"))) {
-        if (cat !== "Node" || !args?.op_name || !args.provider) continue;
+      const events = JSON.parse(readFileSync(join(folder, name), "utf8"));
+      const runs = events.filter((event) => event.name === "model_run").map(({ ts }) => ts);
+      const from = runs.sort((a, b) => a - b)[1] ?? Infinity;
+      for (const { cat, args, dur, ts } of events) {
+        if (cat !== "Node" || !args?.op_name || !args.provider || ts < from) continue;
         const kind = `${args.provider.replace("ExecutionProvider", "")} ${args.op_name}`;
         const [count, ms] = kinds.get(kind) ?? [0, 0];
         kinds.set(kind, [count + 1, ms + dur / 1000]);

@@ -15,7 +15,8 @@ export async function compile(
 ): Promise<Session> {
   const tidied = tidy(graph, { target: device.operators ?? "onnxruntime", int8 });
   const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
-  return device.createSession({ model, externalData }, session);
+  const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
+  return device.createSession({ model, externalData }, { packWeights: int8 !== undefined, floats, ...session });
 }
 
 /** Sessions by what they are for, each compiled when it is first asked for. */

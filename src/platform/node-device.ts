@@ -1,7 +1,8 @@
 // A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
 import { availableParallelism } from "node:os";
 import { compile } from "../compile.ts";
-import { add, graph, input } from "../graph/build.ts";
+import { add, graph, input, stopGradient } from "../graph/build.ts";
+import { writeOnnx } from "../onnx/write.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import { operatorsOf } from "../runtime/onnxruntime.ts";
 import type {
@@ -34,6 +35,18 @@ const needs: Readonly<Record<DeviceName, string>> = {
   coreml: "it needs macOS",
   dml: "it needs Windows",
 };
+
+/** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
+function copyModels(): Uint8Array[] {
+  return Array.from({ length: 6 }, (_, rank) => {
+    const x = input(
+      "x",
+      "float32",
+      Array.from({ length: rank }, (_, i) => `d${i}`),
+    );
+    return writeOnnx(graph([x], { y: stopGradient(x) }), { weights: { kind: "separate" } }).model;
+  });
+}
 
 /**
  * Sees whether a device can be used, by running a graph of one node. Throws a UserError that says what is missing. Only the
@@ -72,6 +85,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const data: OnnxDeviceOptions = {
     executionProviders: [provider],
     threads: options.threads ?? availableParallelism(),
+    ...(provider === "webgpu" ? { copies: copyModels() } : {}),
   };
   const worker = new WorkerCalls("./session-worker.js", data);
   return {

@@ -1,7 +1,8 @@
 // The worker that holds ONNX Runtime's sessions: `run` blocks its thread, and this one may be blocked.
 import { parentPort, workerData } from "node:worker_threads";
 import * as runtime from "onnxruntime-node";
-import type { OnnxDeviceOptions, OnnxRuntime } from "../runtime/onnxruntime.ts";
+import type { OnnxRuntime } from "../runtime/onnx-api.ts";
+import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import { createOnnxDevice } from "../runtime/onnxruntime.ts";
 import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";

@@ -1,5 +1,7 @@
 // A Device over ONNX Runtime's JavaScript API. The runtime itself (onnxruntime-node or onnxruntime-web) is handed in.
 import { RunError } from "../utils/errors.ts";
+import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
+import { GpuMemory, isOnGpu, leftOnGpu } from "./gpu-memory.ts";
 import type { DataType, Tensor, TypedArrays } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
 import type {
@@ -13,40 +15,12 @@ import type {
   SessionOptions,
 } from "./types.ts";
 
-/** The part of ONNX Runtime's JavaScript API that is used; onnxruntime-node and onnxruntime-web both have it. */
-export interface OnnxRuntime {
-  readonly InferenceSession: {
-    create(model: Uint8Array, options?: Record<string, unknown>): Promise<OnnxSession>;
-  };
-  readonly Tensor: new (type: string, data: unknown, dims: readonly number[]) => OnnxTensor;
-}
-
-interface OnnxTensor {
-  readonly type: string;
-  readonly dims: readonly number[];
-  readonly data: unknown;
-}
-
-interface OnnxSession {
-  readonly inputNames: readonly string[];
-  readonly outputNames: readonly string[];
-  readonly outputMetadata: readonly {
-    readonly name: string;
-    readonly type?: string;
-    readonly shape?: readonly (number | string)[];
-  }[];
-  run(
-    feeds: Record<string, OnnxTensor>,
-    fetches: Record<string, OnnxTensor | null>,
-  ): Promise<Record<string, OnnxTensor>>;
-  release(): Promise<void>;
-  endProfiling?(): void;
-}
-
 export interface OnnxDeviceOptions {
   readonly executionProviders: readonly string[];
   /** Threads that one operator may use. */
   readonly threads: number;
+  /** ONNX models that give `y = x` for float32 tensors of rank 0, 1, ...: with them, WebGPU keeps tensors in its own memory. */
+  readonly copies?: readonly Uint8Array[];
 }
 
 /** Providers without kernels for ONNX Runtime's own operators: on WebGPU a step took 18 times as long with them (docs/performance.md). */
@@ -63,6 +37,21 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
   const buffers = new BufferPool();
   const sessions = new Set<Session>();
   let nextId = 0;
+  const create = (model: Uint8Array, more: Record<string, unknown>): Promise<OnnxSession> =>
+    translateErrors(
+      runtime.InferenceSession.create(model, {
+        executionProviders: [...options.executionProviders],
+        intraOpNumThreads: options.threads,
+        interOpNumThreads: 1,
+        executionMode: "sequential",
+        enableMemPattern: false,
+        graphOptimizationLevel: "all",
+        logSeverityLevel: 3,
+        ...more,
+      }),
+    );
+  const gpu =
+    options.copies && options.executionProviders[0] === "webgpu" ? new GpuMemory(options.copies, create) : undefined;
 
   const hold = (tensor: OnnxTensor): DeviceTensor => {
     const id = nextId++;
@@ -74,6 +63,12 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     if (!tensor) throw new Error("this device tensor was released or belongs to another device");
     return tensor;
   };
+  const onCpu = async (tensor: OnnxTensor): Promise<OnnxTensor> =>
+    gpu && isOnGpu(tensor) ? translateErrors(gpu.toCpu(tensor)) : tensor;
+  const forget = async (tensor: OnnxTensor): Promise<void> => {
+    if (isOnGpu(tensor)) await gpu?.free(tensor);
+    else if (isPooled(tensor.type)) buffers.give(tensor.type, tensor.data as TypedArrays[Pooled]);
+  };
   const toOnnx = (feed: Feed): OnnxTensor =>
     "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
 
@@ -84,31 +79,26 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         path: location,
         data: joined(chunks),
       }));
-      const session = await translateErrors(
-        runtime.InferenceSession.create(source.model, {
-          executionProviders: [...options.executionProviders],
-          intraOpNumThreads: options.threads,
-          interOpNumThreads: 1,
-          executionMode: "sequential",
-          enableMemPattern: false,
-          enableCpuMemArena: sessionOptions.keepMemory ?? true,
-          graphOptimizationLevel: "all",
-          logSeverityLevel: 3,
-          ...(externalData.length > 0 ? { externalData } : {}),
-          ...(sessionOptions.profilePrefix
-            ? { enableProfiling: true, profileFilePrefix: sessionOptions.profilePrefix }
-            : {}),
-          // Packed copies of the weights take memory, and whole steps are no faster with them (docs/performance.md).
-          extra: { session: { disable_prepacking: "1" } },
-        }),
-      );
-      const shapes = knownOutputShapes(session);
+      const stay = gpu ? (sessionOptions.floats ?? []) : [];
+      if (stay.length > 0) await gpu?.open();
+      const session = await create(source.model, {
+        enableCpuMemArena: sessionOptions.keepMemory ?? true,
+        ...(externalData.length > 0 ? { externalData } : {}),
+        ...(sessionOptions.profilePrefix
+          ? { enableProfiling: true, profileFilePrefix: sessionOptions.profilePrefix }
+          : {}),
+        // Packed copies of float32 weights take memory, and whole steps are no faster with them (docs/performance.md).
+        extra: { session: { disable_prepacking: sessionOptions.packWeights ? "0" : "1" } },
+        ...(stay.length > 0 ? leftOnGpu(stay) : {}),
+      });
+      const shapes = knownOutputShapes(session, new Set(stay));
       const made: Session = {
         outputNames: session.outputNames,
         async run({ feeds, fetch = [], keep = [] }: RunRequest): Promise<RunResult> {
           const given = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, toOnnx(feed)]));
           const wanted: Record<string, OnnxTensor | null> = {};
-          for (const name of fetch) wanted[name] = null;
+          // A session that leaves outputs on the GPU has to be asked for all of them.
+          for (const name of stay.length > 0 ? session.outputNames : fetch) wanted[name] = null;
           for (const name of keep) {
             const known = shapes.get(name);
             wanted[name] = known
@@ -116,15 +106,19 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
               : null;
           }
           const results = await translateErrors(session.run(given, wanted));
-          return {
-            tensors: Object.fromEntries(fetch.map((name) => [name, fromOnnx(results[name])])),
-            kept: Object.fromEntries(keep.map((name) => [name, hold(results[name])])),
-          };
+          const tensors: Record<string, Tensor> = {};
+          for (const name of fetch) tensors[name] = fromOnnx(await onCpu(results[name]));
+          const kept = new Set(keep);
+          for (const name of stay) {
+            if (kept.has(name)) gpu?.adopt(results[name], session);
+            else results[name].dispose?.();
+          }
+          return { tensors, kept: Object.fromEntries(keep.map((name) => [name, hold(results[name])])) };
         },
         async dispose() {
           if (!sessions.delete(made)) return;
           if (sessionOptions.profilePrefix) session.endProfiling?.();
-          await session.release();
+          await (gpu ? gpu.close(session) : session.release());
         },
       };
       sessions.add(made);
@@ -136,25 +130,32 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       const count = elementCount(dims);
       const data = (isPooled(type) ? buffers.take(type, count) : allocate(type, count)) as TypedArrays["float32"];
       data.set(tensor.data as TypedArrays["float32"]);
-      return hold(new runtime.Tensor(type, data, dims));
+      const onCpu = new runtime.Tensor(type, data, dims);
+      if (!gpu?.fits(tensor)) return hold(onCpu);
+      const there = await translateErrors(gpu.toGpu(onCpu));
+      buffers.give("float32", data);
+      return hold(there);
     },
     async download(tensor) {
-      const { type, dims, data } = fromOnnx(find(tensor));
-      return { type, dims, data: data.slice() as Tensor["data"] };
+      const found = find(tensor);
+      const { type, dims, data } = fromOnnx(await onCpu(found));
+      return { type, dims, data: (isOnGpu(found) ? data : data.slice()) as Tensor["data"] };
     },
     async release(tensors) {
       for (const { id } of tensors) {
         const tensor = held.get(id);
-        if (tensor && isPooled(tensor.type)) buffers.give(tensor.type, tensor.data as TypedArrays[Pooled]);
         held.delete(id);
+        if (tensor) await forget(tensor);
       }
     },
     async trim() {
       buffers.clear();
     },
     async dispose() {
-      for (const session of [...sessions]) await session.dispose();
+      for (const tensor of held.values()) if (isOnGpu(tensor)) await gpu?.free(tensor);
       held.clear();
+      for (const session of [...sessions]) await session.dispose();
+      await gpu?.dispose();
     },
   };
 }
@@ -167,11 +168,14 @@ function unshared(data: Tensor["data"]): Tensor["data"] {
 type Pooled = "float32" | "float64";
 const isPooled = (type: string | undefined): type is Pooled => type === "float32" || type === "float64";
 
-/** Types and shapes of the outputs of numbers whose dimensions are all known beforehand. */
-function knownOutputShapes(session: OnnxSession): Map<string, { type: Pooled; dims: readonly number[] }> {
+/** Types and shapes of the outputs of numbers whose dimensions are all known beforehand, but for those that stay elsewhere. */
+function knownOutputShapes(
+  session: OnnxSession,
+  elsewhere: ReadonlySet<string>,
+): Map<string, { type: Pooled; dims: readonly number[] }> {
   const shapes = new Map<string, { type: Pooled; dims: readonly number[] }>();
   for (const { name, shape, type } of session.outputMetadata) {
-    if (isPooled(type) && shape?.every((d) => typeof d === "number"))
+    if (!elsewhere.has(name) && isPooled(type) && shape?.every((d) => typeof d === "number"))
       shapes.set(name, { type, dims: shape as number[] });
   }
   return shapes;

@@ -42,6 +42,10 @@ export type DeviceName = (typeof deviceNames)[number];
 export interface SessionOptions {
   /** Whether a session keeps memory for its next run (it does where left out); else each run asks the system for it. */
   readonly keepMemory?: boolean;
+  /** Outputs of float32, which may stay in a GPU's memory. */
+  readonly floats?: readonly string[];
+  /** Whether weights are copied into the order that products read them in, which 8-bit ones gain by. */
+  readonly packWeights?: boolean;
   /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
   readonly profilePrefix?: string;
 }

@@ -3,7 +3,7 @@ import * as ort from "onnxruntime-node";
 import { compile } from "../../src/compile.ts";
 import { graph } from "../../src/graph/build.ts";
 import type { Value } from "../../src/graph/types.ts";
-import type { OnnxRuntime } from "../../src/runtime/onnxruntime.ts";
+import type { OnnxRuntime } from "../../src/runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../src/runtime/onnxruntime.ts";
 import type { Device } from "../../src/runtime/types.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
