@@ -30,7 +30,7 @@ export interface NodeDeviceOptions {
 /** What a device needs, where it is not there. */
 const needs: Readonly<Record<DeviceName, string>> = {
   cpu: "",
-  cuda: "it needs an NVIDIA GPU, CUDA 12 with cuDNN 9, and the files that onnxruntime-node's install script fetches (npm rebuild onnxruntime-node --ignore-scripts=false)",
+  cuda: "it needs an NVIDIA GPU, CUDA's libraries, and ONNX Runtime's files for CUDA beside onnxruntime-node's own (npm rebuild onnxruntime-node --ignore-scripts=false fetches them)",
   webgpu: "it needs a GPU with a driver that the system finds (on Linux libvulkan.so.1)",
   coreml: "it needs macOS",
   dml: "it needs Windows",
@@ -49,8 +49,8 @@ function copyModels(): Uint8Array[] {
 }
 
 /**
- * Sees whether a device can be used, by running a graph of one node. Throws a UserError that says what is missing. Only the
- * CPU was tried by its makers.
+ * Sees whether a device can be used, by running a graph of one node. Throws a UserError that says what is missing. The CPU,
+ * CUDA and WebGPU (through Vulkan) were tried by its makers.
  */
 export async function tryDevice(device: Device, name: DeviceName): Promise<void> {
   const x = input("x", "float32", [2]);

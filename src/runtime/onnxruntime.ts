@@ -87,8 +87,14 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         ...(sessionOptions.profilePrefix
           ? { enableProfiling: true, profileFilePrefix: sessionOptions.profilePrefix }
           : {}),
-        // Packed copies of float32 weights take memory, and whole steps are no faster with them (docs/performance.md).
-        extra: { session: { disable_prepacking: sessionOptions.packWeights ? "0" : "1" } },
+        extra: {
+          session: {
+            // Packed copies of float32 weights take memory, and whole steps are no faster with them (docs/performance.md).
+            disable_prepacking: sessionOptions.packWeights ? "0" : "1",
+            // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
+            force_spinning_stop: "1",
+          },
+        },
         ...(stay.length > 0 ? leftOnGpu(stay) : {}),
       });
       const shapes = knownOutputShapes(session, new Set(stay));
