@@ -330,5 +330,6 @@ async function differenceOf(
     const { tensors } = await passes.run("difference", stream, feeds, { fetch: ["difference"] });
     sum += Number(tensors.difference.data[0]);
   }
+  await passes.rest();
   return sum;
 }

@@ -94,6 +94,7 @@ export class Passes {
   readonly device: Device;
   private readonly config: VitConfig;
   private readonly sessions: Sessions;
+  private readonly summing: Sessions;
   private readonly blanks = new Map<string, DeviceTensor>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
@@ -101,9 +102,10 @@ export class Passes {
     this.device = device;
     this.config = config;
     this.sessions = new Sessions(device);
+    this.summing = new Sessions(device);
   }
 
-  /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. */
+  /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. To be followed by `rest`. */
   async run(
     pass: SummingPassName,
     stream: Stream,
@@ -113,8 +115,13 @@ export class Passes {
     const { build, reads }: SummingPass = summingPasses[pass];
     const tokens = tokensNamed(stream, reads);
     const { dims } = tokensOf(stream, "student");
-    const session = await this.sessions.get(`${pass} ${dims.join()}`, () => build(this.config, dims));
+    const session = await this.summing.get(`${pass} ${dims.join()}`, () => build(this.config, dims));
     return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
+  }
+
+  /** Gives back what the sessions of sums hold: their memory is large, and soon made again. */
+  async rest(): Promise<void> {
+    await this.summing.dispose();
   }
 
   /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
@@ -194,6 +201,7 @@ export class Passes {
   }
 
   async dispose(): Promise<void> {
+    await this.rest();
     await this.sessions.dispose();
     await this.device.release([...this.blanks.values(), ...this.uploaded.values()]);
     this.blanks.clear();
@@ -320,6 +328,7 @@ async function addUp<Name extends string>(
       held.set(stream.aside, await add(stream, before));
       await release(before);
     }
+    await passes.rest();
     const download = async (sums: Held) => {
       const found: [string, Float64Array][] = [];
       for (const [name, tensor] of Object.entries<DeviceTensor>(sums))
