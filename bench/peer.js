@@ -1,5 +1,6 @@
 // The same distillation step here and in PyTorch, interleaved in one run: npm run bench:peer
-// PyTorch goes into a virtual environment under .bench (python3 with venv and pip needed); PEER_PYTHON names another.
+// PyTorch goes into a virtual environment under .bench (python3 with venv and pip needed); PEER_PYTHON names another. PEER_MODELS=vit-s
+// takes one of the two models.
 import { spawn } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { createInterface } from "node:readline";
@@ -49,7 +50,7 @@ async function peers(model) {
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const interpreter = python();
 const report = { machine: cpus()[0].model, cores: availableParallelism(), rounds };
-for (const model of Object.keys(steps)) {
+for (const model of (process.env.PEER_MODELS ?? Object.keys(steps).join()).split(",")) {
   const contestants = {
     ...(await ours(model)),
     ...(await peers(model)),
