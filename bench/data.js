@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { createDistillation, createPictureSource, defaultDevice, loadModel, TrainingLoader } from "wecolora/node";
-import { noise, randomModel, steps } from "./models.js";
+import { median, noise, randomModel, steps } from "./models.js";
 
 const root = fileURLToPath(new URL("../demo/", import.meta.url));
 const train = `${root}pictures/train`;
@@ -19,7 +19,6 @@ const seconds = async (work) => {
   return (performance.now() - start) / 1000;
 };
 const round = (value, digits = 1) => Number(value.toFixed(digits));
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 // Decoding, cropping, resizing and normalising, first from disk, then from pictures kept decoded.
 const views = (epoch) =>

@@ -3,7 +3,7 @@
 // Each device has a process of its own, since a driver that fails can take the process with it.
 import { spawnSync } from "node:child_process";
 import { analyticDefaults, analyticStart, createDistillation, createNodeDevice, Model } from "wecolora/node";
-import { noise, randomModel, steps } from "./models.js";
+import { median, noise, randomModel, steps } from "./models.js";
 import { profiledDevice } from "./profiling.js";
 
 const [first, second] = process.argv.slice(2);
@@ -24,7 +24,6 @@ const seconds = async (action) => {
   const result = await action();
   return { result, took: (performance.now() - begin) / 1000 };
 };
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const meanDifference = (a, b) => a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
 /** Mean absolute difference over mean absolute value. */
 const relative = (a, b) =>

@@ -1,11 +1,27 @@
 // The models that the benchmarks run: random weights, the shapes of the published ones.
-import { defaultDevice, Model, plainVit } from "wecolora/node";
+import { createDistillation, defaultDevice, Model, plainVit } from "wecolora/node";
 
 /** Settings of the two benchmark steps: what the paper's users run on a small machine. */
 export const steps = {
   "vit-s": { name: "ViT-S/16", width: 384, heads: 6, rank: 64, batch: 16 },
   "vit-b": { name: "ViT-B/16", width: 768, heads: 12, rank: 128, batch: 8 },
 };
+
+export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+
+/**
+ * A distillation of one of the benchmark steps and what a step of it is shown. `how`: float32 or int8, kept (the teacher saw the views
+ * before), checkpointing, joined by hyphens.
+ */
+export async function benchmarkStep(model, how, device = defaultDevice()) {
+  const { rank, batch, ...shape } = steps[model];
+  const precision = how.startsWith("int8") ? "int8" : "float32";
+  const settings = { reductionFactor: 2, rank, precision, checkpointing: how.includes("checkpointing") };
+  const distillation = await createDistillation(randomModel(shape, device), settings);
+  const pixels = noise(batch);
+  const shown = how.includes("kept") ? { pixels, targets: await distillation.targets(pixels) } : pixels;
+  return { distillation, shown, batch };
+}
 
 /** Fast uniform numbers in [-scale, scale); quality does not matter here. */
 function fill(length, scale, seed) {

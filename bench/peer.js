@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { steps } from "./models.js";
+import { median, steps } from "./models.js";
 import { python } from "./python.js";
 
 const rounds = Number(process.env.ROUNDS ?? 8);
@@ -47,7 +47,6 @@ async function peers(model) {
   return made;
 }
 
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const interpreter = python();
 const report = { machine: cpus()[0].model, cores: availableParallelism(), rounds };
 for (const model of (process.env.PEER_MODELS ?? Object.keys(steps).join()).split(",")) {

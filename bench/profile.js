@@ -1,18 +1,13 @@
 // The share of each kind of node in a distillation step, from ONNX Runtime's own profile:
 //   node bench/profile.js vit-b int8-kept
-// The second word is step.js's: float32 or int8, kept, checkpointing, joined by hyphens.
-import { createDistillation, createNodeDevice } from "wecolora/node";
-import { noise, randomModel, steps } from "./models.js";
+// The second word says how (benchmarkStep in models.js).
+import { createNodeDevice } from "wecolora/node";
+import { benchmarkStep } from "./models.js";
 import { profiledDevice } from "./profiling.js";
 
 const [model = "vit-b", how = "float32"] = process.argv.slice(2);
-const { rank, batch, ...shape } = steps[model];
-const precision = how.startsWith("int8") ? "int8" : "float32";
 const { device, shares } = profiledDevice(createNodeDevice());
-const settings = { reductionFactor: 2, rank, precision, checkpointing: how.includes("checkpointing") };
-const distillation = await createDistillation(randomModel(shape, device), settings);
-const pixels = noise(batch);
-const shown = how.includes("kept") ? { pixels, targets: await distillation.targets(pixels) } : pixels;
+const { distillation, shown } = await benchmarkStep(model, how, device);
 // The profile leaves the first one out.
 const count = 5;
 for (let i = 0; i <= count; i++) await distillation.step([shown]);

@@ -30,7 +30,7 @@ import { methods } from "../src/distill/methods.ts";
 import { distillationSchema } from "../src/distill/options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
-import { inlineDevice } from "./support/device.ts";
+import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { readReference, readTensors, referencePath, relativeError } from "./support/reference.ts";
 
@@ -46,6 +46,13 @@ afterAll(async () => {
 });
 
 const numbers = (dims: readonly number[], seed: number) => noise(dims, seed, "numbers");
+
+const int8 = { largest: safeWeight, parts: int8Parts };
+/** What a graph gives in float32, and in 8 bits. */
+async function inBoth(inputs: readonly Value[], outputs: Record<string, Value>, feeds: Record<string, FloatTensor>) {
+  const inFloat32 = await runOnce(device, inputs, outputs, feeds);
+  return [inFloat32, await runOnce(device, inputs, outputs, feeds, { int8 })];
+}
 
 const teacherOf = () => loadModel(referencePath("teachers/timm-vit"), { device });
 const picturesOf = async () =>
@@ -80,16 +87,11 @@ test("8-bit products are near the float ones, tokens of very different size alik
   const [inputs, outputs] = [96, 80];
   const x = input("x", "float32", [10, inputs]);
   const weight = constant(numbers([outputs, inputs], 1), "w");
-  const built = graph([x], { y: matmul(x, transposeLast(weight)) });
+  const y = matmul(x, transposeLast(weight));
   const feed = numbers([10, inputs], 2);
   for (let t = 0; t < 10; t++)
     for (let k = 0; k < inputs; k++) feed.data[t * inputs + k] *= t === 9 ? 0 : 10 ** ((t % 7) - 3);
-  const results = [];
-  for (const int8 of [undefined, { largest: safeWeight, parts: int8Parts }]) {
-    const session = await compile(built, device, { int8 });
-    results.push((await session.run({ feeds: { x: feed }, fetch: ["y"] })).tensors.y.data as Float32Array);
-    await session.dispose();
-  }
+  const results = (await inBoth([x], { y }, { x: feed })).map((tensors) => tensors.y.data as Float32Array);
   for (let t = 0; t < 10; t++) {
     const [exact, near] = results.map((data) => data.subarray(t * outputs, (t + 1) * outputs));
     // Weights are rounded to 1/126 of their largest, tokens to 1/255 of theirs; over 96 products errors are a random walk.
@@ -116,16 +118,12 @@ test("outlier channels behind a norm are balanced against the weights", async ()
   scale.data[9] = 0;
   for (let o = 0; o < outputs; o++) weights.data[o * width + 9] = 1e3;
   const feeds = { x: numbers([10, width], 2), scale, bias };
-  const int8 = { largest: safeWeight, parts: int8Parts };
   const outcome = async (frozen: boolean, options: typeof int8 | undefined) => {
     const fed = frozen ? [] : [input("scale", "float32", [width]), input("bias", "float32", [width])];
     const [s, b] = frozen ? [constant(scale), constant(bias)] : fed;
     const y = matmul(layerNormalization(x, s, b, 1e-6), transposeLast(constant(weights)));
-    const session = await compile(graph([x, ...fed], { y }), device, { int8: options });
     const given = frozen ? { x: feeds.x } : feeds;
-    const { tensors } = await session.run({ feeds: given, fetch: ["y"] });
-    await session.dispose();
-    return tensors.y.data as Float32Array;
+    return (await runOnce(device, [x, ...fed], { y }, given, { int8: options })).y.data as Float32Array;
   };
   const exact = await outcome(true, undefined);
   // As for tokens of one size above; and where the norm is not known beforehand, nothing can be balanced.
@@ -145,26 +143,17 @@ test("maps behind one norm share its 8-bit tokens, and take their biases along",
   // A bias that is no constant, and a product that others read, stay as they are.
   const fed = input("b", "float32", [outputs]);
   const bare = matmul(norm, transposeLast(constant(numbers([outputs, width], 6))));
-  const built = graph([x, fed], { q: maps[0], k: maps[1], v: maps[2], fed: add(bare, fed), bare });
-  const int8 = { largest: safeWeight, parts: int8Parts };
-  const nodes = sortedNodes(tidy(built, { target: "onnxruntime", int8 }).outputs.values());
+  const outputsOf = { q: maps[0], k: maps[1], v: maps[2], fed: add(bare, fed), bare };
+  const nodes = sortedNodes(tidy(graph([x, fed], outputsOf), { target: "onnxruntime", int8 }).outputs.values());
   const count = (op: string) => nodes.filter((node) => node.op === op).length;
   expect([count("LayerNormalization"), count("DynamicQuantizeLinear"), count("Add")]).toEqual([1, 1, 1]);
   const products = nodes.filter(({ op }) => op === "MatMulIntegerToFloat");
   expect(products.map(({ inputs }) => inputs.length).sort()).toEqual([5, 6, 6, 6]);
   const feeds = { x: numbers([10, width], 7), b: numbers([outputs], 8) };
-  const fetch = [...built.outputs.keys()];
-  const outcomes = [];
-  for (const options of [undefined, int8]) {
-    const session = await compile(built, device, { int8: options });
-    outcomes.push((await session.run({ feeds, fetch })).tensors);
-    await session.dispose();
-  }
+  const [exact, near] = await inBoth([x, fed], outputsOf, feeds);
   // As for tokens of one size above.
-  for (const name of fetch)
-    expect(relativeError(outcomes[1][name].data as Float32Array, outcomes[0][name].data as Float32Array)).toBeLessThan(
-      0.03,
-    );
+  for (const name of Object.keys(outputsOf))
+    expect(relativeError(near[name].data as Float32Array, exact[name].data as Float32Array)).toBeLessThan(0.03);
 });
 
 test.each(["none", "tanh"] as const)("tokens behind a GELU (%s) keep to their own scales", async (approximate) => {
@@ -175,13 +164,8 @@ test.each(["none", "tanh"] as const)("tokens behind a GELU (%s) keep to their ow
   for (let t = 0; t < 12; t++)
     for (let k = 0; k < width; k++)
       feed.data[t * width + k] = t === 11 ? -0.75 : feed.data[t * width + k] * 4 ** (t - 4);
-  const built = graph([x], { y: matmul(gelu(x, approximate), transposeLast(constant(numbers([outputs, width], 2)))) });
-  const results = [];
-  for (const int8 of [undefined, { largest: safeWeight, parts: int8Parts }]) {
-    const session = await compile(built, device, { int8 });
-    results.push((await session.run({ feeds: { x: feed }, fetch: ["y"] })).tensors.y.data as Float32Array);
-    await session.dispose();
-  }
+  const y = matmul(gelu(x, approximate), transposeLast(constant(numbers([outputs, width], 2))));
+  const results = (await inBoth([x], { y }, { x: feed })).map((tensors) => tensors.y.data as Float32Array);
   for (let t = 0; t < 12; t++) {
     const [exact, near] = results.map((data) => data.subarray(t * outputs, (t + 1) * outputs));
     // Steps are never finer than those of 0.171, the dip's size, so small tokens are held to it.

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor, Model } from "wecolora/node";
 import { copyBlocks, createDistillation, loadModel, Model as RunnableModel } from "wecolora/node";
-import { noiseFolder, wecolora } from "./support/cli.ts";
+import { distillArguments, noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath, relativeError } from "./support/reference.ts";
@@ -67,16 +67,7 @@ test("a student that lost heads and channels trains on, and a run that goes on e
     ...["--recipe", "refined", "--loss", "blockwise", "--rank", "2", "--epochs", "4"],
     ...["--effective-batch", "8", "--evaluate-steps", "0", "--checkpoint-steps", "2", "--no-judge", "--no-report"],
   ];
-  const first = await wecolora(
-    "distill",
-    "--teacher",
-    teacher,
-    "--data",
-    join(folder, "data"),
-    "--out",
-    out,
-    ...settings,
-  );
+  const first = await wecolora(...distillArguments(teacher, join(folder, "data"), out), ...settings);
   expect(first).toMatchObject({ code: 0 });
   expect(first.err).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 whole blocks/);
   const whole = await loadModel(teacher, { device });

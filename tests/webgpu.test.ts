@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { distillArguments, noisePicture, script } from "./support/cli.ts";
 import { referencePath, relativeError, root } from "./support/reference.ts";
 import { hasSwiftShader, withSwiftShader } from "./support/webgpu.ts";
 
@@ -17,11 +17,8 @@ afterAll(() => rm(folder, { recursive: true }));
 
 describe.runIf(hasSwiftShader)("on WebGPU", () => {
   test("steps, features and a start in closed form are those of the CPU", async () => {
-    const script = join(root, "tests/support/on-device.mjs");
-    const outcomes = await Promise.all([
-      withSwiftShader(script, "cpu", teacher),
-      withSwiftShader(script, "webgpu", teacher),
-    ]);
+    const work = join(root, "tests/support/on-device.mjs");
+    const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, teacher)));
     for (const { code, err } of outcomes) expect(code, err).toBe(0);
     interface Found {
       losses: number[];
@@ -40,34 +37,16 @@ describe.runIf(hasSwiftShader)("on WebGPU", () => {
   });
 
   test("the command line distils there", async () => {
-    const options = [
-      "--method",
-      "wecolora",
-      "--start",
-      "weight-copy",
-      "--rank",
-      "2",
-      "--effective-batch",
-      "6",
-      "--epochs",
-      "3",
+    const settings = [
+      ...["--method", "wecolora", "--start", "weight-copy", "--rank", "2"],
+      ...["--effective-batch", "6", "--epochs", "3", "--json"],
     ];
-    const run = (...device: string[]) => {
-      const out = join(folder, device.length > 0 ? "gpu" : "cpu");
-      const args = [
-        "distill",
-        "--teacher",
-        teacher,
-        "--data",
-        join(folder, "data"),
-        "--out",
-        out,
-        "--json",
-        ...options,
-      ];
-      return device.length > 0 ? withSwiftShader(join(root, "dist/cli.js"), ...args, ...device) : wecolora(...args);
-    };
-    const outcomes = await Promise.all([run(), run("--device", "webgpu")]);
+    const outcomes = await Promise.all(
+      ["cpu", "webgpu"].map((device) => {
+        const args = distillArguments(teacher, join(folder, "data"), join(folder, device));
+        return withSwiftShader(script, ...args, ...settings, "--device", device);
+      }),
+    );
     const results = outcomes.map(({ code, out, err }) => {
       expect(code, err).toBe(0);
       return JSON.parse(out.trim().split("\n").at(-1) as string).results.at(-1).fidelity

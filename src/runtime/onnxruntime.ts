@@ -136,9 +136,9 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       const count = elementCount(dims);
       const data = (isPooled(type) ? buffers.take(type, count) : allocate(type, count)) as TypedArrays["float32"];
       data.set(tensor.data as TypedArrays["float32"]);
-      const onCpu = new runtime.Tensor(type, data, dims);
-      if (!gpu?.fits(tensor)) return hold(onCpu);
-      const there = await translateErrors(gpu.toGpu(onCpu));
+      const copy = new runtime.Tensor(type, data, dims);
+      if (!gpu?.fits(tensor)) return hold(copy);
+      const there = await translateErrors(gpu.toGpu(copy));
       buffers.give("float32", data);
       return hold(there);
     },

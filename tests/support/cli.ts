@@ -13,16 +13,27 @@ export interface Outcome {
   readonly err: string;
 }
 
-const script = join(root, "dist/cli.js");
+/** The built command line. */
+export const script = join(root, "dist/cli.js");
 
-/** Runs the command line to its end. */
-export function wecolora(...args: string[]): Promise<Outcome> {
+/** Runs a script of Node to its end, with more environment where that is given. A process that a signal ended has the code -1. */
+export function runScript(path: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  const env = { ...process.env, ...more };
   return new Promise((resolve) => {
-    execFile(process.execPath, [script, ...args], { maxBuffer: 2 ** 26 }, (error, out, err) => {
-      resolve({ code: error ? Number(error.code) : 0, out, err });
+    execFile(process.execPath, [path, ...args], { env, maxBuffer: 2 ** 26 }, (error, out, err) => {
+      resolve({ code: error ? Number(error.code ?? -1) : 0, out, err });
     });
   });
 }
+
+/** Runs the command line to its end. */
+export const wecolora = (...args: string[]): Promise<Outcome> => runScript(script, args);
+
+/** What a distillation on the command line can't do without. */
+export const distillArguments = (teacher: string, data: string, out: string): string[] => [
+  ...["distill", "--teacher", teacher],
+  ...["--data", data, "--out", out],
+];
 
 /** A command that is under way; `code` is null where a signal ended it. */
 export function wecoloraProcess(...args: string[]) {

@@ -1,5 +1,6 @@
 // ONNX Runtime in the test's own thread.
 import * as ort from "onnxruntime-node";
+import type { CompileOptions } from "../../src/compile.ts";
 import { compile } from "../../src/compile.ts";
 import { graph } from "../../src/graph/build.ts";
 import type { Value } from "../../src/graph/types.ts";
@@ -18,8 +19,9 @@ export async function runOnce(
   inputs: readonly Value[],
   outputs: Record<string, Value>,
   feeds: Record<string, Tensor>,
+  options?: CompileOptions,
 ): Promise<Record<string, Tensor>> {
-  const session = await compile(graph(inputs, outputs), device);
+  const session = await compile(graph(inputs, outputs), device, options);
   try {
     return (await session.run({ feeds, fetch: Object.keys(outputs) })).tensors;
   } finally {
