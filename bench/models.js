@@ -14,7 +14,8 @@ export const median = (values) => [...values].sort((a, b) => a - b)[values.lengt
  * before), checkpointing, joined by hyphens.
  */
 export async function benchmarkStep(model, how, device = defaultDevice()) {
-  const { rank, batch, ...shape } = steps[model];
+  const { rank, batch: usual, ...shape } = steps[model];
+  const batch = Number(process.env.BATCH ?? usual);
   const precision = how.startsWith("int8") ? "int8" : "float32";
   const settings = { reductionFactor: 2, rank, precision, checkpointing: how.includes("checkpointing") };
   const distillation = await createDistillation(randomModel(shape, device), settings);

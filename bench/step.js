@@ -1,6 +1,7 @@
 // One distillation step, in a process of its own so that its peak memory is its own: node bench/step.js vit-b 6
 // The third word says how (benchmarkStep in models.js). With "ask" as the fourth,
-// each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps.
+// each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps. BATCH=16 for
+// other than the usual number of pictures.
 import { createInterface } from "node:readline";
 import { benchmarkStep, median } from "./models.js";
 

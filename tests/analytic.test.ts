@@ -1,6 +1,6 @@
 // The closed-form start: its solver against float64 loops, and that it is never worse than the weight copy.
 import { afterAll, describe, expect, test } from "vitest";
-import type { AnalyticOptions, FloatTensor } from "wecolora/node";
+import type { AnalyticOptions, FloatTensor, Tensor } from "wecolora/node";
 import {
   analyticDefaults,
   analyticStart,
@@ -12,7 +12,8 @@ import {
 } from "wecolora/node";
 import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
 import { blockRuns, searchBlocks } from "../src/distill/block-search.ts";
-import { gramOf, sampleGraph } from "../src/distill/refit-graphs.ts";
+import { sampleGraph } from "../src/distill/refit-graphs.ts";
+import { addedUp, partFeed, sumParts, sumsFrom } from "../src/distill/refit-sums.ts";
 import { checkKeptBlocks, stoodFor } from "../src/distill/weight-copy.ts";
 import { input } from "../src/graph/build.ts";
 import { distillOptions } from "../src/run/recipes.ts";
@@ -86,19 +87,34 @@ describe("the ridge solver", () => {
       .toBeLessThan(1e-5);
   });
 
-  test.each([30, 513, 700])("G'G of %i columns, in strips where it is wide", async (width) => {
-    const count = 20;
-    const g = noise([count, width], 6, width);
-    const x = input("x", "float32", g.dims);
-    const { y } = await runOnce(device, [x], { y: gramOf(x) }, { x: g });
-    const expected = Float64Array.from({ length: width * width }, (_, at) => {
+  test.each([30, 513, 700])("G'G and G'R of %i columns and ones, over two batches", async (width) => {
+    const [count, m] = [20, 7];
+    const batches = [0, 1].map((b) => ({
+      g: noise([count, width], 6, width + b),
+      r: noise([count, m], 6, width + 2 + b),
+    }));
+    const [g, r] = [input("g", "float32", [count, width]), input("r", "float32", [count, m])];
+    let parts: Record<string, Tensor> = {};
+    for (const [b, feeds] of batches.entries()) {
+      const { inputs, outputs } = addedUp(sumParts(g, r), b === 0);
+      const before = Object.fromEntries(Object.entries(parts).map(([name, part]) => [partFeed(name), part]));
+      parts = await runOnce(device, [g, r, ...inputs], outputs, { ...feeds, ...before });
+    }
+    const { gram, cross, n } = sumsFrom(parts, 2 * count, m);
+    const dot = (left: (batch: number, row: number) => number, right: (batch: number, row: number) => number) => {
       let sum = 0;
-      for (let r = 0; r < count; r++)
-        sum += g.data[r * width + Math.floor(at / width)] * g.data[r * width + (at % width)];
+      for (let b = 0; b < 2; b++) for (let row = 0; row < count; row++) sum += left(b, row) * right(b, row);
       return sum;
-    });
+    };
+    const entered = (i: number) => (b: number, row: number) => (i === width ? 1 : batches[b].g.data[row * width + i]);
+    const missing = (j: number) => (b: number, row: number) => batches[b].r.data[row * m + j];
+    const expected = {
+      gram: Float64Array.from({ length: n * n }, (_, at) => dot(entered(Math.floor(at / n)), entered(at % n))),
+      cross: Float64Array.from({ length: n * m }, (_, at) => dot(entered(Math.floor(at / m)), missing(at % m))),
+    };
     // Sums of 20 float32 products.
-    expect(relativeError(y.data as Float32Array, expected)).toBeLessThan(1e-6);
+    expect(relativeError(gram, expected.gram)).toBeLessThan(1e-6);
+    expect(relativeError(cross, expected.cross)).toBeLessThan(1e-6);
   });
 
   test.each([1, 2, 4, 100])("every token in %i of two batches as rows, from the first of each on", async (stride) => {

@@ -23,7 +23,8 @@ import {
 } from "./narrowing.ts";
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
-import { embedAll, heldBy, Passes, startAgain, sumUp, sumUpMixed } from "./refit-passes.ts";
+import type { TokenType } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
 import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
 import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
@@ -73,7 +74,7 @@ export interface AnalyticStart {
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures three times, a sample of them once more, and one map's normal equations twice. Throws a RunError
+ * tokens of all pictures three times (half as much with `int8`), a sample of them once more, and one map's normal equations twice. Throws a RunError
  * where sums are not finite.
  */
 export async function analyticStart(
@@ -90,9 +91,10 @@ export async function analyticStart(
     mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
     keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
   });
-  const streams = await embedAll(teacher, batches, options.sweeps > 1);
+  const tokenType = tokenTypeOf(options);
+  const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
   const solver = new RidgeSolver(device);
-  const teaching = new Passes(device, config);
+  const teaching = new Passes(device, config, tokenType);
   let refits: readonly Refit[] = [];
   try {
     for (let sweep = 0; sweep < options.sweeps; sweep++) {
@@ -118,6 +120,9 @@ interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "widths
   readonly teaching: Passes;
 }
 
+/** Products in 8 bits round tokens by far more than half precision does. */
+const tokenTypeOf = ({ int8 }: AnalyticOptions): TokenType => (int8 ? "float16" : "float32");
+
 /** Goes once through all of a student's blocks. */
 async function sweepBlocks(
   { teacher, teaching, streams, widths, ...shared }: SweepTools,
@@ -129,9 +134,12 @@ async function sweepBlocks(
   let student = given;
   const { device } = teacher;
   const { config } = given;
-  const passes = new Passes(device, config);
+  const tokenType = tokenTypeOf(options);
+  const passes = new Passes(device, config, tokenType);
   const behind =
-    widths.mlpWidth === undefined ? passes : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }));
+    widths.mlpWidth === undefined
+      ? passes
+      : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }), tokenType);
   const refits: Refit[] = [];
   // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
@@ -227,7 +235,7 @@ async function refitAttention(
     const headWidth = headWidthOf(student.config);
     const seen = behindScale(student, block, "ls1", proj);
     // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
-    const first = await sumUpMixed(passes, sample.streams, mixed + 1, width);
+    const first = await sumUp(passes, sample.streams, "mixed", {}, width);
     const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
     const channels = channelsOf(heads, headWidth);
     const lost = withoutColumns(student, `${name}.weight`, channels);
@@ -243,7 +251,7 @@ async function refitAttention(
   const unchanged: Refit = { block, map: "proj", share: 1 };
   if (!tools.maps.includes("proj")) return { student, refits: [] };
   const feeds = await passes.blockOf(student, block);
-  const first = await sumUp(passes, sample.streams, "proj", feeds, mixed + 1, width);
+  const first = await sumUp(passes, sample.streams, "proj", feeds, width);
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
@@ -260,9 +268,9 @@ async function refitMlp(
   block: number,
 ): Promise<{ student: ModelDefinition; refit: Refit }> {
   const { passes, behind, solver, sample, widths, ridges } = tools;
-  const { width, mlpWidth } = student.config;
+  const { width } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const before = await sumUp(passes, sample.streams, "fc2", feeds, mlpWidth + 1, width);
+  const before = await sumUp(passes, sample.streams, "fc2", feeds, width);
   const name = `blocks.${block}.mlp.fc2`;
   const refitTo = (ridge: number, left?: number): Refit => ({
     block,
@@ -327,9 +335,7 @@ async function differenceOf(
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
   for (const stream of sample.streams.filter(({ aside }) => aside === judged)) {
-    const { tensors } = await passes.run("difference", stream, feeds, { fetch: ["difference"] });
-    sum += Number(tensors.difference.data[0]);
+    sum += (await passes.sum("difference", stream, feeds)).difference;
   }
-  await passes.rest();
   return sum;
 }

@@ -7,6 +7,7 @@ import type { Model } from "../model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blockFeeds, changedPass, searchPass } from "./refit-graphs.ts";
+import { sumsFrom } from "./refit-sums.ts";
 import { addSums, emptySums, RidgeSolver, ridgeOf } from "./ridge.ts";
 
 /** Ridge of the refits. */
@@ -161,11 +162,11 @@ class Steps {
     name: string,
     build: (dims: readonly number[]) => Graph,
     feeds: Record<string, FloatTensor>,
-    fetch: readonly string[],
+    fetch?: readonly string[],
   ): Promise<Record<string, FloatTensor>> {
     const { dims } = feeds.x;
     const session = await this.sessions.get(`${name} ${dims.join()}`, () => build(dims));
-    return (await session.run({ feeds, fetch })).tensors as Record<string, FloatTensor>;
+    return (await session.run({ feeds, fetch: fetch ?? session.outputNames })).tensors as Record<string, FloatTensor>;
   }
 
   /** The change of the block's fc2 for each target: `[n, targets * D]`. */
@@ -177,8 +178,8 @@ class Steps {
     for (let b = 0; b < tokens.length - 1; b++) {
       const build = (dims: readonly number[]) => searchPass(config, dims, targets);
       const feeds = this.feedsOf(place, tokens, b);
-      const { gram, cross } = await this.run(`sums ${targets}`, build, feeds, ["gram", "cross"]);
-      addSums(sums, { gram: gram.data, cross: cross.data });
+      const parts = await this.run(`sums ${targets}`, build, feeds);
+      addSums(sums, sumsFrom(parts, tokens[b].dims[0] * tokens[b].dims[1], m));
     }
     const change = await this.solver.solve(sums, ridgeOf(sums, ridge));
     return { type: "float32", dims: [n, m], data: Float32Array.from(change) };

@@ -39,7 +39,7 @@ export async function refitEntering(
   if (wanted.length === 0) return { student, refits: [] };
   const { width } = student.config;
   const feeds = await passes.blockOf(student, block);
-  const summed = await sumUp(passes, sample.streams, norm, feeds, width + 1, width);
+  const summed = await sumUp(passes, sample.streams, norm, feeds, width);
   const name = `blocks.${block}.${stored}`;
   const hasBias = student.weights.has(`${name}.bias`);
   const of = (sums: Sums) => (hasBias ? sums : withoutBias(sums));

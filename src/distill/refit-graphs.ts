@@ -3,7 +3,6 @@ import {
   abs,
   add,
   at,
-  cast,
   concat,
   constant,
   graph,
@@ -14,7 +13,6 @@ import {
   reshape,
   slice,
   sub,
-  transpose,
 } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
 import type { VitConfig } from "../models/config.ts";
@@ -22,8 +20,9 @@ import { attentionWidth, expectedWeights } from "../models/config.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../models/vit.ts";
 import { attentionHalf, blockNorm, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../models/vit.ts";
 import { layerNorm, linear } from "../nn/layers.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
+import type { DataType, FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
+import { addedUp, sumParts } from "./refit-sums.ts";
 
 /** Block 0's weights stand for those of whichever block is fed. */
 const prefix = "blocks.0.";
@@ -128,8 +127,12 @@ function sampled(tokens: Value, stride: number): Value {
 }
 
 /** Every so many of the tokens `tokens.i` `[B, N, D]` of several batches, as `rows` `[R, D]`. */
-export function sampleGraph(batches: readonly (readonly number[])[], stride: number): Graph {
-  const tokens = batches.map((dims, i) => input(`tokens.${i}`, "float32", dims));
+export function sampleGraph(
+  batches: readonly (readonly number[])[],
+  stride: number,
+  type: DataType = "float32",
+): Graph {
+  const tokens = batches.map((dims, i) => input(`tokens.${i}`, type, dims));
   const rows = tokens.map((own) => sampled(own, stride));
   return graph(tokens, { rows: rows.length > 1 ? concat(rows, 0) : rows[0] });
 }
@@ -139,43 +142,6 @@ function withOnes(rows: Value): Value {
   const ones = zeros([rows.shape[0] as number, 1]);
   ones.data.fill(1);
   return concat([rows, constant(ones)], 1);
-}
-
-/** Products of a symmetric matrix are made in so many strips, each from the diagonal on. */
-const strips = 4;
-/** Narrower matrices are not worth it. */
-const leastStrip = 128;
-
-/** G'G for `[R, K]`. It is symmetric, so that only what lies above the diagonal's strips is multiplied. */
-export function gramOf(g: Value): Value {
-  const width = g.shape[1] as number;
-  const size = Math.ceil(width / strips);
-  if (size < leastStrip) return matmul(transpose(g, [1, 0]), g);
-  const bounds = [...Array.from({ length: Math.ceil(width / size) }, (_, i) => i * size), width];
-  const upper = bounds.slice(0, -1).map((from, i) => {
-    const strip = slice(g, 1, from, bounds[i + 1]);
-    return matmul(transpose(strip, [1, 0]), from === 0 ? g : slice(g, 1, from, width));
-  });
-  const whole = upper.map((own, i) => {
-    const before = upper.slice(0, i).map((above, j) => {
-      const [from, to] = [bounds[i] - bounds[j], bounds[i + 1] - bounds[j]];
-      return transpose(slice(above, 1, from, to), [1, 0]);
-    });
-    return before.length > 0 ? concat([...before, own], 1) : own;
-  });
-  return concat(whole, 0);
-}
-
-/** Sums over tokens for a map: G are the tokens that enter it and a column of ones for the bias, R what is missing. */
-function sums(g: Value, missing: Value): { gram: Value; cross: Value } {
-  return { gram: gramOf(g), cross: matmul(transpose(g, [1, 0]), missing) };
-}
-
-/** Sums of a batch added in float64 to those that come in by the same names; they go out as `next.NAME`. */
-function addedUp(own: Readonly<Record<string, Value>>): { inputs: Value[]; outputs: Record<string, Value> } {
-  const before = Object.entries(own).map(([name, { shape }]) => input(name, "float64", shape));
-  const after = Object.entries(own).map(([name, value], i) => [`next.${name}`, add(before[i], cast(value, "float64"))]);
-  return { inputs: before, outputs: Object.fromEntries(after) as Record<string, Value> };
 }
 
 /** Maps as they are, and what enters one of them. */
@@ -226,54 +192,64 @@ export function attentionPass(
   return graph([x, ...inputs], { mixed: entered() });
 }
 
-/** The sums of one of a block's maps added to those that come in, and the absolute difference to the target. */
-function sumPass(config: VitConfig, dims: readonly number[], of: "proj" | "fc2"): Graph {
-  const { inputs, weight, throughScale } = blockInputs(config);
-  const { x, mixed, target } = tokenInputs(config, dims);
-  const { map, entered } = watching("fc2");
-  const missing = sub(target, fromMixed(config, weight, x, mixed, map));
-  const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
-  const added = addedUp(sums(withOnes(asRows(g)), asRows(throughScale(missing, scale))));
-  return graph([x, mixed, target, ...added.inputs, ...inputs], {
-    difference: reduceSum(abs(missing)),
-    ...added.outputs,
-  });
-}
+/**
+ * A pass that sums up over tokens `[B, N, D]` or rows; it adds to the sums that come in, but for the first batch's, which
+ * begins them.
+ */
+type SumGraph = (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
+
+/** The sums of one of a block's maps, and the absolute difference to the target. */
+const sumPass =
+  (of: "proj" | "fc2"): SumGraph =>
+  (config, dims, begins) => {
+    const { inputs, weight, throughScale } = blockInputs(config);
+    const { x, mixed, target } = tokenInputs(config, dims);
+    const { map, entered } = watching("fc2");
+    const missing = sub(target, fromMixed(config, weight, x, mixed, map));
+    const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
+    const added = addedUp(sumParts(asRows(g), asRows(throughScale(missing, scale))), begins);
+    return graph([x, mixed, target, ...added.inputs, ...inputs], {
+      difference: reduceSum(abs(missing)),
+      ...added.outputs,
+    });
+  };
 
 /** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
-export function mixedPass(config: VitConfig, dims: readonly number[]): Graph {
+export const mixedPass: SumGraph = (config, dims, begins) => {
   const { mixed } = tokenInputs(config, dims);
-  const added = addedUp({ gram: gramOf(withOnes(asRows(mixed))) });
+  const added = addedUp(sumParts(asRows(mixed)), begins);
   return graph([mixed, ...added.inputs], added.outputs);
-}
+};
 
 /** The sums of the attention's output map. */
-export const projPass = (config: VitConfig, dims: readonly number[]): Graph => sumPass(config, dims, "proj");
+export const projPass = sumPass("proj");
 
 /** The sums of the MLP's last map. */
-export const fc2Pass = (config: VitConfig, dims: readonly number[]): Graph => sumPass(config, dims, "fc2");
+export const fc2Pass = sumPass("fc2");
 
 /**
  * Sums of what enters a block's maps behind its first or second norm: G are the student's tokens behind it and a column of ones, R
  * what is missing there to those of the teacher, `target`, behind the same norm.
  */
-function normPass(config: VitConfig, dims: readonly number[], norm: "norm1" | "norm2"): Graph {
-  const { inputs, weight } = blockInputs(config);
-  const { x, mixed, target } = tokenInputs(config, dims);
-  const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
-  const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
-  const entered = asRows(normed(own));
-  const missing = sub(asRows(normed(target)), entered);
-  const added = addedUp(sums(withOnes(entered), missing));
-  const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
-  return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
-}
+const normPass =
+  (norm: "norm1" | "norm2"): SumGraph =>
+  (config, dims, begins) => {
+    const { inputs, weight } = blockInputs(config);
+    const { x, mixed, target } = tokenInputs(config, dims);
+    const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
+    const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
+    const entered = asRows(normed(own));
+    const missing = sub(asRows(normed(target)), entered);
+    const added = addedUp(sumParts(entered, missing), begins);
+    const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
+    return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
+  };
 
 /** The sums of what enters q, k and v. */
-export const norm1Pass = (config: VitConfig, dims: readonly number[]): Graph => normPass(config, dims, "norm1");
+export const norm1Pass = normPass("norm1");
 
 /** The sums of what enters fc1. */
-export const norm2Pass = (config: VitConfig, dims: readonly number[]): Graph => normPass(config, dims, "norm2");
+export const norm2Pass = normPass("norm2");
 
 /** The absolute difference of the block's output to its target. */
 export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
@@ -294,21 +270,21 @@ export function outputPass(
   return graph([x, mixed, ...inputs], { y: fromMixed(config, weight, x, mixed) });
 }
 
-/** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 with a column of ones. */
+/** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 as rows. */
 function severalTargets(config: VitConfig, dims: readonly number[], targets: number) {
   const block = blockInputs(config);
   const x = input("x", "float32", dims);
   const wanted = Array.from({ length: targets }, (_, i) => input(`target.${i}`, "float32", dims));
   const { map, entered } = watching("fc2");
   const y = vitBlock(config, block.weight, 0, x, map);
-  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, g: withOnes(asRows(entered())) };
+  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, rows: asRows(entered()) };
 }
 
-/** Sums of fc2 for several targets side by side: `gram` `[n, n]`, `cross` `[n, targets * D]`. */
+/** The parts of fc2's sums (`sumParts`) for several targets side by side, `targets * D` right-hand sides. */
 export function searchPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
-  const { block, inputs, wanted, y, g } = severalTargets(config, dims, targets);
+  const { block, inputs, wanted, y, rows } = severalTargets(config, dims, targets);
   const missing = wanted.map((target) => asRows(block.throughScale(sub(target, y), "ls2")));
-  return graph(inputs, sums(g, concat(missing, 1)));
+  return graph(inputs, sumParts(rows, concat(missing, 1)));
 }
 
 /**
@@ -317,14 +293,14 @@ export function searchPass(config: VitConfig, dims: readonly number[], targets: 
  * so that each token counts alike.
  */
 export function changedPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
-  const { block, inputs, wanted, y, g } = severalTargets(config, dims, targets);
+  const { block, inputs, wanted, y, rows } = severalTargets(config, dims, targets);
   const { width, mlpWidth } = config;
   const change = input("change", "float32", [mlpWidth + 1, targets * width]);
   const [ones, none] = [zeros([width]), zeros([width])];
   ones.data.fill(1);
   const seen = (tokens: Value) =>
     layerNorm(tokens, { weight: constant(ones), bias: constant(none) }, config.normEpsilon);
-  const changes = matmul(g, change);
+  const changes = matmul(withOnes(rows), change);
   const outputs = wanted.map((_, i) => {
     const own = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
     return add(y, config.layerScale ? mul(own, block.weight(`${prefix}ls2.gamma`)) : own);

@@ -7,8 +7,9 @@ import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { embed, frozenWeights } from "../models/vit.ts";
 import type { Int8Options } from "../passes/int8-products.ts";
-import type { Device, DeviceTensor, RunRequest, RunResult } from "../runtime/types.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
+import { storedInHalf } from "../passes/stored-half.ts";
+import type { Device, DeviceTensor } from "../runtime/types.ts";
+import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
 import {
@@ -27,6 +28,7 @@ import {
   projPass,
   sampleGraph,
 } from "./refit-graphs.ts";
+import { partFeed, sumsFrom } from "./refit-sums.ts";
 import type { Sums } from "./ridge.ts";
 import { addSums } from "./ridge.ts";
 
@@ -57,7 +59,7 @@ const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record
   ) as Record<Name, DeviceTensor>;
 
 interface SummingPass {
-  readonly build: (config: VitConfig, dims: readonly number[]) => Graph;
+  readonly build: (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
   readonly reads: Readonly<Record<string, TokenName>>;
 }
 
@@ -89,39 +91,60 @@ const movingPasses = {
 } as const satisfies Record<string, MovingPass>;
 export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
 
+/** Parts of sums on the device, by name. */
+type HeldParts = Readonly<Record<string, DeviceTensor>>;
+
+/** What tokens are stored as. Half precision takes half the memory; passes compute in float32 either way. */
+export type TokenType = "float32" | "float16";
+
+/** A graph with tokens stored so, where it reads or gives them. */
+const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): Graph =>
+  type === "float16" ? storedInHalf(graph, new Set(names)) : graph;
+
 /** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
 export class Passes {
   readonly device: Device;
   private readonly config: VitConfig;
+  private readonly tokenType: TokenType;
   private readonly sessions: Sessions;
   private readonly summing: Sessions;
-  private readonly blanks = new Map<string, DeviceTensor>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
-  constructor(device: Device, config: VitConfig) {
+  constructor(device: Device, config: VitConfig, tokenType: TokenType) {
     this.device = device;
     this.config = config;
+    this.tokenType = tokenType;
     this.sessions = new Sessions(device);
-    this.summing = new Sessions(device);
+    // Sums take much memory, a few times for each block.
+    this.summing = new Sessions(device, { keepMemory: false });
   }
 
-  /** Runs a pass over the tokens that it sums up and what else it is fed; `keep` stays on the device. To be followed by `rest`. */
-  async run(
+  /**
+   * Runs a pass over tokens that it sums up: the parts of sums so far, `before` among them where there are any, which stay on the
+   * device, and the difference that it finds.
+   */
+  async sum(
     pass: SummingPassName,
     stream: Stream,
     feeds: BlockFeeds,
-    { fetch, keep }: Pick<RunRequest, "fetch" | "keep">,
-  ): Promise<RunResult> {
+    before?: HeldParts,
+  ): Promise<{ parts: HeldParts; difference: number }> {
     const { build, reads }: SummingPass = summingPasses[pass];
     const tokens = tokensNamed(stream, reads);
     const { dims } = tokensOf(stream, "student");
-    const session = await this.summing.get(`${pass} ${dims.join()}`, () => build(this.config, dims));
-    return session.run({ feeds: { ...feeds, ...tokens }, fetch, keep });
-  }
-
-  /** Gives back what the sessions of sums hold: their memory is large, and soon made again. */
-  async rest(): Promise<void> {
-    await this.summing.dispose();
+    const begins = before === undefined;
+    const key = [pass, begins ? "first" : "next", ...dims].join(" ");
+    const session = await this.summing.get(key, () =>
+      withTokensOf(this.tokenType, build(this.config, dims, begins), Object.keys(reads)),
+    );
+    const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
+    const [fetch, keep] = [["difference"], session.outputNames.filter((name) => name !== "difference")];
+    const { tensors, kept } = await session.run({
+      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as BlockFeeds) },
+      fetch: fetch.filter((name) => session.outputNames.includes(name)),
+      keep,
+    });
+    return { parts: kept, difference: Number(tensors.difference?.data[0] ?? 0) };
   }
 
   /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
@@ -142,7 +165,10 @@ export class Passes {
         const { dims } = tokensOf(stream, reads.x);
         // Where all dimensions are known, memory of tokens is used again.
         const key = `${pass} ${dims.join()}`;
-        const session = await sessions.get(key, () => build(this.config, dims, constants));
+        const session = await sessions.get(key, () => {
+          const graph = build(this.config, dims, constants);
+          return withTokensOf(this.tokenType, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
+        });
         const [made] = session.outputNames;
         const { kept } = await session.run({ feeds: { ...feeds, ...tokensNamed(stream, reads) }, keep: [made] });
         await this.replace(stream, writes, kept[made]);
@@ -156,7 +182,9 @@ export class Passes {
   async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
     const held = batches.map((stream) => tokensOf(stream, name));
     const dims = held.map((tensor) => tensor.dims);
-    const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () => sampleGraph(dims, stride));
+    const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () =>
+      sampleGraph(dims, stride, this.tokenType),
+    );
     const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
     return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
   }
@@ -190,21 +218,10 @@ export class Passes {
     return feeds;
   }
 
-  /** Zeros on the device, for sums to begin with. */
-  async blank(dims: readonly number[]): Promise<DeviceTensor> {
-    const key = dims.join();
-    const known = this.blanks.get(key);
-    if (known) return known;
-    const held = await this.device.upload({ type: "float64", dims, data: new Float64Array(elementCount(dims)) });
-    this.blanks.set(key, held);
-    return held;
-  }
-
   async dispose(): Promise<void> {
-    await this.rest();
+    await this.summing.dispose();
     await this.sessions.dispose();
-    await this.device.release([...this.blanks.values(), ...this.uploaded.values()]);
-    this.blanks.clear();
+    await this.device.release([...this.uploaded.values()]);
     this.uploaded.clear();
   }
 }
@@ -219,10 +236,12 @@ export async function embedAll(
   teacher: Model,
   batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
   again: boolean,
+  type: TokenType,
 ): Promise<Stream[]> {
   const { config, weights, device } = teacher;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
-  const session = await compile(graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) }), device);
+  const embedding = graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) });
+  const session = await compile(withTokensOf(type, embedding, ["tokens"]), device);
   const streams: Stream[] = [];
   try {
     for await (const batch of batches) {
@@ -243,10 +262,9 @@ export async function startAgain(passes: Passes, streams: readonly Stream[]): Pr
     for (const name of ["student", "teacher"] as const) await passes.replace(stream, name, tokensOf(stream, "first"));
 }
 
-/** Tokens of all pictures of a batch. */
-export function tokenCountOf(stream: Stream): number {
-  const [batch, perPicture] = tokensOf(stream, "student").dims;
-  return batch * perPicture;
+/** Tokens of all pictures of a batch, or rows of a sample. */
+export function rowsOf(stream: Stream): number {
+  return elementCount(tokensOf(stream, "student").dims.slice(0, -1));
 }
 
 /** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */
@@ -257,87 +275,54 @@ export interface Summed {
 }
 
 /**
- * Adds up one pass over all batches, on the device: G'G `[n, n]` and G'R `[n, m]`. Without batches set aside, differences are of
- * all.
+ * Adds up one pass over all batches, for a map of `m` outputs. Without batches set
+ * aside, differences are of all.
  */
 export async function sumUp(
   passes: Passes,
   streams: readonly Stream[],
-  pass: Exclude<SummingPassName, "mixed" | "difference">,
+  pass: Exclude<SummingPassName, "difference">,
   feeds: BlockFeeds,
-  n: number,
   m: number,
 ): Promise<Summed> {
-  const anyAside = streams.some(({ aside }) => aside);
-  let difference = 0;
-  const [fitting, aside] = await addUp(passes, streams, { gram: [n, n], cross: [n, m] }, async (stream, before) => {
-    const { tensors, kept } = await passes.run(
-      pass,
-      stream,
-      { ...before, ...feeds },
-      { fetch: ["difference"], keep: ["next.gram", "next.cross"] },
-    );
-    if (stream.aside === anyAside) difference += Number(tensors.difference.data[0]);
-    return { gram: kept["next.gram"], cross: kept["next.cross"] };
-  });
-  return { ...both({ n, m, ...fitting }, aside && { n, m, ...aside }), difference };
+  const aside = streams.filter((stream) => stream.aside);
+  const fitted = streams.filter((stream) => !stream.aside);
+  try {
+    const fitting = await addUp(passes, fitted, pass, feeds, m);
+    if (aside.length === 0) return { ...fitting, fitting: fitting.sums, all: fitting.sums };
+    const { sums, difference } = await addUp(passes, aside, pass, feeds, m);
+    addSums(sums, fitting.sums);
+    return { fitting: fitting.sums, all: sums, difference };
+  } finally {
+    // Sums are large, and solving needs memory of other sizes.
+    await passes.device.trim();
+  }
 }
 
-/** Adds up what enters the attention's output map, G'G `[n, n]`, with zeros for G'R `[n, m]`: nothing is missing. */
-export async function sumUpMixed(
+/** Adds a pass up over some batches, on the device. */
+async function addUp(
   passes: Passes,
   streams: readonly Stream[],
-  n: number,
+  pass: SummingPassName,
+  feeds: BlockFeeds,
   m: number,
-): Promise<Omit<Summed, "difference">> {
-  const [fitting, aside] = await addUp(passes, streams, { gram: [n, n] }, async (stream, before) => {
-    const { kept } = await passes.run("mixed", stream, before, { keep: ["next.gram"] });
-    return { gram: kept["next.gram"] };
-  });
-  const sums = ({ gram }: { gram: Float64Array }): Sums => ({ n, m, gram, cross: new Float64Array(n * m) });
-  return both(sums(fitting), aside && sums(aside));
-}
-
-/** Sums to fit and sums of all, from those of the two parts. */
-function both(fitting: Sums, aside: Sums | undefined): Omit<Summed, "difference"> {
-  if (!aside) return { fitting, all: fitting };
-  addSums(aside, fitting);
-  return { fitting, all: aside };
-}
-
-/** Adds sums up on the device, from zeros, for what is to be fitted and for what is set aside (where anything is). */
-async function addUp<Name extends string>(
-  passes: Passes,
-  streams: readonly Stream[],
-  dims: Readonly<Record<Name, readonly number[]>>,
-  add: (stream: Stream, before: Readonly<Record<Name, DeviceTensor>>) => Promise<Record<Name, DeviceTensor>>,
-): Promise<[Record<Name, Float64Array>, Record<Name, Float64Array>?]> {
-  type Held = Readonly<Record<Name, DeviceTensor>>;
+): Promise<{ sums: Sums; difference: number }> {
   const { device } = passes;
-  const blanks: [string, DeviceTensor][] = [];
-  for (const [name, own] of Object.entries<readonly number[]>(dims)) blanks.push([name, await passes.blank(own)]);
-  const blank = Object.fromEntries(blanks) as Held;
-  const held = new Map([[false, blank]]);
-  if (streams.some(({ aside }) => aside)) held.set(true, blank);
-  const release = async (sums: Held) => {
-    if (sums !== blank) await device.release(Object.values(sums));
-  };
+  let held: HeldParts | undefined;
+  let [difference, rows] = [0, 0];
   try {
     for (const stream of streams) {
-      const before = held.get(stream.aside) as Held;
-      held.set(stream.aside, await add(stream, before));
-      await release(before);
+      const before = held;
+      const found = await passes.sum(pass, stream, feeds, before);
+      held = found.parts;
+      difference += found.difference;
+      rows += rowsOf(stream);
+      await device.release(Object.values(before ?? {}));
     }
-    await passes.rest();
-    const download = async (sums: Held) => {
-      const found: [string, Float64Array][] = [];
-      for (const [name, tensor] of Object.entries<DeviceTensor>(sums))
-        found.push([name, (await device.download(tensor)).data as Float64Array]);
-      return Object.fromEntries(found) as Record<Name, Float64Array>;
-    };
-    const aside = held.get(true);
-    return [await download(held.get(false) as Held), aside && (await download(aside))];
+    const parts: Record<string, Tensor> = {};
+    for (const [name, part] of Object.entries(held ?? {})) parts[name] = await device.download(part);
+    return { sums: sumsFrom(parts, rows, m), difference };
   } finally {
-    for (const sums of held.values()) await release(sums);
+    await device.release(Object.values(held ?? {}));
   }
 }

@@ -1,11 +1,11 @@
 // Which tokens of all pictures a start in closed form sums up: every so many, spread over all places in the pictures.
 import type { Passes, Stream, TokenName } from "./refit-passes.ts";
-import { heldBy, tokenCountOf, tokensOf } from "./refit-passes.ts";
+import { heldBy, rowsOf, tokensOf } from "./refit-passes.ts";
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 export function fittedTokens(streams: readonly Stream[], stride: number): number {
   const fitted = streams.filter(({ aside }) => !aside);
-  return fitted.reduce((sum, stream) => sum + Math.floor(tokenCountOf(stream) / stride), 0);
+  return fitted.reduce((sum, stream) => sum + Math.floor(rowsOf(stream) / stride), 0);
 }
 
 /** Each batch gives so many tokens at least, however many batches there are. */
@@ -14,7 +14,7 @@ const leastOfBatch = 8;
 /** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
 export function strideOf(streams: readonly Stream[], wanted: number): number {
   const perPicture = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
-  const rows = streams.map(tokenCountOf);
+  const rows = streams.map(rowsOf);
   const all = rows.reduce((sum, count) => sum + count, 0);
   const most = Math.floor(Math.min(...rows) / leastOfBatch);
   let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));
@@ -40,7 +40,7 @@ function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
         rows = 0;
       }
       groups[groups.length - 1].push(stream);
-      rows += Math.floor(tokenCountOf(stream) / stride);
+      rows += Math.floor(rowsOf(stream) / stride);
     }
   }
   return groups;

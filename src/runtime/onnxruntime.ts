@@ -171,8 +171,10 @@ function unshared(data: Tensor["data"]): Tensor["data"] {
   return data.buffer instanceof ArrayBuffer ? data : data.slice();
 }
 
-type Pooled = "float32" | "float64";
-const isPooled = (type: string | undefined): type is Pooled => type === "float32" || type === "float64";
+const pooledTypes = ["float32", "float64", "float16"] as const;
+type Pooled = (typeof pooledTypes)[number];
+const isPooled = (type: string | undefined): type is Pooled =>
+  (pooledTypes as readonly (string | undefined)[]).includes(type);
 
 /** Types and shapes of the outputs of numbers whose dimensions are all known beforehand, but for those that stay elsewhere. */
 function knownOutputShapes(
@@ -195,6 +197,7 @@ class BufferPool {
   private readonly free: Record<Pooled, Map<number, TypedArrays[Pooled][]>> = {
     float32: new Map(),
     float64: new Map(),
+    float16: new Map(),
   };
 
   take(type: Pooled, count: number): TypedArrays[Pooled] {

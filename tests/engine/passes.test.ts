@@ -1,6 +1,7 @@
 // Graphs: printing, verifying, passes, gradients of whole blocks, and writing ONNX.
 import { afterAll, describe, expect, test } from "vitest";
 import { gradients } from "../../src/autograd/gradients.ts";
+import { compile } from "../../src/compile.ts";
 import { adaptedLinear, adapterInputs } from "../../src/distill/adapters.ts";
 import {
   add,
@@ -29,9 +30,11 @@ import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
 import { writeOnnx } from "../../src/onnx/write.ts";
 import { deduplicate } from "../../src/passes/deduplicate.ts";
 import { foldConstants } from "../../src/passes/fold-constants.ts";
+import { storedInHalf } from "../../src/passes/stored-half.ts";
 import { tidy } from "../../src/passes/tidy.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
+import { fromFloat32, toFloat32 } from "../../src/utils/half.ts";
 import { elementCount, float32 } from "../../src/utils/tensor.ts";
 import { inlineDevice } from "../support/device.ts";
 import { relativeError } from "../support/reference.ts";
@@ -129,6 +132,33 @@ describe("passes", () => {
     const after = foldConstants(before);
     expect(operatorsOf(after)).toEqual(["Add"]);
     expect(evaluate(after, feeds).get("y")).toEqual(evaluate(before, feeds).get("y"));
+  });
+
+  test("tensors go from graph to graph in half precision", async () => {
+    const device = inlineDevice();
+    const given = graph([x], { y: mul(x, 3), plain: mul(x, 2) });
+    const session = await compile(storedInHalf(given, new Set(["x", "y"])), device);
+    // 12 numbers from far below half precision's own range to far above it.
+    const values = Float32Array.from({ length: 12 }, (_, i) => (i % 2 ? -1 : 1) * 1.23456 * 10 ** (i - 6));
+    const stored = fromFloat32(
+      float32(
+        values.map((v) => v / 16),
+        [4, 3],
+      ),
+      "float16",
+    );
+    const { kept } = await session.run({ feeds: { x: stored }, keep: ["y"] });
+    const { tensors } = await session.run({ feeds: { x: kept.y }, fetch: ["y", "plain"] });
+    expect([tensors.y.type, tensors.plain.type]).toEqual(["float16", "float32"]);
+    const y = toFloat32(tensors.y).data.map((v) => v * 16);
+    values.forEach((v, i) => {
+      // Half precision rounds to 2^-11 of a number, or to 2^-25 where it is small, times 16: three roundings, each times 3 or 9.
+      const error = (times: number) => 3 * Math.max(Math.abs(times * v) * 2 ** -11, 9 * 16 * 2 ** -25);
+      if (Math.abs(9 * v) < 16 * 65504) expect(Math.abs(y[i] - 9 * v)).toBeLessThan(error(9));
+      if (Math.abs(3 * v) < 16 * 65504)
+        expect(Math.abs((tensors.plain.data[i] as number) - 6 * v)).toBeLessThan(error(6));
+    });
+    await device.dispose();
   });
 
   test("a neutral operand that widens the shape stays", () => {
