@@ -1,5 +1,8 @@
-"""The same step in PyTorch: python bench/step.py vit-b float32 [threads] [device]. One line of standard input, one step."""
+"""The same step in PyTorch: python bench/step.py vit-b float32 [threads] [device]. One line of standard input, one step.
+
+BATCH=16 for other than the usual number of pictures."""
 import json
+import os
 import resource
 import sys
 import time
@@ -11,6 +14,7 @@ from vit import Vit, take_step, weight_copy
 SHAPES = {"vit-s": (384, 6, 64, 16), "vit-b": (768, 12, 128, 8)}
 model, precision = sys.argv[1:3]
 width, heads, rank, batch = SHAPES[model]
+batch = int(os.environ.get("BATCH", batch))
 torch.set_num_threads(int(sys.argv[3]) if len(sys.argv) > 3 else torch.get_num_threads())
 device = sys.argv[4] if len(sys.argv) > 4 else "cpu"
 dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
