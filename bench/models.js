@@ -11,13 +11,14 @@ export const median = (values) => [...values].sort((a, b) => a - b)[values.lengt
 
 /**
  * A distillation of one of the benchmark steps and what a step of it is shown. `how`: float32 or int8, kept (the teacher saw the views
- * before), checkpointing, joined by hyphens.
+ * before), checkpointing, half (saved activations in half precision), joined by hyphens.
  */
 export async function benchmarkStep(model, how, device = defaultDevice()) {
   const { rank, batch: usual, ...shape } = steps[model];
   const batch = Number(process.env.BATCH ?? usual);
   const precision = how.startsWith("int8") ? "int8" : "float32";
-  const settings = { reductionFactor: 2, rank, precision, checkpointing: how.includes("checkpointing") };
+  const activations = how.includes("half") ? "float16" : "float32";
+  const settings = { reductionFactor: 2, rank, precision, checkpointing: how.includes("checkpointing"), activations };
   const distillation = await createDistillation(randomModel(shape, device), settings);
   const pixels = noise(batch);
   const shown = how.includes("kept") ? { pixels, targets: await distillation.targets(pixels) } : pixels;

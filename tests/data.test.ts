@@ -116,9 +116,10 @@ describe("the plan of a run", () => {
   test("no more pictures at once than the memory holds, in parts that make up a step", () => {
     const config = { ...plainVit, imageSize: 224, patchSize: 16, channels: 3, normEpsilon: 1e-6 };
     const vitB = { ...config, width: 768, depth: 12, heads: 12, mlpWidth: 3072 };
-    const step = { blocks: 6, parameters: 2 * 86e6, checkpointing: false };
+    const step = { blocks: 6, parameters: 2 * 86e6, checkpointing: false, activations: "float32" } as const;
     const one = bytesOfPicture(vitB, step);
     expect(bytesOfPicture(vitB, { ...step, checkpointing: true })).toBeLessThan(one / 2);
+    expect(bytesOfPicture(vitB, { ...step, activations: "float16" })).toBeLessThan(0.7 * one);
     const fits = (pictures: number, most: number, effective: number) =>
       picturesThatFit({ most, effective }, (4 * step.parameters + (pictures + 0.5) * one) / 0.7, vitB, step);
     expect(fits(100, 16, 1024)).toBe(16);

@@ -29,6 +29,7 @@ import { gradientGraph } from "../src/distill/graphs.ts";
 import { methods } from "../src/distill/methods.ts";
 import { distillationSchema } from "../src/distill/options.ts";
 import { randomStream } from "../src/utils/random.ts";
+import { elementBytes, elementCount } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
@@ -251,7 +252,30 @@ describe("checkpointing", () => {
     },
   );
 
-  test("no gradient reads what lies inside a block's forward pass", async () => {
+  test.each(["wecolora", "weco-kd", "dora"] as const)(
+    "%s: gradients from activations saved in half precision",
+    async (method) => {
+      const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+      const settings = { method, reductionFactor: 2, rank: 4 } as const;
+      const plain = await createDistillation(teacher, settings);
+      const half = await createDistillation(teacher, { ...settings, activations: "float16" });
+      const [expected, found] = [
+        await plain.step([pixels], { gradients: true }),
+        await half.step([pixels], { gradients: true }),
+      ];
+      // The forward pass reads none of the copies.
+      expect(found.loss).toBe(expected.loss);
+      const errors = [...(expected.gradients as Map<string, FloatTensor>)].map(([name, { data }]) =>
+        relativeError((found.gradients?.get(name) as FloatTensor).data, data),
+      );
+      // A number is off by 2^-12 on average, and the way back multiplies a few dozen of them.
+      expect(Math.max(...errors)).toBeLessThan(5e-3);
+      expect(Math.max(...errors)).toBeGreaterThan(1e-6);
+      for (const one of [plain, half, teacher]) await one.dispose();
+    },
+  );
+
+  test("no gradient reads what lies inside a block's forward pass, or half-precision copies alone", async () => {
     const teacher = await teacherOf();
     const options = distillationSchema.parse({ rank: 2, checkpointing: true });
     const context = { teacher, kept: [0, 2, 4], options };
@@ -260,8 +284,8 @@ describe("checkpointing", () => {
     const objective = methods.wecolora.objective(student, context);
     const draws = trainables.draws(2);
     const step = { teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 };
-    const crossing = (checkpointing: boolean) => {
-      const { outputs } = gradientGraph({ ...step, checkpointing });
+    const crossing = (how: { checkpointing?: boolean; activations?: "float16" }) => {
+      const { outputs } = gradientGraph({ ...step, ...how });
       const forward = new Set(sortedNodes([outputs.get("loss") as Value]));
       const kept = new Set<Value>();
       for (const node of sortedNodes(outputs.values())) {
@@ -272,18 +296,22 @@ describe("checkpointing", () => {
           if (forward.has(v.source.node)) kept.add(v);
         }
       }
-      return [...kept].reduce((sum, { shape }) => sum + (shape as number[]).reduce((a, b) => a * b, 1), 0);
+      return [...kept].reduce((sum, { type, shape }) => sum + elementBytes[type] * elementCount(shape as number[]), 0);
     };
     // What goes over from the forward pass: the blocks' inputs and the loss's own, instead of all that is inside.
-    expect(crossing(true)).toBeLessThan(0.2 * crossing(false));
+    expect(crossing({ checkpointing: true })).toBeLessThan(0.2 * crossing({}));
+    expect(crossing({ activations: "float16" })).toBeLessThan(0.6 * crossing({}));
     await teacher.dispose();
   });
 
   test("methods whose states are not told are refused", async () => {
     const [teacher, pixels] = [await teacherOf(), await picturesOf()];
     const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, checkpointing: true });
-    await expect(minivit.step([pixels])).rejects.toThrow("can't be computed anew (checkpointing)");
-    for (const one of [minivit, teacher]) await one.dispose();
+    await expect(minivit.step([pixels])).rejects.toThrow("blocks are not told apart");
+    await minivit.dispose();
+    const both = createDistillation(teacher, { checkpointing: true, activations: "float16" });
+    await expect(both).rejects.toThrow("give checkpointing or activations");
+    await teacher.dispose();
   });
 });
 
@@ -393,5 +421,8 @@ describe("kept targets", () => {
     const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
     expect(idle.code).toBe(2);
     expect(idle.err).toContain("weight-copy can't compute activations anew (--checkpointing): nothing trains");
+    const both = ["--checkpointing", "--activations", "float16", "--out", join(folder, "never")];
+    expect(await wecolora(...args, "--method", "wecolora", ...both)).toMatchObject({ code: 2 });
+    expect(existsSync(join(folder, "never"))).toBe(false);
   });
 });

@@ -160,6 +160,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   ReduceMax: "not differentiable",
   ReduceMin: "not differentiable",
   Reshape: (dy, { node }) => [reshape(dy, node.inputs[0].shape)],
+  AwaitedReshape: (dy, { node }) => [reshape(dy, node.inputs[0].shape), undefined],
   Transpose: (dy, { node }) => {
     const inverse: number[] = [];
     node.attributes.perm.forEach((from, to) => {

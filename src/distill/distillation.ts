@@ -220,6 +220,7 @@ export class Distillation {
       accumulation,
       givenTargets,
       checkpointing: this.options.checkpointing,
+      activations: this.options.activations,
     });
     if (accumulation > 1 && this.zeroSums.size === 0) {
       const blank = new Map([...this.shapes].map(([name, dims]) => [name, zeros(dims)]));
@@ -246,7 +247,10 @@ export class Distillation {
       throw new UserError(
         `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
       );
-    this.targetSession ??= await compile(targetGraph(this.teacher, targets), this.device, { int8: this.int8 });
+    this.targetSession ??= await compile(targetGraph(this.teacher, targets), this.device, {
+      int8: this.int8,
+      keepMemory: false,
+    });
     const { tensors } = await this.targetSession.run({ feeds: { pixels }, fetch: targets.map(slot.target) });
     return tensors as Record<string, FloatTensor>;
   }
@@ -341,6 +345,9 @@ export async function createDistillation(
   const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
     throw new UserError("give reductionFactor or keptBlocks, not both");
+  }
+  if (settings.checkpointing && settings.activations === "float16") {
+    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
   }
   const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
   const { precision: wanted, int8Parts: parts } = parsed;

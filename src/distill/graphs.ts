@@ -6,6 +6,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
 import { recompute } from "../passes/recompute.ts";
+import { saveInHalf } from "../passes/save-half.ts";
 import { UserError } from "../utils/errors.ts";
 import type { AdamWScalars } from "../optim/adamw.ts";
 import { adamwSlots, adamwUpdate } from "../optim/adamw.ts";
@@ -35,6 +36,8 @@ export interface GradientGraphOptions {
   readonly givenTargets?: boolean;
   /** Compute the student's activations anew for the gradients, block by block. */
   readonly checkpointing?: boolean;
+  /** What the student's activations are saved in for the gradients. */
+  readonly activations?: DistillationOptions["activations"];
 }
 
 /** The parameters of student and objective, as inputs of a graph. */
@@ -76,7 +79,8 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
 
   const parameters = new Map([...own, ...extra]);
   const wrt = [...parameters.values()];
-  const toStates = options.checkpointing && states ? states.slice(1) : [];
+  const change = options.checkpointing ? recompute : options.activations === "float16" ? saveInHalf : undefined;
+  const toStates = change && states ? states.slice(1) : [];
   const all = gradients(loss, [...wrt, ...toStates]);
   const found = all.slice(0, wrt.length);
   const outputs = new Map<string, Value>([["loss", loss]]);
@@ -92,9 +96,10 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   });
   const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
-  if (!options.checkpointing) return built;
-  if (!states) throw new UserError("this method's activations can't be computed anew (checkpointing)");
-  return recompute(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
+  if (!change) return built;
+  if (!states)
+    throw new UserError("this method's blocks are not told apart: leave checkpointing and activations as they are");
+  return change(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
 }
 
 /** An objective's targets by the teacher's state. */

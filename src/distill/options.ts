@@ -178,6 +178,12 @@ export const distillationSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe("compute activations anew for the gradients, block by block: less memory, a fifth more time"),
+  activations: z
+    .enum(["float32", "float16"])
+    .default("float32")
+    .describe(
+      "what the student's activations are saved in for the gradients: float16 takes less memory, and hardly more time",
+    ),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

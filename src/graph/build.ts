@@ -128,6 +128,22 @@ export const reduceMin = reduce("ReduceMin");
 export const reshape = (x: Value, shape: Shape): Value =>
   sameShape(x.shape, shape) ? x : one("Reshape", [x], { shape });
 
+/** A tensor's first number, as float32. */
+export function cornerOf(x: Value): Value {
+  let corner = x;
+  for (let axis = 0; axis < x.shape.length; axis++) corner = slice(corner, axis, 0, 1);
+  return cast(reshape(corner, []), "float32");
+}
+
+/** `x` itself, but not before `gate` (float) is there: without a copy, by a shape that is known only then. */
+export function after(x: Value, gate: Value): Value {
+  const dims = x.shape.map((d) => BigInt(d));
+  const shape = constant({ type: "int64", dims: [dims.length], data: BigInt64Array.from(dims) });
+  // Nothing is greater than infinity, and what is not a number is not greater than anything: it is this shape either way.
+  const found = where(greater(abs(cornerOf(gate)), Number.POSITIVE_INFINITY), shape, shape);
+  return one("AwaitedReshape", [x, found], { shape: x.shape });
+}
+
 /** Transposing what was transposed reads the original; a permutation that changes nothing returns `x`. */
 export function transpose(x: Value, perm: readonly number[]): Value {
   if (perm.length === x.shape.length && perm.every((p, i) => p === i)) return x;

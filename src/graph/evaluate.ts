@@ -251,6 +251,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   ReduceMax: ([x], node) => [reduce(x, node, Number.NEGATIVE_INFINITY, Math.max)],
   ReduceMin: ([x], node) => [reduce(x, node, Number.POSITIVE_INFINITY, Math.min)],
   Reshape: ([x], { outputs }) => [{ dims: dimsOf(outputs[0]), data: x.data }],
+  AwaitedReshape: ([x], { outputs }) => [{ dims: dimsOf(outputs[0]), data: x.data }],
   Transpose: ([x], { attributes, outputs }) => {
     if (x.dims.length === 2) return [transposeMatrix(x)];
     const steps = strides(x.dims);

@@ -66,6 +66,8 @@ export interface OperatorAttributes {
   ReduceMax: Reduction;
   ReduceMin: Reduction;
   Reshape: { readonly shape: Shape };
+  /** A reshape that waits for a shape that is computed, `int64[rank]`: always that of the attribute. */
+  AwaitedReshape: { readonly shape: Shape };
   Transpose: { readonly perm: readonly number[] };
   Expand: { readonly shape: Shape };
   Concat: Axis;
@@ -289,6 +291,15 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
         throw new ShapeError(`${formatType(x)} can't take the shape [${shape.join(", ")}]`);
       }
       return [{ type: x.type, shape }];
+    },
+  },
+  AwaitedReshape: {
+    arity: 2,
+    onnx: "Reshape",
+    infer([x, given], { shape }) {
+      if (given.type !== "int64" || !sameShape(given.shape, [shape.length]))
+        throw new ShapeError(`${formatType(given)} is no shape [${shape.join(", ")}]`);
+      return operators.Reshape.infer([x], { shape });
     },
   },
   Transpose: {

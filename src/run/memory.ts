@@ -14,17 +14,20 @@ export interface StepMemory {
   readonly parameters: number;
   /** Whether blocks' activations are computed anew for their gradients. */
   readonly checkpointing: boolean;
+  /** What activations are saved in. */
+  readonly activations: "float32" | "float16";
 }
 
 /**
  * Bytes that a training step takes for each picture, about: of each block's tokens, eleven vectors of the width, two of the
- * MLP's, and each head's attention; of a block that is computed anew, its input alone (docs/performance.md has measured ones).
+ * MLP's, and each head's attention; of a block that is computed anew, its input alone; of one that is saved in half precision, all but
+ * its input in half as many bytes (docs/performance.md has measured ones).
  */
-export function bytesOfPicture(config: VitConfig, { blocks, checkpointing }: StepMemory): number {
+export function bytesOfPicture(config: VitConfig, { blocks, checkpointing, activations }: StepMemory): number {
   const tokens = tokenCount(config);
   const block = 11 * config.width + 2 * config.mlpWidth + config.heads * tokens;
-  const numbers = checkpointing ? blocks * config.width + passing * block : (blocks + passing) * block;
-  return 4 * tokens * numbers;
+  const inner = checkpointing ? 0 : (block - config.width) / (activations === "float16" ? 2 : 1);
+  return 4 * tokens * (blocks * (config.width + inner) + passing * block);
 }
 
 /** How many pictures of a step may be left out for larger parts of it at once. */

@@ -142,6 +142,7 @@ export const distillRunSchema = z.strictObject({
     precision: true,
     int8Parts: true,
     checkpointing: true,
+    activations: true,
   }).shape,
   optimizer: optimizer
     .prefault("adamw")

@@ -38,6 +38,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "keptViews",
   "keptViewsOn",
   "checkpointing",
+  "activations",
   "earlyStop",
 ];
 

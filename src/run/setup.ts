@@ -45,6 +45,7 @@ export function distillationOptions(
     maskRatio,
     int8Parts: options.int8Parts,
     checkpointing: options.checkpointing,
+    activations: options.activations,
     optimizer,
     schedule: {
       kind: options.schedule,
@@ -60,24 +61,27 @@ export function distillationOptions(
 
 /** Throws a UserError where an option asks for what the method can't do, before anything is written. */
 export function checkMethod(
-  { keptViews, checkpointing, method }: DistillRunOptions,
+  { keptViews, checkpointing, activations, method }: DistillRunOptions,
   { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
 ): void {
+  if (checkpointing && activations === "float16")
+    throw new UserError("give --checkpointing or --activations: activations that are computed anew are not saved");
   if (takesTargets && trains) return;
   const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
   if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
   if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
+  if (activations === "float16") throw new UserError(`${method} can't save activations so (--activations): ${why}`);
 }
 
 /** How many pictures at once the memory at hand holds, for `planBatches`. */
 export function fittingBatch(
-  { keptBlocks, checkpointing, ...options }: DistillRunOptions,
+  { keptBlocks, checkpointing, activations, ...options }: DistillRunOptions,
   teacher: Model,
   { availableMemory }: Environment,
 ): (wanted: { most: number; effective: number }) => number {
   const { config } = teacher;
   const blocks = keptBlocks?.length ?? usualCount(options, config.depth);
-  const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing };
+  const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing, activations };
   return (wanted) => (availableMemory ? picturesThatFit(wanted, availableMemory(), config, step) : wanted.most);
 }
 

@@ -188,6 +188,8 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
     { ...single, attributes: { axes: [0, 2], keepDims: false } },
   ],
   Reshape: [{ ...single, attributes: { shape: [6, 4] } }],
+  // The shape that it waits for is that of the attribute.
+  AwaitedReshape: [{ shapes: [[2, 2], [1]], types: [undefined, "int64"], range: [4, 4.4], attributes: { shape: [4] } }],
   Transpose: [
     { ...single, attributes: { perm: [2, 0, 1] } },
     { shapes: [[3, 4]], attributes: { perm: [1, 0] } },
@@ -288,7 +290,12 @@ function build(
       feeds[name] = {
         type: own,
         dims: shape,
-        data: own === "uint8" ? Uint8Array.from(numbers) : Int8Array.from(numbers),
+        data:
+          own === "int64"
+            ? BigInt64Array.from(numbers, (v) => BigInt(Math.floor(v)))
+            : own === "uint8"
+              ? Uint8Array.from(numbers)
+              : Int8Array.from(numbers),
       } as Tensor;
       return input(name, own, shape);
     }
