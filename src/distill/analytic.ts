@@ -74,8 +74,8 @@ export interface AnalyticStart {
 
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures three times (half as much with `int8`), a sample of them once more, and one map's normal equations twice. Throws a RunError
- * where sums are not finite.
+ * tokens of all pictures three times (in half precision with `int8`), a sample of them once more, and one map's normal equations
+ * twice. Throws a RunError where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,

@@ -138,11 +138,11 @@ export class Passes {
       withTokensOf(this.tokenType, build(this.config, dims, begins), Object.keys(reads)),
     );
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
-    const [fetch, keep] = [["difference"], session.outputNames.filter((name) => name !== "difference")];
+    const isPart = (name: string) => name !== "difference";
     const { tensors, kept } = await session.run({
       feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as BlockFeeds) },
-      fetch: fetch.filter((name) => session.outputNames.includes(name)),
-      keep,
+      fetch: session.outputNames.filter((name) => !isPart(name)),
+      keep: session.outputNames.filter(isPart),
     });
     return { parts: kept, difference: Number(tensors.difference?.data[0] ?? 0) };
   }
@@ -275,8 +275,7 @@ export interface Summed {
 }
 
 /**
- * Adds up one pass over all batches, for a map of `m` outputs. Without batches set
- * aside, differences are of all.
+ * Adds up one pass over all batches, for a map of `m` outputs. Without batches set aside, differences are of all.
  */
 export async function sumUp(
   passes: Passes,
@@ -288,11 +287,11 @@ export async function sumUp(
   const aside = streams.filter((stream) => stream.aside);
   const fitted = streams.filter((stream) => !stream.aside);
   try {
-    const fitting = await addUp(passes, fitted, pass, feeds, m);
-    if (aside.length === 0) return { ...fitting, fitting: fitting.sums, all: fitting.sums };
-    const { sums, difference } = await addUp(passes, aside, pass, feeds, m);
-    addSums(sums, fitting.sums);
-    return { fitting: fitting.sums, all: sums, difference };
+    const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, feeds, m);
+    if (aside.length === 0) return { fitting, all: fitting, difference: left };
+    const { sums: all, difference } = await addUp(passes, aside, pass, feeds, m);
+    addSums(all, fitting);
+    return { fitting, all, difference };
   } finally {
     // Sums are large, and solving needs memory of other sizes.
     await passes.device.trim();
