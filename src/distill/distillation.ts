@@ -247,6 +247,7 @@ export class Distillation {
       throw new UserError(
         `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
       );
+    // Between its batches, steps want the memory.
     this.targetSession ??= await compile(targetGraph(this.teacher, targets), this.device, {
       int8: this.int8,
       keepMemory: false,

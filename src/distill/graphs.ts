@@ -79,7 +79,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
 
   const parameters = new Map([...own, ...extra]);
   const wrt = [...parameters.values()];
-  const change = options.checkpointing ? recompute : options.activations === "float16" ? saveInHalf : undefined;
+  const change = activationChange(options);
   const toStates = change && states ? states.slice(1) : [];
   const all = gradients(loss, [...wrt, ...toStates]);
   const found = all.slice(0, wrt.length);
@@ -97,9 +97,15 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
   if (!change) return built;
-  if (!states)
-    throw new UserError("this method's blocks are not told apart: leave checkpointing and activations as they are");
-  return change(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
+  if (!states) throw new UserError(`this method's activations can't be ${change.what}`);
+  return change.apply(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
+}
+
+/** What is done about activations between the forward pass and the gradients, where anything is. */
+function activationChange({ checkpointing, activations }: GradientGraphOptions) {
+  if (checkpointing) return { apply: recompute, what: "computed anew (checkpointing)" };
+  if (activations === "float16") return { apply: saveInHalf, what: "saved in half precision (activations)" };
+  return undefined;
 }
 
 /** An objective's targets by the teacher's state. */

@@ -36,13 +36,15 @@ export function saveInHalf(graph: Graph, checkpoints: Checkpoints): Graph {
       return node.outputs.map((old, i) => {
         const own = outputs[i];
         // Copies would else be made when gradients ask for them, and what they are made of be kept until then.
-        if (old === states[k + 1])
-          return corners[k].length > 0
+        if (old === states[k + 1]) {
+          const [first, ...others] = corners[k];
+          return first
             ? after(
                 own,
-                corners[k].reduce((a, b) => add(a, b)),
+                others.reduce((sum, corner) => add(sum, corner), first),
               )
             : own;
+        }
         const viewed = node.op === "Reshape" ? saved.get(node.inputs[0]) : undefined;
         if (viewed) {
           saved.set(old, reshape(viewed, old.shape));

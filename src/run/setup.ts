@@ -64,8 +64,6 @@ export function checkMethod(
   { keptViews, checkpointing, activations, method }: DistillRunOptions,
   { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
 ): void {
-  if (checkpointing && activations === "float16")
-    throw new UserError("give --checkpointing or --activations: activations that are computed anew are not saved");
   if (takesTargets && trains) return;
   const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
   if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
