@@ -5,8 +5,9 @@ import type { Graph, Value } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { frozenWeights, vitForward } from "../models/vit.ts";
-import type { OnnxFile } from "../onnx/write.ts";
-import { writeOnnx } from "../onnx/write.ts";
+import { modelChunks } from "../onnx/chunks.ts";
+import type { ExternalData } from "../onnx/write.ts";
+import { buildOnnx } from "../onnx/write.ts";
 import { toHalf } from "../passes/half.ts";
 import { quantizeLinearMaps } from "../passes/quantize.ts";
 import { tidy } from "../passes/tidy.ts";
@@ -43,22 +44,27 @@ function inFormat(graph: Graph, format: OnnxFormat): Graph {
   }
 }
 
-/** The model's ONNX file, in operators that every runtime has. Throws where a pass has broken the graph. */
-export function inferenceOnnx(model: ModelDefinition, location: string, format: OnnxFormat = "onnx"): OnnxFile {
+/** The model's ONNX file, in operators that every runtime has, and what goes beside it. Throws where a pass has broken the graph. */
+function inferenceOnnx(
+  model: ModelDefinition,
+  location: string,
+  format: OnnxFormat,
+): { chunks: Iterable<Uint8Array>; externalData: readonly ExternalData[] } {
   const built = inFormat(tidy(inferenceGraph(model), { target: "portable" }), format);
   verify(built, format);
-  return writeOnnx(built, { weights: { kind: "inline", location } });
+  const { proto, externalData } = buildOnnx(built, { weights: { kind: "inline", location } });
+  return { chunks: modelChunks(proto), externalData };
 }
 
 /** Writes the ONNX file of a format into `onnx/`, under the name that transformers.js looks for. */
 export async function writeOnnxFile(model: ModelDefinition, directory: Directory, format: OnnxFormat): Promise<void> {
   const { file } = onnxFiles[format];
-  const onnx = inferenceOnnx(model, `${file}_data`, format);
-  for (const { location, chunks } of onnx.externalData) await directory.write(`onnx/${location}`, chunks);
-  await directory.write(`onnx/${file}`, [onnx.model]);
+  const { chunks: own, externalData } = inferenceOnnx(model, `${file}_data`, format);
+  for (const { location, chunks } of externalData) await directory.write(`onnx/${location}`, chunks);
+  await directory.write(`onnx/${file}`, own);
   const { application } = model.origin;
   // What stood behind the teacher in its own file, behind this model.
   if (application && format === "onnx") {
-    await directory.write(`onnx/${applicationFile}`, [application.put(model, application.stands)]);
+    await directory.write(`onnx/${applicationFile}`, application.put(model, application.stands));
   }
 }

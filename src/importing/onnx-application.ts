@@ -1,10 +1,11 @@
 // An ONNX file with a smaller backbone: what stood behind the teacher's blocks is put behind the student's.
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { graph as makeGraph, input } from "../graph/build.ts";
 import type { Value } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { frozenWeights, vitForward } from "../models/vit.ts";
+import { modelChunks } from "../onnx/chunks.ts";
 import type { ModelProto, NodeProto } from "../onnx/onnx_pb.ts";
 import {
   GraphProtoSchema,
@@ -56,7 +57,7 @@ export function putBehind(
   blockOutputs: readonly string[],
   student: ModelDefinition,
   stands: readonly number[],
-): Uint8Array {
+): readonly Uint8Array[] {
   const opset = opsetOf(source.model, source.file);
   const { config } = student;
   const pixels = input(inputName, "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
@@ -116,5 +117,5 @@ export function putBehind(
       ],
     }),
   });
-  return toBinary(ModelProtoSchema, model);
+  return modelChunks(model);
 }

@@ -23,7 +23,7 @@ export interface Application {
   /** The teacher's block that each block of this model ends at. */
   readonly stands: readonly number[];
   /** The file's bytes with this model in the backbone's place. */
-  put(model: ModelDefinition, stands: readonly number[]): Uint8Array;
+  put(model: ModelDefinition, stands: readonly number[]): readonly Uint8Array[];
 }
 
 export interface ModelOrigin {

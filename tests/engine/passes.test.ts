@@ -1,4 +1,5 @@
 // Graphs: printing, verifying, passes, gradients of whole blocks, and writing ONNX.
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterAll, describe, expect, test } from "vitest";
 import { gradients } from "../../src/autograd/gradients.ts";
 import { compile } from "../../src/compile.ts";
@@ -27,7 +28,9 @@ import type { VitConfig } from "../../src/models/config.ts";
 import { expectedWeights, plainVit } from "../../src/models/config.ts";
 import { vitForward } from "../../src/models/vit.ts";
 import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
-import { writeOnnx } from "../../src/onnx/write.ts";
+import { modelChunks } from "../../src/onnx/chunks.ts";
+import { ModelProtoSchema } from "../../src/onnx/onnx_pb.ts";
+import { buildOnnx, writeOnnx } from "../../src/onnx/write.ts";
 import { deduplicate } from "../../src/passes/deduplicate.ts";
 import { foldConstants } from "../../src/passes/fold-constants.ts";
 import { storedInHalf } from "../../src/passes/stored-half.ts";
@@ -314,6 +317,18 @@ describe("writing ONNX", () => {
     expect(tensors.same.data).toEqual(feeds.x.data);
     expect(Number(tensors.constant.data[0])).toBe(3);
     await session.dispose();
+  });
+
+  test("in chunks, a file holds the same and copies no weights", () => {
+    const { proto } = buildOnnx(g, { weights: { kind: "inline", location: "" }, metadata: { made: "here" } });
+    const chunks = modelChunks(proto);
+    expect(chunks.map(({ buffer }) => buffer)).toContain(w.data.buffer);
+    expect(fromBinary(ModelProtoSchema, new Uint8Array(Buffer.concat(chunks)))).toEqual(
+      fromBinary(ModelProtoSchema, toBinary(ModelProtoSchema, proto)),
+    );
+    // What is not there is not written, so that nothing is read as an empty weight.
+    const bare = create(ModelProtoSchema, { graph: { initializer: [{ name: "w", dataType: 1, floatData: [1] }] } });
+    expect(Buffer.concat(modelChunks(bare))).toEqual(Buffer.from(toBinary(ModelProtoSchema, bare)));
   });
 
   test("weights over 2 GB go beside the model", () => {
