@@ -4,6 +4,7 @@ import { compile } from "./compile.ts";
 import { constant, graph, input, matmul, matmulInteger, transposeLast } from "./graph/build.ts";
 import type { Graph } from "./graph/types.ts";
 import { Model } from "./model.ts";
+import { tokenCount } from "./models/config.ts";
 import type { Int8Options, Int8Part } from "./passes/int8-products.ts";
 import { int8Parts } from "./passes/int8-products.ts";
 import { largestWeight, safeWeight } from "./passes/quantize.ts";
@@ -21,6 +22,8 @@ export type Precision = (typeof precisions)[number];
 const worthIt = 0.85;
 /** And where the teacher's features move by at most this share of their mean absolute size. */
 const nearEnough = 0.1;
+/** And where a picture takes this many products: with fewer there is nothing to gain, nor a time that could be told apart. */
+const worthMeasuring = 1e8;
 /** Rows and rounds of the products that are timed. */
 const [timedRows, timedRounds] = [2048, 5];
 
@@ -95,30 +98,40 @@ async function timeShare({ config, device }: Model, int8: Int8Options): Promise<
   }
 }
 
-/** How far a model's last block moves in 8 bits: the mean absolute difference over the mean absolute feature. */
-async function featureShift(model: Model, int8: Int8Options, pixels: FloatTensor): Promise<number> {
-  const other = new Model(model, model.device, { int8: { ...int8, parts: int8Parts } });
+/** What a model's last block gives. By a session of its own, since who chooses a precision may never run the whole model. */
+async function lastFeatures(model: Model, int8: Int8Options | undefined, pixels: FloatTensor): Promise<FloatTensor> {
+  const own = new Model(model, model.device, { int8 });
   try {
-    const { blockOutput: exact } = await model.outputs(pixels, ["blockOutput"]);
-    const { blockOutput: near } = await other.outputs(pixels, ["blockOutput"]);
-    let [moved, size] = [0, 0];
-    exact.data.forEach((value, i) => {
-      moved += Math.abs(value - near.data[i]);
-      size += Math.abs(value);
-    });
-    return moved / size;
+    return (await own.outputs(pixels, ["blockOutput"])).blockOutput;
   } finally {
-    await other.dispose();
+    await own.dispose();
   }
 }
 
+/** How far a model's last block moves in 8 bits: the mean absolute difference over the mean absolute feature. */
+async function featureShift(model: Model, int8: Int8Options, pixels: FloatTensor): Promise<number> {
+  const exact = await lastFeatures(model, undefined, pixels);
+  const near = await lastFeatures(model, { ...int8, parts: int8Parts }, pixels);
+  let [moved, size] = [0, 0];
+  exact.data.forEach((value, i) => {
+    moved += Math.abs(value - near.data[i]);
+    size += Math.abs(value);
+  });
+  return moved / size;
+}
+
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+/** Products that a picture takes, all but those of attention. */
+export const productCount = (model: Model): number => model.parameters * tokenCount(model.config);
 
 /** Decides for a teacher on its device. `int8` is taken as asked for, with weights that this machine multiplies rightly. */
 export async function choosePrecision(teacher: Model, question: PrecisionQuestion): Promise<PrecisionChoice> {
   const { wanted, parts = int8Parts } = question;
   const { channels, imageSize } = teacher.config;
   if (wanted === "float32") return { found: "float32" };
+  if (wanted === "auto" && productCount(teacher) < worthMeasuring)
+    return { found: "float32, since the model is small" };
   const largest = await largestOn(teacher.device);
   const int8 = { largest, parts };
   const bits =

@@ -351,7 +351,10 @@ describe("searching blocks", () => {
 describe("recipes", () => {
   const base = { teacher: "t", data: "d", out: "o" };
   test("the closed form is the usual, adapters follow where an option speaks of training, a method is taken as it is", () => {
-    expect(distillOptions(base)).toMatchObject({ recipe: "closed-form", method: "refit", keep: "even" });
+    expect(distillOptions(base)).toMatchObject({
+      ...{ recipe: "closed-form", method: "refit", keep: "even" },
+      precision: "auto",
+    });
     const refined = distillOptions({ ...base, epochs: 3 });
     expect(refined).toMatchObject({
       recipe: "refined",
@@ -360,6 +363,7 @@ describe("recipes", () => {
       shape: distillOptions(base).shape,
       epochs: 3,
       earlyStop: 2,
+      precision: "float32",
     });
     expect(distillOptions({ ...base, recipe: "paper", epochs: 3 })).toMatchObject({ method: "wecolora", epochs: 3 });
     expect(distillOptions({ ...base, recipe: "paper" }).start).toBeUndefined();

@@ -5,7 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { createDistillation, evaluate, features, loadModel, Model } from "wecolora/node";
+import {
+  createDistillation,
+  createPictureSource,
+  evaluate,
+  features,
+  listPictures,
+  loadModel,
+  Model,
+} from "wecolora/node";
 import { compile } from "../src/compile.ts";
 import {
   add,
@@ -20,6 +28,8 @@ import {
 } from "../src/graph/build.ts";
 import type { Graph, Value } from "../src/graph/types.ts";
 import { sortedNodes } from "../src/graph/walk.ts";
+import { expectedWeights, plainVit } from "../src/models/config.ts";
+import { defaultPreprocessing } from "../src/models/preprocessing.ts";
 import type { Int8Part } from "../src/passes/int8-products.ts";
 import { int8Parts } from "../src/passes/int8-products.ts";
 import { safeWeight } from "../src/passes/quantize.ts";
@@ -28,6 +38,9 @@ import { choosePrecision, largestOn } from "../src/precision.ts";
 import { gradientGraph } from "../src/distill/graphs.ts";
 import { methods } from "../src/distill/methods.ts";
 import { distillationSchema } from "../src/distill/options.ts";
+import type { DistillRunInput } from "../src/run/options.ts";
+import { int8Of } from "../src/run/precision.ts";
+import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { elementBytes, elementCount } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
@@ -317,9 +330,28 @@ describe("checkpointing", () => {
   });
 });
 
+/** A ViT with random weights that is large enough for a precision to matter. */
+function largeTeacher(): Model {
+  const sizes = { imageSize: 112, patchSize: 16, channels: 3, width: 256, depth: 4, heads: 4, mlpWidth: 1024 };
+  const config = { ...plainVit, ...sizes, normEpsilon: 1e-6 };
+  const weights = new Map(
+    [...expectedWeights(config)].map(([name, dims], i): [string, FloatTensor] => {
+      const tensor = numbers(dims, i);
+      // Norms keep their scale near 1; the others are as small as trained weights are.
+      const data = tensor.data.map((v) => (/norm\d?\.weight$/.test(name) ? 1 : 0) + 0.05 * v);
+      return [name, { ...tensor, data }];
+    }),
+  );
+  const origin = { layout: "timm", bytes: 0, config: {}, weightType: "float32" as const, carried: new Map() };
+  return new Model({ config, weights, preprocessing: defaultPreprocessing(112, "half"), origin }, device);
+}
+
 describe("auto", () => {
   test("says what it found, and leaves features that move too much in float32", async () => {
-    const teacher = await teacherOf();
+    const small = await teacherOf();
+    expect(await choosePrecision(small, { wanted: "auto" })).toEqual({ found: "float32, since the model is small" });
+    await small.dispose();
+    const teacher = largeTeacher();
     expect(await choosePrecision(teacher, { wanted: "float32" })).toEqual({ found: "float32" });
     const forced = await choosePrecision(teacher, { wanted: "int8", parts: ["teacher"] });
     expect(forced.int8).toEqual({ largest: await largestOn(device), parts: ["teacher"] });
@@ -340,6 +372,31 @@ describe("auto", () => {
     expect((await choosePrecision(spiked, { wanted: "auto" })).int8).toBeUndefined();
     for (const model of [spiked, teacher]) await model.dispose();
   });
+});
+
+test("a start in closed form is rounded where pictures are many, and by default", async () => {
+  const teacher = largeTeacher();
+  const source = createPictureSource(join(folder, "data"), 1);
+  const { items } = await listPictures(join(folder, "data"));
+  const asked = async (given: Partial<DistillRunInput>) => {
+    const said: string[] = [];
+    const options = distillOptions({ teacher: "t", data: "d", out: "o", ...given });
+    const int8 = await int8Of(options, teacher, source, items, { info: (line) => said.push(line) });
+    return { int8: int8 !== undefined, said: said.join() };
+  };
+  const few = await asked({});
+  expect(few).toEqual({ int8: false, said: "precision float32, since 16 pictures gain little by 8 bits" });
+  // So many views are never drawn here.
+  const many = await asked({ analyticViews: 1e5 });
+  expect(many.said).toMatch(
+    many.int8 ? /^precision int8: products take .* and move/ : /^precision float32, since 8-bit/,
+  );
+  expect(await asked({ analyticViews: 1e5, precision: "float32" })).toEqual({ int8: false, said: "" });
+  // Asked for by name, 8 bits are taken however few the pictures are; the paper's recipe never takes them by itself.
+  expect(await asked({ precision: "int8" })).toMatchObject({ int8: true });
+  expect(await asked({ recipe: "paper" })).toEqual({ int8: false, said: "" });
+  await source.dispose();
+  await teacher.dispose();
 });
 
 test("features and judging in 8 bits, as the commands run them", async () => {

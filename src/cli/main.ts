@@ -130,7 +130,8 @@ async function runDistill(
     const { columns, rows } = exportTable(result.exports);
     process.stdout.write(`\n${textTable(columns, rows)}\n`);
   }
-  process.stdout.write(`\nstudent: ${result.student}\nreport:  ${result.out}/report.html\n`);
+  process.stdout.write(`\nstudent: ${result.student}\n`);
+  if (result.report !== undefined) process.stdout.write(`report:  ${result.report}\n`);
 }
 
 program

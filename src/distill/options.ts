@@ -168,7 +168,9 @@ export const distillationSchema = z.strictObject({
   precision: z
     .enum(precisions)
     .default("float32")
-    .describe("products with frozen weights: float32, 8 bits, or what is faster here while features stay near"),
+    .describe(
+      "products with frozen weights: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
+    ),
   int8Parts: z
     .array(z.enum(int8Parts))
     .min(1)

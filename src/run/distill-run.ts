@@ -51,6 +51,8 @@ export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
   /** Where the student's directory lies. */
   readonly student: string;
+  /** Where the report's page lies, if one was wanted. */
+  readonly report?: string;
   readonly method: MethodName;
   readonly teacherFromHub: boolean;
   readonly pictures: number;
@@ -329,13 +331,14 @@ async function perform(
     );
     await folder.writeResult(result);
     if (options.report) await writeRunReport(environment, folder, listener);
-    if (options.export === undefined) return result;
+    const reported = options.report ? { ...result, report: folder.directory.describe("report.html") } : result;
+    if (options.export === undefined) return reported;
     const { exports } = await runExport(
       environment,
       { model: folder.directory.describe(""), to: options.export },
       listener,
     );
-    return { ...result, exports };
+    return { ...reported, exports };
   } finally {
     await source.dispose();
     await teacher.dispose();

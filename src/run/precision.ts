@@ -5,7 +5,7 @@ import type { Item } from "../data/sampling.ts";
 import { methods } from "../distill/methods.ts";
 import { Model } from "../model.ts";
 import type { Int8Options, Precision } from "../precision.ts";
-import { choosePrecision } from "../precision.ts";
+import { choosePrecision, productCount } from "../precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Listener } from "./environment.ts";
 import type { DistillRunOptions } from "./options.ts";
@@ -13,6 +13,8 @@ import { isAnalytic } from "./start.ts";
 
 /** Pictures that features are compared on in both precisions. */
 const comparedPictures = 8;
+/** A start in closed form gains less than half a minute by 8 bits where its pictures take the teacher fewer products than this. */
+const worthRounding = 2e12;
 
 async function somePictures(
   model: Model,
@@ -37,6 +39,11 @@ export async function int8Of(
   if (wanted === "float32") return undefined;
   if (!methods[method].trains && !isAnalytic(options)) {
     listener.info?.(`nothing trains with ${method}, so its precision is float32`);
+    return undefined;
+  }
+  const products = items.length * options.analyticViews * productCount(teacher);
+  if (wanted === "auto" && !methods[method].trains && products < worthRounding) {
+    listener.info?.(`precision float32, since ${items.length} pictures gain little by 8 bits`);
     return undefined;
   }
   const pixels = await somePictures(teacher, source, items);

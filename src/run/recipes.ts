@@ -8,7 +8,8 @@ export type RecipeName = z.output<typeof recipeSchema>;
 
 /** What each recipe sets; docs/experiments.md says why. */
 export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
-  "closed-form": { method: "refit", shape: "balanced" },
+  // With many pictures products in 8 bits save a third to a half of time and memory, and students are as good.
+  "closed-form": { method: "refit", shape: "balanced", precision: "auto" },
   refined: {
     method: "wecolora",
     start: "analytic",
