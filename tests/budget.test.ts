@@ -109,6 +109,9 @@ describe("a budget's proposal", () => {
     const out = join(folder, "proposed");
     const made = await wecolora(...args.map((word) => (word === "RUN" ? out : word)), "--no-judge", "--no-report");
     expect([made.code, made.err]).toEqual([0, expect.anything()]);
+    // What was not wanted is not said to be there.
+    expect(made.out).toContain(`student: ${join(out, "student")}`);
+    expect(made.out).not.toContain("report:");
     const student = await readDefinition(join(out, "student"));
     // LayerScale may be folded into the maps where a class of transformers holds the student so.
     const scales = 2 * student.config.width * student.config.depth;

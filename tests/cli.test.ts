@@ -47,6 +47,7 @@ describe("distill", () => {
     expect(outcome).toMatchObject({ code: 0 });
     const result = lastJson(outcome);
     expect(result).toMatchObject({
+      report: join(out, "report.html"),
       pictures: 15,
       steps: 4,
       keptBlocks: [0, 2, 4],
