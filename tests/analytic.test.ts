@@ -19,7 +19,7 @@ import { input } from "../src/graph/build.ts";
 import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { eliminate } from "./support/elimination.ts";
 import { noise } from "./support/noise.ts";
@@ -266,23 +266,11 @@ test("from the command line, and again the same bits", async () => {
   const folder = await mkdtemp(join(tmpdir(), "wecolora-analytic-"));
   try {
     for (let i = 0; i < 12; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
-    const args = [
-      "distill",
-      "--teacher",
-      referencePath("teachers/timm-vit"),
-      "--data",
-      join(folder, "data"),
-      "--start",
-      "analytic",
-      "--rank",
-      "2",
-      "--epochs",
-      "1",
-      "--json",
-    ];
+    const args = ["--start", "analytic", "--rank", "2", "--epochs", "1", "--json"];
     const results = [];
     for (const out of ["a", "b"]) {
-      const outcome = await wecolora(...args, "--out", join(folder, out));
+      const usual = distillArguments(referencePath("teachers/timm-vit"), join(folder, "data"), join(folder, out));
+      const outcome = await wecolora(...usual, ...args);
       expect(outcome).toMatchObject({ code: 0 });
       expect(outcome.err).toContain("the closed form took");
       results.push(JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string));

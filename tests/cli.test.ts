@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel } from "wecolora/node";
 import type { Outcome } from "./support/cli.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { expectClose, readTensors, referencePath } from "./support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -33,17 +33,7 @@ const small = ["--recipe", "paper", "--rank", "2", "--epochs", "2", "--warmup-ep
 describe("distill", () => {
   test("writes a run folder with a student that loads, from class folders", async () => {
     const out = at("run");
-    const outcome = await wecolora(
-      "distill",
-      "--teacher",
-      teacher,
-      "--data",
-      at("classes"),
-      "--out",
-      out,
-      ...small,
-      "--json",
-    );
+    const outcome = await wecolora(...distillArguments(teacher, at("classes"), out), ...small, "--json");
     expect(outcome).toMatchObject({ code: 0 });
     const result = lastJson(outcome);
     expect(result).toMatchObject({
@@ -98,13 +88,13 @@ describe("distill", () => {
     expect(model.config.depth).toBe(3);
     await model.dispose();
 
-    const again = await wecolora("distill", "--teacher", teacher, "--data", at("classes"), "--out", out, ...small);
+    const again = await wecolora(...distillArguments(teacher, at("classes"), out), ...small);
     expect(again.code).toBe(2);
     expect(again.err).toContain(`${out} already holds a run`);
   });
 
   test("--overwrite leaves nothing of the earlier run", async () => {
-    const args = ["distill", "--teacher", teacher, "--data", at("flat"), "--out", at("twice"), ...small, "--no-judge"];
+    const args = [...distillArguments(teacher, at("flat"), at("twice")), ...small, "--no-judge"];
     expect(await wecolora(...args)).toMatchObject({ code: 0 });
     await writeFile(at("twice", "student", "old.txt"), "");
     expect(await wecolora(...args, "--overwrite")).toMatchObject({ code: 0 });
@@ -119,19 +109,7 @@ describe("distill", () => {
 
   test("the same seed gives the same bits", async () => {
     const run = (name: string, seed: string) =>
-      wecolora(
-        "distill",
-        "--teacher",
-        teacher,
-        "--data",
-        at("flat"),
-        "--out",
-        at(name),
-        ...small,
-        "--no-judge",
-        "--seed",
-        seed,
-      );
+      wecolora(...distillArguments(teacher, at("flat"), at(name)), ...small, "--no-judge", "--seed", seed);
     for (const [name, seed] of [
       ["a", "5"],
       ["b", "5"],
@@ -163,7 +141,7 @@ describe("distill", () => {
   test("options that are more than a word", async () => {
     const more = ["--rank", "q=2,fc1=4", "--target-modules", "q,fc1", "--loss", "l1,cosine"];
     const optimizer = ["--optimizer", "kind=adamw,clipNorm=1,layerDecay=0.9"];
-    const args = ["distill", "--teacher", teacher, "--data", at("flat"), "--out", at("words"), ...more, ...optimizer];
+    const args = [...distillArguments(teacher, at("flat"), at("words")), ...more, ...optimizer];
     expect(await wecolora(...args, "--epochs", "1", "--no-judge")).toMatchObject({ code: 0 });
     expect(JSON.parse(readFileSync(at("words/config.json"), "utf8")).options).toMatchObject({
       rank: { q: 2, fc1: 4 },
@@ -176,13 +154,7 @@ describe("distill", () => {
     await mkdir(at("three"));
     for (const name of ["p00.jpg", "p01.jpg", "p02.jpg"]) await copyFile(at("flat", name), at("three", name));
     const outcome = await wecolora(
-      "distill",
-      "--teacher",
-      teacher,
-      "--data",
-      at("three"),
-      "--out",
-      at("run3"),
+      ...distillArguments(teacher, at("three"), at("run3")),
       "--rank",
       "2",
       "--epochs",
@@ -238,16 +210,7 @@ describe("distill", () => {
       "2",
       "--no-judge",
     ];
-    const outcome = await wecolora(
-      "distill",
-      "--teacher",
-      teacher,
-      "--data",
-      at("flat"),
-      "--out",
-      at("run-nan"),
-      ...args,
-    );
+    const outcome = await wecolora(...distillArguments(teacher, at("flat"), at("run-nan")), ...args);
     expect(outcome.code).toBe(1);
     expect(outcome.err).toMatch(/the loss is (NaN|Infinity) at step \d+, so training stops; a lower learning rate/);
     expect(outcome.err).not.toContain("    at ");
@@ -331,7 +294,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
 
 test("a budget says how many blocks, a search which", async () => {
   const run = (out: string, ...more: string[]) =>
-    wecolora("distill", "--teacher", teacher, "--data", at("flat"), "--out", at(out), "--no-judge", "--json", ...more);
+    wecolora(...distillArguments(teacher, at("flat"), at(out)), "--no-judge", "--json", ...more);
   const half = await run("half", "--budget", "0.7x", "--keep", "auto", "--shape", "blocks");
   expect(half).toMatchObject({ code: 0 });
   const { keptBlocks, method } = lastJson(half);

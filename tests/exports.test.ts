@@ -15,7 +15,7 @@ import { outOfBounds } from "../src/run/export-run.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { rows } from "../src/utils/tensor.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "./support/reference.ts";
 
 env.allowRemoteModels = false;
@@ -130,13 +130,7 @@ describe("wecolora export", () => {
 
   test("after a run, in one command", async () => {
     const outcome = await wecolora(
-      "distill",
-      "--teacher",
-      teacher,
-      "--data",
-      at("data"),
-      "--out",
-      at("run"),
+      ...distillArguments(teacher, at("data"), at("run")),
       ...run,
       "--export",
       "onnx-int8,huggingface,peft",

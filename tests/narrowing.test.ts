@@ -21,7 +21,7 @@ import { parameterCount } from "../src/models/definition.ts";
 import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/run/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
-import { noiseFolder, wecolora } from "./support/cli.ts";
+import { distillArguments, noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
@@ -332,7 +332,7 @@ describe("shapes", () => {
     const saved = await loadModel(named.student, { device });
     expect(parameterCount(saved)).toBeLessThan(parameterCount(copyBlocks(teacher, [0, 3, 5])));
     const { code, err } = await wecolora(
-      ...["distill", "--teacher", options.teacher, "--data", options.data, "--out", join(folder, "never")],
+      ...distillArguments(options.teacher, options.data, join(folder, "never")),
       ...["--method", "wecolora", "--mlp-width", "0.5"],
     );
     expect(err).toContain("fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form");

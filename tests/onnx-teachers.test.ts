@@ -11,7 +11,7 @@ import { createDistillation, defaultDevice, loadModel, saveModel } from "wecolor
 import { usualFormat } from "../src/export/save.ts";
 import { decodeOnnx } from "../src/importing/onnx-graph.ts";
 import { GraphProtoSchema, ModelProtoSchema, NodeProtoSchema } from "../src/onnx/onnx_pb.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { expectClose, readReference, referencePath } from "./support/reference.ts";
 
 let folder: string;
@@ -169,13 +169,7 @@ test("a whole application shrinks, from the command line", async () => {
   for (let i = 0; i < 8; i++) await noisePicture(at("pictures", `p${i}.jpg`), i, i % 3);
   const args = ["--image-size", "32", "--rank", "2", "--epochs", "1", "--warmup-epochs", "0", "--evaluate-steps", "0"];
   const outcome = await wecolora(
-    "distill",
-    "--teacher",
-    referencePath("onnx/depth.old.onnx"),
-    "--data",
-    at("pictures"),
-    "--out",
-    at("run"),
+    ...distillArguments(referencePath("onnx/depth.old.onnx"), at("pictures"), at("run")),
     ...args,
   );
   expect(outcome).toMatchObject({ code: 0 });

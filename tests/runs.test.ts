@@ -9,7 +9,7 @@ import { loadModel, nodeEnvironment } from "wecolora/node";
 import { resumeDistillation, runDistillation } from "../src/run/distill-run.ts";
 import { bestEvaluation, isSpent, warningsOf } from "../src/run/tracking.ts";
 import { randomStream } from "../src/utils/random.ts";
-import { noisePicture, wecolora, wecoloraProcess } from "./support/cli.ts";
+import { distillArguments, noisePicture, wecolora, wecoloraProcess } from "./support/cli.ts";
 import { readTensors, referencePath } from "./support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -24,9 +24,8 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 const args = (out: string, ...more: string[]) => [
-  "distill",
-  ...["--teacher", teacher, "--data", at("data"), "--out", at(out), "--rank", "3", "--adapter-dropout", "0.1"],
-  ...["--recipe", "paper"],
+  ...distillArguments(teacher, at("data"), at(out)),
+  ...["--rank", "3", "--adapter-dropout", "0.1", "--recipe", "paper"],
   ...["--epochs", "12", "--warmup-epochs", "1", "--effective-batch", "4", "--batch", "2", "--checkpoint-steps", "3"],
   ...["--evaluate-steps", "7", "--no-judge", "--threads", "1", ...more],
 ];

@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { wecolora } from "./support/cli.ts";
+import { distillArguments, wecolora } from "./support/cli.ts";
 import { referencePath, root } from "./support/reference.ts";
 
 const script = `
@@ -43,7 +43,7 @@ test("scalars, pictures and settings", async () => {
     ];
     const teacher = referencePath("teachers/timm-vit");
     const data = join(root, "demo/pictures");
-    expect(await wecolora("distill", "--teacher", teacher, "--data", data, "--out", run, ...args)).toMatchObject({
+    expect(await wecolora(...distillArguments(teacher, data, run), ...args)).toMatchObject({
       code: 0,
     });
     const read = JSON.parse(execFileSync(python, ["-c", script, join(run, "tensorboard")], { encoding: "utf8" }));
