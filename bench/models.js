@@ -27,7 +27,8 @@ export async function benchmarkStep(model, how, device = defaultDevice()) {
 
 /** Fast uniform numbers in [-scale, scale); quality does not matter here. */
 function fill(length, scale, seed) {
-  const data = new Float32Array(length);
+  // Shared between threads, as weights that are read from files are.
+  const data = new Float32Array(new SharedArrayBuffer(4 * length));
   let state = seed | 1;
   for (let i = 0; i < length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;

@@ -209,6 +209,9 @@ export class Distillation {
     if (open?.batch === batch && open.givenTargets === givenTargets) return open.session;
     await this.gradientSession?.session.dispose();
     this.gradientSession = undefined;
+    // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
+    await this.targetSession?.dispose();
+    this.targetSession = undefined;
     const { accumulation } = this.options;
     const built = gradientGraph({
       teacher: this.teacher,
