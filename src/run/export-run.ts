@@ -283,7 +283,8 @@ async function openOnnx(directory: Directory, format: OnnxFormat, { device, conf
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
   const beside = await readFile(directory, `onnx/${file}_data`);
   const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
-  const session = await device.createSession({ model, externalData });
+  // As other runtimes open it, so that the time is theirs.
+  const session = await device.createSession({ model, externalData }, { packWeights: true });
   return {
     async pooled(pixels) {
       const name = hasPooledOutput(config) ? "pooler_output" : "last_hidden_state";
