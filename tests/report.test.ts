@@ -8,6 +8,7 @@ import { findings } from "../src/report/findings.ts";
 import { html } from "../src/report/html.ts";
 import { attentionOverlay, sideBySide } from "../src/report/overlay.ts";
 import { resultTable, resultText } from "../src/report/results.ts";
+import { keptText } from "../src/report/run-report.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { readReference, referencePath, relativeError } from "./support/reference.ts";
@@ -21,6 +22,13 @@ function randomMatrix(rows: number, columns: number, seed: number): FloatTensor 
   const data = Float32Array.from({ length: rows * columns }, (_, i) => random.normal() * (1 + (i % columns)) + (i % 3));
   return { type: "float32", dims: [rows, columns], data };
 }
+
+test("says what a student keeps", () => {
+  const half = { keptBlocks: [0, 2, 4], widths: "" };
+  expect(keptText(half)).toBe("blocks 0, 2, 4 kept");
+  expect(keptText({ ...half, teacherDepth: 6 })).toBe("blocks 0, 2, 4 of 6 kept");
+  expect(keptText({ ...half, teacherDepth: 3, widths: "2 heads" })).toBe("all 3 blocks kept, each with 2 heads");
+});
 
 describe("attention rollout", () => {
   test.each(["max", "mean"] as const)("follows PyTorch, heads fused by their %s", async (fusion) => {

@@ -19,10 +19,10 @@ nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; paddin
 a { color: var(--accent); }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-table { border-collapse: collapse; margin: 10px 0; font-variant-numeric: tabular-nums; font-size: 0.93rem; }
-th, td { padding: 6px 9px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { border-collapse: collapse; margin: 10px 0; font-variant-numeric: tabular-nums; font-size: 0.88rem; }
+th, td { padding: 6px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { color: var(--soft); font-weight: 600; font-size: 0.88rem; }
+thead th { color: var(--soft); font-weight: 600; font-size: 0.84rem; }
 tbody th { font-weight: 600; }
 td small { color: var(--soft); }
 td.text, th.text { text-align: left; white-space: normal; }

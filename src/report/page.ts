@@ -232,9 +232,7 @@ export function reportPage(report: RunReport, document: Document): string {
   const opening = html`<header>
     <h1>${report.name}</h1>
     <p class="lead">${report.method}: ${report.methodSummary}.</p>
-    <p class="soft">
-      Teacher ${report.teacher}; ${report.used.total} pictures of ${report.data}; ${keptText(report)} kept.
-    </p>
+    <p class="soft">Teacher ${report.teacher}; ${report.used.total} pictures of ${report.data}; ${keptText(report)}.</p>
   </header>`;
   const sections = [
     results(report, document),

@@ -66,6 +66,8 @@ export interface RunReport {
   readonly data: string;
   readonly keptBlocks: readonly number[];
   readonly teacherDepth?: number;
+  /** What each block keeps, in words; empty where that is all. */
+  readonly widths: string;
   readonly trainingSeconds: number;
   /** How a step's pictures were planned, in words. */
   readonly notes: readonly string[];
@@ -89,9 +91,14 @@ export interface RunReport {
   readonly missing: readonly string[];
 }
 
-/** "blocks 0, 2, 4 of 6" */
-export function keptText({ keptBlocks, teacherDepth }: Pick<RunReport, "keptBlocks" | "teacherDepth">): string {
-  return `blocks ${keptBlocks.join(", ")}${teacherDepth === undefined ? "" : ` of ${teacherDepth}`}`;
+type Kept = Pick<RunReport, "keptBlocks" | "teacherDepth" | "widths">;
+
+/** "blocks 0, 2, 4 of 6 kept", "all 12 blocks kept, each with 3 heads and 768 channels" */
+export function keptText({ keptBlocks, teacherDepth, widths }: Kept): string {
+  const of = teacherDepth === undefined ? "" : ` of ${teacherDepth}`;
+  const all = keptBlocks.length === teacherDepth;
+  const blocks = all ? `all ${teacherDepth} blocks` : `blocks ${keptBlocks.join(", ")}${of}`;
+  return `${blocks} kept${widths === "" ? "" : `, each with ${widths}`}`;
 }
 
 /** "1 (from 2)": a student's block, and the teacher's that it was copied from. */

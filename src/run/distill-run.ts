@@ -206,7 +206,12 @@ async function perform(
     });
     checkMethod(options, distillation);
     const { keptBlocks } = distillation;
-    listener.info?.(`${keptBlocks.length} of ${teacher.config.depth} blocks are kept: ${keptBlocks.join(", ")}`);
+    const { depth } = teacher.config;
+    listener.info?.(
+      keptBlocks.length === depth
+        ? `all ${depth} blocks are kept`
+        : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
+    );
     warnOfRank(options, items.length, warn);
 
     const settings = {

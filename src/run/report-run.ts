@@ -115,7 +115,6 @@ async function readRun(
   const judged = await folder.readJudged();
   const manifest = await folder.readManifest();
   const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
-  const widths = widthsText(result as Widths);
   const report: RunReport = {
     name,
     method: options.method,
@@ -123,12 +122,12 @@ async function readRun(
     teacher: options.teacher,
     data: options.data,
     keptBlocks: result.keptBlocks as number[],
+    widths: widthsText(result as Widths),
     trainingSeconds: Number(result.trainingSeconds ?? 0),
     notes: [
       ...(Number(result.startSeconds ?? 0) >= 1
         ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
         : []),
-      ...(widths === "" ? [] : [`each block keeps ${widths}`]),
       ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
     ],
     results: (result.results ?? []) as ResultRow[],
