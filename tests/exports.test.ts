@@ -1,5 +1,5 @@
 // Exports: every format is loaded again, by us and by transformers.js; sizes; and the command that does it all.
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -186,11 +186,17 @@ describe("wecolora export", () => {
       ["--to", "peft", "--data", "DATA", "--out", "x"],
       "needs the adapters of a run",
     ],
-  ])("mistakes are named: %s", async (_, args, message) => {
+    [
+      "adapters beside what could be written",
+      ["--to", "onnx,peft", "--data", "DATA", "--out", "x"],
+      "needs the adapters",
+    ],
+  ])("mistakes are named, and nothing is written: %s", async (_, args, message) => {
     const given = args.map((arg) => (arg === "DATA" ? at("data") : arg === "x" ? at("x") : arg));
     const outcome = await wecolora("export", "--model", teacher, ...given);
     expect(outcome.code).toBe(2);
     expect(outcome.err).toContain(message);
+    expect(existsSync(at("x"))).toBe(false);
   });
 });
 

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/options.ts";
-import { isHeldBy } from "./conform.ts";
+import { conformTo, isHeldBy } from "./conform.ts";
 import type { SaveFormat } from "./formats.ts";
 import { saveFormats } from "./formats.ts";
 import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";
@@ -21,6 +21,12 @@ export const saveSchema = z.strictObject({
 });
 
 export type SaveOptions = z.input<typeof saveSchema>;
+
+/** Throws a UserError that says why, where a format has no place for a model. */
+export function checkFormat(model: ModelDefinition, format: SaveFormat): void {
+  if (format === "huggingface") conformTo(model, "transformers");
+  if (format === "timm") conformTo(model, "timm");
+}
 
 /** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model. */
 export async function writeModel(

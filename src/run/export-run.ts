@@ -10,7 +10,7 @@ import type { ExportFormat, OnnxFormat } from "../export/formats.ts";
 import { isOnnxFormat, onnxFiles } from "../export/formats.ts";
 import { modelCard } from "../export/model-card.ts";
 import { peftBase, readPeft, writePeft } from "../export/peft.ts";
-import { writeModel } from "../export/save.ts";
+import { checkFormat, writeModel } from "../export/save.ts";
 import type { Model } from "../model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
@@ -125,6 +125,11 @@ export async function runExport(
   const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
+    // All before any is written.
+    for (const format of options.to) {
+      if (format === "peft") trainedIn(origin);
+      else checkFormat(model, format);
+    }
     const own = await pictures.embed({
       pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
       dispose: async () => undefined,
@@ -170,14 +175,12 @@ async function writeFormat(
   format: ExportFormat,
   model: Model,
   directory: Directory,
-  origin: Origin | undefined,
+  run: Origin | undefined,
   weightType: "float32" | "float16" | "bfloat16",
   listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
-  if (!origin)
-    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
-  const plan = adapterPlan(origin.options);
+  const { origin, plan } = trainedIn(run);
   const adapters = await readFloats(origin.folder.directory, "checkpoints/final/adapters.safetensors");
   const teacher = await environment.loadModel(
     origin.options.teacher,
@@ -231,6 +234,13 @@ async function folded(
   const result = await distillation.student();
   await distillation.dispose();
   return result;
+}
+
+/** The run whose adapters are wanted, and where they sit. Throws a UserError where it is none, or trained none. */
+function trainedIn(origin: Origin | undefined): { origin: Origin; plan: AdapterPlan } {
+  if (!origin)
+    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+  return { origin, plan: adapterPlan(origin.options) };
 }
 
 /** Where the adapters of a run sit. Throws a UserError where it trained none. */
