@@ -1,4 +1,5 @@
 // Fewer channels in MLPs and fewer heads: what is removed is what matters least, the rest makes up for it, and sizes are as said.
+import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -336,6 +337,15 @@ describe("shapes", () => {
       ...["--method", "wecolora", "--mlp-width", "0.5"],
     );
     expect(err).toContain("fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form");
+    // What can't be exported is said before anything is written.
+    for (const [format, message] of [
+      ["timm", "--shape channels keeps all heads"],
+      ["peft", "trains no adapters"],
+    ] as const) {
+      const early = { ...options, out: join(folder, "never"), export: [format] };
+      await expect(distill(early)).rejects.toThrow(message);
+      expect(existsSync(early.out)).toBe(false);
+    }
     expect(code).toBe(2);
     await teacher.dispose();
     await saved.dispose();

@@ -21,7 +21,7 @@ import { cardOrigin } from "./cards.ts";
 import type { Environment, Listener } from "./environment.ts";
 import { loadRequest, SkippedPictures } from "./environment.ts";
 import type { ExportedModel } from "./export-run.ts";
-import { runExport } from "./export-run.ts";
+import { checkFormats, runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "./judging.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
@@ -198,6 +198,7 @@ async function perform(
 
     const int8 = await int8Of(options, teacher, source, items, listener);
     const initial = await startOf(options, teacher, source, items, int8, listener, environment);
+    checkFormats(options.export ?? [], initial.student ?? teacher, options);
     const distillation = await createDistillation(teacher, {
       ...distillationOptions(options, plan, initial.keptBlocks),
       precision: int8 ? "int8" : "float32",

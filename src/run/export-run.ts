@@ -108,6 +108,18 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
   return undefined;
 }
 
+/** Throws a UserError where one of the formats has no place for a model, or for what its run trained. */
+export function checkFormats(
+  formats: readonly ExportFormat[],
+  model: ModelDefinition,
+  options: DistillRunOptions | undefined,
+): void {
+  for (const format of formats) {
+    if (format === "peft") adapterPlan(options);
+    else checkFormat(model, format);
+  }
+}
+
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(
   environment: Environment,
@@ -125,11 +137,7 @@ export async function runExport(
   const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
-    // All before any is written.
-    for (const format of options.to) {
-      if (format === "peft") trainedIn(origin);
-      else checkFormat(model, format);
-    }
+    checkFormats(options.to, model, origin?.options);
     const own = await pictures.embed({
       pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
       dispose: async () => undefined,
@@ -175,18 +183,16 @@ async function writeFormat(
   format: ExportFormat,
   model: Model,
   directory: Directory,
-  run: Origin | undefined,
+  origin: Origin | undefined,
   weightType: "float32" | "float16" | "bfloat16",
   listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
-  const { origin, plan } = trainedIn(run);
-  const adapters = await readFloats(origin.folder.directory, "checkpoints/final/adapters.safetensors");
-  const teacher = await environment.loadModel(
-    origin.options.teacher,
-    loadRequest(readOptions(origin.options), listener),
-  );
-  const base = await peftBaseOf(model, teacher, adapters, plan, origin);
+  const plan = adapterPlan(origin?.options);
+  const run = origin as Origin;
+  const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
+  const teacher = await environment.loadModel(run.options.teacher, loadRequest(readOptions(run.options), listener));
+  const base = await peftBaseOf(model, teacher, adapters, plan, run);
   await writePeft(base, adapters, plan, directory, weightType);
   await teacher.dispose();
 }
@@ -236,15 +242,10 @@ async function folded(
   return result;
 }
 
-/** The run whose adapters are wanted, and where they sit. Throws a UserError where it is none, or trained none. */
-function trainedIn(origin: Origin | undefined): { origin: Origin; plan: AdapterPlan } {
-  if (!origin)
+/** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
+function adapterPlan(options: DistillRunOptions | undefined): AdapterPlan {
+  if (!options)
     throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
-  return { origin, plan: adapterPlan(origin.options) };
-}
-
-/** Where the adapters of a run sit. Throws a UserError where it trained none. */
-function adapterPlan(options: DistillRunOptions): AdapterPlan {
   const plan = adapterPlanOf(options);
   if (plan) return plan;
   throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
