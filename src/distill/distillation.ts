@@ -1,5 +1,6 @@
 // A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
 import { compile } from "../compile.ts";
+import { inputName } from "../graph/types.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { learningRateAt } from "../optim/schedule.ts";
@@ -13,7 +14,7 @@ import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
-import { featureGraph, foldingGraph, gradientGraph, slot, targetGraph } from "./graphs.ts";
+import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
@@ -285,12 +286,11 @@ export class Distillation {
   /** The student with what was trained folded into its weights. The caller disposes of it. */
   async student(): Promise<Model> {
     const weights = new Map(this.weightCopy.weights);
-    if (this.trainables.shapes.size > 0) {
-      const session = await compile(foldingGraph(this.trainables), this.device);
+    for (const folding of foldingGraphs(this.trainables)) {
+      const session = await compile(folding, this.device, { keepMemory: false });
       try {
-        const feeds = Object.fromEntries(
-          [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name)),
-        );
+        const read = new Set(folding.inputs.map(inputName));
+        const feeds = Object.fromEntries([...this.state.parameters].filter(([name]) => read.has(name)));
         const { tensors } = await session.run({ feeds, fetch: session.outputNames });
         for (const name of weights.keys()) {
           const folded = tensors[slot.folded(name)];

@@ -2,6 +2,7 @@
 import { gradients } from "../autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
+import { sortedNodes } from "../graph/walk.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
@@ -122,11 +123,22 @@ export function targetGraph({ config, weights }: ModelDefinition, targets: reado
   return graph([pixels], new Map(targets.map((i) => [slot.target(i), states[i]])));
 }
 
-/** A graph from parameters to the student's weights that they change. */
-export function foldingGraph(trainables: Trainables): Graph {
+/** Graphs from parameters to the student's weights that they change: one for each block, as sessions copy their weights. */
+export function foldingGraphs(trainables: Trainables): Graph[] {
   const parameters = parameterInputs(trainables.shapes);
-  const folded = [...trainables.fold(parameters)].map(([name, value]): [string, Value] => [slot.folded(name), value]);
-  return graph([...parameters.values()], new Map(folded));
+  const blocks = new Map<string, Map<string, Value>>();
+  for (const [name, value] of trainables.fold(parameters)) {
+    const block = /^blocks\.\d+\./.exec(name)?.[0] ?? "";
+    const folded = blocks.get(block) ?? new Map<string, Value>();
+    blocks.set(block, folded.set(slot.folded(name), value));
+  }
+  return [...blocks.values()].map((folded) => {
+    const read = new Set([...folded.values(), ...sortedNodes(folded.values()).flatMap(({ inputs }) => inputs)]);
+    return graph(
+      [...parameters.values()].filter((parameter) => read.has(parameter)),
+      folded,
+    );
+  });
 }
 
 /** The student with its parameters as inputs, any number of pictures: the last block's output and the pooled vector. */

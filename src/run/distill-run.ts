@@ -276,12 +276,15 @@ async function perform(
     listener.stage?.("saving the student");
     const weightType = options.weightType ?? teacher.origin.weightType;
     const student = await distillation.student();
-    await folder.writeAdapters(await distillation.adapters(), distillation.steps);
+    const adapters = await distillation.adapters();
+    const { steps } = distillation;
+    // What trained is done with, and takes most of the memory.
+    await distillation.dispose();
+    await folder.writeAdapters(adapters, steps);
     const studentPath = folder.directory.describe("student");
     await environment.saveModel(student, studentPath, weightType);
     await student.dispose();
     const weightCopy = new Model(copyBlocks(teacher, initial.copied ?? keptBlocks), teacher.device);
-    await distillation.dispose();
 
     let results: ResultRow[] = [];
     let comparisons: Comparison[] = [];
