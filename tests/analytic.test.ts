@@ -358,6 +358,7 @@ describe("recipes", () => {
     expect(distillOptions({ ...base, method: "lora" })).toMatchObject({ method: "lora" });
     expect(distillOptions({ ...base, method: "lora" }).recipe).toBeUndefined();
     expect(() => distillOptions({ ...base, recipe: "best" })).toThrow("recipe");
+    expect(distillOptions({ ...base, start: "copy" })).toMatchObject({ recipe: "refined", start: "weight-copy" });
     // What was written into a run folder means the same when it is read again.
     expect(distillOptions(refined)).toEqual(refined);
   });

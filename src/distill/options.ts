@@ -129,10 +129,11 @@ export const distillationSchema = z.strictObject({
     .default("wecolora")
     .describe("how the student starts, what trains, and the loss (the recipe's where left out)"),
   start: z
-    .enum(startNames)
+    .enum([...startNames, "copy"])
+    .transform((name): StartName => (name === "copy" ? "weight-copy" : name))
     .optional()
     .describe(
-      "the student before training (the method's own): kept blocks, these refitted in closed form, the first blocks, or random weights",
+      "the student before training (the method's own): kept blocks (copy for short), these refitted in closed form, the first blocks, or random weights",
     ),
   reductionFactor: positiveInteger
     .optional()
