@@ -69,6 +69,10 @@ describe("NIfTI", () => {
     };
     expect(() => readNifti(Buffer.from("no scan".repeat(100)), "a.nii")).toThrow("a.nii is no NIfTI volume");
     expect(() => readNifti(bytes.subarray(0, 2000), "b.nii")).toThrow("b.nii is too short: 12 x 14 x 10 x 1 numbers");
+    for (let left = 2; left < 20; left++)
+      expect(() => readNifti(gzipSync(bytes).subarray(0, left), "c.nii.gz")).toThrow(
+        /c\.nii\.gz (is cut off|can't be)/,
+      );
     expect(() => readNifti(gzipSync(bytes).subarray(0, -20), "c.nii.gz")).toThrow(
       /c\.nii\.gz (is cut off|can't be unpacked)/,
     );

@@ -17,8 +17,11 @@ export interface Volume {
 
 /** Files beyond this are refused, packed or not, so that a small one can't fill the memory. */
 const largestVolume = 2 ** 31;
+/** Head and foot of a gzip file. */
+const leastPacked = 18;
 
 function unpack(bytes: Uint8Array, name: string): Uint8Array {
+  if (bytes.byteLength < leastPacked) throw new UserError(`${name} is cut off`);
   const parts: Uint8Array[] = [];
   let size = 0;
   let members = 1;
