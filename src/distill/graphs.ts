@@ -2,7 +2,7 @@
 import { gradients } from "../autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
-import { sortedNodes } from "../graph/walk.ts";
+import { readerCounts } from "../graph/walk.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
@@ -14,6 +14,7 @@ import { adamwSlots, adamwUpdate } from "../optim/adamw.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationOptions } from "./options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
+import { blockPrefix } from "./trainables.ts";
 
 /** Names of the graphs' inputs and outputs that belong to a parameter. */
 export const slot = {
@@ -128,12 +129,12 @@ export function foldingGraphs(trainables: Trainables): Graph[] {
   const parameters = parameterInputs(trainables.shapes);
   const blocks = new Map<string, Map<string, Value>>();
   for (const [name, value] of trainables.fold(parameters)) {
-    const block = /^blocks\.\d+\./.exec(name)?.[0] ?? "";
+    const block = blockPrefix(name);
     const folded = blocks.get(block) ?? new Map<string, Value>();
     blocks.set(block, folded.set(slot.folded(name), value));
   }
   return [...blocks.values()].map((folded) => {
-    const read = new Set([...folded.values(), ...sortedNodes(folded.values()).flatMap(({ inputs }) => inputs)]);
+    const read = readerCounts(graph([], folded));
     return graph(
       [...parameters.values()].filter((parameter) => read.has(parameter)),
       folded,

@@ -11,6 +11,7 @@ import { float32, zeros } from "../utils/tensor.ts";
 import { layerScale, slot, squaresGraph, updateGraph } from "./graphs.ts";
 import type { DistillationOptions } from "./options.ts";
 import type { Shapes } from "./trainables.ts";
+import { blockPrefix } from "./trainables.ts";
 
 /** Parameters that are updated together: a block's, or others of one learning rate. */
 interface Group {
@@ -31,7 +32,7 @@ function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
   >();
   for (const [name, dims] of shapes) {
     const scale = layerScale(name, depth, decay);
-    const [prefix] = /^blocks\.\d+\./.exec(name) ?? [""];
+    const prefix = blockPrefix(name);
     const key = `${prefix} ${scale}`;
     const group = groups.get(key) ?? { scale, shapes: new Map(), full: new Map() };
     groups.set(key, group);

@@ -5,14 +5,13 @@ import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/index.ts";
 import { writePreprocessor } from "../models/preprocessing.ts";
 import { nameWeights } from "../models/weights.ts";
+import type { Chunks } from "../onnx/chunks.ts";
 import type { WeightType } from "../utils/half.ts";
 import { fromFloat32, toFloat32 } from "../utils/half.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { conformTo, isHeldBy } from "./conform.ts";
 import type { OnnxFormat } from "./formats.ts";
 import { writeOnnxFile } from "./onnx.ts";
-
-export type Chunks = readonly Uint8Array[];
 
 /** The model with its weights rounded to the type that its file holds, so that every file written agrees with it. */
 export function roundWeights<M extends ModelDefinition>(model: M, type: WeightType): M {

@@ -5,6 +5,7 @@ import type { Graph, Value } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { frozenWeights, vitForward } from "../models/vit.ts";
+import type { Chunks } from "../onnx/chunks.ts";
 import { modelChunks } from "../onnx/chunks.ts";
 import type { ExternalData } from "../onnx/write.ts";
 import { buildOnnx } from "../onnx/write.ts";
@@ -49,7 +50,7 @@ function inferenceOnnx(
   model: ModelDefinition,
   location: string,
   format: OnnxFormat,
-): { chunks: Iterable<Uint8Array>; externalData: readonly ExternalData[] } {
+): { chunks: Chunks; externalData: readonly ExternalData[] } {
   const built = inFormat(tidy(inferenceGraph(model), { target: "portable" }), format);
   verify(built, format);
   const { proto, externalData } = buildOnnx(built, { weights: { kind: "inline", location } });

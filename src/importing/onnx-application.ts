@@ -5,6 +5,7 @@ import type { Value } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { frozenWeights, vitForward } from "../models/vit.ts";
+import type { Chunks } from "../onnx/chunks.ts";
 import { modelChunks } from "../onnx/chunks.ts";
 import type { ModelProto, NodeProto } from "../onnx/onnx_pb.ts";
 import {
@@ -57,7 +58,7 @@ export function putBehind(
   blockOutputs: readonly string[],
   student: ModelDefinition,
   stands: readonly number[],
-): readonly Uint8Array[] {
+): Chunks {
   const opset = opsetOf(source.model, source.file);
   const { config } = student;
   const pixels = input(inputName, "float32", ["batch", config.channels, config.imageSize, config.imageSize]);

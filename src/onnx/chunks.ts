@@ -6,7 +6,8 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import type { GraphProto, ModelProto, TensorProto } from "./onnx_pb.ts";
 import { GraphProtoSchema, ModelProtoSchema, TensorProtoSchema } from "./onnx_pb.ts";
 
-type Chunks = readonly Uint8Array[];
+/** A file's bytes, in order. */
+export type Chunks = readonly Uint8Array[];
 
 /** A message's bytes without one of its fields. */
 function around(schema: DescMessage, message: Message, left: DescField): Uint8Array {

@@ -95,9 +95,8 @@ type Kept = Pick<RunReport, "keptBlocks" | "teacherDepth" | "widths">;
 
 /** "blocks 0, 2, 4 of 6 kept", "all 12 blocks kept, each with 3 heads and 768 channels" */
 export function keptText({ keptBlocks, teacherDepth, widths }: Kept): string {
-  const of = teacherDepth === undefined ? "" : ` of ${teacherDepth}`;
-  const all = keptBlocks.length === teacherDepth;
-  const blocks = all ? `all ${teacherDepth} blocks` : `blocks ${keptBlocks.join(", ")}${of}`;
+  const some = `blocks ${keptBlocks.join(", ")}${teacherDepth === undefined ? "" : ` of ${teacherDepth}`}`;
+  const blocks = keptBlocks.length === teacherDepth ? `all ${teacherDepth} blocks` : some;
   return `${blocks} kept${widths === "" ? "" : `, each with ${widths}`}`;
 }
 
