@@ -24,6 +24,7 @@ import type { Preprocessing } from "../src/utils/picture.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { concatRows } from "../src/utils/tensor.ts";
 import { plainVit } from "../src/models/config.ts";
+import { runScript } from "./support/cli.ts";
 import { readTensors, root } from "./support/reference.ts";
 
 const classed = (sizes: readonly number[]): Item[] =>
@@ -291,4 +292,9 @@ test("from the demo's pictures to PyTorch's class tokens", async () => {
   }
   await source.dispose();
   await model.dispose();
+});
+
+test("a process outlives a worker that ends while a reply is on its way", async () => {
+  const outcome = await runScript(join(root, "tests/support/ending.mjs"), [join(root, "demo/pictures/val")]);
+  expect(outcome).toMatchObject({ code: 0, out: "ended\n" });
 });

@@ -17,7 +17,8 @@ export class WorkerCalls {
     this.worker.on("message", (reply: Reply) => {
       const call = this.waiting.get(reply.id);
       this.waiting.delete(reply.id);
-      if (this.waiting.size === 0) this.worker.unref();
+      // A worker that is being ended has to hold the process until it is.
+      if (this.waiting.size === 0 && !this.ended) this.worker.unref();
       if ("error" in reply) call?.reject(revive(reply.error));
       else call?.resolve(reply.value);
     });
