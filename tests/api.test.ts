@@ -23,6 +23,7 @@ test.each([
   [{ keptBlocks: [3, 1] }, "kept blocks must rise"],
   [{ rank: 2.5 }, "rank"],
   [{ ranks: 4 }, "unknown option ranks (did you mean rank?)"],
+  [{ epochs: 4 }, "unknown option epochs (did you mean schedule.epochs?)"],
   [{ loss: { kind: "l3" } }, "loss"],
   [{ schedule: { kind: "cosine", epoch: 3 } }, "unknown option schedule.epoch (did you mean epochs?)"],
   [{ rank: 2, initialAdapters: new Map() }, "the initial adapters lack blocks.0.q.lora_A [2, 32]"],

@@ -2,22 +2,29 @@
 import { z } from "zod";
 import { nearestName, UserError } from "./errors.ts";
 
-/** Every property name that a schema knows, at any depth. */
-function knownKeys(schema: z.ZodType): Set<string> {
-  const keys = new Set<string>();
-  const visit = (node: unknown): void => {
-    if (Array.isArray(node)) node.forEach(visit);
+/** Every property name that a schema knows, at any depth, and what stands before it where it is known (`schedule.`). */
+function knownKeys(schema: z.ZodType): Map<string, Set<string>> {
+  const keys = new Map<string, Set<string>>();
+  const visit = (node: unknown, before: string): void => {
+    if (Array.isArray(node)) for (const one of node) visit(one, before);
     else if (typeof node === "object" && node !== null) {
       const { properties, ...rest } = node as { properties?: Record<string, unknown> };
       for (const [key, value] of Object.entries(properties ?? {})) {
-        keys.add(key);
-        visit(value);
+        keys.set(key, (keys.get(key) ?? new Set()).add(before));
+        visit(value, `${before}${key}.`);
       }
-      Object.values(rest).forEach(visit);
+      for (const one of Object.values(rest)) visit(one, before);
     }
   };
-  visit(z.toJSONSchema(schema, { unrepresentable: "any", io: "input" }));
+  visit(z.toJSONSchema(schema, { unrepresentable: "any", io: "input" }), "");
   return keys;
+}
+
+/** A known key as whoever wrote at `path` has to write it: with what it stands in, where that is elsewhere. */
+function nameAt(key: string, known: ReadonlyMap<string, ReadonlySet<string>>, path: string): string {
+  const places = known.get(key) ?? new Set<string>();
+  const [elsewhere = ""] = places;
+  return path ? key : `${places.has("") ? "" : elsewhere}${key}`;
 }
 
 /** Checks a value and fills in defaults. Throws a UserError that lists every problem; `what` says whose options. */
@@ -30,9 +37,9 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, wha
     const known = knownKeys(schema);
     return issue.keys
       .map((key) => {
-        const near = nearestName(key, known);
+        const near = nearestName(key, known.keys());
         const full = path ? `${path}.${key}` : key;
-        return `unknown option ${full}${near ? ` (did you mean ${near}?)` : ""}`;
+        return `unknown option ${full}${near ? ` (did you mean ${nameAt(near, known, path)}?)` : ""}`;
       })
       .join("; ");
   });
