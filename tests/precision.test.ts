@@ -30,13 +30,14 @@ import type { Graph, Value } from "../src/graph/types.ts";
 import { sortedNodes } from "../src/graph/walk.ts";
 import { expectedWeights, plainVit } from "../src/models/config.ts";
 import { defaultPreprocessing } from "../src/models/preprocessing.ts";
-import type { Int8Part } from "../src/passes/int8-products.ts";
+import type { Int8Inputs, Int8Part } from "../src/passes/int8-products.ts";
 import { int8Parts } from "../src/passes/int8-products.ts";
 import { safeWeight } from "../src/passes/quantize.ts";
 import { tidy } from "../src/passes/tidy.ts";
 import { choosePrecision, largestOn } from "../src/precision.ts";
 import { gradientGraph } from "../src/distill/graphs.ts";
 import { methods } from "../src/distill/methods.ts";
+import type { DistillationInput } from "../src/distill/options.ts";
 import { distillationSchema } from "../src/distill/options.ts";
 import type { DistillRunInput } from "../src/run/options.ts";
 import { int8Of } from "../src/run/precision.ts";
@@ -190,29 +191,33 @@ test.each(["none", "tanh"] as const)("tokens behind a GELU (%s) keep to their ow
 });
 
 describe("a step's products", () => {
-  async function stepGraph(): Promise<{ built: Graph; trained: Iterable<string> }> {
+  async function stepGraph(settings: DistillationInput): Promise<{ built: Graph; inputs: Int8Inputs }> {
     const teacher = await teacherOf();
-    const options = distillationSchema.parse({ rank: 2, precision: "int8" });
-    const method = methods.wecolora;
+    const options = distillationSchema.parse({ precision: "int8", ...settings });
+    const method = methods[options.method];
     const context = { teacher, kept: [0, 2, 4], options };
     const student = method.student(context, method.start);
     const trainables = method.trainables(student, context);
     const objective = method.objective(student, context);
     const draws = trainables.draws(2);
     const built = gradientGraph({ teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 });
-    return { built, trained: trainables.shapes.keys() };
+    return { built, inputs: { trained: trainables.shapes.keys(), lowRank: trainables.lowRank } };
+  }
+
+  /** A step's 8-bit products, where those of `parts` are. */
+  async function productsOf(settings: DistillationInput) {
+    const { built, inputs } = await stepGraph(settings);
+    const given = { trained: [...inputs.trained], lowRank: [...inputs.lowRank] };
+    return (parts: readonly Int8Part[]) => {
+      const int8 = { largest: safeWeight, parts, inputs: given };
+      const nodes = sortedNodes(tidy(built, { target: "onnxruntime", int8 }).outputs.values());
+      const products = nodes.filter(({ op }) => op === "MatMulIntegerToFloat");
+      return { products: products.length, matrices: new Set(products.map(({ inputs }) => inputs[1])).size };
+    };
   }
 
   test("are the teacher's, the student's and those of gradients, each by itself", async () => {
-    const { built, trained } = await stepGraph();
-    const names = [...trained];
-    const counts = (parts: readonly Int8Part[]) => {
-      const int8 = { largest: safeWeight, parts, trained: names };
-      const nodes = sortedNodes(tidy(built, { target: "onnxruntime", int8 }).outputs.values());
-      const products = nodes.filter(({ op }) => op === "MatMulIntegerToFloat");
-      const weights = new Set(products.map(({ inputs }) => inputs[1]));
-      return { products: products.length, weights: weights.size };
-    };
+    const counts = await productsOf({ rank: 2 });
     // The MLPs' maps of 6 blocks and the patches, once for teacher and student; the other maps are too small here.
     expect(counts(["teacher"]).products).toBe(6 * 2 + 1);
     expect(counts(["student"]).products).toBe(3 * 2);
@@ -220,7 +225,22 @@ describe("a step's products", () => {
     const all = counts(int8Parts);
     expect(all.products).toBe(6 * 2 + 1 + 2 * 3 * 2);
     // Teacher and student share their weights; gradients need them turned.
-    expect(all.weights).toBe(6 * 2 + 1 + 3 * 2);
+    expect(all.matrices).toBe(6 * 2 + 1 + 3 * 2);
+  });
+
+  test("are those of adapters too, where they are large enough and tokens go through them", async () => {
+    const counts = await productsOf({ rank: 128 });
+    // Each of 18 adapters has two products going forward, two back and two for its gradients; nothing trains before the first
+    // block, whose q, k and v give no gradient further back.
+    expect(counts(["adapters"]).products).toBe(18 * 6 - 3);
+    // A and B are read both ways, and a gradient's thin side is its own.
+    expect(counts(["adapters"]).matrices).toBe(18 * 6 - 3);
+    // Those of DoRA go into whole weights; all weights that train are no adapters.
+    for (const method of ["dora", "weco-kd"] as const) {
+      const others = await productsOf({ method, ...(method === "dora" ? { rank: 128 } : {}) });
+      expect(others(["adapters"]).products).toBe(0);
+      expect(others(["teacher"]).products).toBe(6 * 2 + 1);
+    }
   });
 
   test("give nearly the same loss and gradients in 8 bits", async () => {

@@ -125,6 +125,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   MatMulInteger: "not differentiable",
   MatMulIntegerToFloat: "not differentiable",
   DynamicQuantizeLinear: "not differentiable",
+  QuantizeLinear: "not differentiable",
   DequantizeLinear: "not differentiable",
   Softmax: (dy, { node }) => {
     const y = node.outputs[0];

@@ -266,8 +266,11 @@ export function adapterTrainables(
 ): Trainables {
   const { config } = student;
   const weight = frozenWeights(student.weights);
+  const shapes = adapterShapes(config, plan);
   return {
-    shapes: adapterShapes(config, plan),
+    shapes,
+    // DoRA's go into whole weights.
+    lowRank: plan.magnitude ? [] : [...shapes.keys()],
     fresh: () => freshAdapters(student, plan, seed),
     draws: (batch) => dropoutDraws(config, plan, tokens, batch, seed),
     apply: (parameters, draws) => ({ weight, map: adaptedLinear(parameters, plan, draws) }),

@@ -230,7 +230,8 @@ export class Distillation {
       const blank = new Map([...this.shapes].map(([name, dims]) => [name, zeros(dims)]));
       this.zeroSums = await uploadAll(this.device, blank);
     }
-    const int8 = this.int8 && { ...this.int8, trained: this.shapes.keys() };
+    const inputs = { trained: this.shapes.keys(), lowRank: this.trainables.lowRank };
+    const int8 = this.int8 && { ...this.int8, inputs };
     const session = await compile(built, this.device, { int8 });
     this.gradientSession = { batch, givenTargets, session };
     return session;

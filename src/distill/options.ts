@@ -176,7 +176,7 @@ export const distillationSchema = z.strictObject({
     .array(z.enum(int8Parts))
     .min(1)
     .default([...int8Parts])
-    .describe("where these products are in 8 bits: the teacher's, the student's, and those of gradients"),
+    .describe("where these products are in 8 bits: the teacher's, the student's, those of gradients, and adapters'"),
   checkpointing: z
     .boolean()
     .default(false)

@@ -26,6 +26,8 @@ export interface StudentParts {
 /** A parameterization of the student: adapters, all weights, or nothing. */
 export interface Trainables {
   readonly shapes: Shapes;
+  /** Of these the low-rank matrices that tokens go through beside frozen maps: 8-bit products may take them. */
+  readonly lowRank: readonly string[];
   /** The parameters before training. */
   fresh(): Map<string, FloatTensor>;
   /** Random numbers of the training graph, for micro-batches of `batch` pictures. */

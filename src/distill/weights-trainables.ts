@@ -11,6 +11,7 @@ export function weightTrainables(student: ModelDefinition, trains: (name: string
   const frozen = frozenWeights(student.weights);
   return {
     shapes: new Map([...own].map(([name, { dims }]) => [name, dims])),
+    lowRank: [],
     fresh: () => new Map(own),
     draws: () => noDraws,
     apply: (parameters) => ({ weight: (name) => parameters.get(name) ?? frozen(name) }),

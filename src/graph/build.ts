@@ -99,6 +99,8 @@ export function dynamicQuantizeLinear(x: Value): { q: Value; scale: Value; zero:
   const [q, scale, zero] = node("DynamicQuantizeLinear", [x], {}).outputs;
   return { q, scale, zero };
 }
+export const quantizeLinear = (x: Value, scale: Value, zero: Value): Value =>
+  one("QuantizeLinear", [x, scale, zero], {});
 export const dequantizeLinear = (x: Value, scale: Value, axis: number): Value =>
   one("DequantizeLinear", [x, scale], { axis });
 /** `x`, which no gradient passes. */

@@ -196,9 +196,9 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   MatMulInteger: ([a, b, zero], node) => [integerProduct(a, b, zero, node.outputs[0])],
   MatMulIntegerToFloat: ([a, b, scale, columns, zero, bias], node) => {
     const { dims, data } = integerProduct(a, b, zero, node.outputs[0]);
-    const width = columns.data.length;
+    const width = b.dims[1];
     const scaled = (v: number, column: number) =>
-      v * scale.data[0] * columns.data[column] + (bias ? bias.data[column] : 0);
+      v * scale.data[0] * columns.data[columns.dims.length && column] + (bias ? bias.data[column] : 0);
     return [{ dims, data: Float64Array.from(data, (v, i) => scaled(v, i % width)) }];
   },
   DynamicQuantizeLinear: ([x]) => {
@@ -212,6 +212,10 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
       { dims: [], data: Float64Array.of(scale) },
       { dims: [], data: Float64Array.of(zero) },
     ];
+  },
+  QuantizeLinear: ([x, scale, zero], { outputs }) => {
+    const [low, high] = outputs[0].type === "int8" ? [-128, 127] : [0, 255];
+    return map((v) => Math.max(low, Math.min(high, toEven(v / scale.data[0]) + zero.data[0])))([x]);
   },
   DequantizeLinear: ([x, scale], { attributes }) => {
     const axis = normalAxis(attributes.axis, x.dims.length);

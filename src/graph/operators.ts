@@ -49,12 +49,14 @@ export interface OperatorAttributes {
   /** 8-bit numbers a `[..., M, K]` less a zero point, times 8-bit weights `[K, N]`: int32. */
   MatMulInteger: None;
   /**
-   * com.microsoft: 8-bit numbers a `[..., M, K]`, 8-bit weights `[K, N]`, a's scale, one scale for each of the N outputs, a's
-   * zero point: the product as floats.
+   * com.microsoft: 8-bit numbers a `[..., M, K]`, 8-bit weights `[K, N]`, a's scale, one scale for each of the N outputs or for
+   * all, a's zero point: the product as floats.
    */
   MatMulIntegerToFloat: None;
   /** Floats as 8-bit numbers with one scale and zero point for all, which are the second and third output. */
   DynamicQuantizeLinear: None;
+  /** Floats over a scale, rounded and brought around a zero point, whose type the 8-bit numbers have. */
+  QuantizeLinear: None;
   /** 8-bit numbers times one scale for each place along an axis. */
   DequantizeLinear: Axis;
   Softmax: Axis;
@@ -235,8 +237,8 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
       const width = b.shape.slice(-1);
       for (const [what, x, shape] of [
         ["scale", scale, []],
-        ["scale", columns, width],
-        ["bias", bias ?? columns, width],
+        ["scale", columns, columns.shape.length === 0 ? [] : width],
+        ["bias", bias ?? { type: "float32", shape: width }, width],
       ] as const) {
         if (x.type !== "float32" || !sameShape(x.shape, shape)) throw new ShapeError(`${formatType(x)} is no ${what}`);
       }
@@ -252,6 +254,17 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
         { type: "float32", shape: [] },
         { type: "uint8", shape: [] },
       ];
+    },
+  },
+  QuantizeLinear: {
+    arity: 3,
+    infer([x, scale, zero]) {
+      requireFloat(x);
+      requireSameType(x, scale);
+      if (zero.type !== "int8" && zero.type !== "uint8") throw new ShapeError(`needs 8 bits, got ${formatType(zero)}`);
+      for (const v of [scale, zero])
+        if (v.shape.length > 0) throw new ShapeError(`needs scalars, got ${formatType(v)}`);
+      return [{ type: zero.type, shape: x.shape }];
     },
   },
   DequantizeLinear: {

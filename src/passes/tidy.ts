@@ -4,14 +4,14 @@ import { verify } from "../graph/verify.ts";
 import { deduplicate } from "./deduplicate.ts";
 import { foldConstants } from "./fold-constants.ts";
 import { fuseTransposes } from "./fuse-transposes.ts";
-import type { Int8Options } from "./int8-products.ts";
+import type { Int8Inputs, Int8Options } from "./int8-products.ts";
 import { int8Products } from "./int8-products.ts";
 
 export interface PassOptions {
   /** `portable` keeps to ONNX's own operators; `onnxruntime` may use those of ONNX Runtime. */
   readonly target: "portable" | "onnxruntime";
   /** For ONNX Runtime: products with frozen weights in 8 bits. */
-  readonly int8?: Int8Options & { readonly trained?: Iterable<string> };
+  readonly int8?: Int8Options & { readonly inputs?: Int8Inputs };
 }
 
 type Pass = (graph: Graph) => Graph;
@@ -30,7 +30,7 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
   // Before folding, which would store each weight a second time, transposed.
   if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes]);
   const { int8 } = options;
-  if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.trained)], ["deduplicate", deduplicate]);
+  if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);
   verify(graph);
   return passes.reduce((current, [name, pass]) => {
     const next = pass(current);

@@ -84,10 +84,20 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
       range: [0.1, 100],
       ...plain,
     },
+    {
+      shapes: [[2, 3, 4], [4, 5], [], [], []],
+      types: ["uint8", "int8", undefined, undefined, "uint8"],
+      range: [0.1, 100],
+      ...plain,
+    },
   ],
   DynamicQuantizeLinear: [
     { shapes: [[3, 4]], ...plain },
     { shapes: [[3, 4]], range: [1, 3], ...plain },
+  ],
+  QuantizeLinear: [
+    { shapes: [[3, 4], [], []], types: [undefined, undefined, "int8"], range: [0.1, 9], ...plain },
+    { shapes: [[3, 4], [], []], types: [undefined, undefined, "uint8"], range: [0.1, 9], ...plain },
   ],
   DequantizeLinear: [
     { shapes: [[3, 4], [4]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 1 } },
@@ -251,6 +261,7 @@ const float32Only: ReadonlySet<OpKind> = new Set([
   "FusedMatMul",
   "MatMulIntegerToFloat",
   "DynamicQuantizeLinear",
+  "QuantizeLinear",
   "DequantizeLinear",
   "Conv",
   "Resize",
@@ -412,6 +423,7 @@ describe("gradient rules equal finite differences", () => {
       "Greater",
       "MatMulInteger",
       "MatMulIntegerToFloat",
+      "QuantizeLinear",
       "ReduceMax",
       "ReduceMin",
       "Round",

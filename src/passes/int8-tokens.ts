@@ -1,0 +1,104 @@
+// Tokens in 8 bits, as products take them: one scale for all, and where they differ much in size, each divided by its own first.
+import {
+  add,
+  div,
+  dynamicQuantizeLinear,
+  matmulIntegerToFloat,
+  mul,
+  neg,
+  reduceMax,
+  reduceMin,
+  relu,
+  reshape,
+  sub,
+  withBias,
+} from "../graph/build.ts";
+import { sameShape } from "../graph/shapes.ts";
+import type { Node, Shape, Value } from "../graph/types.ts";
+
+/** What `[..., K]` is in 8 bits: about `size * scale * (q - zero)`, with each channel multiplied by its balance. */
+export interface Tokens {
+  readonly q: Value;
+  readonly scale: Value;
+  readonly zero: Value;
+  /** Each token's size `[..., 1]`; of tokens that are of one size, none. */
+  readonly size?: Value;
+  /** What each of the K channels was divided by beforehand. */
+  readonly balance?: Float32Array;
+}
+
+/** The larger of two values. */
+export const larger = (a: Value, b: Value | number): Value => add(relu(sub(a, b)), b);
+/** No largest number is below this, so that nothing is divided by zero. */
+export const leastSize = 1e-12;
+/** No number that a GELU, exact or by tanh, gives is further below zero. */
+const geluDip = 0.171;
+
+/** At least the largest absolute number of each token, and never zero. */
+function tokenSizes(x: Value): Value {
+  const high = reduceMax(x, [-1], true);
+  if (x.source.kind === "node" && x.source.node.op === "Gelu") return larger(high, geluDip);
+  return add(larger(high, neg(reduceMin(x, [-1], true))), leastSize);
+}
+
+/** Tokens of one size: one scale for all. */
+export const evenTokens = (x: Value): Tokens => dynamicQuantizeLinear(x);
+
+/** Tokens of any size. */
+export function sizedTokens(x: Value): Tokens {
+  const size = tokenSizes(x);
+  return { ...evenTokens(div(x, size)), size };
+}
+
+/** Tokens of a value that is only shaped differently, with the last axis as it was. */
+export function reshapedTokens(tokens: Tokens, shape: Shape): Tokens {
+  const { q, size } = tokens;
+  return { ...tokens, q: reshape(q, shape), size: size && reshape(size, [...shape.slice(0, -1), 1]) };
+}
+
+/** A product with tokens but for their sizes, and what is added behind them. */
+interface Parts {
+  readonly even: Value;
+  readonly size: Value | undefined;
+  readonly bias?: Value;
+}
+
+/** Products of tokens in 8 bits with 8-bit matrices `[K, N]`. Sums of them are taken before tokens get their sizes again. */
+export class TokenProducts {
+  private readonly partsOf = new Map<Value, Parts>();
+
+  of({ q, scale, zero, size }: Tokens, matrix: Value, matrixScale: Value): Value {
+    const even = matmulIntegerToFloat(q, matrix, scale, matrixScale, zero);
+    return this.joined({ even, size });
+  }
+
+  /** Tokens that a product gave: of one size where those that entered it were, but for the sizes that they had. */
+  tokens(product: Value): Tokens | undefined {
+    const parts = this.partsOf.get(product);
+    return parts && !parts.bias ? { ...evenTokens(parts.even), size: parts.size } : undefined;
+  }
+
+  /** A product, perhaps with a bias behind it, and a bias `[N]` or another product of the same tokens. */
+  sum(a: Value, b: Value): Value | undefined {
+    const [left, right] = [this.partsOf.get(a), this.partsOf.get(b)];
+    if (!left) return undefined;
+    if (right) {
+      const fits = left.size === right.size && !right.bias;
+      return fits ? this.joined({ ...left, even: add(left.even, right.even) }) : undefined;
+    }
+    if (left.bias || b.source.kind !== "constant" || !sameShape(b.shape, a.shape.slice(-1))) return undefined;
+    const { source } = left.even;
+    const bare = source.kind === "node" && source.node.op === "MatMulIntegerToFloat" && source.node.inputs.length === 5;
+    if (!left.size && bare)
+      return this.joined({ ...left, even: withBias(source.node as Node<"MatMulIntegerToFloat">, b) });
+    return this.joined({ ...left, bias: b });
+  }
+
+  private joined(parts: Parts): Value {
+    const { even, size, bias } = parts;
+    const sized = size ? mul(even, size) : even;
+    const result = bias ? add(sized, bias) : sized;
+    this.partsOf.set(result, parts);
+    return result;
+  }
+}
