@@ -16,6 +16,7 @@ import {
 import type { Graph, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import { sharedBuffer } from "../utils/tensor.ts";
 
 export type Quantization =
   /** 8-bit weights that are unfolded to float32 before the product. */
@@ -48,7 +49,7 @@ function quantizeWeights(
   largest: number,
 ): QuantizedWeights {
   const scale = new Float32Array(columns);
-  const weight = new Int8Array(rows * columns);
+  const weight = new Int8Array(sharedBuffer(rows * columns));
   for (let n = 0; n < columns; n++) {
     let most = 0;
     for (let k = 0, at = n * column; k < rows; k++, at += row) most = Math.max(most, Math.abs(data[at]));

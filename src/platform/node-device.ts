@@ -18,6 +18,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
+import { collectSoon } from "./collect.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 export interface NodeDeviceOptions {
@@ -79,6 +80,11 @@ function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
   );
 }
 
+/** Sessions with more weights than this leave much behind that they were made of: rounded and balanced weights, fresh parameters. */
+const worthCollecting = 32 * 2 ** 20;
+const weightBytes = ({ externalData = [] }: ModelSource): number =>
+  externalData.flatMap(({ chunks }) => chunks).reduce((sum, { byteLength }) => sum + byteLength, 0);
+
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const provider = options.device ?? "cpu";
@@ -92,6 +98,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     operators: operatorsOf(provider),
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
+      if (weightBytes(source) > worthCollecting) collectSoon();
       return {
         outputNames: opened.outputNames,
         run: (request: RunRequest) =>

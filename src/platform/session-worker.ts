@@ -6,12 +6,17 @@ import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import { createOnnxDevice } from "../runtime/onnxruntime.ts";
 import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
+import { collectSoon } from "./collect.ts";
 import type { Request } from "./rpc.ts";
 import { answer } from "./rpc.ts";
 
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
+/** ONNX Runtime answers with copies of what is kept, which nobody reads: so much of them since they were last collected. */
+let copiedBytes = 0;
+const worthCollecting = 64 * 2 ** 20;
 
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
@@ -22,13 +27,21 @@ const methods = {
   async run(id: number, request: RunRequest) {
     const session = sessions.get(id);
     if (!session) throw new Error("this session was disposed of");
-    return session.run(request);
+    const result = await session.run(request);
+    const bytes = Object.values(result.kept).reduce((sum, { dims }) => sum + 4 * elementCount(dims), 0);
+    copiedBytes += bytes;
+    if (copiedBytes > worthCollecting) {
+      copiedBytes = 0;
+      collectSoon();
+    }
+    return result;
   },
   async disposeSession(id: number) {
     await sessions.get(id)?.dispose();
     sessions.delete(id);
   },
-  upload: (tensor: Tensor) => device.upload(tensor),
+  // What came as a message is this thread's own.
+  upload: (tensor: Tensor) => device.upload(tensor, true),
   download: (tensor: DeviceTensor) => device.download(tensor),
   release: (tensors: DeviceTensor[]) => device.release(tensors),
   trim: () => device.trim(),

@@ -63,11 +63,18 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     if (!tensor) throw new Error("this device tensor was released or belongs to another device");
     return tensor;
   };
-  const onCpu = async (tensor: OnnxTensor): Promise<OnnxTensor> =>
+  // GPUs' providers may leave memory that is handed in as it is.
+  const onCpu = options.executionProviders[0] === "cpu";
+  const toCpu = async (tensor: OnnxTensor): Promise<OnnxTensor> =>
     gpu && isOnGpu(tensor) ? translateErrors(gpu.toCpu(tensor)) : tensor;
   const forget = async (tensor: OnnxTensor): Promise<void> => {
     if (isOnGpu(tensor)) await gpu?.free(tensor);
     else if (isPooled(tensor.type)) buffers.give(tensor.type, tensor.data as TypedArrays[Pooled]);
+  };
+  const copied = ({ type, data }: Tensor): Tensor["data"] => {
+    const copy = isPooled(type) ? buffers.take(type, data.length) : allocate(type, data.length);
+    (copy as Float32Array).set(data as Float32Array);
+    return copy;
   };
   const toOnnx = (feed: Feed): OnnxTensor =>
     "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
@@ -97,7 +104,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         },
         ...(stay.length > 0 ? leftOnGpu(stay) : {}),
       });
-      const shapes = knownOutputShapes(session, new Set(stay));
+      const shapes = onCpu ? knownOutputShapes(session) : undefined;
       const made: Session = {
         outputNames: session.outputNames,
         async run({ feeds, fetch = [], keep = [] }: RunRequest): Promise<RunResult> {
@@ -106,20 +113,21 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           // A session that leaves outputs on the GPU has to be asked for all of them.
           for (const name of stay.length > 0 ? session.outputNames : fetch) wanted[name] = null;
           for (const name of keep) {
-            const known = shapes.get(name);
+            const known = shapes?.get(name);
             wanted[name] = known
               ? new runtime.Tensor(known.type, buffers.take(known.type, elementCount(known.dims)), known.dims)
               : null;
           }
           const results = await translateErrors(session.run(given, wanted));
           const tensors: Record<string, Tensor> = {};
-          for (const name of fetch) tensors[name] = fromOnnx(await onCpu(results[name]));
+          for (const name of fetch) tensors[name] = fromOnnx(await toCpu(results[name]));
           const kept = new Set(keep);
           for (const name of stay) {
             if (kept.has(name)) gpu?.adopt(results[name], session);
             else results[name].dispose?.();
           }
-          return { tensors, kept: Object.fromEntries(keep.map((name) => [name, hold(results[name])])) };
+          // Memory that was handed in holds the output; what ONNX Runtime answers with is a copy of it.
+          return { tensors, kept: Object.fromEntries(keep.map((name) => [name, hold(wanted[name] ?? results[name])])) };
         },
         async dispose() {
           if (!sessions.delete(made)) return;
@@ -130,21 +138,20 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       sessions.add(made);
       return made;
     },
-    async upload(tensor) {
-      // A copy: what the caller does with its own memory afterwards must not show here.
+    async upload(tensor, own = false) {
       const { type, dims } = tensor;
-      const count = elementCount(dims);
-      const data = (isPooled(type) ? buffers.take(type, count) : allocate(type, count)) as TypedArrays["float32"];
-      data.set(tensor.data as TypedArrays["float32"]);
-      const copy = new runtime.Tensor(type, data, dims);
-      if (!gpu?.fits(tensor)) return hold(copy);
-      const there = await translateErrors(gpu.toGpu(copy));
-      buffers.give("float32", data);
+      // A view of more would keep all of it.
+      const whole = tensor.data.byteLength === tensor.data.buffer.byteLength;
+      const data = own && whole && !isShared(tensor.data) ? tensor.data : copied(tensor);
+      const held = new runtime.Tensor(type, data, dims);
+      if (!gpu?.fits(tensor)) return hold(held);
+      const there = await translateErrors(gpu.toGpu(held));
+      buffers.give("float32", data as Float32Array);
       return hold(there);
     },
     async download(tensor) {
       const found = find(tensor);
-      const { type, dims, data } = fromOnnx(await onCpu(found));
+      const { type, dims, data } = fromOnnx(await toCpu(found));
       return { type, dims, data: (isOnGpu(found) ? data : data.slice()) as Tensor["data"] };
     },
     async release(tensors) {
@@ -166,24 +173,20 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
   };
 }
 
+const isShared = (data: Tensor["data"]): boolean => !(data.buffer instanceof ArrayBuffer);
 /** ONNX Runtime takes no shared memory as input. */
-function unshared(data: Tensor["data"]): Tensor["data"] {
-  return data.buffer instanceof ArrayBuffer ? data : data.slice();
-}
+const unshared = (data: Tensor["data"]): Tensor["data"] => (isShared(data) ? data.slice() : data);
 
 const pooledTypes = ["float32", "float64", "float16"] as const;
 type Pooled = (typeof pooledTypes)[number];
 const isPooled = (type: string | undefined): type is Pooled =>
   (pooledTypes as readonly (string | undefined)[]).includes(type);
 
-/** Types and shapes of the outputs of numbers whose dimensions are all known beforehand, but for those that stay elsewhere. */
-function knownOutputShapes(
-  session: OnnxSession,
-  elsewhere: ReadonlySet<string>,
-): Map<string, { type: Pooled; dims: readonly number[] }> {
+/** Types and shapes of the outputs of numbers whose dimensions are all known beforehand. */
+function knownOutputShapes(session: OnnxSession): Map<string, { type: Pooled; dims: readonly number[] }> {
   const shapes = new Map<string, { type: Pooled; dims: readonly number[] }>();
   for (const { name, shape, type } of session.outputMetadata) {
-    if (!elsewhere.has(name) && isPooled(type) && shape?.every((d) => typeof d === "number"))
+    if (isPooled(type) && shape?.every((d) => typeof d === "number"))
       shapes.set(name, { type, dims: shape as number[] });
   }
   return shapes;

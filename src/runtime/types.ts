@@ -58,7 +58,8 @@ export interface Device {
    */
   readonly operators?: "onnxruntime" | "portable";
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
-  upload(tensor: Tensor): Promise<DeviceTensor>;
+  /** The tensor's memory may be changed afterwards; `own` says that the device may have it. */
+  upload(tensor: Tensor, own?: boolean): Promise<DeviceTensor>;
   download(tensor: DeviceTensor): Promise<Tensor>;
   release(tensors: readonly DeviceTensor[]): Promise<void>;
   /** Gives back memory that is held for tensors to come. */
