@@ -284,6 +284,12 @@ export class Distillation {
     return tensors as unknown as { blockOutput: FloatTensor; pooled: FloatTensor };
   }
 
+  /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */
+  async restFeatures(): Promise<void> {
+    await this.featureSession?.dispose();
+    this.featureSession = undefined;
+  }
+
   /** The student with what was trained folded into its weights. The caller disposes of it. */
   async student(): Promise<Model> {
     const weights = new Map(this.weightCopy.weights);
@@ -318,11 +324,10 @@ export class Distillation {
   /** Closes the sessions and frees the parameters and the optimizer's state. */
   async dispose(): Promise<void> {
     await this.gradientSession?.session.dispose();
-    await this.featureSession?.dispose();
+    await this.restFeatures();
     await this.targetSession?.dispose();
     this.targetSession = undefined;
     this.gradientSession = undefined;
-    this.featureSession = undefined;
     await this.state.dispose();
     await this.device.release([...this.zeroSums.values()]);
     await this.device.trim();

@@ -38,7 +38,10 @@ export interface TrackerOptions {
 /** Pictures at once; what the teacher gives for all of them is kept. */
 const batch = 16;
 
-/** Measures a student in training on a few held-out pictures; the teacher sees each of them once. */
+/**
+ * Measures a student in training on a few held-out pictures; the teacher sees each of them once. Between looks no session stays
+ * open for them: each has a copy of its weights.
+ */
 export class Tracker {
   private readonly options: TrackerOptions;
   private looks: Look[] | undefined;
@@ -65,6 +68,7 @@ export class Tracker {
       this.labels.bank.push(...items.map(({ label }) => label ?? -1));
     }
     this.looks = looks;
+    await teacher.dispose();
     return looks;
   }
 
@@ -85,9 +89,10 @@ export class Tracker {
       cosines.push(...rowCosines(student.pooled, pooled));
       found.push(student.pooled);
     }
-    if (differences.length === 0) return undefined;
     const known: FloatTensor[] = [];
     for (const pixels of this.bankPixels ?? []) known.push((await distillation.features(pixels)).pooled);
+    await distillation.restFeatures();
+    if (differences.length === 0) return undefined;
     const neighbours =
       known.length > 0 && this.labels.queries.every((label) => label >= 0)
         ? topAccuracy(
