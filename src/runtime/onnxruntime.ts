@@ -140,9 +140,11 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     },
     async upload(tensor, own = false) {
       const { type, dims } = tensor;
-      // A view of more would keep all of it.
+      // A view of more would keep all of it, and released memory that waits is used first.
       const whole = tensor.data.byteLength === tensor.data.buffer.byteLength;
-      const data = own && whole && !isShared(tensor.data) ? tensor.data : copied(tensor);
+      const taken =
+        own && whole && !isShared(tensor.data) && !(isPooled(type) && buffers.has(type, tensor.data.length));
+      const data = taken ? tensor.data : copied(tensor);
       const held = new runtime.Tensor(type, data, dims);
       if (!gpu?.fits(tensor)) return hold(held);
       const there = await translateErrors(gpu.toGpu(held));
@@ -205,6 +207,10 @@ class BufferPool {
 
   take(type: Pooled, count: number): TypedArrays[Pooled] {
     return this.free[type].get(count)?.pop() ?? allocate(type, count);
+  }
+
+  has(type: Pooled, count: number): boolean {
+    return !!this.free[type].get(count)?.length;
   }
 
   clear(): void {
