@@ -317,23 +317,32 @@ describe("checkpointing", () => {
     const objective = methods.wecolora.objective(student, context);
     const draws = trainables.draws(2);
     const step = { teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 };
-    const crossing = (how: { checkpointing?: boolean; activations?: "float16" }) => {
+    interface How {
+      checkpointing?: boolean;
+      activations?: "float16";
+    }
+    /** What gradients read of the forward pass. */
+    const read = (how: How): Value[] => {
       const { outputs } = gradientGraph({ ...step, ...how });
       const forward = new Set(sortedNodes([outputs.get("loss") as Value]));
-      const kept = new Set<Value>();
-      for (const node of sortedNodes(outputs.values())) {
-        if (forward.has(node)) continue;
-        for (const v of node.inputs) {
-          // Weights are no activations: they have no batch.
-          if (v.source.kind !== "node" || v.shape.length < 3) continue;
-          if (forward.has(v.source.node)) kept.add(v);
-        }
-      }
-      return [...kept].reduce((sum, { type, shape }) => sum + elementBytes[type] * elementCount(shape as number[]), 0);
+      const backward = sortedNodes(outputs.values()).filter((node) => !forward.has(node));
+      const values = new Set(backward.flatMap(({ inputs }) => inputs));
+      return [...values].filter(({ source }) => source.kind === "node" && forward.has(source.node));
     };
+    // Weights are no activations: they have no batch.
+    const isActivation = ({ shape }: Value) => shape.length >= 3;
+    const crossing = (how: How) =>
+      read(how)
+        .filter(isActivation)
+        .reduce((sum, { type, shape }) => sum + elementBytes[type] * elementCount(shape as number[]), 0);
+    const foldedWeights = (how: How) =>
+      read(how).filter((v) => !isActivation(v) && sortedNodes([v]).some(({ op }) => op === "MatMul")).length;
     // What goes over from the forward pass: the blocks' inputs and the loss's own, instead of all that is inside.
     expect(crossing({ checkpointing: true })).toBeLessThan(0.2 * crossing({}));
     expect(crossing({ activations: "float16" })).toBeLessThan(0.6 * crossing({}));
+    // Weights with the adapters in them are made anew too: six maps of three blocks, but for q, k and v of the first.
+    expect(foldedWeights({})).toBe(3 * 6 - 3);
+    expect(foldedWeights({ checkpointing: true })).toBe(0);
     await teacher.dispose();
   });
 
