@@ -1,14 +1,19 @@
-// Whether products with frozen weights run in 8 bits, decided on the machine at hand: by whether they are right there, by
+// Whether products with frozen weights and with adapters run in 8 bits, decided on the machine at hand: by whether they are right there, by
 // how fast they are, and by how near the teacher's features stay.
+import type { CompileOptions } from "./compile.ts";
 import { compile } from "./compile.ts";
-import { constant, graph, input, matmul, matmulInteger, transposeLast } from "./graph/build.ts";
+import { gradients } from "./autograd/gradients.ts";
+import { add, constant, graph, input, matmul, matmulInteger, mul, reduceSum, transposeLast } from "./graph/build.ts";
 import type { Graph } from "./graph/types.ts";
+import { inputName } from "./graph/types.ts";
 import { Model } from "./model.ts";
+import type { VitConfig } from "./models/config.ts";
 import { tokenCount } from "./models/config.ts";
+import { lowRank } from "./nn/layers.ts";
 import type { Int8Options, Int8Part } from "./passes/int8-products.ts";
 import { int8Parts } from "./passes/int8-products.ts";
 import { largestWeight, safeWeight } from "./passes/quantize.ts";
-import type { Device, Session } from "./runtime/types.ts";
+import type { Device, DeviceTensor, Session } from "./runtime/types.ts";
 import { randomStream } from "./utils/random.ts";
 import type { FloatTensor } from "./utils/tensor.ts";
 import { elementCount } from "./utils/tensor.ts";
@@ -24,8 +29,8 @@ const worthIt = 0.85;
 const nearEnough = 0.1;
 /** And where a picture takes this many products: with fewer there is nothing to gain, nor a time that could be told apart. */
 const worthMeasuring = 1e8;
-/** Rows and rounds of the products that are timed. */
-const [timedRows, timedRounds] = [2048, 5];
+/** Rows and rounds of the products that are timed, and the rank of adapters'. */
+const [timedRows, timedRounds, timedRank] = [2048, 5, 64];
 
 export interface PrecisionChoice {
   /** Undefined for float32. */
@@ -36,6 +41,7 @@ export interface PrecisionChoice {
 
 export interface PrecisionQuestion {
   readonly wanted: Precision;
+  /** Where 8 bits are wanted; those of adapters are looked at only where they are named. */
   readonly parts?: readonly Int8Part[];
   /** Normalised pictures `[B, 3, H, W]` to compare features on; noise where left out. */
   readonly pixels?: FloatTensor;
@@ -69,23 +75,37 @@ function noise(dims: readonly number[]): FloatTensor {
   return { type: "float32", dims, data: Float32Array.from({ length: elementCount(dims) }, () => random.normal()) };
 }
 
-/** One of the MLP's products of a model of these widths, with random weights. */
-function productGraph(inputs: number, outputs: number): Graph {
-  const x = input("x", "float32", [timedRows, inputs]);
-  return graph([x], { y: matmul(x, transposeLast(constant(noise([outputs, inputs])))) });
+/** The MLP's first map of a model of these widths, with random weights. */
+function mapGraph({ width, mlpWidth }: VitConfig): Graph {
+  const x = input("x", "float32", [timedRows, width]);
+  return graph([x], { y: matmul(x, transposeLast(constant(noise([mlpWidth, width])))) });
 }
 
-/** The time of 8-bit products as a share of float32's, for a model's MLP. */
-async function timeShare({ config, device }: Model, int8: Int8Options): Promise<number> {
-  const x = await device.upload(noise([timedRows, config.width]));
-  const built = productGraph(config.width, config.mlpWidth);
-  const sessions = [await compile(built, device), await compile(built, device, { int8 })];
+/** The same with an adapter beside it, and gradients. */
+function adaptedGraph({ width, mlpWidth }: VitConfig): Graph {
+  const [x, dy] = [input("x", "float32", [timedRows, width]), input("dy", "float32", [timedRows, mlpWidth])];
+  const [A, B] = [input("A", "float32", [timedRank, width]), input("B", "float32", [mlpWidth, timedRank])];
+  const frozen = matmul(x, transposeLast(constant(noise([mlpWidth, width]))));
+  const y = add(frozen, lowRank(x, { A, B }));
+  const [dA, dB, dx] = gradients(reduceSum(mul(y, dy)), [A, B, x]);
+  return graph([x, dy, A, B], { y, dA, dB, dx });
+}
+
+/** The time that a graph takes with the second options as a share of that with the first. */
+async function timeShare(
+  device: Device,
+  built: Graph,
+  ways: readonly [CompileOptions["int8"], CompileOptions["int8"]],
+): Promise<number> {
+  const feeds: Record<string, DeviceTensor> = {};
+  for (const fed of built.inputs) feeds[inputName(fed)] = await device.upload(noise(fed.shape as number[]));
+  const sessions = [await compile(built, device, { int8: ways[0] }), await compile(built, device, { int8: ways[1] })];
   const least = [Infinity, Infinity];
   const timed = async (session: Session) => {
     const begin = performance.now();
-    const { kept } = await session.run({ feeds: { x }, keep: ["y"] });
+    const { kept } = await session.run({ feeds, keep: session.outputNames });
     const took = performance.now() - begin;
-    await device.release([kept.y]);
+    await device.release(Object.values(kept));
     return took;
   };
   try {
@@ -94,8 +114,18 @@ async function timeShare({ config, device }: Model, int8: Int8Options): Promise<
     return least[1] / least[0];
   } finally {
     for (const session of sessions) await session.dispose();
-    await device.release([x]);
+    await device.release(Object.values(feeds));
   }
+}
+
+/** Adapters stay float32 where a map with one beside it is no faster with both in 8 bits; and what is to be said of it. */
+async function worthwhile({ config, device }: Model, int8: Int8Options): Promise<{ int8: Int8Options; said: string }> {
+  const names = ["A", "B"];
+  const own = { ...int8, inputs: { trained: names, lowRank: names } };
+  const frozen: Int8Options = { ...int8, parts: int8.parts.filter((part) => part !== "adapters") };
+  const share = await timeShare(device, adaptedGraph(config), [{ ...own, ...frozen }, own]);
+  if (share < 1) return { int8, said: "" };
+  return { int8: frozen, said: `; adapters stay float32, since with them maps take ${percent(share)} of the time` };
 }
 
 /** What a model's last block gives. By a session of its own, since who chooses a precision may never run the whole model. */
@@ -137,11 +167,15 @@ export async function choosePrecision(teacher: Model, question: PrecisionQuestio
   const bits =
     largest === largestWeight ? "8-bit weights" : "7-bit weights, as this processor's 8-bit products overflow";
   if (wanted === "int8") return { int8, found: `int8: ${bits}` };
-  const share = await timeShare(teacher, int8);
+  const { device, config } = teacher;
+  const share = await timeShare(device, mapGraph(config), [undefined, int8]);
   const speed = `products take ${percent(share)} of float32's time`;
   if (share > worthIt) return { found: `float32, since 8-bit ${speed}` };
   const shift = await featureShift(teacher, int8, question.pixels ?? noise([2, channels, imageSize, imageSize]));
   const nearness = `move the teacher's features by ${percent(shift)}`;
   if (!(shift <= nearEnough)) return { found: `float32, since 8-bit products ${nearness}` };
-  return { int8, found: `int8: ${speed} and ${nearness} (${bits})` };
+  const found = `int8: ${speed} and ${nearness} (${bits})`;
+  if (!question.parts?.includes("adapters")) return { int8, found };
+  const { int8: faster, said } = await worthwhile(teacher, int8);
+  return { int8: faster, found: found + said };
 }

@@ -387,6 +387,11 @@ describe("auto", () => {
     expect(forced.found).toMatch(/^int8: [78]-bit weights/);
     const auto = await choosePrecision(teacher, { wanted: "auto" });
     expect(auto.found).toMatch(auto.int8 ? /^int8: products take .* and move/ : /^float32, since 8-bit products/);
+    // Where adapters are named too, they are timed by themselves, and it is said where they stay as they are.
+    const named = await choosePrecision(teacher, { wanted: "auto", parts: int8Parts });
+    const frozen = int8Parts.filter((part) => part !== "adapters");
+    const slower = named.found.includes("; adapters stay float32, since with them maps take 1");
+    if (named.int8) expect(named.int8.parts).toEqual(slower ? frozen : int8Parts);
     // One weight in each row that leaves no steps of the scale to the others, and that meets a channel of zeros.
     const weights = new Map(teacher.weights);
     for (const [name, tensor] of weights) {

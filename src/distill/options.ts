@@ -170,7 +170,7 @@ export const distillationSchema = z.strictObject({
     .enum(precisions)
     .default("float32")
     .describe(
-      "products with frozen weights: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
+      "products with frozen weights and adapters: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
     ),
   int8Parts: z
     .array(z.enum(int8Parts))

@@ -10,7 +10,7 @@ import { int8Products } from "./int8-products.ts";
 export interface PassOptions {
   /** `portable` keeps to ONNX's own operators; `onnxruntime` may use those of ONNX Runtime. */
   readonly target: "portable" | "onnxruntime";
-  /** For ONNX Runtime: products with frozen weights in 8 bits. */
+  /** For ONNX Runtime: products with frozen weights and with adapters in 8 bits. */
   readonly int8?: Int8Options & { readonly inputs?: Int8Inputs };
 }
 

@@ -218,7 +218,7 @@ async function perform(
     const settings = {
       command: "distill",
       // What was decided by measuring is decided: a run that goes on takes the same.
-      options: { ...options, precision: int8 ? "int8" : "float32" },
+      options: { ...options, ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }) },
       int8,
       plan,
       keptBlocks,
