@@ -1,5 +1,5 @@
-// Whether products with frozen weights and with adapters run in 8 bits, decided on the machine at hand: by whether they are right there, by
-// how fast they are, and by how near the teacher's features stay.
+// Whether products with frozen weights and with adapters run in 8 bits, decided on the machine at hand: by whether they are
+// right there, by how fast they are, and by how near the teacher's features stay.
 import type { CompileOptions } from "./compile.ts";
 import { compile } from "./compile.ts";
 import { gradients } from "./autograd/gradients.ts";
@@ -118,11 +118,13 @@ async function timeShare(
   }
 }
 
+export const withoutAdapters = (parts: readonly Int8Part[]): Int8Part[] => parts.filter((part) => part !== "adapters");
+
 /** Adapters stay float32 where a map with one beside it is no faster with both in 8 bits; and what is to be said of it. */
 async function worthwhile({ config, device }: Model, int8: Int8Options): Promise<{ int8: Int8Options; said: string }> {
   const names = ["A", "B"];
   const own = { ...int8, inputs: { trained: names, lowRank: names } };
-  const frozen: Int8Options = { ...int8, parts: int8.parts.filter((part) => part !== "adapters") };
+  const frozen: Int8Options = { ...int8, parts: withoutAdapters(int8.parts) };
   const share = await timeShare(device, adaptedGraph(config), [{ ...own, ...frozen }, own]);
   if (share < 1) return { int8, said: "" };
   return { int8: frozen, said: `; adapters stay float32, since with them maps take ${percent(share)} of the time` };

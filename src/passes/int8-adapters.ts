@@ -1,9 +1,9 @@
 // Products with low-rank adapters in 8 bits: with A and B going forward and back, and those that their gradients are. Both sides
 // move here, so matrices are brought to 8 bits in the graph, with one scale for each: they are thin, which makes that cheap.
-import { add, constant, mul, neg, quantizeLinear, reduceMax, reduceMin, transpose } from "../graph/build.ts";
+import { constant, mul, quantizeLinear, transpose } from "../graph/build.ts";
 import type { Value } from "../graph/types.ts";
 import type { TokenProducts, Tokens } from "./int8-tokens.ts";
-import { larger, leastSize } from "./int8-tokens.ts";
+import { largestSize } from "./int8-tokens.ts";
 
 interface Matrix {
   readonly q: Value;
@@ -54,8 +54,7 @@ export class AdapterProducts {
 
   /** A matrix in 8 bits, zero where it is. */
   private rounded(x: Value): Matrix {
-    const size = add(larger(reduceMax(x), neg(reduceMin(x))), leastSize);
-    const scale = mul(size, 1 / this.largest);
+    const scale = mul(largestSize(x), 1 / this.largest);
     const zero = constant({ type: "int8", dims: [], data: Int8Array.of(0) });
     return { q: quantizeLinear(x, scale, zero), scale };
   }

@@ -28,17 +28,20 @@ export interface Tokens {
 }
 
 /** The larger of two values. */
-export const larger = (a: Value, b: Value | number): Value => add(relu(sub(a, b)), b);
+const larger = (a: Value, b: Value | number): Value => add(relu(sub(a, b)), b);
 /** No largest number is below this, so that nothing is divided by zero. */
-export const leastSize = 1e-12;
+const leastSize = 1e-12;
 /** No number that a GELU, exact or by tanh, gives is further below zero. */
 const geluDip = 0.171;
 
+/** The largest absolute number along `axes`, or of all, and never zero. */
+export const largestSize = (x: Value, axes?: readonly number[], keepDims = false): Value =>
+  add(larger(reduceMax(x, axes, keepDims), neg(reduceMin(x, axes, keepDims))), leastSize);
+
 /** At least the largest absolute number of each token, and never zero. */
 function tokenSizes(x: Value): Value {
-  const high = reduceMax(x, [-1], true);
-  if (x.source.kind === "node" && x.source.node.op === "Gelu") return larger(high, geluDip);
-  return add(larger(high, neg(reduceMin(x, [-1], true))), leastSize);
+  if (x.source.kind === "node" && x.source.node.op === "Gelu") return larger(reduceMax(x, [-1], true), geluDip);
+  return largestSize(x, [-1], true);
 }
 
 /** Tokens of one size: one scale for all. */

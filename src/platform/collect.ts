@@ -1,12 +1,18 @@
-// Memory outside of JavaScript's heap (weights, pictures) that nothing reads any more: the collector is not told how much
-// there is, and may let it lie for as long as a training takes.
+// Memory outside of JavaScript's heap (weights, outputs) that nothing reads any more: the collector is not told how much there
+// is, and may let it lie for as long as a training takes.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
+/** So much is worth the few milliseconds that a collection takes. */
+const worthCollecting = 64 * 2 ** 20;
+let waiting = 0;
 let collector: (() => void) | undefined;
 
-/** Collects this thread's garbage when what is under way has returned. */
-export function collectSoon(): void {
+/** Says that so many bytes are garbage when what is under way has returned; collects this thread's when there are many. */
+export function leftBehind(bytes: number): void {
+  waiting += bytes;
+  if (waiting <= worthCollecting) return;
+  waiting = 0;
   setImmediate(() => {
     if (!collector) {
       setFlagsFromString("--expose-gc");

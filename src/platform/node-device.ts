@@ -18,7 +18,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
-import { collectSoon } from "./collect.ts";
+import { leftBehind } from "./collect.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 export interface NodeDeviceOptions {
@@ -80,8 +80,6 @@ function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
   );
 }
 
-/** Sessions with more weights than this leave much behind that they were made of: rounded and balanced weights, fresh parameters. */
-const worthCollecting = 32 * 2 ** 20;
 const weightBytes = ({ externalData = [] }: ModelSource): number =>
   externalData.flatMap(({ chunks }) => chunks).reduce((sum, { byteLength }) => sum + byteLength, 0);
 
@@ -98,7 +96,8 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     operators: operatorsOf(provider),
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
-      if (weightBytes(source) > worthCollecting) collectSoon();
+      // What it was made of: rounded and balanced weights, fresh parameters.
+      leftBehind(weightBytes(source));
       return {
         outputNames: opened.outputNames,
         run: (request: RunRequest) =>

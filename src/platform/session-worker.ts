@@ -7,16 +7,13 @@ import { createOnnxDevice } from "../runtime/onnxruntime.ts";
 import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
-import { collectSoon } from "./collect.ts";
+import { leftBehind } from "./collect.ts";
 import type { Request } from "./rpc.ts";
 import { answer } from "./rpc.ts";
 
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
-/** ONNX Runtime answers with copies of what is kept, which nobody reads: so much of them since they were last collected. */
-let copiedBytes = 0;
-const worthCollecting = 64 * 2 ** 20;
 
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
@@ -28,12 +25,8 @@ const methods = {
     const session = sessions.get(id);
     if (!session) throw new Error("this session was disposed of");
     const result = await session.run(request);
-    const bytes = Object.values(result.kept).reduce((sum, { dims }) => sum + 4 * elementCount(dims), 0);
-    copiedBytes += bytes;
-    if (copiedBytes > worthCollecting) {
-      copiedBytes = 0;
-      collectSoon();
-    }
+    // ONNX Runtime answers with copies of what is kept, which nobody reads.
+    leftBehind(Object.values(result.kept).reduce((sum, { dims }) => sum + 4 * elementCount(dims), 0));
     return result;
   },
   async disposeSession(id: number) {

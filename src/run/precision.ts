@@ -2,10 +2,10 @@
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { methods } from "../distill/methods.ts";
+import { adapterPlanOf, methods } from "../distill/methods.ts";
 import { Model } from "../model.ts";
 import type { Int8Options, Precision } from "../precision.ts";
-import { choosePrecision, productCount } from "../precision.ts";
+import { choosePrecision, productCount, withoutAdapters } from "../precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Listener } from "./environment.ts";
 import type { DistillRunOptions } from "./options.ts";
@@ -47,7 +47,9 @@ export async function int8Of(
     return undefined;
   }
   const pixels = await somePictures(teacher, source, items);
-  const { int8, found } = await choosePrecision(teacher, { wanted, parts, pixels });
+  // Where a method has no adapters, their products need not be timed.
+  const own = adapterPlanOf(options) ? parts : withoutAdapters(parts);
+  const { int8, found } = await choosePrecision(teacher, { wanted, parts: own, pixels });
   listener.info?.(`precision ${found}`);
   return int8;
 }
