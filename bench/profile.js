@@ -10,7 +10,7 @@ const { device, shares } = profiledDevice(createNodeDevice());
 const { distillation, shown } = await benchmarkStep(model, how, device);
 // The profile leaves the first one out.
 const count = 5;
-for (let i = 0; i <= count; i++) await distillation.step([shown]);
+for (let i = 0; i <= count; i++) await distillation.step(shown);
 await distillation.dispose();
 const kinds = shares();
 const all = kinds.reduce((sum, { ms }) => sum + ms, 0);

@@ -1,17 +1,17 @@
 // One distillation step, in a process of its own so that its peak memory is its own: node bench/step.js vit-b 6
 // The third word says how (benchmarkStep in models.js). With "ask" as the fourth,
-// each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps. BATCH=16 for
-// other than the usual number of pictures.
+// each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps. BATCH=16 and
+// MICRO=16 for other than the usual numbers of pictures.
 import { createInterface } from "node:readline";
 import { benchmarkStep, median } from "./models.js";
 
 const [model = "vit-b", count = "6", how = "float32", mode = ""] = process.argv.slice(2);
 const { distillation, shown, batch } = await benchmarkStep(model, how);
-await distillation.step([shown]);
+await distillation.step(shown);
 
 async function timed() {
   const start = performance.now();
-  await distillation.step([shown]);
+  await distillation.step(shown);
   return (performance.now() - start) / 1000 / batch;
 }
 const peak = () => Math.round(process.resourceUsage().maxRSS / 1024);

@@ -91,8 +91,8 @@ describe("the plan of a run", () => {
     const { effectiveBatch, batch, accumulation, iterationsPerEpoch, steps, peakLearningRate } = plan(12_811);
     expect({ effectiveBatch, batch, accumulation, iterationsPerEpoch, steps }).toEqual({
       effectiveBatch: 1024,
-      batch: 16,
-      accumulation: 64,
+      batch: 8,
+      accumulation: 128,
       iterationsPerEpoch: 12,
       steps: 120,
     });
@@ -102,11 +102,14 @@ describe("the plan of a run", () => {
   test("few pictures: several steps an epoch", () => {
     expect(plan(90)).toMatchObject({
       effectiveBatch: 11,
+      batch: 11,
       accumulation: 1,
       iterationsPerEpoch: 8,
       peakLearningRate: 1e-3,
     });
     expect(plan(3)).toMatchObject({ effectiveBatch: 3, iterationsPerEpoch: 1 });
+    const parts = [16, 12, 22, 14, 15, 17, 5].map((effectiveBatch) => plan(90, { effectiveBatch }).batch);
+    expect(parts).toEqual([8, 6, 11, 7, 15, 16, 5]);
     expect(plan(90, { batch: 4, effectiveBatch: 32 })).toMatchObject({
       batch: 4,
       accumulation: 8,
@@ -131,10 +134,10 @@ describe("the plan of a run", () => {
     expect(fits(-3, 11, 11)).toBe(1);
     const options = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" });
     const found = planBatches(12_811, options, true, ({ most, effective }) =>
-      most === 16 && effective === 1024 ? 4 : 0,
+      most === 8 && effective === 1024 ? 4 : 0,
     );
     expect(found).toMatchObject({ batch: 4, accumulation: 256, effectiveBatch: 1024 });
-    expect(found.notes[0]).toBe("the memory at hand holds 4 of 16 pictures at once");
+    expect(found.notes[0]).toBe("the memory at hand holds 4 of 8 pictures at once");
     // What is named is taken.
     expect(planBatches(90, { ...options, batch: 8 }, true, () => 1).batch).toBe(8);
   });

@@ -200,7 +200,9 @@ export const distillRunSchema = z.strictObject({
     .enum(keptPlaces)
     .default("auto")
     .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
-  batch: count.optional().describe("pictures at once in memory (16, or the effective batch where that is smaller)"),
+  batch: count
+    .optional()
+    .describe("pictures at once in memory (6 to 16 that make up a step, about 8; fewer where memory is short)"),
   fewShotRatio: z
     .number()
     .positive()

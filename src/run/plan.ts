@@ -9,7 +9,10 @@ const paperBatch = 1024;
 const fewestSteps = 8;
 /** A batch smaller than this makes gradients too noisy to be worth more steps. */
 const smallestBatch = 8;
-const microBatch = 16;
+/** Pictures at once where a run is left to choose: more are no faster, and take more memory (docs/performance.md). */
+const microBatch = 8;
+/** Parts of a step that are near enough to it. */
+const [leastPart, largestPart] = [6, 16];
 
 export interface BatchPlan {
   readonly batch: number;
@@ -23,6 +26,15 @@ export interface BatchPlan {
   readonly peakLearningRate: number;
   /** What was chosen and why, for people. */
   readonly notes: readonly string[];
+}
+
+/** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
+function partOf(effective: number): number {
+  const distance = (part: number) => Math.abs(Math.log(part / microBatch));
+  let best: number | undefined;
+  for (let part = leastPart; part <= largestPart; part++)
+    if (effective % part === 0 && (best === undefined || distance(part) < distance(best))) best = part;
+  return best ?? Math.min(largestPart, effective);
 }
 
 /**
@@ -42,7 +54,7 @@ export function planBatches(
   if (effective < wanted) {
     notes.push(`there are fewer pictures (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
   }
-  const usual = Math.min(options.batch ?? microBatch, effective);
+  const usual = Math.min(options.batch ?? partOf(effective), effective);
   const batch = options.batch === undefined && trains ? fitting({ most: usual, effective }) : usual;
   if (batch < usual) notes.push(`the memory at hand holds ${batch} of ${usual} pictures at once`);
   if (options.batch !== undefined && batch < options.batch) {
