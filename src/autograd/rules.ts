@@ -8,6 +8,7 @@ import {
   constant,
   conv,
   div,
+  equal,
   erf,
   exp,
   expand,
@@ -86,6 +87,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
       needs[1] ? mul(dy, mul(node.outputs[0], log(a))) : undefined,
     ];
   },
+  Max: (dy, { node }) => node.inputs.map((x) => where(equal(x, node.outputs[0]), dy, 0)),
   Neg: (dy) => [neg(dy)],
   Abs: (dy, { node }) => [mul(dy, sign(node.inputs[0]))],
   Sign: "zero",

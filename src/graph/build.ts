@@ -73,6 +73,9 @@ export const sub = (a: Operand, b: Operand): Value => one("Sub", pair(a, b), {})
 export const mul = (a: Operand, b: Operand): Value => one("Mul", pair(a, b), {});
 export const div = (a: Operand, b: Operand): Value => one("Div", pair(a, b), {});
 export const pow = (a: Operand, b: Operand): Value => one("Pow", pair(a, b), {});
+/** The largest of all. */
+export const max = (first: Value, ...rest: readonly Operand[]): Value =>
+  one("Max", [first, ...rest.map((v) => (typeof v === "number" ? filled(first, v) : v))], {});
 export const equal = (a: Value, b: Value): Value => one("Equal", [a, b], {});
 export const greater = (a: Operand, b: Operand): Value => one("Greater", pair(a, b), {});
 export const where = (condition: Value, a: Operand, b: Operand): Value => one("Where", [condition, ...pair(a, b)], {});
@@ -99,8 +102,9 @@ export function dynamicQuantizeLinear(x: Value): { q: Value; scale: Value; zero:
   const [q, scale, zero] = node("DynamicQuantizeLinear", [x], {}).outputs;
   return { q, scale, zero };
 }
-export const quantizeLinear = (x: Value, scale: Value, zero: Value): Value =>
-  one("QuantizeLinear", [x, scale, zero], {});
+/** `scale` and `zero` are one number each, or as many as there are along `axis`. */
+export const quantizeLinear = (x: Value, scale: Value, zero: Value, axis = 0): Value =>
+  one("QuantizeLinear", [x, scale, zero], { axis });
 export const dequantizeLinear = (x: Value, scale: Value, axis: number): Value =>
   one("DequantizeLinear", [x, scale], { axis });
 /** `x`, which no gradient passes. */

@@ -168,6 +168,7 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   Mul: binary((a, b) => a * b),
   Div: binary((a, b) => a / b),
   Pow: binary((a, b) => a ** b),
+  Max: (inputs) => zip(inputs, Math.max),
   Neg: map((x) => -x),
   Abs: map(Math.abs),
   Sign: map(Math.sign),
@@ -190,9 +191,8 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
     return attributes.to.startsWith("float") ? [x] : map(Math.trunc)([x]);
   },
   MatMul: ([a, b], node) => [matmul(a, b, false, false, dimsOf(node.outputs[0]))],
-  FusedMatMul: ([a, b], node) => [
-    matmul(a, b, node.attributes.transA, node.attributes.transB, dimsOf(node.outputs[0])),
-  ],
+  FusedMatMul: ([a, b], { attributes: { transA, transB, alpha }, outputs }) =>
+    map((v) => alpha * v)([matmul(a, b, transA, transB, dimsOf(outputs[0]))]),
   MatMulInteger: ([a, b, zero], node) => [integerProduct(a, b, zero, node.outputs[0])],
   MatMulIntegerToFloat: ([a, b, scale, columns, zero, bias], node) => {
     const { dims, data } = integerProduct(a, b, zero, node.outputs[0]);
@@ -213,9 +213,15 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
       { dims: [], data: Float64Array.of(zero) },
     ];
   },
-  QuantizeLinear: ([x, scale, zero], { outputs }) => {
+  QuantizeLinear: ([x, scale, zero], { attributes, outputs }) => {
     const [low, high] = outputs[0].type === "int8" ? [-128, 127] : [0, 255];
-    return map((v) => Math.max(low, Math.min(high, toEven(v / scale.data[0]) + zero.data[0])))([x]);
+    const axis = normalAxis(attributes.axis, x.dims.length);
+    const read = reader(x);
+    const rounded = (index: readonly number[]) => {
+      const at = scale.dims.length && index[axis];
+      return Math.max(low, Math.min(high, toEven(read(index) / scale.data[at]) + zero.data[at]));
+    };
+    return [generate(x.dims, rounded)];
   },
   DequantizeLinear: ([x, scale], { attributes }) => {
     const axis = normalAxis(attributes.axis, x.dims.length);

@@ -23,6 +23,8 @@ export interface OperatorAttributes {
   Mul: None;
   Div: None;
   Pow: None;
+  /** The largest of any number of values. */
+  Max: None;
   Neg: None;
   Abs: None;
   Sign: None;
@@ -44,8 +46,8 @@ export interface OperatorAttributes {
   Where: None;
   Cast: { readonly to: DataType };
   MatMul: None;
-  /** com.microsoft: a matrix product that reads its last two axes transposed. Made by a pass, never by hand. */
-  FusedMatMul: { readonly transA: boolean; readonly transB: boolean };
+  /** com.microsoft: `alpha` times a matrix product that reads its last two axes transposed. Made by passes, never by hand. */
+  FusedMatMul: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
   /** 8-bit numbers a `[..., M, K]` less a zero point, times 8-bit weights `[K, N]`: int32. */
   MatMulInteger: None;
   /**
@@ -55,8 +57,11 @@ export interface OperatorAttributes {
   MatMulIntegerToFloat: None;
   /** Floats as 8-bit numbers with one scale and zero point for all, which are the second and third output. */
   DynamicQuantizeLinear: None;
-  /** Floats over a scale, rounded and brought around a zero point, whose type the 8-bit numbers have. */
-  QuantizeLinear: None;
+  /**
+   * Floats over a scale, rounded and brought around a zero point, whose type the 8-bit numbers have: one of each for all, or for
+   * each place along an axis.
+   */
+  QuantizeLinear: Axis;
   /** 8-bit numbers times one scale for each place along an axis. */
   DequantizeLinear: Axis;
   Softmax: Axis;
@@ -197,6 +202,14 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   Mul: binary,
   Div: binary,
   Pow: binary,
+  Max: {
+    arity: "any",
+    infer([first, ...rest]) {
+      requireFloat(first);
+      for (const x of rest) requireSameType(x, first);
+      return [{ type: first.type, shape: rest.reduce((shape, x) => broadcast(shape, x.shape), first.shape) }];
+    },
+  },
   Neg: unary,
   Abs: unary,
   Sign: unary,
@@ -258,12 +271,13 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
   },
   QuantizeLinear: {
     arity: 3,
-    infer([x, scale, zero]) {
+    infer([x, scale, zero], { axis }) {
       requireFloat(x);
       requireSameType(x, scale);
       if (zero.type !== "int8" && zero.type !== "uint8") throw new ShapeError(`needs 8 bits, got ${formatType(zero)}`);
+      const shape = scale.shape.length > 0 ? [x.shape[normalAxis(axis, x.shape.length)]] : [];
       for (const v of [scale, zero])
-        if (v.shape.length > 0) throw new ShapeError(`needs scalars, got ${formatType(v)}`);
+        if (!sameShape(v.shape, shape)) throw new ShapeError(`needs [${shape.join()}], got ${formatType(v)}`);
       return [{ type: zero.type, shape: x.shape }];
     },
   },

@@ -221,8 +221,13 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
   Cast: ({ attributes }) => ({ inputs: [], attributes: [int("to", onnxTypes[attributes.to])] }),
   FusedMatMul: ({ attributes }) => ({
     inputs: [],
-    attributes: [int("transA", attributes.transA ? 1 : 0), int("transB", attributes.transB ? 1 : 0)],
+    attributes: [
+      int("transA", attributes.transA ? 1 : 0),
+      int("transB", attributes.transB ? 1 : 0),
+      real("alpha", attributes.alpha),
+    ],
   }),
+  QuantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
   DequantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
   Softmax: withAxis,
   LogSoftmax: (node) => withAxis(node as unknown as Node<"Softmax">),

@@ -29,7 +29,8 @@ function beforeTranspose(value: Value): Value | undefined {
 /** `a b`, with each operand read transposed where it says so. */
 function product(a: Value, b: Value, transA: boolean, transB: boolean): Value {
   const [a0, b0] = [beforeTranspose(a), beforeTranspose(b)];
-  return makeNode("FusedMatMul", [a0 ?? a, b0 ?? b], { transA: transA !== !!a0, transB: transB !== !!b0 }).outputs[0];
+  return makeNode("FusedMatMul", [a0 ?? a, b0 ?? b], { transA: transA !== !!a0, transB: transB !== !!b0, alpha: 1 })
+    .outputs[0];
 }
 
 /** For ONNX Runtime only: the result holds its own operator `FusedMatMul`. Run after differentiation. */

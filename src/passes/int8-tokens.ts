@@ -5,12 +5,11 @@ import {
   dynamicQuantizeLinear,
   matmulIntegerToFloat,
   mul,
+  max,
   neg,
   reduceMax,
   reduceMin,
-  relu,
   reshape,
-  sub,
   withBias,
 } from "../graph/build.ts";
 import { sameShape } from "../graph/shapes.ts";
@@ -27,8 +26,6 @@ export interface Tokens {
   readonly balance?: Float32Array;
 }
 
-/** The larger of two values. */
-const larger = (a: Value, b: Value | number): Value => add(relu(sub(a, b)), b);
 /** No largest number is below this, so that nothing is divided by zero. */
 const leastSize = 1e-12;
 /** No number that a GELU, exact or by tanh, gives is further below zero. */
@@ -36,11 +33,11 @@ const geluDip = 0.171;
 
 /** The largest absolute number along `axes`, or of all, and never zero. */
 export const largestSize = (x: Value, axes?: readonly number[], keepDims = false): Value =>
-  add(larger(reduceMax(x, axes, keepDims), neg(reduceMin(x, axes, keepDims))), leastSize);
+  max(reduceMax(x, axes, keepDims), neg(reduceMin(x, axes, keepDims)), leastSize);
 
 /** At least the largest absolute number of each token, and never zero. */
 function tokenSizes(x: Value): Value {
-  if (x.source.kind === "node" && x.source.node.op === "Gelu") return larger(reduceMax(x, [-1], true), geluDip);
+  if (x.source.kind === "node" && x.source.node.op === "Gelu") return max(reduceMax(x, [-1], true), geluDip);
   return largestSize(x, [-1], true);
 }
 

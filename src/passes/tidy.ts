@@ -1,6 +1,7 @@
 // The passes that every graph goes through before it is written.
 import type { Graph } from "../graph/types.ts";
 import { verify } from "../graph/verify.ts";
+import { fuseScales, shortenSoftmaxGradients } from "./attention.ts";
 import { deduplicate } from "./deduplicate.ts";
 import { foldConstants } from "./fold-constants.ts";
 import { fuseTransposes } from "./fuse-transposes.ts";
@@ -17,8 +18,8 @@ export interface PassOptions {
 type Pass = (graph: Graph) => Graph;
 
 /**
- * Folds constants, merges common subexpressions, and for ONNX Runtime fuses transpositions into matrix products; the
- * graph is verified after each pass. Dead code needs no pass: a graph is what its outputs reach.
+ * Shortens softmax's gradients, folds constants, merges common subexpressions, and for ONNX Runtime fuses transpositions and scales
+ * into matrix products; the graph is verified after each pass. Dead code needs no pass: a graph is what its outputs reach.
  */
 export function tidy(graph: Graph, options: PassOptions): Graph {
   const passes: [string, Pass][] = [
@@ -28,7 +29,8 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
     ["deduplicate", deduplicate],
   ];
   // Before folding, which would store each weight a second time, transposed.
-  if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes]);
+  if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes], ["fuseScales", fuseScales]);
+  passes.unshift(["shortenSoftmaxGradients", shortenSoftmaxGradients]);
   const { int8 } = options;
   if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);
   verify(graph);

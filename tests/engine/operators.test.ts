@@ -55,6 +55,7 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
   Mul: [pair, broadcasts],
   Div: [{ ...broadcasts, awayFromZero: 0.5 }],
   Pow: [{ ...broadcasts, range: [0.5, 2] }],
+  Max: [pair, broadcasts, { shapes: [[2, 3, 4], [3, 1], []], ...plain }],
   Neg: [single],
   Abs: [{ ...single, awayFromZero: 0.1 }],
   Sign: [{ ...single, awayFromZero: 0.1 }],
@@ -96,8 +97,10 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
     { shapes: [[3, 4]], range: [1, 3], ...plain },
   ],
   QuantizeLinear: [
-    { shapes: [[3, 4], [], []], types: [undefined, undefined, "int8"], range: [0.1, 9], ...plain },
-    { shapes: [[3, 4], [], []], types: [undefined, undefined, "uint8"], range: [0.1, 9], ...plain },
+    { shapes: [[3, 4], [], []], types: [undefined, undefined, "int8"], range: [0.1, 9], attributes: { axis: 0 } },
+    { shapes: [[3, 4], [], []], types: [undefined, undefined, "uint8"], range: [0.1, 9], attributes: { axis: 0 } },
+    { shapes: [[3, 4], [3], [3]], types: [undefined, undefined, "uint8"], range: [0.1, 9], attributes: { axis: 0 } },
+    { shapes: [[3, 4], [4], [4]], types: [undefined, undefined, "int8"], range: [0.1, 9], attributes: { axis: 1 } },
   ],
   DequantizeLinear: [
     { shapes: [[3, 4], [4]], types: ["int8", undefined], range: [-9, 9], attributes: { axis: 1 } },
@@ -161,21 +164,21 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
         [4, 3],
         [5, 4],
       ],
-      attributes: { transA: true, transB: true },
+      attributes: { transA: true, transB: true, alpha: 1 },
     },
     {
       shapes: [
         [2, 3, 4],
         [5, 4],
       ],
-      attributes: { transA: false, transB: true },
+      attributes: { transA: false, transB: true, alpha: 0.25 },
     },
     {
       shapes: [
         [2, 2, 4, 3],
         [2, 2, 4, 5],
       ],
-      attributes: { transA: true, transB: false },
+      attributes: { transA: true, transB: false, alpha: 1 },
     },
   ],
   Softmax: [

@@ -64,7 +64,7 @@ test("a graph prints itself", () => {
   expect(print(tidy(graph([x], { y }), { target: "onnxruntime" }))).toBe(
     [
       "input x: float32[batch, 3]",
-      "v0: float32[batch, 2] = FusedMatMul(x, w, transA=false, transB=true)",
+      "v0: float32[batch, 2] = FusedMatMul(x, w, transA=false, transB=true, alpha=1)",
       'y: float32[batch, 2] = Gelu(v0, approximate="none")',
       "output y = y",
     ].join("\n"),
