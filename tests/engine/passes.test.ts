@@ -27,6 +27,7 @@ import { sortedNodes } from "../../src/graph/walk.ts";
 import type { VitConfig } from "../../src/models/config.ts";
 import { expectedWeights, plainVit } from "../../src/models/config.ts";
 import { vitForward } from "../../src/models/vit.ts";
+import { attention } from "../../src/nn/layers.ts";
 import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
 import { modelChunks } from "../../src/onnx/chunks.ts";
 import { ModelProtoSchema } from "../../src/onnx/onnx_pb.ts";
@@ -288,6 +289,52 @@ describe("transpositions around products", () => {
     for (const [name, { data, dims }] of expected) {
       expect(found.get(name)?.dims).toEqual(dims);
       expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array)).toBeLessThan(1e-6);
+    }
+  });
+});
+
+describe.each(["onnxruntime", "portable"] as const)("attention and its gradients for %s", (target) => {
+  const [pictures, tokens, width, heads] = [2, 7, 8, 2];
+  const dims = [pictures, tokens, width];
+  const [q, k, v] = ["q", "k", "v"].map((name) => input(name, "float32", dims));
+  const feeds = { q: numbers(dims, 1), k: numbers(dims, 2), v: numbers(dims, 3) };
+  const y = attention(q, k, v, heads);
+  const wrt = gradients(reduceMean(mul(y, constant(numbers(dims, 4)))), [q, k, v]);
+  const before = graph([q, k, v], new Map([["y", y], ...wrt.map((d, i) => [`d${i}`, d] as [string, Value])]));
+  const after = tidy(before, { target });
+  const pairsOfTokens = ({ shape }: Value) => shape.at(-1) === tokens && shape.at(-2) === tokens;
+
+  test("softmax's gradient sums over a head's width, not over all tokens", () => {
+    const summed = (g: Graph) => sortedNodes(g.outputs.values()).filter(({ op }) => op === "ReduceSum");
+    expect(summed(before).filter(({ inputs }) => pairsOfTokens(inputs[0]))).toHaveLength(1);
+    expect(summed(after).map(({ inputs }) => inputs[0].shape)).toEqual([[pictures, heads, tokens, width / heads]]);
+  });
+
+  test("the scale of queries is the products'", () => {
+    const scales = sortedNodes(after.outputs.values()).filter(
+      ({ op, inputs }) => op === "Mul" && inputs.some(({ shape }) => shape.length === 0),
+    );
+    // What is left in front of all gradients is the mean of the loss.
+    expect(scales.filter(({ inputs }) => inputs.some(({ shape }) => shape.length > 1))).toHaveLength(
+      target === "onnxruntime" ? 0 : 2,
+    );
+    const alphas = sortedNodes(after.outputs.values()).map(
+      ({ attributes }) => (attributes as { alpha?: number }).alpha,
+    );
+    const scaled = alphas.filter((alpha) => alpha !== undefined && alpha !== 1);
+    expect(scaled).toEqual(target === "onnxruntime" ? Array(3).fill((width / heads) ** -0.5) : []);
+  });
+
+  test("all results stay", async () => {
+    const expected = evaluate(before, feeds);
+    const found = evaluate(after, feeds);
+    const session = await compile(before, device);
+    const { tensors } = await session.run({ feeds, fetch: [...expected.keys()] });
+    await session.dispose();
+    for (const [name, { data }] of expected) {
+      // Sums of float32 numbers in another order; the session rounds each of them, too.
+      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
+      expect(relativeError(tensors[name].data as Float32Array, data as Float32Array), name).toBeLessThan(1e-5);
     }
   });
 });
