@@ -24,7 +24,7 @@ import { noise } from "./support/noise.ts";
 const device = inlineDevice();
 afterAll(() => device.dispose());
 
-const [pictures, tokens, width, rank, outputs] = [2, 40, 128, 40, 112];
+const [pictures, tokens, rank, outputs] = [2, 40, 40, 112];
 const numbers = (dims: readonly number[], seed: number) => noise(dims, seed, "adapters in 8 bits");
 
 /** The root of the squares' mean of what differs, over that of what is expected. */
@@ -34,20 +34,23 @@ function distance(actual: FloatTensor, expected: FloatTensor): number {
 }
 
 /** Norms whose channels differ by a factor of 100, with weights to match. */
-const scale = numbers([width], 1);
+const scale = numbers([128], 1);
 [3, 40, 77].forEach((k) => (scale.data[k] = 100));
 
-const entries: Record<string, { enter: (x: Value) => Value; spread: number }> = {
+const entries: Record<string, { enter: (x: Value) => Value; spread: number; width: number }> = {
   "behind a norm": {
-    enter: (x) => layerNormalization(x, constant(scale), constant(numbers([width], 2)), 1e-6),
+    enter: (x) => layerNormalization(x, constant(scale), constant(numbers([128], 2)), 1e-6),
     spread: 1,
+    width: 128,
   },
-  "of very different size": { enter: (x) => x, spread: 30 },
-  "behind a GELU": { enter: (x) => gelu(x), spread: 3 },
+  "of very different size": { enter: (x) => x, spread: 30, width: 128 },
+  "of very different size, long": { enter: (x) => x, spread: 30, width: 1024 },
+  "behind a GELU": { enter: (x) => gelu(x), spread: 3, width: 128 },
+  "behind a GELU, long": { enter: (x) => gelu(x), spread: 3, width: 1024 },
 };
 
 test.each(Object.keys(entries))("tokens %s: what adapters add, and all gradients", async (name) => {
-  const { enter, spread } = entries[name];
+  const { enter, spread, width } = entries[name];
   const x = input("x", "float32", [pictures, tokens, width]);
   const A = input("A", "float32", [rank, width]);
   const B = input("B", "float32", [outputs, rank]);

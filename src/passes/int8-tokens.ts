@@ -1,12 +1,15 @@
 // Tokens in 8 bits, as products take them: one scale for all, and where they differ much in size, each divided by its own first.
 import {
   add,
+  constant,
   div,
   dynamicQuantizeLinear,
+  filled,
   matmulIntegerToFloat,
   mul,
   max,
   neg,
+  quantizeLinear,
   reduceMax,
   reduceMin,
   reshape,
@@ -35,10 +38,25 @@ const geluDip = 0.171;
 export const largestSize = (x: Value, axes?: readonly number[], keepDims = false): Value =>
   max(reduceMax(x, axes, keepDims), neg(reduceMin(x, axes, keepDims)), leastSize);
 
-/** At least the largest absolute number of each token, and never zero. */
-function tokenSizes(x: Value): Value {
-  if (x.source.kind === "node" && x.source.node.op === "Gelu") return max(reduceMax(x, [-1], true), geluDip);
-  return largestSize(x, [-1], true);
+const behindGelu = (x: Value): boolean => x.source.kind === "node" && x.source.node.op === "Gelu";
+
+/** At least the largest absolute number of each token, and never zero; behind a GELU not below `dip`. */
+const tokenSizes = (x: Value, dip = geluDip): Value =>
+  behindGelu(x) ? max(reduceMax(x, [-1], true), dip) : largestSize(x, [-1], true);
+
+/** Tokens so long are brought to 8 bits each by its own scale, which takes a task for each; shorter ones are divided first. */
+const longToken = 1024;
+
+/** Tokens `[..., K]`, of which there are `rows`, each rounded by a scale of its own. */
+function longTokens(x: Value, rows: number): Tokens {
+  // A token's largest number is so many steps above the zero point. What a GELU gives goes little below zero.
+  const [steps, zeroPoint] = behindGelu(x) ? [191, 64] : [127, 128];
+  const size = tokenSizes(x, (geluDip * steps) / zeroPoint);
+  const bytes = (dims: readonly number[]) =>
+    constant({ type: "uint8", dims, data: new Uint8Array(dims[0] ?? 1).fill(zeroPoint) });
+  const each = reshape(mul(size, 1 / steps), [rows]);
+  const q = quantizeLinear(reshape(x, [rows, x.shape.at(-1) as number]), each, bytes([rows]));
+  return { q: reshape(q, x.shape), scale: filled(size, 1 / steps), zero: bytes([]), size };
 }
 
 /** Tokens of one size: one scale for all. */
@@ -46,6 +64,8 @@ export const evenTokens = (x: Value): Tokens => dynamicQuantizeLinear(x);
 
 /** Tokens of any size. */
 export function sizedTokens(x: Value): Tokens {
+  const rows = x.shape.slice(0, -1).reduce<number>((count, d) => (typeof d === "number" ? count * d : Number.NaN), 1);
+  if (rows && (x.shape.at(-1) as number) >= longToken) return longTokens(x, rows);
   const size = tokenSizes(x);
   return { ...evenTokens(div(x, size)), size };
 }
