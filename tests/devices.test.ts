@@ -128,6 +128,26 @@ describe.each(devices)("%s", (_, create) => {
   });
 });
 
+test("calls of one turn travel together, and each gets its own answer", async () => {
+  const device = createNodeDevice({ threads: 1 });
+  const tensors = Array.from({ length: 100 }, (_, i) => float32([i, i + 0.5], [2]));
+  const held = await Promise.all(tensors.map((tensor) => device.upload(tensor, true)));
+  // The device has their memory now.
+  expect(tensors[7].data).toHaveLength(0);
+  const [first, ...rest] = await Promise.all(held.map((one, i) => device.download(one, i > 0)));
+  expect([first, ...rest].map(({ data }) => Array.from(data as Float32Array))).toEqual(
+    held.map((_, i) => [i, i + 0.5]),
+  );
+  await device.release([held[0]]);
+  const again = await Promise.allSettled(held.map((one) => device.download(one)));
+  expect(again.every(({ status }) => status === "rejected")).toBe(true);
+  // What can't travel is said to all that would have travelled with it, and to nobody after them.
+  const sent = [device.upload({ ...first, data: (() => 0) as never }), device.upload(float32([1], [1]))];
+  for (const outcome of await Promise.allSettled(sent)) expect(outcome.status).toBe("rejected");
+  expect((await device.download(await device.upload(float32([3], [1])))).data).toEqual(Float32Array.of(3));
+  await device.dispose();
+});
+
 test("the event loop stays alive while a session runs in a worker", async () => {
   const device = createNodeDevice();
   const big = input("x", "float32", [2_000_000]);

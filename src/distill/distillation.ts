@@ -1,24 +1,26 @@
 // A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
 import { compile } from "../compile.ts";
+import type { Graph } from "../graph/types.ts";
 import { inputName } from "../graph/types.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Int8Options } from "../precision.ts";
 import { choosePrecision } from "../precision.ts";
-import type { Held } from "../runtime/held.ts";
-import { downloadAll, uploadAll } from "../runtime/held.ts";
-import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
-import { RunError, UserError } from "../utils/errors.ts";
+import { downloadAll } from "../runtime/held.ts";
+import type { Device, Session } from "../runtime/types.ts";
+import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
-import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { zeros } from "../utils/tensor.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
+import type { Part, RunShape } from "./gradient-runs.ts";
+import { GradientRuns } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
 import { distillationSchema } from "./options.ts";
+import type { Gradients } from "./optimizer-state.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { keptBlocksOf } from "./weight-copy.ts";
@@ -75,8 +77,7 @@ export class Distillation {
   private readonly int8: Int8Options | undefined;
   private readonly drawsOf = new Map<number, Draws>();
   private readonly state: OptimizerState;
-  private zeroSums: Held = new Map();
-  private gradientSession: { batch: number; givenTargets: boolean; session: Session } | undefined;
+  private readonly gradientRuns: GradientRuns;
   private targetSession: Session | undefined;
   private featureSession: Session | undefined;
   private stepsDone = 0;
@@ -98,6 +99,16 @@ export class Distillation {
     this.int8 = setup.int8;
     this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
     this.state = state;
+    const inputs = { trained: this.shapes.keys(), lowRank: setup.trainables.lowRank };
+    this.gradientRuns = new GradientRuns({
+      device: this.device,
+      shapes: this.shapes,
+      accumulation: options.accumulation,
+      // Activations are computed anew where memory is short.
+      pairs: !options.checkpointing,
+      int8: setup.int8 && { ...setup.int8, inputs },
+      build: (shape) => this.gradientsOf(shape),
+    });
   }
 
   /** Starts a distillation; see createDistillation. */
@@ -152,51 +163,38 @@ export class Distillation {
       throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
     }
     const learningRate = learningRateAt(schedule, this.stepsDone);
-    const { loss, gradients } = await this.accumulate(microBatches);
+    const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
+    const { loss, gradients } = await this.gradientRuns.run(parts, this.state.parameters, this.stepsDone + 1);
     try {
-      const fetched = options.gradients ? await downloadAll(this.device, gradients) : undefined;
+      const fetched = options.gradients ? await this.fetched(gradients) : undefined;
       await this.state.update(gradients, this.stepsDone + 1, learningRate);
       this.stepsDone++;
       return { loss, learningRate, ...(fetched ? { gradients: fetched } : {}) };
     } finally {
-      await this.device.release([...gradients.values()]);
+      await this.device.release(gradients.flatMap((held) => [...held.values()]));
     }
   }
 
-  /** Loss and mean gradients over the micro-batches; the gradients stay on the device. */
-  private async accumulate(microBatches: readonly MicroBatch[]): Promise<{ loss: number; gradients: Held }> {
-    const names = [...this.shapes.keys()];
-    let total = 0;
-    let sums: Held = this.zeroSums;
-    for (const [part, microBatch] of microBatches.entries()) {
-      const given = typeof microBatch === "function" ? await microBatch() : microBatch;
-      const { pixels, labels, targets }: Exclude<PictureBatch, FloatTensor> =
-        "pixels" in given ? given : { pixels: given };
-      const batch = pixels.dims[0];
-      const session = await this.openGradientSession(batch, targets !== undefined);
-      if (sums.size === 0) sums = this.zeroSums;
-      const feeds: Record<string, Tensor | DeviceTensor> = {
-        pixels,
-        ...targets,
-        ...Object.fromEntries(this.state.parameters),
-        ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
-        ...this.draws(batch).feeds(this.stepsDone, part),
-      };
-      for (const [name, tensor] of sums) feeds[slot.sum(name)] = tensor;
-      const { tensors, kept } = await session.run({ feeds, fetch: ["loss"], keep: names.map(slot.gradient) });
-      if (sums !== this.zeroSums) await this.device.release([...sums.values()]);
-      sums = new Map(names.map((name) => [name, kept[slot.gradient(name)]]));
-      const loss = Number(tensors.loss.data[0]);
-      if (!Number.isFinite(loss)) {
-        await this.device.release([...sums.values()]);
-        throw new RunError(
-          `the loss is ${loss} at step ${this.stepsDone + 1}, so training stops; a lower learning rate or a longer ` +
-            "warm-up may help, and pictures or teacher weights that are not finite would explain it too",
-        );
-      }
-      total += loss;
-    }
-    return { loss: total / microBatches.length, gradients: sums };
+  private async fetched([first, second]: Gradients): Promise<Map<string, FloatTensor>> {
+    const sums = await downloadAll(this.device, first);
+    for (const [name, { data }] of second ? await downloadAll(this.device, second) : [])
+      sums.get(name)?.data.forEach((v, i, all) => (all[i] = v + data[i]));
+    return sums;
+  }
+
+  /** A micro-batch of the step that is under way, as its run is fed. */
+  private async partOf(microBatch: MicroBatch, part: number): Promise<Part> {
+    const given = typeof microBatch === "function" ? await microBatch() : microBatch;
+    const { pixels, labels, targets }: Exclude<PictureBatch, FloatTensor> =
+      "pixels" in given ? given : { pixels: given };
+    const batch = pixels.dims[0];
+    const feeds = {
+      pixels,
+      ...targets,
+      ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
+      ...this.draws(batch).feeds(this.stepsDone, part),
+    };
+    return { batch, givenTargets: targets !== undefined, feeds };
   }
 
   private draws(batch: number): Draws {
@@ -205,16 +203,12 @@ export class Distillation {
     return known;
   }
 
-  private async openGradientSession(batch: number, givenTargets: boolean): Promise<Session> {
-    const open = this.gradientSession;
-    if (open?.batch === batch && open.givenTargets === givenTargets) return open.session;
-    await this.gradientSession?.session.dispose();
-    this.gradientSession = undefined;
+  private async gradientsOf({ batch, givenTargets }: RunShape): Promise<Graph> {
     // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
     await this.targetSession?.dispose();
     this.targetSession = undefined;
-    const { accumulation } = this.options;
-    const built = gradientGraph({
+    const { accumulation, checkpointing, activations } = this.options;
+    return gradientGraph({
       teacher: this.teacher,
       student: this.weightCopy,
       trainables: this.trainables,
@@ -223,18 +217,9 @@ export class Distillation {
       batch,
       accumulation,
       givenTargets,
-      checkpointing: this.options.checkpointing,
-      activations: this.options.activations,
+      checkpointing,
+      activations,
     });
-    if (accumulation > 1 && this.zeroSums.size === 0) {
-      const blank = new Map([...this.shapes].map(([name, dims]) => [name, zeros(dims)]));
-      this.zeroSums = await uploadAll(this.device, blank);
-    }
-    const inputs = { trained: this.shapes.keys(), lowRank: this.trainables.lowRank };
-    const int8 = this.int8 && { ...this.int8, inputs };
-    const session = await compile(built, this.device, { int8 });
-    this.gradientSession = { batch, givenTargets, session };
-    return session;
   }
 
   /** Whether steps can do with what the teacher made of their pictures before. */
@@ -323,13 +308,11 @@ export class Distillation {
 
   /** Closes the sessions and frees the parameters and the optimizer's state. */
   async dispose(): Promise<void> {
-    await this.gradientSession?.session.dispose();
+    await this.gradientRuns.dispose();
     await this.restFeatures();
     await this.targetSession?.dispose();
     this.targetSession = undefined;
-    this.gradientSession = undefined;
     await this.state.dispose();
-    await this.device.release([...this.zeroSums.values()]);
     await this.device.trim();
   }
 }

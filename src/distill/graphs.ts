@@ -19,6 +19,7 @@ import { blockPrefix } from "./trainables.ts";
 /** Names of the graphs' inputs and outputs that belong to a parameter. */
 export const slot = {
   gradient: (name: string) => `gradient.${name}`,
+  /** What micro-batches before, or another session's, gave of a gradient. */
   sum: (name: string) => `sum.${name}`,
   ...adamwSlots,
   folded: (name: string) => `folded.${name}`,
@@ -158,18 +159,27 @@ export function layerScale(name: string, depth: number, decay: number): number {
   return /^(cls_token|dist_token|reg_token|pos_embed|patch_embed|norm_pre)/.test(name) ? decay ** (depth + 1) : 1;
 }
 
-/** The sum of squares of gradients, for their norm. */
-export function squaresGraph(shapes: Shapes): Graph {
-  const gradients = [...shapes].map(([name, dims]) => input(slot.gradient(name), "float32", dims));
-  const squares = gradients.map((g) => reduceSum(mul(g, g))).reduce((a, b) => add(a, b));
-  return graph(gradients, { squares });
+/** A gradient as an input of its own, or the sum of two. */
+function gradientInput(name: string, dims: readonly number[], halves: boolean): { inputs: Value[]; gradient: Value } {
+  const inputs = [slot.gradient, ...(halves ? [slot.sum] : [])].map((as) => input(as(name), "float32", dims));
+  return { inputs, gradient: inputs.reduce((a, b) => add(a, b)) };
+}
+
+/** The sum of squares of gradients, for their norm; `halves` says that they come as two sums. */
+export function squaresGraph(shapes: Shapes, halves: boolean): Graph {
+  const all = [...shapes].map(([name, dims]) => gradientInput(name, dims, halves));
+  const squares = all.map(({ gradient }) => reduceSum(mul(gradient, gradient))).reduce((a, b) => add(a, b));
+  return graph(
+    all.flatMap(({ inputs }) => inputs),
+    { squares },
+  );
 }
 
 /**
  * One AdamW update of some parameters; inputs and outputs are named by `slot`. Where gradients are clipped, the input `clip` is
- * what they are multiplied by.
+ * what they are multiplied by; `halves` says that they come as two sums.
  */
-export function updateGraph(shapes: Shapes, options: DistillationOptions["optimizer"]): Graph {
+export function updateGraph(shapes: Shapes, options: DistillationOptions["optimizer"], halves: boolean): Graph {
   const scalar = (name: string) => input(name, "float32", []);
   const scalars: AdamWScalars = {
     learningRate: scalar("learningRate"),
@@ -190,7 +200,8 @@ export function updateGraph(shapes: Shapes, options: DistillationOptions["optimi
       momentum: tensor(slot.momentum(name), dims),
       variance: tensor(slot.variance(name), dims),
     };
-    const gradient = tensor(slot.gradient(name), dims);
+    const { inputs: fed, gradient } = gradientInput(name, dims, halves);
+    inputs.push(...fed);
     const next = adamwUpdate(state, clip ? mul(gradient, clip) : gradient, scalars, options);
     outputs.set(slot.next(name), next.parameter);
     outputs.set(slot.next(slot.momentum(name)), next.momentum);

@@ -42,6 +42,24 @@ function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
   return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
 }
 
+/** Sums of gradients by the parameters' names: one, or two halves. */
+export type Gradients = readonly [Held] | readonly [Held, Held];
+
+/** What a graph is fed of a parameter's gradients. */
+function gradientFeeds([first, second]: Gradients, name: string, own: string): Record<string, DeviceTensor> {
+  return {
+    [slot.gradient(name)]: first.get(own) as DeviceTensor,
+    ...(second ? { [slot.sum(name)]: second.get(own) as DeviceTensor } : {}),
+  };
+}
+
+/** Puts another tensor under a name; what stood there is the caller's to release. */
+function replaced(held: Held, name: string, next: DeviceTensor): DeviceTensor {
+  const old = held.get(name) as DeviceTensor;
+  held.set(name, next);
+  return old;
+}
+
 /** PyTorch's clip_grad_norm_ adds so much to the norm. */
 const clipEpsilon = 1e-6;
 
@@ -89,11 +107,14 @@ export class OptimizerState {
     return new OptimizerState(device, shapes, options, depth, held);
   }
 
-  /** The update of step `t` (from 1). Gradients are released as they are used, and taken out of the map. */
-  async update(gradients: Held, t: number, learningRate: number): Promise<void> {
+  /** The update of step `t` (from 1) by gradients whose sum counts. They are released as they are used, and taken out of the maps. */
+  async update(gradients: Gradients, t: number, learningRate: number): Promise<void> {
     const clip = await this.clipOf(gradients);
+    const halves = gradients.length > 1;
     for (const { key, scale, shapes, full } of this.groups) {
-      const session = await this.sessions.get(`update ${key}`, () => updateGraph(shapes, this.options));
+      const session = await this.sessions.get(`update ${halves} ${key}`, () =>
+        updateGraph(shapes, this.options, halves),
+      );
       const scalars = adamwScalars(t, learningRate * scale, this.options.betas);
       const feeds: Record<string, Tensor | DeviceTensor> = {};
       for (const [name, value] of Object.entries({ ...scalars, ...(clip === undefined ? {} : { clip }) }))
@@ -102,35 +123,32 @@ export class OptimizerState {
         feeds[name] = this.parameters.get(own) as DeviceTensor;
         feeds[slot.momentum(name)] = this.momentum.get(own) as DeviceTensor;
         feeds[slot.variance(name)] = this.variance.get(own) as DeviceTensor;
-        feeds[slot.gradient(name)] = gradients.get(own) as DeviceTensor;
+        Object.assign(feeds, gradientFeeds(gradients, name, own));
       }
       const { kept } = await session.run({ feeds, keep: session.outputNames });
+      const used: DeviceTensor[] = [];
       for (const [name, own] of full) {
-        await this.replace(this.parameters, own, kept[slot.next(name)]);
-        await this.replace(this.momentum, own, kept[slot.next(slot.momentum(name))]);
-        await this.replace(this.variance, own, kept[slot.next(slot.variance(name))]);
-        await this.device.release([gradients.get(own) as DeviceTensor]);
-        gradients.delete(own);
+        used.push(replaced(this.parameters, own, kept[slot.next(name)]));
+        used.push(replaced(this.momentum, own, kept[slot.next(slot.momentum(name))]));
+        used.push(replaced(this.variance, own, kept[slot.next(slot.variance(name))]));
+        for (const held of gradients) {
+          used.push(held.get(own) as DeviceTensor);
+          held.delete(own);
+        }
       }
+      await this.device.release(used);
     }
   }
 
-  private async replace(held: Held, name: string, next: DeviceTensor): Promise<void> {
-    const old = held.get(name) as DeviceTensor;
-    held.set(name, next);
-    await this.device.release([old]);
-  }
-
   /** What all gradients are multiplied by, so that their common norm is at most what is asked for. */
-  private async clipOf(gradients: Held): Promise<number | undefined> {
+  private async clipOf(gradients: Gradients): Promise<number | undefined> {
     const { clipNorm } = this.options;
     if (clipNorm === undefined) return undefined;
     let squares = 0;
     for (const { key, shapes, full } of this.groups) {
-      const session = await this.sessions.get(`squares ${key}`, () => squaresGraph(shapes));
-      const feeds = Object.fromEntries(
-        [...full].map(([name, own]) => [slot.gradient(name), gradients.get(own) as DeviceTensor]),
-      );
+      const halves = gradients.length > 1;
+      const session = await this.sessions.get(`squares ${halves} ${key}`, () => squaresGraph(shapes, halves));
+      const feeds = Object.assign({}, ...[...full].map(([name, own]) => gradientFeeds(gradients, name, own)));
       const { tensors } = await session.run({ feeds, fetch: ["squares"] });
       squares += Number(tensors.squares.data[0]);
     }
@@ -159,7 +177,7 @@ export class OptimizerState {
     );
     for (const [i, name] of [...this.shapes.keys()].entries())
       for (const [k, held] of [this.parameters, this.momentum, this.variance].entries())
-        await this.replace(held, name, await this.device.upload(wanted[3 * i + k]));
+        await this.device.release([replaced(held, name, await this.device.upload(wanted[3 * i + k]))]);
   }
 
   /** Closes the sessions and frees all tensors. */

@@ -19,6 +19,7 @@ import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
 import { leftBehind } from "./collect.ts";
+import { ownMemory } from "./rpc.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 export interface NodeDeviceOptions {
@@ -92,8 +93,18 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     ...(provider === "webgpu" ? { copies: copyModels() } : {}),
   };
   const worker = new WorkerCalls("./session-worker.js", data);
+  let neighbour: Device | undefined;
   return {
     operators: operatorsOf(provider),
+    ...(provider === "cpu"
+      ? {
+          threads: data.threads,
+          beside: () => {
+            neighbour ??= createNodeDevice(options);
+            return neighbour;
+          },
+        }
+      : {}),
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
       // What it was made of: rounded and balanced weights, fresh parameters.
@@ -105,11 +116,13 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
         dispose: () => worker.call<void>("disposeSession", opened.id),
       };
     },
-    upload: (tensor: Tensor) => worker.call<DeviceTensor>("upload", plainTensor(tensor)),
-    download: (tensor: DeviceTensor) => worker.call<Tensor>("download", tensor),
+    upload: (tensor: Tensor, own = false) =>
+      worker.callWith<DeviceTensor>(own ? ownMemory(tensor) : [], "upload", plainTensor(tensor)),
+    download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
     trim: () => worker.call<void>("trim"),
     async dispose() {
+      await neighbour?.dispose();
       await worker.call("dispose").catch(() => undefined);
       await worker.end();
     },

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import * as bmp from "bmp-ts";
 import sharp from "sharp";
 import type { AugmentedView, PictureFacts } from "../data/loader.ts";
@@ -13,8 +13,7 @@ import { UserError } from "../utils/errors.ts";
 import type { Picture, Preprocessing } from "../utils/picture.ts";
 import { randomStream } from "../utils/random.ts";
 import { openFile } from "./node-files.ts";
-import type { Request } from "./rpc.ts";
-import { answer } from "./rpc.ts";
+import { serve } from "./rpc.ts";
 
 // One thread a picture: the cores are needed by the model.
 sharp.concurrency(1);
@@ -159,8 +158,4 @@ const methods = {
   },
 };
 
-parentPort?.on("message", async (request: Request) => {
-  const reply = await answer(methods, request);
-  const moved = "value" in reply && reply.value instanceof Float32Array ? [reply.value.buffer as ArrayBuffer] : [];
-  parentPort?.postMessage(reply, moved);
-});
+serve(methods, (_, value) => (value instanceof Float32Array ? [value.buffer as ArrayBuffer] : []));

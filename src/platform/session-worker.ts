@@ -1,5 +1,5 @@
 // The worker that holds ONNX Runtime's sessions: `run` blocks its thread, and this one may be blocked.
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import * as runtime from "onnxruntime-node";
 import type { OnnxRuntime } from "../runtime/onnx-api.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
@@ -8,8 +8,7 @@ import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } f
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import { leftBehind } from "./collect.ts";
-import type { Request } from "./rpc.ts";
-import { answer } from "./rpc.ts";
+import { ownMemory, serve } from "./rpc.ts";
 
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
@@ -35,10 +34,11 @@ const methods = {
   },
   // What came as a message is this thread's own.
   upload: (tensor: Tensor) => device.upload(tensor, true),
-  download: (tensor: DeviceTensor) => device.download(tensor),
+  download: (tensor: DeviceTensor, take: boolean) => device.download(tensor, take),
   release: (tensors: DeviceTensor[]) => device.release(tensors),
   trim: () => device.trim(),
   dispose: () => device.dispose(),
 };
 
-parentPort?.on("message", async (request: Request) => parentPort?.postMessage(await answer(methods, request)));
+// This thread has no use for what is downloaded.
+serve(methods, (method, value) => (method === "download" ? ownMemory(value as Tensor) : []));

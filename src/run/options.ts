@@ -202,7 +202,9 @@ export const distillRunSchema = z.strictObject({
     .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
   batch: count
     .optional()
-    .describe("pictures at once in memory (6 to 16 that make up a step, about 8; fewer where memory is short)"),
+    .describe(
+      "pictures of a micro-batch (3 to 16 that make up a step, about 4; fewer where memory is short); an even number of micro-batches is taken two at a time where that is faster",
+    ),
   fewShotRatio: z
     .number()
     .positive()

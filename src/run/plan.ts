@@ -9,10 +9,12 @@ const paperBatch = 1024;
 const fewestSteps = 8;
 /** A batch smaller than this makes gradients too noisy to be worth more steps. */
 const smallestBatch = 8;
-/** Pictures at once where a run is left to choose: more are no faster, and take more memory (docs/performance.md). */
-const microBatch = 8;
-/** Parts of a step that are near enough to it. */
-const [leastPart, largestPart] = [6, 16];
+/**
+ * Pictures of a micro-batch where a run is left to choose, by which numbers of them make up a step: more are no faster, and take
+ * more memory (docs/performance.md). An even number of micro-batches is taken two at a time.
+ */
+const pairedParts = { usual: 4, least: 3, most: 8 };
+const singleParts = { usual: 8, least: 6, most: 16 };
 
 export interface BatchPlan {
   readonly batch: number;
@@ -30,11 +32,15 @@ export interface BatchPlan {
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
 function partOf(effective: number): number {
-  const distance = (part: number) => Math.abs(Math.log(part / microBatch));
-  let best: number | undefined;
-  for (let part = leastPart; part <= largestPart; part++)
-    if (effective % part === 0 && (best === undefined || distance(part) < distance(best))) best = part;
-  return best ?? Math.min(largestPart, effective);
+  const nearest = ({ usual, least, most }: typeof singleParts, times: number): number | undefined => {
+    const distance = (part: number) => Math.abs(Math.log(part / usual));
+    const parts = Array.from({ length: most - least + 1 }, (_, i) => least + i);
+    return parts
+      .filter((part) => effective % (times * part) === 0)
+      .sort((a, b) => distance(a) - distance(b))
+      .at(0);
+  };
+  return nearest(pairedParts, 2) ?? nearest(singleParts, 1) ?? Math.min(singleParts.most, effective);
 }
 
 /**

@@ -81,6 +81,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
 
   return {
     operators: operatorsOf(options.executionProviders[0]),
+    ...(onCpu ? { threads: options.threads } : {}),
     async createSession(source: ModelSource, sessionOptions: SessionOptions = {}): Promise<Session> {
       const externalData = (source.externalData ?? []).map(({ location, chunks }) => ({
         path: location,
@@ -90,6 +91,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       if (stay.length > 0) await gpu?.open();
       const session = await create(source.model, {
         enableCpuMemArena: sessionOptions.keepMemory ?? true,
+        intraOpNumThreads: sessionOptions.threads ?? options.threads,
         ...(externalData.length > 0 ? { externalData } : {}),
         ...(sessionOptions.profilePrefix
           ? { enableProfiling: true, profileFilePrefix: sessionOptions.profilePrefix }
@@ -151,10 +153,12 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       buffers.give("float32", data as Float32Array);
       return hold(there);
     },
-    async download(tensor) {
+    async download(tensor, take = false) {
       const found = find(tensor);
       const { type, dims, data } = fromOnnx(await toCpu(found));
-      return { type, dims, data: (isOnGpu(found) ? data : data.slice()) as Tensor["data"] };
+      if (take) held.delete(tensor.id);
+      if (take && isOnGpu(found)) await forget(found);
+      return { type, dims, data: (take || isOnGpu(found) ? data : data.slice()) as Tensor["data"] };
     },
     async release(tensors) {
       for (const { id } of tensors) {

@@ -40,6 +40,8 @@ export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
 export type DeviceName = (typeof deviceNames)[number];
 
 export interface SessionOptions {
+  /** Threads that one operator may use; the device's where left out. */
+  readonly threads?: number;
   /** Whether a session keeps memory for its next run (it does where left out); else each run asks the system for it. */
   readonly keepMemory?: boolean;
   /** Outputs of float32, which may stay in a GPU's memory. */
@@ -57,10 +59,15 @@ export interface Device {
    * leave the others to the CPU, with copies there and back.
    */
   readonly operators?: "onnxruntime" | "portable";
+  /** Threads that one operator may use, where the device runs on the CPU. */
+  readonly threads?: number;
+  /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */
+  beside?(): Device;
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
   /** The tensor's memory may be changed afterwards; `own` says that the device may have it. */
   upload(tensor: Tensor, own?: boolean): Promise<DeviceTensor>;
-  download(tensor: DeviceTensor): Promise<Tensor>;
+  /** A copy; or the tensor itself, released by this, where it says `take`. */
+  download(tensor: DeviceTensor, take?: boolean): Promise<Tensor>;
   release(tensors: readonly DeviceTensor[]): Promise<void>;
   /** Gives back memory that is held for tensors to come. */
   trim(): Promise<void>;

@@ -1,0 +1,120 @@
+// Micro-batches two at a time: the same steps as one after the other, whatever comes in between.
+import { afterAll, describe, expect, test } from "vitest";
+import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
+import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
+import type { MicroBatch } from "../src/distill/distillation.ts";
+import type { Device } from "../src/runtime/types.ts";
+import { noise } from "./support/noise.ts";
+import { referencePath, relativeError } from "./support/reference.ts";
+
+/** A device that tells how often the one beside it was asked for. */
+function watched(device: Device): { device: Device; asked: () => number } {
+  let count = 0;
+  const beside = device.beside && (() => (count++, device.beside?.() as Device));
+  return { device: Object.assign(Object.create(device) as Device, { beside }), asked: () => count };
+}
+
+const [alone, both] = [createNodeDevice({ threads: 1 }), createNodeDevice({ threads: 2 })];
+const loaded = await loadModel(referencePath("teachers/timm-vit"));
+afterAll(async () => {
+  for (const { dispose } of [loaded, alone, both]) await dispose.call(loaded);
+});
+const { config, weights, preprocessing, origin } = loaded;
+const teacherOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
+const pictures = (part: number, count = 2): FloatTensor =>
+  noise([count, config.channels, config.imageSize, config.imageSize], part, "pairs");
+const settings: CreateDistillationOptions = { reductionFactor: 2, rank: 4, accumulation: 4 };
+const stepOf = (step: number) => [0, 1, 2, 3].map((part) => pictures(4 * step + part));
+
+/** Distances of what trains, and of gradients, by name; none is to be far. */
+function expectNear(found: ReadonlyMap<string, FloatTensor>, expected: ReadonlyMap<string, FloatTensor>, most: number) {
+  expect([...found.keys()]).toEqual([...expected.keys()]);
+  for (const [name, { data }] of expected)
+    expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(most);
+}
+
+describe.each<[string, CreateDistillationOptions]>([
+  ["float32", {}],
+  ["clipped gradients", { optimizer: { kind: "adamw", clipNorm: 0.01 } }],
+  ["masks that are drawn for each micro-batch", { method: "dmae", rank: undefined }],
+])("%s", (_, more) => {
+  test("steps are those of one micro-batch after the other", async () => {
+    const { device, asked } = watched(both);
+    const pair = await createDistillation(teacherOn(device), { ...settings, ...more });
+    const initialAdapters = await pair.adapters();
+    const single = await createDistillation(teacherOn(alone), { ...settings, ...more, initialAdapters });
+    for (let step = 0; step < 3; step++) {
+      const [found, expected] = [
+        await pair.step(stepOf(step), { gradients: true }),
+        await single.step(stepOf(step), { gradients: true }),
+      ];
+      expect(found.loss / expected.loss).toBeCloseTo(1, 6);
+      // Float32's sums in another order; later ones are of parameters that Adam has moved by signs of tiny gradients.
+      if (step === 0)
+        expectNear(found.gradients as Map<string, FloatTensor>, expected.gradients as Map<string, FloatTensor>, 1e-5);
+    }
+    expectNear(await pair.adapters(), await single.adapters(), 1e-3);
+    expect(asked()).toBe(1);
+    await pair.dispose();
+    await single.dispose();
+  });
+});
+
+test("one that goes on from a saved state is the same to the bit", async () => {
+  const whole = await createDistillation(teacherOn(both), settings);
+  const initialAdapters = await whole.adapters();
+  const begun = await createDistillation(teacherOn(both), { ...settings, initialAdapters });
+  await begun.step(stepOf(0));
+  const saved = await begun.saveState();
+  await begun.dispose();
+  const rest = await createDistillation(teacherOn(both), settings);
+  await rest.loadState(saved);
+  await whole.step(stepOf(0));
+  const losses = [await whole.step(stepOf(1)), await rest.step(stepOf(1))].map(({ loss }) => loss);
+  expect(losses[0]).toBe(losses[1]);
+  expect(await rest.adapters()).toEqual(await whole.adapters());
+  await whole.dispose();
+  await rest.dispose();
+});
+
+test("micro-batches are asked for in order, one at a time", async () => {
+  const distillation = await createDistillation(teacherOn(both), settings);
+  const order: string[] = [];
+  const parts = [0, 1, 2, 3].map((part): MicroBatch => async () => {
+    order.push(`asked ${part}`);
+    // The first ones come late, so that the other session wants its next one before.
+    await new Promise((resolve) => setTimeout(resolve, part < 2 ? 30 : 1));
+    order.push(`came ${part}`);
+    return pictures(part);
+  });
+  await distillation.step(parts);
+  expect(order).toEqual([0, 1, 2, 3].flatMap((part) => [`asked ${part}`, `came ${part}`]));
+  await distillation.dispose();
+});
+
+describe("what goes wrong in one of them ends the step, and the next one goes well", () => {
+  const missing = () => Promise.reject(new Error("no such picture"));
+  const cases: [string, readonly MicroBatch[], string][] = [
+    ["pictures that can't be read", [pictures(0), pictures(1), missing, pictures(3)], "no such picture"],
+    ["in the first", [missing, pictures(1), pictures(2), pictures(3)], "no such picture"],
+    [
+      "more pictures than in the others",
+      [pictures(0), pictures(1, 3), pictures(2), pictures(3)],
+      "as many pictures each",
+    ],
+    [
+      "pictures that are not finite",
+      [pictures(0), pictures(1), pictures(2), { ...pictures(3), data: pictures(3).data.map(() => Number.NaN) }],
+      "the loss is NaN at step 1",
+    ],
+  ];
+  test.each(cases)("%s", async (_, parts, message) => {
+    const distillation = await createDistillation(teacherOn(both), settings);
+    const before = await distillation.adapters();
+    await expect(distillation.step(parts)).rejects.toThrow(message);
+    expect(distillation.steps).toBe(0);
+    expect(await distillation.adapters()).toEqual(before);
+    expect((await distillation.step(stepOf(0))).loss).toBeGreaterThan(0);
+    await distillation.dispose();
+  });
+});
