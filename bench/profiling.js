@@ -7,10 +7,13 @@ import { join } from "node:path";
 export function profiledDevice(inner) {
   const folder = mkdtempSync(join(tmpdir(), "wecolora-profile-"));
   let sessions = 0;
-  const device = Object.assign(Object.create(inner), {
-    createSession: (source, options) =>
-      inner.createSession(source, { ...options, profilePrefix: join(folder, `${sessions++}`) }),
-  });
+  const profiled = (device) =>
+    Object.assign(Object.create(device), {
+      createSession: (source, options) =>
+        device.createSession(source, { ...options, profilePrefix: join(folder, `${sessions++}`) }),
+      beside: device.beside && (() => profiled(device.beside())),
+    });
+  const device = profiled(inner);
   /**
    * Milliseconds and number of runs of each kind of node, `provider kind`, of all sessions; dearest first. A session's first
    * run, which touches its memory for the first time, is left out.

@@ -110,6 +110,8 @@ describe("the plan of a run", () => {
     expect(plan(3)).toMatchObject({ effectiveBatch: 3, iterationsPerEpoch: 1 });
     const parts = [16, 12, 22, 14, 15, 17, 5].map((effectiveBatch) => plan(90, { effectiveBatch }).batch);
     expect(parts).toEqual([4, 3, 11, 7, 15, 16, 5]);
+    const onGpu = [16, 32, 24, 17].map((effectiveBatch) => plan(90, { effectiveBatch, device: "cuda" }).batch);
+    expect(onGpu).toEqual([16, 16, 12, 16]);
     expect(plan(90, { batch: 4, effectiveBatch: 32 })).toMatchObject({
       batch: 4,
       accumulation: 8,

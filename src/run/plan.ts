@@ -15,6 +15,8 @@ const smallestBatch = 8;
  */
 const pairedParts = { usual: 4, least: 3, most: 8 };
 const singleParts = { usual: 8, least: 6, most: 16 };
+/** A GPU gains by more at once. */
+const gpuParts = { usual: 16, least: 6, most: 16 };
 
 export interface BatchPlan {
   readonly batch: number;
@@ -31,7 +33,7 @@ export interface BatchPlan {
 }
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
-function partOf(effective: number): number {
+function partOf(effective: number, { device }: DistillRunOptions): number {
   const nearest = ({ usual, least, most }: typeof singleParts, times: number): number | undefined => {
     const distance = (part: number) => Math.abs(Math.log(part / usual));
     const parts = Array.from({ length: most - least + 1 }, (_, i) => least + i);
@@ -40,7 +42,8 @@ function partOf(effective: number): number {
       .sort((a, b) => distance(a) - distance(b))
       .at(0);
   };
-  return nearest(pairedParts, 2) ?? nearest(singleParts, 1) ?? Math.min(singleParts.most, effective);
+  const found = device === "cpu" ? (nearest(pairedParts, 2) ?? nearest(singleParts, 1)) : nearest(gpuParts, 1);
+  return found ?? Math.min(singleParts.most, effective);
 }
 
 /**
@@ -60,7 +63,7 @@ export function planBatches(
   if (effective < wanted) {
     notes.push(`there are fewer pictures (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
   }
-  const usual = Math.min(options.batch ?? partOf(effective), effective);
+  const usual = Math.min(options.batch ?? partOf(effective, options), effective);
   const batch = options.batch === undefined && trains ? fitting({ most: usual, effective }) : usual;
   if (batch < usual) notes.push(`the memory at hand holds ${batch} of ${usual} pictures at once`);
   if (options.batch !== undefined && batch < options.batch) {
