@@ -22,34 +22,14 @@ function compiled(graph: Graph, device: Device, { int8, ...session }: CompileOpt
 
 /** Tidies a graph, writes it and opens a session. Weights are handed over where they lie, without a copy in between. */
 export async function compile(graph: Graph, device: Device, options: CompileOptions = {}): Promise<Session> {
-  const { source, session } = compiled(graph, device, options);
-  return device.createSession(source, session);
+  const [session] = await compileOn([device], graph, options);
+  return session;
 }
 
-/** A second session has a copy of the weights, which is worth its while up to so many bytes. */
-const lightWeights = 192 * 2 ** 20;
-
-/**
- * Two sessions of a graph that run at the same time, each with half of the threads, on the device and on the one beside it: two
- * runs so end sooner than one after the other, each by all threads, which wait for each other at each node. One session where there
- * is no device beside, threads are too few or weights too heavy, with the `more` bytes that the second one takes.
- */
-export async function compilePair(
-  graph: Graph,
-  device: Device,
-  more: number,
-  options: CompileOptions = {},
-): Promise<{ readonly device: Device; readonly session: Session }[]> {
-  const { source, session } = compiled(graph, device, options);
-  const chunks = (source.externalData ?? []).flatMap((stored) => stored.chunks);
-  const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, more);
-  const { threads = 1 } = device;
-  const neighbour = threads > 1 && bytes <= lightWeights ? device.beside?.() : undefined;
-  if (!neighbour) return [{ device, session: await device.createSession(source, session) }];
-  const half = { ...session, threads: Math.floor(threads / 2) };
-  return Promise.all(
-    [device, neighbour].map(async (each) => ({ device: each, session: await each.createSession(source, half) })),
-  );
+/** A session of a graph on each of several devices. */
+export async function compileOn(devices: readonly Device[], graph: Graph, options: CompileOptions): Promise<Session[]> {
+  const { source, session } = compiled(graph, devices[0], options);
+  return Promise.all(devices.map((device) => device.createSession(source, session)));
 }
 
 /** Sessions by what they are for, each compiled when it is first asked for. */

@@ -1,4 +1,4 @@
-// Micro-batches two at a time: the same steps as one after the other, whatever comes in between.
+// Micro-batches taken in halves, by two sessions at the same time: the same steps as by one, whatever comes in between.
 import { afterAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
@@ -23,8 +23,8 @@ const { config, weights, preprocessing, origin } = loaded;
 const teacherOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
 const pictures = (part: number, count = 2): FloatTensor =>
   noise([count, config.channels, config.imageSize, config.imageSize], part, "pairs");
-const settings: CreateDistillationOptions = { reductionFactor: 2, rank: 4, accumulation: 4 };
-const stepOf = (step: number) => [0, 1, 2, 3].map((part) => pictures(4 * step + part));
+const settings: CreateDistillationOptions = { reductionFactor: 2, rank: 4, accumulation: 2 };
+const stepOf = (step: number) => [0, 1].map((part) => pictures(2 * step + part));
 
 /** Distances of what trains, and of gradients, by name; none is to be far. */
 function expectNear(found: ReadonlyMap<string, FloatTensor>, expected: ReadonlyMap<string, FloatTensor>, most: number) {
@@ -35,29 +35,45 @@ function expectNear(found: ReadonlyMap<string, FloatTensor>, expected: ReadonlyM
 
 describe.each<[string, CreateDistillationOptions]>([
   ["float32", {}],
-  ["clipped gradients", { optimizer: { kind: "adamw", clipNorm: 0.01 } }],
-  ["masks that are drawn for each micro-batch", { method: "dmae", rank: undefined }],
+  ["one micro-batch to a step", { accumulation: 1 }],
+  ["gradients that are clipped", { optimizer: { kind: "adamw", clipNorm: 0.01 } }],
+  ["dropout, drawn for rows and for columns", { adapterDropout: 0.2 }],
+  ["several blocks' outputs", { loss: { kind: "multi-block" } }],
+  ["masks drawn for each picture", { method: "dmae", rank: undefined }],
+  ["relations between tokens", { method: "minivit", rank: undefined }],
 ])("%s", (_, more) => {
-  test("steps are those of one micro-batch after the other", async () => {
+  test("steps are those of one session", async () => {
+    const all = { ...settings, ...more };
     const { device, asked } = watched(both);
-    const pair = await createDistillation(teacherOn(device), { ...settings, ...more });
+    const pair = await createDistillation(teacherOn(device), all);
     const initialAdapters = await pair.adapters();
-    const single = await createDistillation(teacherOn(alone), { ...settings, ...more, initialAdapters });
+    const single = await createDistillation(teacherOn(alone), { ...all, initialAdapters });
     for (let step = 0; step < 3; step++) {
+      const shown = stepOf(step).slice(0, all.accumulation);
       const [found, expected] = [
-        await pair.step(stepOf(step), { gradients: true }),
-        await single.step(stepOf(step), { gradients: true }),
+        await pair.step(shown, { gradients: true }),
+        await single.step(shown, { gradients: true }),
       ];
-      expect(found.loss / expected.loss).toBeCloseTo(1, 6);
+      expect(found.loss / expected.loss).toBeCloseTo(1, 5);
       // Float32's sums in another order; later ones are of parameters that Adam has moved by signs of tiny gradients.
-      if (step === 0)
-        expectNear(found.gradients as Map<string, FloatTensor>, expected.gradients as Map<string, FloatTensor>, 1e-5);
+      if (step === 0 && found.gradients && expected.gradients) expectNear(found.gradients, expected.gradients, 1e-4);
     }
-    expectNear(await pair.adapters(), await single.adapters(), 1e-3);
+    expectNear(await pair.adapters(), await single.adapters(), 2e-3);
     expect(asked()).toBe(1);
     await pair.dispose();
     await single.dispose();
   });
+});
+
+test.each<[string, CreateDistillationOptions, number]>([
+  ["an odd number of pictures", {}, 3],
+  ["activations that are computed anew", { checkpointing: true }, 2],
+])("%s: one session", async (_, more, count) => {
+  const { device, asked } = watched(both);
+  const distillation = await createDistillation(teacherOn(device), { ...settings, ...more });
+  expect((await distillation.step([0, 1].map((part) => pictures(part, count)))).loss).toBeGreaterThan(0);
+  expect(asked()).toBe(0);
+  await distillation.dispose();
 });
 
 test("one that goes on from a saved state is the same to the bit", async () => {
@@ -77,12 +93,11 @@ test("one that goes on from a saved state is the same to the bit", async () => {
   await rest.dispose();
 });
 
-test("micro-batches are asked for in order, one at a time", async () => {
-  const distillation = await createDistillation(teacherOn(both), settings);
+test("micro-batches are asked for in order, once and one at a time", async () => {
+  const distillation = await createDistillation(teacherOn(both), { ...settings, accumulation: 4 });
   const order: string[] = [];
   const parts = [0, 1, 2, 3].map((part): MicroBatch => async () => {
     order.push(`asked ${part}`);
-    // The first ones come late, so that the other session wants its next one before.
     await new Promise((resolve) => setTimeout(resolve, part < 2 ? 30 : 1));
     order.push(`came ${part}`);
     return pictures(part);
@@ -95,16 +110,15 @@ test("micro-batches are asked for in order, one at a time", async () => {
 describe("what goes wrong in one of them ends the step, and the next one goes well", () => {
   const missing = () => Promise.reject(new Error("no such picture"));
   const cases: [string, readonly MicroBatch[], string][] = [
-    ["pictures that can't be read", [pictures(0), pictures(1), missing, pictures(3)], "no such picture"],
-    ["in the first", [missing, pictures(1), pictures(2), pictures(3)], "no such picture"],
-    [
-      "more pictures than in the others",
-      [pictures(0), pictures(1, 3), pictures(2), pictures(3)],
-      "as many pictures each",
-    ],
+    ["pictures that can't be read", [pictures(0), missing], "no such picture"],
+    ["in the first", [missing, pictures(1)], "no such picture"],
+    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many pictures each"],
     [
       "pictures that are not finite",
-      [pictures(0), pictures(1), pictures(2), { ...pictures(3), data: pictures(3).data.map(() => Number.NaN) }],
+      [
+        pictures(0),
+        { ...pictures(1), data: pictures(1).data.map((v, i, all) => (i < all.length / 2 ? v : Number.NaN)) },
+      ],
       "the loss is NaN at step 1",
     ],
   ];

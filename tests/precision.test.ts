@@ -200,7 +200,7 @@ describe("a step's products", () => {
     const trainables = method.trainables(student, context);
     const objective = method.objective(student, context);
     const draws = trainables.draws(2);
-    const built = gradientGraph({ teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 });
+    const built = gradientGraph({ teacher, student, trainables, objective, draws, batch: 2, runs: 1 });
     return { built, inputs: { trained: trainables.shapes.keys(), lowRank: trainables.lowRank } };
   }
 
@@ -316,7 +316,7 @@ describe("checkpointing", () => {
     const trainables = methods.wecolora.trainables(student, context);
     const objective = methods.wecolora.objective(student, context);
     const draws = trainables.draws(2);
-    const step = { teacher, student, trainables, objective, draws, batch: 2, accumulation: 1 };
+    const step = { teacher, student, trainables, objective, draws, batch: 2, runs: 1 };
     interface How {
       checkpointing?: boolean;
       activations?: "float16";

@@ -4,6 +4,7 @@ import type { Graph } from "../graph/types.ts";
 import { inputName } from "../graph/types.ts";
 import { Model } from "../model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import type { Int8Options } from "../precision.ts";
 import { choosePrecision } from "../precision.ts";
@@ -12,6 +13,7 @@ import type { Device, Session } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape } from "./gradient-runs.ts";
 import { GradientRuns } from "./gradient-runs.ts";
@@ -56,6 +58,12 @@ export interface DistillationState {
   readonly steps: number;
   readonly tensors: ReadonlyMap<string, FloatTensor>;
 }
+
+/**
+ * Two sessions, each with half of the threads and of the pictures, end sooner than one with all: threads wait for each other behind
+ * each node. But parameters and sums move between them; above so many bytes that costs what it spares (docs/performance.md).
+ */
+const lightWeights = 128 * 2 ** 20;
 
 interface Setup {
   readonly start: ModelDefinition;
@@ -105,9 +113,9 @@ export class Distillation {
       shapes: this.shapes,
       accumulation: options.accumulation,
       // Activations are computed anew where memory is short.
-      pairs: !options.checkpointing,
+      pairs: !options.checkpointing && this.secondBytes() <= lightWeights,
       int8: setup.int8 && { ...setup.int8, inputs },
-      build: (shape) => this.gradientsOf(shape),
+      build: (shape, runs) => this.gradientsOf(shape, runs),
     });
   }
 
@@ -203,11 +211,18 @@ export class Distillation {
     return known;
   }
 
-  private async gradientsOf({ batch, givenTargets }: RunShape): Promise<Graph> {
+  /** What a second session of the gradients holds, about: weights, in 8 bits for both ways through the student, and what trains. */
+  private secondBytes(): number {
+    let trained = 0;
+    for (const dims of this.shapes.values()) trained += elementCount(dims);
+    return parameterCount(this.teacher) * (this.int8 ? 1.5 : 4) + 4 * trained;
+  }
+
+  private async gradientsOf({ batch, givenTargets }: RunShape, runs: number): Promise<Graph> {
     // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
     await this.targetSession?.dispose();
     this.targetSession = undefined;
-    const { accumulation, checkpointing, activations } = this.options;
+    const { checkpointing, activations } = this.options;
     return gradientGraph({
       teacher: this.teacher,
       student: this.weightCopy,
@@ -215,7 +230,7 @@ export class Distillation {
       objective: this.objective,
       draws: this.draws(batch),
       batch,
-      accumulation,
+      runs,
       givenTargets,
       checkpointing,
       activations,

@@ -1,12 +1,13 @@
-// Loss and gradients of a step, summed over its micro-batches: by one session, or by two at a time, each for every other one.
-import { compile, compilePair } from "../compile.ts";
+// Loss and gradients of a step, summed over its micro-batches: each taken whole by one session, or one half each by two at the same time.
+import { compileOn } from "../compile.ts";
 import type { Graph } from "../graph/types.ts";
 import type { Int8Inputs, Int8Options } from "../passes/int8-products.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
-import type { Device, DeviceTensor, Feed, Session } from "../runtime/types.ts";
+import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError, UserError } from "../utils/errors.ts";
-import { elementCount, zeros } from "../utils/tensor.ts";
+import type { Tensor } from "../utils/tensor.ts";
+import { rows, zeros } from "../utils/tensor.ts";
 import { slot } from "./graphs.ts";
 import type { Gradients } from "./optimizer-state.ts";
 import type { Shapes } from "./trainables.ts";
@@ -17,9 +18,9 @@ export interface RunShape {
   readonly givenTargets: boolean;
 }
 
-/** One micro-batch: its shape, and what a run is fed beside parameters and sums. */
+/** One micro-batch: its shape, and what a run is fed beside parameters and sums, picture by picture along the first axis or one for all. */
 export interface Part extends RunShape {
-  readonly feeds: Readonly<Record<string, Feed>>;
+  readonly feeds: Readonly<Record<string, Tensor>>;
 }
 
 export interface GradientRunsOptions {
@@ -28,14 +29,14 @@ export interface GradientRunsOptions {
   readonly shapes: Shapes;
   /** Micro-batches of a step. */
   readonly accumulation: number;
-  /** Whether two sessions may hold activations at the same time. */
+  /** Whether two sessions may run at the same time, each with weights of its own. */
   readonly pairs: boolean;
   readonly int8: (Int8Options & { readonly inputs: Int8Inputs }) | undefined;
-  /** The graph of loss and gradients. */
-  build(shape: RunShape): Promise<Graph>;
+  /** The graph of loss and gradients, of which a step takes `runs`. */
+  build(shape: RunShape, runs: number): Promise<Graph>;
 }
 
-/** A session that takes some of a step's micro-batches. */
+/** A session that takes all of each micro-batch, or a half of each. */
 interface Lane {
   readonly device: Device;
   readonly session: Session;
@@ -50,7 +51,7 @@ interface Lanes {
 
 interface Summed {
   readonly device: Device;
-  /** Of each micro-batch that the lane took. */
+  /** Of each micro-batch, or of the lane's half of it. */
   readonly losses: readonly number[];
   readonly sums: Held;
 }
@@ -64,9 +65,17 @@ async function blankSums(device: Device, shapes: Shapes): Promise<Held> {
 const renamed = (held: Held, by: (name: string) => string) =>
   Object.fromEntries([...held].map(([name, tensor]) => [by(name), tensor]));
 
-/** Gives the parts of a step by their numbers, each once. It is asked for when those in front of it have come, whoever takes them. */
-function inOrder(parts: readonly (() => Promise<Part>)[]): (i: number) => Promise<Part> {
-  const waiting = new Map<number, Promise<Part>>();
+/** What a lane takes of the feeds: rows of those that have one for each picture. */
+function shareOf(feeds: Part["feeds"], batch: number, lane: number, lanes: number): Part["feeds"] {
+  if (lanes === 1) return feeds;
+  const [from, to] = [(lane * batch) / lanes, ((lane + 1) * batch) / lanes];
+  const share = (tensor: Tensor) => (tensor.dims[0] === batch ? rows(tensor, from, to) : tensor);
+  return Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, share(tensor)]));
+}
+
+/** Gives the parts of a step by their numbers, each to `takers`. It is asked for when those in front of it have come. */
+function inOrder(parts: readonly (() => Promise<Part>)[], takers: number): (i: number) => Promise<Part> {
+  const waiting = new Map<number, { readonly part: Promise<Part>; left: number }>();
   let next = 0;
   let before: Promise<unknown> = Promise.resolve();
   return (i) => {
@@ -74,11 +83,11 @@ function inOrder(parts: readonly (() => Promise<Part>)[]): (i: number) => Promis
       const part = before.then(parts[next]);
       // Whoever takes it hears of an error.
       before = part.catch(() => undefined);
-      waiting.set(next, part);
+      waiting.set(next, { part, left: takers });
     }
-    const found = waiting.get(i) as Promise<Part>;
-    waiting.delete(i);
-    return found;
+    const found = waiting.get(i) as { part: Promise<Part>; left: number };
+    if (--found.left === 0) waiting.delete(i);
+    return found.part;
   };
 }
 
@@ -109,13 +118,14 @@ export class GradientRuns {
     parameters: Held,
     number: number,
   ): Promise<{ loss: number; gradients: Gradients }> {
-    const take = inOrder(parts);
-    const front = await take(0);
-    const lanes = await this.open(front);
+    const [front, ...others] = parts;
+    const came = await front();
+    const lanes = await this.open(came);
     const [first, second] = lanes.all;
+    const take = inOrder([() => Promise.resolve(came), ...others], lanes.all.length);
     // The device beside holds none of the parameters.
     const copies = second && (await uploadAll(second.device, await downloadAll(first.device, parameters), true));
-    const step: Step = { number, take: (i) => (i === 0 ? Promise.resolve(front) : take(i)), failed: false };
+    const step: Step = { number, take, failed: false };
     const outcomes = await Promise.allSettled(
       lanes.all.map((_, lane) => this.runLane(lanes, lane, (lane > 0 && copies) || parameters, step)),
     );
@@ -127,13 +137,15 @@ export class GradientRuns {
       for (const { device, sums } of summed) if (!blanks.has(sums)) await device.release([...sums.values()]);
       throw failed.reason;
     }
-    const loss = summed.flatMap(({ losses }) => losses).reduce((sum, one) => sum + one, 0) / parts.length;
+    const losses = summed.flatMap((one) => one.losses);
+    const loss = losses.reduce((sum, one) => sum + one, 0) / losses.length;
     const [own, other] = summed;
     if (!other) return { loss, gradients: [own.sums] };
     const brought = await downloadAll(second.device, other.sums, true);
     return { loss, gradients: [own.sums, await uploadAll(first.device, brought, true)] };
   }
-  /** Every other micro-batch, or all of them where there is one lane. */
+
+  /** All micro-batches, or a half of each where there are two lanes. */
   private async runLane({ shape, all }: Lanes, lane: number, parameters: Held, step: Step): Promise<Summed> {
     const { device, session, blank } = all[lane];
     const names = [...this.options.shapes.keys()];
@@ -143,12 +155,16 @@ export class GradientRuns {
       if (sums !== blank) await device.release([...sums.values()]);
     };
     try {
-      for (let i = lane; i < this.options.accumulation && !step.failed; i += all.length) {
+      for (let i = 0; i < this.options.accumulation && !step.failed; i++) {
         const { feeds, batch, givenTargets } = await step.take(i);
         if (batch !== shape.batch || givenTargets !== shape.givenTargets)
           throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none");
         const { tensors, kept } = await session.run({
-          feeds: { ...feeds, ...Object.fromEntries(parameters), ...renamed(sums, slot.sum) },
+          feeds: {
+            ...shareOf(feeds, batch, lane, all.length),
+            ...Object.fromEntries(parameters),
+            ...renamed(sums, slot.sum),
+          },
           fetch: ["loss"],
           keep: names.map(slot.gradient),
         });
@@ -174,33 +190,30 @@ export class GradientRuns {
   private async open({ batch, givenTargets }: RunShape): Promise<Lanes> {
     const open = this.lanes;
     if (open?.shape.batch === batch && open.shape.givenTargets === givenTargets) return open;
-    await this.close();
+    await this.dispose();
     const { device, shapes, accumulation, pairs, int8 } = this.options;
     const shape = { batch, givenTargets };
-    const built = await this.options.build(shape);
-    const trained = [...shapes.values()].reduce((sum, dims) => sum + elementCount(dims), 0);
-    const opened =
-      pairs && accumulation % 2 === 0
-        ? await compilePair(built, device, 4 * trained, { int8 })
-        : [{ device, session: await compile(built, device, { int8 }) }];
+    const { threads = 1 } = device;
+    const beside = pairs && threads > 1 && batch % 2 === 0 ? device.beside?.() : undefined;
+    const devices = beside ? [device, beside] : [device];
+    const runs = devices.length * accumulation;
+    const built = await this.options.build({ ...shape, batch: batch / devices.length }, runs);
+    const each = { int8, threads: Math.floor(threads / devices.length) };
+    const sessions = await compileOn(devices, built, each);
     const all: Lane[] = [];
-    for (const lane of opened)
-      all.push({ ...lane, blank: accumulation > 1 ? await blankSums(lane.device, shapes) : new Map() });
+    for (const [i, session] of sessions.entries())
+      all.push({ device: devices[i], session, blank: runs > 1 ? await blankSums(devices[i], shapes) : new Map() });
     this.lanes = { shape, all };
     return this.lanes;
   }
 
-  private async close(): Promise<void> {
+  /** Closes the sessions and frees what they hold; others are opened when they are asked for. */
+  async dispose(): Promise<void> {
     for (const { device, session, blank } of this.lanes?.all ?? []) {
       await session.dispose();
       await device.release([...blank.values()]);
       await device.trim();
     }
     this.lanes = undefined;
-  }
-
-  /** Closes the sessions and frees what they hold. */
-  dispose(): Promise<void> {
-    return this.close();
   }
 }

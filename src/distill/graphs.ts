@@ -1,4 +1,4 @@
-// The two graphs of a training step: loss and gradients of one micro-batch, and the optimizer's update.
+// The two graphs of a training step: loss and gradients of one run, and the optimizer's update.
 import { gradients } from "../autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
@@ -32,9 +32,10 @@ export interface GradientGraphOptions {
   readonly trainables: Trainables;
   readonly objective: Objective;
   readonly draws: Draws;
-  /** Pictures of a micro-batch. */
+  /** Pictures of a run. */
   readonly batch: number;
-  readonly accumulation: number;
+  /** Runs whose gradients make up a step's. */
+  readonly runs: number;
   /** The objective's targets come in as `target.i` `[batch, N, D]`; the teacher is not in the graph. */
   readonly givenTargets?: boolean;
   /** Compute the student's activations anew for the gradients, block by block. */
@@ -49,12 +50,12 @@ function parameterInputs(shapes: Shapes): Map<string, Value> {
 }
 
 /**
- * From pixels `[batch, 3, H, W]` and parameters to the loss and the parameters' gradients. With accumulation, the
- * gradients divided by the number of micro-batches are added to sums that come in. Teacher and student stand in one
+ * From pixels `[batch, 3, H, W]` and parameters to the loss and the parameters' gradients. Where a step has several runs,
+ * gradients divided by their number are added to sums that come in. Teacher and student stand in one
  * graph, so that the embedding and what else is equal in front is computed once and weights are held once.
  */
 export function gradientGraph(options: GradientGraphOptions): Graph {
-  const { teacher, student, trainables, objective, draws, batch, accumulation } = options;
+  const { teacher, student, trainables, objective, draws, batch, runs } = options;
   const { imageSize, channels } = teacher.config;
   const pixels = input("pixels", "float32", [batch, channels, imageSize, imageSize]);
   const own = parameterInputs(trainables.shapes);
@@ -89,13 +90,13 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const outputs = new Map<string, Value>([["loss", loss]]);
   const sums: Value[] = [];
   [...parameters.keys()].forEach((name, i) => {
-    if (accumulation === 1) {
+    if (runs === 1) {
       outputs.set(slot.gradient(name), found[i]);
       return;
     }
     const sum = input(slot.sum(name), "float32", found[i].shape);
     sums.push(sum);
-    outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / accumulation)));
+    outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / runs)));
   });
   const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);

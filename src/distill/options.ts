@@ -163,9 +163,7 @@ export const distillationSchema = z.strictObject({
     ),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
-  accumulation: positiveInteger
-    .default(1)
-    .describe("micro-batches to one step of the optimizer; an even number is taken two at a time where that is faster"),
+  accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),
   softLabels: z.boolean().default(false).describe("deit: learn the teacher's probabilities, not its answer"),
   maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
   precision: z

@@ -34,8 +34,8 @@ export function bytesOfPicture(config: VitConfig, { blocks, checkpointing, activ
 const leftOut = 0.1;
 
 /**
- * How many of `most` pictures of a part fit `available` bytes; 1 at least. Parts of a step are of one size, so that it is one
- * that leaves out few of its `effective` pictures, and an even number of them is taken two at a time.
+ * How many of `most` pictures at once fit `available` bytes; 1 at least. Parts of a step are of one size, so that it is one
+ * that leaves out few of its `effective` pictures.
  */
 export function picturesThatFit(
   { most, effective }: { readonly most: number; readonly effective: number },
@@ -46,8 +46,6 @@ export function picturesThatFit(
   // Sessions hold weights in copies of their own.
   const left = usable * available - 4 * step.parameters;
   const fitting = Math.floor(left / bytesOfPicture(config, step));
-  const atOnce = (part: number) => (Math.floor(effective / part) % 2 === 0 ? 2 * part : part);
-  for (let part = most; part > 1; part--)
-    if (atOnce(part) <= fitting && effective % part <= leftOut * effective) return part;
+  for (let part = Math.min(most, fitting); part > 1; part--) if (effective % part <= leftOut * effective) return part;
   return 1;
 }

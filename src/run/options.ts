@@ -203,7 +203,7 @@ export const distillRunSchema = z.strictObject({
   batch: count
     .optional()
     .describe(
-      "pictures of a micro-batch (3 to 16 that make up a step, about 4, on a GPU 16; fewer where memory is short); an even number of micro-batches is taken two at a time where that is faster",
+      "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
     ),
   fewShotRatio: z
     .number()

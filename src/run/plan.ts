@@ -9,14 +9,10 @@ const paperBatch = 1024;
 const fewestSteps = 8;
 /** A batch smaller than this makes gradients too noisy to be worth more steps. */
 const smallestBatch = 8;
-/**
- * Pictures of a micro-batch where a run is left to choose, by which numbers of them make up a step: more are no faster, and take
- * more memory (docs/performance.md). An even number of micro-batches is taken two at a time.
- */
-const pairedParts = { usual: 4, least: 3, most: 8 };
-const singleParts = { usual: 8, least: 6, most: 16 };
-/** A GPU gains by more at once. */
-const gpuParts = { usual: 16, least: 6, most: 16 };
+/** Pictures at once where a run is left to choose: more are no faster, and take more memory (docs/performance.md). A GPU gains by more. */
+const usualPart = { cpu: 8, gpu: 16 };
+/** Parts of a step that are near enough. */
+const [leastPart, largestPart] = [6, 16];
 
 export interface BatchPlan {
   readonly batch: number;
@@ -34,16 +30,11 @@ export interface BatchPlan {
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
 function partOf(effective: number, { device }: DistillRunOptions): number {
-  const nearest = ({ usual, least, most }: typeof singleParts, times: number): number | undefined => {
-    const distance = (part: number) => Math.abs(Math.log(part / usual));
-    const parts = Array.from({ length: most - least + 1 }, (_, i) => least + i);
-    return parts
-      .filter((part) => effective % (times * part) === 0)
-      .sort((a, b) => distance(a) - distance(b))
-      .at(0);
-  };
-  const found = device === "cpu" ? (nearest(pairedParts, 2) ?? nearest(singleParts, 1)) : nearest(gpuParts, 1);
-  return found ?? Math.min(singleParts.most, effective);
+  const usual = usualPart[device === "cpu" ? "cpu" : "gpu"];
+  const distance = (part: number) => Math.abs(Math.log(part / usual));
+  const parts = Array.from({ length: largestPart - leastPart + 1 }, (_, i) => leastPart + i);
+  const [nearest] = parts.filter((part) => effective % part === 0).sort((a, b) => distance(a) - distance(b));
+  return nearest ?? Math.min(largestPart, effective);
 }
 
 /**
