@@ -14,10 +14,11 @@ function watched(device: Device): { device: Device; asked: () => number } {
   return { device: Object.assign(Object.create(device) as Device, { beside }), asked: () => count };
 }
 
-const [alone, both] = [createNodeDevice({ threads: 1 }), createNodeDevice({ threads: 2 })];
+const [alone, both, three] = [1, 2, 3].map((threads) => createNodeDevice({ threads }));
 const loaded = await loadModel(referencePath("teachers/timm-vit"));
 afterAll(async () => {
-  for (const { dispose } of [loaded, alone, both]) await dispose.call(loaded);
+  await loaded.dispose();
+  for (const device of [alone, both, three]) await device.dispose();
 });
 const { config, weights, preprocessing, origin } = loaded;
 const teacherOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
@@ -65,11 +66,12 @@ describe.each<[string, CreateDistillationOptions]>([
   });
 });
 
-test.each<[string, CreateDistillationOptions, number]>([
-  ["an odd number of pictures", {}, 3],
-  ["activations that are computed anew", { checkpointing: true }, 2],
-])("%s: one session", async (_, more, count) => {
-  const { device, asked } = watched(both);
+test.each<[string, CreateDistillationOptions, number, Device]>([
+  ["an odd number of pictures", {}, 3, both],
+  ["an odd number of threads", {}, 2, three],
+  ["activations that are computed anew", { checkpointing: true }, 2, both],
+])("%s: one session", async (_, more, count, on) => {
+  const { device, asked } = watched(on);
   const distillation = await createDistillation(teacherOn(device), { ...settings, ...more });
   expect((await distillation.step([0, 1].map((part) => pictures(part, count)))).loss).toBeGreaterThan(0);
   expect(asked()).toBe(0);

@@ -194,7 +194,9 @@ export class GradientRuns {
     const { device, shapes, accumulation, pairs, int8 } = this.options;
     const shape = { batch, givenTargets };
     const { threads = 1 } = device;
-    const beside = pairs && threads > 1 && batch % 2 === 0 ? device.beside?.() : undefined;
+    // A thread or a picture that is left over would cost more than halves spare.
+    const even = threads % 2 === 0 && batch % 2 === 0;
+    const beside = pairs && even ? device.beside?.() : undefined;
     const devices = beside ? [device, beside] : [device];
     const runs = devices.length * accumulation;
     const built = await this.options.build({ ...shape, batch: batch / devices.length }, runs);
