@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { FloatTensor } from "wecolora/node";
+import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import {
   createDistillation,
   createPictureSource,
@@ -43,7 +43,7 @@ import type { DistillRunInput } from "../src/run/options.ts";
 import { int8Of } from "../src/run/precision.ts";
 import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
-import { elementBytes, elementCount } from "../src/utils/tensor.ts";
+import { elementBytes, elementCount, rows } from "../src/utils/tensor.ts";
 import { noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
@@ -201,7 +201,7 @@ describe("a step's products", () => {
     const objective = method.objective(student, context);
     const draws = trainables.draws(2);
     const built = gradientGraph({ teacher, student, trainables, objective, draws, batch: 2, runs: 1 });
-    return { built, inputs: { trained: trainables.shapes.keys(), lowRank: trainables.lowRank } };
+    return { built, inputs: { trained: [...trainables.shapes.keys()], lowRank: trainables.lowRank } };
   }
 
   /** A step's 8-bit products, where those of `parts` are. */
@@ -215,6 +215,21 @@ describe("a step's products", () => {
       return { products: products.length, matrices: new Set(products.map(({ inputs }) => inputs[1])).size };
     };
   }
+
+  test("stay the same where sessions are opened anew for other micro-batches", async () => {
+    const teacher = await teacherOf();
+    const settings: CreateDistillationOptions = { rank: 2, precision: "int8", int8Parts: ["student"] };
+    const [whole, half] = [await picturesOf(), await picturesOf()].map((pixels, i) => rows(pixels, 0, i === 0 ? 2 : 1));
+    const again = await createDistillation(teacher, settings);
+    const start = await again.saveState();
+    await again.step([half]);
+    await again.loadState(start);
+    const fresh = await createDistillation(teacher, { ...settings, initialAdapters: await again.adapters() });
+    expect((await again.step([whole])).loss).toBe((await fresh.step([whole])).loss);
+    await again.dispose();
+    await fresh.dispose();
+    await teacher.dispose();
+  });
 
   test("are the teacher's, the student's and those of gradients, each by itself", async () => {
     const counts = await productsOf({ rank: 2 });

@@ -65,6 +65,9 @@ export interface DistillationState {
  */
 const lightWeights = 128 * 2 ** 20;
 
+/** Numbers of all shapes together. */
+const countOf = (shapes: Shapes): number => [...shapes.values()].reduce((sum, dims) => sum + elementCount(dims), 0);
+
 interface Setup {
   readonly start: ModelDefinition;
   readonly trainables: Trainables;
@@ -107,7 +110,7 @@ export class Distillation {
     this.int8 = setup.int8;
     this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
     this.state = state;
-    const inputs = { trained: this.shapes.keys(), lowRank: setup.trainables.lowRank };
+    const inputs = { trained: [...this.shapes.keys()], lowRank: setup.trainables.lowRank };
     this.gradientRuns = new GradientRuns({
       device: this.device,
       shapes: this.shapes,
@@ -154,9 +157,7 @@ export class Distillation {
 
   /** Numbers that train in the student. */
   get trainedParameters(): number {
-    let count = 0;
-    for (const dims of this.trainables.shapes.values()) count += dims.reduce((a, b) => a * b, 1);
-    return count;
+    return countOf(this.trainables.shapes);
   }
 
   /**
@@ -213,9 +214,7 @@ export class Distillation {
 
   /** What a second session of the gradients holds, about: weights, in 8 bits for both ways through the student, and what trains. */
   private secondBytes(): number {
-    let trained = 0;
-    for (const dims of this.shapes.values()) trained += elementCount(dims);
-    return parameterCount(this.teacher) * (this.int8 ? 1.5 : 4) + 4 * trained;
+    return parameterCount(this.teacher) * (this.int8 ? 1.5 : 4) + 4 * countOf(this.shapes);
   }
 
   private async gradientsOf({ batch, givenTargets }: RunShape, runs: number): Promise<Graph> {

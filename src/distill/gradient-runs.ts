@@ -200,8 +200,7 @@ export class GradientRuns {
     const devices = beside ? [device, beside] : [device];
     const runs = devices.length * accumulation;
     const built = await this.options.build({ ...shape, batch: batch / devices.length }, runs);
-    const each = { int8, threads: Math.floor(threads / devices.length) };
-    const sessions = await compileOn(devices, built, each);
+    const sessions = await compileOn(devices, built, beside ? { int8, threads: threads / 2 } : { int8 });
     const all: Lane[] = [];
     for (const [i, session] of sessions.entries())
       all.push({ device: devices[i], session, blank: runs > 1 ? await blankSums(devices[i], shapes) : new Map() });

@@ -32,9 +32,9 @@ function dependents(graph: Graph, trained: ReadonlySet<string>): Set<Value> {
 /** What a distillation's graph is fed, by name. */
 export interface Int8Inputs {
   /** What trains: it tells the student's tokens from the teacher's. */
-  readonly trained: Iterable<string>;
+  readonly trained: readonly string[];
   /** The low-rank matrices among it that tokens go through. */
-  readonly lowRank: Iterable<string>;
+  readonly lowRank: readonly string[];
 }
 
 /** Those of a graph's inputs that are worth 8 bits, of the names given. */
