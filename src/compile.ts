@@ -3,22 +3,9 @@ import type { Graph } from "./graph/types.ts";
 import { writeOnnx } from "./onnx/write.ts";
 import type { PassOptions } from "./passes/tidy.ts";
 import { tidy } from "./passes/tidy.ts";
-import type { Device, ModelSource, Session, SessionOptions } from "./runtime/types.ts";
+import type { Device, Session, SessionOptions } from "./runtime/types.ts";
 
 export type CompileOptions = SessionOptions & Pick<PassOptions, "int8">;
-
-/** A graph as sessions are made of it, and what they have to know of it. */
-interface Compiled {
-  readonly source: ModelSource;
-  readonly session: SessionOptions;
-}
-
-function compiled(graph: Graph, device: Device, { int8, ...session }: CompileOptions): Compiled {
-  const tidied = tidy(graph, { target: device.operators ?? "onnxruntime", int8 });
-  const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
-  const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
-  return { source: { model, externalData }, session: { packWeights: int8 !== undefined, floats, ...session } };
-}
 
 /** Tidies a graph, writes it and opens a session. Weights are handed over where they lie, without a copy in between. */
 export async function compile(graph: Graph, device: Device, options: CompileOptions = {}): Promise<Session> {
@@ -26,10 +13,17 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
   return session;
 }
 
-/** A session of a graph on each of several devices. */
-export async function compileOn(devices: readonly Device[], graph: Graph, options: CompileOptions): Promise<Session[]> {
-  const { source, session } = compiled(graph, devices[0], options);
-  return Promise.all(devices.map((device) => device.createSession(source, session)));
+/** A session of a graph on each of several devices of one kind. */
+export async function compileOn(
+  devices: readonly Device[],
+  graph: Graph,
+  { int8, ...session }: CompileOptions,
+): Promise<Session[]> {
+  const tidied = tidy(graph, { target: devices[0].operators ?? "onnxruntime", int8 });
+  const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
+  const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
+  const options = { packWeights: int8 !== undefined, floats, ...session };
+  return Promise.all(devices.map((device) => device.createSession({ model, externalData }, options)));
 }
 
 /** Sessions by what they are for, each compiled when it is first asked for. */

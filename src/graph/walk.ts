@@ -34,6 +34,11 @@ export function sortedNodes(roots: Iterable<Value>): Node[] {
   return order;
 }
 
+/** The node that makes a value; of inputs and constants, none. */
+export function nodeOf({ source }: Value): Node | undefined {
+  return source.kind === "node" ? source.node : undefined;
+}
+
 /** Number of nodes that read each value; a graph output counts as one reader more. */
 export function readerCounts(graph: Graph): Map<Value, number> {
   const counts = new Map<Value, number>();

@@ -2,13 +2,9 @@
 import { mul, node as makeNode, reduceSum, transposeLast } from "../graph/build.ts";
 import type { Attributes } from "../graph/operators.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
-import { readerCounts, rewrite } from "../graph/walk.ts";
+import { nodeOf, readerCounts, rewrite } from "../graph/walk.ts";
 
 type Product = Node<"MatMul"> | Node<"FusedMatMul">;
-
-function nodeOf(value: Value): Node | undefined {
-  return value.source.kind === "node" ? value.source.node : undefined;
-}
 
 const onlyMoves = ({ op }: Node): boolean => op === "Reshape" || op === "Transpose";
 

@@ -1,6 +1,7 @@
 // Frozen matrices in 8 bits, one scale for each output channel, and the tokens that go into them: those behind a norm share its
 // balance, others are sized each by itself.
 import type { Node, Value } from "../graph/types.ts";
+import { nodeOf } from "../graph/walk.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { FrozenMatrix, FrozenNorm } from "./balance.ts";
 import { balancedNorm, balancedWeights, channelBalance, frozenNorm } from "./balance.ts";
@@ -74,7 +75,7 @@ export class Quantizer {
       const balance = this.balanceOf(norm);
       return { ...evenTokens(balancedNorm(norm, balance)), balance };
     }
-    const node = x.source.kind === "node" ? x.source.node : undefined;
+    const node = nodeOf(x);
     if (node?.op === "LayerNormalization") return evenTokens(x);
     if (node?.op === "Reshape" && node.inputs[0].shape.at(-1) === x.shape.at(-1))
       return reshapedTokens(this.tokensOf(node.inputs[0]), x.shape);

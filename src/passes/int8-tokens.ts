@@ -17,6 +17,8 @@ import {
 } from "../graph/build.ts";
 import { sameShape } from "../graph/shapes.ts";
 import type { Node, Shape, Value } from "../graph/types.ts";
+import { nodeOf } from "../graph/walk.ts";
+import { elementCount } from "../utils/tensor.ts";
 
 /** What `[..., K]` is in 8 bits: about `size * scale * (q - zero)`, with each channel multiplied by its balance. */
 export interface Tokens {
@@ -38,7 +40,7 @@ const geluDip = 0.171;
 export const largestSize = (x: Value, axes?: readonly number[], keepDims = false): Value =>
   max(reduceMax(x, axes, keepDims), neg(reduceMin(x, axes, keepDims)), leastSize);
 
-const behindGelu = (x: Value): boolean => x.source.kind === "node" && x.source.node.op === "Gelu";
+const behindGelu = (x: Value): boolean => nodeOf(x)?.op === "Gelu";
 
 /** At least the largest absolute number of each token, and never zero; behind a GELU not below `dip`. */
 const tokenSizes = (x: Value, dip = geluDip): Value =>
@@ -64,8 +66,9 @@ export const evenTokens = (x: Value): Tokens => dynamicQuantizeLinear(x);
 
 /** Tokens of any size. */
 export function sizedTokens(x: Value): Tokens {
-  const rows = x.shape.slice(0, -1).reduce<number>((count, d) => (typeof d === "number" ? count * d : Number.NaN), 1);
-  if (rows && (x.shape.at(-1) as number) >= longToken) return longTokens(x, rows);
+  const known = x.shape.every((d) => typeof d === "number");
+  if (known && (x.shape.at(-1) as number) >= longToken)
+    return longTokens(x, elementCount(x.shape.slice(0, -1) as number[]));
   const size = tokenSizes(x);
   return { ...evenTokens(div(x, size)), size };
 }

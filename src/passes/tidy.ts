@@ -22,16 +22,23 @@ type Pass = (graph: Graph) => Graph;
  * into matrix products; the graph is verified after each pass. Dead code needs no pass: a graph is what its outputs reach.
  */
 export function tidy(graph: Graph, options: PassOptions): Graph {
+  const { int8 } = options;
+  const forRuntime: [string, Pass][] =
+    options.target === "onnxruntime"
+      ? [
+          ["fuseTransposes", fuseTransposes],
+          ["fuseScales", fuseScales],
+        ]
+      : [];
   const passes: [string, Pass][] = [
+    ["shortenSoftmaxGradients", shortenSoftmaxGradients],
+    // Before folding, which would store each weight a second time, transposed.
+    ...forRuntime,
     // Before folding too, which would make two constants of what two parts of a graph do to one weight.
     ["deduplicate", deduplicate],
     ["foldConstants", foldConstants],
     ["deduplicate", deduplicate],
   ];
-  // Before folding, which would store each weight a second time, transposed.
-  if (options.target === "onnxruntime") passes.unshift(["fuseTransposes", fuseTransposes], ["fuseScales", fuseScales]);
-  passes.unshift(["shortenSoftmaxGradients", shortenSoftmaxGradients]);
-  const { int8 } = options;
   if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);
   verify(graph);
   return passes.reduce((current, [name, pass]) => {
