@@ -12,18 +12,21 @@ export const median = (values) => [...values].sort((a, b) => a - b)[values.lengt
 /**
  * A distillation of one of the benchmark steps and what a step of it is shown. `how`: float32 or int8, kept (the teacher saw the views
  * before), checkpointing, half (saved activations in half precision), joined by hyphens. BATCH and MICRO in the environment: pictures
- * of a step, and those at once, 8 as in a run that is left to choose.
+ * of a step, and those at once, 8 (4 with checkpointing) as in a run that is left to choose.
  */
 export async function benchmarkStep(model, how, device = defaultDevice()) {
   const { rank, batch: usual, ...shape } = steps[model];
   const batch = Number(process.env.BATCH ?? usual);
-  const micro = Math.min(Number(process.env.MICRO ?? 8), batch);
+  const checkpointing = how.includes("checkpointing");
+  const micro = Math.min(Number(process.env.MICRO ?? (checkpointing ? 4 : 8)), batch);
   const accumulation = batch / micro;
   const precision = how.startsWith("int8") ? "int8" : "float32";
   const activations = how.includes("half") ? "float16" : "float32";
-  const checkpointing = how.includes("checkpointing");
   const settings = { reductionFactor: 2, rank, accumulation, precision, checkpointing, activations };
-  const distillation = await createDistillation(randomModel(shape, device), settings);
+  const teacher = randomModel(shape, device);
+  // As a run does.
+  await teacher.rest();
+  const distillation = await createDistillation(teacher, settings);
   const shown = [];
   for (let part = 0; part < accumulation; part++) {
     const pixels = noise(micro, 7 + part);

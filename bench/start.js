@@ -31,6 +31,7 @@ const device = Object.assign(Object.create(inner), {
   trim: () => inner.trim(),
 });
 const teacher = model in steps ? randomModel(steps[model], device) : await loadModel(model, { device });
+await teacher.rest();
 async function* batches() {
   const size = teacher.config.imageSize;
   for (let i = 0; i < Number(count); i += 15) yield { ...noise(15, i + 1, size) };

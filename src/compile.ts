@@ -20,10 +20,10 @@ export async function compileOn(
   { int8, ...session }: CompileOptions,
 ): Promise<Session[]> {
   const tidied = tidy(graph, { target: devices[0].operators ?? "onnxruntime", int8 });
-  const { model, externalData } = writeOnnx(tidied, { weights: { kind: "separate" } });
+  const source = writeOnnx(tidied, { weights: { kind: "separate" } });
   const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
   const options = { packWeights: int8 !== undefined, floats, ...session };
-  return Promise.all(devices.map((device) => device.createSession({ model, externalData }, options)));
+  return Promise.all(devices.map((device) => device.createSession(source, options)));
 }
 
 /** Sessions by what they are for, each compiled when it is first asked for. */

@@ -37,12 +37,20 @@ export interface ModelOptions {
   readonly int8?: Int8Options;
 }
 
+/** Weights of so many bytes are worth a file. */
+const worthResting = 32 * 2 ** 20;
+
+/** A model's weights, resting in a file where that is worth it and the device can: see `Model.rest`. */
+export async function restedWeights(definition: ModelDefinition, device: Device): Promise<ModelDefinition["weights"]> {
+  const { weights } = definition;
+  return 4 * parameterCount(definition) < worthResting ? weights : ((await device.rest?.(weights)) ?? weights);
+}
+
 /** Outputs that evaluations ask for; only what is asked for is computed. */
 export type OutputName = "lastHiddenState" | "blockOutput" | "pooled" | "logits";
 
 export class Model {
   readonly config: VitConfig;
-  readonly weights: ReadonlyMap<string, FloatTensor>;
   readonly preprocessing: Preprocessing;
   readonly origin: ModelOrigin;
   /** Where the model's graphs run; distillation and evaluation use the same one. */
@@ -50,15 +58,29 @@ export class Model {
   /** Products in 8 bits, where the model runs with them. */
   readonly int8: Int8Options | undefined;
   private readonly sessions: Sessions;
+  private ownWeights: ReadonlyMap<string, FloatTensor>;
 
   constructor(definition: ModelDefinition, device: Device, options: ModelOptions = {}) {
     this.config = definition.config;
-    this.weights = definition.weights;
+    this.ownWeights = definition.weights;
     this.preprocessing = definition.preprocessing;
     this.origin = definition.origin;
     this.device = device;
     this.int8 = options.int8;
     this.sessions = new Sessions(device, { int8: options.int8 });
+  }
+
+  get weights(): ReadonlyMap<string, FloatTensor> {
+    return this.ownWeights;
+  }
+
+  /**
+   * Lets go of the memory that large weights take: they lie in a file from now on (in the system's folder for such), which sessions read
+   * in place where each would copy them, and which is gone when nobody needs it any more. Does nothing for weights below 32 MiB, and
+   * where the device has no disk or its disk no room.
+   */
+  async rest(): Promise<void> {
+    this.ownWeights = await restedWeights(this, this.device);
   }
 
   get parameters(): number {

@@ -112,6 +112,10 @@ describe("the plan of a run", () => {
     expect(parts).toEqual([8, 6, 11, 7, 15, 16, 5]);
     const onGpu = [16, 32, 24, 17].map((effectiveBatch) => plan(90, { effectiveBatch, device: "cuda" }).batch);
     expect(onGpu).toEqual([16, 16, 12, 16]);
+    const spared = [16, 12, 22, 14, 17].map(
+      (effectiveBatch) => plan(90, { effectiveBatch, checkpointing: true }).batch,
+    );
+    expect(spared).toEqual([4, 4, 11, 7, 16]);
     expect(plan(90, { batch: 4, effectiveBatch: 32 })).toMatchObject({
       batch: 4,
       accumulation: 8,

@@ -141,7 +141,8 @@ export class Distillation {
     const objective = method.objective(start, context);
     if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
     const parameters = new Map([...(initialAdapters ?? trainables.fresh()), ...objective.fresh()]);
-    const state = await OptimizerState.create(teacher.device, parameters, options.optimizer, start.config.depth);
+    const { depth } = start.config;
+    const state = await OptimizerState.create(teacher.device, parameters, options.optimizer, depth, !initialAdapters);
     return new Distillation(teacher, options, kept, { start, trainables, objective, int8 }, state);
   }
 

@@ -90,19 +90,23 @@ export class OptimizerState {
     [this.parameters, this.momentum, this.variance] = held;
   }
 
-  /** Begins with these parameters of a student of `depth` blocks, and with running means of zero. */
+  /**
+   * Begins with these parameters of a student of `depth` blocks, and with running means of zero; `own` says that it may have the
+   * parameters' memory.
+   */
   static async create(
     device: Device,
     parameters: ReadonlyMap<string, FloatTensor>,
     options: DistillationOptions["optimizer"],
     depth: number,
+    own: boolean,
   ): Promise<OptimizerState> {
     const shapes = new Map([...parameters].map(([name, { dims }]) => [name, dims]));
     const blank = new Map([...shapes].map(([name, dims]) => [name, zeros(dims)]));
     const held = [
-      await uploadAll(device, parameters),
+      await uploadAll(device, parameters, own),
       await uploadAll(device, blank),
-      await uploadAll(device, blank),
+      await uploadAll(device, blank, true),
     ] as const;
     return new OptimizerState(device, shapes, options, depth, held);
   }

@@ -28,7 +28,7 @@ export interface Trainables {
   readonly shapes: Shapes;
   /** Of these the low-rank matrices that tokens go through beside frozen maps: 8-bit products may take them. */
   readonly lowRank: readonly string[];
-  /** The parameters before training. */
+  /** The parameters before training, in memory that nobody else has. */
   fresh(): Map<string, FloatTensor>;
   /** Random numbers of the training graph, for micro-batches of `batch` pictures. */
   draws(batch: number): Draws;

@@ -12,7 +12,7 @@ export function weightTrainables(student: ModelDefinition, trains: (name: string
   return {
     shapes: new Map([...own].map(([name, { dims }]) => [name, dims])),
     lowRank: [],
-    fresh: () => new Map(own),
+    fresh: () => new Map([...own].map(([name, { type, dims, data }]) => [name, { type, dims, data: data.slice() }])),
     draws: () => noDraws,
     apply: (parameters) => ({ weight: (name) => parameters.get(name) ?? frozen(name) }),
     fold: (parameters) => new Map([...own.keys()].map((name) => [name, parameters.get(name) as Value])),

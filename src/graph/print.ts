@@ -1,4 +1,5 @@
 // A graph as text, one line a node, for people and for comparing in tests.
+import { elementCount } from "../utils/tensor.ts";
 import type { Graph, Value } from "./types.ts";
 import { formatType } from "./types.ts";
 import { sortedNodes } from "./walk.ts";
@@ -31,7 +32,7 @@ export function valueNames(graph: Graph): Map<Value, string> {
 export function print(graph: Graph): string {
   const names = valueNames(graph);
   const show = (value: Value): string => {
-    if (value.source.kind === "constant" && value.source.tensor.data.length === 1) {
+    if (value.source.kind === "constant" && elementCount(value.source.tensor.dims) === 1) {
       return String(value.source.tensor.data[0]);
     }
     return names.get(value) as string;

@@ -53,7 +53,7 @@ export interface ModelDefinition {
 /** Numbers in all weights that a forward pass reads. */
 export function parameterCount({ weights }: ModelDefinition): number {
   let count = 0;
-  for (const { data } of weights.values()) count += data.length;
+  for (const { dims } of weights.values()) count += elementCount(dims);
   return count;
 }
 

@@ -5,8 +5,8 @@ import type { Value } from "../graph/types.ts";
 import type { LinearWeights } from "../nn/layers.ts";
 import type { Rotation } from "../nn/layers.ts";
 import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } from "../nn/layers.ts";
+import { rowsInPlace } from "../utils/resting.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
-import { rows } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
 import { attentionWidth, headWidthOf, patchCount, prefixCount } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
@@ -38,7 +38,7 @@ export function frozenWeights(weights: ReadonlyMap<string, Tensor>): WeightLooku
 /** Rows `from` to `to` of a weight; constants are cut without a copy. */
 function weightRows(value: Value, from: number, to: number, suffix: string): Value {
   if (value.source.kind !== "constant") return slice(value, 0, from, to);
-  return constant(rows(value.source.tensor, from, to), `${value.source.name}.${suffix}`);
+  return constant(rowsInPlace(value.source.tensor, from, to), `${value.source.name}.${suffix}`);
 }
 
 /** The shapes and rows of q, k and v in the joint qkv map. */

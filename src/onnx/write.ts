@@ -6,8 +6,10 @@ import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
 import type { Graph, Node, Shape, Value } from "../graph/types.ts";
 import { sortedNodes } from "../graph/walk.ts";
+import type { RestingFile } from "../utils/resting.ts";
+import { restingPlace } from "../utils/resting.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
-import { tensorBytes } from "../utils/tensor.ts";
+import { byteCount, tensorBytes } from "../utils/tensor.ts";
 import type { AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from "./onnx_pb.ts";
 import {
   AttributeProtoSchema,
@@ -41,13 +43,15 @@ export interface ExternalData {
 export interface OnnxFile {
   readonly model: Uint8Array;
   readonly externalData: readonly ExternalData[];
+  /** Files that weights rest in, all in one folder: the model says them by name. With `separate` weights alone. */
+  readonly restingFiles: readonly RestingFile[];
 }
 
 export interface OnnxOptions {
   /**
    * Where weights go: `inline` in the model file while it stays under the 2 GB that protobuf allows, else beside it in
    * `location`; `external` always beside it; `separate` each in a location of its own, so that memory is shared and
-   * nothing is copied.
+   * nothing is copied, or in the files that most of them rest in.
    */
   readonly weights: { readonly kind: "inline" | "external"; readonly location: string } | { readonly kind: "separate" };
   readonly metadata?: Readonly<Record<string, string>>;
@@ -68,15 +72,12 @@ const irVersion = 10n;
 
 /** Writes a graph as ONNX. */
 export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
-  const { proto, externalData } = buildOnnx(graph, options);
-  return { model: toBinary(ModelProtoSchema, proto), externalData };
+  const { proto, ...beside } = buildOnnx(graph, options);
+  return { model: toBinary(ModelProtoSchema, proto), ...beside };
 }
 
 /** A graph as a ModelProto, with the data that goes beside it. */
-export function buildOnnx(
-  graph: Graph,
-  options: OnnxOptions,
-): { proto: ModelProto; externalData: readonly ExternalData[] } {
+export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "model"> & { proto: ModelProto } {
   const opset = options.opset ?? newestOpset;
   const names = valueNames(graph);
   const nodes = sortedNodes(graph.outputs.values());
@@ -128,7 +129,7 @@ export function buildOnnx(
       output: [...graph.outputs].map(([name, value]) => valueInfo(name, value)),
     },
   });
-  return { proto: model, externalData: weights.files() };
+  return { proto: model, externalData: weights.files(), restingFiles: [...weights.resting] };
 }
 
 function readValues(graph: Graph, nodes: readonly Node[]): Set<Value> {
@@ -309,35 +310,46 @@ class WeightStore {
   private readonly beside: boolean;
   private readonly shared = new Map<ArrayBufferLike, Map<number, string>>();
   private readonly options: OnnxOptions;
+  /** ONNX Runtime takes weights from files or from memory, not both: where most rest in files, the others stand in the model. */
+  private readonly fromFiles: boolean;
+  readonly resting = new Set<RestingFile>();
 
   constructor(options: OnnxOptions, constants: readonly Value[]) {
     this.options = options;
-    const total = constants.reduce((sum, v) => sum + tensorOf(v).data.byteLength, 0);
+    const bytesOf = (values: readonly Value[]) => values.reduce((sum, v) => sum + byteCount(tensorOf(v)), 0);
+    const total = bytesOf(constants);
+    const resting = bytesOf(constants.filter((v) => restingPlace(tensorOf(v))));
+    this.fromFiles = options.weights.kind === "separate" && resting > total / 2 && total - resting < inlineLimit;
     this.beside = options.weights.kind !== "inline" || total > inlineLimit;
   }
 
   add(name: string, tensor: Tensor): TensorProto {
-    const bytes = tensorBytes(tensor);
+    const length = byteCount(tensor);
     const proto = create(TensorProtoSchema, {
       name,
       dataType: onnxTypes[tensor.type],
       dims: tensor.dims.map(BigInt),
     });
-    if (!this.beside || bytes.byteLength < externalFrom) {
-      proto.rawData = bytes;
+    const inMemory = this.fromFiles && !restingPlace(tensor);
+    if (!this.beside || inMemory || length < externalFrom) {
+      proto.rawData = tensorBytes(tensor);
       return proto;
     }
     proto.dataLocation = TensorProto_DataLocation.EXTERNAL;
     const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    const { weights } = this.options;
-    const place = weights.kind === "separate" ? this.addSeparate(bytes) : this.append(weights.location, bytes);
-    const entries = [
-      entry("location", place.location),
-      entry("offset", place.offset),
-      entry("length", bytes.byteLength),
-    ];
+    const place = this.place(tensor);
+    const entries = [entry("location", place.location), entry("offset", place.offset), entry("length", length)];
     proto.externalData = create(TensorProtoSchema, { externalData: entries }).externalData;
     return proto;
+  }
+
+  private place(tensor: Tensor): { location: string; offset: number } {
+    const { weights } = this.options;
+    if (weights.kind !== "separate") return this.append(weights.location, tensorBytes(tensor));
+    const resting = this.fromFiles ? restingPlace(tensor) : undefined;
+    if (!resting) return this.addSeparate(tensorBytes(tensor));
+    this.resting.add(resting.file);
+    return { location: resting.file.name, offset: resting.offset };
   }
 
   private append(location: string, bytes: Uint8Array): { location: string; offset: number } {

@@ -41,14 +41,17 @@ export interface FrozenMatrix {
  * size^0.75 over the largest weight^0.25, with a geometric mean of 1.
  */
 export function channelBalance({ scale, bias }: FrozenNorm, matrices: readonly FrozenMatrix[]): Float32Array {
-  const channels = scale.data.length;
+  const [channels] = scale.dims;
   const largest = new Float32Array(channels);
-  for (const matrix of matrices)
+  for (const matrix of matrices) {
+    const { data } = matrix.stored;
     eachChannel(matrix, (at, channel) => {
-      largest[channel] = Math.max(largest[channel], Math.abs(matrix.stored.data[at]));
+      largest[channel] = Math.max(largest[channel], Math.abs(data[at]));
     });
+  }
+  const [scales, biases] = [scale.data, bias.data];
   const balance = largest.map((weight, k) => {
-    const size = Math.max(least, reach * Math.abs(scale.data[k]) + Math.abs(bias.data[k]));
+    const size = Math.max(least, reach * Math.abs(scales[k]) + Math.abs(biases[k]));
     return size ** migration / Math.max(least, weight) ** (1 - migration);
   });
   const mean = Math.exp(balance.reduce((sum, v) => sum + Math.log(v), 0) / channels);

@@ -3,7 +3,9 @@
 import { node as makeNode } from "../graph/build.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
+import { wholeOf } from "../utils/resting.ts";
 import type { Tensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
 
 /** Constants up to this many elements are compared by content, larger ones by the identity of their data. */
 const compareByContent = 64;
@@ -18,12 +20,15 @@ export function deduplicate(graph: Graph): Graph {
     return identities.size - 1;
   };
   // Cut from the same memory: two views of the same bytes are the same constant.
-  const place = ({ data }: Tensor) => `#${identity(data.buffer)}:${data.byteOffset}`;
+  const place = (tensor: Tensor) => {
+    const { whole, offset } = wholeOf(tensor);
+    return `#${identity(whole)}:${offset}`;
+  };
   const constants = new Map<string, Value>();
   const shared = (value: Value): Value => {
     if (value.source.kind !== "constant") return value;
     const { tensor } = value.source;
-    const content = tensor.data.length <= compareByContent ? `=${tensor.data.join()}` : place(tensor);
+    const content = elementCount(tensor.dims) <= compareByContent ? `=${tensor.data.join()}` : place(tensor);
     const key = `${tensor.type}[${tensor.dims.join()}]${content}`;
     const known = constants.get(key);
     if (!known) constants.set(key, value);

@@ -17,8 +17,9 @@ function constantInputs(inputs: readonly Value[]): Tensor[] | undefined {
 
 /** The scalar that a constant holds everywhere, if it does and is small. */
 function uniformValue(value: Value): number | undefined {
-  if (value.source.kind !== "constant" || value.type === "float16" || value.source.tensor.data.length !== 1) return;
-  return Number(value.source.tensor.data[0]);
+  if (value.source.kind !== "constant" || value.type === "float16") return;
+  const { tensor } = value.source;
+  return elementCount(tensor.dims) === 1 ? Number(tensor.data[0]) : undefined;
 }
 
 /** Whether a value is another less itself, the latter without a gradient: zeros, once gradients are made. */
@@ -46,7 +47,7 @@ export function foldConstants(graph: Graph): Graph {
     const kept = identityOperand(node, inputs);
     if (kept) return [kept];
     const tensors = constantInputs(inputs);
-    const largestInput = Math.max(0, ...(tensors ?? []).map((t) => t.data.length));
+    const largestInput = Math.max(0, ...(tensors ?? []).map((t) => elementCount(t.dims)));
     const fits = node.outputs.every(
       ({ shape, type }) =>
         shape.every((d) => typeof d === "number") &&

@@ -2,7 +2,9 @@
 // balance, others are sized each by itself.
 import type { Node, Value } from "../graph/types.ts";
 import { nodeOf } from "../graph/walk.ts";
+import { wholeOf } from "../utils/resting.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
 import type { FrozenMatrix, FrozenNorm } from "./balance.ts";
 import { balancedNorm, balancedWeights, channelBalance, frozenNorm } from "./balance.ts";
 import type { Tokens, TokenProducts } from "./int8-tokens.ts";
@@ -16,18 +18,19 @@ export function frozenOf({ op, attributes, inputs }: Node): FrozenMatrix | undef
   if (x?.type !== "float32" || weight?.source.kind !== "constant") return undefined;
   if (weight.type !== "float32" || weight.shape.length !== 2) return undefined;
   const stored = weight.source.tensor as FloatTensor;
-  if (stored.data.length < smallest) return undefined;
+  if (elementCount(stored.dims) < smallest) return undefined;
   if (op === "MatMul") return { stored, transposed: false };
   const { transA, transB } = attributes as { transA?: boolean; transB?: boolean };
   return op === "FusedMatMul" && transB && !transA ? { stored, transposed: true } : undefined;
 }
 
-/** Says the same of tensors over the same memory: teacher and student share their frozen weights. */
+/** Says the same of tensors over the same numbers: teacher and student share their frozen weights. */
 function placeTeller(): (tensor: FloatTensor) => string {
-  const places = new Map<ArrayBufferLike, number>();
-  return ({ data, dims }) => {
-    if (!places.has(data.buffer)) places.set(data.buffer, places.size);
-    return `${places.get(data.buffer)}:${data.byteOffset}:${dims.join()}`;
+  const places = new Map<object, number>();
+  return (tensor) => {
+    const { whole, offset } = wholeOf(tensor);
+    if (!places.has(whole)) places.set(whole, places.size);
+    return `${places.get(whole)}:${offset}:${tensor.dims.join()}`;
   };
 }
 

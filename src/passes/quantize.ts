@@ -16,7 +16,7 @@ import {
 import type { Graph, Value } from "../graph/types.ts";
 import { rewrite } from "../graph/walk.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { sharedBuffer } from "../utils/tensor.ts";
+import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 
 export type Quantization =
   /** 8-bit weights that are unfolded to float32 before the product. */
@@ -86,7 +86,7 @@ export function quantizeLinearMaps(graph: Graph, kind: Quantization): Graph {
   return rewrite(graph, (node, [x, weight]) => {
     if (node.op !== "MatMul" || weight.source.kind !== "constant" || weight.type !== "float32") return undefined;
     const { tensor, name } = weight.source;
-    if (tensor.dims.length !== 2 || tensor.data.length < smallest) return undefined;
+    if (tensor.dims.length !== 2 || elementCount(tensor.dims) < smallest) return undefined;
     const quantized = quantizeColumns(tensor as FloatTensor, kind === "weights" ? largestWeight : safeWeight);
     const q = constant(quantized.weight, name && `${name}.int8`);
     const scale = constant(quantized.scale, name && `${name}.scale`);

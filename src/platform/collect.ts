@@ -4,7 +4,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /** So much is worth the few milliseconds that a collection takes. */
-const worthCollecting = 64 * 2 ** 20;
+const worthCollecting = 32 * 2 ** 20;
 let waiting = 0;
 let collector: (() => void) | undefined;
 

@@ -19,6 +19,7 @@ import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
 import { leftBehind } from "./collect.ts";
+import { restWeights } from "./resting-weights.ts";
 import { ownMemory } from "./rpc.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
@@ -116,6 +117,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
         dispose: () => worker.call<void>("disposeSession", opened.id),
       };
     },
+    rest: restWeights,
     upload: (tensor: Tensor, own = false) =>
       worker.callWith<DeviceTensor>(own ? ownMemory(tensor) : [], "upload", plainTensor(tensor)),
     download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),

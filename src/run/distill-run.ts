@@ -181,6 +181,7 @@ async function perform(
   const warn = (message: string) => listener.warn?.(message);
   const data = await environment.openDataSet(options.data, openOptions(options));
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), listener));
+  await teacher.rest();
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {

@@ -63,6 +63,7 @@ export async function runEvaluation(
   const candidates = [];
   for (const [name, path] of [...teachers, ...options.model.map((path, i) => [names[i], path])]) {
     const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), listener));
+    await model.rest();
     candidates.push({ name, model, bytes: model.origin.bytes });
   }
   const source = environment.createPictureSource(data.path);
@@ -144,6 +145,7 @@ export async function runFeatures(
   const options = parseOptions(featuresRunSchema, input, "options of features");
   const data = await environment.openPictures(options.data, openOptions(options));
   let model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
+  await model.rest();
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {

@@ -9,10 +9,12 @@ const paperBatch = 1024;
 const fewestSteps = 8;
 /** A batch smaller than this makes gradients too noisy to be worth more steps. */
 const smallestBatch = 8;
-/** Pictures at once where a run is left to choose: more are no faster, and take more memory (docs/performance.md). A GPU gains by more. */
-const usualPart = { cpu: 8, gpu: 16 };
-/** Parts of a step that are near enough. */
-const [leastPart, largestPart] = [6, 16];
+/**
+ * Pictures at once where a run is left to choose, and the least that are near enough. More are no faster on a CPU and take more
+ * memory (docs/performance.md); where memory is to be spared, fewer do; a GPU gains by more.
+ */
+const usualParts = { cpu: { usual: 8, least: 6 }, spared: { usual: 4, least: 3 }, gpu: { usual: 16, least: 6 } };
+const largestPart = 16;
 
 export interface BatchPlan {
   readonly batch: number;
@@ -29,10 +31,10 @@ export interface BatchPlan {
 }
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
-function partOf(effective: number, { device }: DistillRunOptions): number {
-  const usual = usualPart[device === "cpu" ? "cpu" : "gpu"];
+function partOf(effective: number, { device, checkpointing }: DistillRunOptions): number {
+  const { usual, least } = usualParts[device !== "cpu" ? "gpu" : checkpointing ? "spared" : "cpu"];
   const distance = (part: number) => Math.abs(Math.log(part / usual));
-  const parts = Array.from({ length: largestPart - leastPart + 1 }, (_, i) => leastPart + i);
+  const parts = Array.from({ length: largestPart - least + 1 }, (_, i) => least + i);
   const [nearest] = parts.filter((part) => effective % part === 0).sort((a, b) => distance(a) - distance(b));
   return nearest ?? Math.min(largestPart, effective);
 }

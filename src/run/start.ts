@@ -11,6 +11,7 @@ import { lessThanWhole } from "../distill/narrowing.ts";
 import { defaultReductionFactor } from "../distill/options.ts";
 import { everyNth, keptBlocksOf } from "../distill/weight-copy.ts";
 import type { Model } from "../model.ts";
+import { restedWeights } from "../model.ts";
 import type { Int8Options } from "../precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
@@ -136,7 +137,13 @@ export async function startOf(
   );
   const { mlpWidth, heads: keptHeads } = student.config;
   const widths = lessThanWhole(teacher.config, { mlpWidth, keptHeads });
-  return { keptBlocks, student, widths, copied, seconds: seconds() };
+  return {
+    keptBlocks,
+    student: { ...student, weights: await restedWeights(student, teacher.device) },
+    widths,
+    copied,
+    seconds: seconds(),
+  };
 }
 
 /** Whether a run begins in closed form. */

@@ -102,6 +102,9 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
             disable_prepacking: sessionOptions.packWeights ? "0" : "1",
             // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
             force_spinning_stop: "1",
+            ...(source.restingFiles?.[0]
+              ? { model_external_initializers_file_folder_path: source.restingFiles[0].folder }
+              : {}),
           },
         },
         ...(stay.length > 0 ? leftOnGpu(stay) : {}),

@@ -1,10 +1,12 @@
 // What the project asks of a runtime. Platforms hand in implementations; nothing here knows which one runs.
-import type { Tensor } from "../utils/tensor.ts";
+import type { RestingFile } from "../utils/resting.ts";
+import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 
-/** A model ready to be run: ONNX bytes, and weights that stand outside of it by location. */
+/** A model ready to be run: ONNX bytes, and weights that stand outside of it by location, or in files of one folder by name. */
 export interface ModelSource {
   readonly model: Uint8Array;
   readonly externalData?: readonly { readonly location: string; readonly chunks: readonly Uint8Array[] }[];
+  readonly restingFiles?: readonly RestingFile[];
 }
 
 /** A tensor that stays on the device between runs: adapters, optimizer state, accumulated gradients. */
@@ -64,6 +66,11 @@ export interface Device {
   /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */
   beside?(): Device;
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
+  /**
+   * Lays weights into a file that sessions read in place, where the device can: what comes back reads its numbers from there when
+   * they are asked for. Small ones, and all where there is no room on the disk, come back as they are.
+   */
+  rest?(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>>;
   /** The tensor's memory may be changed afterwards; `own` says that the device may have it. */
   upload(tensor: Tensor, own?: boolean): Promise<DeviceTensor>;
   /** A copy; or the tensor itself, released by this, where it says `take`. */

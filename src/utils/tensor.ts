@@ -60,6 +60,11 @@ export function elementCount(dims: readonly number[]): number {
   return count;
 }
 
+/** Bytes that a tensor's numbers take. */
+export function byteCount({ type, dims }: Pick<Tensor, "type" | "dims">): number {
+  return elementCount(dims) * elementBytes[type];
+}
+
 /** Memory that other threads can read without a copy, where the platform has it; else memory of this thread. */
 export function sharedBuffer(bytes: number): ArrayBufferLike {
   return typeof SharedArrayBuffer === "undefined" ? new ArrayBuffer(bytes) : new SharedArrayBuffer(bytes);

@@ -34,6 +34,7 @@ export interface BatchFacts {
 export interface Objective {
   /** Parameters that train beside the student and are dropped at the end (a decoder, say). */
   readonly shapes: Shapes;
+  /** These parameters before training, in memory that nobody else has. */
   fresh(): Map<string, FloatTensor>;
   /** Inputs of the graph besides pixels and parameters. */
   inputs(batch: number): ReadonlyMap<string, Value>;
