@@ -28,6 +28,12 @@ const meanDifference = (a, b) => a.data.reduce((sum, value, i) => sum + Math.abs
 /** Mean absolute difference over mean absolute value. */
 const relative = (a, b) =>
   meanDifference(a, b) / (a.data.reduce((sum, value) => sum + Math.abs(value), 0) / a.data.length);
+/** A model whose weights rest in a file, as in a run. */
+async function restedModel(shape, device) {
+  const model = randomModel(shape, device);
+  await model.rest();
+  return model;
+}
 /** One that fails must not hide the others. */
 async function section(what, action) {
   try {
@@ -49,7 +55,7 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
   const settings = { reductionFactor: 2, rank };
   const pixels = noise(batch);
   await section(`${model} features`, async () => {
-    const [here, there] = [randomModel(shape, cpu), randomModel(shape, other)];
+    const [here, there] = [randomModel(shape, cpu), await restedModel(shape, other)];
     const expected = await here.outputs(pixels, ["blockOutput"]);
     await there.outputs(pixels, ["blockOutput"]);
     const { result, took } = await seconds(() => there.outputs(pixels, ["blockOutput"]));
@@ -62,7 +68,7 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
   await section(`${model} step`, async () => {
     const losses = [];
     for (const device of [cpu, other]) {
-      const distillation = await createDistillation(randomModel(shape, device), settings);
+      const distillation = await createDistillation(await restedModel(shape, device), settings);
       const seen = [];
       for (let i = 0; i < 4; i++) seen.push((await distillation.step([pixels])).loss);
       losses.push(seen);
@@ -77,7 +83,7 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
     ["int8", { precision: "int8" }, batch],
   ]) {
     await section(`${model} time of a step, ${how}, batch ${many}`, async () => {
-      const distillation = await createDistillation(randomModel(shape, other), { ...settings, ...options });
+      const distillation = await createDistillation(await restedModel(shape, other), { ...settings, ...options });
       const views = noise(many);
       const shown = how === "kept" ? { pixels: views, targets: await distillation.targets(views) } : views;
       await distillation.step([shown]);
@@ -89,7 +95,7 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
   }
   await section(`${model} nodes of two steps`, async () => {
     const { device, shares } = profiledDevice(other);
-    const distillation = await createDistillation(randomModel(shape, device), settings);
+    const distillation = await createDistillation(await restedModel(shape, device), settings);
     for (let i = 0; i < 3; i++) await distillation.step([pixels]);
     await distillation.dispose();
     return shares()
@@ -107,7 +113,7 @@ await section("start in closed form, ViT-S, 60 pictures", async () => {
     ["cpu", cpu],
     [second, other],
   ]) {
-    const teacher = randomModel(shape, device);
+    const teacher = await restedModel(shape, device);
     const batches = [1, 2, 3, 4].map((i) => noise(15, i));
     const { result, took } = await seconds(() =>
       analyticStart(teacher, kept, batches, { ...analyticDefaults, ...widths }),
