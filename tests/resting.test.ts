@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { fileURLToPath } from "node:url";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor, ModelDefinition } from "wecolora/node";
@@ -124,13 +125,32 @@ describe("a distillation whose weights rest", () => {
   });
 });
 
+test("a model lets go of the memory of its weights, and gives the same features", async () => {
+  const device = createNodeDevice({ threads: 2 });
+  const model = await loadModel(fileURLToPath(new URL("../demo/teacher", import.meta.url)), { device });
+  const { imageSize, channels } = model.config;
+  const pixels = noise([1, channels, imageSize, imageSize], 1);
+  const before = await model.outputs(pixels, ["blockOutput"]);
+  await model.dispose();
+  const held = process.memoryUsage().arrayBuffers;
+  const weightBytes = 4 * model.parameters;
+  await model.rest();
+  // The collector comes by by itself.
+  await expect
+    .poll(() => held - process.memoryUsage().arrayBuffers, { timeout: 5000 })
+    .toBeGreaterThan(0.9 * weightBytes);
+  expect(await model.outputs(pixels, ["blockOutput"])).toEqual(before);
+  await model.dispose();
+  await device.dispose();
+});
+
 describe("the file", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "resting-"));
   });
   afterAll(() => rm(folder, { recursive: true }));
-  const script = new URL("support/resting.mjs", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("support/resting.mjs", import.meta.url));
   const left = async () => (await readdir(folder)).filter((name) => name.startsWith("wecolora-"));
 
   const said = async (scratch: string) => {

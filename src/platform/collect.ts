@@ -2,6 +2,11 @@
 // is, and may let it lie for as long as a training takes.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import type { ModelSource } from "../runtime/types.ts";
+
+/** Bytes of the weights that a session was handed, which it has copies of once it is open. */
+export const bytesOf = ({ externalData = [] }: ModelSource): number =>
+  externalData.flatMap(({ chunks }) => chunks).reduce((sum, { byteLength }) => sum + byteLength, 0);
 
 /** So much is worth the few milliseconds that a collection takes. */
 const worthCollecting = 32 * 2 ** 20;

@@ -18,7 +18,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
-import { leftBehind } from "./collect.ts";
+import { bytesOf, leftBehind } from "./collect.ts";
 import { restWeights } from "./resting-weights.ts";
 import { ownMemory } from "./rpc.ts";
 import { WorkerCalls } from "./worker-calls.ts";
@@ -82,9 +82,6 @@ function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
   );
 }
 
-const weightBytes = ({ externalData = [] }: ModelSource): number =>
-  externalData.flatMap(({ chunks }) => chunks).reduce((sum, { byteLength }) => sum + byteLength, 0);
-
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const provider = options.device ?? "cpu";
@@ -109,7 +106,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
       // What it was made of: rounded and balanced weights, fresh parameters.
-      leftBehind(weightBytes(source));
+      leftBehind(bytesOf(source));
       return {
         outputNames: opened.outputNames,
         run: (request: RunRequest) =>

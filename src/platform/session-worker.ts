@@ -7,7 +7,7 @@ import { createOnnxDevice } from "../runtime/onnxruntime.ts";
 import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
-import { leftBehind } from "./collect.ts";
+import { bytesOf, leftBehind } from "./collect.ts";
 import { ownMemory, serve } from "./rpc.ts";
 
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
@@ -17,6 +17,7 @@ let nextSession = 0;
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
     const session = await device.createSession(source, options);
+    leftBehind(bytesOf(source));
     sessions.set(nextSession, session);
     return { id: nextSession++, outputNames: [...session.outputNames] };
   },
