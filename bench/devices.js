@@ -3,7 +3,7 @@
 // Each device has a process of its own, since a driver that fails can take the process with it.
 import { spawnSync } from "node:child_process";
 import { analyticDefaults, analyticStart, createDistillation, createNodeDevice, Model } from "wecolora/node";
-import { median, noise, randomModel, steps } from "./models.js";
+import { median, noise, randomModel, restedModel, steps } from "./models.js";
 import { profiledDevice } from "./profiling.js";
 
 const [first, second] = process.argv.slice(2);
@@ -28,12 +28,6 @@ const meanDifference = (a, b) => a.data.reduce((sum, value, i) => sum + Math.abs
 /** Mean absolute difference over mean absolute value. */
 const relative = (a, b) =>
   meanDifference(a, b) / (a.data.reduce((sum, value) => sum + Math.abs(value), 0) / a.data.length);
-/** A model whose weights rest in a file, as in a run. */
-async function restedModel(shape, device) {
-  const model = randomModel(shape, device);
-  await model.rest();
-  return model;
-}
 /** One that fails must not hide the others. */
 async function section(what, action) {
   try {

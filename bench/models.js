@@ -23,10 +23,7 @@ export async function benchmarkStep(model, how, device = defaultDevice()) {
   const precision = how.startsWith("int8") ? "int8" : "float32";
   const activations = how.includes("half") ? "float16" : "float32";
   const settings = { reductionFactor: 2, rank, accumulation, precision, checkpointing, activations };
-  const teacher = randomModel(shape, device);
-  // As a run does.
-  await teacher.rest();
-  const distillation = await createDistillation(teacher, settings);
+  const distillation = await createDistillation(await restedModel(shape, device), settings);
   const shown = [];
   for (let part = 0; part < accumulation; part++) {
     const pixels = noise(micro, 7 + part);
@@ -50,6 +47,13 @@ function fill(length, scale, seed) {
 /** Pictures of noise, `[batch, 3, size, size]`. */
 export function noise(batch, seed = 7, size = 224) {
   return { type: "float32", dims: [batch, 3, size, size], data: fill(batch * 3 * size * size, 1.7, seed) };
+}
+
+/** One whose weights rest in a file, as in a run. */
+export async function restedModel(shape, device) {
+  const model = randomModel(shape, device);
+  await model.rest();
+  return model;
 }
 
 /** A ViT/16 with random weights. */

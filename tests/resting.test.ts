@@ -2,8 +2,8 @@
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { fileURLToPath } from "node:url";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor, ModelDefinition } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
@@ -29,7 +29,7 @@ async function resting(tensor: FloatTensor): Promise<FloatTensor> {
 test("a tensor at rest has its numbers, its rows too; changed copies lie in memory", async () => {
   const tensor = matrix(1);
   const other = matrix(2);
-  const rested = await restWeights(new Map([["a", tensor], ["b", other], ["small", float32([1, 2], [2])]])); // prettier-ignore
+  const rested = await restWeights(new Map(Object.entries({ a: tensor, b: other, small: float32([1, 2], [2]) })));
   const [a, b] = [rested.get("a"), rested.get("b")] as [FloatTensor, FloatTensor];
   expect([a.data, b.data]).toEqual([tensor.data, other.data]);
   expect(restingPlace(a)?.file).toBe(restingPlace(b)?.file);

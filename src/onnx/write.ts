@@ -6,7 +6,7 @@ import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
 import type { Graph, Node, Shape, Value } from "../graph/types.ts";
 import { sortedNodes } from "../graph/walk.ts";
-import type { RestingFile } from "../utils/resting.ts";
+import type { RestingFile, RestingPlace } from "../utils/resting.ts";
 import { restingPlace } from "../utils/resting.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { byteCount, tensorBytes } from "../utils/tensor.ts";
@@ -330,26 +330,27 @@ class WeightStore {
       dataType: onnxTypes[tensor.type],
       dims: tensor.dims.map(BigInt),
     });
-    const inMemory = this.fromFiles && !restingPlace(tensor);
-    if (!this.beside || inMemory || length < externalFrom) {
+    const resting = this.fromFiles ? restingPlace(tensor) : undefined;
+    if (!this.beside || (this.fromFiles && !resting) || length < externalFrom) {
       proto.rawData = tensorBytes(tensor);
       return proto;
     }
     proto.dataLocation = TensorProto_DataLocation.EXTERNAL;
     const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    const place = this.place(tensor);
+    const place = resting ? this.stay(resting) : this.put(tensorBytes(tensor));
     const entries = [entry("location", place.location), entry("offset", place.offset), entry("length", length)];
     proto.externalData = create(TensorProtoSchema, { externalData: entries }).externalData;
     return proto;
   }
 
-  private place(tensor: Tensor): { location: string; offset: number } {
+  private stay({ file, offset }: RestingPlace): { location: string; offset: number } {
+    this.resting.add(file);
+    return { location: file.name, offset };
+  }
+
+  private put(bytes: Uint8Array): { location: string; offset: number } {
     const { weights } = this.options;
-    if (weights.kind !== "separate") return this.append(weights.location, tensorBytes(tensor));
-    const resting = this.fromFiles ? restingPlace(tensor) : undefined;
-    if (!resting) return this.addSeparate(tensorBytes(tensor));
-    this.resting.add(resting.file);
-    return { location: resting.file.name, offset: resting.offset };
+    return weights.kind === "separate" ? this.addSeparate(bytes) : this.append(weights.location, bytes);
   }
 
   private append(location: string, bytes: Uint8Array): { location: string; offset: number } {

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../files/storage.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 
-/** Node reads at most 2 GiB - 1 at once. */
+/** Node reads and writes at most 2 GiB - 1 at once. */
 const largestRead = 2 ** 30;
 
 const readProblems: Readonly<Record<string, string>> = {
@@ -58,6 +58,14 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
   };
 }
 
+/** Writes all of a chunk: from `position` on, or behind what was written last. */
+export async function writeChunk(handle: NodeHandle, chunk: Uint8Array, position?: number): Promise<void> {
+  for (let at = 0; at < chunk.byteLength;) {
+    const length = Math.min(chunk.byteLength - at, largestRead);
+    at += (await handle.write(chunk, at, length, position === undefined ? null : position + at)).bytesWritten;
+  }
+}
+
 /** Writes a file whole or not at all: beside it first, then renamed. Throws a RunError on a full disk. */
 export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const beside = `${path}.${randomBytes(4).toString("hex")}.partial`;
@@ -65,11 +73,7 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
     await mkdir(dirname(path), { recursive: true });
     const handle = await open(beside, "wx");
     try {
-      for (const chunk of chunks) {
-        for (let at = 0; at < chunk.byteLength;) {
-          at += (await handle.write(chunk, at, Math.min(chunk.byteLength - at, largestRead))).bytesWritten;
-        }
-      }
+      for (const chunk of chunks) await writeChunk(handle, chunk);
       await handle.sync();
     } finally {
       await handle.close();

@@ -1,51 +1,39 @@
 // Weights that rest in a file while models run: ONNX Runtime maps it into memory, once for all sessions, instead of copying it.
 import { createHash, randomBytes } from "node:crypto";
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-  realpathSync,
-  rmSync,
-  write,
-} from "node:fs";
+import { mkdirSync, readdirSync, readlinkSync, readSync, realpathSync, rmSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { RunError } from "../utils/errors.ts";
 import type { RestingFile } from "../utils/resting.ts";
 import { restingPlace, restingTensor } from "../utils/resting.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { byteCount, elementCount, tensorBytes } from "../utils/tensor.ts";
-import { RunError } from "../utils/errors.ts";
 import { leftBehind } from "./collect.ts";
+import { writeChunk } from "./node-files.ts";
 
 /** Smaller tensors stay in memory. */
 const restFrom = 4096;
 /** Where tensors begin in the file: at pages, as they are mapped. */
 const alignment = 4096;
 
-const writeAt = promisify(write);
-/** Node writes at most 2 GiB - 1 at once. */
-const largestWrite = 2 ** 30;
-
 interface OpenFile {
   readonly path: string;
-  readonly descriptor: number;
+  readonly handle: FileHandle;
 }
 
 /** Closes a file and removes it. Windows keeps what a session has mapped; that goes at the end. */
-function discard({ path, descriptor }: OpenFile): void {
-  closeSync(descriptor);
+async function discard({ path, handle }: OpenFile): Promise<void> {
   try {
+    await handle.close();
     rmSync(path, { force: true });
   } catch {
     // See above.
   }
 }
 
-const forgotten = new FinalizationRegistry<OpenFile>(discard);
+const forgotten = new FinalizationRegistry<OpenFile>((file) => void discard(file));
 
 let scratch: string | undefined;
 
@@ -104,14 +92,14 @@ export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Pr
   try {
     const file: RestingFile = { folder: scratchFolder(), name: `weights-${randomBytes(4).toString("hex")}` };
     const path = join(file.folder, file.name);
-    opened = { path, descriptor: openSync(path, "wx+", 0o600) };
+    opened = { path, handle: await open(path, "wx+", 0o600) };
     const rested = new Map(weights);
     let offset = 0;
     for (const [name, tensor] of moved) {
       offset = Math.ceil(offset / alignment) * alignment;
       const bytes = tensorBytes(tensor);
-      await writeWhole(opened.descriptor, bytes, offset);
-      rested.set(name, lying(tensor, file, opened.descriptor, offset));
+      await writeChunk(opened.handle, bytes, offset);
+      rested.set(name, lying(tensor, file, opened.handle.fd, offset));
       offset += bytes.byteLength;
     }
     forgotten.register(file, opened);
@@ -119,15 +107,8 @@ export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Pr
     return rested;
   } catch {
     // No room, or no folder to write to: memory does as well.
-    if (opened) discard(opened);
+    if (opened) await discard(opened);
     return new Map(weights);
-  }
-}
-
-async function writeWhole(descriptor: number, bytes: Uint8Array, offset: number): Promise<void> {
-  for (let at = 0; at < bytes.byteLength;) {
-    const length = Math.min(bytes.byteLength - at, largestWrite);
-    at += (await writeAt(descriptor, bytes, at, length, offset + at)).bytesWritten;
   }
 }
 

@@ -8,7 +8,7 @@ import { createNodeDevice } from "wecolora/node";
 
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc");
-const scratch = join(tmpdir(), "/");
+const scratch = tmpdir();
 const files = () =>
   existsSync(scratch) ? readdirSync(scratch, { recursive: true }).filter((name) => /weights-/.test(name)) : [];
 const say = (facts) => console.log(JSON.stringify(facts));
