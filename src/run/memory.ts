@@ -43,7 +43,7 @@ export function picturesThatFit(
   config: VitConfig,
   step: StepMemory,
 ): number {
-  // Sessions hold weights in copies of their own.
+  // Sessions hold weights too: in copies of their own, or as pages of a file.
   const left = usable * available - 4 * step.parameters;
   const fitting = Math.floor(left / bytesOfPicture(config, step));
   for (let part = Math.min(most, fitting); part > 1; part--) if (effective % part <= leftOut * effective) return part;
