@@ -15,14 +15,13 @@ import { parseOptions } from "../utils/options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
-import type { Part, RunShape } from "./gradient-runs.ts";
+import type { Part, RunShape, Share } from "./gradient-runs.ts";
 import { GradientRuns } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./graphs.ts";
 import { methods } from "./methods.ts";
 import type { Objective } from "./objectives/types.ts";
 import type { DistillationInput, DistillationOptions } from "./options.ts";
 import { distillationSchema } from "./options.ts";
-import type { Gradients } from "./optimizer-state.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { keptBlocksOf } from "./weight-copy.ts";
@@ -119,6 +118,7 @@ export class Distillation {
       pairs: !options.checkpointing && this.secondBytes() <= lightWeights,
       int8: setup.int8 && { ...setup.int8, inputs },
       build: (shape, runs) => this.gradientsOf(shape, runs),
+      parametersOn: (devices) => this.state.on(devices),
     });
   }
 
@@ -174,21 +174,26 @@ export class Distillation {
     }
     const learningRate = learningRateAt(schedule, this.stepsDone);
     const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
-    const { loss, gradients } = await this.gradientRuns.run(parts, this.state.parameters, this.stepsDone + 1);
+    const { loss, shares } = await this.gradientRuns.run(parts, this.stepsDone + 1);
     try {
-      const fetched = options.gradients ? await this.fetched(gradients) : undefined;
-      await this.state.update(gradients, this.stepsDone + 1, learningRate);
+      const gradients = options.gradients ? await this.fetched(shares) : undefined;
+      await this.state.update(
+        shares.map((share) => share.gradients),
+        this.stepsDone + 1,
+        learningRate,
+      );
       this.stepsDone++;
-      return { loss, learningRate, ...(fetched ? { gradients: fetched } : {}) };
+      return { loss, learningRate, ...(gradients ? { gradients } : {}) };
     } finally {
-      await this.device.release(gradients.flatMap((held) => [...held.values()]));
+      for (const { device, gradients } of shares) await device.release([...gradients.values()]);
     }
   }
 
-  private async fetched([first, second]: Gradients): Promise<Map<string, FloatTensor>> {
-    const sums = await downloadAll(this.device, first);
-    for (const [name, { data }] of second ? await downloadAll(this.device, second) : [])
-      sums.get(name)?.data.forEach((v, i, all) => (all[i] = v + data[i]));
+  private async fetched([first, ...others]: readonly Share[]): Promise<Map<string, FloatTensor>> {
+    const sums = await downloadAll(first.device, first.gradients);
+    for (const { device, gradients } of others)
+      for (const [name, { data }] of await downloadAll(device, gradients))
+        sums.get(name)?.data.forEach((v, i, all) => (all[i] = v + data[i]));
     return sums;
   }
 

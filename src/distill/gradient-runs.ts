@@ -3,13 +3,12 @@ import { compileOn } from "../compile.ts";
 import type { Graph } from "../graph/types.ts";
 import type { Int8Inputs, Int8Options } from "../passes/int8-products.ts";
 import type { Held } from "../runtime/held.ts";
-import { downloadAll, uploadAll } from "../runtime/held.ts";
+import { uploadAll } from "../runtime/held.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { rows, zeros } from "../utils/tensor.ts";
 import { slot } from "./graphs.ts";
-import type { Gradients } from "./optimizer-state.ts";
 import type { Shapes } from "./trainables.ts";
 
 /** What sessions are made for: they are opened anew for other micro-batches. */
@@ -34,6 +33,14 @@ export interface GradientRunsOptions {
   readonly int8: (Int8Options & { readonly inputs: Int8Inputs }) | undefined;
   /** The graph of loss and gradients, of which a step takes `runs`. */
   build(shape: RunShape, runs: number): Promise<Graph>;
+  /** What trains, as it is now, on each of the devices that take part in a step. */
+  parametersOn(devices: readonly Device[]): Promise<readonly Held[]>;
+}
+
+/** What one device's runs of a step gave: gradients that count together with those of the others. */
+export interface Share {
+  readonly device: Device;
+  readonly gradients: Held;
 }
 
 /** A session that takes all of each micro-batch, or a half of each. */
@@ -49,11 +56,9 @@ interface Lanes {
   readonly all: readonly Lane[];
 }
 
-interface Summed {
-  readonly device: Device;
+interface Summed extends Share {
   /** Of each micro-batch, or of the lane's half of it. */
   readonly losses: readonly number[];
-  readonly sums: Held;
 }
 
 /** Zeros for each parameter; those of one shape share theirs. */
@@ -109,40 +114,33 @@ export class GradientRuns {
   }
 
   /**
-   * Mean loss and mean gradients over the micro-batches, which are asked for in order; the gradients stay on the device, and are the
-   * sum of what is given. Throws a RunError, with the step's `number` in it, where a loss is not finite, and a UserError where
+   * Mean loss and mean gradients over the micro-batches, which are asked for in order; the gradients stay on the devices, and are the
+   * sum of the shares. Throws a RunError, with the step's `number` in it, where a loss is not finite, and a UserError where
    * micro-batches are not alike.
    */
   async run(
     parts: readonly (() => Promise<Part>)[],
-    parameters: Held,
     number: number,
-  ): Promise<{ loss: number; gradients: Gradients }> {
+  ): Promise<{ loss: number; shares: readonly Share[] }> {
     const [front, ...others] = parts;
     const came = await front();
     const lanes = await this.open(came);
-    const [first, second] = lanes.all;
     const take = inOrder([() => Promise.resolve(came), ...others], lanes.all.length);
-    // The device beside holds none of the parameters.
-    const copies = second && (await uploadAll(second.device, await downloadAll(first.device, parameters), true));
+    const parameters = await this.options.parametersOn(lanes.all.map(({ device }) => device));
     const step: Step = { number, take, failed: false };
     const outcomes = await Promise.allSettled(
-      lanes.all.map((_, lane) => this.runLane(lanes, lane, (lane > 0 && copies) || parameters, step)),
+      lanes.all.map((_, lane) => this.runLane(lanes, lane, parameters[lane], step)),
     );
-    if (copies) await second.device.release([...copies.values()]);
     const summed = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed) {
       const blanks = new Set(lanes.all.map(({ blank }) => blank));
-      for (const { device, sums } of summed) if (!blanks.has(sums)) await device.release([...sums.values()]);
+      for (const { device, gradients } of summed)
+        if (!blanks.has(gradients)) await device.release([...gradients.values()]);
       throw failed.reason;
     }
     const losses = summed.flatMap((one) => one.losses);
-    const loss = losses.reduce((sum, one) => sum + one, 0) / losses.length;
-    const [own, other] = summed;
-    if (!other) return { loss, gradients: [own.sums] };
-    const brought = await downloadAll(second.device, other.sums, true);
-    return { loss, gradients: [own.sums, await uploadAll(first.device, brought, true)] };
+    return { loss: losses.reduce((sum, one) => sum + one, 0) / losses.length, shares: summed };
   }
 
   /** All micro-batches, or a half of each where there are two lanes. */
@@ -184,7 +182,7 @@ export class GradientRuns {
       await forget();
       throw error;
     }
-    return { device, losses, sums };
+    return { device, losses, gradients: sums };
   }
 
   private async open({ batch, givenTargets }: RunShape): Promise<Lanes> {

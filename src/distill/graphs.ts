@@ -85,7 +85,8 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const wrt = [...parameters.values()];
   const change = activationChange(options);
   const toStates = change && states ? states.slice(1) : [];
-  const all = gradients(loss, [...wrt, ...toStates]);
+  // Divided here, where it is one number, rather than behind each gradient.
+  const all = gradients(runs === 1 ? loss : mul(loss, 1 / runs), [...wrt, ...toStates]);
   const found = all.slice(0, wrt.length);
   const outputs = new Map<string, Value>([["loss", loss]]);
   const sums: Value[] = [];
@@ -96,7 +97,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     }
     const sum = input(slot.sum(name), "float32", found[i].shape);
     sums.push(sum);
-    outputs.set(slot.gradient(name), add(sum, mul(found[i], 1 / runs)));
+    outputs.set(slot.gradient(name), add(sum, found[i]));
   });
   const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);

@@ -1,5 +1,6 @@
-// What trains and the optimizer's running means of it, on the device. An update goes block by block and frees what it has
-// replaced, so that it takes no more memory beside them than one block's share.
+// What trains and the optimizer's running means of it, on the device, or shared out among the devices whose runs give the gradients:
+// each has all parameters and updates some of them. An update goes block by block and frees what it has replaced, so that it takes no
+// more memory beside them than one block's share.
 import { Sessions } from "../compile.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import type { Held } from "../runtime/held.ts";
@@ -7,7 +8,7 @@ import { downloadAll, uploadAll } from "../runtime/held.ts";
 import type { Device, DeviceTensor } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { float32, zeros } from "../utils/tensor.ts";
+import { elementCount, float32, zeros } from "../utils/tensor.ts";
 import { layerScale, slot, squaresGraph, updateGraph } from "./graphs.ts";
 import type { DistillationOptions } from "./options.ts";
 import type { Shapes } from "./trainables.ts";
@@ -42,11 +43,8 @@ function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
   return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
 }
 
-/** Sums of gradients by the parameters' names: one, or two halves. */
-export type Gradients = readonly [Held] | readonly [Held, Held];
-
-/** What a graph is fed of a parameter's gradients. */
-function gradientFeeds([first, second]: Gradients, name: string, own: string): Record<string, DeviceTensor> {
+/** What a graph is fed of a parameter's gradients: one, or the two that count together. */
+function gradientFeeds([first, second]: readonly Held[], name: string, own: string): Record<string, DeviceTensor> {
   return {
     [slot.gradient(name)]: first.get(own) as DeviceTensor,
     ...(second ? { [slot.sum(name)]: second.get(own) as DeviceTensor } : {}),
@@ -60,34 +58,72 @@ function replaced(held: Held, name: string, next: DeviceTensor): DeviceTensor {
   return old;
 }
 
+/** Takes tensors out of a map. */
+function taken(held: Held, names: readonly string[]): Held {
+  const found = new Map(names.map((name) => [name, held.get(name) as DeviceTensor]));
+  for (const name of names) held.delete(name);
+  return found;
+}
+
 /** PyTorch's clip_grad_norm_ adds so much to the norm. */
 const clipEpsilon = 1e-6;
 
-export class OptimizerState {
-  /** Parameters by name. */
+/** A device that takes part. */
+interface Place {
+  readonly device: Device;
+  /** Blocks of the same parameters share one. */
+  readonly sessions: Sessions;
+  /** All of them. */
   readonly parameters: Held;
-  private readonly momentum: Held;
-  private readonly variance: Held;
-  private readonly device: Device;
+  /** Of those that are updated here. */
+  readonly momentum: Held;
+  readonly variance: Held;
+  readonly groups: readonly Group[];
+}
+
+const namesOf = ({ groups }: Pick<Place, "groups">): string[] => groups.flatMap(({ full }) => [...full.values()]);
+
+/** Groups shared out so that each of `count` places has about as many numbers. */
+function sharedOut(groups: readonly Group[], count: number): Group[][] {
+  const shares = Array.from({ length: count }, () => ({ groups: [] as Group[], numbers: 0 }));
+  for (const group of groups) {
+    const least = shares.reduce((a, b) => (b.numbers < a.numbers ? b : a));
+    least.groups.push(group);
+    for (const dims of group.shapes.values()) least.numbers += elementCount(dims);
+  }
+  return shares.map((share) => share.groups);
+}
+
+/** Threads of each, where several devices of one kind share the cores. */
+const threadsOf = ({ threads }: Device, count: number): number | undefined =>
+  threads && Math.max(1, Math.floor(threads / count));
+
+/** Tensors go from one device to another. */
+async function moved(from: Device, to: Device, held: Held): Promise<Held> {
+  return uploadAll(to, await downloadAll(from, held, true), true);
+}
+
+async function copied(from: Device, to: Device, held: Held): Promise<Held> {
+  return uploadAll(to, await downloadAll(from, held), true);
+}
+
+export class OptimizerState {
   private readonly shapes: Shapes;
   private readonly options: DistillationOptions["optimizer"];
   private readonly groups: readonly Group[];
-  /** Blocks of the same parameters share one. */
-  private readonly sessions: Sessions;
+  /** The first is the device that the state began on. */
+  private places: readonly [Place, ...Place[]];
 
   private constructor(
-    device: Device,
     shapes: Shapes,
     options: DistillationOptions["optimizer"],
-    depth: number,
-    held: readonly [Held, Held, Held],
+    groups: readonly Group[],
+    first: Place,
   ) {
-    this.device = device;
-    this.sessions = new Sessions(device);
     this.shapes = shapes;
     this.options = options;
-    this.groups = groupsOf(shapes, depth, options.layerDecay);
-    [this.parameters, this.momentum, this.variance] = held;
+    this.groups = groups;
+    this.places = [first];
   }
 
   /**
@@ -102,70 +138,176 @@ export class OptimizerState {
     own: boolean,
   ): Promise<OptimizerState> {
     const shapes = new Map([...parameters].map(([name, { dims }]) => [name, dims]));
+    const groups = groupsOf(shapes, depth, options.layerDecay);
     const blank = new Map([...shapes].map(([name, dims]) => [name, zeros(dims)]));
-    const held = [
-      await uploadAll(device, parameters, own),
-      await uploadAll(device, blank),
-      await uploadAll(device, blank, true),
-    ] as const;
-    return new OptimizerState(device, shapes, options, depth, held);
+    const first: Place = {
+      device,
+      sessions: new Sessions(device),
+      parameters: await uploadAll(device, parameters, own),
+      momentum: await uploadAll(device, blank),
+      variance: await uploadAll(device, blank, true),
+      groups,
+    };
+    return new OptimizerState(shapes, options, groups, first);
   }
 
-  /** The update of step `t` (from 1) by gradients whose sum counts. They are released as they are used, and taken out of the maps. */
-  async update(gradients: Gradients, t: number, learningRate: number): Promise<void> {
-    const clip = await this.clipOf(gradients);
+  /** Parameters by name, on the device that the state began on. */
+  get parameters(): Held {
+    return this.places[0].parameters;
+  }
+
+  /**
+   * The parameters on each of some devices, of which the first is that on which the state began. Updates take their gradients from
+   * there, and go on there side by side.
+   */
+  async on(devices: readonly Device[]): Promise<readonly Held[]> {
+    const same = devices.length === this.places.length && this.places.every(({ device }, i) => device === devices[i]);
+    if (!same) {
+      await this.gather();
+      if (devices.length > 1) await this.spread(devices);
+    }
+    return this.places.map(({ parameters }) => parameters);
+  }
+
+  /** From one place to several. */
+  private async spread(devices: readonly Device[]): Promise<void> {
+    const [whole] = this.places;
+    await whole.sessions.dispose();
+    const [own, ...others] = sharedOut(this.groups, devices.length);
+    const places: Place[] = [];
+    for (const [i, groups] of others.entries()) {
+      const device = devices[i + 1];
+      const names = namesOf({ groups });
+      places.push({
+        device,
+        sessions: new Sessions(device, { threads: threadsOf(device, devices.length) }),
+        parameters: await copied(whole.device, device, whole.parameters),
+        momentum: await moved(whole.device, device, taken(whole.momentum, names)),
+        variance: await moved(whole.device, device, taken(whole.variance, names)),
+        groups,
+      });
+    }
+    const sessions = new Sessions(whole.device, { threads: threadsOf(whole.device, devices.length) });
+    this.places = [{ ...whole, sessions, groups: own }, ...places];
+  }
+
+  /** Back to one place. */
+  private async gather(): Promise<void> {
+    const [first, ...others] = this.places;
+    if (others.length === 0) return;
+    for (const place of others) {
+      for (const [name, tensor] of await moved(place.device, first.device, place.momentum))
+        first.momentum.set(name, tensor);
+      for (const [name, tensor] of await moved(place.device, first.device, place.variance))
+        first.variance.set(name, tensor);
+      await place.device.release([...place.parameters.values()]);
+      await place.sessions.dispose();
+    }
+    await first.sessions.dispose();
+    this.places = [{ ...first, sessions: new Sessions(first.device), groups: this.groups }];
+  }
+
+  /**
+   * The update of step `t` (from 1) by the gradients that were found at each place, whose sum counts. They are released as they are
+   * used, and taken out of the maps.
+   */
+  async update(gradients: readonly Held[], t: number, learningRate: number): Promise<void> {
+    const { places } = this;
+    if (gradients.length !== places.length) throw new Error("gradients come from other devices than parameters lie on");
+    const all = await Promise.all(places.map((place) => this.gradientsAt(place, gradients)));
+    try {
+      const clip = await this.clipOf(all);
+      await Promise.all(places.map((place, i) => this.updateAt(place, all[i], { t, learningRate, clip })));
+    } finally {
+      for (const [i, { device }] of places.entries())
+        await device.release(all[i].flatMap((held) => [...held.values()]));
+    }
+    // Each place tells the others.
+    await Promise.all(places.flatMap((from) => places.filter((to) => to !== from).map((to) => this.tell(from, to))));
+  }
+
+  /** What all places found of the gradients of the parameters that are updated at one, there. */
+  private async gradientsAt(place: Place, gradients: readonly Held[]): Promise<Held[]> {
+    const names = namesOf(place);
+    return Promise.all(
+      gradients.map(async (held, i) => {
+        const { device } = this.places[i];
+        const own = taken(held, names);
+        return device === place.device ? own : moved(device, place.device, own);
+      }),
+    );
+  }
+
+  /** Copies of parameters that were updated at one place go to another. */
+  private async tell(from: Place, to: Place): Promise<void> {
+    const updated = new Map(namesOf(from).map((name) => [name, from.parameters.get(name) as DeviceTensor]));
+    const copies = await copied(from.device, to.device, updated);
+    await to.device.release([...copies].map(([name, copy]) => replaced(to.parameters, name, copy)));
+  }
+
+  private async updateAt(
+    { device, sessions, groups, parameters, momentum, variance }: Place,
+    gradients: readonly Held[],
+    { t, learningRate, clip }: { t: number; learningRate: number; clip: number | undefined },
+  ): Promise<void> {
     const halves = gradients.length > 1;
-    for (const { key, scale, shapes, full } of this.groups) {
-      const session = await this.sessions.get(`update ${halves} ${key}`, () =>
-        updateGraph(shapes, this.options, halves),
-      );
+    for (const { key, scale, shapes, full } of groups) {
+      const session = await sessions.get(`update ${halves} ${key}`, () => updateGraph(shapes, this.options, halves));
       const scalars = adamwScalars(t, learningRate * scale, this.options.betas);
       const feeds: Record<string, Tensor | DeviceTensor> = {};
       for (const [name, value] of Object.entries({ ...scalars, ...(clip === undefined ? {} : { clip }) }))
         feeds[name] = float32([value], []);
       for (const [name, own] of full) {
-        feeds[name] = this.parameters.get(own) as DeviceTensor;
-        feeds[slot.momentum(name)] = this.momentum.get(own) as DeviceTensor;
-        feeds[slot.variance(name)] = this.variance.get(own) as DeviceTensor;
+        feeds[name] = parameters.get(own) as DeviceTensor;
+        feeds[slot.momentum(name)] = momentum.get(own) as DeviceTensor;
+        feeds[slot.variance(name)] = variance.get(own) as DeviceTensor;
         Object.assign(feeds, gradientFeeds(gradients, name, own));
       }
       const { kept } = await session.run({ feeds, keep: session.outputNames });
       const used: DeviceTensor[] = [];
       for (const [name, own] of full) {
-        used.push(replaced(this.parameters, own, kept[slot.next(name)]));
-        used.push(replaced(this.momentum, own, kept[slot.next(slot.momentum(name))]));
-        used.push(replaced(this.variance, own, kept[slot.next(slot.variance(name))]));
-        for (const held of gradients) {
-          used.push(held.get(own) as DeviceTensor);
-          held.delete(own);
-        }
+        used.push(replaced(parameters, own, kept[slot.next(name)]));
+        used.push(replaced(momentum, own, kept[slot.next(slot.momentum(name))]));
+        used.push(replaced(variance, own, kept[slot.next(slot.variance(name))]));
+        for (const held of gradients) used.push(...taken(held, [own]).values());
       }
-      await this.device.release(used);
+      await device.release(used);
     }
   }
 
-  /** What all gradients are multiplied by, so that their common norm is at most what is asked for. */
-  private async clipOf(gradients: Gradients): Promise<number | undefined> {
+  /** What all gradients are multiplied by, so that their common norm is at most what is asked for; `gradients` of each place. */
+  private async clipOf(gradients: readonly (readonly Held[])[]): Promise<number | undefined> {
     const { clipNorm } = this.options;
     if (clipNorm === undefined) return undefined;
+    const squares = await Promise.all(this.places.map((place, i) => this.squaresAt(place, gradients[i])));
+    return Math.min(1, clipNorm / (Math.sqrt(squares.reduce((a, b) => a + b)) + clipEpsilon));
+  }
+
+  private async squaresAt({ sessions, groups }: Place, gradients: readonly Held[]): Promise<number> {
+    const halves = gradients.length > 1;
     let squares = 0;
-    for (const { key, shapes, full } of this.groups) {
-      const halves = gradients.length > 1;
-      const session = await this.sessions.get(`squares ${halves} ${key}`, () => squaresGraph(shapes, halves));
+    for (const { key, shapes, full } of groups) {
+      const session = await sessions.get(`squares ${halves} ${key}`, () => squaresGraph(shapes, halves));
       const feeds = Object.assign({}, ...[...full].map(([name, own]) => gradientFeeds(gradients, name, own)));
       const { tensors } = await session.run({ feeds, fetch: ["squares"] });
       squares += Number(tensors.squares.data[0]);
     }
-    return Math.min(1, clipNorm / (Math.sqrt(squares) + clipEpsilon));
+    return squares;
   }
 
   /** All tensors by name: parameters and, by their slots, running means. */
   async save(): Promise<Map<string, FloatTensor>> {
-    const tensors = await downloadAll(this.device, this.parameters);
-    for (const [name, tensor] of await downloadAll(this.device, this.momentum))
-      tensors.set(slot.momentum(name), tensor);
-    for (const [name, tensor] of await downloadAll(this.device, this.variance))
-      tensors.set(slot.variance(name), tensor);
+    const [first] = this.places;
+    const tensors = await downloadAll(first.device, first.parameters);
+    for (const [means, as] of [
+      ["momentum", slot.momentum],
+      ["variance", slot.variance],
+    ] as const) {
+      const found = new Map<string, FloatTensor>();
+      for (const place of this.places)
+        for (const [name, tensor] of await downloadAll(place.device, place[means])) found.set(name, tensor);
+      for (const name of this.shapes.keys()) tensors.set(as(name), found.get(name) as FloatTensor);
+    }
     return tensors;
   }
 
@@ -179,16 +321,20 @@ export class OptimizerState {
         return tensor as FloatTensor;
       }),
     );
+    await this.gather();
+    const [{ device, parameters, momentum, variance }] = this.places;
     for (const [i, name] of [...this.shapes.keys()].entries())
-      for (const [k, held] of [this.parameters, this.momentum, this.variance].entries())
-        await this.device.release([replaced(held, name, await this.device.upload(wanted[3 * i + k]))]);
+      for (const [k, held] of [parameters, momentum, variance].entries())
+        await device.release([replaced(held, name, await device.upload(wanted[3 * i + k]))]);
   }
 
   /** Closes the sessions and frees all tensors. */
   async dispose(): Promise<void> {
-    await this.sessions.dispose();
-    const all = [this.parameters, this.momentum, this.variance];
-    await this.device.release(all.flatMap((held) => [...held.values()]));
-    for (const held of all) held.clear();
+    for (const { device, sessions, parameters, momentum, variance } of this.places) {
+      await sessions.dispose();
+      const all = [parameters, momentum, variance];
+      await device.release(all.flatMap((held) => [...held.values()]));
+      for (const held of all) held.clear();
+    }
   }
 }

@@ -8,21 +8,27 @@ import type { ModelSource } from "../runtime/types.ts";
 export const bytesOf = ({ externalData = [] }: ModelSource): number =>
   externalData.flatMap(({ chunks }) => chunks).reduce((sum, { byteLength }) => sum + byteLength, 0);
 
-/** So much is worth the few milliseconds that a collection takes. */
-const worthCollecting = 32 * 2 ** 20;
-let waiting = 0;
-let collector: (() => void) | undefined;
+/**
+ * What is garbage: `fresh` is what a call has just made, and takes a fraction of the milliseconds to collect that anything else
+ * (`old`) does.
+ */
+type Age = "fresh" | "old";
+
+/** So many bytes are worth a collection. */
+const worthCollecting: Readonly<Record<Age, number>> = { fresh: 8 * 2 ** 20, old: 32 * 2 ** 20 };
+const waiting: Record<Age, number> = { fresh: 0, old: 0 };
+let collector: ((options?: { type: "minor" }) => void) | undefined;
 
 /** Says that so many bytes are garbage when what is under way has returned; collects this thread's when there are many. */
-export function leftBehind(bytes: number): void {
-  waiting += bytes;
-  if (waiting <= worthCollecting) return;
-  waiting = 0;
+export function leftBehind(bytes: number, age: Age): void {
+  waiting[age] += bytes;
+  if (waiting[age] <= worthCollecting[age]) return;
+  waiting[age] = 0;
   setImmediate(() => {
     if (!collector) {
       setFlagsFromString("--expose-gc");
-      collector = runInNewContext("gc") as () => void;
+      collector = runInNewContext("gc") as typeof collector;
     }
-    collector();
+    collector?.(age === "fresh" ? { type: "minor" } : undefined);
   });
 }

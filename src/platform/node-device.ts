@@ -106,7 +106,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
       const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
       // What it was made of: rounded and balanced weights, fresh parameters.
-      leftBehind(bytesOf(source));
+      leftBehind(bytesOf(source), "old");
       return {
         outputNames: opened.outputNames,
         run: (request: RunRequest) =>

@@ -103,7 +103,7 @@ export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Pr
       offset += bytes.byteLength;
     }
     forgotten.register(file, opened);
-    leftBehind(offset);
+    leftBehind(offset, "old");
     return rested;
   } catch {
     // No room, or no folder to write to: memory does as well.
@@ -141,7 +141,7 @@ class RecentlyRead {
     const known = this.held.get(key);
     if (known) return known;
     const data = read();
-    leftBehind(data.byteLength);
+    leftBehind(data.byteLength, "old");
     if (this.held.size === 0) setImmediate(() => this.clear());
     if (this.bytes + data.byteLength > this.most) this.clear();
     this.held.set(key, data);

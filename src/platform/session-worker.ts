@@ -17,7 +17,7 @@ let nextSession = 0;
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
     const session = await device.createSession(source, options);
-    leftBehind(bytesOf(source));
+    leftBehind(bytesOf(source), "old");
     sessions.set(nextSession, session);
     return { id: nextSession++, outputNames: [...session.outputNames] };
   },
@@ -26,7 +26,10 @@ const methods = {
     if (!session) throw new Error("this session was disposed of");
     const result = await session.run(request);
     // ONNX Runtime answers with copies of what is kept, which nobody reads.
-    leftBehind(Object.values(result.kept).reduce((sum, { dims }) => sum + 4 * elementCount(dims), 0));
+    leftBehind(
+      Object.values(result.kept).reduce((sum, { dims }) => sum + 4 * elementCount(dims), 0),
+      "fresh",
+    );
     return result;
   },
   async disposeSession(id: number) {
