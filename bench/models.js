@@ -27,7 +27,7 @@ export async function benchmarkStep(model, how, device = defaultDevice()) {
   const shown = [];
   for (let part = 0; part < accumulation; part++) {
     const pixels = noise(micro, 7 + part);
-    shown.push(how.includes("kept") ? { pixels, targets: await distillation.targets(pixels) } : pixels);
+    shown.push(how.includes("kept") ? { targets: await distillation.targets(pixels) } : pixels);
   }
   return { distillation, shown, batch };
 }

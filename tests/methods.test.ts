@@ -105,12 +105,14 @@ describe("gradients of objectives equal finite differences", () => {
     const frozen = (weights: ReadonlyMap<string, Tensor>) => (key: string) => constant(weights.get(key) as Tensor, key);
     const weight = frozen(teacher.weights);
     const states = vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
+    const parts = trainables.apply(own);
+    const embedded = embed(student.config, parts.weight, pixels);
     const build = () =>
       objective.loss({
         pixels,
         teacher: { definition: teacher, weight: frozen(teacher.weights), state: (i) => states[i] },
         checkpoint: () => undefined,
-        student: { definition: student, ...trainables.apply(own) },
+        student: { definition: student, embedded, ...parts },
         parameters: extra,
         inputs: extraInputs,
       });

@@ -1,6 +1,5 @@
-// Products in 8 bits: right on this machine, near the float ones, told apart by part; and targets that are kept.
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+// Products in 8 bits: right on this machine, near the float ones, told apart by part.
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -44,7 +43,7 @@ import { int8Of } from "../src/run/precision.ts";
 import { distillOptions } from "../src/run/recipes.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { elementBytes, elementCount, rows } from "../src/utils/tensor.ts";
-import { noisePicture, wecolora } from "./support/cli.ts";
+import { noisePicture } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { readReference, readTensors, referencePath, relativeError } from "./support/reference.ts";
@@ -467,72 +466,4 @@ test("features and judging in 8 bits, as the commands run them", async () => {
   expect(said.join()).toMatch(/precision int8: [78]-bit weights/);
   // The teacher stays float32, so the model beside it is not quite it.
   expect(results[1].fidelity?.meanAbsoluteDifference).toBeGreaterThan(0);
-});
-
-describe("kept targets", () => {
-  test("give the same step as a teacher in the graph", async () => {
-    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
-    for (const loss of ["l1", "multi-block"] as const) {
-      const settings = { reductionFactor: 2, rank: 4, loss, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
-      const [plain, kept] = [await createDistillation(teacher, settings), await createDistillation(teacher, settings)];
-      for (let i = 0; i < 2; i++) {
-        const expected = await plain.step([pixels], { gradients: true });
-        const targets = await kept.targets(pixels);
-        const found = await kept.step([{ pixels, targets }], { gradients: true });
-        // The same products in another graph: float32 rounding.
-        expect(Math.abs(found.loss / expected.loss - 1)).toBeLessThan(1e-5);
-        for (const [name, { data }] of expected.gradients as Map<string, FloatTensor>)
-          expect(relativeError((found.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-3);
-      }
-      for (const one of [plain, kept]) await one.dispose();
-    }
-    const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2 });
-    await expect(minivit.targets(pixels)).rejects.toThrow("needs the teacher in each step");
-    await minivit.dispose();
-    await teacher.dispose();
-  });
-
-  test("from the command line, in 8 bits, resumed too; methods that can't are refused", async () => {
-    const args = ["distill", "--teacher", referencePath("teachers/timm-vit"), "--data", join(folder, "data")];
-    const settings = [
-      ...["--recipe", "paper", "--rank", "2", "--epochs", "3", "--kept-views", "2", "--precision", "int8"],
-      ...["--no-judge", "--no-report", "--evaluate-steps", "0", "--checkpoint-steps", "2"],
-    ];
-    const out = join(folder, "run");
-    const { code, err } = await wecolora(...args, ...settings, "--out", out);
-    expect({ code, err }).toMatchObject({ code: 0 });
-    expect(err).toMatch(/precision int8: [78]-bit weights/);
-    expect(err).toMatch(/2 views of each picture are kept: \d+ MiB in memory/);
-    const { options } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
-    expect(options).toMatchObject({ precision: "int8", keptViews: 2 });
-    const whole = await readFile(join(out, "student/model.safetensors"));
-
-    // As if it had been killed after its last checkpoint but one.
-    await rm(join(out, "result.json"));
-    await rm(join(out, "student"), { recursive: true });
-    const resumed = await wecolora("distill", "--resume", out);
-    expect(resumed).toMatchObject({ code: 0 });
-    expect(await readFile(join(out, "student/model.safetensors"))).toEqual(whole);
-
-    // From a file the same, and none is left.
-    const disk = join(folder, "disk");
-    const onDisk = await wecolora(...args, ...settings, "--kept-views-on", "disk", "--out", disk);
-    expect(onDisk).toMatchObject({ code: 0 });
-    expect(onDisk.err).toMatch(/2 views of each picture are kept: \d+ MiB on disk/);
-    expect(await readFile(join(disk, "student/model.safetensors"))).toEqual(whole);
-    expect(existsSync(join(disk, "kept-views.bin"))).toBe(false);
-
-    const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
-    expect(refused.code).toBe(2);
-    expect(refused.err).toContain("minivit can't do with kept views (--kept-views): its loss reads more");
-    expect(existsSync(join(folder, "never"))).toBe(false);
-    const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
-    expect(idle.code).toBe(2);
-    expect(idle.err).toContain("weight-copy can't compute activations anew (--checkpointing): nothing trains");
-    const both = ["--checkpointing", "--activations", "float16", "--out", join(folder, "never")];
-    const refusedBoth = await wecolora(...args, "--method", "wecolora", ...both);
-    expect(refusedBoth.code).toBe(2);
-    expect(refusedBoth.err).toContain("give checkpointing or activations");
-    expect(existsSync(join(folder, "never"))).toBe(false);
-  });
 });

@@ -68,24 +68,49 @@ export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedVie
   readonly views?: number;
 }
 
-/** Random views `[B, 3, S, S]` and the pictures that they are of. */
-export interface TrainingBatch<T extends Item> {
-  readonly pixels: FloatTensor;
+/** Which views a micro-batch shows. */
+export interface ShownViews<T extends Item> {
   readonly items: readonly T[];
   /** The epoch whose views these are: an earlier one where `views` repeat. */
   readonly view: number;
 }
 
-/** Micro-batches of random views, epoch after epoch, each picture at most once an epoch. */
+/** Random views `[B, 3, S, S]` and the pictures that they are of. */
+export interface TrainingBatch<T extends Item> extends ShownViews<T> {
+  readonly pixels: FloatTensor;
+}
+
+/** Pictures in random order, epoch after epoch, each at most once an epoch. */
+export class TrainingOrder<T extends Item> {
+  private readonly options: Omit<TrainingLoaderOptions<T>, "source">;
+  private shuffled: { epoch: number; indices: number[] } | undefined;
+
+  constructor(options: Omit<TrainingLoaderOptions<T>, "source">) {
+    this.options = options;
+  }
+
+  /** The micro-batch at a position, from 0 on. */
+  at(position: number): ShownViews<T> {
+    const { items, batch, microBatchesPerEpoch, seed, views } = this.options;
+    const epoch = Math.floor(position / microBatchesPerEpoch);
+    if (this.shuffled?.epoch !== epoch) this.shuffled = { epoch, indices: epochOrder(items.length, epoch, seed) };
+    const from = (position % microBatchesPerEpoch) * batch;
+    const chosen = this.shuffled.indices.slice(from, from + batch).map((i) => items[i]);
+    return { items: chosen, view: epoch % (views ?? Number.POSITIVE_INFINITY) };
+  }
+}
+
+/** Micro-batches of random views, in the order that `TrainingOrder` gives. */
 export class TrainingLoader<T extends Item> {
   private readonly options: TrainingLoaderOptions<T>;
+  private readonly order: TrainingOrder<T>;
   private position: number;
   private ahead: Promise<TrainingBatch<T>> | undefined;
-  private order: { epoch: number; indices: number[] } | undefined;
 
   /** `position`: micro-batches that were consumed before, where a run goes on. */
   constructor(options: TrainingLoaderOptions<T>, position = 0) {
     this.options = options;
+    this.order = new TrainingOrder(options);
     this.position = position;
   }
 
@@ -100,15 +125,11 @@ export class TrainingLoader<T extends Item> {
   }
 
   private async load(position: number): Promise<TrainingBatch<T>> {
-    const { source, items, batch, microBatchesPerEpoch, preprocessing, augmentation, seed } = this.options;
-    const epoch = Math.floor(position / microBatchesPerEpoch);
-    if (this.order?.epoch !== epoch) this.order = { epoch, indices: epochOrder(items.length, epoch, seed) };
-    const from = (position % microBatchesPerEpoch) * batch;
-    const chosen = this.order.indices.slice(from, from + batch).map((i) => items[i]);
-    const view = epoch % (this.options.views ?? Number.POSITIVE_INFINITY);
+    const { source, preprocessing, augmentation, seed } = this.options;
+    const { items, view } = this.order.at(position);
     const settings = { preprocessing, augmentation, seed, epoch: view };
-    const views = await Promise.all(chosen.map((item) => source.augmentedView(item, settings)));
-    return { pixels: stack(views, preprocessing.cropSize), items: chosen, view };
+    const views = await Promise.all(items.map((item) => source.augmentedView(item, settings)));
+    return { pixels: stack(views, preprocessing.cropSize), items, view };
   }
 }
 

@@ -26,15 +26,17 @@ import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { keptBlocksOf } from "./weight-copy.ts";
 
-/** What the teacher made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
+/** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
 export type Targets = Readonly<Record<string, FloatTensor>>;
 
 /**
  * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
- * where the teacher has seen these very views.
+ * where the teacher has seen these very views. Where targets hold `embedded`, pixels are not read and may be left out.
  */
 export type PictureBatch =
-  FloatTensor | { readonly pixels: FloatTensor; readonly labels?: readonly number[]; readonly targets?: Targets };
+  | FloatTensor
+  | { readonly pixels: FloatTensor; readonly labels?: readonly number[]; readonly targets?: Targets }
+  | { readonly pixels?: FloatTensor; readonly targets: Targets };
 
 /** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
 export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
@@ -200,16 +202,19 @@ export class Distillation {
   /** A micro-batch of the step that is under way, as its run is fed. */
   private async partOf(microBatch: MicroBatch, part: number): Promise<Part> {
     const given = typeof microBatch === "function" ? await microBatch() : microBatch;
-    const { pixels, labels, targets }: Exclude<PictureBatch, FloatTensor> =
-      "pixels" in given ? given : { pixels: given };
-    const batch = pixels.dims[0];
+    const { pixels, labels, targets }: { pixels?: FloatTensor; labels?: readonly number[]; targets?: Targets } =
+      "dims" in given ? { pixels: given } : given;
+    const tokens = targets?.[slot.embedded];
+    const shown = tokens ?? pixels;
+    if (!shown) throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`);
+    const batch = shown.dims[0];
     const feeds = {
-      pixels,
+      ...(tokens ? {} : { pixels: shown }),
       ...targets,
       ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
       ...this.draws(batch).feeds(this.stepsDone, part),
     };
-    return { batch, givenTargets: targets !== undefined, feeds };
+    return { batch, given: tokens ? "targets and tokens" : targets ? "targets" : "nothing", feeds };
   }
 
   private draws(batch: number): Draws {
@@ -223,7 +228,7 @@ export class Distillation {
     return parameterCount(this.teacher) * (this.int8 ? 1.5 : 4) + 4 * countOf(this.shapes);
   }
 
-  private async gradientsOf({ batch, givenTargets }: RunShape, runs: number): Promise<Graph> {
+  private async gradientsOf({ batch, given }: RunShape, runs: number): Promise<Graph> {
     // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
     await this.targetSession?.dispose();
     this.targetSession = undefined;
@@ -236,7 +241,7 @@ export class Distillation {
       draws: this.draws(batch),
       batch,
       runs,
-      givenTargets,
+      given,
       checkpointing,
       activations,
     });
@@ -248,8 +253,9 @@ export class Distillation {
   }
 
   /**
-   * What the teacher makes of normalised pictures `[B, 3, H, W]`, for steps on the same views: `[B, N, D]` for each of its
-   * states that the loss reads. Throws a UserError where the method reads more of the teacher than that.
+   * What is made of normalised pictures `[B, 3, H, W]` at each step on the same views: `[B, N, D]` for each of the teacher's states
+   * that the loss reads, and as `embedded` what enters the student's first block, unless that changes while it trains. Throws a
+   * UserError where the method reads more of the teacher.
    */
   async targets(pixels: FloatTensor): Promise<Targets> {
     const { targets } = this.objective;
@@ -258,11 +264,12 @@ export class Distillation {
         `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
       );
     // Between its batches, steps want the memory.
-    this.targetSession ??= await compile(targetGraph(this.teacher, targets), this.device, {
-      int8: this.int8,
-      keepMemory: false,
-    });
-    const { tensors } = await this.targetSession.run({ feeds: { pixels }, fetch: targets.map(slot.target) });
+    this.targetSession ??= await compile(
+      targetGraph(this.teacher, targets, this.weightCopy, this.trainables),
+      this.device,
+      { int8: this.int8, keepMemory: false },
+    );
+    const { tensors } = await this.targetSession.run({ feeds: { pixels }, fetch: this.targetSession.outputNames });
     return tensors as Record<string, FloatTensor>;
   }
 

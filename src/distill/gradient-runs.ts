@@ -8,13 +8,14 @@ import type { Device, DeviceTensor, Session } from "../runtime/types.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { rows, zeros } from "../utils/tensor.ts";
+import type { Given } from "./graphs.ts";
 import { slot } from "./graphs.ts";
 import type { Shapes } from "./trainables.ts";
 
 /** What sessions are made for: they are opened anew for other micro-batches. */
 export interface RunShape {
   readonly batch: number;
-  readonly givenTargets: boolean;
+  readonly given: Given;
 }
 
 /** One micro-batch: its shape, and what a run is fed beside parameters and sums, picture by picture along the first axis or one for all. */
@@ -154,8 +155,8 @@ export class GradientRuns {
     };
     try {
       for (let i = 0; i < this.options.accumulation && !step.failed; i++) {
-        const { feeds, batch, givenTargets } = await step.take(i);
-        if (batch !== shape.batch || givenTargets !== shape.givenTargets)
+        const { feeds, batch, given } = await step.take(i);
+        if (batch !== shape.batch || given !== shape.given)
           throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none");
         const { tensors, kept } = await session.run({
           feeds: {
@@ -185,12 +186,12 @@ export class GradientRuns {
     return { device, losses, gradients: sums };
   }
 
-  private async open({ batch, givenTargets }: RunShape): Promise<Lanes> {
+  private async open({ batch, given }: RunShape): Promise<Lanes> {
     const open = this.lanes;
-    if (open?.shape.batch === batch && open.shape.givenTargets === givenTargets) return open;
+    if (open?.shape.batch === batch && open.shape.given === given) return open;
     await this.dispose();
     const { device, shapes, accumulation, pairs, int8 } = this.options;
-    const shape = { batch, givenTargets };
+    const shape = { batch, given };
     const { threads = 1 } = device;
     // A thread or a picture that is left over would cost more than halves spare.
     const even = threads % 2 === 0 && batch % 2 === 0;

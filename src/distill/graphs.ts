@@ -2,7 +2,7 @@
 import { gradients } from "../autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
-import { readerCounts } from "../graph/walk.ts";
+import { readerCounts, sortedNodes } from "../graph/walk.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks, vitForward } from "../models/vit.ts";
@@ -24,7 +24,12 @@ export const slot = {
   ...adamwSlots,
   folded: (name: string) => `folded.${name}`,
   target: (state: number) => `target.${state}`,
+  /** What enters the student's first block. */
+  embedded: "embedded",
 } as const;
+
+/** What comes in of pictures that were seen before: nothing, the teacher's states, or these and what enters the student's first block. */
+export type Given = "nothing" | "targets" | "targets and tokens";
 
 export interface GradientGraphOptions {
   readonly teacher: ModelDefinition;
@@ -36,8 +41,8 @@ export interface GradientGraphOptions {
   readonly batch: number;
   /** Runs whose gradients make up a step's. */
   readonly runs: number;
-  /** The objective's targets come in as `target.i` `[batch, N, D]`; the teacher is not in the graph. */
-  readonly givenTargets?: boolean;
+  /** The objective's targets come in as `target.i` `[batch, N, D]`, and the teacher is not in the graph; tokens as `embedded`. */
+  readonly given?: Given;
   /** Compute the student's activations anew for the gradients, block by block. */
   readonly checkpointing?: boolean;
   /** What the student's activations are saved in for the gradients. */
@@ -55,20 +60,22 @@ function parameterInputs(shapes: Shapes): Map<string, Value> {
  * graph, so that the embedding and what else is equal in front is computed once and weights are held once.
  */
 export function gradientGraph(options: GradientGraphOptions): Graph {
-  const { teacher, student, trainables, objective, draws, batch, runs } = options;
-  const { imageSize, channels } = teacher.config;
-  const pixels = input("pixels", "float32", [batch, channels, imageSize, imageSize]);
+  const { teacher, student, trainables, objective, draws, batch, runs, given: what = "nothing" } = options;
+  const pixels = pixelInput(teacher, batch);
   const own = parameterInputs(trainables.shapes);
   const extra = parameterInputs(objective.shapes);
   const inputs = objective.inputs(batch);
   const weight = frozenWeights(teacher.weights);
-  const given = options.givenTargets ? targetInputs(teacher, objective, batch) : undefined;
+  const given = what === "nothing" ? undefined : targetInputs(teacher, objective, batch);
+  const tokens = what === "targets and tokens" ? tokenInput(slot.embedded, student, batch) : undefined;
   const seen = given ? [] : vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
   const state = (i: number) => {
     const found = given?.get(i) ?? seen[i];
     if (!found) throw new Error(`the objective reads state ${i} of the teacher, which is none of its targets`);
     return found;
   };
+  const parts = trainables.apply(own, draws);
+  const embedded = tokens ?? embed(student.config, parts.weight, pixels);
   let states: readonly Value[] | undefined;
   const loss = objective.loss({
     pixels,
@@ -76,7 +83,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
       states = reached;
     },
     teacher: { definition: teacher, weight, state },
-    student: { definition: student, ...trainables.apply(own, draws) },
+    student: { definition: student, embedded, ...parts },
     parameters: extra,
     inputs,
   });
@@ -99,7 +106,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     sums.push(sum);
     outputs.set(slot.gradient(name), add(sum, found[i]));
   });
-  const fed = [pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
+  const fed = [tokens ?? pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
   if (!change) return built;
   if (!states) throw new UserError(`this method's activations can't be ${change.what}`);
@@ -113,18 +120,45 @@ function activationChange({ checkpointing, activations }: GradientGraphOptions) 
   return undefined;
 }
 
-/** An objective's targets by the teacher's state. */
-function targetInputs({ config }: ModelDefinition, { targets }: Objective, batch: number): Map<number, Value> {
-  const dims = [batch, tokenCount(config), config.width];
-  return new Map((targets ?? []).map((i) => [i, input(slot.target(i), "float32", dims)]));
+function pixelInput({ config: { channels, imageSize } }: ModelDefinition, batch: number | "batch"): Value {
+  return input("pixels", "float32", [batch, channels, imageSize, imageSize]);
 }
 
-/** What the teacher makes of any number of pictures: the states `targets` as `target.i`. */
-export function targetGraph({ config, weights }: ModelDefinition, targets: readonly number[]): Graph {
-  const weight = frozenWeights(weights);
-  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+/** `[batch, N, D]` of a model. */
+function tokenInput(name: string, { config }: ModelDefinition, batch: number): Value {
+  return input(name, "float32", [batch, tokenCount(config), config.width]);
+}
+
+/** An objective's targets by the teacher's state. */
+function targetInputs(teacher: ModelDefinition, { targets }: Objective, batch: number): Map<number, Value> {
+  return new Map((targets ?? []).map((i) => [i, tokenInput(slot.target(i), teacher, batch)]));
+}
+
+/** Whether nothing trains of what brings pictures to the student's first block. */
+function frozenEmbedding({ config }: ModelDefinition, trainables: Trainables, pixels: Value): boolean {
+  const embedded = embed(config, trainables.apply(parameterInputs(trainables.shapes)).weight, pixels);
+  const read = sortedNodes([embedded]).flatMap(({ inputs }) => inputs);
+  return read.every((value) => value.source.kind !== "input" || value === pixels);
+}
+
+/**
+ * What is worth keeping of any number of pictures: the teacher's states `targets` as `target.i`, and where it never changes what enters
+ * the student's first block as `embedded`.
+ */
+export function targetGraph(
+  teacher: ModelDefinition,
+  targets: readonly number[],
+  student: ModelDefinition,
+  trainables: Trainables,
+): Graph {
+  const { config } = teacher;
+  const weight = frozenWeights(teacher.weights);
+  const pixels = pixelInput(teacher, "batch");
   const states = vitBlocks(config, weight, embed(config, weight, pixels), undefined, Math.max(...targets));
-  return graph([pixels], new Map(targets.map((i) => [slot.target(i), states[i]])));
+  const outputs = new Map(targets.map((i) => [slot.target(i), states[i]]));
+  if (frozenEmbedding(student, trainables, pixels))
+    outputs.set(slot.embedded, embed(student.config, frozenWeights(student.weights), pixels));
+  return graph([pixels], outputs);
 }
 
 /** Graphs from parameters to the student's weights that they change: one for each block, as sessions copy their weights. */
@@ -146,10 +180,11 @@ export function foldingGraphs(trainables: Trainables): Graph[] {
 }
 
 /** The student with its parameters as inputs, any number of pictures: the last block's output and the pooled vector. */
-export function featureGraph({ config }: ModelDefinition, trainables: Trainables): Graph {
+export function featureGraph(student: ModelDefinition, trainables: Trainables): Graph {
+  const { config } = student;
   const parameters = parameterInputs(trainables.shapes);
   const { weight, map } = trainables.apply(parameters);
-  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  const pixels = pixelInput(student, "batch");
   const { hiddenStates, pooled } = vitForward(config, weight, pixels, map);
   return graph([pixels, ...parameters.values()], { blockOutput: hiddenStates[config.depth], pooled });
 }

@@ -1,5 +1,4 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
-import { TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
@@ -45,6 +44,7 @@ import {
 } from "./setup.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
+import { microBatchesOf } from "./micro-batches.ts";
 import { train } from "./training.ts";
 
 export interface DistillRunResult extends Trained, Widths {
@@ -247,7 +247,6 @@ async function perform(
       views: options.keptViews,
     };
     const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, listener);
-    const loader = new TrainingLoader(loaderOptions, distillation.steps * plan.accumulation);
     await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
     const judgedOnTraining = parts.queries.length === 0;
     const tracker =
@@ -255,14 +254,7 @@ async function perform(
     const trained = await train(
       {
         distillation,
-        next: async () => {
-          const { pixels, items: shown, view } = await loader.next();
-          return {
-            pixels,
-            labels: labels && shown.map(({ label }) => labels[label as number]),
-            targets: await kept?.targets(shown, view),
-          };
-        },
+        next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
         plan,
         options,
         folder,

@@ -1,9 +1,10 @@
-// What the teacher makes of a fixed set of views, seen once before training and kept in half precision, in memory or on disk.
+// What is made of a fixed set of views at each step, seen once before training and kept in half precision, in memory or on disk.
 import type { PictureSource } from "../data/loader.ts";
 import { stackViews } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Augmentation } from "../data/transforms.ts";
 import type { Distillation, Targets } from "../distill/distillation.ts";
+import { slot } from "../distill/graphs.ts";
 import type { Directory, FileHandle } from "../files/storage.ts";
 import { readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
@@ -56,12 +57,15 @@ interface Store {
 export class KeptViews {
   /** "6 MiB in memory" */
   readonly size: string;
+  /** Whether steps can do without the views' pixels. */
+  readonly standForPixels: boolean;
   private readonly places = new Map<string, number>();
   private readonly parts: readonly Part[];
   private readonly store: Store;
 
   private constructor(size: string, parts: readonly Part[], store: Store) {
     this.size = size;
+    this.standForPixels = parts.some(({ name }) => name === slot.embedded);
     this.parts = parts;
     this.store = store;
   }

@@ -1,7 +1,7 @@
 // The student's features near the teacher's (the paper's section 3.3), by one loss or several that add up.
 import { mul, slice, stopGradient } from "../../graph/build.ts";
 import type { Value } from "../../graph/types.ts";
-import { embed, finalNorm, vitBlock, vitForward } from "../../models/vit.ts";
+import { finalNorm, vitBlock, vitBlocks } from "../../models/vit.ts";
 import {
   channelDivergence,
   cosineDistance,
@@ -43,9 +43,9 @@ function targetsOf(losses: readonly FeatureLoss[], kept: readonly number[], dept
 }
 
 /** What each block `[B, N, D]` gives; no gradient goes from one to the block before. */
-function statesApart({ pixels, student }: ObjectiveContext): Value[] {
+function statesApart({ student }: ObjectiveContext): Value[] {
   const { config } = student.definition;
-  const states = [embed(config, student.weight, pixels)];
+  const states = [student.embedded];
   for (let i = 0; i < config.depth; i++)
     states.push(vitBlock(config, student.weight, i, stopGradient(states[i]), student.map));
   return states;
@@ -57,9 +57,9 @@ export function featureObjective(losses: readonly FeatureLoss[], kept: readonly 
     ...withoutExtras,
     targets: targetsOf(losses, kept, depth),
     loss(context: ObjectiveContext) {
-      const { pixels, teacher, student, checkpoint } = context;
+      const { teacher, student, checkpoint } = context;
       const [large, small] = [teacher.definition.config, student.definition.config];
-      const through = vitForward(small, student.weight, pixels, student.map).hiddenStates;
+      const through = vitBlocks(small, student.weight, student.embedded, student.map);
       const apart = losses.some(({ gradients }) => gradients === "block") ? statesApart(context) : undefined;
       if (!apart) checkpoint(through);
       const parts = losses.map((loss): readonly [Value, number] => {

@@ -6,7 +6,7 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import type { Shapes, StudentParts } from "../trainables.ts";
 
 export interface ObjectiveContext {
-  /** `[B, 3, H, W]` */
+  /** `[B, 3, H, W]`; none where the objective has `targets` and these and `student.embedded` come in instead. */
   readonly pixels: Value;
   readonly teacher: {
     readonly definition: ModelDefinition;
@@ -14,7 +14,11 @@ export interface ObjectiveContext {
     /** Output `[B, N, D]` of its block i - 1; 0 is what enters the first. */
     state(i: number): Value;
   };
-  readonly student: { readonly definition: ModelDefinition } & StudentParts;
+  readonly student: {
+    readonly definition: ModelDefinition;
+    /** `[B, N, D]` that enters its first block. */
+    readonly embedded: Value;
+  } & StudentParts;
   /** Told the student's states, what enters its first block and what each gives, where gradients may do with these alone. */
   checkpoint(states: readonly Value[]): void;
   /** The objective's own parameters and inputs, by name. */
@@ -41,7 +45,10 @@ export interface Objective {
   /** Their numbers for a micro-batch. */
   feeds(facts: BatchFacts): Readonly<Record<string, Tensor>>;
   loss(context: ObjectiveContext): Value;
-  /** Which of the teacher's states the loss reads, where it reads nothing else of what the teacher makes of pictures. */
+  /**
+   * Which of the teacher's states the loss reads, where it reads nothing else of pictures, but through what enters the student's
+   * first block.
+   */
   readonly targets?: readonly number[];
 }
 
