@@ -95,6 +95,23 @@ test("one that goes on from a saved state is the same to the bit", async () => {
   await rest.dispose();
 });
 
+test("steps of odd and of even numbers of pictures: what trains goes from two devices to one and back", async () => {
+  const pair = await createDistillation(teacherOn(both), settings);
+  const initialAdapters = await pair.adapters();
+  const single = await createDistillation(teacherOn(alone), { ...settings, initialAdapters });
+  const [begun, ended] = [await pair.saveState(), await single.saveState()];
+  expect([...begun.tensors.keys()]).toEqual([...ended.tensors.keys()]);
+  for (const count of [2, 3, 4, 4, 1]) {
+    const shown = [0, 1].map((part) => pictures(10 * count + part, count));
+    const losses = [await pair.step(shown), await single.step(shown)].map(({ loss }) => loss);
+    expect(losses[0] / losses[1]).toBeCloseTo(1, 4);
+    const [found, expected] = [await pair.saveState(), await single.saveState()];
+    expectNear(found.tensors, expected.tensors, 5e-3);
+  }
+  await pair.dispose();
+  await single.dispose();
+});
+
 test("micro-batches are asked for in order, once and one at a time", async () => {
   const distillation = await createDistillation(teacherOn(both), { ...settings, accumulation: 4 });
   const order: string[] = [];

@@ -194,7 +194,7 @@ export const distillRunSchema = z.strictObject({
   keptViews: count
     .optional()
     .describe(
-      "views of each picture that training draws from: the teacher sees each once, and what it makes of them is kept (new views in each epoch where left out)",
+      "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
     ),
   keptViewsOn: z
     .enum(keptPlaces)
