@@ -16,19 +16,23 @@ type Age = "fresh" | "old";
 
 /** So many bytes are worth a collection. */
 const worthCollecting: Readonly<Record<Age, number>> = { fresh: 8 * 2 ** 20, old: 32 * 2 ** 20 };
+/** What the quick collection overlooks of what is fresh, at most. */
+const overlooked = 1 / 4;
 const waiting: Record<Age, number> = { fresh: 0, old: 0 };
 let collector: ((options?: { type: "minor" }) => void) | undefined;
 
 /** Says that so many bytes are garbage when what is under way has returned; collects this thread's when there are many. */
 export function leftBehind(bytes: number, age: Age): void {
   waiting[age] += bytes;
-  if (waiting[age] <= worthCollecting[age]) return;
-  waiting[age] = 0;
+  if (age === "fresh") waiting.old += overlooked * bytes;
+  const due = (["old", "fresh"] as const).find((one) => waiting[one] > worthCollecting[one]);
+  if (!due) return;
+  waiting[due] = 0;
   setImmediate(() => {
     if (!collector) {
       setFlagsFromString("--expose-gc");
       collector = runInNewContext("gc") as typeof collector;
     }
-    collector?.(age === "fresh" ? { type: "minor" } : undefined);
+    collector?.(due === "fresh" ? { type: "minor" } : undefined);
   });
 }
