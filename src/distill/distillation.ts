@@ -340,7 +340,6 @@ export class Distillation {
     await this.targetSession?.dispose();
     this.targetSession = undefined;
     await this.state.dispose();
-    await this.device.trim();
   }
 }
 

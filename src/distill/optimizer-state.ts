@@ -202,6 +202,7 @@ export class OptimizerState {
         first.variance.set(name, tensor);
       await place.device.release([...place.parameters.values()]);
       await place.sessions.dispose();
+      await place.device.trim();
     }
     await first.sessions.dispose();
     this.places = [{ ...first, sessions: new Sessions(first.device), groups: this.groups }];
@@ -335,6 +336,7 @@ export class OptimizerState {
       const all = [parameters, momentum, variance];
       await device.release(all.flatMap((held) => [...held.values()]));
       for (const held of all) held.clear();
+      await device.trim();
     }
   }
 }
