@@ -81,6 +81,8 @@ interface Place {
   readonly groups: readonly Group[];
 }
 
+const runningMeans = ["momentum", "variance"] as const;
+
 const namesOf = ({ groups }: Pick<Place, "groups">): string[] => groups.flatMap(({ full }) => [...full.values()]);
 
 /** Groups shared out so that each of `count` places has about as many numbers. */
@@ -196,10 +198,9 @@ export class OptimizerState {
     const [first, ...others] = this.places;
     if (others.length === 0) return;
     for (const place of others) {
-      for (const [name, tensor] of await moved(place.device, first.device, place.momentum))
-        first.momentum.set(name, tensor);
-      for (const [name, tensor] of await moved(place.device, first.device, place.variance))
-        first.variance.set(name, tensor);
+      for (const means of runningMeans)
+        for (const [name, tensor] of await moved(place.device, first.device, place[means]))
+          first[means].set(name, tensor);
       await place.device.release([...place.parameters.values()]);
       await place.sessions.dispose();
       await place.device.trim();
@@ -300,14 +301,11 @@ export class OptimizerState {
   async save(): Promise<Map<string, FloatTensor>> {
     const [first] = this.places;
     const tensors = await downloadAll(first.device, first.parameters);
-    for (const [means, as] of [
-      ["momentum", slot.momentum],
-      ["variance", slot.variance],
-    ] as const) {
+    for (const means of runningMeans) {
       const found = new Map<string, FloatTensor>();
       for (const place of this.places)
         for (const [name, tensor] of await downloadAll(place.device, place[means])) found.set(name, tensor);
-      for (const name of this.shapes.keys()) tensors.set(as(name), found.get(name) as FloatTensor);
+      for (const name of this.shapes.keys()) tensors.set(slot[means](name), found.get(name) as FloatTensor);
     }
     return tensors;
   }

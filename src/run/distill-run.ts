@@ -23,6 +23,7 @@ import type { ExportedModel } from "./export-run.ts";
 import { checkFormats, runExport } from "./export-run.ts";
 import type { Parts } from "./judging.ts";
 import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "./judging.ts";
+import { microBatchesOf } from "./micro-batches.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
 import { openOptions, readOptionsFor, resumeSchema } from "./options.ts";
 import { distillOptions } from "./recipes.ts";
@@ -44,7 +45,6 @@ import {
 } from "./setup.ts";
 import { startOf } from "./start.ts";
 import type { Trained } from "./training.ts";
-import { microBatchesOf } from "./micro-batches.ts";
 import { train } from "./training.ts";
 
 export interface DistillRunResult extends Trained, Widths {

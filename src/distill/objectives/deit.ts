@@ -3,7 +3,7 @@ import { at, equal, filled, input, reduceMax, where } from "../../graph/build.ts
 import type { Value } from "../../graph/types.ts";
 import type { VitConfig } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { vitForward, vitOutputs } from "../../models/vit.ts";
+import { vitBlocks, vitForward, vitOutputs } from "../../models/vit.ts";
 import { linear } from "../../nn/layers.ts";
 import { crossEntropy, softenedDivergence, weightedSum } from "../../nn/losses.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -63,7 +63,7 @@ export function deitObjective(hard: boolean, classes: number): Objective {
     loss({ pixels, teacher, student, inputs }) {
       const { logits: answer } = vitForward(teacher.definition.config, teacher.weight, pixels);
       const { config } = student.definition;
-      const states = vitForward(config, student.weight, pixels, student.map).hiddenStates;
+      const states = vitBlocks(config, student.weight, student.embedded, student.map);
       const tokens = vitOutputs(config, student.weight, states[config.depth]).lastHiddenState;
       const head = (token: number, name: string) =>
         linear(at(tokens, 1, token), {

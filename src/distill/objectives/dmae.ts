@@ -96,7 +96,7 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
         undefined,
         comparedBlock(large.depth),
       ).at(-1) as Value;
-      const states = vitBlocks(config, student.weight, choose(embed(config, student.weight, pixels)), student.map);
+      const states = vitBlocks(config, student.weight, choose(student.embedded), student.map);
       const parameter: WeightLookup = (name) => parameters.get(own + name) as Value;
       const dense = (name: string) => ({ weight: parameter(`${name}.weight`), bias: parameter(`${name}.bias`) });
       const compared = linear(states[comparedBlock(config.depth)], dense("project"));
