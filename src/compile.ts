@@ -5,7 +5,7 @@ import type { PassOptions } from "./passes/tidy.ts";
 import { tidy } from "./passes/tidy.ts";
 import type { Device, Session, SessionOptions } from "./runtime/types.ts";
 
-export type CompileOptions = SessionOptions & Pick<PassOptions, "int8">;
+export type CompileOptions = SessionOptions & Pick<PassOptions, "int8" | "unrolled">;
 
 /** Tidies a graph, writes it and opens a session. Weights are handed over where they lie, without a copy in between. */
 export async function compile(graph: Graph, device: Device, options: CompileOptions = {}): Promise<Session> {
@@ -17,9 +17,9 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
 export async function compileOn(
   devices: readonly Device[],
   graph: Graph,
-  { int8, ...session }: CompileOptions,
+  { int8, unrolled, ...session }: CompileOptions,
 ): Promise<Session[]> {
-  const tidied = tidy(graph, { target: devices[0].operators ?? "onnxruntime", int8 });
+  const tidied = tidy(graph, { target: devices[0].operators ?? "onnxruntime", int8, unrolled });
   const source = writeOnnx(tidied, { weights: { kind: "separate" } });
   const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
   const options = { packWeights: int8 !== undefined, floats, ...session };

@@ -1,4 +1,4 @@
-// Micro-batches taken in halves, by two sessions at the same time: the same steps as by one, whatever comes in between.
+// Micro-batches taken in halves, by two sessions at the same time, or in turns by one: the same steps as at once, whatever comes in between.
 import { afterAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
@@ -34,7 +34,7 @@ function expectNear(found: ReadonlyMap<string, FloatTensor>, expected: ReadonlyM
     expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(most);
 }
 
-describe.each<[string, CreateDistillationOptions]>([
+const cases: [string, CreateDistillationOptions][] = [
   ["float32", {}],
   ["one micro-batch to a step", { accumulation: 1 }],
   ["gradients that are clipped", { optimizer: { kind: "adamw", clipNorm: 0.01 } }],
@@ -42,7 +42,9 @@ describe.each<[string, CreateDistillationOptions]>([
   ["several blocks' outputs", { loss: { kind: "multi-block" } }],
   ["masks drawn for each picture", { method: "dmae", rank: undefined }],
   ["relations between tokens", { method: "minivit", rank: undefined }],
-])("%s", (_, more) => {
+];
+
+describe.each(cases)("%s", (_, more) => {
   test("steps are those of one session", async () => {
     const all = { ...settings, ...more };
     const { device, asked } = watched(both);
@@ -63,6 +65,44 @@ describe.each<[string, CreateDistillationOptions]>([
     expect(asked()).toBe(1);
     await pair.dispose();
     await single.dispose();
+  });
+});
+
+/** A device that tells how large graphs were. */
+function measured(device: Device): { device: Device; largest: () => number } {
+  const sizes: number[] = [];
+  const createSession: Device["createSession"] = (source, options) => {
+    sizes.push(source.model.byteLength);
+    return device.createSession(source, options);
+  };
+  const made = Object.assign(Object.create(device) as Device, { createSession });
+  return { device: made, largest: () => Math.max(...sizes) };
+}
+
+describe.each([
+  ...cases,
+  ["8 bits", { precision: "int8" }],
+  ["activations that are computed anew", { checkpointing: true }],
+  ["activations in half precision", { activations: "float16" }],
+] satisfies [string, CreateDistillationOptions][])("pictures in turns: %s", (_, more) => {
+  test("steps are those of all at once", async () => {
+    const all = { ...settings, ...more };
+    // Four pictures are two for each of two turns with one thread, and too few for turns with three.
+    const [inTurns, atOnce] = [measured(alone), measured(three)];
+    const found = await createDistillation(teacherOn(inTurns.device), all);
+    const initialAdapters = await found.adapters();
+    const expected = await createDistillation(teacherOn(atOnce.device), { ...all, initialAdapters });
+    const shown = [0, 1].map((part) => pictures(part, 4)).slice(0, all.accumulation);
+    const [a, b] = [await found.step(shown, { gradients: true }), await expected.step(shown, { gradients: true })];
+    // In 8 bits, tokens and thin gradients have scales for each turn, so other roundings, which move gradients by up to 0.2 themselves
+    // (docs/performance.md, cosines of 0.981); else float32's sums come in another order.
+    const int8 = all.precision === "int8";
+    expect(Math.abs(a.loss / b.loss - 1)).toBeLessThan(int8 ? 2e-3 : 5e-6);
+    const most = int8 ? 0.1 : all.activations ? 1e-3 : 1e-4;
+    if (a.gradients && b.gradients) expectNear(a.gradients, b.gradients, most);
+    expect(inTurns.largest()).toBeGreaterThan(1.3 * atOnce.largest());
+    await found.dispose();
+    await expected.dispose();
   });
 });
 

@@ -1,6 +1,7 @@
 // Loss and gradients of a step, summed over its micro-batches: each taken whole by one session, or one half each by two at the same time.
 import { compileOn } from "../compile.ts";
 import type { Graph } from "../graph/types.ts";
+import { inputName } from "../graph/types.ts";
 import type { Int8Inputs, Int8Options } from "../passes/int8-products.ts";
 import type { Held } from "../runtime/held.ts";
 import { uploadAll } from "../runtime/held.ts";
@@ -48,7 +49,7 @@ export interface Share {
 interface Lane {
   readonly device: Device;
   readonly session: Session;
-  /** Where its sums of gradients begin, where there are any. */
+  /** Where its sums of gradients begin, where it has several runs to a step. */
   readonly blank: Held;
 }
 
@@ -70,6 +71,17 @@ async function blankSums(device: Device, shapes: Shapes): Promise<Held> {
 
 const renamed = (held: Held, by: (name: string) => string) =>
   Object.fromEntries([...held].map(([name, tensor]) => [by(name), tensor]));
+
+/** A turn of a run has so many pictures for each thread, at least: fewer make thin products. */
+const picturesAThread = 2;
+
+/**
+ * In how many turns a graph takes its pictures: two, where they are enough and `threads` of a processor run it. More would gain no more,
+ * and a session with four times the nodes takes seconds to open.
+ */
+function turnsOf(pictures: number, threads: number | undefined): number {
+  return threads && pictures % 2 === 0 && pictures / 2 >= picturesAThread * threads ? 2 : 1;
+}
 
 /** What a lane takes of the feeds: rows of those that have one for each picture. */
 function shareOf(feeds: Part["feeds"], batch: number, lane: number, lanes: number): Part["feeds"] {
@@ -197,12 +209,24 @@ export class GradientRuns {
     const even = threads % 2 === 0 && batch % 2 === 0;
     const beside = pairs && even ? device.beside?.() : undefined;
     const devices = beside ? [device, beside] : [device];
-    const runs = devices.length * accumulation;
-    const built = await this.options.build({ ...shape, batch: batch / devices.length }, runs);
-    const sessions = await compileOn(devices, built, beside ? { int8, threads: threads / 2 } : { int8 });
+    const each = batch / devices.length;
+    const turns = turnsOf(each, device.threads && threads / devices.length);
+    const built = await this.options.build({ ...shape, batch: each / turns }, turns * devices.length * accumulation);
+    const sums = new Map([...shapes.keys()].map((name) => [slot.sum(name), slot.gradient(name)]));
+    const fixed = new Set([...shapes.keys(), ...sums.keys()]);
+    const pictures = built.inputs.filter((value) => !fixed.has(inputName(value)) && value.shape[0] === each / turns);
+    const sessions = await compileOn(devices, built, {
+      int8,
+      unrolled: { turns, pictures: new Set(pictures.map(inputName)), sums, begins: accumulation === 1 },
+      ...(beside ? { threads: threads / 2 } : {}),
+    });
     const all: Lane[] = [];
     for (const [i, session] of sessions.entries())
-      all.push({ device: devices[i], session, blank: runs > 1 ? await blankSums(devices[i], shapes) : new Map() });
+      all.push({
+        device: devices[i],
+        session,
+        blank: accumulation > 1 ? await blankSums(devices[i], shapes) : new Map(),
+      });
     this.lanes = { shape, all };
     return this.lanes;
   }

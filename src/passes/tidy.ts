@@ -7,12 +7,16 @@ import { foldConstants } from "./fold-constants.ts";
 import { fuseTransposes } from "./fuse-transposes.ts";
 import type { Int8Inputs, Int8Options } from "./int8-products.ts";
 import { int8Products } from "./int8-products.ts";
+import type { UnrollOptions } from "./unroll.ts";
+import { unroll } from "./unroll.ts";
 
 export interface PassOptions {
   /** `portable` keeps to ONNX's own operators; `onnxruntime` may use those of ONNX Runtime. */
   readonly target: "portable" | "onnxruntime";
   /** For ONNX Runtime: products with frozen weights and with adapters in 8 bits. */
   readonly int8?: Int8Options & { readonly inputs?: Int8Inputs };
+  /** Takes the pictures of a run in turns, or begins sums with them. */
+  readonly unrolled?: UnrollOptions;
 }
 
 type Pass = (graph: Graph) => Graph;
@@ -22,7 +26,7 @@ type Pass = (graph: Graph) => Graph;
  * into matrix products; the graph is verified after each pass. Dead code needs no pass: a graph is what its outputs reach.
  */
 export function tidy(graph: Graph, options: PassOptions): Graph {
-  const { int8 } = options;
+  const { int8, unrolled } = options;
   const forRuntime: [string, Pass][] =
     options.target === "onnxruntime"
       ? [
@@ -40,6 +44,7 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
     ["deduplicate", deduplicate],
   ];
   if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);
+  if (unrolled) passes.push(["unroll", (g) => unroll(g, unrolled)]);
   verify(graph);
   return passes.reduce((current, [name, pass]) => {
     const next = pass(current);

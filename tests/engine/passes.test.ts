@@ -36,6 +36,7 @@ import { deduplicate } from "../../src/passes/deduplicate.ts";
 import { foldConstants } from "../../src/passes/fold-constants.ts";
 import { storedInHalf } from "../../src/passes/stored-half.ts";
 import { tidy } from "../../src/passes/tidy.ts";
+import { unroll } from "../../src/passes/unroll.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 import { fromFloat32, toFloat32 } from "../../src/utils/half.ts";
@@ -336,6 +337,67 @@ describe.each(["onnxruntime", "portable"] as const)("attention and its gradients
       expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
       expect(relativeError(tensors[name].data as Float32Array, data as Float32Array), name).toBeLessThan(1e-5);
     }
+  });
+});
+
+describe("pictures of a run in turns", () => {
+  const [batch, turns] = [2, 3];
+  /** A loss of `rows` pictures, and its gradient added to a sum. */
+  function summing(rows: number, runs: number): Graph {
+    const x = input("x", "float32", [rows, 4]);
+    const w = input("w", "float32", [2, 4]);
+    const sum = input("sum.w", "float32", [2, 4]);
+    // One for all pictures, though it has as many rows.
+    const shared = input("shared", "float32", [2, 1]);
+    const loss = reduceMean(gelu(matmul(x, transpose(mul(w, shared), [1, 0]))));
+    const [gradient] = gradients(mul(loss, 1 / runs), [w]);
+    return graph([x, w, sum, shared], { loss, "gradient.w": add(sum, gradient) });
+  }
+  const options = {
+    turns,
+    pictures: new Set(["x"]),
+    sums: new Map([["sum.w", "gradient.w"]]),
+  };
+  const feeds = {
+    x: numbers([turns * batch, 4], 1),
+    w: numbers([2, 4], 2),
+    "sum.w": numbers([2, 4], 3),
+    shared: numbers([2, 1], 4),
+  };
+  const data = (tensor: { data: unknown }) => [...(tensor.data as Float32Array)];
+
+  test("give the loss and the gradients of all at once", async () => {
+    const unrolled = unroll(summing(batch, turns), { ...options, begins: false });
+    const [found, expected] = [evaluate(unrolled, feeds), evaluate(summing(turns * batch, 1), feeds)].map(
+      Object.fromEntries,
+    );
+    for (const name of ["loss", "gradient.w"])
+      data(found[name]).forEach((v, i) => expect(v).toBeCloseTo(data(expected[name])[i], 6));
+    const session = await compile(summing(batch, turns), device, { unrolled: { ...options, begins: false } });
+    const { tensors } = await session.run({ feeds, fetch: ["loss", "gradient.w"] });
+    for (const name of ["loss", "gradient.w"])
+      data(tensors[name]).forEach((v, i) => expect(v).toBeCloseTo(data(expected[name])[i], 5));
+    await session.dispose();
+  });
+
+  test("sums that begin with them are not fed", () => {
+    const unrolled = unroll(summing(batch, turns), { ...options, begins: true });
+    expect(unrolled.inputs.map(({ source }) => source.kind === "input" && source.name)).toEqual(["x", "w", "shared"]);
+    const { "sum.w": _, ...others } = feeds;
+    const zero = float32(new Float32Array(8), [2, 4]);
+    const expected = evaluate(summing(turns * batch, 1), { ...feeds, "sum.w": zero }).get("gradient.w") as Tensor;
+    data(evaluate(unrolled, others).get("gradient.w") as Tensor).forEach((v, i) =>
+      expect(v).toBeCloseTo(data(expected)[i], 6),
+    );
+  });
+
+  test("each waits for all gradients of the one before", () => {
+    const { outputs } = unroll(summing(batch, turns), { ...options, begins: false });
+    const order = operatorsOf({ inputs: [], outputs });
+    expect(order.filter((op) => op === "AwaitedReshape")).toHaveLength(turns - 1);
+    // What is made of the parameters alone is there once.
+    const once = operatorsOf(summing(batch, turns)).filter((op) => op === "Transpose").length;
+    expect(order.filter((op) => op === "Transpose").length).toBeLessThan(turns * once);
   });
 });
 
