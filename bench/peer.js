@@ -1,6 +1,6 @@
 // The same distillation step here and in PyTorch, interleaved in one run: npm run bench:peer
 // PyTorch goes into a virtual environment under .bench (python3 with venv and pip needed); PEER_PYTHON names another. PEER_MODELS=vit-s
-// takes one of the two models.
+// takes one of the two models, PEER_WAYS=int8,int8-kept some of the ways that our step can be taken in.
 import { spawn } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { createInterface } from "node:readline";
@@ -30,9 +30,9 @@ async function contestant(command, args) {
   };
 }
 
-/** Our step in all ways that it can be taken. */
+/** Our step in the ways that it can be taken in. */
 async function ours(model) {
-  const ways = ["float32", "int8", "kept", "int8-kept", "checkpointing"];
+  const ways = (process.env.PEER_WAYS ?? "float32,int8,kept,int8-kept,checkpointing").split(",");
   const made = {};
   for (const how of ways)
     made[`wecolora ${how}`] = await contestant(process.execPath, [here("step.js"), model, "0", how, "ask"]);
