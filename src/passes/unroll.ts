@@ -60,11 +60,15 @@ export function unroll(graph: Graph, { turns, pictures, sums, begins }: UnrollOp
     made.push(outputs);
   }
   const isSum = new Set(summed.map(([, output]) => output));
-  const meanOf = (name: string) =>
-    mul(
-      made.map((outputs) => outputs.get(name) as Value).reduce((a, b) => add(a, b)),
-      1 / turns,
-    );
+  const meanOf = (name: string) => {
+    const all = made.map((outputs) => outputs.get(name) as Value);
+    return turns === 1
+      ? all[0]
+      : mul(
+          all.reduce((a, b) => add(a, b)),
+          1 / turns,
+        );
+  };
   return {
     inputs: graph.inputs.filter((value) => !leading.has(value)).map((value) => whole.get(inputName(value)) ?? value),
     outputs: new Map([...(made.at(-1) ?? [])].map(([name, value]) => [name, isSum.has(name) ? value : meanOf(name)])),
