@@ -1,4 +1,5 @@
-// Loss and gradients of a step, summed over its micro-batches: each taken whole by one session, or one half each by two at the same time.
+// Loss and gradients of a step, summed over its micro-batches: each taken whole by one session, or one half each by two at the same time,
+// in turns where pictures are many.
 import { compileOn } from "../compile.ts";
 import type { Graph } from "../graph/types.ts";
 import { inputName } from "../graph/types.ts";
@@ -212,12 +213,13 @@ export class GradientRuns {
     const each = batch / devices.length;
     const turns = turnsOf(each, device.threads && threads / devices.length);
     const built = await this.options.build({ ...shape, batch: each / turns }, turns * devices.length * accumulation);
-    const sums = new Map([...shapes.keys()].map((name) => [slot.sum(name), slot.gradient(name)]));
-    const fixed = new Set([...shapes.keys(), ...sums.keys()]);
-    const pictures = built.inputs.filter((value) => !fixed.has(inputName(value)) && value.shape[0] === each / turns);
+    const pictures = built.inputs.filter((value) => !shapes.has(inputName(value)) && value.shape[0] === each / turns);
+    // Of several runs, each goes on with the sums of those before.
+    const sumOf = (name: string) => (accumulation > 1 ? slot.sum(name) : undefined);
+    const sums = new Map([...shapes.keys()].map((name) => [slot.gradient(name), sumOf(name)]));
     const sessions = await compileOn(devices, built, {
       int8,
-      unrolled: { turns, pictures: new Set(pictures.map(inputName)), sums, begins: accumulation === 1 },
+      unrolled: { turns, pictures: new Set(pictures.map(inputName)), sums },
       ...(beside ? { threads: threads / 2 } : {}),
     });
     const all: Lane[] = [];

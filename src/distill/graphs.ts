@@ -55,8 +55,7 @@ function parameterInputs(shapes: Shapes): Map<string, Value> {
 }
 
 /**
- * From pixels `[batch, 3, H, W]` and parameters to the loss and the parameters' gradients. Where a step has several runs,
- * gradients divided by their number are added to sums that come in. Teacher and student stand in one
+ * From pixels `[batch, 3, H, W]` and parameters to the loss and the parameters' gradients, these divided by the number of runs. Teacher and student stand in one
  * graph, so that the embedding and what else is equal in front is computed once and weights are held once.
  */
 export function gradientGraph(options: GradientGraphOptions): Graph {
@@ -94,19 +93,9 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const toStates = change && states ? states.slice(1) : [];
   // Divided here, where it is one number, rather than behind each gradient.
   const all = gradients(runs === 1 ? loss : mul(loss, 1 / runs), [...wrt, ...toStates]);
-  const found = all.slice(0, wrt.length);
   const outputs = new Map<string, Value>([["loss", loss]]);
-  const sums: Value[] = [];
-  [...parameters.keys()].forEach((name, i) => {
-    if (runs === 1) {
-      outputs.set(slot.gradient(name), found[i]);
-      return;
-    }
-    const sum = input(slot.sum(name), "float32", found[i].shape);
-    sums.push(sum);
-    outputs.set(slot.gradient(name), add(sum, found[i]));
-  });
-  const fed = [tokens ?? pixels, ...parameters.values(), ...sums, ...inputs.values(), ...draws.inputs.values()];
+  [...parameters.keys()].forEach((name, i) => outputs.set(slot.gradient(name), all[i]));
+  const fed = [tokens ?? pixels, ...parameters.values(), ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
   if (!change) return built;
   if (!states) throw new UserError(`this method's activations can't be ${change.what}`);

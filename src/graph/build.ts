@@ -141,6 +141,13 @@ export function cornerOf(x: Value): Value {
   return cast(reshape(corner, []), "float32");
 }
 
+/** Numbers of all these values: what waits for them waits for all. */
+export const cornersOf = (values: readonly Value[]): Value =>
+  concat(
+    values.map((x) => reshape(cornerOf(x), [1])),
+    0,
+  );
+
 /** `x` itself, but not before `gate` (float) is there: without a copy, by a shape that is known only then. */
 export function after(x: Value, gate: Value): Value {
   const dims = x.shape.map((d) => BigInt(d));

@@ -1,5 +1,5 @@
 // Activations saved for the gradients in half precision: half the memory, for a rounding of 2^-11 of each number.
-import { add, after, cast, cornerOf, node as makeNode, reshape } from "../graph/build.ts";
+import { after, cast, cornersOf, node as makeNode, reshape } from "../graph/build.ts";
 import type { Graph, Node, Value } from "../graph/types.ts";
 import { sortedNodes } from "../graph/walk.ts";
 import type { Checkpoints } from "./checkpoints.ts";
@@ -23,8 +23,8 @@ export function saveInHalf(graph: Graph, checkpoints: Checkpoints): Graph {
   return rewriteGated(graph, checkpoints, (gates) => {
     /** What gradients read in place of a block's inner values. */
     const saved = new Map<Value, Value>();
-    /** Of each block, numbers that are known when all its copies are there. */
-    const corners = gates.map((): Value[] => []);
+    /** Of each block, all its copies. */
+    const copies = gates.map((): Value[] => []);
     return (node, inputs) => {
       const k = blockOf.get(node);
       if (k === undefined) {
@@ -36,21 +36,13 @@ export function saveInHalf(graph: Graph, checkpoints: Checkpoints): Graph {
       return node.outputs.map((old, i) => {
         const own = outputs[i];
         // Copies would else be made when gradients ask for them, and what they are made of be kept until then.
-        if (old === states[k + 1]) {
-          const [first, ...others] = corners[k];
-          return first
-            ? after(
-                own,
-                others.reduce((sum, corner) => add(sum, corner), first),
-              )
-            : own;
-        }
+        if (old === states[k + 1]) return copies[k].length > 0 ? after(own, cornersOf(copies[k])) : own;
         const viewed = node.op === "Reshape" ? saved.get(node.inputs[0]) : undefined;
         if (viewed) {
           saved.set(old, reshape(viewed, old.shape));
         } else if (read.has(old) && isWorthIt(old)) {
           const half = cast(own, "float16");
-          corners[k].push(cornerOf(half));
+          copies[k].push(half);
           saved.set(old, cast(after(half, gates[k]), "float32"));
         }
         return own;
