@@ -7,6 +7,7 @@ import type { ModelDefinition, ModelOrigin } from "./models/definition.ts";
 import { parameterCount } from "./models/definition.ts";
 import { frozenWeights, hasPoolerOutput, vitForward } from "./models/vit.ts";
 import type { Int8Options } from "./passes/int8-products.ts";
+import { runInParts } from "./runtime/parts.ts";
 import type { Device } from "./runtime/types.ts";
 import { UserError } from "./utils/errors.ts";
 import type { Preprocessing } from "./utils/picture.ts";
@@ -119,8 +120,7 @@ export class Model {
   private async run(pixels: FloatTensor, names: readonly string[]): Promise<Record<string, FloatTensor>> {
     this.checkInput(pixels);
     const session = await this.sessions.get(names.join(), () => this.graphOf(names));
-    const { tensors } = await session.run({ feeds: { pixels }, fetch: names });
-    return tensors as Record<string, FloatTensor>;
+    return runInParts(session, this.device, pixels, names);
   }
 
   private graphOf(names: readonly string[]): Graph {

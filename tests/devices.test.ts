@@ -113,6 +113,19 @@ describe.each(devices)("%s", (_, create) => {
     await session.dispose();
   });
 
+  test("views are fed and uploaded as what they show, and stay their owner's", async () => {
+    const session = await compile(graph([x, s], { sum: add(x, s) }), device);
+    const all = float32([9, 1, 2, 3, 4, 5, 6, 9], [8]);
+    const view = (from: number) => float32(all.data.subarray(from, from + 3), [3]);
+    const held = [await device.upload(view(4)), await device.upload(view(4), true)];
+    for (const second of held) {
+      const { tensors } = await session.run({ feeds: { x: view(1), s: second }, fetch: ["sum"] });
+      expect(Array.from(tensors.sum.data as Float32Array)).toEqual([5, 7, 9]);
+    }
+    expect(Array.from(all.data)).toEqual([9, 1, 2, 3, 4, 5, 6, 9]);
+    await session.dispose();
+  });
+
   test("errors keep their kind", async () => {
     const session = await compile(graph([x], { y: mul(x, 2) }), device);
     await expect(session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] })).rejects.toMatchObject({
@@ -142,7 +155,7 @@ test("calls of one turn travel together, and each gets its own answer", async ()
   const again = await Promise.allSettled(held.map((one) => device.download(one)));
   expect(again.every(({ status }) => status === "rejected")).toBe(true);
   // What can't travel is said to all that would have travelled with it, and to nobody after them.
-  const sent = [device.upload({ ...first, data: (() => 0) as never }), device.upload(float32([1], [1]))];
+  const sent = [device.upload({ ...first, dims: [(() => 0) as never] }), device.upload(float32([1], [1]))];
   for (const outcome of await Promise.allSettled(sent)) expect(outcome.status).toBe("rejected");
   expect((await device.download(await device.upload(float32([3], [1])))).data).toEqual(Float32Array.of(3));
   await device.dispose();

@@ -9,6 +9,7 @@ import { learningRateAt } from "../optim/schedule.ts";
 import type { Int8Options } from "../precision.ts";
 import { choosePrecision } from "../precision.ts";
 import { downloadAll } from "../runtime/held.ts";
+import { runInParts } from "../runtime/parts.ts";
 import type { Device, Session } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/options.ts";
@@ -269,8 +270,7 @@ export class Distillation {
       this.device,
       { int8: this.int8, keepMemory: false },
     );
-    const { tensors } = await this.targetSession.run({ feeds: { pixels }, fetch: this.targetSession.outputNames });
-    return tensors as Record<string, FloatTensor>;
+    return runInParts(this.targetSession, this.device, pixels, this.targetSession.outputNames);
   }
 
   /**
@@ -289,11 +289,14 @@ export class Distillation {
   async features(pixels: FloatTensor): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
     this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
     const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
-    const { tensors } = await this.featureSession.run({
-      feeds: { pixels, ...Object.fromEntries(own) },
-      fetch: ["blockOutput", "pooled"],
-    });
-    return tensors as unknown as { blockOutput: FloatTensor; pooled: FloatTensor };
+    const { blockOutput, pooled } = await runInParts(
+      this.featureSession,
+      this.device,
+      pixels,
+      ["blockOutput", "pooled"],
+      Object.fromEntries(own),
+    );
+    return { blockOutput, pooled };
   }
 
   /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */

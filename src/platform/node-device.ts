@@ -9,6 +9,7 @@ import type {
   Device,
   DeviceName,
   DeviceTensor,
+  Feed,
   ModelSource,
   RunRequest,
   RunResult,
@@ -71,15 +72,16 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
   }
 }
 
-/** Just the fields: callers may pass ONNX Runtime's own tensors, which don't survive the way to another thread. */
-function plainTensor({ type, dims, data }: Tensor): Tensor {
-  return { type, dims: [...dims], data };
-}
-
-function plainFeeds(feeds: RunRequest["feeds"]): RunRequest["feeds"] {
-  return Object.fromEntries(
-    Object.entries(feeds).map(([name, feed]) => [name, "kind" in feed ? feed : plainTensor(feed)]),
-  );
+/**
+ * A tensor as it is sent to another thread, and the memory that is given away with it. Just the fields: callers may pass ONNX Runtime's
+ * own tensors, which don't survive the way. Views are copied: a message would take along all the memory that they look into.
+ */
+function sent({ type, dims, data }: Tensor): { readonly plain: Tensor; readonly given: readonly ArrayBuffer[] } {
+  const { buffer, byteLength } = data;
+  if (byteLength === buffer.byteLength || !(buffer instanceof ArrayBuffer))
+    return { plain: { type, dims: [...dims], data }, given: [] };
+  const plain: Tensor = { type, dims: [...dims], data: data.slice() };
+  return { plain, given: ownMemory(plain) };
 }
 
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
@@ -109,14 +111,28 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
       leftBehind(bytesOf(source), "old");
       return {
         outputNames: opened.outputNames,
-        run: (request: RunRequest) =>
-          worker.call<RunResult>("run", opened.id, { ...request, feeds: plainFeeds(request.feeds) }),
+        run: (request: RunRequest) => {
+          const given: ArrayBuffer[] = [];
+          const feeds: Record<string, Feed> = {};
+          for (const [name, feed] of Object.entries(request.feeds)) {
+            if ("kind" in feed) {
+              feeds[name] = feed;
+              continue;
+            }
+            const one = sent(feed);
+            feeds[name] = one.plain;
+            given.push(...one.given);
+          }
+          return worker.callWith<RunResult>(given, "run", opened.id, { ...request, feeds });
+        },
         dispose: () => worker.call<void>("disposeSession", opened.id),
       };
     },
     rest: restWeights,
-    upload: (tensor: Tensor, own = false) =>
-      worker.callWith<DeviceTensor>(own ? ownMemory(tensor) : [], "upload", plainTensor(tensor)),
+    upload: (tensor: Tensor, own = false) => {
+      const { plain, given } = sent(tensor);
+      return worker.callWith<DeviceTensor>(own ? ownMemory(plain) : given, "upload", plain);
+    },
     download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
     trim: () => worker.call<void>("trim"),

@@ -4,7 +4,7 @@ import * as runtime from "onnxruntime-node";
 import type { OnnxRuntime } from "../runtime/onnx-api.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import { createOnnxDevice } from "../runtime/onnxruntime.ts";
-import type { DeviceTensor, ModelSource, RunRequest, Session, SessionOptions } from "../runtime/types.ts";
+import type { DeviceTensor, ModelSource, RunRequest, RunResult, Session, SessionOptions } from "../runtime/types.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import { bytesOf, leftBehind } from "./collect.ts";
@@ -44,5 +44,8 @@ const methods = {
   dispose: () => device.dispose(),
 };
 
-// This thread has no use for what is downloaded.
-serve(methods, (method, value) => (method === "download" ? ownMemory(value as Tensor) : []));
+// This thread has no use for what is downloaded or fetched.
+serve(methods, (method, value) => {
+  if (method === "download") return ownMemory(value as Tensor);
+  return method === "run" ? Object.values((value as RunResult).tensors).flatMap(ownMemory) : [];
+});

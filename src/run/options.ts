@@ -252,6 +252,10 @@ export const resumeSchema = z.strictObject({
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
+const readBatch = count
+  .default(32)
+  .describe("pictures read at once; on a processor, models run on four a thread of them at once");
+
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
   model: list(path).describe("the model, or several with commas: a directory, file of weights, or hub name"),
@@ -265,7 +269,7 @@ export const evaluateRunSchema = z.strictObject({
       "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
     ),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
-  batch: count.default(32).describe("pictures at once"),
+  batch: readBatch,
   precision: z
     .enum(precisions)
     .default("float32")
@@ -295,7 +299,7 @@ export const featuresRunSchema = z.strictObject({
   data: path.describe(dataHelp),
   ...dataSchema.shape,
   out: path.describe("the safetensors file to write"),
-  batch: count.default(32).describe("pictures at once"),
+  batch: readBatch,
   precision: z
     .enum(precisions)
     .default("float32")
