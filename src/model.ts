@@ -68,7 +68,7 @@ export class Model {
     this.origin = definition.origin;
     this.device = device;
     this.int8 = options.int8;
-    this.sessions = new Sessions(device, { int8: options.int8 });
+    this.sessions = new Sessions(device, { int8: options.int8, packWeights: true });
   }
 
   get weights(): ReadonlyMap<string, FloatTensor> {

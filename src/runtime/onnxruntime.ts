@@ -98,7 +98,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           : {}),
         extra: {
           session: {
-            // Packed copies of float32 weights take memory, and whole steps are no faster with them (docs/performance.md).
+            // Packed copies of float32 weights take memory where gradients read the others as well (docs/performance.md).
             disable_prepacking: sessionOptions.packWeights ? "0" : "1",
             // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
             force_spinning_stop: "1",

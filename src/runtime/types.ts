@@ -48,7 +48,7 @@ export interface SessionOptions {
   readonly keepMemory?: boolean;
   /** Outputs of float32, which may stay in a GPU's memory. */
   readonly floats?: readonly string[];
-  /** Whether weights are copied into the order that products read them in, which 8-bit ones gain by. */
+  /** Whether weights are copied into the order that products read them in. Those in 8 bits are, where this is left out. */
   readonly packWeights?: boolean;
   /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
   readonly profilePrefix?: string;
