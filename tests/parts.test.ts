@@ -79,6 +79,30 @@ test("few pictures go at once, and so do all where no processor's caches count",
   }
 });
 
+test("a session that gives more serves who asks for less, until it is closed", async () => {
+  const { device, taken } = counting(2);
+  let opened = 0;
+  const createSession: Device["createSession"] = (...given) => (opened++, device.createSession(...given));
+  const model = modelOn(Object.assign(Object.create(device) as Device, { createSession }));
+  const few = rows(pictures, 0, 2);
+  const wide = await model.outputs(few, ["pooled", "blockOutput"]);
+  const narrow = await model.outputs(few, ["pooled"]);
+  expect(opened).toBe(1);
+  expect(Object.keys(narrow)).toEqual(["pooled"]);
+  expect(narrow.pooled.data).toEqual(wide.pooled.data);
+  // What it does not give needs one of its own, and what there is not is said each time.
+  await model.outputs(few, ["lastHiddenState"]);
+  expect(opened).toBe(2);
+  const headless = new Model({ config: { ...config, head: undefined }, weights, preprocessing, origin }, device);
+  for (let i = 0; i < 2; i++)
+    await expect(headless.outputs(few, ["logits"])).rejects.toThrow("the model has no logits");
+  await model.dispose();
+  expectClose((await model.outputs(few, ["pooled"])).pooled, wide.pooled, 1e-5, "pooled");
+  expect(opened).toBe(3);
+  expect(taken).toEqual([2, 2, 2, 2]);
+  await model.dispose();
+});
+
 test("so do a distillation's targets and its student's features", async () => {
   const { device, taken } = counting(2);
   const distillation = await createDistillation(modelOn(device), { reductionFactor: 2, rank: 4 });
