@@ -115,11 +115,11 @@ export class Model {
    * Runs the model and gives just the outputs asked for: `pooled` is `[B, D]`, the vector that stands
    * for a picture (the class token after the final norm, in most models).
    */
-  async outputs<N extends OutputName>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
-    return (await this.run(pixels, names)) as Record<N, FloatTensor>;
+  outputs<N extends OutputName>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
+    return this.run(pixels, names);
   }
 
-  private async run(pixels: FloatTensor, names: readonly string[]): Promise<Record<string, FloatTensor>> {
+  private async run<N extends string>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
     this.checkInput(pixels);
     return runInParts(await this.session(names), this.device, pixels, names);
   }

@@ -79,6 +79,19 @@ test("few pictures go at once, and so do all where no processor's caches count",
   }
 });
 
+test("so do a distillation's targets and its student's features", async () => {
+  const { device, taken } = counting(2);
+  const distillation = await createDistillation(modelOn(device), { reductionFactor: 2, rank: 4 });
+  const targets = await distillation.targets(pictures);
+  const features = await distillation.features(pictures);
+  expect(taken).toEqual([6, 6, 7, 6, 6, 7]);
+  await expectEach(targets as Record<string, FloatTensor>, async (pixels) => ({
+    ...(await distillation.targets(pixels)),
+  }));
+  await expectEach(features, (pixels) => distillation.features(pixels));
+  await distillation.dispose();
+});
+
 test("a session that gives more serves who asks for less, until it is closed", async () => {
   const { device, taken } = counting(2);
   let opened = 0;
@@ -101,17 +114,4 @@ test("a session that gives more serves who asks for less, until it is closed", a
   expect(opened).toBe(3);
   expect(taken).toEqual([2, 2, 2, 2]);
   await model.dispose();
-});
-
-test("so do a distillation's targets and its student's features", async () => {
-  const { device, taken } = counting(2);
-  const distillation = await createDistillation(modelOn(device), { reductionFactor: 2, rank: 4 });
-  const targets = await distillation.targets(pictures);
-  const features = await distillation.features(pictures);
-  expect(taken).toEqual([6, 6, 7, 6, 6, 7]);
-  await expectEach(targets as Record<string, FloatTensor>, async (pixels) => ({
-    ...(await distillation.targets(pixels)),
-  }));
-  await expectEach(features, (pixels) => distillation.features(pixels));
-  await distillation.dispose();
 });

@@ -289,14 +289,7 @@ export class Distillation {
   async features(pixels: FloatTensor): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
     this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
     const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
-    const { blockOutput, pooled } = await runInParts(
-      this.featureSession,
-      this.device,
-      pixels,
-      ["blockOutput", "pooled"],
-      Object.fromEntries(own),
-    );
-    return { blockOutput, pooled };
+    return runInParts(this.featureSession, this.device, pixels, ["blockOutput", "pooled"], Object.fromEntries(own));
   }
 
   /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */

@@ -20,7 +20,7 @@ export interface CollectOptions {
   readonly skip?: (skipped: Skipped) => void;
 }
 
-/** Pictures that run through a model at once. */
+/** Pictures read at once, where nothing else is asked for. */
 export const evaluationBatch = 32;
 
 /** What one model gave for the pictures that could be read. */

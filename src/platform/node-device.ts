@@ -73,10 +73,12 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
 }
 
 /**
- * A tensor as it is sent to another thread, and the memory that is given away with it. Just the fields: callers may pass ONNX Runtime's
+ * What is fed as it is sent to another thread, and the memory that is given away with it. Of tensors just the fields: callers may pass ONNX Runtime's
  * own tensors, which don't survive the way. Views are copied: a message would take along all the memory that they look into.
  */
-function sent({ type, dims, data }: Tensor): { readonly plain: Tensor; readonly given: readonly ArrayBuffer[] } {
+function sent<T extends Feed>(feed: T): { readonly plain: T | Tensor; readonly given: readonly ArrayBuffer[] } {
+  if ("kind" in feed) return { plain: feed, given: [] };
+  const { type, dims, data } = feed;
   const { buffer, byteLength } = data;
   if (byteLength === buffer.byteLength || !(buffer instanceof ArrayBuffer))
     return { plain: { type, dims: [...dims], data }, given: [] };
@@ -112,17 +114,9 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
       return {
         outputNames: opened.outputNames,
         run: (request: RunRequest) => {
-          const given: ArrayBuffer[] = [];
-          const feeds: Record<string, Feed> = {};
-          for (const [name, feed] of Object.entries(request.feeds)) {
-            if ("kind" in feed) {
-              feeds[name] = feed;
-              continue;
-            }
-            const one = sent(feed);
-            feeds[name] = one.plain;
-            given.push(...one.given);
-          }
+          const all = Object.entries(request.feeds).map(([name, feed]) => ({ name, ...sent(feed) }));
+          const feeds = Object.fromEntries(all.map(({ name, plain }) => [name, plain]));
+          const given = all.flatMap((one) => one.given);
           return worker.callWith<RunResult>(given, "run", opened.id, { ...request, feeds });
         },
         dispose: () => worker.call<void>("disposeSession", opened.id),

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { analyticDefaults } from "../distill/analytic.ts";
 import { distillationSchema, optimizerSchema } from "../distill/options.ts";
 import { axes, sliceDefaults } from "../data/scans.ts";
+import { evaluationBatch } from "../evaluation/collect.ts";
 import { segmenterDefaults } from "../evaluation/segmentation/training.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
@@ -253,7 +254,7 @@ export const resumeSchema = z.strictObject({
 });
 
 const readBatch = count
-  .default(32)
+  .default(evaluationBatch)
   .describe("pictures read at once; on a processor, models run on four a thread of them at once");
 
 /** `wecolora evaluate` */
