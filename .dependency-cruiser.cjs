@@ -6,6 +6,7 @@ const mayImport = {
   autograd: ["graph", ...pure],
   passes: ["graph", ...pure],
   onnx: ["graph", ...pure],
+  wasm: ["graph", ...pure],
   nn: ["graph", ...pure],
   optim: ["graph", ...pure],
   runtime: pure,

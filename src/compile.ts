@@ -3,7 +3,8 @@ import type { Graph } from "./graph/types.ts";
 import { writeOnnx } from "./onnx/write.ts";
 import type { PassOptions } from "./passes/tidy.ts";
 import { tidy } from "./passes/tidy.ts";
-import type { Device, Session, SessionOptions } from "./runtime/types.ts";
+import type { Device, Loop, Session, SessionOptions } from "./runtime/types.ts";
+import { writeLoop } from "./wasm/write.ts";
 
 export type CompileOptions = SessionOptions & Pick<PassOptions, "int8" | "unrolled">;
 
@@ -24,6 +25,15 @@ export async function compileOn(
   const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
   const options = { packWeights: int8 !== undefined, floats, ...session };
   return Promise.all(devices.map((device) => device.createSession(source, options)));
+}
+
+/**
+ * A loop that takes a graph element by element and changes tensors of the device in place: the inputs that outputs are named after. For
+ * devices that have loops.
+ */
+export async function compileLoop(graph: Graph, device: Device): Promise<Loop> {
+  if (!device.createLoop) throw new Error("this device has no loops");
+  return device.createLoop(writeLoop(graph));
 }
 
 /** Sessions by what they are for, each compiled when it is first asked for. */

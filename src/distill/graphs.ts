@@ -2,6 +2,7 @@
 import { gradients } from "../autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/types.ts";
+import { inputName } from "../graph/types.ts";
 import { readerCounts, sortedNodes } from "../graph/walk.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { tokenCount } from "../models/config.ts";
@@ -234,4 +235,18 @@ export function updateGraph(shapes: Shapes, options: DistillationOptions["optimi
     outputs.set(slot.next(slot.variance(name)), next.variance);
   }
   return graph(inputs, outputs);
+}
+
+/** What `updateLoopGraph` calls its parameter. */
+export const anyParameter = "parameter";
+
+/** The same for one parameter, a `matrix` or not, element by element: outputs are named as the inputs that they take the place of. */
+export function updateLoopGraph(matrix: boolean, options: DistillationOptions["optimizer"], halves: boolean): Graph {
+  const { inputs, outputs } = updateGraph(new Map([[anyParameter, matrix ? [1, 1] : [1]]]), options, halves);
+  const changed = new Map<string, Value>();
+  for (const name of inputs.map(inputName)) {
+    const next = outputs.get(slot.next(name));
+    if (next) changed.set(name, next);
+  }
+  return graph(inputs, changed);
 }

@@ -1,47 +1,20 @@
 // What trains and the optimizer's running means of it, on the device, or shared out among the devices whose runs give the gradients:
-// each has all parameters and updates some of them. An update goes block by block and frees what it has replaced, so that it takes no
-// more memory beside them than one block's share.
-import { Sessions } from "../compile.ts";
+// each has all parameters and updates some of them. An update changes them in place where the device can. Elsewhere it goes block by block
+// and frees what it has replaced, so that it takes no more memory beside them than one block's share.
+import { compileLoop, Sessions } from "../compile.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
-import type { Device, DeviceTensor } from "../runtime/types.ts";
+import type { LoopArguments } from "../runtime/loops.ts";
+import type { Device, DeviceTensor, Loop } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { elementCount, float32, zeros } from "../utils/tensor.ts";
-import { layerScale, slot, squaresGraph, updateGraph } from "./graphs.ts";
+import { float32, zeros } from "../utils/tensor.ts";
+import { anyParameter, slot, squaresGraph, updateGraph, updateLoopGraph } from "./graphs.ts";
 import type { DistillationOptions } from "./options.ts";
+import type { Group } from "./parameter-groups.ts";
+import { groupsOf, sharedOut } from "./parameter-groups.ts";
 import type { Shapes } from "./trainables.ts";
-import { blockPrefix } from "./trainables.ts";
-
-/** Parameters that are updated together: a block's, or others of one learning rate. */
-interface Group {
-  /** The same for groups of the same shapes. */
-  readonly key: string;
-  /** What its learning rate is multiplied by. */
-  readonly scale: number;
-  /** By the names within the block, which are those of other blocks too. */
-  readonly shapes: Shapes;
-  /** The parameter that a name within the block stands for. */
-  readonly full: ReadonlyMap<string, string>;
-}
-
-function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] {
-  const groups = new Map<
-    string,
-    { scale: number; shapes: Map<string, readonly number[]>; full: Map<string, string> }
-  >();
-  for (const [name, dims] of shapes) {
-    const scale = layerScale(name, depth, decay);
-    const prefix = blockPrefix(name);
-    const key = `${prefix} ${scale}`;
-    const group = groups.get(key) ?? { scale, shapes: new Map(), full: new Map() };
-    groups.set(key, group);
-    group.shapes.set(name.slice(prefix.length), dims);
-    group.full.set(name.slice(prefix.length), name);
-  }
-  return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
-}
 
 /** What a graph is fed of a parameter's gradients: one, or the two that count together. */
 function gradientFeeds([first, second]: readonly Held[], name: string, own: string): Record<string, DeviceTensor> {
@@ -73,6 +46,8 @@ interface Place {
   readonly device: Device;
   /** Blocks of the same parameters share one. */
   readonly sessions: Sessions;
+  /** By what they are for; those that were asked for. */
+  readonly loops: Map<string, Promise<Loop>>;
   /** All of them. */
   readonly parameters: Held;
   /** Of those that are updated here. */
@@ -81,20 +56,31 @@ interface Place {
   readonly groups: readonly Group[];
 }
 
+/** One update, the first being `t` = 1; where gradients are clipped, what they are multiplied by. */
+interface UpdateStep {
+  readonly t: number;
+  readonly learningRate: number;
+  readonly clip: number | undefined;
+}
+
 const runningMeans = ["momentum", "variance"] as const;
 
-const namesOf = ({ groups }: Pick<Place, "groups">): string[] => groups.flatMap(({ full }) => [...full.values()]);
-
-/** Groups shared out so that each of `count` places has about as many numbers. */
-function sharedOut(groups: readonly Group[], count: number): Group[][] {
-  const shares = Array.from({ length: count }, () => ({ groups: [] as Group[], numbers: 0 }));
-  for (const group of groups) {
-    const least = shares.reduce((a, b) => (b.numbers < a.numbers ? b : a));
-    least.groups.push(group);
-    for (const dims of group.shapes.values()) least.numbers += elementCount(dims);
-  }
-  return shares.map((share) => share.groups);
+/** What a graph is fed of a parameter's own, which it knows by `name`. */
+function tensorsOf(
+  { parameters, momentum, variance }: Place,
+  gradients: readonly Held[],
+  name: string,
+  own: string,
+): Record<string, DeviceTensor> {
+  return {
+    [name]: parameters.get(own) as DeviceTensor,
+    [slot.momentum(name)]: momentum.get(own) as DeviceTensor,
+    [slot.variance(name)]: variance.get(own) as DeviceTensor,
+    ...gradientFeeds(gradients, name, own),
+  };
 }
+
+const namesOf = ({ groups }: Pick<Place, "groups">): string[] => groups.flatMap(({ full }) => [...full.values()]);
 
 /** Threads of each, where several devices of one kind share the cores. */
 const threadsOf = ({ threads }: Device, count: number): number | undefined =>
@@ -145,6 +131,7 @@ export class OptimizerState {
     const first: Place = {
       device,
       sessions: new Sessions(device),
+      loops: new Map(),
       parameters: await uploadAll(device, parameters, own),
       momentum: await uploadAll(device, blank),
       variance: await uploadAll(device, blank, true),
@@ -183,6 +170,7 @@ export class OptimizerState {
       places.push({
         device,
         sessions: new Sessions(device, { threads: threadsOf(device, devices.length) }),
+        loops: new Map(),
         parameters: await copied(whole.device, device, whole.parameters),
         momentum: await moved(whole.device, device, taken(whole.momentum, names)),
         variance: await moved(whole.device, device, taken(whole.variance, names)),
@@ -247,24 +235,51 @@ export class OptimizerState {
     await to.device.release([...copies].map(([name, copy]) => replaced(to.parameters, name, copy)));
   }
 
-  private async updateAt(
-    { device, sessions, groups, parameters, momentum, variance }: Place,
-    gradients: readonly Held[],
-    { t, learningRate, clip }: { t: number; learningRate: number; clip: number | undefined },
-  ): Promise<void> {
+  private async updateAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
+    if (place.device.createLoop) await this.changeAt(place, gradients, step);
+    else await this.replaceAt(place, gradients, step);
+  }
+
+  /** What an update is fed beside tensors. */
+  private scalarsOf({ t, learningRate, clip }: UpdateStep, { scale }: Group): Record<string, number> {
+    return {
+      ...adamwScalars(t, learningRate * scale, this.options.betas),
+      ...(clip === undefined ? {} : { clip }),
+    };
+  }
+
+  /** Changes parameters and running means in place. */
+  private async changeAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
     const halves = gradients.length > 1;
-    for (const { key, scale, shapes, full } of groups) {
-      const session = await sessions.get(`update ${halves} ${key}`, () => updateGraph(shapes, this.options, halves));
-      const scalars = adamwScalars(t, learningRate * scale, this.options.betas);
-      const feeds: Record<string, Tensor | DeviceTensor> = {};
-      for (const [name, value] of Object.entries({ ...scalars, ...(clip === undefined ? {} : { clip }) }))
-        feeds[name] = float32([value], []);
-      for (const [name, own] of full) {
-        feeds[name] = parameters.get(own) as DeviceTensor;
-        feeds[slot.momentum(name)] = momentum.get(own) as DeviceTensor;
-        feeds[slot.variance(name)] = variance.get(own) as DeviceTensor;
-        Object.assign(feeds, gradientFeeds(gradients, name, own));
+    for (const matrices of [true, false]) {
+      const calls: LoopArguments<DeviceTensor>[] = [];
+      for (const group of place.groups) {
+        const scalars = this.scalarsOf(step, group);
+        for (const [name, own] of group.full)
+          if ((group.shapes.get(name) as readonly number[]).length >= 2 === matrices)
+            calls.push({ scalars, tensors: tensorsOf(place, gradients, anyParameter, own) });
       }
+      if (calls.length > 0) await (await this.loopAt(place, matrices, halves)).run(calls);
+    }
+  }
+
+  private loopAt({ device, loops }: Place, matrices: boolean, halves: boolean): Promise<Loop> {
+    const key = `${matrices} ${halves}`;
+    const opened = loops.get(key) ?? compileLoop(updateLoopGraph(matrices, this.options, halves), device);
+    loops.set(key, opened);
+    return opened;
+  }
+
+  /** Puts new tensors in the place of those there were, block by block. */
+  private async replaceAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
+    const halves = gradients.length > 1;
+    const { device, sessions, groups, parameters, momentum, variance } = place;
+    for (const group of groups) {
+      const { key, shapes, full } = group;
+      const session = await sessions.get(`update ${halves} ${key}`, () => updateGraph(shapes, this.options, halves));
+      const feeds: Record<string, Tensor | DeviceTensor> = {};
+      for (const [name, value] of Object.entries(this.scalarsOf(step, group))) feeds[name] = float32([value], []);
+      for (const [name, own] of full) Object.assign(feeds, tensorsOf(place, gradients, name, own));
       const { kept } = await session.run({ feeds, keep: session.outputNames });
       const used: DeviceTensor[] = [];
       for (const [name, own] of full) {

@@ -4,12 +4,14 @@ import { compile } from "../compile.ts";
 import { add, graph, input, stopGradient } from "../graph/build.ts";
 import { writeOnnx } from "../onnx/write.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
+import type { LoopArguments } from "../runtime/loops.ts";
 import { operatorsOf } from "../runtime/onnxruntime.ts";
 import type {
   Device,
   DeviceName,
   DeviceTensor,
   Feed,
+  Loop,
   ModelSource,
   RunRequest,
   RunResult,
@@ -17,6 +19,7 @@ import type {
   SessionOptions,
 } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
+import type { LoopSource } from "../utils/loops.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { float32 } from "../utils/tensor.ts";
 import { bytesOf, leftBehind } from "./collect.ts";
@@ -104,6 +107,12 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
           beside: () => {
             neighbour ??= createNodeDevice(options);
             return neighbour;
+          },
+          async createLoop(source: LoopSource): Promise<Loop> {
+            const id = await worker.call<number>("createLoop", source);
+            return {
+              run: (calls: readonly LoopArguments<DeviceTensor>[]) => worker.call<void>("runLoop", id, calls),
+            };
           },
         }
       : {}),

@@ -4,7 +4,17 @@ import * as runtime from "onnxruntime-node";
 import type { OnnxRuntime } from "../runtime/onnx-api.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
 import { createOnnxDevice } from "../runtime/onnxruntime.ts";
-import type { DeviceTensor, ModelSource, RunRequest, RunResult, Session, SessionOptions } from "../runtime/types.ts";
+import type { LoopArguments } from "../runtime/loops.ts";
+import type {
+  DeviceTensor,
+  Loop,
+  ModelSource,
+  RunRequest,
+  RunResult,
+  Session,
+  SessionOptions,
+} from "../runtime/types.ts";
+import type { LoopSource } from "../utils/loops.ts";
 import type { Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import { bytesOf, leftBehind } from "./collect.ts";
@@ -13,6 +23,7 @@ import { ownMemory, serve } from "./rpc.ts";
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
+const loops: Loop[] = [];
 
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
@@ -36,6 +47,12 @@ const methods = {
     await sessions.get(id)?.dispose();
     sessions.delete(id);
   },
+  async createLoop(source: LoopSource) {
+    const loop = await device.createLoop?.(source);
+    if (!loop) throw new Error("this device has no loops");
+    return loops.push(loop) - 1;
+  },
+  runLoop: (id: number, calls: readonly LoopArguments<DeviceTensor>[]) => loops[id].run(calls),
   // What came as a message is this thread's own.
   upload: (tensor: Tensor) => device.upload(tensor, true),
   download: (tensor: DeviceTensor, take: boolean) => device.download(tensor, take),

@@ -2,12 +2,15 @@
 import { RunError } from "../utils/errors.ts";
 import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
 import { GpuMemory, isOnGpu, leftOnGpu } from "./gpu-memory.ts";
+import { openLoop } from "./loops.ts";
+import type { LoopSource } from "../utils/loops.ts";
 import type { DataType, Tensor, TypedArrays } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
 import type {
   Device,
   DeviceTensor,
   Feed,
+  Loop,
   ModelSource,
   RunRequest,
   RunResult,
@@ -79,9 +82,23 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
   const toOnnx = (feed: Feed): OnnxTensor =>
     "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
 
+  const createLoop = async (source: LoopSource): Promise<Loop> => {
+    const goOver = openLoop(source);
+    const dataOf = (tensor: DeviceTensor) => find(tensor).data as Float32Array;
+    return {
+      async run(calls) {
+        for (const { scalars, tensors } of calls)
+          goOver({
+            scalars,
+            tensors: Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, dataOf(tensor)])),
+          });
+      },
+    };
+  };
+
   return {
     operators: operatorsOf(options.executionProviders[0]),
-    ...(onCpu ? { threads: options.threads } : {}),
+    ...(onCpu ? { threads: options.threads, createLoop } : {}),
     async createSession(source: ModelSource, sessionOptions: SessionOptions = {}): Promise<Session> {
       const externalData = (source.externalData ?? []).map(({ location, chunks }) => ({
         path: location,
@@ -98,7 +115,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
           : {}),
         extra: {
           session: {
-            // Packed copies of float32 weights take memory where gradients read the others as well (docs/performance.md).
+            // Packed copies of float32 weights take memory where gradients read the others as well (docs/performance-notes.md).
             disable_prepacking: sessionOptions.packWeights ? "0" : "1",
             // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
             force_spinning_stop: "1",

@@ -1,6 +1,8 @@
 // What the project asks of a runtime. Platforms hand in implementations; nothing here knows which one runs.
+import type { LoopSource } from "../utils/loops.ts";
 import type { RestingFile } from "../utils/resting.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import type { LoopArguments } from "./loops.ts";
 
 /** A model ready to be run: ONNX bytes, and weights that stand outside of it by location, or in files of one folder by name. */
 export interface ModelSource {
@@ -37,6 +39,11 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Goes over tensors of the device element by element and changes some of them in place. */
+export interface Loop {
+  run(calls: readonly LoopArguments<DeviceTensor>[]): Promise<void>;
+}
+
 /** Where graphs can run, by the names that ONNX Runtime's users know. */
 export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
 export type DeviceName = (typeof deviceNames)[number];
@@ -66,6 +73,8 @@ export interface Device {
   /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */
   beside?(): Device;
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
+  /** Where tensors of the device lie in memory that can be changed in place. */
+  createLoop?(source: LoopSource): Promise<Loop>;
   /**
    * Lays weights into a file that sessions read in place, where the device can: what comes back reads its numbers from there when
    * they are asked for. Small ones, and all where there is no room on the disk, come back as they are.

@@ -1,0 +1,12 @@
+/** A loop over the elements of tensors, as WebAssembly. */
+export interface LoopSource {
+  /**
+   * Exports `memory`, where each of the arrays has a strip of `strip` numbers, and `loop(...scalars, bytes)`, which goes over so many bytes
+   * of all strips, a multiple of 16.
+   */
+  readonly module: Uint8Array;
+  readonly strip: number;
+  readonly scalars: readonly string[];
+  /** The inputs that are tensors, and whether the loop changes them. */
+  readonly arrays: readonly { readonly name: string; readonly changed: boolean }[];
+}
