@@ -11,7 +11,7 @@ const fewestSteps = 8;
 const smallestBatch = 8;
 /**
  * Pictures at once where a run is left to choose, and the least that are near enough. More are no faster on a CPU and take more
- * memory (docs/performance.md); where memory is to be spared, fewer do; a GPU gains by more.
+ * memory (docs/performance-notes.md); where memory is to be spared, fewer do; a GPU gains by more.
  */
 const usualParts = { cpu: { usual: 8, least: 6 }, spared: { usual: 4, least: 3 }, gpu: { usual: 16, least: 6 } };
 const largestPart = 16;
