@@ -4,7 +4,7 @@ import { createNodeDevice } from "wecolora/node";
 import { compileLoop } from "../src/compile.ts";
 import { OptimizerState } from "../src/distill/optimizer-state.ts";
 import { distillationSchema } from "../src/distill/options.ts";
-import { add, div, graph, input, mul, reduceSum, sqrt, sub } from "../src/graph/build.ts";
+import { add, constant, div, graph, input, mul, reduceSum, sqrt, sub } from "../src/graph/build.ts";
 import { uploadAll } from "../src/runtime/held.ts";
 import type { Device } from "../src/runtime/types.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
@@ -74,6 +74,8 @@ describe.each(devices)("%s", (_, device) => {
 test("what is not taken element by element is no loop", () => {
   expect(() => writeLoop(graph([x], { x: reduceSum(x) }))).toThrow("ReduceSum is not taken element by element");
   expect(() => writeLoop(graph([x, y], { z: add(x, y) }))).toThrow("z takes no input's place");
+  const several = constant(float32([1, 2], [2]));
+  expect(() => writeLoop(graph([x], { x: add(x, several) }))).toThrow("constants are single numbers");
 });
 
 const optimizers: [string, object][] = [

@@ -1,5 +1,6 @@
 // Loops over the elements of tensors in this thread's memory, strip by strip.
 import type { LoopSource } from "../utils/loops.ts";
+import { vectorBytes } from "../utils/loops.ts";
 
 /** What a loop goes over. */
 export interface LoopArguments<T> {
@@ -7,9 +8,6 @@ export interface LoopArguments<T> {
   /** As many numbers each. */
   readonly tensors: Readonly<Record<string, T>>;
 }
-
-/** Bytes that a loop takes at once. */
-const vectorBytes = 16;
 
 /** A loop, ready to be run. */
 export function openLoop({ module, strip, scalars, arrays }: LoopSource): (over: LoopArguments<Float32Array>) => void {

@@ -4,14 +4,14 @@ import type { Graph, Node, Value } from "../graph/types.ts";
 import { inputName } from "../graph/types.ts";
 import { sortedNodes } from "../graph/walk.ts";
 import type { LoopSource } from "../utils/loops.ts";
+import { vectorBytes } from "../utils/loops.ts";
 
 /** All strips of an optimizer's update fit a processor's second cache, and what a call costs is spread over enough numbers. */
 const strip = 4096;
 const stripBytes = 4 * strip;
 const pageBytes = 65536;
-/** Numbers that an instruction takes at once, in bytes. */
-const vectorBytes = 16;
 
+// Of WebAssembly's binary format (core specification, chapter 5).
 const type = { i32: 0x7f, f32: 0x7d, v128: 0x7b, func: 0x60 } as const;
 const code = {
   loop: 0x03,
@@ -25,6 +25,8 @@ const code = {
   vector: 0xfd,
 } as const;
 const nothing = 0x40;
+/** Strips begin, and steps end, at multiples of 2 to this power. */
+const alignment = Math.log2(vectorBytes);
 
 /** Opcodes behind `code.vector`. */
 const vector = { load: 0x00, store: 0x0b, constant: 0x0c, splat: 0x13 } as const;
@@ -52,7 +54,8 @@ const isScalar = ({ shape }: Value): boolean => shape.length === 0;
 
 /** A number four times. */
 function constantOf({ source }: Value): number[] {
-  if (source.kind !== "constant") throw new Error(`a ${source.kind} is no constant`);
+  if (source.kind !== "constant" || source.tensor.data.length !== 1)
+    throw new Error("a loop's constants are single numbers");
   const bytes = new Uint8Array(Float32Array.of(Number(source.tensor.data[0])).buffer);
   return instruction(vector.constant, ...bytes, ...bytes, ...bytes, ...bytes);
 }
@@ -74,7 +77,7 @@ export function writeLoop(graph: Graph): LoopSource {
   };
   const get = (index: number) => [code.get, ...leb(index)];
   const set = (value: Value) => [code.set, ...leb(localOf(value))];
-  const at = (array: number) => [4, ...leb(array * stripBytes)];
+  const at = (array: number) => [alignment, ...leb(array * stripBytes)];
   /** What is the same for all elements is computed once, in front of the loop. */
   const front: number[] = [];
   const body: number[] = [];
