@@ -4,6 +4,7 @@ import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
 import type { MicroBatch } from "../src/distill/distillation.ts";
 import type { Device } from "../src/runtime/types.ts";
+import { changed } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath, relativeError } from "./support/reference.ts";
 
@@ -11,7 +12,7 @@ import { referencePath, relativeError } from "./support/reference.ts";
 function watched(device: Device): { device: Device; asked: () => number } {
   let count = 0;
   const beside = device.beside && (() => (count++, device.beside?.() as Device));
-  return { device: Object.assign(Object.create(device) as Device, { beside }), asked: () => count };
+  return { device: changed(device, { beside }), asked: () => count };
 }
 
 const [alone, both, three] = [1, 2, 3].map((threads) => createNodeDevice({ threads }));
@@ -75,7 +76,7 @@ function measured(device: Device): { device: Device; largest: () => number } {
     sizes.push(source.model.byteLength);
     return device.createSession(source, options);
   };
-  const made = Object.assign(Object.create(device) as Device, { createSession });
+  const made = changed(device, { createSession });
   return { device: made, largest: () => Math.max(...sizes) };
 }
 

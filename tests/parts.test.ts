@@ -4,6 +4,7 @@ import type { FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
 import type { Device, Feed } from "../src/runtime/types.ts";
 import { rows } from "../src/utils/tensor.ts";
+import { changed } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { expectClose, referencePath } from "./support/reference.ts";
 
@@ -25,7 +26,7 @@ function counting(threads: number | undefined): { device: Device; taken: number[
       },
     };
   };
-  return { device: Object.assign(Object.create(processor) as Device, { createSession, threads }), taken };
+  return { device: changed(processor, { createSession, threads }), taken };
 }
 
 const modelOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
@@ -96,7 +97,7 @@ test("a session that gives more serves who asks for less, until it is closed", a
   const { device, taken } = counting(2);
   let opened = 0;
   const createSession: Device["createSession"] = (...given) => (opened++, device.createSession(...given));
-  const model = modelOn(Object.assign(Object.create(device) as Device, { createSession }));
+  const model = modelOn(changed(device, { createSession }));
   const few = rows(pictures, 0, 2);
   const wide = await model.outputs(few, ["pooled", "blockOutput"]);
   const narrow = await model.outputs(few, ["pooled"]);

@@ -13,6 +13,10 @@ export function inlineDevice(): Device {
   return createOnnxDevice(ort as unknown as OnnxRuntime, { executionProviders: ["cpu"], threads: 1 });
 }
 
+/** A device that is as another but for some of its properties. */
+export const changed = (device: Device, changes: Partial<Device>): Device =>
+  Object.assign(Object.create(device) as Device, changes);
+
 /** Compiles, runs once and closes. */
 export async function runOnce(
   device: Device,
