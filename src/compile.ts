@@ -36,11 +36,21 @@ export async function compileLoop(graph: Graph, device: Device): Promise<Loop> {
   return device.createLoop(writeLoop(graph));
 }
 
-/** Sessions by what they are for, each compiled when it is first asked for. */
+/** What was opened under a key before, or is now. */
+function openedOnce<T>(known: Map<string, Promise<T>>, key: string, open: () => Promise<T>): Promise<T> {
+  const opened = known.get(key) ?? open();
+  known.set(key, opened);
+  // What could not be opened must not stand in the way of a later try.
+  opened.catch(() => known.delete(key));
+  return opened;
+}
+
+/** Sessions and loops by what they are for, each compiled when it is first asked for. */
 export class Sessions {
   private readonly device: Device;
   private readonly options: CompileOptions;
   private readonly opened = new Map<string, Promise<Session>>();
+  private readonly loops = new Map<string, Promise<Loop>>();
 
   constructor(device: Device, options: CompileOptions = {}) {
     this.device = device;
@@ -49,21 +59,19 @@ export class Sessions {
 
   /** The session of this key: that of an earlier call, or one made of what `build` gives. */
   get(key: string, build: () => Graph): Promise<Session> {
-    const opened = this.opened.get(key) ?? this.open(build);
-    this.opened.set(key, opened);
-    // A session that could not be opened must not stand in the way of a later try.
-    opened.catch(() => this.opened.delete(key));
-    return opened;
+    return openedOnce(this.opened, key, async () => compile(build(), this.device, this.options));
   }
 
-  private async open(build: () => Graph): Promise<Session> {
-    return compile(build(), this.device, this.options);
+  /** The loop of this key, likewise; for devices that have loops. */
+  loop(key: string, build: () => Graph): Promise<Loop> {
+    return openedOnce(this.loops, key, async () => compileLoop(build(), this.device));
   }
 
   /** Closes all of them; others may be asked for afterwards. */
   async dispose(): Promise<void> {
-    const opened = [...this.opened.values()];
+    const opened = [...this.opened.values(), ...this.loops.values()];
     this.opened.clear();
-    for (const session of opened) await (await session).dispose();
+    this.loops.clear();
+    for (const one of opened) await (await one).dispose();
   }
 }

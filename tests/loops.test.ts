@@ -1,16 +1,16 @@
 // Loops over tensors' elements, and an optimizer's update by them: beside arithmetic that JavaScript does, and beside ONNX Runtime's.
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { createNodeDevice } from "wecolora/node";
 import { compileLoop } from "../src/compile.ts";
 import { OptimizerState } from "../src/distill/optimizer-state.ts";
 import { distillationSchema } from "../src/distill/options.ts";
 import { add, constant, div, graph, input, mul, reduceSum, sqrt, sub } from "../src/graph/build.ts";
 import { uploadAll } from "../src/runtime/held.ts";
-import type { Device } from "../src/runtime/types.ts";
+import type { Device, Loop } from "../src/runtime/types.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { float32 } from "../src/utils/tensor.ts";
 import { writeLoop } from "../src/wasm/write.ts";
-import { inlineDevice } from "./support/device.ts";
+import { changed, inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { relativeError } from "./support/reference.ts";
 
@@ -69,6 +69,16 @@ describe.each(devices)("%s", (_, device) => {
     await expect(loop.run([{ scalars: {}, tensors: held }])).rejects.toThrow("was released");
     await device.release([held.x]);
   });
+
+  test("a loop that was disposed of can't be run", async () => {
+    const loop = await compileLoop(graph([x], { x: add(x, x) }), device);
+    const held = await device.upload(float32([1, 2], [2]));
+    await loop.run([{ scalars: {}, tensors: { x: held } }]);
+    await loop.dispose();
+    await expect(loop.run([{ scalars: {}, tensors: { x: held } }])).rejects.toThrow("this loop was disposed of");
+    expect([...(await device.download(held)).data]).toEqual([2, 4]);
+    await device.release([held]);
+  });
 });
 
 test("what is not taken element by element is no loop", () => {
@@ -113,9 +123,22 @@ describe.each(optimizers)("an update in place, %s", (_, more) => {
     return saved;
   }
 
+  test("opens a loop for matrices and one for the rest, once, and closes them with the state", async () => {
+    const [[, device]] = devices;
+    const [opened, closed] = [vi.fn(), vi.fn()];
+    const createLoop: Device["createLoop"] = async (source) => {
+      opened();
+      const loop = (await device.createLoop?.(source)) as Loop;
+      return { ...loop, dispose: () => (closed(), loop.dispose()) };
+    };
+    await updated([changed(device, { createLoop })]);
+    expect(opened).toHaveBeenCalledTimes(2);
+    expect(closed).toHaveBeenCalledTimes(2);
+  });
+
   test.each([1, 2])("is the one that ONNX Runtime makes, at %d places", async (count) => {
     const places = devices.slice(0, count).map(([, device]) => device);
-    const without = places.map((device) => Object.assign(Object.create(device) as Device, { createLoop: undefined }));
+    const without = places.map((device) => changed(device, { createLoop: undefined }));
     const [found, expected] = [await updated(places), await updated(without)];
     expect([...found.keys()]).toEqual([...expected.keys()]);
     // The same operations in the same order; ONNX Runtime's square roots may differ by their last bit.

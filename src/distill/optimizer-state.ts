@@ -1,12 +1,12 @@
 // What trains and the optimizer's running means of it, on the device, or shared out among the devices whose runs give the gradients:
 // each has all parameters and updates some of them. An update changes them in place where the device can. Elsewhere it goes block by block
 // and frees what it has replaced, so that it takes no more memory beside them than one block's share.
-import { compileLoop, Sessions } from "../compile.ts";
+import { Sessions } from "../compile.ts";
 import { adamwScalars } from "../optim/adamw.ts";
 import type { Held } from "../runtime/held.ts";
 import { downloadAll, uploadAll } from "../runtime/held.ts";
 import type { LoopArguments } from "../runtime/loops.ts";
-import type { Device, DeviceTensor, Loop } from "../runtime/types.ts";
+import type { Device, DeviceTensor } from "../runtime/types.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
@@ -46,8 +46,6 @@ interface Place {
   readonly device: Device;
   /** Blocks of the same parameters share one. */
   readonly sessions: Sessions;
-  /** By what they are for; those that were asked for. */
-  readonly loops: Map<string, Promise<Loop>>;
   /** All of them. */
   readonly parameters: Held;
   /** Of those that are updated here. */
@@ -131,7 +129,6 @@ export class OptimizerState {
     const first: Place = {
       device,
       sessions: new Sessions(device),
-      loops: new Map(),
       parameters: await uploadAll(device, parameters, own),
       momentum: await uploadAll(device, blank),
       variance: await uploadAll(device, blank, true),
@@ -170,7 +167,6 @@ export class OptimizerState {
       places.push({
         device,
         sessions: new Sessions(device, { threads: threadsOf(device, devices.length) }),
-        loops: new Map(),
         parameters: await copied(whole.device, device, whole.parameters),
         momentum: await moved(whole.device, device, taken(whole.momentum, names)),
         variance: await moved(whole.device, device, taken(whole.variance, names)),
@@ -259,15 +255,11 @@ export class OptimizerState {
           if ((group.shapes.get(name) as readonly number[]).length >= 2 === matrices)
             calls.push({ scalars, tensors: tensorsOf(place, gradients, anyParameter, own) });
       }
-      if (calls.length > 0) await (await this.loopAt(place, matrices, halves)).run(calls);
+      if (calls.length === 0) continue;
+      const key = `${matrices} ${halves}`;
+      const loop = await place.sessions.loop(key, () => updateLoopGraph(matrices, this.options, halves));
+      await loop.run(calls);
     }
-  }
-
-  private loopAt({ device, loops }: Place, matrices: boolean, halves: boolean): Promise<Loop> {
-    const key = `${matrices} ${halves}`;
-    const opened = loops.get(key) ?? compileLoop(updateLoopGraph(matrices, this.options, halves), device);
-    loops.set(key, opened);
-    return opened;
   }
 
   /** Puts new tensors in the place of those there were, block by block. */

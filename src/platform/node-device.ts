@@ -4,7 +4,6 @@ import { compile } from "../compile.ts";
 import { add, graph, input, stopGradient } from "../graph/build.ts";
 import { writeOnnx } from "../onnx/write.ts";
 import type { OnnxDeviceOptions } from "../runtime/onnxruntime.ts";
-import type { LoopArguments } from "../runtime/loops.ts";
 import { operatorsOf } from "../runtime/onnxruntime.ts";
 import type {
   Device,
@@ -111,7 +110,8 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
           async createLoop(source: LoopSource): Promise<Loop> {
             const id = await worker.call<number>("createLoop", source);
             return {
-              run: (calls: readonly LoopArguments<DeviceTensor>[]) => worker.call<void>("runLoop", id, calls),
+              run: (calls) => worker.call<void>("runLoop", id, calls),
+              dispose: () => worker.call<void>("disposeLoop", id),
             };
           },
         }

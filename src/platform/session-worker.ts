@@ -23,7 +23,8 @@ import { ownMemory, serve } from "./rpc.ts";
 const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
-const loops: Loop[] = [];
+const loops = new Map<number, Loop>();
+let nextLoop = 0;
 
 const methods = {
   async createSession(source: ModelSource, options?: SessionOptions) {
@@ -50,9 +51,18 @@ const methods = {
   async createLoop(source: LoopSource) {
     const loop = await device.createLoop?.(source);
     if (!loop) throw new Error("this device has no loops");
-    return loops.push(loop) - 1;
+    loops.set(nextLoop, loop);
+    return nextLoop++;
   },
-  runLoop: (id: number, calls: readonly LoopArguments<DeviceTensor>[]) => loops[id].run(calls),
+  async runLoop(id: number, calls: readonly LoopArguments<DeviceTensor>[]) {
+    const loop = loops.get(id);
+    if (!loop) throw new Error("this loop was disposed of");
+    await loop.run(calls);
+  },
+  async disposeLoop(id: number) {
+    await loops.get(id)?.dispose();
+    loops.delete(id);
+  },
   // What came as a message is this thread's own.
   upload: (tensor: Tensor) => device.upload(tensor, true),
   download: (tensor: DeviceTensor, take: boolean) => device.download(tensor, take),

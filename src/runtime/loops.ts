@@ -11,7 +11,7 @@ export interface LoopArguments<T> {
 
 /** A loop, ready to be run. */
 export function openLoop({ module, strip, scalars, arrays }: LoopSource): (over: LoopArguments<Float32Array>) => void {
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(module)));
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module));
   const { memory, loop } = exports as { memory: WebAssembly.Memory; loop: (...numbers: number[]) => void };
   const strips = arrays.map((_, i) => new Float32Array(memory.buffer, 4 * strip * i, strip));
   return (over) => {

@@ -83,15 +83,20 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     "kind" in feed ? find(feed) : new runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
 
   const createLoop = async (source: LoopSource): Promise<Loop> => {
-    const goOver = openLoop(source);
+    let goOver: ReturnType<typeof openLoop> | undefined = openLoop(source);
     const dataOf = (tensor: DeviceTensor) => find(tensor).data as Float32Array;
     return {
       async run(calls) {
+        if (!goOver) throw new Error("this loop was disposed of");
         for (const { scalars, tensors } of calls)
           goOver({
             scalars,
             tensors: Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, dataOf(tensor)])),
           });
+      },
+      // An engine sets gigabytes of addresses aside for a loop's memory.
+      async dispose() {
+        goOver = undefined;
       },
     };
   };

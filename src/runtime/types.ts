@@ -42,6 +42,7 @@ export interface Session {
 /** Goes over tensors of the device element by element and changes some of them in place. */
 export interface Loop {
   run(calls: readonly LoopArguments<DeviceTensor>[]): Promise<void>;
+  dispose(): Promise<void>;
 }
 
 /** Where graphs can run, by the names that ONNX Runtime's users know. */

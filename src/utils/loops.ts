@@ -7,7 +7,7 @@ export interface LoopSource {
    * Exports `memory`, where each of the arrays has a strip of `strip` numbers, and `loop(...scalars, bytes)`, which goes over so many bytes
    * of all strips, a multiple of `vectorBytes`.
    */
-  readonly module: Uint8Array;
+  readonly module: Uint8Array<ArrayBuffer>;
   readonly strip: number;
   readonly scalars: readonly string[];
   /** The inputs that are tensors, and whether the loop changes them. */
