@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import type { DistillRunInput } from "../run/options.ts";
-import { commonSchema, recipeSchema } from "../run/options.ts";
+import type { DistillRunInput } from "../commands/options.ts";
+import { commonSchema, recipeSchema } from "../commands/options.ts";
 import { UserError } from "../utils/errors.ts";
 
 export const demoSchema = z.strictObject({

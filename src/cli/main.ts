@@ -15,13 +15,13 @@ import {
   rollout,
   segment,
   similarity,
-} from "../platform/node.ts";
+} from "../platform/node/node.ts";
 import { comparisonTable } from "../report/comparison.ts";
 import { textTable } from "../report/table.ts";
-import type { CompareRunInput } from "../run/compare-run.ts";
-import { compareRunSchema } from "../run/compare-run.ts";
-import type { Listener } from "../run/environment.ts";
-import { Interrupted, loadRequest } from "../run/environment.ts";
+import type { CompareRunInput } from "../commands/compare.ts";
+import { compareRunSchema } from "../commands/compare.ts";
+import type { Listener } from "../context/environment.ts";
+import { Interrupted, loadRequest } from "../context/environment.ts";
 import type {
   DistillRunInput,
   EvaluateRunInput,
@@ -32,9 +32,9 @@ import type {
   RolloutRunInput,
   SegmentRunInput,
   SimilarityRunInput,
-} from "../run/options.ts";
-import { segmentTable } from "../run/segment-run.ts";
-import { exportTable } from "../run/export-run.ts";
+} from "../commands/options.ts";
+import { segmentTable } from "../commands/segment.ts";
+import { exportTable } from "../commands/export.ts";
 import {
   blocksRunSchema,
   distillRunSchema,
@@ -48,14 +48,14 @@ import {
   rolloutRunSchema,
   segmentRunSchema,
   similarityRunSchema,
-} from "../run/options.ts";
+} from "../commands/options.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/options.ts";
-import { kebab } from "../utils/shell.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import { kebab } from "../utils/option-names.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
-import type { BlocksRunResult } from "../run/blocks-run.ts";
+import type { BlocksRunResult } from "../commands/inspect-blocks.ts";
 import { blocksText, describeModel, inspectText } from "./inspect.ts";
-import { addOptions, collectOptions } from "./options.ts";
+import { addOptions, collectOptions } from "./flags.ts";
 import { printJson, printResults, printSimilarity } from "./output.ts";
 import { createProgress } from "./progress.ts";
 
