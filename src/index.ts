@@ -4,7 +4,12 @@ export type { PictureSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
-export type { CreateDistillationOptions, Distillation, StepOptions, StepResult } from "./students/training/distillation.ts";
+export type {
+  CreateDistillationOptions,
+  Distillation,
+  StepOptions,
+  StepResult,
+} from "./students/training/distillation.ts";
 export { createDistillation } from "./students/training/distillation.ts";
 export type { DistillationInput, DistillationOptions } from "./students/distillation-options.ts";
 export { copyBlocks, everyNth } from "./students/weight-copy.ts";

@@ -16,7 +16,7 @@ import { sampleGraph } from "../src/students/closed-form/refit-graphs.ts";
 import { addedUp, partFeed, sumParts, sumsFrom } from "../src/students/closed-form/refit-sums.ts";
 import { checkKeptBlocks, stoodFor } from "../src/students/weight-copy.ts";
 import { input } from "../src/engine/graph/build.ts";
-import { distillOptions } from "../src/students/recipes.ts";
+import { distillOptions } from "../src/commands/distill-options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";

@@ -6,7 +6,7 @@ import { loadModel, Model, readDefinition } from "wecolora/node";
 import { parameterCount } from "../src/models/definition.ts";
 import { blocksWithin, plainFormat } from "../src/students/search/budget.ts";
 import type { FrontierPoint } from "../src/students/search/frontier.ts";
-import type { Proposal } from "../src/students/search/proposal.ts";
+import type { Proposal } from "../src/commands/proposal.ts";
 import { blankOf, shapeFor, shapeKinds } from "../src/students/search/shape.ts";
 import { noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";

@@ -19,7 +19,14 @@ import {
 import { emptySums, RidgeSolver, ridgeOf } from "../src/engine/linalg/ridge.ts";
 import { usualFormat } from "../src/exports/save.ts";
 import { parameterCount } from "../src/models/definition.ts";
-import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/students/search/shape.ts";
+import {
+  blankOf,
+  evenBlocks,
+  isNarrowable,
+  narrowShape,
+  shapeFor,
+  spreadBlocks,
+} from "../src/students/search/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { distillArguments, noiseFolder, wecolora } from "./support/cli.ts";

@@ -15,11 +15,11 @@ import type { Environment, Listener } from "../context/environment.ts";
 import { Interrupted } from "../context/environment.ts";
 import { runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import { commonSchema } from "./options.ts";
-import { distillOptions } from "../students/recipes.ts";
+import { commonSchema, pathOption } from "../context/common-options.ts";
+import { distillOptions } from "./distill-options.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 
-const path = z.string().min(1);
+const path = pathOption;
 const gridValue = z.union([
   z.string(),
   z.number(),

@@ -2,7 +2,7 @@
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
-import type { DistillationState } from "../students/training/distillation.ts";
+import type { DistillationState } from "../workspace/training-state.ts";
 import { createDistillation } from "../students/training/distillation.ts";
 import { methods } from "../students/methods/registry.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
@@ -16,17 +16,24 @@ import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
-import { cardOrigin } from "../exports/card-facts.ts";
+import { cardOrigin } from "./run-card.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, runExport } from "./export.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
-import { compareJudged, judgeCandidates, judgedLines, limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
+import {
+  compareJudged,
+  judgeCandidates,
+  judgedLines,
+  limitItems,
+  splitParts,
+} from "../evaluation/evaluate-candidates.ts";
 import { microBatchesOf } from "../students/training/micro-batches.ts";
-import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./options.ts";
-import { openOptions, readOptionsFor, resumeSchema } from "./options.ts";
-import { distillOptions } from "../students/recipes.ts";
+import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./distill-options.ts";
+import { openOptions, readOptionsFor } from "../context/common-options.ts";
+import { resumeSchema } from "./distill-options.ts";
+import { distillOptions } from "./distill-options.ts";
 import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";

@@ -1,4 +1,5 @@
 // Judging a finished model, and writing its features.
+import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import type { PictureSource } from "../data/loader.ts";
 import { protocols } from "../data/protocols.ts";
@@ -15,11 +16,87 @@ import { inPrecision } from "../students/settle-precision.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
-import type { EvaluateRunInput, FeaturesRunInput } from "./options.ts";
 import type { Duplicate } from "../data/duplicates.ts";
 import { duplicateWarning, findDuplicates } from "../data/duplicates.ts";
 import { writeEvaluation } from "../evaluation/evaluation-files.ts";
-import { evaluateRunSchema, featuresRunSchema, openOptions, readOptions, readOptionsFor } from "./options.ts";
+import {
+  commonSchema,
+  countOption,
+  dataHelp,
+  dataSchema,
+  listOption,
+  normalizationOption,
+  openOptions,
+  pathOption,
+  readOptions,
+  readOptionsFor,
+  readSchema,
+} from "../context/common-options.ts";
+import { evaluationBatch } from "../evaluation/model-outputs.ts";
+import { precisions } from "../models/precision.ts";
+
+const readBatch = countOption
+  .default(evaluationBatch)
+  .describe("pictures read at once; on a processor, models run on four a thread of them at once");
+
+/** `wecolora evaluate` */
+export const evaluateRunSchema = z.strictObject({
+  model: listOption(pathOption).describe(
+    "the model, or several with commas: a directory, file of weights, or hub name",
+  ),
+  data: pathOption.describe(dataHelp),
+  ...dataSchema.shape,
+  normalization: normalizationOption,
+  teacher: pathOption.optional().describe("the teacher, for fidelity"),
+  out: pathOption
+    .optional()
+    .describe(
+      "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
+    ),
+  heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
+  batch: readBatch,
+  precision: z
+    .enum(precisions)
+    .default("float32")
+    .describe(
+      "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
+    ),
+  neighbours: countOption.default(10).describe("k of the weighted nearest neighbours"),
+  temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
+  probeEpochs: countOption
+    .optional()
+    .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
+  probeBatch: countOption.default(512).describe("batch of the linear probe"),
+  probeLearningRate: z
+    .union([z.number().positive(), z.array(z.number().positive()).min(1)])
+    .optional()
+    .describe(
+      "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
+    ),
+  logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence, as a second opinion"),
+  cache: z.boolean().default(true).describe("keep features on disk for the next time"),
+  cacheDir: pathOption.optional().describe("where to (wecolora/features in the user's cache folder)"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+/** `wecolora features` */
+export const featuresRunSchema = z.strictObject({
+  model: pathOption.describe("the model: its directory, file of weights, or hub name"),
+  data: pathOption.describe(dataHelp),
+  ...dataSchema.shape,
+  out: pathOption.describe("the safetensors file to write"),
+  batch: readBatch,
+  precision: z
+    .enum(precisions)
+    .default("float32")
+    .describe("of the model's products: float32, 8 bits, or what is faster here while features stay near"),
+  ...readSchema.shape,
+  ...commonSchema.omit({ seed: true }).shape,
+});
+
+export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
+export type FeaturesRunInput = z.input<typeof featuresRunSchema>;
 
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */

@@ -1,4 +1,5 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
+import { z } from "zod";
 import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
@@ -20,15 +21,44 @@ import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
-import { cardOrigin } from "../exports/card-facts.ts";
+import { cardOrigin } from "./run-card.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest } from "../context/environment.ts";
 import type { Embedder } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
-import type { DistillRunOptions, ExportRunInput } from "./options.ts";
-import { exportRunSchema, readOptions } from "./options.ts";
-import { distillOptions } from "../students/recipes.ts";
+import { distillOptions } from "./distill-options.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
+import {
+  commonSchema,
+  countOption,
+  listOption,
+  pathOption,
+  readOptions,
+  readSchema,
+} from "../context/common-options.ts";
+import { exportFormats } from "../exports/registry.ts";
+import { saveSchema } from "../exports/save.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
+
+/** `wecolora export` */
+export const exportRunSchema = z.strictObject({
+  model: pathOption.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
+  to: listOption(z.enum(exportFormats)).describe(`what to write, several with commas`),
+  out: pathOption
+    .optional()
+    .describe(
+      "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
+    ),
+  data: pathOption.optional().describe("pictures to compare on (the run's own where left out)"),
+  pictures: countOption
+    .default(100)
+    .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
+  ...saveSchema.pick({ weightType: true }).shape,
+  ...readSchema.shape,
+  ...commonSchema.omit({ strict: true }).shape,
+});
+
+export type ExportRunInput = z.input<typeof exportRunSchema>;
 
 /** What an export is measured to be. */
 export interface ExportedModel {

@@ -1,4 +1,5 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
+import { z } from "zod";
 import type { Item } from "../data/sampling.ts";
 import { methods } from "../students/methods/registry.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
@@ -22,18 +23,29 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import { distillCommand } from "../exports/card-facts.ts";
+import { distillCommand } from "./run-card.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest } from "../context/environment.ts";
 import { textChunks } from "../workspace/output-files.ts";
-import { attentionOverlays, compareLayers } from "./attention-maps.ts";
-import type { DistillRunOptions, ReportRunInput } from "./options.ts";
-import { openOptions, readOptions, readOptionsFor, reportRunSchema } from "./options.ts";
-import { distillOptions } from "../students/recipes.ts";
+import { attentionOverlays, compareLayers } from "./rollout.ts";
+import { distillOptions } from "./distill-options.ts";
 import type { JudgedLine, LogEntry } from "../workspace/run-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { widthsText } from "../students/search/shape.ts";
-import { dataUri, scaled, Thumbnails } from "../data/thumbnails.ts";
+import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
+import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
+
+/** `wecolora report` */
+export const reportRunSchema = z.strictObject({
+  runs: z.array(pathOption).min(1).describe("run folders; several are compared on one page"),
+  out: pathOption
+    .optional()
+    .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
+  ...commonSchema.pick({ threads: true, device: true }).shape,
+});
+
+export type ReportRunInput = z.input<typeof reportRunSchema>;
 
 /** How much of each a page shows. */
 const shownExamples = 6;

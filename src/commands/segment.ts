@@ -1,4 +1,5 @@
 // `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
+import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import { stackViews } from "../data/loader.ts";
 import type { SliceSplit, SliceStack } from "../data/scans.ts";
@@ -22,10 +23,75 @@ import { randomStream } from "../utils/random.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest } from "../context/environment.ts";
 import { modelNames, textChunks } from "../workspace/output-files.ts";
-import type { SegmentRunInput, SegmentRunOptions } from "./options.ts";
-import { readOptions, segmentRunSchema } from "./options.ts";
 import type { SliceId } from "../segmentation/scan-cases.ts";
 import { ScanCases } from "../segmentation/scan-cases.ts";
+import {
+  commonSchema,
+  countOption,
+  listOption,
+  pathOption,
+  readOptions,
+  readSchema,
+} from "../context/common-options.ts";
+import { axes, sliceDefaults } from "../data/scans.ts";
+import { segmenterDefaults } from "../segmentation/train-decoder.ts";
+
+/** `wecolora segment` */
+export const segmentRunSchema = z.strictObject({
+  model: listOption(pathOption).describe(
+    "encoders, several with commas: a model's directory, file of weights, or hub name",
+  ),
+  data: pathOption.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
+  out: pathOption.describe("the folder for table, masks and decoders"),
+  axis: z.enum(axes).default(sliceDefaults.axis).describe("what slices are cut across"),
+  kinds: listOption(z.string().min(1))
+    .optional()
+    .describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
+  maskName: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("how masks' files end, where it is not seg, mask, label, gt or tissue"),
+  classNames: listOption(z.string().min(1))
+    .optional()
+    .describe("names of the masks' numbers, from the smallest above 0"),
+  encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
+  yardstick: z.boolean().default(false).describe("also train the decoder on bare pixels, to compare with"),
+  split: z
+    .enum(["cases", "blocks", "ends"])
+    .optional()
+    .describe(
+      "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+    ),
+  heldOut: z
+    .number()
+    .positive()
+    .lt(1)
+    .default(sliceDefaults.share)
+    .describe("share of the cases or slices to judge on"),
+  gap: z
+    .number()
+    .int()
+    .min(0)
+    .default(sliceDefaults.gap)
+    .describe("slices beside held-out blocks that nothing learns from"),
+  trainSlices: countOption.optional().describe("at most so many slices to train on, evenly spread"),
+  epochs: countOption.default(segmenterDefaults.epochs).describe("passes over the slices"),
+  warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),
+  batch: countOption.default(segmenterDefaults.batch).describe("slices to a step"),
+  learningRate: z.number().positive().default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  encoderRate: z
+    .number()
+    .positive()
+    .default(segmenterDefaults.encoderRate)
+    .describe("the encoder's learning rate, times the decoder's"),
+  weightDecay: z.number().min(0).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+  ...readSchema.shape,
+  ...commonSchema.omit({ strict: true }).shape,
+});
+
+export type SegmentRunInput = z.input<typeof segmentRunSchema>;
+export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
 
 /** How one class of one case came out; undefined where the class is in neither mask. */
 export interface ClassResult {

@@ -9,7 +9,7 @@ import type { Chunks } from "../engine/onnx/chunks.ts";
 import type { WeightType } from "../utils/half.ts";
 import { fromFloat32, toFloat32 } from "../utils/half.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import { conformTo, isHeldBy } from "./conform.ts";
+import { conformTo, isHeldBy } from "../models/conform.ts";
 import type { OnnxFormat } from "./registry.ts";
 import { writeOnnxFile } from "./onnx.ts";
 

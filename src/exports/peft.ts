@@ -11,7 +11,7 @@ import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows } from "../utils/tensor.ts";
-import { conformTo } from "./conform.ts";
+import { conformTo } from "../models/conform.ts";
 import { jsonFile, writeWithOnnx } from "./huggingface.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */

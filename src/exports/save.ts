@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import { conformTo, isHeldBy } from "./conform.ts";
+import { conformTo, isHeldBy } from "../models/conform.ts";
 import type { SaveFormat } from "./registry.ts";
 import { saveFormats } from "./registry.ts";
 import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";

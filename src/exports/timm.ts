@@ -2,7 +2,7 @@
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { WeightType } from "../utils/half.ts";
-import { conformTo } from "./conform.ts";
+import { conformTo } from "../models/conform.ts";
 import { jsonFile, roundWeights, weightsFile } from "./huggingface.ts";
 
 /** Writes the directory; the configuration last, so that a directory with one is whole. */

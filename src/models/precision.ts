@@ -3,7 +3,17 @@
 import type { CompileOptions } from "../engine/compile.ts";
 import { compile } from "../engine/compile.ts";
 import { gradients } from "../engine/autograd/gradients.ts";
-import { add, constant, graph, input, matmul, matmulInteger, mul, reduceSum, transposeLast } from "../engine/graph/build.ts";
+import {
+  add,
+  constant,
+  graph,
+  input,
+  matmul,
+  matmulInteger,
+  mul,
+  reduceSum,
+  transposeLast,
+} from "../engine/graph/build.ts";
 import type { Graph } from "../engine/graph/graph.ts";
 import { inputName } from "../engine/graph/graph.ts";
 import { Model } from "./model.ts";

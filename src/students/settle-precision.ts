@@ -8,7 +8,7 @@ import type { Int8Options, Precision } from "../models/precision.ts";
 import { choosePrecision, productCount, withoutAdapters } from "../models/precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Listener } from "../context/environment.ts";
-import type { DistillRunOptions } from "../commands/options.ts";
+import type { StudentRunOptions } from "./run-options.ts";
 import { isAnalytic } from "./start.ts";
 
 /** Pictures that features are compared on in both precisions. */
@@ -29,7 +29,7 @@ async function somePictures(
 
 /** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says which. */
 export async function int8Of(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],

@@ -20,7 +20,7 @@ import { blocksWithin, parseBudget, plainFormat } from "./search/budget.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import type { DistillRunOptions } from "../commands/options.ts";
+import type { StudentRunOptions } from "./run-options.ts";
 import type { ShapeKind } from "./search/shape.ts";
 import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
 import type { TriedShape } from "./search/shape-search.ts";
@@ -100,7 +100,7 @@ interface Chosen extends Widths {
  * pictures.
  */
 export async function startOf(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],
@@ -147,24 +147,24 @@ export async function startOf(
 }
 
 /** Whether a run begins in closed form. */
-export const isAnalytic = ({ start, method }: DistillRunOptions): boolean =>
+export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
   (start ?? methods[method].start) === "analytic";
 
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
-function shapeOf(options: DistillRunOptions): ShapeKind {
+function shapeOf(options: StudentRunOptions): ShapeKind {
   const { keptBlocks, mlpWidth, keptHeads, shape } = options;
   const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined;
   return open && isAnalytic(options) ? shape : "blocks";
 }
 
 /** So many blocks does every r-th leave. */
-export function usualCount({ reductionFactor }: Pick<DistillRunOptions, "reductionFactor">, depth: number): number {
+export function usualCount({ reductionFactor }: Pick<StudentRunOptions, "reductionFactor">, depth: number): number {
   return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
 }
 
 /** Blocks, heads and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
 async function choose(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   count: number | undefined,
   teacher: Model,
   source: PictureSource,
@@ -203,7 +203,7 @@ async function choose(
 
 /** How many blocks a budget allows; undefined without one. */
 async function budgetedCount(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   teacher: Model,
   listener: Listener,
   { now }: Environment,
@@ -225,7 +225,7 @@ const searchPictures = 48;
 const longerThanMean = 2;
 
 async function searchedBlocks(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   count: number | undefined,
   teacher: Model,
   source: PictureSource,

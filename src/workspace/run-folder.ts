@@ -4,13 +4,15 @@ import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import type { PictureFacts } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import type { DistillationState } from "../students/training/distillation.ts";
+import type { DistillationState } from "./training-state.ts";
 import { eventFile, scalarEvents } from "../report/tensorboard.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { textChunks } from "./output-files.ts";
-import { keptViewsEntry } from "../students/training/cached-features.ts";
+
+/** Where cached teacher features lie while a run trains. */
+export const keptViewsEntry = "kept-views.bin";
 
 /** All that a run writes. */
 const runEntries = [

@@ -1,7 +1,11 @@
 // An ONNX file as something to search: who makes a value, who reads it, which values are constants.
 import { fromBinary } from "@bufbuild/protobuf";
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from "../../engine/onnx/onnx_pb.ts";
-import { ModelProtoSchema, TensorProto_DataLocation, TensorProto_DataType as OnnxType } from "../../engine/onnx/onnx_pb.ts";
+import {
+  ModelProtoSchema,
+  TensorProto_DataLocation,
+  TensorProto_DataType as OnnxType,
+} from "../../engine/onnx/onnx_pb.ts";
 import { UserError } from "../../utils/errors.ts";
 import { toFloat32 } from "../../utils/half.ts";
 import type { DataType, FloatTensor, Tensor } from "../../utils/tensor.ts";

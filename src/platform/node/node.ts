@@ -22,22 +22,17 @@ import type { EvaluateRunResult, FeaturesRunResult } from "../../commands/evalua
 import { runEvaluation, runFeatures } from "../../commands/evaluate.ts";
 import type { ExportRunResult } from "../../commands/export.ts";
 import { runExport } from "../../commands/export.ts";
-import type {
-  BlocksRunInput,
-  DistillRunInput,
-  EvaluateRunInput,
-  ExportRunInput,
-  FeaturesRunInput,
-  ReportRunInput,
-  ResumeInput,
-  RolloutRunInput,
-  SegmentRunInput,
-  SimilarityRunInput,
-} from "../../commands/options.ts";
-import type { BlocksRunResult } from "../../commands/inspect-blocks.ts";
-import { runBlocks } from "../../commands/inspect-blocks.ts";
-import type { RolloutRunResult, SimilarityRunResult } from "../../commands/attention-maps.ts";
-import { runRollout, runSimilarity } from "../../commands/attention-maps.ts";
+import type { BlocksRunInput } from "../../commands/inspect.ts";
+import type { DistillRunInput, ResumeInput } from "../../commands/distill-options.ts";
+import type { EvaluateRunInput, FeaturesRunInput } from "../../commands/evaluate.ts";
+import type { ExportRunInput } from "../../commands/export.ts";
+import type { ReportRunInput } from "../../commands/report.ts";
+import type { RolloutRunInput, SimilarityRunInput } from "../../commands/rollout.ts";
+import type { SegmentRunInput } from "../../commands/segment.ts";
+import type { BlocksRunResult } from "../../commands/inspect.ts";
+import { runBlocks } from "../../commands/inspect.ts";
+import type { RolloutRunResult, SimilarityRunResult } from "../../commands/rollout.ts";
+import { runRollout, runSimilarity } from "../../commands/rollout.ts";
 import type { ReportRunResult } from "../../commands/report.ts";
 import { runReport } from "../../commands/report.ts";
 import type { SegmentRunResult } from "../../commands/segment.ts";

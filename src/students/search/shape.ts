@@ -10,7 +10,7 @@ import {
   withHeads,
 } from "../closed-form/narrowing.ts";
 import { copyBlocks } from "../weight-copy.ts";
-import { isHeldBy } from "../../exports/conform.ts";
+import { isHeldBy } from "../../models/conform.ts";
 import type { VitConfig } from "../../models/config.ts";
 import { expectedWeights, headWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";

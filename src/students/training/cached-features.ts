@@ -11,14 +11,12 @@ import { UserError } from "../../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../../utils/half.ts";
 import type { Preprocessing } from "../../utils/image.ts";
 import { elementCount, rows, tensorBytes, viewBytes } from "../../utils/tensor.ts";
+import { keptViewsEntry } from "../../workspace/run-folder.ts";
 
 /** Targets that take more than this go to disk. */
 const mostBytes = 4 * 2 ** 30;
 /** Pictures at once. */
 const batch = 16;
-/** The file in the run folder while a run trains. */
-export const keptViewsEntry = "kept-views.bin";
-
 export const keptPlaces = ["auto", "memory", "disk"] as const;
 
 export interface KeptViewsOptions {

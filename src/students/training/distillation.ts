@@ -1,4 +1,5 @@
 // A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
+import type { DistillationState } from "../../workspace/training-state.ts";
 import { compile } from "../../engine/compile.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import { inputName } from "../../engine/graph/graph.ts";
@@ -53,12 +54,6 @@ export interface StepResult {
   readonly learningRate: number;
   /** By the parameters' names; the mean over the micro-batches, before any clipping. */
   readonly gradients?: Map<string, FloatTensor>;
-}
-
-/** All that a distillation needs to go on where it was: tensors by name, and the steps that were taken. */
-export interface DistillationState {
-  readonly steps: number;
-  readonly tensors: ReadonlyMap<string, FloatTensor>;
 }
 
 /**

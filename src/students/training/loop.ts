@@ -3,7 +3,7 @@ import type { Distillation, MicroBatch } from "./distillation.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
 import type { Environment, Listener } from "../../context/environment.ts";
 import { Interrupted } from "../../context/environment.ts";
-import type { DistillRunOptions } from "../../commands/options.ts";
+import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
 import type { LogEntry, RunFolder } from "../../workspace/run-folder.ts";
 import type { Evaluation, Tracker } from "./tracking.ts";
@@ -14,7 +14,7 @@ export interface TrainingOptions {
   /** The next micro-batch. */
   readonly next: () => Promise<Exclude<MicroBatch, () => unknown>>;
   readonly plan: BatchPlan;
-  readonly options: DistillRunOptions;
+  readonly options: StudentRunOptions;
   readonly folder: RunFolder;
   readonly tracker: Tracker | undefined;
   /** What was logged before, where a run goes on. */
@@ -108,7 +108,7 @@ export async function train(training: TrainingOptions, environment: Environment,
   };
 }
 
-function isStopped(evaluations: readonly Evaluation[], { earlyStop }: DistillRunOptions): boolean {
+function isStopped(evaluations: readonly Evaluation[], { earlyStop }: StudentRunOptions): boolean {
   return earlyStop !== undefined && isSpent(evaluations, earlyStop);
 }
 

@@ -16,14 +16,14 @@ import { limitItems } from "../../evaluation/evaluate-candidates.ts";
 import type { Directory } from "../../files/storage.ts";
 import { KeptViews } from "./cached-features.ts";
 import { picturesThatFit } from "./memory.ts";
-import type { DistillRunOptions } from "../../commands/options.ts";
+import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
 import { usualCount } from "../start.ts";
 import { Tracker } from "./tracking.ts";
 
 /** The run's settings as createDistillation takes them. */
 export function distillationOptions(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   plan: BatchPlan,
   chosen: readonly number[] | undefined,
 ): DistillationInput {
@@ -61,7 +61,7 @@ export function distillationOptions(
 
 /** Throws a UserError where an option asks for what the method can't do, before anything is written. */
 export function checkMethod(
-  { keptViews, checkpointing, activations, method }: DistillRunOptions,
+  { keptViews, checkpointing, activations, method }: StudentRunOptions,
   { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
 ): void {
   if (takesTargets && trains) return;
@@ -73,7 +73,7 @@ export function checkMethod(
 
 /** How many pictures at once the memory at hand holds, for `planBatches`. */
 export function fittingBatch(
-  { keptBlocks, checkpointing, activations, ...options }: DistillRunOptions,
+  { keptBlocks, checkpointing, activations, ...options }: StudentRunOptions,
   teacher: Model,
   { availableMemory }: Environment,
 ): (wanted: { most: number; effective: number }) => number {
@@ -85,7 +85,7 @@ export function fittingBatch(
 
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
 export async function keptViewsOf(
-  { keptViews: views, keptViewsOn: place }: DistillRunOptions,
+  { keptViews: views, keptViewsOn: place }: StudentRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
   directory: Directory,
@@ -100,7 +100,7 @@ export async function keptViewsOf(
 }
 
 /** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */
-export function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: DistillRunOptions): number[] {
+export function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: StudentRunOptions): number[] {
   if (!train.classes) throw new UserError(`${method} learns from labels: ${data} needs one folder a class`);
   const labels = config.head?.labels;
   if (!labels)
@@ -118,7 +118,7 @@ export function teacherLabels({ config }: Model, { train }: DataSet, { method, d
 }
 
 /** Adapters of a rank beyond the number of pictures fit those pictures alone. */
-export function warnOfRank(options: DistillRunOptions, pictures: number, warn: (message: string) => void): void {
+export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (message: string) => void): void {
   const rank = adapterPlanOf(options)?.rank ?? 0;
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
   if (pictures < highest) {
@@ -129,7 +129,7 @@ export function warnOfRank(options: DistillRunOptions, pictures: number, warn: (
 }
 
 export function trackerOf(
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   teacher: Model,
   source: PictureSource,
   parts: Parts,

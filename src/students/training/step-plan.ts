@@ -1,7 +1,7 @@
 // What a run works out from its settings and the number of pictures: batch, accumulation, steps and learning rate.
 import type { FewShot } from "../../data/sampling.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { DistillRunOptions } from "../../commands/options.ts";
+import type { StudentRunOptions } from "../run-options.ts";
 
 /** The paper's effective batch. */
 const paperBatch = 1024;
@@ -31,7 +31,7 @@ export interface BatchPlan {
 }
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
-function partOf(effective: number, { device, checkpointing }: DistillRunOptions): number {
+function partOf(effective: number, { device, checkpointing }: StudentRunOptions): number {
   const { usual, least } = usualParts[device !== "cpu" ? "gpu" : checkpointing ? "spared" : "cpu"];
   const distance = (part: number) => Math.abs(Math.log(part / usual));
   const parts = Array.from({ length: largestPart - least + 1 }, (_, i) => least + i);
@@ -45,7 +45,7 @@ function partOf(effective: number, { device, checkpointing }: DistillRunOptions)
  */
 export function planBatches(
   pictures: number,
-  options: DistillRunOptions,
+  options: StudentRunOptions,
   trains = true,
   fitting: (wanted: { most: number; effective: number }) => number = ({ most }) => most,
 ): BatchPlan {
@@ -81,7 +81,7 @@ export function planBatches(
 
 /** Epochs of a run and of its warm-up: those asked for, or what so many steps take, in the same proportion. */
 function lengthOf(
-  { steps, epochs, warmupEpochs }: DistillRunOptions,
+  { steps, epochs, warmupEpochs }: StudentRunOptions,
   iterationsPerEpoch: number,
 ): Pick<BatchPlan, "epochs" | "warmupEpochs"> {
   if (steps === undefined) return { epochs, warmupEpochs };
@@ -90,7 +90,7 @@ function lengthOf(
 }
 
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */
-export function fewShotOf({ fewShotRatio, fewShotCount }: DistillRunOptions): FewShot {
+export function fewShotOf({ fewShotRatio, fewShotCount }: StudentRunOptions): FewShot {
   if (fewShotRatio !== undefined && fewShotCount !== undefined) {
     throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both");
   }

@@ -1,4 +1,5 @@
 // `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
+import { z } from "zod";
 import type { BlockChoice } from "../students/search/block-search.ts";
 import { blockRuns, searchBlocks } from "../students/search/block-search.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
@@ -17,11 +18,34 @@ import { textChunks, writeChart } from "../workspace/output-files.ts";
 import type { FrontierPoint } from "../students/search/frontier.ts";
 import { evidenceParts } from "../students/search/evidence.ts";
 import { frontierFormats, frontierOf, usualSizes } from "../students/search/frontier.ts";
-import type { BlocksRunInput, BlocksRunOptions } from "./options.ts";
-import { blocksRunSchema, readOptions } from "./options.ts";
-import type { Proposal } from "../students/search/proposal.ts";
-import { commandOf, limitsOf, proposalOf } from "../students/search/proposal.ts";
+import type { Proposal } from "./proposal.ts";
+import { commandOf, limitsOf, proposalOf } from "./proposal.ts";
 import { searchItems, searchViews } from "../students/start.ts";
+import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
+import { budgetText } from "../students/run-options.ts";
+
+/** `wecolora inspect MODEL --data D`: how much blocks matter. */
+export const blocksRunSchema = z.strictObject({
+  data: pathOption.describe("pictures, to see how much each block and each run of blocks matters for them"),
+  pictures: countOption.default(48).describe("at most so many pictures, drawn evenly"),
+  longest: countOption.default(4).describe("the longest run of blocks that one may stand for"),
+  search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
+  frontier: z
+    .boolean()
+    .default(false)
+    .describe("also refit students of six sizes and measure what each costs and gives up, in 8 bits too"),
+  budget: budgetText.describe(
+    "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+  ),
+  out: pathOption
+    .optional()
+    .describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+export type BlocksRunInput = z.input<typeof blocksRunSchema>;
+export type BlocksRunOptions = z.output<typeof blocksRunSchema>;
 
 export interface BlocksRunResult {
   /**

@@ -1,9 +1,32 @@
 // Recipes: names for settings that go together. What a user says himself stands above them.
-import type { z } from "zod";
 import { parseOptions } from "../utils/parse-options.ts";
-import type { DistillRunInput, DistillRunOptions, recipeSchema } from "../commands/options.ts";
-import { distillRunSchema } from "../commands/options.ts";
+import { z } from "zod";
+import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
+import { exportFormats } from "../exports/registry.ts";
+import { studentRunSchema } from "../students/run-options.ts";
 
+export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
+
+/** `wecolora distill`, and `distill` of `wecolora/node`. */
+export const distillRunSchema = studentRunSchema.extend({
+  recipe: recipeSchema
+    .optional()
+    .describe(
+      "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
+    ),
+  export: listOption(z.enum(exportFormats))
+    .optional()
+    .describe("formats to write at the end, as wecolora export does it; several with commas"),
+});
+
+/** `wecolora distill --resume RUN`: all else is in the run folder. */
+export const resumeSchema = z.strictObject({
+  resume: pathOption.describe("the folder of a run to go on with; its own settings hold"),
+  ...commonSchema.pick({ threads: true, device: true }).shape,
+});
+export type DistillRunInput = z.input<typeof distillRunSchema>;
+export type DistillRunOptions = z.output<typeof distillRunSchema>;
+export type ResumeInput = z.input<typeof resumeSchema>;
 export type RecipeName = z.output<typeof recipeSchema>;
 
 /** What each recipe sets; docs/experiments.md says why. */

@@ -1,9 +1,9 @@
 // A model rewritten so that another library's class can hold it: same function, other parts.
-import type { VitConfig } from "../models/config.ts";
-import { attentionWidth, expectedWeights, prefixCount } from "../models/config.ts";
-import type { ModelDefinition } from "../models/definition.ts";
-import type { Layout } from "../models/layouts/registry.ts";
-import { layouts } from "../models/layouts/registry.ts";
+import type { VitConfig } from "./config.ts";
+import { attentionWidth, expectedWeights, prefixCount } from "./config.ts";
+import type { ModelDefinition } from "./definition.ts";
+import type { Layout } from "./layouts/registry.ts";
+import { layouts } from "./layouts/registry.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, scaledRows, zeros } from "../utils/tensor.ts";

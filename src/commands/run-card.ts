@@ -1,10 +1,10 @@
 // What a model card says of the run that a model comes from.
 import type { Widths } from "../students/closed-form/narrowing.ts";
-import type { ModelCard } from "./model-card.ts";
+import type { ModelCard } from "../exports/model-card.ts";
 import type { ResultRow } from "../report/results.ts";
 import { kebab, shellWord } from "../utils/option-names.ts";
-import type { DistillRunOptions } from "../commands/options.ts";
-import { distillOptions } from "../students/recipes.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
+import { distillOptions } from "./distill-options.ts";
 import { widthsText } from "../students/search/shape.ts";
 
 /** What a card says of the run that a model comes from. */

@@ -1,4 +1,5 @@
 // `wecolora rollout` and `wecolora similarity`, and what they share with a run's report.
+import { z } from "zod";
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
@@ -20,8 +21,44 @@ import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import type { RolloutRunInput, SimilarityRunInput } from "./options.ts";
-import { readOptions, rolloutRunSchema, similarityRunSchema } from "./options.ts";
+import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
+import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
+
+/** `wecolora rollout` */
+export const rolloutRunSchema = z.strictObject({
+  model: pathOption.describe("the model: its directory, file of weights, or hub name"),
+  teacher: pathOption.optional().describe("a model to show beside it"),
+  data: pathOption.describe("a folder of pictures"),
+  out: pathOption.describe("the folder to write one PNG a picture into"),
+  attention: z
+    .enum(rolloutMethods)
+    .default(rolloutDefaults.method)
+    .describe("attention followed through all blocks, or that of the last block alone"),
+  fusion: z.enum(headFusions).default(rolloutDefaults.fusion).describe("how the heads of a block become one"),
+  discard: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(rolloutDefaults.discard)
+    .describe("share of a block's smallest entries that rollout leaves out"),
+  pictures: countOption.default(16).describe("at most so many pictures, drawn evenly"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+/** `wecolora similarity` */
+export const similarityRunSchema = z.strictObject({
+  model: pathOption.describe("the student: its directory, file of weights, or hub name"),
+  teacher: pathOption.describe("the teacher"),
+  data: pathOption.describe("a folder of pictures"),
+  out: pathOption.optional().describe("a folder for similarity.csv, .svg and .png (only the table where left out)"),
+  pictures: countOption.default(64).describe("at most so many pictures, drawn evenly"),
+  ...readSchema.shape,
+  ...commonSchema.shape,
+});
+
+export type RolloutRunInput = z.input<typeof rolloutRunSchema>;
+export type SimilarityRunInput = z.input<typeof similarityRunSchema>;
 
 /** Pictures at once: attention maps of all blocks are large. */
 const batch = 4;

@@ -1,8 +1,8 @@
 // Pictures as a page shows them: what a model sees of them, small, each made once.
-import type { PictureSource } from "./loader.ts";
-import { resize } from "./resize.ts";
-import type { Item } from "./sampling.ts";
-import { denormalise } from "./transforms.ts";
+import type { PictureSource } from "../data/loader.ts";
+import { resize } from "../data/resize.ts";
+import type { Item } from "../data/sampling.ts";
+import { denormalise } from "../data/transforms.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Picture, Preprocessing } from "../utils/image.ts";
 import type { Environment } from "../context/environment.ts";

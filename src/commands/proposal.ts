@@ -1,14 +1,15 @@
 // `wecolora inspect MODEL --data D --budget B`: the blocks, widths and precision that give up least within a budget.
-import type { Model } from "../../models/model.ts";
-import { shellWord } from "../../utils/option-names.ts";
-import type { Budget } from "./budget.ts";
-import { mostWithin, noneWithin } from "./budget.ts";
-import { distillCommand, flagsOf } from "../../exports/card-facts.ts";
-import type { FrontierFormat, FrontierPoint } from "./frontier.ts";
-import type { BlocksRunOptions } from "../../commands/options.ts";
-import { readOptions } from "../../commands/options.ts";
-import { distillOptions } from "../recipes.ts";
-import { blankOf, shapeFor } from "./shape.ts";
+import type { Model } from "../models/model.ts";
+import { shellWord } from "../utils/option-names.ts";
+import type { Budget } from "../students/search/budget.ts";
+import { mostWithin, noneWithin } from "../students/search/budget.ts";
+import { distillCommand, flagsOf } from "./run-card.ts";
+import type { FrontierFormat, FrontierPoint } from "../students/search/frontier.ts";
+import type { z } from "zod";
+import type { readSchema } from "../context/common-options.ts";
+import { readOptions } from "../context/common-options.ts";
+import { distillOptions } from "./distill-options.ts";
+import { blankOf, shapeFor } from "../students/search/shape.ts";
 
 /** What is proposed, and how to make it. */
 export interface Proposal extends FrontierPoint {
@@ -50,7 +51,10 @@ export function commandOf(
   point: FrontierPoint,
   { config }: Model,
   teacher: string,
-  { data, ...given }: BlocksRunOptions,
+  {
+    data,
+    ...given
+  }: z.output<typeof readSchema> & { readonly data: string; readonly seed: number; readonly strict: boolean },
 ): string | undefined {
   const { keptBlocks, heads, mlpWidth, format, wholeBlocks } = point;
   const int8 = format === "int8";
