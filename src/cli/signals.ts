@@ -37,6 +37,8 @@ export function stopOnSignals(announce: (message: string) => void): Stopping {
   return {
     signal: controller.signal,
     release() {
+      // After a first signal a second one still ends the process with its own exit code.
+      if (controller.signal.aborted) return;
       for (const { name, handler } of handlers) process.off(name, handler);
     },
   };
