@@ -7,7 +7,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
 import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { methods } from "../students/methods/registry.ts";
+import { methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
@@ -125,7 +125,7 @@ interface Progress {
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
   const { environment, listener } = context;
   const options = distillOptions(input);
-  if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methods[options.method].summary}`);
+  if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
   const folder = new RunFolder(environment.directory(options.out));
   await folder.check(options.overwrite);
@@ -252,7 +252,7 @@ async function begin(run: Run, progress: Progress): Promise<Begun> {
   const { environment, listener } = context;
   if (progress.manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
   const items = progress.manifest.map(({ item }) => item);
-  const method = methods[options.method];
+  const method = methodOf(options.method);
   const { batch } = progress;
   const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);

@@ -5,7 +5,7 @@ import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import type { AdapterPlan } from "../students/training/adapters.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { adapterPlanOf } from "../students/methods/registry.ts";
+import { adapterPlanOf } from "../students/methods/lookup.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import type { ExportFormat, OnnxFormat } from "../exports/registry.ts";
 import { isOnnxFormat, onnxFiles } from "../exports/registry.ts";

@@ -1,7 +1,7 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
 import { z } from "zod";
 import type { Item } from "../data/sampling.ts";
-import { methods } from "../students/methods/registry.ts";
+import { methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
@@ -165,7 +165,7 @@ async function readRun(
 }
 
 function summaryOf({ method, start }: DistillRunOptions): string {
-  const { summary, start: usual } = methods[method];
+  const { summary, start: usual } = methodOf(method);
   return start === undefined || start === usual ? summary : `${summary}; start: ${start}`;
 }
 
