@@ -13,6 +13,8 @@ import type { Picture } from "../utils/picture.ts";
 
 export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
+  /** Stops a download from the hub. */
+  readonly signal?: AbortSignal;
   readonly download?: (progress: { readonly file: string; readonly done: number; readonly total: number }) => void;
 }
 
