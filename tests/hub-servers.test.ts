@@ -399,6 +399,19 @@ describe("content", () => {
     await expect(load()).rejects.toThrow("gave no hash (SHA-1 or SHA-256) that me/small/config.json could be verified");
   });
 
+  test("of another size than announced that lies in the cache is replaced", async () => {
+    mkdirSync(join(repository(), "blobs"), { recursive: true });
+    writeFileSync(join(repository(), "blobs", sha256(weights)), weights.subarray(0, 10));
+    expectWhole(await load());
+  });
+
+  test("of another hub says which one", async () => {
+    hub.misbehave = onConfig(
+      ({ response }) => response.writeHead(301, { location: `${hub.outside}/config.json` }).end() !== undefined,
+    );
+    await expect(load()).rejects.toThrow(`redirects to ${hub.outside}: if that is the hub, set HF_ENDPOINT to it`);
+  });
+
   test("a hash that is a path is refused", async () => {
     hub.misbehave = onConfig((exchange) => {
       sendFile(exchange, config, { etag: '"../../../../escaped"' });

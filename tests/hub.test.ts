@@ -219,6 +219,11 @@ test("from the command line", async () => {
     expect(outcome.out).toContain("Hugging Face DINOv2");
     const missing = await wecolora("inspect", "me/nothing");
     expect(missing).toMatchObject({ code: 2 });
+    const traversal = await wecolora("inspect", "me/small", "--revision", "../../x");
+    expect(traversal).toMatchObject({ code: 2 });
+    expect(traversal.err).toContain('got "../../x"');
+    const reason = new Error("stopped");
+    await expect(loadModel("me/small", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   } finally {
     for (const [key, value] of Object.entries(saved)) {
       if (value === undefined) delete process.env[key];

@@ -81,7 +81,11 @@ async function fetchBlob(options: DownloadOptions, url: string, name: string): P
   const { cache, signal, warn } = options;
   const source = await locate(options, url, name);
   const blob = cache.blob(source.hash);
-  const isThere = async () => (await stat(blob).catch(() => undefined)) !== undefined;
+  // One of another size was left by a program that broke; it is replaced.
+  const isThere = async () => {
+    const stats = await stat(blob).catch(() => undefined);
+    return stats !== undefined && stats.size === (source.size ?? stats.size);
+  };
   if (await isThere()) return source.hash;
   const waiting = (pid: number) =>
     warn?.(`${name}: waiting for ${pid ? `process ${pid}` : "another process"}, which is downloading it`);
@@ -94,13 +98,16 @@ async function fetchBlob(options: DownloadOptions, url: string, name: string): P
       throw writeError(blob, error);
     }
     await complete(options, source, partial, name);
-    if (!(await hasContent(partial, source.hash, signal))) {
-      await rm(partial, { force: true });
-      throw new Mismatch(`what was downloaded of ${name} is not what the hub announced (${source.hash})`);
+    try {
+      if (await hasContent(partial, source.hash, signal)) return await rename(partial, blob);
+    } catch (error) {
+      // A process that took this one's lock for stale has finished first, or begun anew.
+      if ((error as { code?: string }).code !== "ENOENT") throw writeError(blob, error);
+      if (await isThere()) return;
+      throw new Temporary("the partial download was removed by another process");
     }
-    await rename(partial, blob).catch((error: unknown) => {
-      throw writeError(blob, error);
-    });
+    await rm(partial, { force: true });
+    throw new Mismatch(`what was downloaded of ${name} is not what the hub announced (${source.hash})`);
   });
   return source.hash;
 }
@@ -123,8 +130,9 @@ async function locate(options: DownloadOptions, url: string, name: string): Prom
   const linked = (header: string) => hubHeaders.map((headers) => headers.get(header)).find((value) => value !== null);
   const hash = cleanTag(linked("x-linked-etag") ?? response.headers.get("etag")) ?? "";
   if (!isContentHash(hash)) {
+    const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
     throw new RunError(
-      `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.`,
+      `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
     );
   }
   const ofAnswer = response.status === 206 ? contentRange(response.headers)?.total : contentLength(response.headers);

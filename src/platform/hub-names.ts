@@ -22,21 +22,28 @@ function escapes(path: string): string | undefined {
   return undefined;
 }
 
+/** Characters of control, direction and no width, and halves of characters, which addresses can't hold. */
+const hidden = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+
 /** Why a path that stays below its folder can't be written on every system. */
 function unwritable(path: string): string | undefined {
   for (const part of path.split("/")) {
     if (/^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?$/i.test(part))
       return `${part} is a reserved name on Windows`;
-    // eslint-disable-next-line no-control-regex
-    if (/[\x00-\x1f\x7f<>:"|?*]/.test(part)) return "it holds a character that file names can't have on Windows";
+    if (/[<>:"|?*]/.test(part)) return "it holds a character that file names can't have on Windows";
+    if (hidden.test(part)) return "it holds control characters";
     if (/[. ]$/.test(part)) return "a part ends with a dot or a space";
     if (Buffer.byteLength(part) > longestPart) return `a part is longer than ${longestPart} bytes`;
   }
   return undefined;
 }
 
-/** A name as messages show it: one line, not too long. */
-const shown = (name: string) => JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}...` : name);
+/** A name as messages show it: not too long, and without characters that act on a terminal. */
+const shown = (name: string) =>
+  JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}...` : name).replace(
+    new RegExp(hidden, "gu"),
+    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
+  );
 
 /** @throws a UserError where a revision is no name of a branch, tag or commit, or leads out of the cache */
 export function checkRevision(revision: string): void {
