@@ -3,10 +3,10 @@ import { defineConfig } from "tsdown";
 export default defineConfig({
   entry: {
     index: "src/index.ts",
-    node: "src/platform/node.ts",
+    node: "src/platform/node/node.ts",
     cli: "src/cli/main.ts",
-    "session-worker": "src/platform/session-worker.ts",
-    "picture-worker": "src/platform/picture-worker.ts",
+    "session-worker": "src/platform/node/session-worker.ts",
+    "image-worker": "src/platform/node/image-worker.ts",
   },
   format: "esm",
   platform: "node",

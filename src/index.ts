@@ -2,25 +2,30 @@
 export type { DataSet, PictureFolder } from "./data/dataset.ts";
 export type { PictureSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
-export type { AnalyticOptions, AnalyticStart } from "./distill/analytic.ts";
-export { analyticDefaults, analyticStart } from "./distill/analytic.ts";
-export type { CreateDistillationOptions, Distillation, StepOptions, StepResult } from "./distill/distillation.ts";
-export { createDistillation } from "./distill/distillation.ts";
-export type { DistillationInput, DistillationOptions } from "./distill/options.ts";
-export { copyBlocks, everyNth } from "./distill/weight-copy.ts";
-export type { SaveOptions } from "./export/save.ts";
-export type { ForwardOptions, ForwardResult } from "./model.ts";
-export { Model } from "./model.ts";
+export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
+export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
+export type {
+  CreateDistillationOptions,
+  Distillation,
+  StepOptions,
+  StepResult,
+} from "./students/training/distillation.ts";
+export { createDistillation } from "./students/training/distillation.ts";
+export type { DistillationInput, DistillationOptions } from "./students/distillation-options.ts";
+export { copyBlocks, everyNth } from "./students/weight-copy.ts";
+export type { SaveOptions } from "./exports/save.ts";
+export type { ForwardOptions, ForwardResult } from "./models/model.ts";
+export { Model } from "./models/model.ts";
 export type { VitConfig } from "./models/config.ts";
 export { plainVit } from "./models/config.ts";
 export type { ModelDefinition } from "./models/definition.ts";
 export { resamplePositions } from "./models/positions.ts";
-export type { Int8Options, PrecisionChoice, PrecisionQuestion } from "./precision.ts";
-export { choosePrecision } from "./precision.ts";
+export type { Int8Options, PrecisionChoice, PrecisionQuestion } from "./models/precision.ts";
+export { choosePrecision } from "./models/precision.ts";
 export { createOnnxDevice } from "./runtime/onnxruntime.ts";
-export type { Device } from "./runtime/types.ts";
+export type { Device } from "./runtime/device.ts";
 export { RunError, UserError } from "./utils/errors.ts";
-export type { Preprocessing } from "./utils/picture.ts";
+export type { Preprocessing } from "./utils/image.ts";
 export type { DataType, FloatTensor, Tensor } from "./utils/tensor.ts";
 export type { Features } from "./evaluation/features.ts";
 export { extractFeatures } from "./evaluation/features.ts";

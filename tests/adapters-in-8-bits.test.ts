@@ -1,7 +1,7 @@
 // Products with adapters in 8 bits, and the gradients that they give, beside float32's: behind a norm with outlier channels, for
 // tokens of very different size, and behind a GELU.
 import { afterAll, expect, test } from "vitest";
-import { gradients } from "../src/autograd/gradients.ts";
+import { gradients } from "../src/engine/autograd/gradients.ts";
 import {
   add,
   constant,
@@ -12,11 +12,11 @@ import {
   mul,
   reduceSum,
   transposeLast,
-} from "../src/graph/build.ts";
-import type { Value } from "../src/graph/types.ts";
-import { lowRank } from "../src/nn/layers.ts";
-import { safeWeight } from "../src/passes/quantize.ts";
-import { largestOn } from "../src/precision.ts";
+} from "../src/engine/graph/build.ts";
+import type { Value } from "../src/engine/graph/graph.ts";
+import { lowRank } from "../src/engine/nn/layers.ts";
+import { safeWeight } from "../src/engine/passes/int8/quantize.ts";
+import { largestOn } from "../src/models/precision.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";

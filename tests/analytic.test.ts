@@ -10,13 +10,13 @@ import {
   loadModel,
   Model,
 } from "wecolora/node";
-import { emptySums, meanDiagonal, RidgeSolver } from "../src/distill/ridge.ts";
-import { blockRuns, searchBlocks } from "../src/distill/block-search.ts";
-import { sampleGraph } from "../src/distill/refit-graphs.ts";
-import { addedUp, partFeed, sumParts, sumsFrom } from "../src/distill/refit-sums.ts";
-import { checkKeptBlocks, stoodFor } from "../src/distill/weight-copy.ts";
-import { input } from "../src/graph/build.ts";
-import { distillOptions } from "../src/run/recipes.ts";
+import { emptySums, meanDiagonal, RidgeSolver } from "../src/engine/linalg/ridge.ts";
+import { blockRuns, searchBlocks } from "../src/students/search/block-search.ts";
+import { sampleGraph } from "../src/students/closed-form/refit-graphs.ts";
+import { addedUp, partFeed, sumParts, sumsFrom } from "../src/students/closed-form/refit-sums.ts";
+import { checkKeptBlocks, stoodFor } from "../src/students/weight-copy.ts";
+import { input } from "../src/engine/graph/build.ts";
+import { distillOptions } from "../src/commands/distill-options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";

@@ -3,10 +3,10 @@
 import { afterAll, describe, expect, test } from "vitest";
 import type { Device } from "wecolora/node";
 import { createNodeDevice } from "wecolora/node";
-import { compile } from "../src/compile.ts";
-import { add, constant, graph, input, matmul, mul, transposeLast } from "../src/graph/build.ts";
-import { decodeOnnx } from "../src/importing/onnx-graph.ts";
-import type { ModelSource } from "../src/runtime/types.ts";
+import { compile } from "../src/engine/compile.ts";
+import { add, constant, graph, input, matmul, mul, transposeLast } from "../src/engine/graph/build.ts";
+import { decodeOnnx } from "../src/models/onnx-import/onnx-graph.ts";
+import type { ModelSource } from "../src/runtime/device.ts";
 import { float32 } from "../src/utils/tensor.ts";
 import { wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";

@@ -13,12 +13,12 @@ import {
   Model,
   openDataSet,
 } from "wecolora/node";
-import { judge } from "../src/evaluation/judge.ts";
+import { judge } from "../src/evaluation/evaluate-models.ts";
 import { fitLogistic } from "../src/evaluation/logistic.ts";
 import { aurocs, predictions, topAccuracy } from "../src/evaluation/metrics.ts";
-import { neighbourVotes, votesOf } from "../src/evaluation/neighbours.ts";
+import { neighbourVotes, votesOf } from "../src/evaluation/knn.ts";
 import { probeLogits, trainProbe } from "../src/evaluation/probe.ts";
-import { learningRateAt } from "../src/optim/schedule.ts";
+import { learningRateAt } from "../src/engine/optim/schedule.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { expectClose, readJson, readReference, readTensors, referencePath } from "./support/reference.ts";
 

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { withLock } from "../src/platform/hub-lock.ts";
+import { withLock } from "../src/platform/node/hub-lock.ts";
 import { script } from "./support/cli.ts";
 import type { Exchange, HubServer } from "./support/hub-server.ts";
 import { commit, gitHash, sha256, startHub } from "./support/hub-server.ts";

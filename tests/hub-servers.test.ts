@@ -8,7 +8,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type HubOptions, hubSnapshot } from "../src/platform/node-hub.ts";
+import { type HubOptions, hubSnapshot } from "../src/platform/node/hub.ts";
 import type { Exchange, HubServer } from "./support/hub-server.ts";
 import { closeServer, commit, gitHash, listen, sendFile, sendForEver, sha256, startHub } from "./support/hub-server.ts";
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { loadModel } from "wecolora/node";
-import { hubSnapshot } from "../src/platform/node-hub.ts";
+import { hubSnapshot } from "../src/platform/node/hub.ts";
 import { wecolora } from "./support/cli.ts";
 import { gitHash, sha256 as sha } from "./support/hub-server.ts";
 import { referencePath } from "./support/reference.ts";

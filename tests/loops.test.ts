@@ -1,15 +1,15 @@
 // Loops over tensors' elements, and an optimizer's update by them: beside arithmetic that JavaScript does, and beside ONNX Runtime's.
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { createNodeDevice } from "wecolora/node";
-import { compileLoop } from "../src/compile.ts";
-import { OptimizerState } from "../src/distill/optimizer-state.ts";
-import { distillationSchema } from "../src/distill/options.ts";
-import { add, constant, div, graph, input, mul, reduceSum, sqrt, sub } from "../src/graph/build.ts";
-import { uploadAll } from "../src/runtime/held.ts";
-import type { Device, Loop } from "../src/runtime/types.ts";
+import { compileLoop } from "../src/engine/compile.ts";
+import { OptimizerState } from "../src/students/training/optimizer-state.ts";
+import { distillationSchema } from "../src/students/distillation-options.ts";
+import { add, constant, div, graph, input, mul, reduceSum, sqrt, sub } from "../src/engine/graph/build.ts";
+import { uploadAll } from "../src/runtime/device-tensors.ts";
+import type { Device, Loop } from "../src/runtime/device.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { float32 } from "../src/utils/tensor.ts";
-import { writeLoop } from "../src/wasm/write.ts";
+import { writeLoop } from "../src/engine/wasm/write-loop.ts";
 import { changed, inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { relativeError } from "./support/reference.ts";

@@ -6,14 +6,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, loadModel, saveModel } from "wecolora/node";
-import { gradients } from "../src/autograd/gradients.ts";
-import { constant, graph, input } from "../src/graph/build.ts";
-import { evaluate } from "../src/graph/evaluate.ts";
-import type { Value } from "../src/graph/types.ts";
+import { gradients } from "../src/engine/autograd/gradients.ts";
+import { constant, graph, input } from "../src/engine/graph/build.ts";
+import { evaluate } from "../src/engine/graph/evaluate.ts";
+import type { Value } from "../src/engine/graph/graph.ts";
 import { embed, vitBlocks } from "../src/models/vit.ts";
-import { methods } from "../src/distill/methods.ts";
-import { distillationSchema, methodNames } from "../src/distill/options.ts";
-import { usualFormat } from "../src/export/save.ts";
+import { methods } from "../src/students/methods/registry.ts";
+import { distillationSchema, methodNames } from "../src/students/distillation-options.ts";
+import { usualFormat } from "../src/exports/save.ts";
 import type { VitConfig } from "../src/models/config.ts";
 import { expectedWeights, plainVit } from "../src/models/config.ts";
 import type { ModelDefinition } from "../src/models/definition.ts";
@@ -233,7 +233,7 @@ test("adapters of different rank, scaled as PEFT does it, fold to W + s BA", asy
 });
 
 test("dropout of adapters drops the share it says, differently at each step, and the same again", async () => {
-  const { adapterTrainables } = await import("../src/distill/adapters.ts");
+  const { adapterTrainables } = await import("../src/students/training/adapters.ts");
   const model = await loadModel(referencePath("teachers/timm-vit"));
   const plan = { rank: 2, targetModules: ["q"] as const, dropout: 0.3 };
   const draws = adapterTrainables(model, plan, 17, 1).draws(4);

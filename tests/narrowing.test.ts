@@ -15,11 +15,18 @@ import {
   narrowWidth,
   withChannels,
   withHeads,
-} from "../src/distill/narrowing.ts";
-import { emptySums, RidgeSolver, ridgeOf } from "../src/distill/ridge.ts";
-import { usualFormat } from "../src/export/save.ts";
+} from "../src/students/closed-form/narrowing.ts";
+import { emptySums, RidgeSolver, ridgeOf } from "../src/engine/linalg/ridge.ts";
+import { usualFormat } from "../src/exports/save.ts";
 import { parameterCount } from "../src/models/definition.ts";
-import { blankOf, evenBlocks, isNarrowable, narrowShape, shapeFor, spreadBlocks } from "../src/run/shape.ts";
+import {
+  blankOf,
+  evenBlocks,
+  isNarrowable,
+  narrowShape,
+  shapeFor,
+  spreadBlocks,
+} from "../src/students/search/shape.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { distillArguments, noiseFolder, wecolora } from "./support/cli.ts";

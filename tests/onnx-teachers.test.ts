@@ -8,9 +8,9 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { createDistillation, defaultDevice, loadModel, saveModel } from "wecolora/node";
-import { usualFormat } from "../src/export/save.ts";
-import { decodeOnnx } from "../src/importing/onnx-graph.ts";
-import { GraphProtoSchema, ModelProtoSchema, NodeProtoSchema } from "../src/onnx/onnx_pb.ts";
+import { usualFormat } from "../src/exports/save.ts";
+import { decodeOnnx } from "../src/models/onnx-import/onnx-graph.ts";
+import { GraphProtoSchema, ModelProtoSchema, NodeProtoSchema } from "../src/engine/onnx/onnx_pb.ts";
 import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { expectClose, readReference, referencePath } from "./support/reference.ts";
 

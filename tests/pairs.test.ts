@@ -2,8 +2,8 @@
 import { afterAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
-import type { MicroBatch } from "../src/distill/distillation.ts";
-import type { Device } from "../src/runtime/types.ts";
+import type { MicroBatch } from "../src/students/training/distillation.ts";
+import type { Device } from "../src/runtime/device.ts";
 import { changed } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath, relativeError } from "./support/reference.ts";

@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
-import type { Device, Feed } from "../src/runtime/types.ts";
+import type { Device, Feed } from "../src/runtime/device.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { changed } from "./support/device.ts";
 import { noise } from "./support/noise.ts";

@@ -5,7 +5,7 @@ import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
 import { resize } from "../src/data/resize.ts";
 import { evaluationPixels, evaluationView, normalise, randomCrop } from "../src/data/transforms.ts";
-import type { Picture, Preprocessing } from "../src/utils/picture.ts";
+import type { Picture, Preprocessing } from "../src/utils/image.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { Tensor } from "../src/utils/tensor.ts";
 import { readJson, readTensors, referencePath, root } from "./support/reference.ts";

@@ -13,7 +13,7 @@ import {
   loadModel,
   Model,
 } from "wecolora/node";
-import { compile } from "../src/compile.ts";
+import { compile } from "../src/engine/compile.ts";
 import {
   add,
   constant,
@@ -24,23 +24,23 @@ import {
   matmul,
   matmulInteger,
   transposeLast,
-} from "../src/graph/build.ts";
-import type { Graph, Value } from "../src/graph/types.ts";
-import { sortedNodes } from "../src/graph/walk.ts";
+} from "../src/engine/graph/build.ts";
+import type { Graph, Value } from "../src/engine/graph/graph.ts";
+import { sortedNodes } from "../src/engine/graph/walk.ts";
 import { expectedWeights, plainVit } from "../src/models/config.ts";
 import { defaultPreprocessing } from "../src/models/preprocessing.ts";
-import type { Int8Inputs, Int8Part } from "../src/passes/int8-products.ts";
-import { int8Parts } from "../src/passes/int8-products.ts";
-import { safeWeight } from "../src/passes/quantize.ts";
-import { tidy } from "../src/passes/tidy.ts";
-import { choosePrecision, largestOn } from "../src/precision.ts";
-import { gradientGraph } from "../src/distill/graphs.ts";
-import { methods } from "../src/distill/methods.ts";
-import type { DistillationInput } from "../src/distill/options.ts";
-import { distillationSchema } from "../src/distill/options.ts";
-import type { DistillRunInput } from "../src/run/options.ts";
-import { int8Of } from "../src/run/precision.ts";
-import { distillOptions } from "../src/run/recipes.ts";
+import type { Int8Inputs, Int8Part } from "../src/engine/passes/int8/int8-products.ts";
+import { int8Parts } from "../src/engine/passes/int8/int8-products.ts";
+import { safeWeight } from "../src/engine/passes/int8/quantize.ts";
+import { tidy } from "../src/engine/passes/tidy.ts";
+import { choosePrecision, largestOn } from "../src/models/precision.ts";
+import { gradientGraph } from "../src/students/training/step-graphs.ts";
+import { methods } from "../src/students/methods/registry.ts";
+import type { DistillationInput } from "../src/students/distillation-options.ts";
+import { distillationSchema } from "../src/students/distillation-options.ts";
+import type { DistillRunInput } from "../src/commands/distill-options.ts";
+import { int8Of } from "../src/students/settle-precision.ts";
+import { distillOptions } from "../src/commands/distill-options.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { elementBytes, elementCount, rows } from "../src/utils/tensor.ts";
 import { noisePicture } from "./support/cli.ts";

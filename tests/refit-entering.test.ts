@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, loadModel, Model } from "wecolora/node";
 import type { ModelDefinition } from "../src/models/definition.ts";
-import { emptySums, ridgeOf } from "../src/distill/ridge.ts";
+import { emptySums, ridgeOf } from "../src/engine/linalg/ridge.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { eliminate } from "./support/elimination.ts";
 import { noise } from "./support/noise.ts";

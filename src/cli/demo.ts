@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import type { DistillRunInput } from "../run/options.ts";
-import { commonSchema, recipeSchema } from "../run/options.ts";
+import type { DistillRunInput } from "../commands/distill-options.ts";
+import { commonSchema } from "../context/common-options.ts";
+import { recipeSchema } from "../commands/distill-options.ts";
 import { UserError } from "../utils/errors.ts";
 
 export const demoSchema = z.strictObject({

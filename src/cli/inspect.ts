@@ -4,9 +4,9 @@ import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
-import type { BlocksRunResult } from "../run/blocks-run.ts";
-import type { FrontierPoint } from "../run/frontier.ts";
-import type { Proposal } from "../run/proposal.ts";
+import type { BlocksRunResult } from "../commands/inspect.ts";
+import type { FrontierPoint } from "../students/search/frontier.ts";
+import type { Proposal } from "../commands/proposal.ts";
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;

@@ -15,47 +15,36 @@ import {
   rollout,
   segment,
   similarity,
-} from "../platform/node.ts";
+} from "../platform/node/node.ts";
 import { comparisonTable } from "../report/comparison.ts";
 import { textTable } from "../report/table.ts";
-import type { CompareRunInput } from "../run/compare-run.ts";
-import { compareRunSchema } from "../run/compare-run.ts";
-import type { Listener } from "../run/environment.ts";
-import { Interrupted, loadRequest } from "../run/environment.ts";
-import type {
-  DistillRunInput,
-  EvaluateRunInput,
-  ExportRunInput,
-  FeaturesRunInput,
-  ReportRunInput,
-  ResumeInput,
-  RolloutRunInput,
-  SegmentRunInput,
-  SimilarityRunInput,
-} from "../run/options.ts";
-import { segmentTable } from "../run/segment-run.ts";
-import { exportTable } from "../run/export-run.ts";
-import {
-  blocksRunSchema,
-  distillRunSchema,
-  evaluateRunSchema,
-  exportRunSchema,
-  featuresRunSchema,
-  readOptions,
-  readSchema,
-  reportRunSchema,
-  resumeSchema,
-  rolloutRunSchema,
-  segmentRunSchema,
-  similarityRunSchema,
-} from "../run/options.ts";
+import type { CompareRunInput } from "../commands/compare.ts";
+import { compareRunSchema } from "../commands/compare.ts";
+import type { Listener } from "../context/environment.ts";
+import { Interrupted, loadRequest } from "../context/environment.ts";
+import type { DistillRunInput, ResumeInput } from "../commands/distill-options.ts";
+import type { EvaluateRunInput, FeaturesRunInput } from "../commands/evaluate.ts";
+import type { ExportRunInput } from "../commands/export.ts";
+import type { ReportRunInput } from "../commands/report.ts";
+import type { RolloutRunInput, SimilarityRunInput } from "../commands/rollout.ts";
+import type { SegmentRunInput } from "../commands/segment.ts";
+import { segmentTable } from "../commands/segment.ts";
+import { exportTable } from "../commands/export.ts";
+import { blocksRunSchema } from "../commands/inspect.ts";
+import { distillRunSchema, resumeSchema } from "../commands/distill-options.ts";
+import { evaluateRunSchema, featuresRunSchema } from "../commands/evaluate.ts";
+import { exportRunSchema } from "../commands/export.ts";
+import { readOptions, readSchema } from "../context/common-options.ts";
+import { reportRunSchema } from "../commands/report.ts";
+import { rolloutRunSchema, similarityRunSchema } from "../commands/rollout.ts";
+import { segmentRunSchema } from "../commands/segment.ts";
 import { nearestName, UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/options.ts";
-import { kebab } from "../utils/shell.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import { kebab } from "../utils/option-names.ts";
 import { demoOptions, demoSchema } from "./demo.ts";
-import type { BlocksRunResult } from "../run/blocks-run.ts";
+import type { BlocksRunResult } from "../commands/inspect.ts";
 import { blocksText, describeModel, inspectText } from "./inspect.ts";
-import { addOptions, collectOptions } from "./options.ts";
+import { addOptions, collectOptions } from "./flags.ts";
 import { printJson, printResults, printSimilarity } from "./output.ts";
 import { createProgress } from "./progress.ts";
 

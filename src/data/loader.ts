@@ -1,7 +1,7 @@
 // Batches of pixel values. The next ones are made while the model runs; memory holds two micro-batches at most.
 
 import { UserError } from "../utils/errors.ts";
-import type { Preprocessing } from "../utils/picture.ts";
+import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Item } from "./sampling.ts";
 import { epochOrder } from "./sampling.ts";

@@ -6,7 +6,7 @@ import { compressors } from "hyparquet-compressors";
 import type { FileHandle } from "../files/storage.ts";
 import { readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/picture.ts";
+import type { Picture } from "../utils/image.ts";
 import { readNifti } from "./nifti.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";

@@ -1,6 +1,6 @@
 // Pillow's resize: separable, antialiased (the filter widens with the reduction), 22-bit weights and 8-bit rounding
 // between the passes, so that pixels are those that PyTorch pipelines train and evaluate on.
-import type { Interpolation, Picture } from "../utils/picture.ts";
+import type { Interpolation, Picture } from "../utils/image.ts";
 
 /** A part of a picture, in whole pixels. */
 export interface Box {

@@ -1,7 +1,7 @@
 // Scans in slices: which files belong to one case, slices along an axis as pictures with their masks, and which of them
 // are held out.
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/picture.ts";
+import type { Picture } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
 import type { Volume } from "./nifti.ts";
 

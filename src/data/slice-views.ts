@@ -1,5 +1,5 @@
 // Slices as a model sees them: a square around the slice, cut and resized, the mask by the same cut.
-import type { Picture, Preprocessing } from "../utils/picture.ts";
+import type { Picture, Preprocessing } from "../utils/image.ts";
 import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";

@@ -1,5 +1,5 @@
 // From decoded pictures to normalised pixel values: the evaluation transform and the training augmentations.
-import type { Interpolation, Picture, Preprocessing } from "../utils/picture.ts";
+import type { Interpolation, Picture, Preprocessing } from "../utils/image.ts";
 import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";

@@ -1,7 +1,7 @@
 // Features that were computed before: one vector a picture, kept by model and data for probe, neighbours and regression.
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import type { Model } from "../model.ts";
+import type { Model } from "../models/model.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 

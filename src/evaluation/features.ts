@@ -2,11 +2,11 @@
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import type { Model } from "../model.ts";
+import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
-import { evaluationBatch } from "./collect.ts";
+import { evaluationBatch } from "./model-outputs.ts";
 
 export interface Features {
   /** `[n, D]`: class tokens after the final norm. */

@@ -1,5 +1,5 @@
 // How long one picture takes, on the machine at hand.
-import type { Model } from "../model.ts";
+import type { Model } from "../models/model.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";

@@ -1,11 +1,11 @@
 // Logistic regression to convergence: a second opinion beside the linear probe, which has a rate to choose.
-import { gradients } from "../autograd/gradients.ts";
-import { compile } from "../compile.ts";
-import { add, graph, input, mul, reduceSum } from "../graph/build.ts";
-import { linear } from "../nn/layers.ts";
-import { binaryCrossEntropy, crossEntropy } from "../nn/losses.ts";
-import { minimise } from "../optim/lbfgs.ts";
-import type { Device } from "../runtime/types.ts";
+import { gradients } from "../engine/autograd/gradients.ts";
+import { compile } from "../engine/compile.ts";
+import { add, graph, input, mul, reduceSum } from "../engine/graph/build.ts";
+import { linear } from "../engine/nn/layers.ts";
+import { binaryCrossEntropy, crossEntropy } from "../engine/nn/losses.ts";
+import { minimise } from "../engine/linalg/lbfgs.ts";
+import type { Device } from "../runtime/device.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { ProbeWeights } from "./probe.ts";

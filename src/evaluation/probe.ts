@@ -1,14 +1,14 @@
 // The linear probe: batch norm without affine parameters and a linear layer over frozen features, trained with LARS
 // (MAE's protocol, which the WeCoLoRA paper's section 4.2 follows).
-import { gradients } from "../autograd/gradients.ts";
-import { compile } from "../compile.ts";
-import { add, constant, div, graph, input, mul, reduceMean, sqrt, sub } from "../graph/build.ts";
-import type { Value } from "../graph/types.ts";
-import { linear } from "../nn/layers.ts";
-import { binaryCrossEntropy, crossEntropy } from "../nn/losses.ts";
-import { larsUpdate } from "../optim/lars.ts";
-import { learningRateAt } from "../optim/schedule.ts";
-import type { Device, DeviceTensor } from "../runtime/types.ts";
+import { gradients } from "../engine/autograd/gradients.ts";
+import { compile } from "../engine/compile.ts";
+import { add, constant, div, graph, input, mul, reduceMean, sqrt, sub } from "../engine/graph/build.ts";
+import type { Value } from "../engine/graph/graph.ts";
+import { linear } from "../engine/nn/layers.ts";
+import { binaryCrossEntropy, crossEntropy } from "../engine/nn/losses.ts";
+import { larsUpdate } from "../engine/optim/lars.ts";
+import { learningRateAt } from "../engine/optim/schedule.ts";
+import type { Device, DeviceTensor } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";

@@ -1,8 +1,8 @@
 // Where a model looks: attention rollout (arXiv 2005.00928) as in the paper's figures, and the last block's attention.
-import { compile } from "../compile.ts";
-import { graph, input, reduceMax, reduceMean } from "../graph/build.ts";
-import type { Value } from "../graph/types.ts";
-import type { Model } from "../model.ts";
+import { compile } from "../engine/compile.ts";
+import { graph, input, reduceMax, reduceMean } from "../engine/graph/build.ts";
+import type { Value } from "../engine/graph/graph.ts";
+import type { Model } from "../models/model.ts";
 import { patchCount, prefixCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks } from "../models/vit.ts";
 import { UserError } from "../utils/errors.ts";

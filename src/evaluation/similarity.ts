@@ -1,9 +1,9 @@
 // How alike the layers of two models are: linear centred kernel alignment (arXiv 1905.00414, eq. 4) and cosine.
-import { compile } from "../compile.ts";
-import { cast, graph, input, matmul, reduceMean, sub, transposeLast } from "../graph/build.ts";
-import type { Model } from "../model.ts";
+import { compile } from "../engine/compile.ts";
+import { cast, graph, input, matmul, reduceMean, sub, transposeLast } from "../engine/graph/build.ts";
+import type { Model } from "../models/model.ts";
 import { prefixCount } from "../models/config.ts";
-import type { Device } from "../runtime/types.ts";
+import type { Device } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";

@@ -1,6 +1,6 @@
 // How a picture becomes pixel values: read from preprocessor_config.json (Hugging Face) or pretrained_cfg (timm).
 import { UserError } from "../utils/errors.ts";
-import type { Interpolation, Preprocessing } from "../utils/picture.ts";
+import type { Interpolation, Preprocessing } from "../utils/image.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 type Triple = readonly [number, number, number];

@@ -1,11 +1,11 @@
 // The vision transformer as a graph (arXiv 2010.11929), for every variant that VitConfig describes.
-import { add, at, concat, constant, mul, pad, reduceMean, reshape, slice, tanh } from "../graph/build.ts";
-import { ShapeError } from "../graph/shapes.ts";
-import type { Value } from "../graph/types.ts";
-import type { LinearWeights } from "../nn/layers.ts";
-import type { Rotation } from "../nn/layers.ts";
-import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } from "../nn/layers.ts";
-import { rowsInPlace } from "../utils/resting.ts";
+import { add, at, concat, constant, mul, pad, reduceMean, reshape, slice, tanh } from "../engine/graph/build.ts";
+import { ShapeError } from "../engine/graph/shapes.ts";
+import type { Value } from "../engine/graph/graph.ts";
+import type { LinearWeights } from "../engine/nn/layers.ts";
+import type { Rotation } from "../engine/nn/layers.ts";
+import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } from "../engine/nn/layers.ts";
+import { rowsInPlace } from "../utils/offloaded.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
 import { attentionWidth, headWidthOf, patchCount, prefixCount } from "./config.ts";

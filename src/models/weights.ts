@@ -7,8 +7,8 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { expectedWeights } from "./config.ts";
-import type { Evidence, Layout } from "./layouts/index.ts";
-import type { NameEntry, Part } from "./layouts/types.ts";
+import type { Evidence, Layout } from "./layouts/registry.ts";
+import type { NameEntry, Part } from "./layouts/layout.ts";
 
 /** A file's weights by the names that a layout knows, with where its backbone stands. */
 export interface NamedTensors {

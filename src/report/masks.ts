@@ -1,5 +1,5 @@
 // Masks over pictures: each class in a colour of its own.
-import type { Picture } from "../utils/picture.ts";
+import type { Picture } from "../utils/image.ts";
 
 /** Colours that people with any colour vision tell apart (Okabe and Ito 2008); class 0 stays bare. */
 const colours: readonly (readonly [number, number, number])[] = [

@@ -1,5 +1,5 @@
 // Attention over a picture: the less a place is looked at the darker, with warm colours where a model looks most.
-import type { Picture } from "../utils/picture.ts";
+import type { Picture } from "../utils/image.ts";
 
 /** From nothing to all, as shares of red, green and blue. */
 const ramp: readonly (readonly [number, number, number])[] = [

@@ -2,8 +2,8 @@
 import { RunError } from "../utils/errors.ts";
 import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
 import { GpuMemory, isOnGpu, leftOnGpu } from "./gpu-memory.ts";
-import { openLoop } from "./loops.ts";
-import type { LoopSource } from "../utils/loops.ts";
+import { openLoop } from "./loop-runner.ts";
+import type { LoopSource } from "../utils/loop-source.ts";
 import type { DataType, Tensor, TypedArrays } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
 import type {
@@ -16,7 +16,7 @@ import type {
   RunResult,
   Session,
   SessionOptions,
-} from "./types.ts";
+} from "./device.ts";
 
 export interface OnnxDeviceOptions {
   readonly executionProviders: readonly string[];

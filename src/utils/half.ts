@@ -83,7 +83,8 @@ export function toFloat32(tensor: Tensor): FloatTensor {
 }
 
 /** Types that weights are stored in. */
-export type WeightType = "float32" | "float16" | "bfloat16";
+export const weightTypes = ["float32", "float16", "bfloat16"] as const;
+export type WeightType = (typeof weightTypes)[number];
 
 /** A float32 tensor in the type that a file is to hold. */
 export function fromFloat32(tensor: FloatTensor, type: WeightType): Tensor {

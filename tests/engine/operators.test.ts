@@ -1,13 +1,13 @@
 // Every operator: ONNX Runtime against plain float64 loops, and every gradient rule against finite differences.
 import { afterAll, describe, expect, test } from "vitest";
-import { gradients } from "../../src/autograd/gradients.ts";
-import { gradientRules } from "../../src/autograd/rules.ts";
-import { compile } from "../../src/compile.ts";
-import { add, cast, constant, graph, input, mul, node, reduceSum } from "../../src/graph/build.ts";
-import { evaluate } from "../../src/graph/evaluate.ts";
-import type { Attributes, OpKind } from "../../src/graph/operators.ts";
-import { operators } from "../../src/graph/operators.ts";
-import type { Value } from "../../src/graph/types.ts";
+import { gradients } from "../../src/engine/autograd/gradients.ts";
+import { gradientRules } from "../../src/engine/autograd/rules.ts";
+import { compile } from "../../src/engine/compile.ts";
+import { add, cast, constant, graph, input, mul, node, reduceSum } from "../../src/engine/graph/build.ts";
+import { evaluate } from "../../src/engine/graph/evaluate.ts";
+import type { Attributes, OpKind } from "../../src/engine/graph/operators.ts";
+import { operators } from "../../src/engine/graph/operators.ts";
+import type { Value } from "../../src/engine/graph/graph.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { DataType, Tensor } from "../../src/utils/tensor.ts";
 import { elementCount } from "../../src/utils/tensor.ts";

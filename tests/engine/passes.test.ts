@@ -1,9 +1,9 @@
 // Graphs: printing, verifying, passes, gradients of whole blocks, and writing ONNX.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterAll, describe, expect, test } from "vitest";
-import { gradients } from "../../src/autograd/gradients.ts";
-import { compile } from "../../src/compile.ts";
-import { adaptedLinear, adapterInputs } from "../../src/distill/adapters.ts";
+import { gradients } from "../../src/engine/autograd/gradients.ts";
+import { compile } from "../../src/engine/compile.ts";
+import { adaptedLinear, adapterInputs } from "../../src/students/training/adapters.ts";
 import {
   add,
   concat,
@@ -18,25 +18,25 @@ import {
   slice,
   transpose,
   transposeLast,
-} from "../../src/graph/build.ts";
-import { evaluate } from "../../src/graph/evaluate.ts";
-import { print } from "../../src/graph/print.ts";
-import type { Graph, Node, Value } from "../../src/graph/types.ts";
-import { verify } from "../../src/graph/verify.ts";
-import { sortedNodes } from "../../src/graph/walk.ts";
+} from "../../src/engine/graph/build.ts";
+import { evaluate } from "../../src/engine/graph/evaluate.ts";
+import { print } from "../../src/engine/graph/print.ts";
+import type { Graph, Node, Value } from "../../src/engine/graph/graph.ts";
+import { verify } from "../../src/engine/graph/verify.ts";
+import { sortedNodes } from "../../src/engine/graph/walk.ts";
 import type { VitConfig } from "../../src/models/config.ts";
 import { expectedWeights, plainVit } from "../../src/models/config.ts";
 import { vitForward } from "../../src/models/vit.ts";
-import { attention } from "../../src/nn/layers.ts";
-import { meanAbsoluteDifference } from "../../src/nn/losses.ts";
-import { modelChunks } from "../../src/onnx/chunks.ts";
-import { ModelProtoSchema } from "../../src/onnx/onnx_pb.ts";
-import { buildOnnx, writeOnnx } from "../../src/onnx/write.ts";
-import { deduplicate } from "../../src/passes/deduplicate.ts";
-import { foldConstants } from "../../src/passes/fold-constants.ts";
-import { storedInHalf } from "../../src/passes/stored-half.ts";
-import { tidy } from "../../src/passes/tidy.ts";
-import { unroll } from "../../src/passes/unroll.ts";
+import { attention } from "../../src/engine/nn/layers.ts";
+import { meanAbsoluteDifference } from "../../src/engine/nn/losses.ts";
+import { modelChunks } from "../../src/engine/onnx/chunks.ts";
+import { ModelProtoSchema } from "../../src/engine/onnx/onnx_pb.ts";
+import { buildOnnx, writeOnnx } from "../../src/engine/onnx/write-model.ts";
+import { deduplicate } from "../../src/engine/passes/deduplicate.ts";
+import { foldConstants } from "../../src/engine/passes/fold-constants.ts";
+import { storedInHalf } from "../../src/engine/passes/stored-half.ts";
+import { tidy } from "../../src/engine/passes/tidy.ts";
+import { unroll } from "../../src/engine/passes/unroll.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 import { fromFloat32, toFloat32 } from "../../src/utils/half.ts";

@@ -1,12 +1,12 @@
 // ONNX Runtime in the test's own thread.
 import * as ort from "onnxruntime-node";
-import type { CompileOptions } from "../../src/compile.ts";
-import { compile } from "../../src/compile.ts";
-import { graph } from "../../src/graph/build.ts";
-import type { Value } from "../../src/graph/types.ts";
+import type { CompileOptions } from "../../src/engine/compile.ts";
+import { compile } from "../../src/engine/compile.ts";
+import { graph } from "../../src/engine/graph/build.ts";
+import type { Value } from "../../src/engine/graph/graph.ts";
 import type { OnnxRuntime } from "../../src/runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../src/runtime/onnxruntime.ts";
-import type { Device } from "../../src/runtime/types.ts";
+import type { Device } from "../../src/runtime/device.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 
 export function inlineDevice(): Device {

@@ -2,7 +2,7 @@
 import { nearestName, UserError } from "../../utils/errors.ts";
 import type { Activation, PrefixTokens, VitConfig } from "../config.ts";
 import { plainVit } from "../config.ts";
-import type { Evidence, Json } from "./types.ts";
+import type { Evidence, Json } from "./layout.ts";
 
 const activationNames: Readonly<Record<string, Activation>> = {
   gelu: "gelu",

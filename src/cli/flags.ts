@@ -1,0 +1,157 @@
+// Command-line options made from the schemas that the API uses: names, help and defaults stand in one place.
+import { readFile } from "node:fs/promises";
+import type { Command } from "commander";
+import { Option } from "commander";
+import { parse as parseYaml } from "yaml";
+import { z } from "zod";
+import { UserError } from "../utils/errors.ts";
+import { kebab } from "../utils/option-names.ts";
+
+interface Property {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly items?: Property;
+  readonly prefixItems?: readonly Property[];
+  readonly anyOf?: readonly Property[];
+  readonly oneOf?: readonly Property[];
+}
+
+function properties(schema: z.ZodObject): Map<string, Property> {
+  const json = z.toJSONSchema(schema, { unrepresentable: "any", io: "input" });
+  return new Map(Object.entries((json.properties ?? {}) as Record<string, Property>));
+}
+
+/** The part of a property that a command line can say: a plain type, or the short form of a union. */
+function plain(property: Property): Property {
+  const short = ["string", "integer", "number"].map((wanted) => property.anyOf?.find(({ type }) => type === wanted));
+  return short.find(Boolean) ?? property;
+}
+
+/** Whether one of an option's forms is of a type. */
+function allows({ anyOf = [], oneOf = [] }: Property, type: string): boolean {
+  return [...anyOf, ...oneOf].some((form) => form.type === type || allows(form, type));
+}
+
+/** The form of an option that is a list, at any depth. */
+function arrayForm(property: Property): Property | undefined {
+  if (property.type === "array") return property;
+  for (const form of [...(property.anyOf ?? []), ...(property.oneOf ?? [])]) {
+    const found = arrayForm(form);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** `q=8,fc1=64` as an object, for options that may be one. */
+function parsePairs(text: string): Record<string, unknown> {
+  return Object.fromEntries(
+    text.split(",").map((pair) => {
+      const [key, ...rest] = pair.split("=");
+      const value = rest.join("=").trim();
+      return [key.trim(), value === "" || Number.isNaN(Number(value)) ? value : Number(value)];
+    }),
+  );
+}
+
+/** Options whose values are no paths, for all that they are text. */
+const words = new Set([
+  "revision",
+  "title",
+  "budget",
+  "pictureColumn",
+  "labelColumns",
+  "kinds",
+  "maskName",
+  "classNames",
+]);
+/** Options whose default depends on others, as their description says. */
+const depending = new Set(["method"]);
+
+function placeholder(name: string, property: Property): string {
+  const { type, enum: values, items } = plain(property);
+  if (values) return values.length > 4 ? "name" : values.join("|");
+  if (type === "array") return items?.enum ? "names" : "list";
+  if (arrayForm(property) && words.has(name)) return "names";
+  return type === "string" ? (words.has(name) ? "text" : "path") : type === "integer" ? "n" : "number";
+}
+
+/** What an option may be, where that is too long to stand in its place. */
+function choices(property: Property): string {
+  const { enum: values, items } = plain(property);
+  const named = values && values.length > 4 ? values : items?.enum;
+  return named ? `: ${named.join(", ")}` : "";
+}
+
+/** Text to the value that the schema expects; what does not fit is left for the schema to refuse. */
+function parseText(property: Property, text: string): unknown {
+  if (allows(property, "object") && text.includes("=")) return parsePairs(text);
+  const { type } = plain(property);
+  const list = arrayForm(property);
+  if (list && (type === "array" || text.includes(","))) {
+    // What follows a tuple is "items" too, and may be false.
+    const part = list.prefixItems?.[0] ?? list.items ?? {};
+    return text.split(",").map((word) => parseText(part, word.trim()));
+  }
+  if (type !== "number" && type !== "integer") return text;
+  const number = Number(text);
+  return text.trim() === "" || Number.isNaN(number) ? text : number;
+}
+
+/** Adds an option for each property; booleans that are true by default get a `--no-` form. */
+export function addOptions(command: Command, schema: z.ZodObject): void {
+  for (const [name, property] of properties(schema)) {
+    const flag = kebab(name);
+    const { description = "" } = property;
+    if (property.type === "boolean") {
+      command.addOption(
+        property.default === true
+          ? new Option(`--no-${flag}`, `don't ${description}`)
+          : new Option(`--${flag}`, description),
+      );
+      continue;
+    }
+    const option = new Option(`--${flag} <${placeholder(name, property)}>`, description + choices(property));
+    option.argParser((text) => parseText(property, text));
+    // Commander only shows the default; the schema is what applies it.
+    const shown = depending.has(name) ? undefined : property.default;
+    if (shown !== undefined)
+      option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
+    command.addOption(option);
+  }
+}
+
+/** Reads a YAML or JSON file of options, in camelCase. Throws a UserError where it can't be read. */
+async function readConfig(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new UserError(`the configuration file ${path} can't be read (${(error as { code?: string }).code})`);
+  }
+  let value: unknown;
+  try {
+    value = parseYaml(text);
+  } catch (error) {
+    throw new UserError(`${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0]}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64"`);
+  }
+  return value as Record<string, unknown>;
+}
+
+/** What a command runs with: the configuration file's options, and over them those of the command line. */
+export async function collectOptions(
+  command: Command,
+  schema: z.ZodObject,
+  config: string | undefined,
+): Promise<Record<string, unknown>> {
+  const known = properties(schema);
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(command.opts())) {
+    if (known.has(name) && command.getOptionValueSource(name) === "cli") given[name] = value;
+  }
+  return { ...(config === undefined ? {} : await readConfig(config)), ...given };
+}

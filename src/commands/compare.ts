@@ -1,0 +1,269 @@
+// A grid of runs on one data set, one after the other, and one table at the end.
+import { z } from "zod";
+import { readText } from "../files/storage.ts";
+import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
+import type { ComparisonChart } from "../report/chart.ts";
+import { comparisonChart } from "../report/chart.ts";
+import type { ComparedRun, Summary } from "../report/comparison.ts";
+import { comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
+import type { ResultRow } from "../report/results.ts";
+import { markdownTable } from "../report/table.ts";
+import { UserError } from "../utils/errors.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import { resumeDistillation, runDistillation } from "./distill.ts";
+import type { Environment, Listener } from "../context/environment.ts";
+import { Interrupted } from "../context/environment.ts";
+import { runEvaluation } from "./evaluate.ts";
+import { textChunks, writeChart } from "../workspace/output-files.ts";
+import { commonSchema, pathOption } from "../context/common-options.ts";
+import { distillOptions } from "./distill-options.ts";
+import { RunFolder } from "../workspace/run-folder.ts";
+
+const path = pathOption;
+const gridValue = z.union([
+  z.string(),
+  z.number(),
+  z.boolean(),
+  z.array(z.unknown()),
+  z.record(z.string(), z.unknown()),
+]);
+
+const gridSchema = z.record(z.string(), z.array(gridValue).min(1));
+
+/** `wecolora compare` */
+export const compareRunSchema = z.strictObject({
+  teacher: path.optional().describe("the teacher, where the grid has none"),
+  data: path.optional().describe("the pictures, where the grid has none"),
+  out: path.describe("the folder of the comparison; each run has a folder in it"),
+  title: z.string().optional().describe("what stands above the table"),
+  grid: z
+    .union([gridSchema, z.array(gridSchema).min(1)])
+    .transform((grid) => (Array.isArray(grid) ? grid : [grid]))
+    .describe(
+      "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
+    ),
+  base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
+  published: z
+    .array(
+      z.strictObject({
+        where: z.record(z.string(), z.union([z.string(), z.number()]).transform(String)),
+        metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
+        value: z.number(),
+      }),
+    )
+    .default([])
+    .describe("figures of a paper, shown beside those measured"),
+  ...commonSchema.pick({ threads: true, device: true }).shape,
+});
+
+export type CompareRunInput = z.input<typeof compareRunSchema>;
+type CompareRunOptions = z.output<typeof compareRunSchema>;
+
+export interface CompareRunResult {
+  readonly out: string;
+  readonly runs: readonly ComparedRun[];
+  readonly summaries: readonly Summary[];
+  /** Teachers beside the students, by path. */
+  readonly teachers: Readonly<Record<string, ResultRow>>;
+}
+
+interface Planned {
+  readonly options: Record<string, unknown>;
+  readonly setting: Record<string, string>;
+  readonly seed: number;
+  readonly name: string;
+}
+
+/** All combinations of the grid's values, the first key slowest. */
+function combinations(grid: z.output<typeof gridSchema>): Record<string, unknown>[] {
+  return Object.entries(grid).reduce<Record<string, unknown>[]>(
+    (all, [key, values]) => all.flatMap((chosen) => values.map((value) => ({ ...chosen, [key]: value }))),
+    [{}],
+  );
+}
+
+const shown = (value: unknown) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 180);
+
+/** The runs of a comparison, their options checked before the first begins. */
+export function planRuns(options: CompareRunOptions): Planned[] {
+  const { teacher, data, grid, base, threads } = options;
+  const planned = grid.flatMap(combinations).map((chosen): Planned => {
+    const { seed = base.seed ?? 0, ...setting } = chosen;
+    const name = fileName(
+      Object.entries(chosen)
+        .map(([key, value]) => `${key}=${shown(value)}`)
+        .join(",") || "run",
+    );
+    const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
+    distillOptions(run, `options of the run ${name}`);
+    const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
+    return { options: run, setting: Object.fromEntries(named), seed: Number(seed), name };
+  });
+  const names = planned.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice) throw new UserError(`the grid holds the run ${twice} twice`);
+  return planned;
+}
+
+/** The result of one run: read where it is finished, gone on with where it was begun, else run. */
+async function runOne(environment: Environment, run: Planned, listener: Listener): Promise<ComparedRun> {
+  const out = String(run.options.out);
+  const folder = new RunFolder(environment.directory(out));
+  const begun = (await folder.directory.list()).includes("config.json");
+  const finished = begun ? await folder.readResult() : undefined;
+  try {
+    const result =
+      finished ??
+      (begun
+        ? await resumeDistillation(environment, { resume: out }, listener)
+        : await runDistillation(environment, run.options as never, listener));
+    const rows = result.results as readonly ResultRow[];
+    return {
+      setting: run.setting,
+      seed: run.seed,
+      row: rows.find(({ name }) => name === "student"),
+      trainingSeconds: Number(result.trainingSeconds) + Number(result.startSeconds ?? 0),
+    };
+  } catch (error) {
+    if (error instanceof Interrupted || !(error instanceof Error)) throw error;
+    listener.warn?.(`the run ${run.name} failed: ${error.message}`);
+    return { setting: run.setting, seed: run.seed, failure: error.message };
+  }
+}
+
+/**
+ * Runs the grid and writes `table.md`, `table.csv`, `comparison.svg` and `.png` into the folder. What is finished is not
+ * run again; what was begun goes on. Throws a UserError on settings that don't fit, before the first run.
+ */
+export async function runComparison(
+  environment: Environment,
+  input: CompareRunInput,
+  listener: Listener = {},
+): Promise<CompareRunResult> {
+  const options = parseOptions(compareRunSchema, input, "options of compare");
+  const planned = planRuns(options);
+  return performComparison(withSharedTeachers(environment, planned), options, planned, listener);
+}
+
+/** Teachers are loaded once, so that what they give for pictures to judge on is known to the next run. */
+function withSharedTeachers(environment: Environment, planned: readonly Planned[]): Environment {
+  const paths = new Set(planned.map(({ options }) => options.teacher));
+  const loaded = new Map<string, ReturnType<Environment["loadModel"]>>();
+  return {
+    ...environment,
+    referenceOutputs: new ReferenceOutputs(),
+    loadModel(path, { warn, ...options }) {
+      if (!paths.has(path)) return environment.loadModel(path, { warn, ...options });
+      const key = JSON.stringify([path, options]);
+      const model = loaded.get(key) ?? environment.loadModel(path, { warn, ...options });
+      loaded.set(key, model);
+      return model;
+    },
+  };
+}
+
+async function performComparison(
+  environment: Environment,
+  options: CompareRunOptions,
+  planned: readonly Planned[],
+  listener: Listener,
+): Promise<CompareRunResult> {
+  const directory = environment.directory(options.out);
+  const runs: ComparedRun[] = [];
+  for (const [i, run] of planned.entries()) {
+    listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
+    runs.push(await runOne(environment, run, listener));
+    if (listener.stopRequested?.())
+      throw new Interrupted(`stopped after run ${i + 1} of ${planned.length}; the same command goes on`);
+  }
+  const teachers = await judgeTeachers(environment, planned, listener);
+  const summaries = summarize(runs, options.published);
+  const { columns, rows } = comparisonTable(summaries);
+  const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
+  const markdown = [
+    `# ${options.title ?? "Comparison"}`,
+    "",
+    markdownTable(columns, rows),
+    "",
+    "| teacher | neighbours % | probe % | own head % | M params | ms/picture |",
+    "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ...teacherLines,
+    "",
+    `Mean over seeds, with the standard deviation where there are several. Settings shared by all: \`${JSON.stringify(options.base)}\`.`,
+    "",
+  ].join("\n");
+  await directory.write("table.md", textChunks(markdown));
+  await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
+  const chart = chartOf(options, summaries, Object.values(teachers));
+  if (chart) {
+    const svg = comparisonChart(chart, environment.createDocument());
+    await writeChart(environment, directory, "comparison", svg);
+  }
+  return { out: options.out, runs, summaries, teachers };
+}
+
+function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture }: ResultRow): string {
+  const share = (v: number | undefined) => (v === undefined ? "-" : (100 * v).toFixed(1));
+  return [
+    share(neighbours?.top1),
+    share(probe?.top1),
+    share(head?.top1),
+    parameters === undefined ? "-" : (parameters / 1e6).toFixed(1),
+    millisecondsAPicture?.toFixed(1) ?? "-",
+  ].join(" | ");
+}
+
+/** Each teacher judged once, on the data that its runs are judged on; kept in its own file. */
+async function judgeTeachers(
+  environment: Environment,
+  planned: readonly Planned[],
+  listener: Listener,
+): Promise<Record<string, ResultRow>> {
+  const teachers: Record<string, ResultRow> = {};
+  for (const { options } of planned) {
+    const [teacher, data] = [String(options.teacher), String(options.data)];
+    const key = planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
+    if (teachers[key] || options.judge === false) continue;
+    const directory = environment.directory(`${String(options.out)}/..`);
+    const entry = `teacher-${fileName(key)}.json`;
+    const known = await readText(directory, entry);
+    if (known !== undefined) {
+      teachers[key] = JSON.parse(known) as ResultRow;
+      continue;
+    }
+    listener.info?.(`judging the teacher ${key}`);
+    const { results } = await runEvaluation(environment, { model: teacher, data }, listener);
+    await directory.write(entry, [new TextEncoder().encode(JSON.stringify(results[0]))]);
+    teachers[key] = results[0];
+  }
+  return teachers;
+}
+
+/** The first accuracy that was measured, else the fidelity. */
+function chartOf(
+  { title }: CompareRunOptions,
+  summaries: readonly Summary[],
+  teachers: readonly ResultRow[],
+): ComparisonChart | undefined {
+  const metric = metrics.find(({ name }) => summaries.some(({ figures }) => figures[name]));
+  if (!metric) return undefined;
+  const [first] = Object.keys(summaries[0].setting);
+  const marks = summaries.flatMap(({ setting, figures }) => {
+    const figure = figures[metric.name];
+    if (!figure) return [];
+    const others = Object.entries(setting).filter(([key]) => key !== first);
+    const series = others.map(([key, value]) => `${key} ${value}`).join(", ") || metric.title;
+    return [{ label: setting[first] ?? "run", series, value: figure.mean, spread: figure.deviation }];
+  });
+  const teacher = teachers.length === 1 ? metric.of({ setting: {}, seed: 0, row: teachers[0] }) : undefined;
+  return {
+    title: title ?? "Comparison",
+    unit: metric.title,
+    labels: [...new Set(marks.map(({ label }) => label))],
+    marks,
+    ...(teacher === undefined || metric.name === "difference"
+      ? {}
+      : { reference: { label: "teacher", value: teacher } }),
+  };
+}

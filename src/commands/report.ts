@@ -1,0 +1,329 @@
+// The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
+import { z } from "zod";
+import type { Item } from "../data/sampling.ts";
+import { methods } from "../students/methods/registry.ts";
+import type { Widths } from "../students/closed-form/narrowing.ts";
+import type { Model } from "../models/model.ts";
+import type { Comparison } from "../report/findings.ts";
+import { markdownReport } from "../report/markdown.ts";
+import { comparisonPage } from "../report/comparison-page.ts";
+import { reportPage } from "../report/page.ts";
+import type { ResultRow } from "../report/results.ts";
+import type {
+  Attention,
+  BlockSimilarity,
+  ClassFigures,
+  HardPicture,
+  Look,
+  NeighbourExample,
+  RunReport,
+  Shown,
+  Step,
+} from "../report/run-report.ts";
+import { UserError } from "../utils/errors.ts";
+import { spread } from "../utils/lists.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import { distillCommand } from "./run-card.ts";
+import type { Environment, Listener } from "../context/environment.ts";
+import { loadRequest } from "../context/environment.ts";
+import { textChunks } from "../workspace/output-files.ts";
+import { attentionOverlays, compareLayers } from "./rollout.ts";
+import { distillOptions } from "./distill-options.ts";
+import type { JudgedLine, LogEntry } from "../workspace/run-folder.ts";
+import { RunFolder } from "../workspace/run-folder.ts";
+import { widthsText } from "../students/search/shape.ts";
+import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
+import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
+
+/** `wecolora report` */
+export const reportRunSchema = z.strictObject({
+  runs: z.array(pathOption).min(1).describe("run folders; several are compared on one page"),
+  out: pathOption
+    .optional()
+    .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
+  ...commonSchema.pick({ threads: true, device: true }).shape,
+});
+
+export type ReportRunInput = z.input<typeof reportRunSchema>;
+
+/** How much of each a page shows. */
+const shownExamples = 6;
+const shownHardest = 6;
+const shownLooks = 6;
+const shownUsed = 96;
+const similarityPictures = 32;
+/** Pixels per side. */
+const [thumbnailSide, lookSide] = [96, 168];
+
+export interface ReportRunResult {
+  /** The page. */
+  readonly out: string;
+  readonly runs: readonly string[];
+}
+
+/** Makes the reports of runs anew, or one page that compares them. Throws a UserError for a folder without a finished run. */
+export async function runReport(
+  environment: Environment,
+  input: ReportRunInput,
+  listener: Listener = {},
+): Promise<ReportRunResult> {
+  const { runs, out } = parseOptions(reportRunSchema, input, "options of report");
+  const folders = runs.map((run) => new RunFolder(environment.directory(run)));
+  if (folders.length === 1) {
+    const page = await writeRunReport(environment, folders[0], listener);
+    if (out === undefined) return { out: folders[0].directory.describe("report.html"), runs };
+    await environment.writeFile(out, textChunks(page));
+    return { out, runs };
+  }
+  const reports: RunReport[] = [];
+  for (const folder of folders) reports.push((await readRun(folder)).report);
+  const named = distinct(reports.map(({ name }) => name));
+  const page = comparisonPage(
+    reports.map((report, i) => ({ ...report, name: named[i] })),
+    environment.createDocument(),
+  );
+  const file = out ?? "comparison.html";
+  await environment.writeFile(file, textChunks(page));
+  return { out: file, runs };
+}
+
+/** Names as they are, with a number behind those that are there twice. */
+function distinct(names: readonly string[]): string[] {
+  const seen = new Map<string, number>();
+  return names.map((name) => {
+    const count = (seen.get(name) ?? 0) + 1;
+    seen.set(name, count);
+    return count === 1 ? name : `${name} (${count})`;
+  });
+}
+
+/** Writes report.html and report.md into a run's folder, and gives the page. */
+export async function writeRunReport(environment: Environment, folder: RunFolder, listener: Listener): Promise<string> {
+  listener.stage?.("writing the report");
+  const { report, options, judged } = await readRun(folder);
+  const whole = await withPictures(environment, folder, report, options, judged, listener);
+  const page = reportPage(whole, environment.createDocument());
+  await folder.writeReport(markdownReport(whole), page);
+  return page;
+}
+
+const numbersOf = <T>(log: readonly LogEntry[], kind: string) =>
+  log.filter((entry) => entry.kind === kind) as unknown as T[];
+
+/** What the folder's files say, without a picture or a model. */
+async function readRun(
+  folder: RunFolder,
+): Promise<{ report: RunReport; options: DistillRunOptions; judged: JudgedLine[] }> {
+  const path = folder.directory.describe("");
+  const config = await folder.readConfig();
+  const result = await folder.readResult();
+  if (!result) throw new UserError(`the run in ${path} is not finished; go on with: wecolora distill --resume ${path}`);
+  const options = distillOptions(
+    { ...(config.options as object), out: path },
+    `the options in ${folder.directory.describe("config.json")}`,
+  );
+  const log = await folder.readLog();
+  const judged = await folder.readJudged();
+  const manifest = await folder.readManifest();
+  const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
+  const report: RunReport = {
+    name,
+    method: options.method,
+    methodSummary: summaryOf(options),
+    teacher: options.teacher,
+    data: options.data,
+    keptBlocks: result.keptBlocks as number[],
+    widths: widthsText(result as Widths),
+    trainingSeconds: Number(result.trainingSeconds ?? 0),
+    notes: [
+      ...(Number(result.startSeconds ?? 0) >= 1
+        ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
+        : []),
+      ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
+    ],
+    results: (result.results ?? []) as ResultRow[],
+    comparisons: (result.comparisons ?? []) as Comparison[],
+    judgedPictures: judged.length,
+    judgedOnTrainingPictures: result.judgedOnTrainingPictures === true,
+    steps: numbersOf<Step>(log, "step"),
+    looks: numbersOf<Look>(log, "evaluation"),
+    classes: classFigures(judged),
+    hardest: [],
+    neighbours: [],
+    attention: [],
+    used: { total: manifest.length, shown: manifest.map(({ name: own, class: of }) => ({ name: own, className: of })) },
+    settings: Object.entries(options)
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
+    command: distillCommand(options),
+    about: (config.about ?? {}) as Record<string, unknown>,
+    missing: [],
+  };
+  return { report, options, judged };
+}
+
+function summaryOf({ method, start }: DistillRunOptions): string {
+  const { summary, start: usual } = methods[method];
+  return start === undefined || start === usual ? summary : `${summary}; start: ${start}`;
+}
+
+/** Accuracy of neighbours by class, the widest gap of the student to the teacher first. */
+function classFigures(judged: readonly JudgedLine[]): ClassFigures[] {
+  const byClass = new Map<string, JudgedLine[]>();
+  for (const line of judged)
+    if (line.class !== undefined) byClass.set(line.class, [...(byClass.get(line.class) ?? []), line]);
+  const figures = [...byClass].flatMap(([name, lines]): ClassFigures[] => {
+    const models = Object.keys(lines[0].models).filter((model) => lines[0].models[model].neighbours !== undefined);
+    if (models.length === 0) return [];
+    const share = (model: string) =>
+      lines.filter((line) => line.models[model].neighbours === name).length / lines.length;
+    return [{ name, pictures: lines.length, models: Object.fromEntries(models.map((model) => [model, share(model)])) }];
+  });
+  const gap = ({ models }: ClassFigures) => (models.teacher ?? 1) - (models.student ?? 0);
+  return figures.sort((a, b) => gap(b) - gap(a));
+}
+
+/** The report with pictures and with what models make of them; what can't be had is said. */
+async function withPictures(
+  environment: Environment,
+  folder: RunFolder,
+  report: RunReport,
+  options: DistillRunOptions,
+  judged: readonly JudgedLine[],
+  listener: Listener,
+): Promise<RunReport> {
+  const missing: string[] = [];
+  const tried = async <T>(what: string, action: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await action();
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      missing.push(`${what} (${error.message})`);
+      return undefined;
+    }
+  };
+  const data = await tried("pictures", () => environment.openDataSet(options.data, openOptions(options)));
+  const teacher = await tried("the teacher's side of the pictures", () =>
+    environment.loadModel(
+      options.teacher,
+      loadRequest(data ? readOptionsFor(options, data) : readOptions(options), {}),
+    ),
+  );
+  const student = await tried("the student's side", () =>
+    environment.loadModel(folder.directory.describe("student"), {}),
+  );
+  const models = new Map<string, Model>();
+  if (teacher) models.set("teacher", teacher);
+  if (student) models.set("student", student);
+  const source = data && environment.createPictureSource(data.path);
+  try {
+    const seen = teacher ?? student;
+    if (!source || !seen) return { ...report, used: { ...report.used, shown: [] }, missing };
+    const thumbnails = new Thumbnails(environment, source, seen.preprocessing, thumbnailSide);
+    const items = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+    // A picture that is gone has no place to be found in; looking for it by its name says so.
+    const itemOf = (name: string): Item => items.get(name) ?? { name };
+    const classOf = ({ label }: Item) => (label === undefined ? undefined : data.train.classes?.[label]);
+    const shown = async (name: string, className = classOf(itemOf(name))): Promise<Shown> => ({
+      name,
+      className,
+      image: await thumbnails.of(itemOf(name)),
+    });
+    const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
+    return {
+      ...report,
+      teacherDepth: teacher?.config.depth,
+      hardest: await hardestPictures(judged, shown),
+      neighbours: await neighbourExamples(judged, shown),
+      attention:
+        (await tried("where models look", () =>
+          attentionOf(environment, models, source, spread(judgedItems, shownLooks)),
+        )) ?? [],
+      similarity:
+        teacher && student
+          ? await tried("similarity of layers", () =>
+              similarityOf(teacher, student, source, spread(judgedItems, similarityPictures), report.keptBlocks),
+            )
+          : undefined,
+      used: {
+        total: report.used.total,
+        shown: await Promise.all(
+          spread(report.used.shown, shownUsed).map(({ name, className }) => shown(name, className)),
+        ),
+      },
+      missing,
+    };
+  } finally {
+    for (const what of missing) listener.warn?.(`the report goes without ${what}`);
+    await source?.dispose();
+    for (const model of models.values()) await model.dispose();
+  }
+}
+
+type Show = (name: string, className?: string) => Promise<Shown>;
+
+/** The pictures whose features are furthest from the teacher's. */
+async function hardestPictures(judged: readonly JudgedLine[], shown: Show): Promise<HardPicture[]> {
+  const differenceOf = ({ models }: JudgedLine) => models.student?.difference ?? Number.NaN;
+  const known = judged.filter((line) => Number.isFinite(differenceOf(line)));
+  const worst = known.sort((a, b) => differenceOf(b) - differenceOf(a)).slice(0, shownHardest);
+  return Promise.all(
+    worst.map(async (line) => ({
+      ...(await shown(line.name, line.class)),
+      difference: differenceOf(line),
+      cosine: line.models.student.cosine ?? Number.NaN,
+      takenFor: Object.fromEntries(
+        Object.entries(line.models).flatMap(([model, { neighbours }]) =>
+          neighbours !== undefined && (model === "teacher" || model === "student") ? [[model, neighbours]] : [],
+        ),
+      ),
+    })),
+  );
+}
+
+/** Some pictures with their neighbours under teacher and student. */
+async function neighbourExamples(judged: readonly JudgedLine[], shown: Show): Promise<NeighbourExample[]> {
+  const known = judged.filter(({ models }) => models.student?.nearest);
+  return Promise.all(
+    spread(known, shownExamples).map(async (line) => {
+      const rows = ["teacher", "student"].flatMap((model) => {
+        const nearest = line.models[model]?.nearest;
+        return nearest ? [Promise.all(nearest.map((name) => shown(name))).then((list) => [model, list] as const)] : [];
+      });
+      return { ...(await shown(line.name, line.class)), nearest: Object.fromEntries(await Promise.all(rows)) };
+    }),
+  );
+}
+
+async function attentionOf(
+  environment: Environment,
+  models: ReadonlyMap<string, Model>,
+  source: Parameters<typeof attentionOverlays>[1],
+  items: readonly Item[],
+): Promise<Attention[]> {
+  const looks: Attention[] = [];
+  const uri = (picture: Parameters<typeof scaled>[0]) => dataUri(environment, scaled(picture, lookSide));
+  for await (const { item, picture, overlays } of attentionOverlays(
+    models,
+    source,
+    items,
+    undefined,
+    () => undefined,
+  )) {
+    const drawn: Record<string, string> = {};
+    for (const [name, overlay] of overlays) drawn[name] = await uri(overlay);
+    looks.push({ name: item.name, image: await uri(picture), models: drawn });
+  }
+  return looks;
+}
+
+async function similarityOf(
+  teacher: Model,
+  student: Model,
+  source: Parameters<typeof compareLayers>[2],
+  items: readonly Item[],
+  keptBlocks: readonly number[],
+): Promise<BlockSimilarity> {
+  return { ...(await compareLayers(student, teacher, source, items, () => undefined)), keptBlocks };
+}

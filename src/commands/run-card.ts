@@ -1,0 +1,59 @@
+// What a model card says of the run that a model comes from.
+import type { Widths } from "../students/closed-form/narrowing.ts";
+import type { ModelCard } from "../exports/model-card.ts";
+import type { ResultRow } from "../report/results.ts";
+import { kebab, shellWord } from "../utils/option-names.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
+import { distillOptions } from "./distill-options.ts";
+import { widthsText } from "../students/search/shape.ts";
+
+/** What a card says of the run that a model comes from. */
+export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
+  return {
+    teacher: options.teacher,
+    fromHub: result.teacherFromHub === true,
+    method: options.method,
+    pictures: Number(result.pictures),
+    data: options.data,
+    keptBlocks: result.keptBlocks as number[],
+    widths: widthsText(result as Widths),
+    command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
+    results: result.results as ResultRow[],
+  };
+}
+
+/** The command that a run comes from, to make another run like it. */
+export function distillCommand(options: DistillRunOptions): string {
+  const { teacher, data } = options;
+  const begin = `wecolora distill --teacher ${shellWord(teacher)} --data ${shellWord(data)} --out RUN`;
+  return [begin, ...changedFlags(options)].join(" ");
+}
+
+/** Options of a run that are not its recipe's or method's own, without paths, as a command line says them. */
+function changedFlags(options: DistillRunOptions): string[] {
+  const { recipe, method } = options;
+  const named = recipe === undefined ? { method } : { recipe };
+  const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named });
+  const changed = flagsOf(
+    Object.fromEntries(
+      Object.entries(options).filter(([key, value]) => {
+        const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
+        return !own && JSON.stringify(value) !== JSON.stringify((usual as Record<string, unknown>)[key]);
+      }),
+    ),
+  );
+  return [recipe === undefined ? `--method ${method}` : `--recipe ${recipe}`, ...changed];
+}
+
+/** Options as a command line says them; those that are undefined are left out. */
+export function flagsOf(options: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(options).flatMap(([key, value]) => {
+    if (value === undefined) return [];
+    const flag = kebab(key);
+    if (typeof value === "boolean") return [value ? `--${flag}` : `--no-${flag}`];
+    if (Array.isArray(value) && value.every((v) => typeof v !== "object"))
+      return [`--${flag} ${shellWord(value.join(","))}`];
+    if (typeof value !== "object") return [`--${flag} ${shellWord(String(value))}`];
+    return [`--${flag} ${shellWord(JSON.stringify(value))}`];
+  });
+}

@@ -1,0 +1,428 @@
+// `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
+import { z } from "zod";
+import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { stackViews } from "../data/loader.ts";
+import type { SliceSplit, SliceStack } from "../data/scans.ts";
+import { isVolumeName } from "../data/scans.ts";
+import { classesOf, sliceView } from "../data/slice-views.ts";
+import { mean } from "../evaluation/metrics.ts";
+import type { Mask } from "../segmentation/mask-metrics.ts";
+import { hausdorff95, overlaps } from "../segmentation/mask-metrics.ts";
+import type { Encoder, SliceBatch } from "../segmentation/train-decoder.ts";
+import { Segmenter, trainSegmenter } from "../segmentation/train-decoder.ts";
+import type { Model } from "../models/model.ts";
+import { maskOverlay } from "../report/masks.ts";
+import { sideBySide } from "../report/overlay.ts";
+import type { Column } from "../report/table.ts";
+import { csvLines, markdownTable } from "../report/table.ts";
+import { RunError, UserError } from "../utils/errors.ts";
+import { spread } from "../utils/lists.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import type { Picture, Preprocessing } from "../utils/image.ts";
+import { randomStream } from "../utils/random.ts";
+import type { Environment, Listener } from "../context/environment.ts";
+import { loadRequest } from "../context/environment.ts";
+import { modelNames, textChunks } from "../workspace/output-files.ts";
+import type { SliceId } from "../segmentation/scan-cases.ts";
+import { ScanCases } from "../segmentation/scan-cases.ts";
+import {
+  commonSchema,
+  countOption,
+  listOption,
+  pathOption,
+  readOptions,
+  readSchema,
+} from "../context/common-options.ts";
+import { axes, sliceDefaults } from "../data/scans.ts";
+import { segmenterDefaults } from "../segmentation/train-decoder.ts";
+
+/** `wecolora segment` */
+export const segmentRunSchema = z.strictObject({
+  model: listOption(pathOption).describe(
+    "encoders, several with commas: a model's directory, file of weights, or hub name",
+  ),
+  data: pathOption.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
+  out: pathOption.describe("the folder for table, masks and decoders"),
+  axis: z.enum(axes).default(sliceDefaults.axis).describe("what slices are cut across"),
+  kinds: listOption(z.string().min(1))
+    .optional()
+    .describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
+  maskName: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("how masks' files end, where it is not seg, mask, label, gt or tissue"),
+  classNames: listOption(z.string().min(1))
+    .optional()
+    .describe("names of the masks' numbers, from the smallest above 0"),
+  encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
+  yardstick: z.boolean().default(false).describe("also train the decoder on bare pixels, to compare with"),
+  split: z
+    .enum(["cases", "blocks", "ends"])
+    .optional()
+    .describe(
+      "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+    ),
+  heldOut: z
+    .number()
+    .positive()
+    .lt(1)
+    .default(sliceDefaults.share)
+    .describe("share of the cases or slices to judge on"),
+  gap: z
+    .number()
+    .int()
+    .min(0)
+    .default(sliceDefaults.gap)
+    .describe("slices beside held-out blocks that nothing learns from"),
+  trainSlices: countOption.optional().describe("at most so many slices to train on, evenly spread"),
+  epochs: countOption.default(segmenterDefaults.epochs).describe("passes over the slices"),
+  warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),
+  batch: countOption.default(segmenterDefaults.batch).describe("slices to a step"),
+  learningRate: z.number().positive().default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  encoderRate: z
+    .number()
+    .positive()
+    .default(segmenterDefaults.encoderRate)
+    .describe("the encoder's learning rate, times the decoder's"),
+  weightDecay: z.number().min(0).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+  ...readSchema.shape,
+  ...commonSchema.omit({ strict: true }).shape,
+});
+
+export type SegmentRunInput = z.input<typeof segmentRunSchema>;
+export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
+
+/** How one class of one case came out; undefined where the class is in neither mask. */
+export interface ClassResult {
+  readonly case: string;
+  readonly class: string;
+  readonly dice: number | undefined;
+  readonly iou: number | undefined;
+  /** Millimetres. */
+  readonly hausdorff95: number | undefined;
+}
+
+export interface SegmentResult {
+  readonly model: string;
+  /** Over the classes but the first (background), of the means over the cases. */
+  readonly dice: number;
+  readonly iou: number;
+  readonly hausdorff95: number | undefined;
+  readonly results: readonly ClassResult[];
+  /** Of the encoder; 0 for bare pixels. */
+  readonly parameters: number;
+  readonly trainingSeconds: number;
+  readonly firstLoss: number;
+  readonly lastLoss: number;
+}
+
+export interface SegmentRunResult {
+  readonly out: string;
+  readonly classes: readonly string[];
+  readonly slices: { readonly train: number; readonly test: number };
+  readonly cases: number;
+  readonly models: readonly SegmentResult[];
+}
+
+/** The yardstick's name: the decoder on the bare pixels of each patch. */
+const bare = "pixels";
+
+interface Work {
+  readonly cases: ScanCases;
+  readonly train: readonly SliceId[];
+  readonly test: readonly SliceId[];
+  readonly labels: readonly number[];
+  readonly classes: readonly string[];
+  readonly options: SegmentRunOptions;
+}
+
+function splitOf({ split, heldOut, gap, seed }: SegmentRunOptions, cases: number): SliceSplit {
+  const kind = split ?? (cases > 1 ? "cases" : "blocks");
+  if (kind !== "cases") return { kind, share: heldOut, gap };
+  if (cases < 2) throw new UserError("there is one case alone, so no case can be held out: use --split blocks");
+  return { kind, share: heldOut, seed };
+}
+
+interface Job {
+  readonly path: string;
+  readonly name: string;
+  /** The yardstick: nothing but the geometry of the model. */
+  readonly pixels: boolean;
+}
+
+function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
+  const names = modelNames(model);
+  const jobs = model.map((path, i) => ({ path, name: names[i], pixels: false }));
+  return yardstick ? [...jobs, { path: model[0], name: bare, pixels: true }] : jobs;
+}
+
+/** The mask of a slice as class numbers. */
+function classMask(stack: SliceStack, slice: number, labels: readonly number[]): Uint8Array {
+  const mask = stack.mask(slice);
+  if (!mask) throw new UserError(`the case ${stack.name} has no mask; a segmentation learns from masks`);
+  return mask.map((label) => labels.indexOf(label));
+}
+
+async function batchOf(
+  { cases, labels }: Work,
+  ids: readonly SliceId[],
+  segmenter: Segmenter,
+  normalisation: Pick<Preprocessing, "mean" | "std">,
+  draw?: { readonly seed: number; readonly epoch: number },
+): Promise<SliceBatch> {
+  const sides = { picture: segmenter.imageSize, mask: segmenter.side };
+  const views = [];
+  for (const id of ids) {
+    const stack = await cases.stack(id.case);
+    const random = draw && randomStream(draw.seed, "slice view", draw.epoch, stack.name, id.slice);
+    const mask = draw && classMask(stack, id.slice, labels);
+    views.push(sliceView(stack.picture(id.slice), mask, sides, normalisation, random));
+  }
+  return {
+    pixels: stackViews(
+      views.map(({ pixels }) => pixels),
+      [3, sides.picture, sides.picture],
+    ),
+    labels: stackViews(
+      views.map((view) => view.labels ?? new Float32Array(sides.mask ** 2)),
+      [1, sides.mask, sides.mask],
+    ),
+  };
+}
+
+/** An epoch's batches, the next one made while the model runs; the last is dropped where it is not full. */
+async function* epochBatches(
+  work: Work,
+  segmenter: Segmenter,
+  normalisation: Pick<Preprocessing, "mean" | "std">,
+  epoch: number,
+): AsyncGenerator<SliceBatch> {
+  const { batch, seed } = work.options;
+  const order = await work.cases.epochOrder(work.train, seed, epoch);
+  const size = Math.min(batch, order.length);
+  const load = (from: number) =>
+    batchOf(work, order.slice(from, from + size), segmenter, normalisation, { seed, epoch });
+  let ahead = load(0);
+  for (let from = 0; from + size <= order.length; from += size) {
+    const current = await ahead;
+    if (from + 2 * size <= order.length) ahead = load(from + size);
+    ahead.catch(() => undefined);
+    yield current;
+  }
+}
+
+/** Predicted classes of each held-out slice, in order. */
+async function predictions(
+  work: Work,
+  segmenter: Segmenter,
+  normalisation: Pick<Preprocessing, "mean" | "std">,
+  progress: (done: number) => void,
+): Promise<Uint8Array[]> {
+  const found: Uint8Array[] = [];
+  for (let from = 0; from < work.test.length; from += work.options.batch) {
+    const ids = work.test.slice(from, from + work.options.batch);
+    const { pixels } = await batchOf(work, ids, segmenter, normalisation);
+    const { data, dims } = await segmenter.predict(pixels);
+    const size = dims[1] * dims[2] * dims[3];
+    for (const [i, id] of ids.entries()) {
+      const stack = await work.cases.stack(id.case);
+      found.push(classesOf(data.subarray(i * size, (i + 1) * size), dims[1], dims[2], stack));
+    }
+    progress(found.length);
+  }
+  return found;
+}
+
+/** Dice and the rest of each class of each case, over the case's held-out slices as one volume. */
+async function judgeMasks({ cases, test, labels, classes }: Work, predicted: readonly Uint8Array[]) {
+  const results: ClassResult[] = [];
+  for (const [i, { name }] of cases.files.entries()) {
+    const places = test.flatMap((id, at) => (id.case === i ? [at] : []));
+    if (places.length === 0) continue;
+    const stack = await cases.stack(i);
+    const first = test[places[0]].slice;
+    const dims = [test[places[places.length - 1]].slice - first + 1, stack.height, stack.width] as const;
+    const size = stack.height * stack.width;
+    const [own, truth] = [0, 1].map((): Mask => ({ dims, data: new Uint8Array(dims[0] * size) }));
+    for (const at of places) {
+      const offset = (test[at].slice - first) * size;
+      own.data.set(predicted[at], offset);
+      truth.data.set(classMask(stack, test[at].slice, labels), offset);
+    }
+    const found = overlaps(own.data, truth.data, classes.length);
+    classes.forEach((className, k) => {
+      if (k === 0) return;
+      const distance = hausdorff95(own, truth, k, stack.spacing);
+      results.push({ case: name, class: className, ...found[k], hausdorff95: distance });
+    });
+  }
+  return results;
+}
+
+/** The mean over the classes of each class's mean over the cases. */
+function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hausdorff95"): number | undefined {
+  const names = [...new Set(results.map((r) => r.class))];
+  const means = names.flatMap((name) => {
+    const values = results.flatMap((r) => (r.class === name && r[key] !== undefined ? [r[key]] : []));
+    return values.length > 0 ? [mean(values)] : [];
+  });
+  return means.length > 0 ? mean(means) : undefined;
+}
+
+/** Trains and judges decoders on several encoders, all with the same slices in the same order. */
+export async function runSegmentation(
+  environment: Environment,
+  input: SegmentRunInput,
+  listener: Listener = {},
+): Promise<SegmentRunResult> {
+  const options = parseOptions(segmentRunSchema, input, "options of segment");
+  const directory = environment.directory(options.data);
+  const paths = await environment.listFiles(options.data, isVolumeName);
+  const { axis, kinds, maskName } = options;
+  const cases = new ScanCases(directory, paths, { axis, kinds, maskName });
+  listener.stage?.("reading scans", cases.files.length);
+  const found = await cases.index(splitOf(options, cases.files.length), (done) => listener.progress?.(done));
+  const { labels } = found;
+  if (labels.length < 2) throw new UserError(`the masks in ${options.data} show nothing but background`);
+  const names = options.classNames;
+  if (names && names.length !== labels.length - 1)
+    throw new UserError(
+      `classNames (--class-names) has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background`,
+    );
+  const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
+  const train = spread(found.train, options.trainSlices ?? found.train.length);
+  if (train.length < 2 || found.test.length === 0)
+    throw new UserError(`${train.length} slices to train on and ${found.test.length} to judge on are too few`);
+  const work: Work = { cases, train, test: found.test, labels, classes, options };
+  listener.info?.(
+    `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
+  );
+
+  const out = environment.directory(options.out);
+  const models: SegmentResult[] = [];
+  const masks = new Map<string, readonly Uint8Array[]>();
+  for (const { path, name, pixels } of jobsOf(options)) {
+    const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+    try {
+      const { imageSize, patchSize } = model.config;
+      const encoder: Encoder = pixels
+        ? { kind: "pixels", imageSize, patchSize }
+        : { kind: "vit", model, trained: options.encoder === "trained" };
+      const judged = await runOne(environment, work, name, encoder, model, listener);
+      models.push(judged.result);
+      masks.set(name, judged.predicted);
+      await out.write(`${name}.safetensors`, writeSafetensors(judged.weights, { classes: JSON.stringify(classes) }));
+    } finally {
+      await model.dispose();
+    }
+  }
+  await writeExamples(environment, work, masks, options.out);
+  const { columns, rows } = segmentTable(models);
+  await out.write("table.md", textChunks(`${markdownTable(columns, rows)}\n`));
+  await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
+  const slices = { train: train.length, test: work.test.length };
+  const result = { out: options.out, classes, slices, cases: cases.files.length, models };
+  await out.write("segmentation.json", textChunks(`${JSON.stringify({ options, ...result }, null, 2)}\n`));
+  return result;
+}
+
+async function runOne(
+  environment: Environment,
+  work: Work,
+  name: string,
+  encoder: Encoder,
+  model: Model,
+  listener: Listener,
+) {
+  const { options, train } = work;
+  const normalisation = model.preprocessing;
+  const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, options);
+  try {
+    const batches = Math.floor(train.length / Math.min(options.batch, train.length));
+    listener.stage?.(`training on ${name}`, batches * options.epochs);
+    const begin = environment.now();
+    const losses = await trainSegmenter(
+      segmenter,
+      (epoch) => epochBatches(work, segmenter, normalisation, epoch),
+      batches,
+      options,
+      (step, loss) => {
+        if (listener.stopRequested?.()) throw new RunError("stopped; segmentations are not resumed, so begin anew");
+        listener.progress?.(step, `loss ${loss.toFixed(4)}`);
+      },
+    );
+    const trainingSeconds = (environment.now() - begin) / 1000;
+    listener.stage?.(`judging ${name}`, work.test.length);
+    const predicted = await predictions(work, segmenter, normalisation, (done) => listener.progress?.(done));
+    const results = await judgeMasks(work, predicted);
+    const result: SegmentResult = {
+      model: name,
+      dice: overClasses(results, "dice") ?? 0,
+      iou: overClasses(results, "iou") ?? 0,
+      hausdorff95: overClasses(results, "hausdorff95"),
+      results,
+      parameters: encoder.kind === "vit" ? model.parameters : 0,
+      trainingSeconds,
+      firstLoss: losses[0],
+      lastLoss: losses[losses.length - 1],
+    };
+    return { result, predicted, weights: await segmenter.weights() };
+  } finally {
+    await segmenter.dispose();
+  }
+}
+
+/** Slices that are drawn, evenly spread over the held-out ones. */
+const shownSlices = 6;
+
+/** PNG files: the slice, its mask, and what was predicted on each encoder. */
+async function writeExamples(
+  environment: Environment,
+  { cases, test, labels }: Work,
+  masks: ReadonlyMap<string, readonly Uint8Array[]>,
+  out: string,
+): Promise<void> {
+  for (const at of spread([...test.keys()], shownSlices)) {
+    const stack = await cases.stack(test[at].case);
+    const { slice } = test[at];
+    const picture = stack.picture(slice);
+    const truth = maskOverlay(picture, classMask(stack, slice, labels));
+    const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
+    const name = `${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`;
+    await environment.writeFile(`${out}/pictures/${name}.png`, [
+      await environment.encodePng(sideBySide([picture, truth, ...drawn])),
+    ]);
+  }
+}
+
+/** One row a model: mean Dice and IoU, then Dice and distance of each class. */
+export function segmentTable(models: readonly SegmentResult[]): { columns: Column[]; rows: string[][] } {
+  const names = [...new Set(models.flatMap(({ results }) => results.map((r) => r.class)))];
+  const columns: Column[] = [
+    { title: "encoder", align: "left" },
+    { title: "Dice" },
+    { title: "IoU" },
+    { title: "HD95 mm" },
+    ...names.map((name) => ({ title: `Dice ${name}` })),
+    { title: "M params" },
+  ];
+  const digits = (value: number | undefined, count: number) => (value === undefined ? "-" : value.toFixed(count));
+  const rows = models.map((m) => [
+    m.model,
+    digits(m.dice, 3),
+    digits(m.iou, 3),
+    digits(m.hausdorff95, 1),
+    ...names.map((name) =>
+      digits(
+        overClasses(
+          m.results.filter((r) => r.class === name),
+          "dice",
+        ),
+        3,
+      ),
+    ),
+    m.parameters > 0 ? (m.parameters / 1e6).toFixed(1) : "-",
+  ]);
+  return { columns, rows };
+}

@@ -1,0 +1,56 @@
+// Pictures as a page shows them: what a model sees of them, small, each made once.
+import type { PictureSource } from "../data/loader.ts";
+import { resize } from "../data/resize.ts";
+import type { Item } from "../data/sampling.ts";
+import { denormalise } from "../data/transforms.ts";
+import { UserError } from "../utils/errors.ts";
+import type { Picture, Preprocessing } from "../utils/image.ts";
+import type { Environment } from "../context/environment.ts";
+
+/** Bytes in base 64. */
+export function base64(bytes: Uint8Array): string {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
+  return btoa(text);
+}
+
+/** A picture reduced (or enlarged) to a square of `side` pixels. */
+export function scaled(picture: Picture, side: number): Picture {
+  return resize(picture, { left: 0, top: 0, width: picture.width, height: picture.height }, side, side, "bicubic");
+}
+
+export async function dataUri(environment: Environment, picture: Picture): Promise<string> {
+  return `data:image/jpeg;base64,${base64(await environment.encodeJpeg(picture))}`;
+}
+
+export class Thumbnails {
+  private readonly made = new Map<string, Promise<string | undefined>>();
+  private readonly environment: Environment;
+  private readonly source: PictureSource;
+  private readonly preprocessing: Preprocessing;
+  private readonly side: number;
+
+  constructor(environment: Environment, source: PictureSource, preprocessing: Preprocessing, side: number) {
+    this.environment = environment;
+    this.source = source;
+    this.preprocessing = preprocessing;
+    this.side = side;
+  }
+
+  /** A data URI; undefined where the picture can't be read (any more). */
+  of(item: Item): Promise<string | undefined> {
+    const known = this.made.get(item.name) ?? this.make(item);
+    this.made.set(item.name, known);
+    return known;
+  }
+
+  private async make(item: Item): Promise<string | undefined> {
+    try {
+      const view = await this.source.evaluationView(item, this.preprocessing);
+      return await dataUri(this.environment, scaled(denormalise(view, this.preprocessing), this.side));
+    } catch (error) {
+      if (error instanceof UserError) return undefined;
+      throw error;
+    }
+  }
+}

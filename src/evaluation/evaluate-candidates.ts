@@ -1,0 +1,134 @@
+// Judging the models of a run and measuring their size and speed: the rows of its result table.
+import type { DataSet } from "../data/dataset.ts";
+import type { PictureSource } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { splitHeldOut } from "../data/sampling.ts";
+import { bootstrapInterval } from "./confidence.ts";
+import type { JudgedPicture, JudgeOptions } from "./evaluate-models.ts";
+import { judge } from "./evaluate-models.ts";
+import { measureLatency } from "./latency.ts";
+import { mean } from "./metrics.ts";
+import type { Model } from "../models/model.ts";
+import type { Comparison } from "../report/findings.ts";
+import type { ResultRow } from "../report/results.ts";
+import { randomStream } from "../utils/random.ts";
+import type { Environment, Listener, SkippedPictures } from "../context/environment.ts";
+import type { JudgedLine } from "../workspace/run-folder.ts";
+
+export interface Candidate {
+  readonly name: string;
+  readonly model: Model;
+  /** Bytes of its weights on disk. */
+  readonly bytes?: number;
+}
+
+/** The pictures that a run trains and judges with. */
+export interface Parts {
+  readonly train: readonly Item[];
+  readonly bank: readonly Item[];
+  readonly queries: readonly Item[];
+}
+
+/** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
+export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
+  if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
+  const { rest, heldOut: queries } = splitHeldOut(data.train.items, heldOut, Number.POSITIVE_INFINITY, seed);
+  return { train: rest, bank: rest, queries };
+}
+
+/** At most so many items, drawn evenly from the whole list, in its order. */
+export function limitItems(items: readonly Item[], most: number, seed: number): readonly Item[] {
+  if (items.length <= most) return items;
+  const chosen = new Set(randomStream(seed, "limit", most).shuffle(items).slice(0, most));
+  return items.filter((item) => chosen.has(item));
+}
+
+export interface JudgingOptions extends Pick<JudgeOptions, "batch" | "neighbours" | "probe" | "logistic" | "store"> {
+  readonly candidates: readonly Candidate[];
+  readonly reference?: Model;
+  readonly source: PictureSource;
+  readonly parts: Pick<Parts, "bank" | "queries">;
+  readonly classes?: readonly string[];
+}
+
+/** The rows of a result table, and what became of each picture under each model. */
+export interface Judged {
+  readonly rows: ResultRow[];
+  readonly pictures: Readonly<Record<string, readonly JudgedPicture[]>>;
+}
+
+/** Accuracy, fidelity, parameters, size and latency of each candidate. */
+export async function judgeCandidates(
+  environment: Environment,
+  options: JudgingOptions,
+  skipped: SkippedPictures,
+  listener: Listener,
+): Promise<Judged> {
+  const { candidates, reference, source, parts, classes, ...settings } = options;
+  let begun = false;
+  const judgements = await judge({
+    ...settings,
+    models: Object.fromEntries(candidates.map(({ name, model }) => [name, model])),
+    reference,
+    kept: environment.referenceOutputs,
+    source,
+    bank: parts.bank,
+    queries: parts.queries,
+    classes,
+    skip: skipped.add,
+    progress(done, total) {
+      if (!begun) listener.stage?.("judging", total);
+      begun = true;
+      listener.progress?.(done);
+    },
+  });
+  listener.stage?.("measuring latency");
+  const times = await measureLatency(
+    candidates.map(({ model }) => model),
+    environment.now,
+  );
+  const rows = candidates.map(({ name, model, bytes }, i): ResultRow => {
+    const { pictures: _, ...figures } = judgements[name];
+    return { name, ...figures, parameters: model.parameters, bytes, millisecondsAPicture: times[i] };
+  });
+  return {
+    rows,
+    pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),
+  };
+}
+
+/** One line a picture, with classes by name. */
+export function judgedLines({ pictures }: Judged, classes: readonly string[] | undefined): JudgedLine[] {
+  const models = Object.keys(pictures);
+  const named = (label: number | undefined) => (label === undefined ? undefined : classes?.[label]);
+  return pictures[models[0]].map(({ name, label }, i) => ({
+    name,
+    class: named(label),
+    models: Object.fromEntries(
+      models.map((model) => {
+        const { predicted, nearest, difference, cosine } = pictures[model][i];
+        const { neighbours, probe, head } = predicted;
+        return [
+          model,
+          { neighbours: named(neighbours), probe: named(probe), head: named(head), nearest, difference, cosine },
+        ];
+      }),
+    ),
+  }));
+}
+
+/** How much better the last model does than each other on the same pictures, with intervals over these. */
+export function compareJudged({ pictures }: Judged): Comparison[] {
+  const names = Object.keys(pictures);
+  const model = names.at(-1) as string;
+  return names.slice(0, -1).flatMap((than) =>
+    (["neighbours", "probe", "head"] as const).flatMap((metric): Comparison[] => {
+      const right = ({ predicted, label }: JudgedPicture) =>
+        predicted[metric] === undefined ? undefined : Number(predicted[metric] === label);
+      const [own, other] = [pictures[model].map(right), pictures[than].map(right)];
+      if (own.length === 0 || [...own, ...other].some((value) => value === undefined)) return [];
+      const differences = own.map((value, i) => Number(value) - Number(other[i]));
+      return [{ metric, model, than, difference: mean(differences), interval: bootstrapInterval(differences) }];
+    }),
+  );
+}

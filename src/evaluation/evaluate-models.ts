@@ -1,0 +1,233 @@
+// Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
+import type { Item } from "../data/sampling.ts";
+import type { Model } from "../models/model.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows } from "../utils/tensor.ts";
+import type { Collected, CollectOptions } from "./model-outputs.ts";
+import { collect, collectVectors } from "./model-outputs.ts";
+import type { Interval } from "./confidence.ts";
+import { bootstrapInterval } from "./confidence.ts";
+import type { FeatureStore } from "./feature-store.ts";
+import type { LogisticOptions } from "./logistic.ts";
+import { fitLogistic } from "./logistic.ts";
+import type { Aurocs } from "./metrics.ts";
+import { aurocs, mean, predictions, topAccuracy } from "./metrics.ts";
+import type { NeighbourOptions } from "./knn.ts";
+import { nearestNeighbours, neighbourDefaults, votesOf } from "./knn.ts";
+import type { ProbeOptions } from "./probe.ts";
+import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
+import type { Targets } from "./targets.ts";
+
+/** Shares from 0 to 1. */
+export interface Accuracy {
+  readonly top1: number;
+  readonly top5: number;
+  /** The 95 % interval of top-1 over the pictures judged on. */
+  readonly interval?: Interval;
+}
+
+/** How near a model's features are to the reference's on the same pictures. */
+export interface Fidelity {
+  /** Of the last blocks' outputs over all tokens, before the final norm. */
+  readonly meanAbsoluteDifference: number;
+  /** Mean cosine of the class tokens after the final norm. */
+  readonly cosine: number;
+  /** The share of pictures on which its head answers as the reference's does, where both have one of the same classes. */
+  readonly agreement?: number;
+}
+
+/** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
+export type ScoreName = "neighbours" | "probe" | "logistic" | "head";
+
+export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>> {
+  /** Areas under ROC curves instead of accuracies, where several labels may apply to a picture. */
+  readonly auroc?: Partial<Readonly<Record<ScoreName, Aurocs>>>;
+  /** The probe's rate, where it was chosen among several. */
+  readonly probeLearningRate?: number;
+  readonly fidelity?: Fidelity;
+  /** What became of each picture that was judged on, in order. */
+  readonly pictures: readonly JudgedPicture[];
+}
+
+/** What one model makes of one picture; classes are the data set's, counted from 0. */
+export interface JudgedPicture {
+  readonly name: string;
+  readonly label?: number;
+  readonly labels?: readonly number[];
+  readonly predicted: Partial<Readonly<Record<ScoreName, number>>>;
+  /** Names of the most similar pictures of the bank, the nearest first. */
+  readonly nearest?: readonly string[];
+  /** Mean absolute difference of the last block's output to the reference's, and cosine of the pooled vectors. */
+  readonly difference?: number;
+  readonly cosine?: number;
+}
+
+export interface JudgeOptions extends CollectOptions {
+  /** Labelled pictures that neighbours and probe learn from. */
+  readonly bank: readonly Item[];
+  readonly queries: readonly Item[];
+  readonly classes?: readonly string[];
+  readonly neighbours?: NeighbourOptions;
+  readonly probe?: ProbeOptions;
+  /** Also fit a logistic regression. */
+  readonly logistic?: LogisticOptions;
+  /** Where features are kept from one time to the next. */
+  readonly store?: FeatureStore;
+  /** Pictures through one model, out of all. */
+  readonly progress?: (done: number, total: number) => void;
+}
+
+const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
+  top1: topAccuracy(scores, labels, 1),
+  top5: topAccuracy(scores, labels, 5),
+  interval: bootstrapInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
+});
+
+/** The columns of the head's logits that belong to the data set's classes; undefined where the names don't match. */
+function headColumns(model: Model, classes: readonly string[]): number[] | undefined {
+  const labels = model.config.head?.labels;
+  const columns = labels && classes.map((name) => labels.indexOf(name));
+  return columns?.every((c) => c >= 0) ? columns : undefined;
+}
+
+function pickColumns(logits: FloatTensor, columns: readonly number[]): FloatTensor {
+  const [count, width] = logits.dims;
+  const data = new Float32Array(count * columns.length);
+  for (let i = 0; i < count; i++)
+    for (let c = 0; c < columns.length; c++) data[i * columns.length + c] = logits.data[i * width + columns[c]];
+  return { type: "float32", dims: [count, columns.length], data };
+}
+
+/** What all of the items are to be taken for; undefined where some of them have no class or labels. */
+function targetsOf(items: readonly Item[], classes: readonly string[] | undefined): Targets | undefined {
+  if (!classes || items.length === 0) return undefined;
+  const single = items.map(({ label }) => label);
+  if (single.every((label) => label !== undefined)) return { kind: "class", count: classes.length, labels: single };
+  const several = items.map(({ labels }) => labels);
+  return several.every((own) => own !== undefined)
+    ? { kind: "labels", count: classes.length, labels: several }
+    : undefined;
+}
+
+/**
+ * Judges every model. Neighbours and probe need a labelled bank and labelled queries, fidelity a reference. Throws a
+ * UserError where models see pictures through different transforms, or no picture can be read.
+ */
+export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
+  const { models, reference, bank, queries, classes } = options;
+  const seen = new Set(
+    [...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)),
+  );
+  if (seen.size > 1) {
+    throw new UserError(
+      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
+    );
+  }
+  const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
+  const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
+  const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length : 0);
+  let done = 0;
+  const tick = (count: number) => {
+    done += count;
+    options.progress?.(done, total);
+  };
+
+  const { store } = options;
+  // Fidelity needs all tokens, and heads their logits; vectors alone can come from the store.
+  const vectorsDo = store && !reference && !Object.values(models).some(({ config }) => config.head);
+  const asked = await (vectorsDo
+    ? collectVectors(options, store, queries, tick)
+    : collect(options, queries, true, tick));
+  const known = !withLabels
+    ? undefined
+    : await (store ? collectVectors(options, store, bank, tick) : collect(options, bank, false, tick));
+  const judgements: Record<string, Judgement> = {};
+  for (const [name, model] of Object.entries(models)) {
+    const found = asked.get(name) as Collected;
+    if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
+    const targets = targetsOf(found.items, classes);
+    const scores = classes && targets ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
+    const { probe } = scores;
+    judgements[name] = {
+      ...(reference ? { fidelity: fidelityOf(found) } : {}),
+      ...(targets ? figuresOf(scores, targets) : {}),
+      ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
+      pictures: found.items.map(({ name: picture, label, labels }, i) => ({
+        name: picture,
+        label,
+        labels,
+        predicted: targets?.kind === "class" ? predictedOf(scores, i) : {},
+        nearest: scores.neighbours?.nearest?.[i],
+        difference: found.differences[i],
+        cosine: found.cosines[i],
+      })),
+    };
+  }
+  return judgements;
+}
+
+const fidelityOf = ({ differences, cosines, agreements }: Collected): Fidelity => ({
+  meanAbsoluteDifference: mean(differences),
+  cosine: mean(cosines),
+  ...(agreements.length > 0 ? { agreement: mean(agreements.map(Number)) } : {}),
+});
+
+/** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
+interface Scores {
+  readonly values: FloatTensor;
+  readonly predicted: readonly number[];
+  /** Names of neighbours in the bank. */
+  readonly nearest?: readonly (readonly string[])[];
+  readonly learningRate?: number;
+}
+type ScoresByName = Partial<Record<ScoreName, Scores>>;
+
+const predictedOf = (scores: ScoresByName, picture: number) =>
+  Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[picture]]));
+
+/** Resamples that intervals of areas are taken from: as many as so many comparisons allow. */
+const resamplesOf = (pictures: number, labels: number) =>
+  Math.round(Math.max(50, Math.min(1000, 2e8 / (pictures * labels))));
+
+function figuresOf(scores: ScoresByName, targets: Targets): Omit<Judgement, "pictures"> {
+  const entries = Object.entries(scores) as [ScoreName, Scores][];
+  if (targets.kind === "class")
+    return Object.fromEntries(entries.map(([kind, { values }]) => [kind, accuracy(values, targets.labels)]));
+  const areas = entries.map(([kind, { values }]): [ScoreName, Aurocs] => [
+    kind,
+    aurocs(values, targets, resamplesOf(targets.labels.length, targets.count)),
+  ]);
+  return areas.length > 0 ? { auroc: Object.fromEntries(areas) } : {};
+}
+
+/** Neighbours whose names are kept for a look at them. */
+const shownNeighbours = 5;
+
+async function scoresOf(
+  options: JudgeOptions,
+  model: Model,
+  classes: readonly string[],
+  queries: Collected,
+  bank: Collected | undefined,
+): Promise<ScoresByName> {
+  const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
+  const columns = headColumns(model, classes);
+  const head =
+    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns)) } : {};
+  const known = bank && targetsOf(bank.items, classes);
+  if (!bank || !known || bank.items.length < 2) return head;
+  const { device } = model;
+  const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
+  const { neighbours = neighbourDefaults, probe = probeDefaults, logistic } = options;
+  const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
+  const { weights, baseLearningRate } = await trainProbe(device, bankTokens, known, probe);
+  const nearest = found.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
+  const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
+  return {
+    ...head,
+    neighbours: { ...scored(votesOf(found, known, neighbours.temperature)), nearest },
+    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate },
+    ...(regressed ? { logistic: scored(await probeLogits(device, regressed, queryTokens)) } : {}),
+  };
+}

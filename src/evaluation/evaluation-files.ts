@@ -1,0 +1,102 @@
+// What an evaluation leaves in a folder: all figures, each picture, each class, and which classes are taken for which.
+import type { ScoreName } from "./evaluate-models.ts";
+import type { Directory } from "../files/storage.ts";
+import { standalone } from "../report/chart.ts";
+import { confusionMap } from "../report/figures.ts";
+import { csvLines } from "../report/table.ts";
+import type { Environment } from "../context/environment.ts";
+import { textChunks, writeChart } from "../workspace/output-files.ts";
+import type { Judged } from "./evaluate-candidates.ts";
+
+/** What a class came to under one model. */
+export interface ClassFigure {
+  readonly class: string;
+  readonly pictures: number;
+  /** Share of its pictures that are taken for it, or the area under its ROC curve; undefined where that is not defined. */
+  readonly figures: Readonly<Record<string, number | undefined>>;
+}
+
+/** Each class's accuracy, or area under the ROC curve, under each model and way of telling. */
+export function classFigures({ rows, pictures }: Judged, classes: readonly string[]): ClassFigure[] {
+  return classes.map((name, k) => {
+    const figures: Record<string, number | undefined> = {};
+    let count = 0;
+    for (const { name: model, auroc } of rows) {
+      for (const [kind, areas] of Object.entries(auroc ?? {})) figures[`${model} ${kind}`] = areas.each[k];
+      const own = pictures[model].filter((p) => p.label === k || p.labels?.includes(k));
+      count = own.length;
+      for (const kind of Object.keys(own[0]?.predicted ?? {}) as ScoreName[])
+        figures[`${model} ${kind}`] = own.filter(({ predicted }) => predicted[kind] === k).length / own.length;
+    }
+    return { class: name, pictures: count, figures };
+  });
+}
+
+/** How often pictures of each class (rows) are taken for each (columns), by a model's way of telling. */
+export function confusionOf(pictures: Judged["pictures"][string], kind: ScoreName, classes: number): number[][] {
+  const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  for (const { label, predicted } of pictures) {
+    const taken = predicted[kind];
+    if (label !== undefined && taken !== undefined) counts[label][taken]++;
+  }
+  return counts;
+}
+
+/** Beyond this many classes a picture of the matrix shows nothing. */
+const mostDrawn = 120;
+
+/** Writes evaluation.json, pictures.csv, classes.csv, confusion.csv, .svg and .png. */
+export async function writeEvaluation(
+  environment: Environment,
+  directory: Directory,
+  judged: Judged,
+  classes: readonly string[] | undefined,
+  facts: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  await directory.write(
+    "evaluation.json",
+    textChunks(`${JSON.stringify({ ...facts, results: judged.rows }, null, 2)}\n`),
+  );
+  const models = judged.rows.map(({ name }) => name);
+  const named = (label: number | undefined) => (label === undefined ? "" : (classes?.[label] ?? String(label)));
+  const [first] = models;
+  const kinds = Object.keys(judged.pictures[first][0]?.predicted ?? {}) as ScoreName[];
+  const header = [
+    "picture",
+    "class",
+    ...models.flatMap((m) => [...kinds.map((kind) => `${m} ${kind}`), `${m} difference`, `${m} cosine`]),
+  ];
+  const lines = judged.pictures[first].map(({ name, label, labels }, i) => [
+    name,
+    labels ? labels.map((l) => named(l)).join("|") : named(label),
+    ...models.flatMap((m) => {
+      const { predicted, difference, cosine } = judged.pictures[m][i];
+      return [...kinds.map((kind) => named(predicted[kind])), String(difference ?? ""), String(cosine ?? "")];
+    }),
+  ]);
+  await directory.write("pictures.csv", textChunks(csvLines([header, ...lines])));
+  if (!classes) return;
+  const found = classFigures(judged, classes);
+  const columns = [...new Set(found.flatMap(({ figures }) => Object.keys(figures)))];
+  await directory.write(
+    "classes.csv",
+    textChunks(
+      csvLines([
+        ["class", "pictures", ...columns],
+        ...found.map((c) => [c.class, String(c.pictures), ...columns.map((key) => String(c.figures[key] ?? ""))]),
+      ]),
+    ),
+  );
+  const kind = (["probe", "neighbours", "head"] as const).find((k) => kinds.includes(k));
+  const last = models[models.length - 1];
+  if (kind === undefined) return;
+  const counts = confusionOf(judged.pictures[last], kind, classes.length);
+  await directory.write(
+    "confusion.csv",
+    textChunks(csvLines([["class", ...classes], ...counts.map((row, k) => [classes[k], ...row.map(String)])])),
+  );
+  if (classes.length > mostDrawn) return;
+  const title = `Which classes (rows) are taken for which, by the ${kind} of the ${last}`;
+  const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());
+  await writeChart(environment, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
+}

@@ -1,0 +1,129 @@
+// A PEFT adapter directory over the shallow base: base model, adapter_config.json and adapter_model.safetensors.
+import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import type { Directory } from "../files/storage.ts";
+import type { AdapterPlan } from "../students/training/adapters.ts";
+import { adapterName, rankOf } from "../students/training/adapters.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import type { Layout } from "../models/layouts/registry.ts";
+import type { TargetModule } from "../models/vit.ts";
+import { moduleWeightName } from "../models/vit.ts";
+import { UserError } from "../utils/errors.ts";
+import type { WeightType } from "../utils/half.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows, rows } from "../utils/tensor.ts";
+import { conformTo } from "../models/conform.ts";
+import { jsonFile, writeWithOnnx } from "./huggingface.ts";
+
+/** Where the base model lies, seen from the adapter's directory. */
+export const peftBase = "base";
+
+/** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
+function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
+  const [, own] = /^blocks\.\d+\.(.*)$/.exec(moduleWeightName(block, module)) as RegExpExecArray;
+  const parts = layout.block.find(({ ours }) => ours === own)?.parts ?? [];
+  const index = Math.max(0, ["q", "k", "v"].indexOf(module));
+  const part = parts.length > 1 ? parts[index] : parts[0];
+  const split = ["q", "k", "v"].includes(module) && parts.length !== 3;
+  if (!part || split || (module === "fc1" && parts.length > 1)) {
+    throw new UserError(`${layout.name} has no map of its own for ${module}, so its adapter can't be written for PEFT`);
+  }
+  return layout.blockPrefix(block) + part.name.replace(/\.weight$/, "");
+}
+
+/**
+ * Writes the adapter directory. `base` is the student before training. Throws a UserError where PEFT has no place for
+ * what trained.
+ */
+export async function writePeft(
+  base: ModelDefinition,
+  adapters: ReadonlyMap<string, FloatTensor>,
+  plan: AdapterPlan,
+  directory: Directory,
+  weightType: WeightType,
+): Promise<void> {
+  const { layout, model: held } = conformTo(base, "transformers");
+  const prefix = layout.writePrefix(held.config);
+  const tensors = new Map<string, FloatTensor>();
+  const [targets, ranks]: [string[], Record<string, number>] = [[], {}];
+  for (let block = 0; block < held.config.depth; block++) {
+    for (const module of plan.targetModules) {
+      const name = prefix + moduleFileName(layout, block, module);
+      targets.push(name);
+      ranks[name] = rankOf(plan, module);
+      for (const part of ["A", "B"] as const) {
+        const tensor = adapters.get(adapterName(block, module, part));
+        if (!tensor) throw new UserError(`there is no adapter for ${module} of block ${block}`);
+        tensors.set(`base_model.model.${name}.lora_${part}.weight`, tensor);
+      }
+      const magnitude = magnitudeOf(adapters, block, module);
+      if (magnitude) tensors.set(`base_model.model.${name}.lora_magnitude_vector.weight`, magnitude);
+    }
+  }
+  const [first] = Object.values(ranks);
+  // PEFT scales by alpha / r; the paper's adapters are not scaled, which is alpha = r.
+  const alphas = Object.fromEntries(Object.entries(ranks).map(([name, rank]) => [name, plan.alpha ?? rank]));
+  await writeWithOnnx(base, "transformers", directory.below(peftBase), weightType);
+  await directory.write("adapter_model.safetensors", writeSafetensors(tensors, { format: "pt" }));
+  await directory.write(
+    "adapter_config.json",
+    jsonFile({
+      peft_type: "LORA",
+      task_type: null,
+      base_model_name_or_path: peftBase,
+      inference_mode: true,
+      bias: "none",
+      r: first,
+      lora_alpha: plan.alpha ?? first,
+      rank_pattern: ranks,
+      alpha_pattern: alphas,
+      lora_dropout: plan.dropout ?? 0,
+      use_rslora: plan.rankStabilized ?? false,
+      use_dora: plan.magnitude ?? false,
+      target_modules: targets,
+      fan_in_fan_out: false,
+      init_lora_weights: true,
+    }),
+  );
+}
+
+/** DoRA's lengths of one map; q, k and v have a third of their joint vector each. */
+function magnitudeOf(
+  adapters: ReadonlyMap<string, FloatTensor>,
+  block: number,
+  module: TargetModule,
+): FloatTensor | undefined {
+  const index = ["q", "k", "v"].indexOf(module);
+  const joint = adapters.get(`blocks.${block}.${index < 0 ? module : "qkv"}.magnitude`);
+  if (!joint || index < 0) return joint;
+  const third = joint.dims[0] / 3;
+  return rows(joint, index * third, (index + 1) * third);
+}
+
+/** Adapters by our names from a PEFT file's tensors, over a base read from its directory. */
+export function readPeft(
+  base: ModelDefinition,
+  tensors: ReadonlyMap<string, FloatTensor>,
+  plan: AdapterPlan,
+): Map<string, FloatTensor> {
+  const { layout, model: held } = conformTo(base, "transformers");
+  const prefix = layout.writePrefix(held.config);
+  const adapters = new Map<string, FloatTensor>();
+  const find = (block: number, module: TargetModule, part: string): FloatTensor => {
+    const name = `base_model.model.${prefix}${moduleFileName(layout, block, module)}.${part}.weight`;
+    const tensor = tensors.get(name);
+    if (!tensor) throw new UserError(`the PEFT adapter lacks ${name}`);
+    return tensor;
+  };
+  for (let block = 0; block < held.config.depth; block++) {
+    for (const module of plan.targetModules) {
+      for (const part of ["A", "B"] as const)
+        adapters.set(adapterName(block, module, part), find(block, module, `lora_${part}`));
+      if (!plan.magnitude) continue;
+      const joint = ["q", "k", "v"].includes(module);
+      const modules = joint ? (["q", "k", "v"] as const) : [module];
+      const found = modules.map((m) => find(block, m, "lora_magnitude_vector"));
+      adapters.set(`blocks.${block}.${joint ? "qkv" : module}.magnitude`, concatRows(found));
+    }
+  }
+  return adapters;
+}

@@ -1,0 +1,161 @@
+// Vision towers of transformers' CLIP and SigLIP, alone or inside a model with texts.
+import type { VitConfig } from "../config.ts";
+import { defaultPreprocessing } from "../preprocessing.ts";
+import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
+import { unfit } from "./transformers-layouts.ts";
+import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
+import { both, joint, one } from "./layout.ts";
+
+const block: NameTable = [
+  ...both("norm1", "layer_norm1"),
+  ...joint("attn.qkv", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+  ...both("attn.proj", "self_attn.out_proj"),
+  ...both("norm2", "layer_norm2"),
+  ...both("mlp.fc1", "mlp.fc1"),
+  ...both("mlp.fc2", "mlp.fc2"),
+];
+
+const towers = (config: Json): Json =>
+  typeof config.vision_config === "object" && config.vision_config !== null ? (config.vision_config as Json) : config;
+
+function readTower(config: Json, file: string, evidence: Evidence): VitConfig {
+  const sizes = readSizes(config, file, evidence);
+  return {
+    ...sizes,
+    mlpWidth: count(config, "intermediate_size", file, sizes.mlpWidth),
+    qkvBias: true,
+    layerScale: false,
+  };
+}
+
+function writeTower(config: VitConfig): Json {
+  return {
+    attention_dropout: 0,
+    hidden_act: activationName(config.activation),
+    hidden_size: config.width,
+    image_size: config.imageSize,
+    intermediate_size: config.mlpWidth,
+    layer_norm_eps: config.normEpsilon,
+    num_attention_heads: config.heads,
+    num_channels: config.channels,
+    num_hidden_layers: config.depth,
+    patch_size: config.patchSize,
+    ...writeLabels(config),
+  };
+}
+
+const shared = {
+  library: "transformers",
+  settings: towers,
+  blockPrefix: (i: number) => `encoder.layers.${i}.`,
+  block,
+  carried: [],
+  // Texts, and the scale that joins both sides.
+  ignored: /^(text_model\.|text_projection\.|logit_scale$|logit_bias$)|position_ids$/,
+  resampling: "bicubic",
+  anySize: false,
+} as const;
+
+/** CLIP (arXiv 2103.00020): a norm in front, the final norm on the class token alone. */
+export const clip: Layout = {
+  ...shared,
+  name: "Hugging Face CLIP",
+  matches: (config) => config.model_type === "clip" || config.model_type === "clip_vision_model",
+  recognises: (has) => has("norm_pre.weight"),
+  outer: [
+    one("cls_token", "embeddings.class_embedding", 2),
+    one("pos_embed", "embeddings.position_embedding.weight", 1),
+    one("patch_embed.proj.weight", "embeddings.patch_embedding.weight"),
+    // The published weights' own spelling.
+    ...both("norm_pre", "pre_layrnorm"),
+    ...both("norm", "post_layernorm"),
+  ],
+  unprefixed: [one("projection.weight", "visual_projection.weight"), ...both("head", "classifier")],
+  readConfig(config, file, evidence) {
+    const base = readTower(config, file, evidence);
+    return {
+      ...base,
+      activation: readActivation(config.hidden_act ?? "quick_gelu", file),
+      normEpsilon: positive(config, "layer_norm_eps", file, 1e-5),
+      patchBias: false,
+      prefix: [{ weight: "cls_token", count: 1 }],
+      positions: { kind: "learned", prefix: 1 },
+      preNorm: true,
+      finalNorm: "pooled",
+      pooling: "class",
+      projection: evidence.shape("projection.weight")?.[0],
+    };
+  },
+  defaultPreprocessing: (_, imageSize) => ({ value: defaultPreprocessing(imageSize, "clip"), guessed: true }),
+  holds(config) {
+    const reason = unfit(config, { prefix: ["cls_token"] });
+    if (reason) return { reason };
+    if (!config.preNorm || config.patchBias || config.finalNorm !== "pooled" || config.mlp === "gated") {
+      return { reason: "it has a norm before the blocks, and the final one on the class token" };
+    }
+    if (config.head) return { reason: "its classifier reads the mean of the patches" };
+    return { ...config, layerScale: false, qkvBias: true, positions: { kind: "learned", prefix: 1 } };
+  },
+  writeConfig: (config, original) => ({
+    ...(original && towers(original)),
+    architectures: [config.projection ? "CLIPVisionModelWithProjection" : "CLIPVisionModel"],
+    model_type: "clip_vision_model",
+    ...writeTower(config),
+    ...(config.projection ? { projection_dim: config.projection } : {}),
+  }),
+  writePrefix: () => "vision_model.",
+};
+
+/** SigLIP (arXiv 2303.15343): no class token, pooling by attention. */
+export const siglip: Layout = {
+  ...shared,
+  name: "Hugging Face SigLIP",
+  matches: (config) => config.model_type === "siglip" || config.model_type === "siglip_vision_model",
+  recognises: (has) => !has("norm_pre.weight"),
+  outer: [
+    one("pos_embed", "embeddings.position_embedding.weight", 1),
+    ...both("patch_embed.proj", "embeddings.patch_embedding"),
+    ...both("norm", "post_layernorm"),
+    one("attn_pool.latent", "head.probe"),
+    one("attn_pool.qkv.weight", "head.attention.in_proj_weight"),
+    one("attn_pool.qkv.bias", "head.attention.in_proj_bias"),
+    ...both("attn_pool.proj", "head.attention.out_proj"),
+    ...both("attn_pool.norm", "head.layernorm"),
+    ...both("attn_pool.mlp.fc1", "head.mlp.fc1"),
+    ...both("attn_pool.mlp.fc2", "head.mlp.fc2"),
+  ],
+  unprefixed: [],
+  readConfig(config, file, evidence) {
+    return {
+      ...readTower(config, file, evidence),
+      activation: readActivation(config.hidden_act ?? "gelu_pytorch_tanh", file),
+      normEpsilon: positive(config, "layer_norm_eps", file, 1e-6),
+      patchBias: true,
+      prefix: [],
+      positions: { kind: "learned", prefix: 0 },
+      finalNorm: "tokens",
+      pooling: evidence.shape("attn_pool.latent") ? "attention" : "mean",
+      head: undefined,
+    };
+  },
+  defaultPreprocessing: (_, imageSize) => ({
+    value: { ...defaultPreprocessing(imageSize, "half"), resize: { height: imageSize, width: imageSize } },
+    guessed: true,
+  }),
+  holds(config) {
+    const reason = unfit(config, { prefix: [] });
+    if (reason) return { reason };
+    if (config.preNorm || config.finalNorm !== "tokens" || config.mlp === "gated")
+      return { reason: "it has other norms" };
+    if (config.head) return { reason: "its classifier reads the mean of the patches" };
+    return { ...config, layerScale: false, qkvBias: true, patchBias: true };
+  },
+  writeConfig: (config, original) => ({
+    ...(original && towers(original)),
+    architectures: ["SiglipVisionModel"],
+    model_type: "siglip_vision_model",
+    ...writeTower(config),
+    vision_use_head: config.pooling === "attention",
+  }),
+  writePrefix: () => "vision_model.",
+};

@@ -1,0 +1,98 @@
+// Our own layout: timm's names, and the whole configuration in config.json. It holds every model, also those for which
+// no other library has a class.
+import { z } from "zod";
+import { parseOptions } from "../../utils/parse-options.ts";
+import type { VitConfig } from "../config.ts";
+import { activationKinds, expectedWeights } from "../config.ts";
+import { defaultPreprocessing } from "../preprocessing.ts";
+import type { Layout, NameTable } from "./layout.ts";
+import { one } from "./layout.ts";
+
+const count = z.number().int().min(1).max(1_000_000);
+
+/** VitConfig as a file holds it. */
+const configSchema = z.strictObject({
+  imageSize: count,
+  patchSize: count,
+  channels: count,
+  width: count,
+  depth: count.max(10_000),
+  heads: count,
+  headWidth: count.optional(),
+  mlpWidth: count,
+  mlp: z.enum(["plain", "gated"]),
+  activation: z.enum(activationKinds),
+  normEpsilon: z.number().positive(),
+  qkvBias: z.boolean(),
+  patchBias: z.boolean(),
+  prefix: z.array(z.strictObject({ weight: z.enum(["cls_token", "dist_token", "reg_token"]), count })),
+  positions: z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("learned"), prefix: z.number().int().min(0) }),
+    z.strictObject({ kind: z.literal("rotary"), theta: z.number().positive() }),
+  ]),
+  sharing: z.strictObject({ factor: count }).optional(),
+  preNorm: z.boolean(),
+  layerScale: z.boolean(),
+  finalNorm: z.enum(["tokens", "pooled", "none"]),
+  pooling: z.enum(["class", "mean", "attention"]),
+  pooler: z.boolean(),
+  projection: count.optional(),
+  head: z
+    .strictObject({
+      classes: count,
+      input: z.enum(["pooled", "class+mean", "class+distillation"]),
+      labels: z.array(z.string()).optional(),
+    })
+    .optional(),
+});
+
+const modelType = "wecolora_vit";
+
+/** A configuration with every part that there is, for the names of all weights. */
+const everything: VitConfig = {
+  imageSize: 2,
+  patchSize: 1,
+  channels: 3,
+  width: 1,
+  depth: 1,
+  heads: 1,
+  mlpWidth: 1,
+  mlp: "plain",
+  activation: "gelu",
+  normEpsilon: 1,
+  qkvBias: true,
+  patchBias: true,
+  prefix: (["cls_token", "dist_token", "reg_token"] as const).map((weight) => ({ weight, count: 1 })),
+  positions: { kind: "learned", prefix: 0 },
+  sharing: { factor: 1 },
+  preNorm: true,
+  layerScale: true,
+  finalNorm: "tokens",
+  pooling: "attention",
+  pooler: true,
+  projection: 1,
+  head: { classes: 1, input: "class+distillation" },
+};
+
+const names = [...expectedWeights(everything).keys()];
+const same = (list: readonly string[]): NameTable => list.map((name) => one(name, name));
+
+export const native: Layout = {
+  name: "wecolora",
+  library: "wecolora",
+  matches: (config) => config.model_type === modelType,
+  recognises: () => false,
+  settings: (config) => config,
+  outer: same(names.filter((name) => !name.startsWith("blocks."))),
+  blockPrefix: (i) => `blocks.${i}.`,
+  block: same(names.filter((name) => name.startsWith("blocks.0.")).map((name) => name.slice("blocks.0.".length))),
+  unprefixed: [],
+  carried: [],
+  readConfig: (config, file) => parseOptions(configSchema, config.vit, file),
+  resampling: "bicubic",
+  anySize: false,
+  defaultPreprocessing: (_, imageSize) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true }),
+  holds: (config) => config,
+  writeConfig: (config) => ({ model_type: modelType, vit: config }),
+  writePrefix: () => "",
+};

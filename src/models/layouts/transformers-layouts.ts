@@ -1,0 +1,419 @@
+// Layouts of transformers whose blocks are named `encoder.layer.N`: ViT and its kin, DINOv2 and its kin.
+import type { Preprocessing } from "../../utils/image.ts";
+import type { PrefixTokens, VitConfig } from "../config.ts";
+import { prefixCount } from "../config.ts";
+import { defaultPreprocessing } from "../preprocessing.ts";
+import {
+  activationName,
+  count,
+  equalHeads,
+  positive,
+  mlpRatio,
+  readActivation,
+  readSizes,
+  writeLabels,
+} from "./fields.ts";
+import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
+import { both, joint, one } from "./layout.ts";
+
+const embeddings: NameTable = [
+  one("cls_token", "embeddings.cls_token"),
+  one("dist_token", "embeddings.distillation_token"),
+  one("reg_token", "embeddings.register_tokens"),
+  one("pos_embed", "embeddings.position_embeddings"),
+  ...both("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+  ...both("norm", "layernorm"),
+  ...both("pooler.dense", "pooler.dense"),
+];
+
+const attention: NameTable = [
+  ...joint(
+    "attn.qkv",
+    ["query", "key", "value"].map((name) => `attention.attention.${name}`),
+  ),
+  ...both("attn.proj", "attention.output.dense"),
+];
+
+const vitBlockNames: NameTable = [
+  ...both("norm1", "layernorm_before"),
+  ...attention,
+  ...both("norm2", "layernorm_after"),
+  ...both("mlp.fc1", "intermediate.dense"),
+  ...both("mlp.fc2", "output.dense"),
+];
+
+const dinoBlockNames = (fc1: string, fc2: string): NameTable => [
+  ...both("norm1", "norm1"),
+  ...attention,
+  one("ls1.gamma", "layer_scale1.lambda1"),
+  ...both("norm2", "norm2"),
+  ...both("mlp.fc1", `mlp.${fc1}`),
+  ...both("mlp.fc2", `mlp.${fc2}`),
+  one("ls2.gamma", "layer_scale2.lambda1"),
+];
+
+/** Fields that these layouts share; what config.json leaves out is read off the weights. */
+function readShared(config: Json, file: string, evidence: Evidence): VitConfig {
+  const sizes = readSizes(config, file, evidence);
+  return {
+    ...sizes,
+    activation: readActivation(config.hidden_act ?? "gelu", file),
+    qkvBias: config.qkv_bias === undefined ? sizes.qkvBias : config.qkv_bias !== false,
+    patchBias: true,
+    finalNorm: "tokens",
+  };
+}
+
+/** The fields of config.json that these layouts share. */
+export function writeShared(config: VitConfig): Json {
+  return {
+    attention_probs_dropout_prob: 0,
+    hidden_act: activationName(config.activation),
+    hidden_dropout_prob: 0,
+    hidden_size: config.width,
+    image_size: config.imageSize,
+    initializer_range: 0.02,
+    layer_norm_eps: config.normEpsilon,
+    num_attention_heads: config.heads,
+    ...(config.headWidth ? { head_dim: config.headWidth } : {}),
+    num_channels: config.channels,
+    num_hidden_layers: config.depth,
+    patch_size: config.patchSize,
+    qkv_bias: config.qkvBias,
+    ...writeLabels(config),
+  };
+}
+
+/**
+ * What a layout can't do without, said once for all of them. `fewerHeads`: its library reads `head_dim` (transformers from
+ * 5 on does for ViT, DeiT, I-JEPA and DINOv2).
+ */
+export function unfit(
+  config: VitConfig,
+  parts: { prefix: readonly PrefixTokens["weight"][]; rotary?: boolean; fewerHeads?: boolean },
+): string | undefined {
+  if (config.sharing) return "its blocks share no weights";
+  if (config.headWidth && !parts.fewerHeads) return equalHeads;
+  const names = config.prefix.map(({ weight }) => weight).join(" and ") || "none";
+  const wanted = parts.prefix.join(" and ") || "none";
+  if (names !== wanted) return `it has ${wanted} before the patches, the model ${names}`;
+  if ((config.positions.kind === "rotary") !== (parts.rotary ?? false)) return "its positions are of another kind";
+  return undefined;
+}
+
+/** A layout without CLIP's particulars: no norm in front, the final norm over all tokens. */
+function usualParts(config: VitConfig): string | undefined {
+  if (config.preNorm) return "it has no norm before the blocks";
+  if (config.finalNorm !== "tokens") return "its final norm acts on all tokens";
+  if (config.pooling === "attention") return "it pools without attention";
+  if (config.projection) return "it has no projection";
+  return undefined;
+}
+
+const half = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "half"), guessed: true });
+const imagenet = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true });
+
+const shared = {
+  library: "transformers",
+  settings: (config: Json) => config,
+  outer: embeddings,
+  blockPrefix: (i: number) => `encoder.layer.${i}.`,
+  carried: ["embeddings.mask_token"],
+  resampling: "bicubic",
+} as const;
+
+interface VitKind {
+  readonly name: string;
+  readonly modelType: string;
+  readonly classes: { readonly model: string; readonly classifier: string };
+  readonly prefix: readonly PrefixTokens["weight"][];
+  readonly recognises: Layout["recognises"];
+  readonly preprocessing: (imageSize: number) => { value: Preprocessing; guessed: boolean };
+}
+
+/** ViT, DeiT and I-JEPA: the same blocks behind other tokens. */
+function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing }: VitKind): Layout {
+  return {
+    ...shared,
+    name,
+    matches: (config) => config.model_type === modelType,
+    recognises,
+    block: vitBlockNames,
+    unprefixed: [
+      ...both("head", "classifier"),
+      ...both("head", "cls_classifier"),
+      ...both("head_dist", "distillation_classifier"),
+    ],
+    ignored: /^decoder\./,
+    anySize: false,
+    readConfig(config, file, evidence) {
+      const base = readShared(config, file, evidence);
+      return {
+        ...base,
+        mlpWidth: count(config, "intermediate_size", file, base.mlpWidth),
+        normEpsilon: positive(config, "layer_norm_eps", file, 1e-12),
+        layerScale: false,
+        prefix: prefix.map((weight) => ({ weight, count: 1 })),
+        positions: { kind: "learned", prefix: prefix.length },
+        pooling: prefix.length > 0 ? "class" : "mean",
+      };
+    },
+    defaultPreprocessing: (_, imageSize) => preprocessing(imageSize),
+    holds(config) {
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
+      if (reason) return { reason };
+      if (config.mlp === "gated") return { reason: "its MLP is plain" };
+      if (config.head?.input === "class+mean") return { reason: "its classifier reads one vector" };
+      if (config.pooling !== (prefix.length > 0 ? "class" : "mean")) return { reason: "it pools otherwise" };
+      return {
+        ...config,
+        layerScale: false,
+        qkvBias: config.qkvBias,
+        patchBias: true,
+        positions: { kind: "learned", prefix: prefix.length },
+      };
+    },
+    writeConfig: (config, original) => ({
+      ...original,
+      architectures: [
+        config.head?.input === "class+distillation"
+          ? `${classes.classifier}WithTeacher`
+          : config.head
+            ? classes.classifier
+            : classes.model,
+      ],
+      model_type: modelType,
+      ...writeShared(config),
+      encoder_stride: config.patchSize,
+      intermediate_size: config.mlpWidth,
+      ...(config.pooler ? { pooler_act: "tanh", pooler_output_size: config.width } : {}),
+    }),
+    writePrefix: (config) => (config.head ? `${modelType}.` : ""),
+  };
+}
+
+export const vit = vitLayout({
+  name: "Hugging Face ViT",
+  modelType: "vit",
+  classes: { model: "ViTModel", classifier: "ViTForImageClassification" },
+  prefix: ["cls_token"],
+  recognises: (has) => has("cls_token") && !has("dist_token"),
+  preprocessing: half,
+});
+
+export const deit = vitLayout({
+  name: "Hugging Face DeiT",
+  modelType: "deit",
+  classes: { model: "DeiTModel", classifier: "DeiTForImageClassification" },
+  prefix: ["cls_token", "dist_token"],
+  recognises: (has) => has("dist_token"),
+  preprocessing: imagenet,
+});
+
+export const ijepa = vitLayout({
+  name: "Hugging Face I-JEPA",
+  modelType: "ijepa",
+  classes: { model: "IJepaModel", classifier: "IJepaForImageClassification" },
+  prefix: [],
+  recognises: (has) => !has("cls_token"),
+  preprocessing: imagenet,
+});
+
+/** Masks three quarters of the patches whenever transformers runs it, so students are written as plain ViTs. */
+export const vitMae: Layout = {
+  ...vit,
+  name: "Hugging Face ViT-MAE",
+  matches: (config) => config.model_type === "vit_mae",
+  recognises: () => false,
+  defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+  holds: () => ({ reason: "transformers masks patches whenever it runs a ViT-MAE" }),
+};
+
+interface DinoKind {
+  readonly name: string;
+  readonly modelType: "dinov2" | "dinov2_with_registers";
+  readonly classes: string;
+  readonly gated: boolean;
+}
+
+/** DINOv2, with and without registers, with a plain or a gated MLP. */
+function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
+  const registers = modelType === "dinov2_with_registers";
+  const prefix: PrefixTokens["weight"][] = registers ? ["cls_token", "reg_token"] : ["cls_token"];
+  return {
+    ...shared,
+    name,
+    matches: (config) => config.model_type === modelType && (config.use_swiglu_ffn === true) === gated,
+    recognises: (has) => has("blocks.0.ls1.gamma") && has("reg_token") === registers,
+    block: gated ? dinoBlockNames("weights_in", "weights_out") : dinoBlockNames("fc1", "fc2"),
+    unprefixed: both("head", "classifier"),
+    anySize: true,
+    readConfig(config, file, evidence) {
+      const base = readShared(config, file, evidence);
+      const entered = Math.floor(base.width * positive(config, "mlp_ratio", file, 4));
+      const registerCount = base.prefix.find(({ weight }) => weight === "reg_token")?.count ?? 4;
+      return {
+        ...base,
+        // The gated MLP has two thirds of the plain one's width, rounded up to a multiple of 8.
+        mlpWidth: gated ? Math.floor((Math.floor((entered * 2) / 3) + 7) / 8) * 8 : entered,
+        mlp: gated ? "gated" : "plain",
+        activation: gated ? "silu" : base.activation,
+        normEpsilon: positive(config, "layer_norm_eps", file, 1e-6),
+        layerScale: true,
+        prefix: [
+          { weight: "cls_token", count: 1 },
+          ...(registers
+            ? [{ weight: "reg_token" as const, count: count(config, "num_register_tokens", file, registerCount) }]
+            : []),
+        ],
+        positions: { kind: "learned", prefix: 1 },
+        pooler: false,
+        head: base.head && { ...base.head, input: "class+mean" },
+      };
+    },
+    defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+    holds(config) {
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
+      if (reason) return { reason };
+      if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
+      if (config.pooling !== "class") return { reason: "it reads the class token" };
+      // transformers 5 refuses other ratios.
+      if (!gated && config.mlpWidth % config.width !== 0)
+        return { reason: "its MLPs are a whole number of times as wide as the model" };
+      if (config.head?.input === "class+distillation") return { reason: "it has no distillation token" };
+      return {
+        ...config,
+        layerScale: true,
+        patchBias: true,
+        pooler: false,
+        positions: { kind: "learned", prefix: 1 },
+        head: config.head && { ...config.head, input: "class+mean" },
+      };
+    },
+    writeConfig(config, original) {
+      const stages = ["stem", ...Array.from({ length: config.depth }, (_, i) => `stage${i + 1}`)];
+      return {
+        apply_layernorm: true,
+        drop_path_rate: 0,
+        layerscale_value: 1,
+        reshape_hidden_states: true,
+        ...(registers ? { num_register_tokens: prefixCount(config) - 1 } : { use_mask_token: true }),
+        use_swiglu_ffn: gated,
+        ...original,
+        architectures: [`${classes}${config.head ? "ForImageClassification" : "Model"}`],
+        model_type: modelType,
+        ...writeShared(config),
+        mlp_ratio: gated
+          ? (original?.mlp_ratio ?? (config.mlpWidth * 3) / 2 / config.width)
+          : mlpRatio(config.mlpWidth, config.width),
+        out_features: [stages[config.depth]],
+        out_indices: [config.depth],
+        stage_names: stages,
+      };
+    },
+    writePrefix: (config) => (config.head ? `${modelType}.` : ""),
+  };
+}
+
+const withRegisters = { modelType: "dinov2_with_registers", classes: "Dinov2WithRegisters" } as const;
+const withoutRegisters = { modelType: "dinov2", classes: "Dinov2" } as const;
+
+export const dinov2 = dinoLayout({ ...withoutRegisters, name: "Hugging Face DINOv2", gated: false });
+export const dinov2Gated = dinoLayout({ ...withoutRegisters, name: "Hugging Face DINOv2 (SwiGLU)", gated: true });
+export const dinov2Registers = dinoLayout({
+  ...withRegisters,
+  name: "Hugging Face DINOv2 with registers",
+  gated: false,
+});
+export const dinov2RegistersGated = dinoLayout({
+  ...withRegisters,
+  name: "Hugging Face DINOv2 with registers (SwiGLU)",
+  gated: true,
+});
+
+const dinov3Block = (gated: boolean): NameTable => [
+  ...both("norm1", "norm1"),
+  ...(["weight", "bias"] as const).map((part) => ({
+    ours: `attn.qkv.${part}`,
+    // Published models have no bias on k.
+    parts: ["q", "k", "v"].map((name) => ({ name: `attention.${name}_proj.${part}`, optional: part === "bias" })),
+  })),
+  ...both("attn.proj", "attention.o_proj"),
+  one("ls1.gamma", "layer_scale1.lambda1"),
+  ...both("norm2", "norm2"),
+  ...(gated ? joint("mlp.fc1", ["mlp.gate_proj", "mlp.up_proj"]) : both("mlp.fc1", "mlp.up_proj")),
+  ...both("mlp.fc2", "mlp.down_proj"),
+  one("ls2.gamma", "layer_scale2.lambda1"),
+];
+
+/** DINOv3 (arXiv 2508.10104): registers, and rotary positions instead of a table. */
+function dinov3Layout(gated: boolean): Layout {
+  return {
+    ...shared,
+    name: `Hugging Face DINOv3${gated ? " (gated MLP)" : ""}`,
+    matches: (config) => config.model_type === "dinov3_vit" && (config.use_gated_mlp === true) === gated,
+    recognises: () => true,
+    outer: [
+      one("cls_token", "embeddings.cls_token"),
+      one("reg_token", "embeddings.register_tokens"),
+      ...both("patch_embed.proj", "embeddings.patch_embeddings"),
+      ...both("norm", "norm"),
+    ],
+    blockPrefix: (i) => `layer.${i}.`,
+    block: dinov3Block(gated),
+    unprefixed: both("head", "classifier"),
+    anySize: true,
+    readConfig(config, file, evidence) {
+      const base = readShared({ image_size: 224, ...config }, file, evidence);
+      return {
+        ...base,
+        mlpWidth: count(config, "intermediate_size", file, base.mlpWidth),
+        mlp: gated ? "gated" : "plain",
+        qkvBias: true,
+        normEpsilon: positive(config, "layer_norm_eps", file, 1e-5),
+        layerScale: true,
+        prefix: [
+          { weight: "cls_token", count: 1 },
+          ...(config.num_register_tokens === 0
+            ? []
+            : [{ weight: "reg_token" as const, count: count(config, "num_register_tokens", file, 4) }]),
+        ],
+        positions: { kind: "rotary", theta: positive(config, "rope_theta", file, 100) },
+        pooler: false,
+        head: base.head && { ...base.head, input: "class+mean" },
+      };
+    },
+    defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+    holds(config) {
+      const reason = unfit(config, {
+        prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],
+        rotary: true,
+      });
+      if (reason) return { reason };
+      if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
+      return { ...config, layerScale: true, qkvBias: true };
+    },
+    writeConfig(config, original) {
+      const stages = ["stem", ...Array.from({ length: config.depth }, (_, i) => `stage${i + 1}`)];
+      return {
+        apply_layernorm: true,
+        key_bias: false,
+        ...original,
+        architectures: [config.head ? "DINOv3ViTForImageClassification" : "DINOv3ViTModel"],
+        model_type: "dinov3_vit",
+        ...writeShared(config),
+        intermediate_size: config.mlpWidth,
+        num_register_tokens: prefixCount(config) - 1,
+        use_gated_mlp: gated,
+        rope_theta: config.positions.kind === "rotary" ? config.positions.theta : 100,
+        out_features: [stages[config.depth]],
+        out_indices: [config.depth],
+        stage_names: stages,
+      };
+    },
+    writePrefix: (config) => (config.head ? "model." : ""),
+  };
+}
+
+export const dinov3 = dinov3Layout(false);
+export const dinov3Gated = dinov3Layout(true);

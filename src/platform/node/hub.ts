@@ -1,0 +1,215 @@
+// Models by their hub names (`facebook/dinov2-small`), kept in the cache that huggingface_hub keeps them in, so that
+// what Python has downloaded is found here and the other way round. The protocol is small, and downloads here are
+// resumed where they were interrupted, which @huggingface/hub's aren't.
+import { RunError, UserError } from "../../utils/errors.ts";
+import {
+  type CachedSnapshot,
+  hubCacheFolder,
+  isOn,
+  mostJsonBytes,
+  readToken,
+  RepositoryCache,
+  settingFiles,
+  shardsOf,
+  weightFiles,
+} from "./hub-cache.ts";
+import { downloadFile, type DownloadOptions, type DownloadProgress } from "./hub-download.ts";
+import { checkFileName, checkListing, checkRevision, commitPattern, isHubName } from "./hub-names.ts";
+import { type Answer, HubConnection, Temporary } from "./hub-request.ts";
+import type { Variables } from "./user-folders.ts";
+
+export type { DownloadProgress } from "./hub-download.ts";
+export { isHubName } from "./hub-names.ts";
+
+export interface HubOptions {
+  /** A branch, tag or commit; main where left out. */
+  readonly revision?: string;
+  readonly progress?: (progress: DownloadProgress) => void;
+  readonly warn?: (message: string) => void;
+  /** Environment variables as huggingface_hub's users know them. */
+  readonly variables?: Variables;
+  /** Stops a download at once; what was downloaded is kept and resumed the next time. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds before the first retry; they double with each further one (default: 500). */
+  readonly retryDelay?: number;
+}
+
+/** Seconds that huggingface_hub waits, too. */
+const defaultSeconds = 10;
+
+/** A time-out from a variable; 0 and empty stand for the default. */
+function secondsOf(variables: Variables, name: string): number | undefined {
+  const text = variables[name]?.trim();
+  if (!text || Number(text) === 0) return undefined;
+  const seconds = Number(text);
+  if (!(seconds > 0 && seconds <= 86_400))
+    throw new UserError(`${name} must be a number of seconds between 0 and 86400, got ${JSON.stringify(text)}.`);
+  return seconds;
+}
+
+function endpointOf(variables: Variables): string {
+  const endpoint = (variables.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
+  if (!url || !["http:", "https:"].includes(url.protocol) || url.username || url.password)
+    throw new UserError("HF_ENDPOINT must be an address such as https://huggingface.co, without a user name.");
+  return endpoint;
+}
+
+class Hub {
+  private readonly name: string;
+  private readonly revision: string;
+  private readonly connection: HubConnection;
+  private readonly cache: RepositoryCache;
+  private readonly options: DownloadOptions;
+
+  constructor(name: string, revision: string, connection: HubConnection, cache: RepositoryCache, options: HubOptions) {
+    this.name = name;
+    this.revision = revision;
+    this.connection = connection;
+    this.cache = cache;
+    const { signal, progress, warn } = options;
+    const refuse = (answer: Answer, what: string) => this.refuse(answer, what);
+    this.options = { connection, cache, repository: name, signal, progress, warn, refuse };
+  }
+
+  /** Throws in plain words where the hub said no. */
+  private refuse({ response }: Answer, what: string): never {
+    const { endpoint, hasToken } = this.connection;
+    const code = response.headers.get("x-error-code") ?? "";
+    if (response.status === 401 || response.status === 403) {
+      throw new UserError(
+        `${endpoint} does not give out ${what} (${response.status}): ${code === "GatedRepo" ? "its terms must be accepted there first" : "it does not exist, or is private"}; ${hasToken ? "the token that was sent (HF_TOKEN) does not open it" : "set HF_TOKEN where it needs one"}`,
+      );
+    }
+    if (response.status === 404) {
+      const reason = code === "RevisionNotFound" ? `has no revision ${this.revision}` : "does not exist";
+      throw new UserError(`there is no such model: ${what} ${reason} on ${endpoint}, and there is no such path here`);
+    }
+    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`);
+  }
+
+  /** The revision's commit and files. */
+  private async list(): Promise<{ commit: string; files: string[] }> {
+    const { endpoint } = this.connection;
+    const first = await this.connection.askHub(
+      `${endpoint}/api/models/${this.name}/revision/${encodeURIComponent(this.revision)}`,
+    );
+    // The list may lie on another server, which gets no token.
+    const answer = first.outside ? await this.connection.ask(first.outside) : first;
+    try {
+      const busy = this.connection.busy(answer);
+      if (busy) throw busy;
+      if (answer.response.status !== 200) return this.refuse(answer, this.name);
+      const text = await this.connection.text(answer, mostJsonBytes, `the list of files of ${this.name}`);
+      return this.readList(text);
+    } finally {
+      answer.close();
+    }
+  }
+
+  private readList(text: string): { commit: string; files: string[] } {
+    const { endpoint } = this.connection;
+    let list: { sha?: unknown; siblings?: unknown } | null;
+    try {
+      list = JSON.parse(text) as typeof list;
+    } catch {
+      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`);
+    }
+    const { sha, siblings } = list ?? {};
+    if (typeof sha !== "string" || !commitPattern.test(sha))
+      throw new RunError(`${endpoint} gave no commit for ${this.name}`);
+    if (commitPattern.test(this.revision) && sha !== this.revision)
+      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`);
+    const files = (Array.isArray(siblings) ? (siblings as ({ rfilename?: unknown } | null)[]) : [])
+      .map((sibling) => sibling?.rfilename)
+      .filter((file) => typeof file === "string");
+    checkListing(files, this.name);
+    return { commit: sha, files };
+  }
+
+  /**
+   * Brings a model's settings and weights into the cache and gives the snapshot's folder.
+   * @param tries how often the list of files is asked for
+   */
+  async download(tries?: number): Promise<string> {
+    // Without a network there is nothing to wait for.
+    const { commit, files } = await this.connection.retry(this.name, () => this.list(), tries, false);
+    const pattern = weightFiles.find((candidate) => files.some((name) => candidate.test(name)));
+    const weights = pattern && files.find((name) => pattern.test(name));
+    if (!weights)
+      throw new UserError(
+        `${this.name} has no weights that can be read here (no safetensors, .bin or .pth among its files)`,
+      );
+    checkFileName(weights, this.name);
+    const settings = settingFiles.filter((name) => files.includes(name));
+    for (const name of [...settings, weights]) await downloadFile(this.options, commit, name);
+    if (weights.endsWith(".index.json")) {
+      const shards = await shardsOf(`${this.cache.snapshot(commit)}/${weights}`);
+      for (const shard of shards) await downloadFile(this.options, commit, shard);
+    }
+    await this.cache.finish(this.revision, commit, files);
+    return this.cache.snapshot(commit);
+  }
+}
+
+/** What an incomplete snapshot lacks. */
+const lack = (name: string, { missing, folder }: CachedSnapshot) =>
+  `the cache (${folder}) holds only a part of ${name}; missing: ${missing.join(", ")}`;
+
+/**
+ * The folder of a model by its hub name: from the cache where the environment says offline (`HF_HUB_OFFLINE`) or the hub
+ * can't be reached, else brought up to date.
+ * @param name such as `facebook/dinov2-small`
+ * @throws a UserError where it is not to be had, a RunError where a download fails, the signal's reason once it is aborted
+ */
+export async function hubSnapshot(name: string, options: HubOptions = {}): Promise<string> {
+  const { variables = process.env, revision = "main", signal, warn, retryDelay = 500 } = options;
+  signal?.throwIfAborted();
+  if (!isHubName(name)) throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`);
+  checkRevision(revision);
+  const root = hubCacheFolder(variables);
+  const cache = new RepositoryCache(root, name);
+  const cached = await cache.find(revision);
+  const whole = cached?.missing.length === 0 ? cached : undefined;
+  const takeCached = ({ folder, preprocessingKnown }: CachedSnapshot) => {
+    if (!preprocessingKnown)
+      warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
+    return folder;
+  };
+  if (isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
+    if (whole) return takeCached(whole);
+    throw new UserError(
+      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and HF_HUB_OFFLINE forbids to download it`,
+    );
+  }
+  // A commit never changes.
+  if (whole?.preprocessingKnown && commitPattern.test(revision)) return whole.folder;
+
+  const seconds = secondsOf(variables, "HF_HUB_DOWNLOAD_TIMEOUT") ?? defaultSeconds;
+  const endpoint = endpointOf(variables);
+  const connection = new HubConnection({
+    endpoint,
+    token: await readToken(variables),
+    answerSeconds: secondsOf(variables, "HF_HUB_ETAG_TIMEOUT") ?? seconds,
+    bodySeconds: seconds,
+    retryDelay,
+    signal,
+    warn,
+  });
+  try {
+    // Where the cache serves as well, a busy hub is not waited for.
+    return await new Hub(name, revision, connection, cache, options).download(whole ? 1 : undefined);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof Temporary)) throw error;
+    if (whole) {
+      warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
+      return takeCached(whole);
+    }
+    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`);
+    if (!error.absent) throw error;
+    throw new UserError(
+      `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,
+    );
+  }
+}

@@ -1,0 +1,148 @@
+// A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
+import { availableParallelism } from "node:os";
+import { compile } from "../../engine/compile.ts";
+import { add, graph, input, stopGradient } from "../../engine/graph/build.ts";
+import { writeOnnx } from "../../engine/onnx/write-model.ts";
+import type { OnnxDeviceOptions } from "../../runtime/onnxruntime.ts";
+import { operatorsOf } from "../../runtime/onnxruntime.ts";
+import type {
+  Device,
+  DeviceName,
+  DeviceTensor,
+  Feed,
+  Loop,
+  ModelSource,
+  RunRequest,
+  RunResult,
+  Session,
+  SessionOptions,
+} from "../../runtime/device.ts";
+import { UserError } from "../../utils/errors.ts";
+import type { LoopSource } from "../../utils/loop-source.ts";
+import type { Tensor } from "../../utils/tensor.ts";
+import { float32 } from "../../utils/tensor.ts";
+import { bytesOf, leftBehind } from "./collect-garbage.ts";
+import { restWeights } from "./offload.ts";
+import { ownMemory } from "./rpc.ts";
+import { WorkerCalls } from "./worker-calls.ts";
+
+export interface NodeDeviceOptions {
+  /** Threads that one operator may use; all cores where it is left out. */
+  readonly threads?: number;
+  /** Where graphs run; the CPU where it is left out. */
+  readonly device?: DeviceName;
+}
+
+/** What a device needs, where it is not there. */
+const needs: Readonly<Record<DeviceName, string>> = {
+  cpu: "",
+  cuda: "it needs an NVIDIA GPU, CUDA's libraries, and ONNX Runtime's files for CUDA beside onnxruntime-node's own (npm rebuild onnxruntime-node --ignore-scripts=false fetches them)",
+  webgpu: "it needs a GPU with a driver that the system finds (on Linux libvulkan.so.1)",
+  coreml: "it needs macOS",
+  dml: "it needs Windows",
+};
+
+/** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
+function copyModels(): Uint8Array[] {
+  return Array.from({ length: 6 }, (_, rank) => {
+    const x = input(
+      "x",
+      "float32",
+      Array.from({ length: rank }, (_, i) => `d${i}`),
+    );
+    return writeOnnx(graph([x], { y: stopGradient(x) }), { weights: { kind: "separate" } }).model;
+  });
+}
+
+/**
+ * Sees whether a device can be used, by running a graph of one node. Throws a UserError that says what is missing. The CPU,
+ * CUDA and WebGPU (through Vulkan) were tried by its makers.
+ */
+export async function tryDevice(device: Device, name: DeviceName): Promise<void> {
+  const x = input("x", "float32", [2]);
+  try {
+    const session = await compile(graph([x], { y: add(x, x) }), device);
+    const { tensors } = await session.run({ feeds: { x: float32([1, 2], [2]) }, fetch: ["y"] });
+    await session.dispose();
+    if (String(tensors.y.data) !== "2,4") throw new Error(`1 + 1 and 2 + 2 gave ${String(tensors.y.data)}`);
+  } catch (error) {
+    if (name === "cpu") throw error;
+    const [reason] = (error as Error).message.split("\n");
+    throw new UserError(
+      `the device ${name} can't be used here: ${needs[name]}; or leave --device out (ONNX Runtime: ${reason})`,
+    );
+  }
+}
+
+/**
+ * What is fed as it is sent to another thread, and the memory that is given away with it. Of tensors just the fields: callers may pass ONNX Runtime's
+ * own tensors, which don't survive the way. Views are copied: a message would take along all the memory that they look into.
+ */
+function sent<T extends Feed>(feed: T): { readonly plain: T | Tensor; readonly given: readonly ArrayBuffer[] } {
+  if ("kind" in feed) return { plain: feed, given: [] };
+  const { type, dims, data } = feed;
+  const { buffer, byteLength } = data;
+  if (byteLength === buffer.byteLength || !(buffer instanceof ArrayBuffer))
+    return { plain: { type, dims: [...dims], data }, given: [] };
+  const plain: Tensor = { type, dims: [...dims], data: data.slice() };
+  return { plain, given: ownMemory(plain) };
+}
+
+/** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
+export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
+  const provider = options.device ?? "cpu";
+  const data: OnnxDeviceOptions = {
+    executionProviders: [provider],
+    threads: options.threads ?? availableParallelism(),
+    ...(provider === "webgpu" ? { copies: copyModels() } : {}),
+  };
+  const worker = new WorkerCalls("./session-worker.js", data);
+  let neighbour: Device | undefined;
+  return {
+    operators: operatorsOf(provider),
+    ...(provider === "cpu"
+      ? {
+          threads: data.threads,
+          beside: () => {
+            neighbour ??= createNodeDevice(options);
+            return neighbour;
+          },
+          async createLoop(source: LoopSource): Promise<Loop> {
+            const id = await worker.call<number>("createLoop", source);
+            return {
+              run: (calls) => worker.call<void>("runLoop", id, calls),
+              dispose: () => worker.call<void>("disposeLoop", id),
+            };
+          },
+        }
+      : {}),
+    async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
+      const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
+      // What it was made of: rounded and balanced weights, fresh parameters.
+      leftBehind(bytesOf(source), "old");
+      return {
+        outputNames: opened.outputNames,
+        run: (request: RunRequest) => {
+          const all = Object.entries(request.feeds).map(([name, feed]) => ({ name, ...sent(feed) }));
+          const feeds = Object.fromEntries(all.map(({ name, plain }) => [name, plain]));
+          const given = all.flatMap((one) => one.given);
+          return worker.callWith<RunResult>(given, "run", opened.id, { ...request, feeds });
+        },
+        dispose: () => worker.call<void>("disposeSession", opened.id),
+      };
+    },
+    rest: restWeights,
+    upload: (tensor: Tensor, own = false) => {
+      const { plain, given } = sent(tensor);
+      return worker.callWith<DeviceTensor>(own ? ownMemory(plain) : given, "upload", plain);
+    },
+    download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),
+    release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
+    trim: () => worker.call<void>("trim"),
+    async dispose() {
+      await neighbour?.dispose();
+      await worker.call("dispose").catch(() => undefined);
+      await worker.end();
+    },
+  };
+}

@@ -1,0 +1,285 @@
+// `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+import { stat } from "node:fs/promises";
+import { availableParallelism, cpus, freemem, totalmem } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { parseHTML } from "linkedom";
+import sharp from "sharp";
+import packageJson from "../../../package.json" with { type: "json" };
+import type { SaveOptions } from "../../exports/save.ts";
+import { usualFormat, writeModel } from "../../exports/save.ts";
+import { Model } from "../../models/model.ts";
+import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
+import { readModel, readPreprocessorFile } from "../../models/definition.ts";
+import { readFile } from "../../files/storage.ts";
+import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
+import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
+import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
+import { runComparison } from "../../commands/compare.ts";
+import type { DistillRunResult } from "../../commands/distill.ts";
+import { resumeDistillation, runDistillation } from "../../commands/distill.ts";
+import type { Environment, Listener } from "../../context/environment.ts";
+import type { EvaluateRunResult, FeaturesRunResult } from "../../commands/evaluate.ts";
+import { runEvaluation, runFeatures } from "../../commands/evaluate.ts";
+import type { ExportRunResult } from "../../commands/export.ts";
+import { runExport } from "../../commands/export.ts";
+import type { BlocksRunInput } from "../../commands/inspect.ts";
+import type { DistillRunInput, ResumeInput } from "../../commands/distill-options.ts";
+import type { EvaluateRunInput, FeaturesRunInput } from "../../commands/evaluate.ts";
+import type { ExportRunInput } from "../../commands/export.ts";
+import type { ReportRunInput } from "../../commands/report.ts";
+import type { RolloutRunInput, SimilarityRunInput } from "../../commands/rollout.ts";
+import type { SegmentRunInput } from "../../commands/segment.ts";
+import type { BlocksRunResult } from "../../commands/inspect.ts";
+import { runBlocks } from "../../commands/inspect.ts";
+import type { RolloutRunResult, SimilarityRunResult } from "../../commands/rollout.ts";
+import { runRollout, runSimilarity } from "../../commands/rollout.ts";
+import type { ReportRunResult } from "../../commands/report.ts";
+import { runReport } from "../../commands/report.ts";
+import type { SegmentRunResult } from "../../commands/segment.ts";
+import { runSegmentation } from "../../commands/segment.ts";
+import type { Device, DeviceName } from "../../runtime/device.ts";
+import { deviceNames } from "../../runtime/device.ts";
+import { UserError } from "../../utils/errors.ts";
+import type { Preprocessing } from "../../utils/image.ts";
+import type { NodeDeviceOptions } from "./node-device.ts";
+import { createNodeDevice, tryDevice } from "./node-device.ts";
+import type { DownloadProgress } from "./hub.ts";
+import { hubSnapshot, isHubName } from "./hub.ts";
+import { nodeFeatureStore } from "./node-features.ts";
+import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
+
+export * from "../../index.ts";
+export type { NodeDeviceOptions } from "./node-device.ts";
+export type { DownloadProgress } from "./hub.ts";
+export { createNodeDevice } from "./node-device.ts";
+export { nodeDirectory } from "./node-files.ts";
+export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
+export type {
+  BlocksRunResult,
+  CompareRunResult,
+  DistillRunResult,
+  EvaluateRunResult,
+  ExportRunResult,
+  FeaturesRunResult,
+  Listener,
+  ReportRunResult,
+  RolloutRunResult,
+  SegmentRunResult,
+  SimilarityRunResult,
+};
+
+/** This package's version. */
+export const packageVersion: string = packageJson.version;
+
+let sharedDevice: Device | undefined;
+
+/** What the system can still give; macOS counts memory that it would free at once as taken, so half of all stands for it there. */
+function availableMemory(): number {
+  if (process.platform === "darwin") return totalmem() / 2;
+  // Since Node 20.13; it knows the limits of containers.
+  return "availableMemory" in process ? process.availableMemory() : freemem();
+}
+
+/** The device that models use unless they are given another: ONNX Runtime on all cores, in one worker. */
+export function defaultDevice(): Device {
+  sharedDevice ??= createNodeDevice();
+  return sharedDevice;
+}
+
+export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
+  readonly device?: Device;
+  /** A branch, tag or commit, where the model is named as on the hub. */
+  readonly revision?: string;
+  /** Told while a model is downloaded from the hub. */
+  readonly download?: (progress: DownloadProgress) => void;
+  /** Stops a download at once; what was downloaded is resumed the next time. */
+  readonly signal?: AbortSignal;
+}
+
+/** The ONNX file that a path is or holds, where it holds no other weights. */
+async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | undefined> {
+  if (!isDirectory) return path.endsWith(".onnx") ? path : undefined;
+  const directory = nodeDirectory(path);
+  const names = await directory.list();
+  if (names.some((name) => /\.(safetensors|bin|pth|pt)$/.test(name))) return undefined;
+  const inner = names.includes("onnx") ? (await directory.list("onnx")).map((name) => `onnx/${name}`) : [];
+  const found = [...names, ...inner].filter((name) => name.endsWith(".onnx"));
+  const entry =
+    ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
+    (found.length === 1 ? found[0] : undefined);
+  if (found.length > 1 && entry === undefined)
+    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}); name the one to read`);
+  return entry && join(path, entry);
+}
+
+/** Reads an ONNX file as a model; what it computes behind the backbone is kept with it. */
+async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
+  const directory = nodeDirectory(dirname(path));
+  const bytesOf = async (name: string): Promise<Uint8Array> => {
+    const found = await readFile(directory, name);
+    if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
+    return found;
+  };
+  const bytes = await bytesOf(basename(path));
+  const proto = decodeOnnx(bytes, path);
+  const external = new Map<string, Uint8Array>();
+  for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
+  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
+  let preprocessing: Preprocessing | undefined;
+  for (const folder of folders)
+    preprocessing ??= await readPreprocessorFile(nodeDirectory(folder), options.imageSize ?? 224);
+  const definition = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
+}
+
+/**
+ * Reads a model's definition from a directory, or from a file of weights with its config.json, if it has one, beside it.
+ * Throws a UserError that names the file on whatever is missing or wrong.
+ */
+export async function readDefinition(directoryOrFile: string, options: LoadOptions = {}): Promise<ModelDefinition> {
+  const stats = await stat(directoryOrFile).catch(() => undefined);
+  if (!stats) {
+    if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
+    const { revision, download: progress, warn, signal } = options;
+    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
+    const definition = await readDefinition(snapshot, options);
+    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
+  }
+  const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
+  const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  return { ...definition, preprocessing: { ...definition.preprocessing, mean, std } };
+}
+
+async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
+  const onnx = await onnxFileOf(path, isDirectory);
+  if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
+  if (isDirectory) return readModel(nodeDirectory(path), options);
+  return readModel(nodeDirectory(dirname(path)), { ...options, weightsFile: basename(path) });
+}
+
+/**
+ * Loads a vision transformer, ready to run: a directory of transformers or timm, a file of weights (safetensors, .pth,
+ * .bin) with or without config.json beside it, an ONNX file, or a model by its hub name.
+ */
+export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
+  const device = options.device ?? defaultDevice();
+  return new Model(await readDefinition(directoryOrFile, { ...options, device }), device);
+}
+
+/** What runs need, on Node. */
+export function nodeEnvironment(
+  options: NodeDeviceOptions = {},
+): Environment & { tryDevice(name: DeviceName): Promise<void>; dispose(): Promise<void> } {
+  const device = createNodeDevice(options);
+  return {
+    loadModel: (path, options) => loadModel(path, { ...options, device }),
+    saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
+    openDataSet,
+    listFiles,
+    openPictures: listPictures,
+    createPictureSource,
+    featureStore: nodeFeatureStore,
+    directory: nodeDirectory,
+    writeFile: writeFileSafely,
+    encodePng: async ({ width, height, data }) =>
+      sharp(data, { raw: { width, height, channels: 3 } })
+        .png()
+        .toBuffer(),
+    encodeJpeg: async ({ width, height, data }) =>
+      sharp(data, { raw: { width, height, channels: 3 } })
+        .jpeg({ quality: 78 })
+        .toBuffer(),
+    createDocument: () => parseHTML("<html></html>").document as unknown as Document,
+    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    availableMemory,
+    now: () => performance.now(),
+    about: {
+      wecolora: packageVersion,
+      node: process.version,
+      platform: `${process.platform} ${process.arch}`,
+      processor: cpus()[0]?.model,
+      cores: availableParallelism(),
+    },
+    tryDevice: (name) => tryDevice(device, name),
+    dispose: () => device.dispose(),
+  };
+}
+
+async function withEnvironment<T>(input: unknown, run: (environment: Environment) => Promise<T>): Promise<T> {
+  // The run's own schema says what is wrong with these, if anything is.
+  const { threads, device } = (input ?? {}) as { threads?: unknown; device?: unknown };
+  const name = deviceNames.find((known) => known === device);
+  const environment = nodeEnvironment({
+    ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
+    device: name,
+  });
+  try {
+    if (name !== undefined && name !== "cpu") await environment.tryDevice(name);
+    return await run(environment);
+  } finally {
+    await environment.dispose();
+  }
+}
+
+/**
+ * Distils a teacher with a folder of pictures into a run folder, or goes on with a run (`{ resume: folder }`): what
+ * `wecolora distill` does.
+ */
+export function distill(options: DistillRunInput | ResumeInput, listener?: Listener): Promise<DistillRunResult> {
+  return withEnvironment(options, (environment) =>
+    "resume" in options && options.resume !== undefined
+      ? resumeDistillation(environment, options, listener)
+      : runDistillation(environment, options as DistillRunInput, listener),
+  );
+}
+
+/** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
+export function compare(options: CompareRunInput, listener?: Listener): Promise<CompareRunResult> {
+  return withEnvironment(options, (environment) => runComparison(environment, options, listener));
+}
+
+/** Writes a model in other formats and measures each: what `wecolora export` does. */
+export function exportModel(options: ExportRunInput, listener?: Listener): Promise<ExportRunResult> {
+  return withEnvironment(options, (environment) => runExport(environment, options, listener));
+}
+
+/** Makes the report of a run anew, or one page that compares runs: what `wecolora report` does. */
+export function report(options: ReportRunInput, listener?: Listener): Promise<ReportRunResult> {
+  return withEnvironment(options, (environment) => runReport(environment, options, listener));
+}
+
+/** Draws where models look in pictures: what `wecolora rollout` does. */
+export function rollout(options: RolloutRunInput, listener?: Listener): Promise<RolloutRunResult> {
+  return withEnvironment(options, (environment) => runRollout(environment, options, listener));
+}
+
+/** How much each block of a model, and each run of blocks, matters for pictures: what `wecolora inspect --data` shows. */
+export function inspectBlocks(model: string, options: BlocksRunInput, listener?: Listener): Promise<BlocksRunResult> {
+  return withEnvironment(options, (environment) => runBlocks(environment, model, options, listener));
+}
+
+/** Trains decoders on models' patch tokens and judges their masks: what `wecolora segment` does. */
+export function segment(options: SegmentRunInput, listener?: Listener): Promise<SegmentRunResult> {
+  return withEnvironment(options, (environment) => runSegmentation(environment, options, listener));
+}
+
+/** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */
+export function similarity(options: SimilarityRunInput, listener?: Listener): Promise<SimilarityRunResult> {
+  return withEnvironment(options, (environment) => runSimilarity(environment, options, listener));
+}
+
+/** Judges a model on a folder of pictures: what `wecolora evaluate` does. */
+export function evaluate(options: EvaluateRunInput, listener?: Listener): Promise<EvaluateRunResult> {
+  return withEnvironment(options, (environment) => runEvaluation(environment, options, listener));
+}
+
+/** Writes the features of a folder of pictures: what `wecolora features` does. */
+export function features(options: FeaturesRunInput, listener?: Listener): Promise<FeaturesRunResult> {
+  return withEnvironment(options, (environment) => runFeatures(environment, options, listener));
+}
+
+/** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
+export async function saveModel(model: ModelDefinition, directory: string, options: SaveOptions = {}): Promise<void> {
+  await writeModel(model, nodeDirectory(directory), options);
+}

@@ -1,0 +1,158 @@
+// Weights that rest in a file while models run: ONNX Runtime maps it into memory, once for all sessions, instead of copying it.
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readlinkSync, readSync, realpathSync, rmSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
+import { RunError } from "../../utils/errors.ts";
+import type { RestingFile } from "../../utils/offloaded.ts";
+import { restingPlace, restingTensor } from "../../utils/offloaded.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { byteCount, elementCount, tensorBytes } from "../../utils/tensor.ts";
+import { leftBehind } from "./collect-garbage.ts";
+import { writeChunk } from "./node-files.ts";
+
+/** Smaller tensors stay in memory. */
+const restFrom = 4096;
+/** Where tensors begin in the file: at pages, as they are mapped. */
+const alignment = 4096;
+
+interface OpenFile {
+  readonly path: string;
+  readonly handle: FileHandle;
+}
+
+/** Closes a file and removes it. Windows keeps what a session has mapped; that goes at the end. */
+async function discard({ path, handle }: OpenFile): Promise<void> {
+  try {
+    await handle.close();
+    rmSync(path, { force: true });
+  } catch {
+    // See above.
+  }
+}
+
+const forgotten = new FinalizationRegistry<OpenFile>((file) => void discard(file));
+
+let scratch: string | undefined;
+
+/** A folder of this process for such files, removed at its end. */
+function scratchFolder(): string {
+  if (scratch !== undefined) return scratch;
+  const here = `wecolora-${machine()}-`;
+  // ONNX Runtime compares paths without links.
+  const folders = realpathSync(tmpdir());
+  removeOrphans(folders, here);
+  const folder = join(folders, `${here}${process.pid}-${randomBytes(4).toString("hex")}`);
+  mkdirSync(folder, { mode: 0o700 });
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  scratch = folder;
+  return folder;
+}
+
+/** What process numbers hold for: a machine, and on it a container. */
+function machine(): string {
+  let namespace = "";
+  try {
+    namespace = readlinkSync("/proc/self/ns/pid");
+  } catch {
+    // Not on Linux.
+  }
+  return createHash("sha256").update(`${hostname()} ${namespace}`).digest("hex").slice(0, 12);
+}
+
+/** Removes what processes left that were killed. */
+function removeOrphans(folders: string, prefix: string): void {
+  for (const name of readdirSync(folders)) {
+    const [, pid] = name.startsWith(prefix) ? (/^(\d+)-/.exec(name.slice(prefix.length)) ?? []) : [];
+    if (pid === undefined || isAlive(Number(pid))) continue;
+    try {
+      rmSync(join(folders, name), { recursive: true, force: true });
+    } catch {
+      // Another user's.
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== "ESRCH";
+  }
+}
+
+/** See `Device.rest`. */
+export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>> {
+  const moved = [...weights].filter(([, tensor]) => byteCount(tensor) >= restFrom && !restingPlace(tensor));
+  if (moved.length === 0) return new Map(weights);
+  let opened: OpenFile | undefined;
+  try {
+    const file: RestingFile = { folder: scratchFolder(), name: `weights-${randomBytes(4).toString("hex")}` };
+    const path = join(file.folder, file.name);
+    opened = { path, handle: await open(path, "wx+", 0o600) };
+    const rested = new Map(weights);
+    let offset = 0;
+    for (const [name, tensor] of moved) {
+      offset = Math.ceil(offset / alignment) * alignment;
+      const bytes = tensorBytes(tensor);
+      await writeChunk(opened.handle, bytes, offset);
+      rested.set(name, lying(tensor, file, opened.handle.fd, offset));
+      offset += bytes.byteLength;
+    }
+    forgotten.register(file, opened);
+    leftBehind(offset, "old");
+    return rested;
+  } catch {
+    // No room, or no folder to write to: memory does as well.
+    if (opened) await discard(opened);
+    return new Map(weights);
+  }
+}
+
+/** A tensor as it lies in the file. */
+function lying({ dims }: FloatTensor, file: RestingFile, descriptor: number, offset: number): FloatTensor {
+  const read = () => {
+    const data = new Float32Array(elementCount(dims));
+    const bytes = new Uint8Array(data.buffer);
+    for (let at = 0; at < bytes.byteLength;) {
+      const count = readSync(descriptor, bytes, at, bytes.byteLength - at, offset + at);
+      if (count === 0) throw new RunError(`${join(file.folder, file.name)}, where weights rest, was cut short`);
+      at += count;
+    }
+    return data;
+  };
+  const key = {};
+  return restingTensor("float32", dims, { file, offset }, () => recent.get(key, read));
+}
+
+/**
+ * What was read last, so many bytes at most, until the event loop goes on: who looks at a tensor number by number must not read it
+ * for each. (Weak references would hold all that is read in one go.)
+ */
+class RecentlyRead {
+  private readonly most = 64 * 2 ** 20;
+  private readonly held = new Map<object, Float32Array>();
+  private bytes = 0;
+
+  get(key: object, read: () => Float32Array): Float32Array {
+    const known = this.held.get(key);
+    if (known) return known;
+    const data = read();
+    leftBehind(data.byteLength, "old");
+    if (this.held.size === 0) setImmediate(() => this.clear());
+    if (this.bytes + data.byteLength > this.most) this.clear();
+    this.held.set(key, data);
+    this.bytes += data.byteLength;
+    return data;
+  }
+
+  private clear(): void {
+    this.held.clear();
+    this.bytes = 0;
+  }
+}
+
+const recent = new RecentlyRead();

@@ -1,0 +1,93 @@
+// What the project asks of a runtime. Platforms hand in implementations; nothing here knows which one runs.
+import type { LoopSource } from "../utils/loop-source.ts";
+import type { RestingFile } from "../utils/offloaded.ts";
+import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import type { LoopArguments } from "./loop-runner.ts";
+
+/** A model ready to be run: ONNX bytes, and weights that stand outside of it by location, or in files of one folder by name. */
+export interface ModelSource {
+  readonly model: Uint8Array;
+  readonly externalData?: readonly { readonly location: string; readonly chunks: readonly Uint8Array[] }[];
+  readonly restingFiles?: readonly RestingFile[];
+}
+
+/** A tensor that stays on the device between runs: adapters, optimizer state, accumulated gradients. */
+export interface DeviceTensor {
+  readonly kind: "device";
+  readonly id: number;
+  readonly dims: readonly number[];
+}
+
+export type Feed = Tensor | DeviceTensor;
+
+export interface RunRequest {
+  readonly feeds: Readonly<Record<string, Feed>>;
+  /** Outputs to bring back as tensors. */
+  readonly fetch?: readonly string[];
+  /** Outputs to leave on the device. */
+  readonly keep?: readonly string[];
+}
+
+export interface RunResult {
+  readonly tensors: Readonly<Record<string, Tensor>>;
+  readonly kept: Readonly<Record<string, DeviceTensor>>;
+}
+
+export interface Session {
+  readonly outputNames: readonly string[];
+  run(request: RunRequest): Promise<RunResult>;
+  dispose(): Promise<void>;
+}
+
+/** Goes over tensors of the device element by element and changes some of them in place. */
+export interface Loop {
+  run(calls: readonly LoopArguments<DeviceTensor>[]): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** Where graphs can run, by the names that ONNX Runtime's users know. */
+export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
+export type DeviceName = (typeof deviceNames)[number];
+
+export interface SessionOptions {
+  /** Threads that one operator may use; the device's where left out. */
+  readonly threads?: number;
+  /** Whether a session keeps memory for its next run (it does where left out); else each run asks the system for it. */
+  readonly keepMemory?: boolean;
+  /** Outputs of float32, which may stay in a GPU's memory. */
+  readonly floats?: readonly string[];
+  /** Whether weights are copied into the order that products read them in. Those in 8 bits are, where this is left out. */
+  readonly packWeights?: boolean;
+  /** Where ONNX Runtime writes a profile, for finding out what a step costs. */
+  readonly profilePrefix?: string;
+}
+
+/** Where graphs run: a worker with ONNX Runtime on the CPU, a GPU, a browser. */
+export interface Device {
+  /**
+   * Which operators graphs may use: ONNX Runtime's own too (where left out), or those of ONNX alone, where the device would
+   * leave the others to the CPU, with copies there and back.
+   */
+  readonly operators?: "onnxruntime" | "portable";
+  /** Threads that one operator may use, where the device runs on the CPU. */
+  readonly threads?: number;
+  /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */
+  beside?(): Device;
+  createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
+  /** Where tensors of the device lie in memory that can be changed in place. */
+  createLoop?(source: LoopSource): Promise<Loop>;
+  /**
+   * Lays weights into a file that sessions read in place, where the device can: what comes back reads its numbers from there when
+   * they are asked for. Small ones, and all where there is no room on the disk, come back as they are.
+   */
+  rest?(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>>;
+  /** The tensor's memory may be changed afterwards; `own` says that the device may have it. */
+  upload(tensor: Tensor, own?: boolean): Promise<DeviceTensor>;
+  /** A copy; or the tensor itself, released by this, where it says `take`. */
+  download(tensor: DeviceTensor, take?: boolean): Promise<Tensor>;
+  release(tensors: readonly DeviceTensor[]): Promise<void>;
+  /** Gives back memory that is held for tensors to come. */
+  trim(): Promise<void>;
+  /** Ends all sessions and frees what is held; the device can't be used afterwards. */
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,341 @@
+// A start in closed form: block by block, the student's maps are refitted so that each block gives what the last of the
+// teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
+// ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
+import type { Model } from "../../models/model.ts";
+import type { VitConfig } from "../../models/config.ts";
+import { attentionWidth, headWidthOf } from "../../models/config.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { TargetModule } from "../../models/vit.ts";
+import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import type { Widths } from "./narrowing.ts";
+import {
+  channelsOf,
+  keptChannels,
+  keptHeadCount,
+  keptHeads,
+  lessThanWhole,
+  narrowedConfig,
+  narrowedSums,
+  narrowWidth,
+  withChannels,
+  withHeads,
+} from "./narrowing.ts";
+import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
+import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
+import type { TokenType } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
+import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
+import type { Refit, Tools } from "./refit-tools.ts";
+import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
+import type { Sums } from "../../engine/linalg/ridge.ts";
+import { RidgeSolver } from "../../engine/linalg/ridge.ts";
+import { copyBlocks, stoodFor } from "../weight-copy.ts";
+
+/** Widths are counts, or shares below 1. */
+export interface AnalyticOptions extends Widths {
+  /**
+   * Maps that are refitted beside fc2: the attention's output map, and those behind norms (q, k, v, fc1), for what enters them.
+   */
+  readonly maps: readonly TargetModule[];
+  /**
+   * Ridges to try in this order until one helps (see `ridgeOf`). A map that is narrowed takes the first, or with few tokens the
+   * one that leaves least.
+   */
+  readonly ridges: readonly number[];
+  /** The share of its solution that the attention's map moves by, where it keeps all heads. */
+  readonly attentionStep: number;
+  /**
+   * Tokens that a map is fitted on for each number that enters it, about: every so many tokens are taken, so that sums cost
+   * the same whatever the number of pictures. Infinity takes all.
+   */
+  readonly tokensPerUnknown: number;
+  /**
+   * How often all blocks are gone through. Later sweeps begin with the student of the one before, and move a map only where
+   * that brings its block nearer to its target on pictures set aside; maps behind norms are left as they are.
+   */
+  readonly sweeps: number;
+  /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
+  readonly int8?: Int8Options;
+}
+
+export const analyticDefaults: AnalyticOptions = {
+  maps: ["v", "proj", "fc1", "fc2"],
+  ridges: [0.2, 1],
+  attentionStep: 0.5,
+  tokensPerUnknown: 5,
+  sweeps: 1,
+};
+
+export interface AnalyticStart {
+  readonly student: ModelDefinition;
+  readonly refits: readonly Refit[];
+}
+
+/**
+ * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
+ * tokens of all pictures three times (in half precision with `int8`), a sample of them once more, and one map's normal equations
+ * twice. Throws a RunError where sums are not finite.
+ */
+export async function analyticStart(
+  teacher: Model,
+  kept: readonly number[],
+  batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
+  options: AnalyticOptions = analyticDefaults,
+  progress: (done: number, total: number) => void = () => undefined,
+): Promise<AnalyticStart> {
+  let student = copyBlocks(teacher, kept);
+  const { device, config } = teacher;
+  const { mlpWidth, keptHeads: heads } = options;
+  const widths = lessThanWhole(config, {
+    mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
+    keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
+  });
+  const tokenType = tokenTypeOf(options);
+  const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
+  const solver = new RidgeSolver(device);
+  const teaching = new Passes(device, config, tokenType);
+  let refits: readonly Refit[] = [];
+  try {
+    for (let sweep = 0; sweep < options.sweeps; sweep++) {
+      if (sweep > 0) await startAgain(teaching, streams);
+      const behind = (done: number) => progress(sweep * kept.length + done, options.sweeps * kept.length);
+      // Later sweeps begin with maps behind norms that are not the teacher's any more; shared ones are no block's own.
+      const maps = sweep === 0 && !config.sharing ? options.maps : withoutNorms(options.maps);
+      const tools = { teacher, teaching, solver, streams, maps, widths: sweep === 0 ? widths : {} };
+      ({ student, refits } = await sweepBlocks(tools, student, kept, options, behind));
+    }
+  } finally {
+    await teaching.dispose();
+    await device.release(heldBy(streams));
+    await device.trim();
+    await solver.dispose();
+  }
+  return { student, refits };
+}
+
+interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "widths"> {
+  readonly teacher: Model;
+  /** Passes over the teacher's blocks. */
+  readonly teaching: Passes;
+}
+
+/** Products in 8 bits round tokens by far more than half precision does. */
+const tokenTypeOf = ({ int8 }: AnalyticOptions): TokenType => (int8 ? "float16" : "float32");
+
+/** Goes once through all of a student's blocks. */
+async function sweepBlocks(
+  { teacher, teaching, streams, widths, ...shared }: SweepTools,
+  given: ModelDefinition,
+  kept: readonly number[],
+  options: AnalyticOptions,
+  progress: (done: number) => void,
+): Promise<{ student: ModelDefinition; refits: readonly Refit[] }> {
+  let student = given;
+  const { device } = teacher;
+  const { config } = given;
+  const tokenType = tokenTypeOf(options);
+  const passes = new Passes(device, config, tokenType);
+  const behind =
+    widths.mlpWidth === undefined
+      ? passes
+      : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }), tokenType);
+  const refits: Refit[] = [];
+  // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
+  const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
+  const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
+  const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, widths));
+  const looked = unseen ? together : streams;
+  const judged = looked.some(({ aside }) => aside);
+  // Too few pictures to set some aside: only a firm ridge is to be trusted.
+  const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
+  const sample = new Sample(passes, looked, stride);
+  const tools: Tools = { ...shared, passes, behind, streams, sample, widths, ridges, judged };
+  try {
+    let next = 0;
+    const teachTo = async (end: number) => {
+      for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, options.int8);
+    };
+    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+      await sample.take(["student"]);
+      await teachTo(kept[block]);
+      // Until a block was left out or refitted, student and teacher have the same tokens.
+      if (next > 0 && refitsBehind("norm1", tools.maps)) {
+        await sample.take(["teacher"]);
+        const found = await refitEntering(tools, student, block, "norm1");
+        student = found.student;
+        refits.push(...found.refits);
+      }
+      if (refitsBehind("norm2", tools.maps)) {
+        await teaching.move("teacherAttention", streams, teacher, next, options.int8);
+        await sample.take(["middle"]);
+        await teaching.move("teacherMlp", streams, teacher, next, options.int8);
+        if (sample.isApart) await teaching.drop(streams, "middle");
+        next++;
+      }
+      await teachTo(end + 1);
+      const found = await refitBlock(tools, student, block, options);
+      student = found.student;
+      refits.push(...found.refits);
+      progress(block + 1);
+    }
+  } finally {
+    await sample.release();
+    if (behind !== passes) await behind.dispose();
+    await passes.dispose();
+  }
+  return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
+}
+
+/**
+ * The most unknowns of one map, where all maps can be solved with the first ridge unseen if tokens are plenty for it, so that no
+ * pictures need to be set aside; Infinity where a map of each block stays whole, whose change is taken only if it helps.
+ */
+function unknownsUnseen(config: VitConfig, { mlpWidth, keptHeads: heads }: Widths): number {
+  if (mlpWidth === undefined || heads === undefined) return Infinity;
+  return Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
+}
+
+/** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
+async function refitBlock(
+  tools: Tools,
+  given: ModelDefinition,
+  block: number,
+  options: AnalyticOptions,
+): Promise<{ student: ModelDefinition; refits: Refit[] }> {
+  const { passes, behind, streams, sample } = tools;
+  await passes.move("attention", streams, given, block, options.int8);
+  await sample.take(["teacher", "mixed"]);
+  const attention = await refitAttention(tools, given, block, options);
+  const fc1 = await refitEntering(tools, attention.student, block, "norm2");
+  const mlp = await refitMlp(tools, fc1.student, block);
+  await behind.move("output", streams, mlp.student, block, options.int8);
+  await behind.drop(streams, "mixed");
+  const { heads } = attention;
+  const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
+  return { student, refits: [...attention.refits, ...fc1.refits, mlp.refit] };
+}
+
+/**
+ * Refits the attention's output map. Heads that go are columns of zeros there, which the other heads make up for; `heads` are
+ * those that stay.
+ */
+async function refitAttention(
+  tools: Tools,
+  student: ModelDefinition,
+  block: number,
+  options: AnalyticOptions,
+): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
+  const { passes, solver, sample, widths, ridges } = tools;
+  const { width } = student.config;
+  const mixed = attentionWidth(student.config);
+  const name = `blocks.${block}.attn.proj`;
+  if (widths.keptHeads !== undefined) {
+    const proj = student.weights.get(`${name}.weight`) as FloatTensor;
+    const headWidth = headWidthOf(student.config);
+    const seen = behindScale(student, block, "ls1", proj);
+    // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
+    const first = await sumUp(passes, sample.streams, "mixed", {}, width);
+    const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
+    const channels = channelsOf(heads, headWidth);
+    const lost = withoutColumns(student, `${name}.weight`, channels);
+    const narrowed = (whole: Sums) => narrowedSums(solver, whole, proj, channels);
+    const made = async (sums: Sums, ridge: number) =>
+      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
+    const fitting = await narrowed(first.fitting);
+    const best = await nearest(tools, passes, block, fitting.n, (ridge) => made(fitting, ridge));
+    // With the ridge found, pictures that were set aside are fitted on too.
+    const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
+    return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
+  }
+  const unchanged: Refit = { block, map: "proj", share: 1 };
+  if (!tools.maps.includes("proj")) return { student, refits: [] };
+  const feeds = await passes.blockOf(student, block);
+  const first = await sumUp(passes, sample.streams, "proj", feeds, width);
+  if (!isUsable(first)) return { student, refits: [unchanged] };
+  const [ridge] = ridges;
+  const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
+  const left = await differenceOf(tools, passes, moving, block);
+  return left < first.difference
+    ? { student: moving, refits: [{ block, map: "proj", ridge, share: left / first.difference }] }
+    : { student, refits: [unchanged] };
+}
+
+/** Refits the MLP's last map, of fewer channels where that is asked for. */
+async function refitMlp(
+  tools: Tools,
+  student: ModelDefinition,
+  block: number,
+): Promise<{ student: ModelDefinition; refit: Refit }> {
+  const { passes, behind, solver, sample, widths, ridges } = tools;
+  const { width } = student.config;
+  const feeds = await passes.blockOf(student, block);
+  const before = await sumUp(passes, sample.streams, "fc2", feeds, width);
+  const name = `blocks.${block}.mlp.fc2`;
+  const refitTo = (ridge: number, left?: number): Refit => ({
+    block,
+    map: "fc2",
+    ridge,
+    ...(left === undefined ? {} : { share: left / before.difference }),
+  });
+  if (widths.mlpWidth !== undefined) {
+    const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
+    const seen = behindScale(student, block, "ls2", fc2);
+    const kept = await keptChannels(solver, before.fitting, seen, widths.mlpWidth, ridges[0]);
+    const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
+    const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
+    const cut = withChannels(student, block, kept);
+    const best = await nearest(tools, behind, block, fitting.n, async (ridge) =>
+      moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
+    );
+    const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
+    return { student: final, refit: refitTo(best.ridge, best.difference) };
+  }
+  for (const ridge of isUsable(before) ? ridges : []) {
+    const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
+    const left = await differenceOf(tools, passes, trial, block);
+    if (!(left < before.difference)) continue;
+    const { fitting, all } = before;
+    const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
+    return { student: final, refit: refitTo(ridge, left) };
+  }
+  return { student, refit: { block, map: "fc2", share: 1 } };
+}
+
+/**
+ * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
+ * whose block is nearest to its target on pictures set aside.
+ */
+async function nearest(
+  tools: Tools,
+  passes: Passes,
+  block: number,
+  unknowns: number,
+  made: (ridge: number) => Promise<ModelDefinition>,
+): Promise<{ student: ModelDefinition; ridge: number; difference?: number }> {
+  let best: { student: ModelDefinition; ridge: number; difference: number } | undefined;
+  const ridges = ridgesFor(tools, unknowns);
+  if (ridges.length === 1) return { student: await made(ridges[0]), ridge: ridges[0] };
+  for (const ridge of ridges) {
+    const student = await made(ridge);
+    const left = await differenceOf(tools, passes, student, block);
+    if (!best || left < best.difference) best = { student, ridge, difference: left };
+  }
+  if (!best) throw new Error("no ridge to try");
+  return best;
+}
+
+/** The absolute difference of a block's output to its target, on pictures set aside. */
+async function differenceOf(
+  { judged, sample }: Tools,
+  passes: Passes,
+  model: ModelDefinition,
+  block: number,
+): Promise<number> {
+  const feeds = await passes.blockOf(model, block);
+  let sum = 0;
+  for (const stream of sample.streams.filter(({ aside }) => aside === judged)) {
+    sum += (await passes.sum("difference", stream, feeds)).difference;
+  }
+  return sum;
+}

@@ -1,0 +1,225 @@
+// Fewer channels in a block's MLP and fewer heads in its attention: which to keep, and the maps without the others. What the
+// others gave is made up for by the refit of the map behind them, whose normal equations hold all that is needed (related: CORP,
+// arXiv 2602.05243).
+import type { VitConfig } from "../../models/config.ts";
+import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { UserError } from "../../utils/errors.ts";
+import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
+import { chosenRows } from "../../utils/tensor.ts";
+import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { emptySums, invertedFactor, ridgeOf } from "../../engine/linalg/ridge.ts";
+
+/** What each block keeps; all where left out. */
+export interface Widths {
+  /** Channels of each MLP. */
+  readonly mlpWidth?: number;
+  /** Heads of each attention. */
+  readonly keptHeads?: number;
+}
+
+/** A configuration of blocks that keep so much each. */
+export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Widths): VitConfig {
+  const narrowed = mlpWidth === undefined ? config : { ...config, mlpWidth };
+  return keptHeads === undefined ? narrowed : withHeadCount(narrowed, keptHeads, keptHeads * headWidthOf(config));
+}
+
+/** The widths that are less than whole. */
+export function lessThanWhole(whole: Pick<VitConfig, "mlpWidth" | "heads">, { mlpWidth, keptHeads }: Widths): Widths {
+  return {
+    ...(mlpWidth === undefined || mlpWidth === whole.mlpWidth ? {} : { mlpWidth }),
+    ...(keptHeads === undefined || keptHeads === whole.heads ? {} : { keptHeads }),
+  };
+}
+
+/** Whether MLPs can lose channels: not where they are gated or shared, or where pooling has one of their width. */
+export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
+  return mlp === "plain" && pooling !== "attention" && !sharing;
+}
+
+/** Channels that an MLP keeps: a count, or a share below 1. Throws a UserError where the teacher's MLP can't be narrowed. */
+export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
+  const { mlpWidth } = config;
+  if (!canNarrow(config))
+    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
+  return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
+}
+
+/** A count, or a share below 1, of `all`. Throws a UserError that begins with `has` where there are not so many. */
+function countOf(wanted: number, all: number, has: string): number {
+  const count = wanted < 1 ? Math.max(1, Math.round(wanted * all)) : wanted;
+  if (!(Number.isInteger(count) && count <= all)) throw new UserError(`${has}; ${wanted} can't be kept`);
+  return count;
+}
+
+/** Whether attention can lose heads: not where blocks share maps across them. */
+export function canLoseHeads({ sharing }: VitConfig): boolean {
+  return !sharing;
+}
+
+/** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
+export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
+  if (!canLoseHeads(config))
+    throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
+  return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
+}
+
+/**
+ * The channels to keep, rising. A channel counts by what removing it costs while all others make up for it (optimal brain
+ * surgeon, Hassibi and Stork 1993): |w|^2 over the diagonal of the inverse of G'G + ridge.
+ */
+export async function keptChannels(
+  solver: RidgeSolver,
+  sums: Sums,
+  fc2: FloatTensor,
+  count: number,
+  ridge: number,
+): Promise<number[]> {
+  const inverse = await solver.inverseDiagonal(sums, ridgeOf(sums, ridge));
+  const [outputs, width] = fc2.dims;
+  const cost = Array.from({ length: width }, (_, i) => {
+    let square = 0;
+    for (let o = 0; o < outputs; o++) square += fc2.data[o * width + i] ** 2;
+    return square / inverse[i];
+  });
+  const order = cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
+  return order.slice(0, count).sort((a, b) => a - b);
+}
+
+/** Places of the heads' channels side by side, in the map behind them. */
+export function channelsOf(heads: readonly number[], headWidth: number): number[] {
+  return heads.flatMap((head) => Array.from({ length: headWidth }, (_, i) => head * headWidth + i));
+}
+
+/**
+ * The heads to keep, rising. As for channels, a head counts by what removing it costs while all others make up for it: with W
+ * its columns of the output map `proj` and S its part of the inverse of G'G + ridge, the trace of W S^-1 W'. One goes after
+ * the other; what is left of the map and of the inverse is that without it.
+ */
+export async function keptHeads(
+  solver: RidgeSolver,
+  { n, gram }: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  count: number,
+  ridge: number,
+): Promise<number[]> {
+  const [outputs, mixed] = proj.dims;
+  const identity = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) identity[i * n + i] = 1;
+  const whole: Sums = { n, m: n, gram, cross: identity };
+  const inverse = await solver.solve(whole, ridgeOf(whole, ridge));
+  // Columns of the map are rows here, so that a head's lie together.
+  const map = new Float64Array(mixed * outputs);
+  for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
+  const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
+  while (left.length > count) {
+    let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
+    for (const head of left) {
+      const from = head * headWidth;
+      const own = new Float64Array(headWidth * headWidth);
+      for (let i = 0; i < headWidth; i++)
+        own.set(inverse.subarray((from + i) * n + from, (from + i) * n + from + headWidth), i * headWidth);
+      const factor = invertedFactor(own, headWidth);
+      const solved = belowProduct(factor, map.subarray(from * outputs, (from + headWidth) * outputs), outputs);
+      const cost = solved.reduce((sum, v) => sum + v * v, 0);
+      if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
+    }
+    if (!cheapest) break;
+    const { head, factor, solved } = cheapest;
+    left.splice(left.indexOf(head), 1);
+    if (left.length === count) break;
+    const from = head * headWidth;
+    const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
+    const rows: Tensor<"float64"> = { type: "float64", dims: [headWidth, n], data: through };
+    const taken = await solver.multiplyTransposed(rows, rows);
+    for (let i = 0; i < inverse.length; i++) inverse[i] -= taken[i];
+    const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
+    for (let i = 0; i < map.length; i++) map[i] -= given[i];
+  }
+  return left;
+}
+
+/** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */
+function belowProduct(lower: Float64Array, b: Float64Array, m: number): Float64Array {
+  const n = b.length / m;
+  const out = new Float64Array(b.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k <= i; k++) {
+      const weight = lower[i * n + k];
+      for (let j = 0; j < m; j++) out[i * m + j] += weight * b[k * m + j];
+    }
+  return out;
+}
+
+/**
+ * The sums of the kept channels alone (and the bias), with what the others gave among what is missing. `map` `[out, in]` is
+ * the map that reads them: fc2, or the attention's output map.
+ */
+export async function narrowedSums(
+  solver: RidgeSolver,
+  { n, m, gram, cross }: Sums,
+  map: FloatTensor,
+  kept: readonly number[],
+): Promise<Sums> {
+  const width = n - 1;
+  const rows = [...kept, width];
+  const inside = new Set(kept);
+  const dropped = Array.from({ length: width }, (_, i) => i).filter((i) => !inside.has(i));
+  const out = emptySums(rows.length, m);
+  const shared = new Float64Array(rows.length * dropped.length);
+  rows.forEach((row, r) => {
+    rows.forEach((column, c) => {
+      out.gram[r * rows.length + c] = gram[row * n + column];
+    });
+    dropped.forEach((column, c) => {
+      shared[r * dropped.length + c] = gram[row * n + column];
+    });
+    out.cross.set(cross.subarray(row * m, (row + 1) * m), r * m);
+  });
+  const lost = new Float64Array(dropped.length * m);
+  dropped.forEach((channel, c) => {
+    for (let o = 0; o < m; o++) lost[c * m + o] = map.data[o * width + channel];
+  });
+  const given = await solver.multiply(
+    { type: "float64", dims: [rows.length, dropped.length], data: shared },
+    { type: "float64", dims: [dropped.length, m], data: lost },
+  );
+  for (let i = 0; i < out.cross.length; i++) out.cross[i] += given[i];
+  return out;
+}
+
+/** The student with one block's attention narrowed to the kept heads. Its configuration still says the old number. */
+export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  const { config } = student;
+  const [mixed, channels] = [attentionWidth(config), channelsOf(kept, headWidthOf(config))];
+  const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
+  const attention = `blocks.${block}.attn`;
+  const weights = new Map(student.weights);
+  for (const name of [`${attention}.qkv.weight`, `${attention}.qkv.bias`]) {
+    const joint = weights.get(name);
+    if (joint) weights.set(name, chosenRows(joint, rowsKept));
+  }
+  const proj = `${attention}.proj.weight`;
+  weights.set(proj, columnsOf(weights.get(proj) as FloatTensor, channels));
+  return { ...student, weights };
+}
+
+/** Some columns of a map `[out, in]`. */
+function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatTensor {
+  const [outputs, width] = dims;
+  const columns = new Float32Array(outputs * kept.length);
+  for (let o = 0; o < outputs; o++)
+    kept.forEach((column, k) => (columns[o * kept.length + k] = data[o * width + column]));
+  return { type: "float32", dims: [outputs, kept.length], data: columns };
+}
+
+/** The student with one block's MLP narrowed to the kept channels. Its configuration still says the old width. */
+export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  const mlp = `blocks.${block}.mlp`;
+  const weights = new Map(student.weights);
+  const get = (name: string) => weights.get(name) as FloatTensor;
+  for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
+  weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
+  return { ...student, weights };
+}

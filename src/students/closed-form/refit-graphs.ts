@@ -1,0 +1,316 @@
+// The graphs of a start in closed form. A block's weights are inputs, so that one session serves all blocks.
+import {
+  abs,
+  add,
+  at,
+  concat,
+  constant,
+  graph,
+  input,
+  matmul,
+  mul,
+  reduceSum,
+  reshape,
+  slice,
+  sub,
+} from "../../engine/graph/build.ts";
+import type { Graph, Value } from "../../engine/graph/graph.ts";
+import type { VitConfig } from "../../models/config.ts";
+import { attentionWidth, expectedWeights } from "../../models/config.ts";
+import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
+import { attentionHalf, blockNorm, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../../models/vit.ts";
+import { layerNorm, linear } from "../../engine/nn/layers.ts";
+import type { DataType, FloatTensor } from "../../utils/tensor.ts";
+import { zeros } from "../../utils/tensor.ts";
+import { addedUp, sumParts } from "./refit-sums.ts";
+
+/** Block 0's weights stand for those of whichever block is fed. */
+const prefix = "blocks.0.";
+
+/** Names of a block's weights within the block, with their shapes. */
+function blockWeights(config: VitConfig): [string, readonly number[]][] {
+  return [...expectedWeights({ ...config, depth: 1 })].flatMap(([name, dims]) =>
+    name.startsWith(prefix) ? [[name.slice(prefix.length), dims]] : [],
+  );
+}
+
+const scaleNames = ["ls1", "ls2"] as const;
+/** A LayerScale this small says nothing about what should come through it. */
+const smallestScale = 1e-4;
+
+/** What the graphs are fed of block `index`: its weights, and one over its LayerScale (0 where that all but closes). */
+export function blockFeeds(
+  config: VitConfig,
+  weights: ReadonlyMap<string, FloatTensor>,
+  index: number,
+): Record<string, FloatTensor> {
+  const get = (name: string) => {
+    const found = weights.get(`blocks.${index}.${name}`);
+    if (!found) throw new Error(`block ${index} has no weight ${name}`);
+    return found;
+  };
+  const feeds = Object.fromEntries(blockWeights(config).map(([name]) => [name, get(name)]));
+  if (config.layerScale) {
+    for (const name of scaleNames) {
+      const gamma = get(`${name}.gamma`);
+      feeds[`inverse.${name}`] = { ...gamma, data: gamma.data.map((v) => (Math.abs(v) < smallestScale ? 0 : 1 / v)) };
+    }
+  }
+  return feeds;
+}
+
+/** A block's weights in a graph: what it is fed, or constants, of which there is nothing to feed. */
+export interface BlockValues {
+  readonly inputs: readonly Value[];
+  readonly weight: WeightLookup;
+}
+
+/** Block `index`'s weights as constants, for products that want to know them. */
+export function blockConstants(weights: ReadonlyMap<string, FloatTensor>, index: number): BlockValues {
+  const frozen = frozenWeights(weights);
+  return { inputs: [], weight: (name) => frozen(`blocks.${index}.${name.slice(prefix.length)}`) };
+}
+
+interface BlockInputs extends BlockValues {
+  /** What is missing behind a map, through its LayerScale: `[..., D]`. */
+  throughScale(missing: Value, name: (typeof scaleNames)[number]): Value;
+}
+
+function blockInputs(config: VitConfig): BlockInputs {
+  const inputs = new Map(blockWeights(config).map(([name, dims]) => [name, input(name, "float32", dims)]));
+  if (config.layerScale)
+    for (const name of scaleNames) inputs.set(`inverse.${name}`, input(`inverse.${name}`, "float32", [config.width]));
+  const get = (name: string) => {
+    const found = inputs.get(name);
+    if (!found) throw new Error(`a block has no weight ${name}`);
+    return found;
+  };
+  return {
+    inputs: [...inputs.values()],
+    weight: (name) => get(name.slice(prefix.length)),
+    throughScale: (missing, name) => (config.layerScale ? mul(missing, get(`inverse.${name}`)) : missing),
+  };
+}
+
+type BlockGraph = (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
+
+/** Some of a block, from the tokens that enter it to those that it gives: `x -> y`. */
+const blockLike =
+  (apply: typeof vitBlock | typeof mlpHalf): BlockGraph =>
+  (config, dims, { inputs, weight } = blockInputs(config)) => {
+    const x = input("x", "float32", dims);
+    return graph([x, ...inputs], { y: apply(config, weight, 0, x) });
+  };
+
+/** One whole block. */
+export const blockGraph = blockLike(vitBlock);
+/** Its attention, and what that is added to. */
+export const attentionHalfGraph = blockLike(attentionHalf);
+/** Its MLP, and what that is added to. */
+export const mlpHalfGraph = blockLike(mlpHalf);
+
+/** Tokens as rows: `[B, N, D] -> [B * N, D]`; rows stay as they are. */
+function asRows(tokens: Value): Value {
+  if (tokens.shape.length === 2) return tokens;
+  const [batch, count, width] = tokens.shape as readonly number[];
+  return reshape(tokens, [batch * count, width]);
+}
+
+/** Every so many of the tokens `[B, N, D]`, from the first of the batch on, as rows. */
+function sampled(tokens: Value, stride: number): Value {
+  const rows = asRows(tokens);
+  if (stride === 1) return rows;
+  const [count, width] = rows.shape as readonly number[];
+  const whole = Math.floor(count / stride);
+  if (whole === 0) return slice(rows, 0, 0, 1);
+  return at(reshape(slice(rows, 0, 0, whole * stride), [whole, stride, width]), 1, 0);
+}
+
+/** Every so many of the tokens `tokens.i` `[B, N, D]` of several batches, as `rows` `[R, D]`. */
+export function sampleGraph(
+  batches: readonly (readonly number[])[],
+  stride: number,
+  type: DataType = "float32",
+): Graph {
+  const tokens = batches.map((dims, i) => input(`tokens.${i}`, type, dims));
+  const rows = tokens.map((own) => sampled(own, stride));
+  return graph(tokens, { rows: rows.length > 1 ? concat(rows, 0) : rows[0] });
+}
+
+/** Rows with a column of ones for the bias: `[R, K] -> [R, K + 1]`. */
+function withOnes(rows: Value): Value {
+  const ones = zeros([rows.shape[0] as number, 1]);
+  ones.data.fill(1);
+  return concat([rows, constant(ones)], 1);
+}
+
+/** Maps as they are, and what enters one of them. */
+function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
+  let found: Value | undefined;
+  return {
+    map(value, weights, _, at) {
+      if (at === module) found = value;
+      return linear(value, weights);
+    },
+    entered() {
+      if (!found) throw new Error(`a block has no map ${module}`);
+      return found;
+    },
+  };
+}
+
+/** Tokens behind a block's attention, from those that enter the block and what enters the attention's output map. */
+function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
+  const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
+  return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+}
+
+/** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
+function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value, map?: LinearMap): Value {
+  return mlpHalf(config, weight, 0, attendedOf(config, weight, x, mixed), map);
+}
+
+/** Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map. */
+function tokenInputs(config: VitConfig, dims: readonly number[]): Record<"x" | "mixed" | "target", Value> {
+  return {
+    x: input("x", "float32", dims),
+    mixed: input("mixed", "float32", [...dims.slice(0, -1), attentionWidth(config)]),
+    target: input("target", "float32", dims),
+  };
+}
+
+/** A block's first pass, over all tokens `x` `[B, N, D]`: `mixed`, what enters the attention's output map. */
+export function attentionPass(
+  config: VitConfig,
+  dims: readonly number[],
+  block: BlockValues = blockInputs(config),
+): Graph {
+  const { inputs, weight } = block;
+  const x = input("x", "float32", dims);
+  const { map, entered } = watching("proj");
+  attentionHalf(config, weight, 0, x, map);
+  return graph([x, ...inputs], { mixed: entered() });
+}
+
+/**
+ * A pass that sums up over tokens `[B, N, D]` or rows; it adds to the sums that come in, but for the first batch's, which
+ * begins them.
+ */
+type SumGraph = (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
+
+/** The sums of one of a block's maps, and the absolute difference to the target. */
+const sumPass =
+  (of: "proj" | "fc2"): SumGraph =>
+  (config, dims, begins) => {
+    const { inputs, weight, throughScale } = blockInputs(config);
+    const { x, mixed, target } = tokenInputs(config, dims);
+    const { map, entered } = watching("fc2");
+    const missing = sub(target, fromMixed(config, weight, x, mixed, map));
+    const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
+    const added = addedUp(sumParts(asRows(g), asRows(throughScale(missing, scale))), begins);
+    return graph([x, mixed, target, ...added.inputs, ...inputs], {
+      difference: reduceSum(abs(missing)),
+      ...added.outputs,
+    });
+  };
+
+/** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
+export const mixedPass: SumGraph = (config, dims, begins) => {
+  const { mixed } = tokenInputs(config, dims);
+  const added = addedUp(sumParts(asRows(mixed)), begins);
+  return graph([mixed, ...added.inputs], added.outputs);
+};
+
+/** The sums of the attention's output map. */
+export const projPass = sumPass("proj");
+
+/** The sums of the MLP's last map. */
+export const fc2Pass = sumPass("fc2");
+
+/**
+ * Sums of what enters a block's maps behind its first or second norm: G are the student's tokens behind it and a column of ones, R
+ * what is missing there to those of the teacher, `target`, behind the same norm.
+ */
+const normPass =
+  (norm: "norm1" | "norm2"): SumGraph =>
+  (config, dims, begins) => {
+    const { inputs, weight } = blockInputs(config);
+    const { x, mixed, target } = tokenInputs(config, dims);
+    const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
+    const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
+    const entered = asRows(normed(own));
+    const missing = sub(asRows(normed(target)), entered);
+    const added = addedUp(sumParts(entered, missing), begins);
+    const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
+    return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
+  };
+
+/** The sums of what enters q, k and v. */
+export const norm1Pass = normPass("norm1");
+
+/** The sums of what enters fc1. */
+export const norm2Pass = normPass("norm2");
+
+/** The absolute difference of the block's output to its target. */
+export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const { x, mixed, target } = tokenInputs(config, dims);
+  const missing = sub(target, fromMixed(config, weight, x, mixed));
+  return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
+}
+
+/** The last pass: the block's output `y` for all tokens. */
+export function outputPass(
+  config: VitConfig,
+  dims: readonly number[],
+  block: BlockValues = blockInputs(config),
+): Graph {
+  const { inputs, weight } = block;
+  const { x, mixed } = tokenInputs(config, dims);
+  return graph([x, mixed, ...inputs], { y: fromMixed(config, weight, x, mixed) });
+}
+
+/** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 as rows. */
+function severalTargets(config: VitConfig, dims: readonly number[], targets: number) {
+  const block = blockInputs(config);
+  const x = input("x", "float32", dims);
+  const wanted = Array.from({ length: targets }, (_, i) => input(`target.${i}`, "float32", dims));
+  const { map, entered } = watching("fc2");
+  const y = vitBlock(config, block.weight, 0, x, map);
+  return { block, inputs: [x, ...wanted, ...block.inputs], wanted, y, rows: asRows(entered()) };
+}
+
+/** The parts of fc2's sums (`sumParts`) for several targets side by side, `targets * D` right-hand sides. */
+export function searchPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
+  const { block, inputs, wanted, y, rows } = severalTargets(config, dims, targets);
+  const missing = wanted.map((target) => asRows(block.throughScale(sub(target, y), "ls2")));
+  return graph(inputs, sumParts(rows, concat(missing, 1)));
+}
+
+/**
+ * The block with each of several changes `[n, targets * D]` of its fc2: outputs `y.i`, and `left` `[targets]`, the sum over
+ * tokens of the mean squared difference to the target as the next block's norm shows both (centred, scaled to deviation 1),
+ * so that each token counts alike.
+ */
+export function changedPass(config: VitConfig, dims: readonly number[], targets: number): Graph {
+  const { block, inputs, wanted, y, rows } = severalTargets(config, dims, targets);
+  const { width, mlpWidth } = config;
+  const change = input("change", "float32", [mlpWidth + 1, targets * width]);
+  const [ones, none] = [zeros([width]), zeros([width])];
+  ones.data.fill(1);
+  const seen = (tokens: Value) =>
+    layerNorm(tokens, { weight: constant(ones), bias: constant(none) }, config.normEpsilon);
+  const changes = matmul(withOnes(rows), change);
+  const outputs = wanted.map((_, i) => {
+    const own = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
+    return add(y, config.layerScale ? mul(own, block.weight(`${prefix}ls2.gamma`)) : own);
+  });
+  const left = outputs.map((output, i) => {
+    const difference = sub(seen(output), seen(wanted[i]));
+    return reshape(mul(reduceSum(mul(difference, difference)), 1 / width), [1]);
+  });
+  return graph([...inputs, change], {
+    left: left.length > 1 ? concat(left, 0) : left[0],
+    ...Object.fromEntries(outputs.map((output, i) => [`y.${i}`, output])),
+  });
+}

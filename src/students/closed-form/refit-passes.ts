@@ -1,0 +1,327 @@
+// The passes of a start in closed form over all pictures: tokens that stay on the device, and sums over them.
+import { compile, Sessions } from "../../engine/compile.ts";
+import { graph, input } from "../../engine/graph/build.ts";
+import type { Graph } from "../../engine/graph/graph.ts";
+import type { Model } from "../../models/model.ts";
+import type { VitConfig } from "../../models/config.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { embed, frozenWeights } from "../../models/vit.ts";
+import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
+import { storedInHalf } from "../../engine/passes/stored-half.ts";
+import type { Device, DeviceTensor } from "../../runtime/device.ts";
+import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
+import { elementCount } from "../../utils/tensor.ts";
+import type { BlockValues } from "./refit-graphs.ts";
+import {
+  attentionHalfGraph,
+  attentionPass,
+  blockConstants,
+  blockFeeds,
+  blockGraph,
+  differencePass,
+  fc2Pass,
+  mixedPass,
+  mlpHalfGraph,
+  norm1Pass,
+  norm2Pass,
+  outputPass,
+  projPass,
+  sampleGraph,
+} from "./refit-graphs.ts";
+import { partFeed, sumsFrom } from "./refit-sums.ts";
+import type { Sums } from "../../engine/linalg/ridge.ts";
+import { addSums } from "../../engine/linalg/ridge.ts";
+
+/** Every so many batches, one is for saying whether a change helps. */
+const validationEvery = 5;
+
+/**
+ * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block; the
+ * teacher's that enter its block, and then those that it should give; the teacher's between attention and MLP; what enters the
+ * student's attention's output map; and, where they are needed again, those that enter the first block.
+ */
+export interface Stream {
+  readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "first", DeviceTensor>;
+  /** Whether solutions are judged on it, rather than fitted. */
+  readonly aside: boolean;
+}
+export type TokenName = Parameters<Stream["tokens"]["get"]>[0];
+
+export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
+  const found = tokens.get(name);
+  if (!found) throw new Error(`no ${name} tokens were left`);
+  return found;
+};
+
+const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record<Name, TokenName>>) =>
+  Object.fromEntries(
+    Object.entries<TokenName>(named).map(([input, name]) => [input, tokensOf(stream, name)]),
+  ) as Record<Name, DeviceTensor>;
+
+interface SummingPass {
+  readonly build: (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
+  readonly reads: Readonly<Record<string, TokenName>>;
+}
+
+const output = { x: "student", mixed: "mixed", target: "teacher" } as const;
+/** The passes that look at tokens to sum them up, by name. */
+const summingPasses = {
+  mixed: { build: mixedPass, reads: { mixed: "mixed" } },
+  norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
+  proj: { build: projPass, reads: output },
+  norm2: { build: norm2Pass, reads: { x: "student", mixed: "mixed", target: "middle" } },
+  fc2: { build: fc2Pass, reads: output },
+  difference: { build: differencePass, reads: output },
+} as const satisfies Record<string, SummingPass>;
+type SummingPassName = keyof typeof summingPasses;
+
+interface MovingPass {
+  readonly build: (config: VitConfig, dims: readonly number[], block?: BlockValues) => Graph;
+  readonly reads: { readonly x: TokenName } & Readonly<Record<string, TokenName>>;
+  readonly writes: TokenName;
+}
+
+/** The passes that make new tokens of all, what they read, and what they replace. */
+const movingPasses = {
+  teacher: { build: blockGraph, reads: { x: "teacher" }, writes: "teacher" },
+  teacherAttention: { build: attentionHalfGraph, reads: { x: "teacher" }, writes: "middle" },
+  teacherMlp: { build: mlpHalfGraph, reads: { x: "middle" }, writes: "teacher" },
+  attention: { build: attentionPass, reads: { x: "student" }, writes: "mixed" },
+  output: { build: outputPass, reads: { x: "student", mixed: "mixed" }, writes: "student" },
+} as const satisfies Record<string, MovingPass>;
+export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
+
+/** Parts of sums on the device, by name. */
+type HeldParts = Readonly<Record<string, DeviceTensor>>;
+
+/** What tokens are stored as. Half precision takes half the memory; passes compute in float32 either way. */
+export type TokenType = "float32" | "float16";
+
+/** A graph with tokens stored so, where it reads or gives them. */
+const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): Graph =>
+  type === "float16" ? storedInHalf(graph, new Set(names)) : graph;
+
+/** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
+export class Passes {
+  readonly device: Device;
+  private readonly config: VitConfig;
+  private readonly tokenType: TokenType;
+  private readonly sessions: Sessions;
+  private readonly summing: Sessions;
+  private uploaded = new Map<FloatTensor, DeviceTensor>();
+
+  constructor(device: Device, config: VitConfig, tokenType: TokenType) {
+    this.device = device;
+    this.config = config;
+    this.tokenType = tokenType;
+    this.sessions = new Sessions(device);
+    // Sums take much memory, a few times for each block.
+    this.summing = new Sessions(device, { keepMemory: false });
+  }
+
+  /**
+   * Runs a pass over tokens that it sums up: the parts of sums so far, `before` among them where there are any, which stay on the
+   * device, and the difference that it finds.
+   */
+  async sum(
+    pass: SummingPassName,
+    stream: Stream,
+    feeds: BlockFeeds,
+    before?: HeldParts,
+  ): Promise<{ parts: HeldParts; difference: number }> {
+    const { build, reads }: SummingPass = summingPasses[pass];
+    const tokens = tokensNamed(stream, reads);
+    const { dims } = tokensOf(stream, "student");
+    const begins = before === undefined;
+    const key = [pass, begins ? "first" : "next", ...dims].join(" ");
+    const session = await this.summing.get(key, () =>
+      withTokensOf(this.tokenType, build(this.config, dims, begins), Object.keys(reads)),
+    );
+    const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
+    const isPart = (name: string) => name !== "difference";
+    const { tensors, kept } = await session.run({
+      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as BlockFeeds) },
+      fetch: session.outputNames.filter((name) => !isPart(name)),
+      keep: session.outputNames.filter(isPart),
+    });
+    return { parts: kept, difference: Number(tensors.difference?.data[0] ?? 0) };
+  }
+
+  /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
+  async move(
+    pass: keyof typeof movingPasses,
+    streams: readonly Stream[],
+    model: ModelDefinition,
+    index: number,
+    int8: Int8Options | undefined,
+  ): Promise<void> {
+    const { build, reads, writes }: MovingPass = movingPasses[pass];
+    // Weights in 8 bits are constants, so that each block has sessions of its own.
+    const constants = int8 && blockConstants(model.weights, index);
+    const feeds = constants ? {} : await this.blockOf(model, index);
+    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessions;
+    try {
+      for (const stream of streams) {
+        const { dims } = tokensOf(stream, reads.x);
+        // Where all dimensions are known, memory of tokens is used again.
+        const key = `${pass} ${dims.join()}`;
+        const session = await sessions.get(key, () => {
+          const graph = build(this.config, dims, constants);
+          return withTokensOf(this.tokenType, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
+        });
+        const [made] = session.outputNames;
+        const { kept } = await session.run({ feeds: { ...feeds, ...tokensNamed(stream, reads) }, keep: [made] });
+        await this.replace(stream, writes, kept[made]);
+      }
+    } finally {
+      if (sessions !== this.sessions) await sessions.dispose();
+    }
+  }
+
+  /** Every `stride`-th of the tokens of several batches as rows. */
+  async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
+    const held = batches.map((stream) => tokensOf(stream, name));
+    const dims = held.map((tensor) => tensor.dims);
+    const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () =>
+      sampleGraph(dims, stride, this.tokenType),
+    );
+    const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
+    return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
+  }
+
+  /** Puts new tokens in the place of others, or none. */
+  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor | undefined): Promise<void> {
+    const old = tokens.get(name);
+    if (next) tokens.set(name, next);
+    else tokens.delete(name);
+    // Teacher and student begin with the same tokens.
+    if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
+  }
+
+  /** Lets go of tokens that are not needed any more. */
+  async drop(streams: readonly Stream[], name: TokenName): Promise<void> {
+    for (const stream of streams) await this.replace(stream, name, undefined);
+  }
+
+  /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */
+  async blockOf(model: ModelDefinition, index: number): Promise<BlockFeeds> {
+    const before = this.uploaded;
+    this.uploaded = new Map();
+    const feeds: Record<string, DeviceTensor> = {};
+    for (const [name, tensor] of Object.entries(blockFeeds(model.config, model.weights, index))) {
+      const held = before.get(tensor) ?? (await this.device.upload(tensor));
+      this.uploaded.set(tensor, held);
+      feeds[name] = held;
+    }
+    const kept = new Set(this.uploaded.values());
+    await this.device.release([...before.values()].filter((held) => !kept.has(held)));
+    return feeds;
+  }
+
+  async dispose(): Promise<void> {
+    await this.summing.dispose();
+    await this.sessions.dispose();
+    await this.device.release([...this.uploaded.values()]);
+    this.uploaded.clear();
+  }
+}
+
+/** All that is held, each once. */
+export const heldBy = (streams: readonly Stream[]): DeviceTensor[] => [
+  ...new Set(streams.flatMap(({ tokens }) => [...tokens.values()])),
+];
+
+/** The tokens that enter block 0, the same for teacher and student; kept for `startAgain` where that is to come. */
+export async function embedAll(
+  teacher: Model,
+  batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
+  again: boolean,
+  type: TokenType,
+): Promise<Stream[]> {
+  const { config, weights, device } = teacher;
+  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  const embedding = graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) });
+  const session = await compile(withTokensOf(type, embedding, ["tokens"]), device);
+  const streams: Stream[] = [];
+  try {
+    for await (const batch of batches) {
+      const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
+      const aside = streams.length % validationEvery === validationEvery - 1;
+      const names: readonly TokenName[] = again ? ["student", "teacher", "first"] : ["student", "teacher"];
+      streams.push({ tokens: new Map(names.map((name) => [name, kept.tokens])), aside });
+    }
+  } finally {
+    await session.dispose();
+  }
+  return streams;
+}
+
+/** Puts the tokens that enter block 0 back, for another sweep. */
+export async function startAgain(passes: Passes, streams: readonly Stream[]): Promise<void> {
+  for (const stream of streams)
+    for (const name of ["student", "teacher"] as const) await passes.replace(stream, name, tokensOf(stream, "first"));
+}
+
+/** Tokens of all pictures of a batch, or rows of a sample. */
+export function rowsOf(stream: Stream): number {
+  return elementCount(tokensOf(stream, "student").dims.slice(0, -1));
+}
+
+/** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */
+export interface Summed {
+  readonly fitting: Sums;
+  readonly all: Sums;
+  readonly difference: number;
+}
+
+/**
+ * Adds up one pass over all batches, for a map of `m` outputs. Without batches set aside, differences are of all.
+ */
+export async function sumUp(
+  passes: Passes,
+  streams: readonly Stream[],
+  pass: Exclude<SummingPassName, "difference">,
+  feeds: BlockFeeds,
+  m: number,
+): Promise<Summed> {
+  const aside = streams.filter((stream) => stream.aside);
+  const fitted = streams.filter((stream) => !stream.aside);
+  try {
+    const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, feeds, m);
+    if (aside.length === 0) return { fitting, all: fitting, difference: left };
+    const { sums: all, difference } = await addUp(passes, aside, pass, feeds, m);
+    addSums(all, fitting);
+    return { fitting, all, difference };
+  } finally {
+    // Sums are large, and solving needs memory of other sizes.
+    await passes.device.trim();
+  }
+}
+
+/** Adds a pass up over some batches, on the device. */
+async function addUp(
+  passes: Passes,
+  streams: readonly Stream[],
+  pass: SummingPassName,
+  feeds: BlockFeeds,
+  m: number,
+): Promise<{ sums: Sums; difference: number }> {
+  const { device } = passes;
+  let held: HeldParts | undefined;
+  let [difference, rows] = [0, 0];
+  try {
+    for (const stream of streams) {
+      const before = held;
+      const found = await passes.sum(pass, stream, feeds, before);
+      held = found.parts;
+      difference += found.difference;
+      rows += rowsOf(stream);
+      await device.release(Object.values(before ?? {}));
+    }
+    const parts: Record<string, Tensor> = {};
+    for (const [name, part] of Object.entries(held ?? {})) parts[name] = await device.download(part);
+    return { sums: sumsFrom(parts, rows, m), difference };
+  } finally {
+    await device.release(Object.values(held ?? {}));
+  }
+}

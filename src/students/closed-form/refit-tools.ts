@@ -1,0 +1,57 @@
+// What the refits of a start in closed form share.
+import type { TargetModule } from "../../models/vit.ts";
+import type { Widths } from "./narrowing.ts";
+import type { Passes, Stream, Summed } from "./refit-passes.ts";
+import type { Sample } from "./refit-sample.ts";
+import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { meanDiagonal, ridgeOf } from "../../engine/linalg/ridge.ts";
+
+/** What was found for one map. */
+export interface Refit {
+  readonly block: number;
+  readonly map: TargetModule;
+  /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
+  readonly ridge?: number;
+  /**
+   * What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked
+   * at, and for maps that are refitted for what enters them.
+   */
+  readonly share?: number;
+}
+
+export interface Tools {
+  readonly passes: Passes;
+  /** Passes over a block whose MLP is done with: narrower, where that is asked for. */
+  readonly behind: Passes;
+  readonly solver: RidgeSolver;
+  /** All tokens. */
+  readonly streams: readonly Stream[];
+  /** Those that maps are fitted on. */
+  readonly sample: Sample;
+  /** Maps that are refitted beside fc2. */
+  readonly maps: readonly TargetModule[];
+  /** Counts, where they are to be less than whole. */
+  readonly widths: Widths;
+  /** Ridges to try. */
+  readonly ridges: readonly number[];
+  /** Whether pictures are set aside for judging; else all are judged on. */
+  readonly judged: boolean;
+}
+
+/** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */
+const plenty = 2;
+
+/** Whether tokens are plenty for a map with so many unknowns. */
+export const isPlenty = (tokens: number, unknowns: number): boolean => tokens >= plenty * unknowns;
+
+/** The ridges to try for a map with so many unknowns: the first where tokens are plenty. */
+export const ridgesFor = ({ ridges, sample }: Tools, unknowns: number): readonly number[] =>
+  isPlenty(sample.tokens, unknowns) ? ridges.slice(0, 1) : ridges;
+
+export const solveRidged = (solver: RidgeSolver, sums: Sums, ridge: number): Promise<Float64Array> =>
+  solver.solve(sums, ridgeOf(sums, ridge));
+
+export function isUsable({ all, difference }: Summed): boolean {
+  const scale = meanDiagonal(all);
+  return scale > 0 && Number.isFinite(scale) && Number.isFinite(difference);
+}

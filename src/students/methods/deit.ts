@@ -1,0 +1,104 @@
+// DeiT (arXiv 2012.12877): a distillation token learns the teacher's answer while the class token learns the labels.
+import { at, equal, filled, input, reduceMax, where } from "../../engine/graph/build.ts";
+import type { Value } from "../../engine/graph/graph.ts";
+import type { VitConfig } from "../../models/config.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { vitBlocks, vitForward, vitOutputs } from "../../models/vit.ts";
+import { linear } from "../../engine/nn/layers.ts";
+import { crossEntropy, softenedDivergence, weightedSum } from "../../engine/nn/losses.ts";
+import { UserError } from "../../utils/errors.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { zeros } from "../../utils/tensor.ts";
+import { randomWeight } from "../initial-student.ts";
+import type { Objective } from "./objective.ts";
+import { withoutExtras } from "./objective.ts";
+
+/** Soft distillation's temperature and weight (the paper's table 4: tau 3, lambda 0.1). */
+const temperature = 3;
+const lambda = 0.1;
+
+/** The student with a distillation token and a head on either token, both new. */
+export function deitStudent(student: ModelDefinition, seed: number): ModelDefinition {
+  const { config } = student;
+  if (!config.head)
+    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head");
+  if (config.prefix[0]?.weight !== "cls_token") throw new UserError("deit needs a teacher with a class token");
+  if (config.prefix.some(({ weight }) => weight === "reg_token")) {
+    throw new UserError("deit's distillation token has no place beside registers");
+  }
+  const { width } = config;
+  const next: VitConfig = {
+    ...config,
+    prefix: [
+      { weight: "cls_token", count: 1 },
+      { weight: "dist_token", count: 1 },
+    ],
+    positions:
+      config.positions.kind === "learned"
+        ? { kind: "learned", prefix: Math.min(1, config.positions.prefix) }
+        : config.positions,
+    pooler: false,
+    head: { ...config.head, input: "class+distillation" },
+  };
+  const weights = new Map(student.weights);
+  const fresh = (name: string, dims: readonly number[]) => weights.set(name, randomWeight(name, dims, seed));
+  if (!weights.has("dist_token")) fresh("dist_token", [1, 1, width]);
+  for (const head of ["head", "head_dist"]) {
+    fresh(`${head}.weight`, [config.head.classes, width]);
+    weights.set(`${head}.bias`, zeros([config.head.classes]));
+  }
+  for (const part of ["weight", "bias"]) weights.delete(`pooler.dense.${part}`);
+  return { ...student, config: next, weights };
+}
+
+/**
+ * Hard (equation 3): half of CE(class head, label) + half of CE(distillation head, the teacher's answer).
+ * Soft (equation 2): (1 - lambda) CE(class head, label) + lambda tau^2 KL(teacher || distillation head) at tau.
+ */
+export function deitObjective(hard: boolean, classes: number): Objective {
+  return {
+    ...withoutExtras,
+    inputs: (batch) => new Map([["labels", input("labels", "float32", [batch, classes])]]),
+    feeds: ({ batch, labels }) => ({ labels: oneHot(labels, batch, classes) }),
+    loss({ pixels, teacher, student, inputs }) {
+      const { logits: answer } = vitForward(teacher.definition.config, teacher.weight, pixels);
+      const { config } = student.definition;
+      const states = vitBlocks(config, student.weight, student.embedded, student.map);
+      const tokens = vitOutputs(config, student.weight, states[config.depth]).lastHiddenState;
+      const head = (token: number, name: string) =>
+        linear(at(tokens, 1, token), {
+          weight: student.weight(`${name}.weight`),
+          bias: student.weight(`${name}.bias`),
+        });
+      const [onLabels, onTeacher] = [head(0, "head"), head(1, "head_dist")];
+      const truth = crossEntropy(onLabels, inputs.get("labels") as Value);
+      const teacherLogits = answer as Value;
+      return hard
+        ? weightedSum([
+            [truth, 0.5],
+            [crossEntropy(onTeacher, hardAnswer(teacherLogits)), 0.5],
+          ])
+        : weightedSum([
+            [truth, 1 - lambda],
+            [softenedDivergence(onTeacher, teacherLogits, temperature), lambda],
+          ]);
+    },
+  };
+}
+
+/** 1 where a logit is its row's highest, 0 elsewhere: `[B, K]`. */
+function hardAnswer(logits: Value): Value {
+  return where(equal(logits, reduceMax(logits, [-1], true)), filled(logits, 1), filled(logits, 0));
+}
+
+function oneHot(labels: readonly number[] | undefined, batch: number, classes: number): FloatTensor {
+  if (!labels || labels.length !== batch)
+    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes");
+  const out = zeros([batch, classes]);
+  labels.forEach((label, i) => {
+    if (!(label >= 0 && label < classes))
+      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`);
+    out.data[i * classes + label] = 1;
+  });
+  return out;
+}

@@ -1,0 +1,167 @@
+// The settings of a run that makes a student: what the stages of a run read.
+import { z } from "zod";
+import {
+  commonSchema,
+  countOption,
+  dataHelp,
+  dataSchema,
+  listOption,
+  normalizationOption,
+  pathOption,
+  readSchema,
+} from "../context/common-options.ts";
+import { targetModules } from "../models/vit.ts";
+import { weightTypes } from "../utils/half.ts";
+import { analyticDefaults } from "./closed-form/closed-form.ts";
+import { distillationSchema, optimizerSchema } from "./distillation-options.ts";
+import { budgetPattern } from "./search/budget.ts";
+import { shapeKinds } from "./search/shape.ts";
+import { keptPlaces } from "./training/cached-features.ts";
+
+/** The type that weights are stored in. */
+export const weightTypeOption = z
+  .enum(weightTypes)
+  .optional()
+  .describe("type of the stored weights (the teacher's own where left out)");
+
+const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
+
+/** A size or a time that a student must fit. */
+export const budgetText = z.string().regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms").optional();
+
+/** What a run makes a student with, but for the recipe and the exports. */
+export const studentRunSchema = z.strictObject({
+  teacher: pathOption.describe("the teacher: a model's directory, its file of weights, or its hub name"),
+  data: pathOption.describe(dataHelp),
+  ...dataSchema.shape,
+  normalization: normalizationOption,
+  out: pathOption.describe("the run folder, made new"),
+  keep: z
+    .enum(["even", "auto"])
+    .default("even")
+    .describe(
+      "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
+    ),
+  budget: budgetText.describe(
+    "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+  ),
+  ...distillationSchema.pick({
+    method: true,
+    start: true,
+    reductionFactor: true,
+    keptBlocks: true,
+    rank: true,
+    alpha: true,
+    rankStabilized: true,
+    adapterDropout: true,
+    targetModules: true,
+    loss: true,
+    softLabels: true,
+    maskRatio: true,
+    precision: true,
+    int8Parts: true,
+    checkpointing: true,
+    activations: true,
+  }).shape,
+  optimizer: optimizer
+    .prefault("adamw")
+    .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
+  shape: z
+    .enum(shapeKinds)
+    .default("blocks")
+    .describe(
+      "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
+    ),
+  mlpWidth: z
+    .number()
+    .positive()
+    .optional()
+    .describe(
+      "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
+    ),
+  keptHeads: z
+    .number()
+    .positive()
+    .optional()
+    .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
+  analyticViews: countOption
+    .default(1)
+    .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
+  analyticTokens: z
+    .number()
+    .positive()
+    .default(analyticDefaults.tokensPerUnknown)
+    .describe(
+      "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
+    ),
+  analyticMaps: listOption(z.enum(targetModules))
+    .default([...analyticDefaults.maps])
+    .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
+  analyticSweeps: countOption
+    .default(analyticDefaults.sweeps)
+    .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
+  baseLearningRate: z
+    .number()
+    .positive()
+    .default(1e-3)
+    .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
+  epochs: z.number().positive().default(10).describe("passes over the pictures"),
+  warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before the rate falls to 0"),
+  steps: countOption.optional().describe("so many steps instead of epochs; the same share of them is warm-up"),
+  schedule: z.enum(["cosine", "linear"]).default("cosine").describe("how the learning rate falls"),
+  effectiveBatch: countOption
+    .optional()
+    .describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
+  keptViews: countOption
+    .optional()
+    .describe(
+      "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
+    ),
+  keptViewsOn: z
+    .enum(keptPlaces)
+    .default("auto")
+    .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
+  batch: countOption
+    .optional()
+    .describe(
+      "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
+    ),
+  fewShotRatio: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe("share of each class (or of a flat folder) to train on"),
+  fewShotCount: countOption.optional().describe("pictures of each class (or of a flat folder) to train on"),
+  heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
+  weightType: weightTypeOption,
+  checkpointSteps: countOption.optional().describe("steps between checkpoints (an eighth of the run where left out)"),
+  checkpointMinutes: z
+    .number()
+    .positive()
+    .default(5)
+    .describe("a checkpoint is never further back than so many minutes"),
+  keepCheckpoints: countOption.default(2).describe("the last so many checkpoints are kept, and the best"),
+  evaluateSteps: z
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe("steps between looks at held-out pictures while training (a fifth of the run; 0: none)"),
+  evaluatePictures: countOption
+    .default(64)
+    .describe("held-out pictures, and twice as many training pictures, to look at then"),
+  earlyStop: countOption
+    .optional()
+    .describe("stop after so many looks without a better held-out fidelity, and take the best student"),
+  judge: z.boolean().default(true).describe("judge the student at the end"),
+  judgeTeacher: z.boolean().default(true).describe("judge teacher and weight copy beside the student"),
+  judgeBank: countOption.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
+  judgeQueries: countOption.default(1000).describe("at most so many pictures to judge on"),
+  ...readSchema.shape,
+  report: z.boolean().default(true).describe("write report.html and report.md at the end"),
+  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  ...commonSchema.shape,
+});
+
+export type StudentRunOptions = z.output<typeof studentRunSchema>;

@@ -1,0 +1,109 @@
+// `--budget 25MB`, `--budget 0.3x`, `--budget 10ms`: how many blocks fit.
+import { measureLatency } from "../../evaluation/latency.ts";
+import { Model } from "../../models/model.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { parameterCount } from "../../models/definition.ts";
+import { UserError } from "../../utils/errors.ts";
+import type { WeightType } from "../../utils/half.ts";
+import { elementBytes } from "../../utils/tensor.ts";
+
+/** What a student may cost: bytes of weights on disk, a share of the teacher's parameters, or milliseconds a picture. */
+export type Budget =
+  | { readonly kind: "bytes"; readonly most: number }
+  | { readonly kind: "share"; readonly most: number }
+  | { readonly kind: "milliseconds"; readonly most: number };
+
+export const budgetPattern: RegExp = /^(\d+(?:\.\d+)?)\s*(MB|ms|x)$/i;
+
+/** A budget from its text. Throws a UserError where it is none. */
+export function parseBudget(text: string): Budget {
+  const [, number, unit] = budgetPattern.exec(text.trim()) ?? [];
+  const most = Number(number);
+  if (unit === undefined || !(most > 0)) {
+    throw new UserError(
+      `a budget is a size, a share of the teacher or a time, such as 25MB, 0.3x or 10ms; got ${text}`,
+    );
+  }
+  switch (unit.toLowerCase()) {
+    case "mb":
+      return { kind: "bytes", most: most * 1e6 };
+    case "x":
+      return { kind: "share", most };
+    default:
+      return { kind: "milliseconds", most };
+  }
+}
+
+/** How weights are held and run: what a model's size and time follow from, besides its shape. */
+export interface HeldFormat {
+  /** Bytes of a weight on disk, about. */
+  readonly bytes: number;
+  modelOf(definition: ModelDefinition): Model;
+}
+
+/** Weights of a type, in float32 products. */
+export function plainFormat({ device }: Model, weightType: WeightType): HeldFormat {
+  return { bytes: elementBytes[weightType], modelOf: (definition) => new Model(definition, device) };
+}
+
+/** What has to fit: students of a teacher, held in a format; `studentOf` says which has as many weights as so many whole blocks. */
+export interface BudgetQuestion {
+  readonly teacher: Model;
+  readonly budget: Budget;
+  readonly format: HeldFormat;
+  studentOf(count: number): ModelDefinition;
+  now(): number;
+}
+
+/** What a student of so many blocks' weights costs, in the budget's own unit. Sizes are counted, times are measured here and now. */
+async function costOf({ teacher, budget, format, studentOf, now }: BudgetQuestion, count: number): Promise<number> {
+  const student = studentOf(count);
+  switch (budget.kind) {
+    case "milliseconds":
+      return latencyOf(format.modelOf(student), now);
+    case "share":
+      return parameterCount(student) / parameterCount(teacher);
+    case "bytes":
+      return parameterCount(student) * format.bytes;
+  }
+}
+
+/** The most whole blocks whose weights a student may have within a budget; 0 where not even one block's fit. */
+export async function mostWithin(question: BudgetQuestion): Promise<number> {
+  // Costs rise with the count: halves are enough, as each time is a measurement.
+  let [fits, tooMany] = [0, question.teacher.config.depth + 1];
+  while (tooMany - fits > 1) {
+    const count = Math.floor((fits + tooMany) / 2);
+    if ((await costOf(question, count)) <= question.budget.most) fits = count;
+    else tooMany = count;
+  }
+  return fits;
+}
+
+/** The same. Throws a UserError where nothing fits. */
+export async function blocksWithin(question: BudgetQuestion): Promise<number> {
+  const most = await mostWithin(question);
+  if (most === 0) throw await noneWithin(question);
+  return most;
+}
+
+/** That nothing fits, and what the least and the most cost. */
+export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
+  const { depth } = question.teacher.config;
+  const shown = {
+    milliseconds: (c: number) => `${c.toFixed(1)} ms`,
+    share: (c: number) => `${c.toFixed(2)}x`,
+    bytes: (c: number) => `${(c / 1e6).toFixed(1)} MB`,
+  };
+  const told = shown[question.budget.kind];
+  const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
+  return new UserError(
+    `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+  );
+}
+
+async function latencyOf(model: Model, now: () => number): Promise<number> {
+  const [milliseconds] = await measureLatency([model], now);
+  await model.dispose();
+  return milliseconds;
+}

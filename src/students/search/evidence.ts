@@ -1,0 +1,61 @@
+// Evidence on what a student could be: some pictures that students are fitted on, and others on which they are held against the
+// teacher.
+import { analyticDefaults, analyticStart } from "../closed-form/closed-form.ts";
+import { absoluteDifferences, mean, rowCosines } from "../../evaluation/metrics.ts";
+import type { Model } from "../../models/model.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import type { StudentShape } from "./shape.ts";
+
+/** One of so many pictures is judged on. */
+const judgedEvery = 6;
+/** So many batches are fitted on and judged on at least, so that some of the former can be set aside as in a run. */
+export const evidenceParts = judgedEvery;
+
+const compared = ["blockOutput", "pooled"] as const;
+export interface Judged {
+  readonly pixels: FloatTensor;
+  /** What the teacher makes of them. */
+  readonly target: Record<(typeof compared)[number], FloatTensor>;
+}
+
+/** How near a model is to the teacher: the mean absolute difference of last block outputs, and the pooled vectors' cosine. */
+export async function nearness(model: Model, batches: readonly Judged[]) {
+  const differences: number[] = [];
+  const cosines: number[] = [];
+  for (const { pixels, target } of batches) {
+    const own = await model.outputs(pixels, compared);
+    differences.push(...absoluteDifferences(own.blockOutput, target.blockOutput));
+    cosines.push(...rowCosines(own.pooled, target.pooled));
+  }
+  return { difference: mean(differences), cosine: mean(cosines) };
+}
+
+export interface Evidence {
+  readonly fitted: readonly FloatTensor[];
+  readonly judged: readonly Judged[];
+}
+
+const pictureCount = (batches: readonly FloatTensor[]) => batches.reduce((sum, { dims }) => sum + dims[0], 0);
+
+/** The last batches, with one of `judgedEvery` pictures at least, are for judging; what is before them for fitting. */
+export async function gatherEvidence(teacher: Model, views: AsyncIterable<FloatTensor>): Promise<Evidence> {
+  const batches: FloatTensor[] = [];
+  for await (const pixels of views) batches.push(pixels);
+  const least = pictureCount(batches) / judgedEvery;
+  let from = batches.length - 1;
+  while (from > 1 && pictureCount(batches.slice(from)) < least) from--;
+  const judged: Judged[] = [];
+  for (const pixels of batches.slice(from)) judged.push({ pixels, target: await teacher.outputs(pixels, compared) });
+  return { fitted: batches.slice(0, from), judged };
+}
+
+/** A student of this shape, refitted on what there is to fit on. */
+export async function fittedStudent(
+  teacher: Model,
+  { kept, ...widths }: StudentShape,
+  { fitted }: Evidence,
+): Promise<ModelDefinition> {
+  const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaults, ...widths });
+  return student;
+}

@@ -1,0 +1,71 @@
+// Which precision a command's products run in.
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { adapterPlanOf, methods } from "./methods/registry.ts";
+import { Model } from "../models/model.ts";
+import type { Int8Options, Precision } from "../models/precision.ts";
+import { choosePrecision, productCount, withoutAdapters } from "../models/precision.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import type { Listener } from "../context/environment.ts";
+import type { StudentRunOptions } from "./run-options.ts";
+import { isAnalytic } from "./start.ts";
+
+/** Pictures that features are compared on in both precisions. */
+const comparedPictures = 8;
+/** A start in closed form gains less than half a minute by 8 bits where its pictures take the teacher fewer products than this. */
+const worthRounding = 2e12;
+
+async function somePictures(
+  model: Model,
+  source: PictureSource,
+  items: readonly Item[],
+): Promise<FloatTensor | undefined> {
+  const shown = items.slice(0, comparedPictures);
+  const views = evaluationBatches(source, shown, comparedPictures, model.preprocessing, () => undefined);
+  const { value } = await views.next();
+  return value?.pixels;
+}
+
+/** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says which. */
+export async function int8Of(
+  options: StudentRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Int8Options | undefined> {
+  const { precision: wanted, int8Parts: parts, method } = options;
+  if (wanted === "float32") return undefined;
+  if (!methods[method].trains && !isAnalytic(options)) {
+    listener.info?.(`nothing trains with ${method}, so its precision is float32`);
+    return undefined;
+  }
+  const products = items.length * options.analyticViews * productCount(teacher);
+  if (wanted === "auto" && !methods[method].trains && products < worthRounding) {
+    listener.info?.(`precision float32, since ${items.length} pictures gain little by 8 bits`);
+    return undefined;
+  }
+  const pixels = await somePictures(teacher, source, items);
+  // Where a method has no adapters, their products need not be timed.
+  const own = adapterPlanOf(options) ? parts : withoutAdapters(parts);
+  const { int8, found } = await choosePrecision(teacher, { wanted, parts: own, pixels });
+  listener.info?.(`precision ${found}`);
+  return int8;
+}
+
+/** The model as it runs in the precision asked for; says what was chosen. */
+export async function inPrecision(
+  model: Model,
+  wanted: Precision,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Model> {
+  if (wanted === "float32") return model;
+  const { int8, found } = await choosePrecision(model, { wanted, pixels: await somePictures(model, source, items) });
+  listener.info?.(`precision ${found}`);
+  if (!int8) return model;
+  await model.dispose();
+  return new Model(model, model.device, { int8 });
+}

@@ -1,0 +1,246 @@
+// Which blocks a run keeps, and the student that it begins with.
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { paperAugmentation } from "../data/transforms.ts";
+import { analyticDefaults, analyticStart } from "./closed-form/closed-form.ts";
+import { searchBlocks } from "./search/block-search.ts";
+import { methods } from "./methods/registry.ts";
+import type { Widths } from "./closed-form/narrowing.ts";
+import { lessThanWhole } from "./closed-form/narrowing.ts";
+import { defaultReductionFactor } from "./distillation-options.ts";
+import { everyNth, keptBlocksOf } from "./weight-copy.ts";
+import type { Model } from "../models/model.ts";
+import { restedWeights } from "../models/model.ts";
+import type { Int8Options } from "../models/precision.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { blocksWithin, parseBudget, plainFormat } from "./search/budget.ts";
+import type { Environment, Listener } from "../context/environment.ts";
+import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
+import { limitItems } from "../evaluation/evaluate-candidates.ts";
+import type { StudentRunOptions } from "./run-options.ts";
+import type { ShapeKind } from "./search/shape.ts";
+import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
+import type { TriedShape } from "./search/shape-search.ts";
+import { searchShapes, shapeText } from "./search/shape-search.ts";
+
+/** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
+export interface Start {
+  /** Undefined where the options say it already. */
+  readonly keptBlocks?: readonly number[];
+  readonly student?: ModelDefinition;
+  /** What each of its blocks keeps, where that is less than the teacher's have. */
+  readonly widths: Widths;
+  /** Blocks whose bare copy has as many weights, to compare with. */
+  readonly copied?: readonly number[];
+  readonly seconds: number;
+}
+
+/** Pictures at once. */
+const largestBatch = 16;
+
+/** So many that three batches of one size come out, where there are three. */
+export function searchItems(items: readonly Item[], most: number, seed: number): readonly Item[] {
+  const drawn = limitItems(items, most, seed);
+  return drawn.length < 3 ? drawn : drawn.slice(0, drawn.length - (drawn.length % 3));
+}
+
+/** Views for evidence on blocks: `parts` batches at least, the last for judging. */
+export function searchViews(
+  source: PictureSource,
+  items: readonly Item[],
+  teacher: Model,
+  seed: number,
+  parts = 3,
+): AsyncGenerator<FloatTensor> {
+  return viewBatches(source, items, 1, parts, teacher, seed);
+}
+
+/**
+ * Views of pictures in `parts` batches at least: each as for evaluation, then random ones, so that there are `views` of each
+ * picture, and more where that makes no whole parts.
+ */
+async function* viewBatches(
+  source: PictureSource,
+  items: readonly Item[],
+  views: number,
+  parts: number,
+  { preprocessing }: Model,
+  seed: number,
+): AsyncGenerator<FloatTensor> {
+  const rounds = Math.max(views, Math.ceil(parts / items.length));
+  const batch = Math.max(1, Math.min(largestBatch, items.length, Math.floor((rounds * items.length) / parts)));
+  const skip = () => undefined;
+  for await (const { pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) yield pixels;
+  if (rounds === 1) return;
+  const perRound = Math.floor(items.length / batch);
+  const loader = new TrainingLoader({
+    source,
+    items,
+    batch,
+    microBatchesPerEpoch: perRound,
+    preprocessing,
+    augmentation: paperAugmentation,
+    seed,
+  });
+  for (let i = 0; i < (rounds - 1) * perRound; i++) yield (await loader.next()).pixels;
+}
+
+/** What a student keeps of the teacher; blocks are left out where the options say them already. */
+interface Chosen extends Widths {
+  readonly kept?: readonly number[];
+  readonly copied?: readonly number[];
+}
+
+/**
+ * Chooses blocks and refits them, where that is asked for; with `int8`, tokens move from block to block in 8 bits. The same
+ * pictures and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few
+ * pictures.
+ */
+export async function startOf(
+  options: StudentRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  int8: Int8Options | undefined,
+  listener: Listener,
+  environment: Environment,
+): Promise<Start> {
+  const begin = environment.now();
+  const seconds = () => (environment.now() - begin) / 1000;
+  const count = await budgetedCount(options, teacher, listener, environment);
+  const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, listener);
+  if (!isAnalytic(options)) return { keptBlocks, widths: {}, seconds: seconds() };
+  const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
+  const chosen = seconds();
+  listener.stage?.("refitting blocks", kept.length);
+  // One of five batches says whether a refit helps.
+  const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
+  const settings = {
+    ...analyticDefaults,
+    tokensPerUnknown: options.analyticTokens,
+    maps: options.analyticMaps,
+    sweeps: options.analyticSweeps,
+    int8,
+    ...wanted,
+  };
+  const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
+  const last = refits.at(-1);
+  const took = `the closed form took ${(seconds() - chosen).toFixed(1)} s`;
+  // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
+  listener.info?.(
+    last?.share !== undefined && last.share < 1
+      ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
+      : took,
+  );
+  const { mlpWidth, heads: keptHeads } = student.config;
+  const widths = lessThanWhole(teacher.config, { mlpWidth, keptHeads });
+  return {
+    keptBlocks,
+    student: { ...student, weights: await restedWeights(student, teacher.device) },
+    widths,
+    copied,
+    seconds: seconds(),
+  };
+}
+
+/** Whether a run begins in closed form. */
+export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
+  (start ?? methods[method].start) === "analytic";
+
+/** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
+function shapeOf(options: StudentRunOptions): ShapeKind {
+  const { keptBlocks, mlpWidth, keptHeads, shape } = options;
+  const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined;
+  return open && isAnalytic(options) ? shape : "blocks";
+}
+
+/** So many blocks does every r-th leave. */
+export function usualCount({ reductionFactor }: Pick<StudentRunOptions, "reductionFactor">, depth: number): number {
+  return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
+}
+
+/** Blocks, heads and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
+async function choose(
+  options: StudentRunOptions,
+  count: number | undefined,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<Chosen> {
+  const { mlpWidth, keptHeads, method, keep } = options;
+  const { depth } = teacher.config;
+  if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
+    throw new UserError(
+      `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
+    );
+  const copied = evenBlocks(depth, count ?? usualCount(options, depth));
+  if (keep === "auto") {
+    const kept = await searchedBlocks(options, count, teacher, source, items, listener);
+    const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
+    if (narrower.size === 0) return { kept, mlpWidth, keptHeads };
+    const shown = searchItems(items, searchPictures, options.seed);
+    const evidence = await gatherEvidence(teacher, searchViews(source, shown, teacher, options.seed, evidenceParts));
+    const [best, next] = await searchShapes(teacher, { kept }, narrower, evidence, listener);
+    const left = ({ shape, difference }: TriedShape) =>
+      `${shapeText(shape)} (${difference.toFixed(3)} from the teacher)`;
+    listener.info?.(`of shapes with as many weights, nearest are ${left(best)}, then ${left(next)}`);
+    return { ...best.shape, copied };
+  }
+  const narrower = shapeFor(teacher, copied.length, shapeOf(options));
+  const each = widthsText(narrower);
+  if (each !== "") {
+    listener.info?.(
+      `${narrower.kept.length} blocks with ${each} have as many weights as ${copied.length} whole blocks`,
+    );
+    return { ...narrower, copied };
+  }
+  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads };
+}
+
+/** How many blocks a budget allows; undefined without one. */
+async function budgetedCount(
+  options: StudentRunOptions,
+  teacher: Model,
+  listener: Listener,
+  { now }: Environment,
+): Promise<number | undefined> {
+  const { budget, keptBlocks, reductionFactor, weightType } = options;
+  if (budget === undefined) return undefined;
+  if (keptBlocks ?? reductionFactor)
+    throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
+  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
+  const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
+  const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
+  listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);
+  return count;
+}
+
+/** Pictures that a search looks at: their tokens behind all blocks are held. */
+const searchPictures = 48;
+/** Blocks in a run that one may stand for, beyond the mean. */
+const longerThanMean = 2;
+
+async function searchedBlocks(
+  options: StudentRunOptions,
+  count: number | undefined,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  listener: Listener,
+): Promise<readonly number[]> {
+  const { depth } = teacher.config;
+  if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");
+  const most = count ?? usualCount(options, depth);
+  const shown = searchItems(items, searchPictures, options.seed);
+  const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
+  listener.stage?.("searching blocks", most);
+  const views = searchViews(source, shown, teacher, options.seed);
+  const { choices } = await searchBlocks(teacher, views, { most, longest }, (done) => listener.progress?.(done));
+  const best = choices.find(({ kept }) => kept.length === most);
+  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`);
+  return best.kept;
+}

@@ -1,0 +1,368 @@
+// A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
+import type { DistillationState } from "../../workspace/training-state.ts";
+import { compile } from "../../engine/compile.ts";
+import type { Graph } from "../../engine/graph/graph.ts";
+import { inputName } from "../../engine/graph/graph.ts";
+import { Model } from "../../models/model.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { parameterCount } from "../../models/definition.ts";
+import { learningRateAt } from "../../engine/optim/schedule.ts";
+import type { Int8Options } from "../../models/precision.ts";
+import { choosePrecision } from "../../models/precision.ts";
+import { downloadAll } from "../../runtime/device-tensors.ts";
+import { runInParts } from "../../runtime/batch-parts.ts";
+import type { Device, Session } from "../../runtime/device.ts";
+import { UserError } from "../../utils/errors.ts";
+import { parseOptions } from "../../utils/parse-options.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { elementCount } from "../../utils/tensor.ts";
+import { checkParameters } from "./adapters.ts";
+import type { Part, RunShape, Share } from "./gradient-runs.ts";
+import { GradientRuns } from "./gradient-runs.ts";
+import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
+import { methods } from "../methods/registry.ts";
+import type { Objective } from "../methods/objective.ts";
+import type { DistillationInput, DistillationOptions } from "../distillation-options.ts";
+import { distillationSchema } from "../distillation-options.ts";
+import { OptimizerState } from "./optimizer-state.ts";
+import type { Draws, Shapes, Trainables } from "./trainables.ts";
+import { keptBlocksOf } from "../weight-copy.ts";
+
+/** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
+export type Targets = Readonly<Record<string, FloatTensor>>;
+
+/**
+ * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
+ * where the teacher has seen these very views. Where targets hold `embedded`, pixels are not read and may be left out.
+ */
+export type PictureBatch =
+  | FloatTensor
+  | { readonly pixels: FloatTensor; readonly labels?: readonly number[]; readonly targets?: Targets }
+  | { readonly pixels?: FloatTensor; readonly targets: Targets };
+
+/** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
+export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
+
+export interface StepOptions {
+  /** Also bring back the gradients that the step used. */
+  readonly gradients?: boolean;
+}
+
+export interface StepResult {
+  /** Mean over the micro-batches, before the update. */
+  readonly loss: number;
+  readonly learningRate: number;
+  /** By the parameters' names; the mean over the micro-batches, before any clipping. */
+  readonly gradients?: Map<string, FloatTensor>;
+}
+
+/**
+ * Two sessions, each with half of the threads and of the pictures, end sooner than one with all: threads wait for each other behind
+ * each node. But parameters and sums move between them; above so many bytes that costs what it spares (docs/performance-notes.md).
+ */
+const lightWeights = 128 * 2 ** 20;
+
+/** Numbers of all shapes together. */
+const countOf = (shapes: Shapes): number => [...shapes.values()].reduce((sum, dims) => sum + elementCount(dims), 0);
+
+interface Setup {
+  readonly start: ModelDefinition;
+  readonly trainables: Trainables;
+  readonly objective: Objective;
+  readonly int8: Int8Options | undefined;
+}
+
+export class Distillation {
+  readonly options: DistillationOptions;
+  readonly keptBlocks: readonly number[];
+  /** The student before training: the bare weight copy, for most methods. */
+  readonly weightCopy: ModelDefinition;
+  private readonly teacher: Model;
+  private readonly device: Device;
+  private readonly trainables: Trainables;
+  private readonly objective: Objective;
+  private readonly shapes: Shapes;
+  private readonly int8: Int8Options | undefined;
+  private readonly drawsOf = new Map<number, Draws>();
+  private readonly state: OptimizerState;
+  private readonly gradientRuns: GradientRuns;
+  private targetSession: Session | undefined;
+  private featureSession: Session | undefined;
+  private stepsDone = 0;
+
+  private constructor(
+    teacher: Model,
+    options: DistillationOptions,
+    kept: readonly number[],
+    setup: Setup,
+    state: OptimizerState,
+  ) {
+    this.teacher = teacher;
+    this.device = teacher.device;
+    this.options = options;
+    this.keptBlocks = kept;
+    this.weightCopy = setup.start;
+    this.trainables = setup.trainables;
+    this.objective = setup.objective;
+    this.int8 = setup.int8;
+    this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
+    this.state = state;
+    const inputs = { trained: [...this.shapes.keys()], lowRank: setup.trainables.lowRank };
+    this.gradientRuns = new GradientRuns({
+      device: this.device,
+      shapes: this.shapes,
+      accumulation: options.accumulation,
+      // Activations are computed anew where memory is short.
+      pairs: !options.checkpointing && this.secondBytes() <= lightWeights,
+      int8: setup.int8 && { ...setup.int8, inputs },
+      build: (shape, runs) => this.gradientsOf(shape, runs),
+      parametersOn: (devices) => this.state.on(devices),
+    });
+  }
+
+  /** Starts a distillation; see createDistillation. */
+  static async create(
+    teacher: Model,
+    options: DistillationOptions,
+    initialAdapters: ReadonlyMap<string, FloatTensor> | undefined,
+    initialStudent: ModelDefinition | undefined,
+    int8: Int8Options | undefined,
+  ): Promise<Distillation> {
+    const kept = keptBlocksOf(teacher.config.depth, options);
+    const method = methods[options.method];
+    const context = { teacher, kept, options };
+    const start = initialStudent ?? method.student(context, options.start ?? method.start);
+    if (start.config.depth !== kept.length && !start.config.sharing) {
+      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`);
+    }
+    const trainables = method.trainables(start, context);
+    const objective = method.objective(start, context);
+    if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
+    const parameters = new Map([...(initialAdapters ?? trainables.fresh()), ...objective.fresh()]);
+    const { depth } = start.config;
+    const state = await OptimizerState.create(teacher.device, parameters, options.optimizer, depth, !initialAdapters);
+    return new Distillation(teacher, options, kept, { start, trainables, objective, int8 }, state);
+  }
+
+  /** Steps of the optimizer that were taken. */
+  get steps(): number {
+    return this.stepsDone;
+  }
+
+  /** Whether the method trains anything at all. */
+  get trains(): boolean {
+    return this.shapes.size > 0;
+  }
+
+  /** Numbers that train in the student. */
+  get trainedParameters(): number {
+    return countOf(this.trainables.shapes);
+  }
+
+  /**
+   * One step of the optimizer over `accumulation` micro-batches of normalised pictures `[B, 3, H, W]`, all of one size.
+   * Throws a UserError on another number of micro-batches, and a RunError where the loss is not finite; the parameters
+   * then are those of the last good step.
+   */
+  async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
+    const { accumulation, schedule, method } = this.options;
+    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`);
+    if (microBatches.length !== accumulation) {
+      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
+    }
+    const learningRate = learningRateAt(schedule, this.stepsDone);
+    const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
+    const { loss, shares } = await this.gradientRuns.run(parts, this.stepsDone + 1);
+    try {
+      const gradients = options.gradients ? await this.fetched(shares) : undefined;
+      await this.state.update(
+        shares.map((share) => share.gradients),
+        this.stepsDone + 1,
+        learningRate,
+      );
+      this.stepsDone++;
+      return { loss, learningRate, ...(gradients ? { gradients } : {}) };
+    } finally {
+      for (const { device, gradients } of shares) await device.release([...gradients.values()]);
+    }
+  }
+
+  private async fetched([first, ...others]: readonly Share[]): Promise<Map<string, FloatTensor>> {
+    const sums = await downloadAll(first.device, first.gradients);
+    for (const { device, gradients } of others)
+      for (const [name, { data }] of await downloadAll(device, gradients))
+        sums.get(name)?.data.forEach((v, i, all) => (all[i] = v + data[i]));
+    return sums;
+  }
+
+  /** A micro-batch of the step that is under way, as its run is fed. */
+  private async partOf(microBatch: MicroBatch, part: number): Promise<Part> {
+    const given = typeof microBatch === "function" ? await microBatch() : microBatch;
+    const { pixels, labels, targets }: { pixels?: FloatTensor; labels?: readonly number[]; targets?: Targets } =
+      "dims" in given ? { pixels: given } : given;
+    const tokens = targets?.[slot.embedded];
+    const shown = tokens ?? pixels;
+    if (!shown) throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`);
+    const batch = shown.dims[0];
+    const feeds = {
+      ...(tokens ? {} : { pixels: shown }),
+      ...targets,
+      ...this.objective.feeds({ batch, labels, step: this.stepsDone, part }),
+      ...this.draws(batch).feeds(this.stepsDone, part),
+    };
+    return { batch, given: tokens ? "targets and tokens" : targets ? "targets" : "nothing", feeds };
+  }
+
+  private draws(batch: number): Draws {
+    const known = this.drawsOf.get(batch) ?? this.trainables.draws(batch);
+    this.drawsOf.set(batch, known);
+    return known;
+  }
+
+  /** What a second session of the gradients holds, about: weights, in 8 bits for both ways through the student, and what trains. */
+  private secondBytes(): number {
+    return parameterCount(this.teacher) * (this.int8 ? 1.5 : 4) + 4 * countOf(this.shapes);
+  }
+
+  private async gradientsOf({ batch, given }: RunShape, runs: number): Promise<Graph> {
+    // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
+    await this.targetSession?.dispose();
+    this.targetSession = undefined;
+    const { checkpointing, activations } = this.options;
+    return gradientGraph({
+      teacher: this.teacher,
+      student: this.weightCopy,
+      trainables: this.trainables,
+      objective: this.objective,
+      draws: this.draws(batch),
+      batch,
+      runs,
+      given,
+      checkpointing,
+      activations,
+    });
+  }
+
+  /** Whether steps can do with what the teacher made of their pictures before. */
+  get takesTargets(): boolean {
+    return this.objective.targets !== undefined;
+  }
+
+  /**
+   * What is made of normalised pictures `[B, 3, H, W]` at each step on the same views: `[B, N, D]` for each of the teacher's states
+   * that the loss reads, and as `embedded` what enters the student's first block, unless that changes while it trains. Throws a
+   * UserError where the method reads more of the teacher.
+   */
+  async targets(pixels: FloatTensor): Promise<Targets> {
+    const { targets } = this.objective;
+    if (!targets)
+      throw new UserError(
+        `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
+      );
+    // Between its batches, steps want the memory.
+    this.targetSession ??= await compile(
+      targetGraph(this.teacher, targets, this.weightCopy, this.trainables),
+      this.device,
+      { int8: this.int8, keepMemory: false },
+    );
+    return runInParts(this.targetSession, this.device, pixels, this.targetSession.outputNames);
+  }
+
+  /**
+   * What trains, as it is now: `blocks.0.q.lora_A` `[rank, in]`, `blocks.0.q.lora_B` `[out, rank]` and so on for
+   * adapters, weights by timm's names where all of them train.
+   */
+  async adapters(): Promise<Map<string, FloatTensor>> {
+    const all = await downloadAll(this.device, this.state.parameters);
+    return new Map([...all].filter(([name]) => this.trainables.shapes.has(name)));
+  }
+
+  /**
+   * The student's features as it is now, without folding: `blockOutput` `[B, N, D]` and `pooled` `[B, D]` of normalised
+   * pictures `[B, 3, H, W]`.
+   */
+  async features(pixels: FloatTensor): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
+    this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
+    const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
+    return runInParts(this.featureSession, this.device, pixels, ["blockOutput", "pooled"], Object.fromEntries(own));
+  }
+
+  /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */
+  async restFeatures(): Promise<void> {
+    await this.featureSession?.dispose();
+    this.featureSession = undefined;
+  }
+
+  /** The student with what was trained folded into its weights. The caller disposes of it. */
+  async student(): Promise<Model> {
+    const weights = new Map(this.weightCopy.weights);
+    for (const folding of foldingGraphs(this.trainables)) {
+      const session = await compile(folding, this.device, { keepMemory: false });
+      try {
+        const read = new Set(folding.inputs.map(inputName));
+        const feeds = Object.fromEntries([...this.state.parameters].filter(([name]) => read.has(name)));
+        const { tensors } = await session.run({ feeds, fetch: session.outputNames });
+        for (const name of weights.keys()) {
+          const folded = tensors[slot.folded(name)];
+          if (folded) weights.set(name, folded as FloatTensor);
+        }
+      } finally {
+        await session.dispose();
+      }
+    }
+    return new Model({ ...this.weightCopy, weights }, this.device);
+  }
+
+  /** A copy of all that is needed to go on from here: parameters, the optimizer's means, the number of steps. */
+  async saveState(): Promise<DistillationState> {
+    return { steps: this.stepsDone, tensors: await this.state.save() };
+  }
+
+  /** Goes back, or on, to a saved state of the same settings. Throws a UserError where a tensor is missing or misshapen. */
+  async loadState({ steps, tensors }: DistillationState): Promise<void> {
+    await this.state.load(tensors);
+    this.stepsDone = steps;
+  }
+
+  /** Closes the sessions and frees the parameters and the optimizer's state. */
+  async dispose(): Promise<void> {
+    await this.gradientRuns.dispose();
+    await this.restFeatures();
+    await this.targetSession?.dispose();
+    this.targetSession = undefined;
+    await this.state.dispose();
+  }
+}
+
+export type CreateDistillationOptions = DistillationInput & {
+  /** Parameters to start from, by name and in the shapes that `adapters()` gives; fresh ones where left out. */
+  readonly initialAdapters?: ReadonlyMap<string, FloatTensor>;
+  /** The student before training, such as `analyticStart` gives; what the method starts from where left out. */
+  readonly initialStudent?: ModelDefinition;
+  /** Products in 8 bits as `choosePrecision` has decided; the options' `precision` decides where left out. */
+  readonly int8?: Int8Options;
+};
+
+/**
+ * Sets up a distillation of `teacher` into a smaller student, by WeCoLoRA (arXiv 2404.09326) unless `method` says
+ * otherwise: weight copy of every r-th block, adapters on the kept blocks' linear maps. Throws a UserError on options
+ * that don't fit each other or the teacher.
+ */
+export async function createDistillation(
+  teacher: Model,
+  options: CreateDistillationOptions = {},
+): Promise<Distillation> {
+  const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
+  if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
+    throw new UserError("give reductionFactor or keptBlocks, not both");
+  }
+  if (settings.checkpointing && settings.activations === "float16") {
+    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
+  }
+  const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
+  const { precision: wanted, int8Parts: parts } = parsed;
+  const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
+  // What was decided holds for where adapters stand as well.
+  const settled = { ...parsed, precision: int8 ? ("int8" as const) : ("float32" as const) };
+  return Distillation.create(teacher, settled, initialAdapters, initialStudent, int8);
+}

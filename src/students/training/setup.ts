@@ -1,0 +1,165 @@
+// What a run is made of before its first step: the distillation's settings, labels, looks and views.
+import type { DataSet } from "../../data/dataset.ts";
+import type { PictureSource, TrainingLoaderOptions } from "../../data/loader.ts";
+import type { Item } from "../../data/sampling.ts";
+import { denormalise } from "../../data/transforms.ts";
+import { adapterPlanOf } from "../methods/registry.ts";
+import { parameterCount } from "../../models/definition.ts";
+import type { Distillation } from "./distillation.ts";
+import type { DistillationInput } from "../distillation-options.ts";
+import type { Model } from "../../models/model.ts";
+import type { LoggedImage } from "../../report/tensorboard.ts";
+import { nearestName, UserError } from "../../utils/errors.ts";
+import type { Environment, Listener } from "../../context/environment.ts";
+import type { Parts } from "../../evaluation/evaluate-candidates.ts";
+import { limitItems } from "../../evaluation/evaluate-candidates.ts";
+import type { Directory } from "../../files/storage.ts";
+import { KeptViews } from "./cached-features.ts";
+import { picturesThatFit } from "./memory.ts";
+import type { StudentRunOptions } from "../run-options.ts";
+import type { BatchPlan } from "./step-plan.ts";
+import { usualCount } from "../start.ts";
+import { Tracker } from "./tracking.ts";
+
+/** The run's settings as createDistillation takes them. */
+export function distillationOptions(
+  options: StudentRunOptions,
+  plan: BatchPlan,
+  chosen: readonly number[] | undefined,
+): DistillationInput {
+  const { method, start, rank, alpha, rankStabilized, adapterDropout } = options;
+  const { targetModules, loss, softLabels, maskRatio, optimizer, seed } = options;
+  return {
+    method,
+    start,
+    ...(chosen
+      ? { keptBlocks: [...chosen] }
+      : { reductionFactor: options.reductionFactor, keptBlocks: options.keptBlocks }),
+    rank,
+    alpha,
+    rankStabilized,
+    adapterDropout,
+    targetModules,
+    loss,
+    softLabels,
+    maskRatio,
+    int8Parts: options.int8Parts,
+    checkpointing: options.checkpointing,
+    activations: options.activations,
+    optimizer,
+    schedule: {
+      kind: options.schedule,
+      baseLearningRate: plan.peakLearningRate,
+      warmupEpochs: plan.warmupEpochs,
+      epochs: plan.epochs,
+      iterationsPerEpoch: plan.iterationsPerEpoch,
+    },
+    accumulation: plan.accumulation,
+    seed,
+  };
+}
+
+/** Throws a UserError where an option asks for what the method can't do, before anything is written. */
+export function checkMethod(
+  { keptViews, checkpointing, activations, method }: StudentRunOptions,
+  { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
+): void {
+  if (takesTargets && trains) return;
+  const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
+  if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
+  if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
+  if (activations === "float16") throw new UserError(`${method} can't save activations so (--activations): ${why}`);
+}
+
+/** How many pictures at once the memory at hand holds, for `planBatches`. */
+export function fittingBatch(
+  { keptBlocks, checkpointing, activations, ...options }: StudentRunOptions,
+  teacher: Model,
+  { availableMemory }: Environment,
+): (wanted: { most: number; effective: number }) => number {
+  const { config } = teacher;
+  const blocks = keptBlocks?.length ?? usualCount(options, config.depth);
+  const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing, activations };
+  return (wanted) => (availableMemory ? picturesThatFit(wanted, availableMemory(), config, step) : wanted.most);
+}
+
+/** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
+export async function keptViewsOf(
+  { keptViews: views, keptViewsOn: place }: StudentRunOptions,
+  distillation: Distillation,
+  loading: TrainingLoaderOptions<Item>,
+  directory: Directory,
+  listener: Listener,
+): Promise<KeptViews | undefined> {
+  if (views === undefined) return undefined;
+  listener.stage?.("showing views to the teacher", views * loading.items.length);
+  const options = { ...loading, views, place, directory };
+  const kept = await KeptViews.see(distillation, options, (done) => listener.progress?.(done));
+  listener.info?.(`${views} views of each picture are kept: ${kept.size}`);
+  return kept;
+}
+
+/** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */
+export function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: StudentRunOptions): number[] {
+  if (!train.classes) throw new UserError(`${method} learns from labels: ${data} needs one folder a class`);
+  const labels = config.head?.labels;
+  if (!labels)
+    throw new UserError(`${method} learns the teacher's answers: the teacher needs a head with named classes`);
+  return train.classes.map((name) => {
+    const index = labels.indexOf(name);
+    if (index < 0) {
+      const near = nearestName(name, labels);
+      throw new UserError(
+        `the class ${name} is none of the teacher's${near ? ` (did you mean ${near}?)` : ""}; ${method} needs the teacher's classes`,
+      );
+    }
+    return index;
+  });
+}
+
+/** Adapters of a rank beyond the number of pictures fit those pictures alone. */
+export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (message: string) => void): void {
+  const rank = adapterPlanOf(options)?.rank ?? 0;
+  const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
+  if (pictures < highest) {
+    warn(
+      `${pictures} pictures are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
+    );
+  }
+}
+
+export function trackerOf(
+  options: StudentRunOptions,
+  teacher: Model,
+  source: PictureSource,
+  parts: Parts,
+  data: DataSet,
+): Tracker {
+  const { evaluatePictures: count, seed } = options;
+  return new Tracker({
+    teacher,
+    source,
+    queries: limitItems(parts.queries, count, seed),
+    // Looks while training count neighbours of one class each.
+    bank: data.train.classes && !data.multiLabel ? limitItems(parts.bank, 2 * count, seed) : [],
+    classes: data.train.classes?.length ?? 0,
+  });
+}
+
+/** A few training views, for TensorBoard. */
+export async function viewsOf(environment: Environment, options: TrainingLoaderOptions<Item>): Promise<LoggedImage[]> {
+  const { source, items, preprocessing, augmentation, seed } = options;
+  const shown = items.slice(0, 4);
+  return Promise.all(
+    shown.map(async (item, i) => {
+      const view = await source.augmentedView(item, { preprocessing, augmentation, seed, epoch: 0 });
+      const picture = denormalise(view, preprocessing);
+      return {
+        tag: `training_views/${i}`,
+        width: picture.width,
+        height: picture.height,
+        png: await environment.encodePng(picture),
+      };
+    }),
+  );
+}

@@ -1,0 +1,64 @@
+// Weight copy: which blocks stay, and the student that they make (the paper's section 3.1).
+import type { ModelDefinition } from "../models/definition.ts";
+import { UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { defaultReductionFactor } from "./distillation-options.ts";
+
+/** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
+export function everyNth(depth: number, reductionFactor: number): number[] {
+  if (!Number.isInteger(reductionFactor) || reductionFactor < 1) {
+    throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`);
+  }
+  if (reductionFactor > depth) {
+    throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`);
+  }
+  return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
+}
+
+/** The blocks that options keep: those listed, or every r-th. Throws a UserError where they don't fit the depth. */
+export function keptBlocksOf(
+  depth: number,
+  { keptBlocks, reductionFactor }: { readonly keptBlocks?: readonly number[]; readonly reductionFactor?: number },
+): readonly number[] {
+  const kept = keptBlocks ?? everyNth(depth, reductionFactor ?? defaultReductionFactor);
+  checkKeptBlocks(kept, depth);
+  return kept;
+}
+
+/** Checks an explicit list of blocks: inside the teacher, rising, none twice. */
+export function checkKeptBlocks(kept: readonly number[], depth: number): void {
+  const wrong = kept.find((block) => block >= depth);
+  if (wrong !== undefined) {
+    throw new UserError(`block ${wrong} can't be kept: the teacher has blocks 0 to ${depth - 1}`);
+  }
+  if (kept.some((block, i) => i > 0 && block <= kept[i - 1])) {
+    throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`);
+  }
+}
+
+/** The last teacher block that each kept block stands for: the one before the next kept block. */
+export function stoodFor(kept: readonly number[], depth: number): number[] {
+  return kept.map((_, j) => (kept[j + 1] ?? depth) - 1);
+}
+
+/** What is known of where the teacher came from, for a student of its kept blocks. */
+function originOf({ origin, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+  const { application } = origin;
+  if (!application) return origin;
+  const stands = stoodFor(kept, config.depth).map((block) => application.stands[block]);
+  return { ...origin, application: { ...application, stands } };
+}
+
+/** The teacher with the kept blocks alone. Weights are shared with it, not copied. */
+export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): ModelDefinition {
+  checkKeptBlocks(kept, teacher.config.depth);
+  const position = new Map(kept.map((block, i) => [String(block), i]));
+  const weights = new Map<string, FloatTensor>();
+  for (const [name, tensor] of teacher.weights) {
+    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
+    if (block === undefined) weights.set(name, tensor);
+    else if (position.has(block)) weights.set(`blocks.${position.get(block)}.${rest}`, tensor);
+  }
+  const config = { ...teacher.config, depth: kept.length };
+  return { ...teacher, config, weights, origin: originOf(teacher, kept) };
+}
