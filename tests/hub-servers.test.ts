@@ -391,6 +391,32 @@ describe("content", () => {
     expect(requests).toHaveLength(2);
   });
 
+  test("without hashes in headers is verified by the tree of the commit", async () => {
+    let weightsHash = sha256(weights);
+    hub.misbehave = (exchange) => {
+      const { url, response } = exchange;
+      if (url === `/api/models/me/small/tree/${commit}`) {
+        const tree = [...files].map(([path, bytes]) => ({
+          type: "file",
+          path,
+          oid: gitHash(bytes),
+          size: bytes.length,
+        }));
+        const lfs = { oid: weightsHash, size: weights.length, pointerSize: 131 };
+        response.end(JSON.stringify(tree.map((entry) => (entry.size === lfs.size ? { ...entry, lfs } : entry))));
+        return true;
+      }
+      if (url.startsWith("/api") || url.startsWith("large")) return false;
+      if (url.endsWith(".safetensors")) response.writeHead(302, { location: `${hub.outside}/model.safetensors` }).end();
+      else sendFile(exchange, files.get(url.split("/").at(-1) ?? "") ?? weights, { etag: 'W/"1f-of-a-proxy"' });
+      return true;
+    };
+    expectWhole(await load());
+    await rm(repository(), { recursive: true });
+    weightsHash = sha256(config);
+    await expect(load()).rejects.toThrow("what was downloaded of model.safetensors is not what the hub announced");
+  });
+
   test("without a hash is refused", async () => {
     hub.misbehave = onConfig((exchange) => {
       sendFile(exchange, config, { etag: '"5f3759df-abc"' });

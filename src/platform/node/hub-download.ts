@@ -67,7 +67,7 @@ export async function downloadFile(options: DownloadOptions, commit: string, nam
   let mismatches = 0;
   const hash = await connection.retry(name, async () => {
     try {
-      return await fetchBlob(options, url, name);
+      return await fetchBlob(options, commit, url, name);
     } catch (error) {
       // Once more from the first byte: a partial download may have been spoilt.
       if (error instanceof Mismatch && ++mismatches < 2) throw new Temporary(error.message, { delay: 0 });
@@ -77,9 +77,9 @@ export async function downloadFile(options: DownloadOptions, commit: string, nam
   await cache.link(hash, pointer);
 }
 
-async function fetchBlob(options: DownloadOptions, url: string, name: string): Promise<string> {
+async function fetchBlob(options: DownloadOptions, commit: string, url: string, name: string): Promise<string> {
   const { cache, signal, warn } = options;
-  const source = await locate(options, url, name);
+  const source = await locate(options, commit, url, name);
   const blob = cache.blob(source.hash);
   // One of another size was left by a program that broke; it is replaced.
   const isThere = async () => {
@@ -113,7 +113,7 @@ async function fetchBlob(options: DownloadOptions, url: string, name: string): P
 }
 
 /** Asks the hub where a file's content is, and for its hash and size. */
-async function locate(options: DownloadOptions, url: string, name: string): Promise<Source> {
+async function locate(options: DownloadOptions, commit: string, url: string, name: string): Promise<Source> {
   const { connection, repository, refuse } = options;
   // A range of one byte, since not all servers answer HEAD. An empty file has no such range.
   let answer = await connection.askHub(url, { Range: "bytes=0-0" });
@@ -128,16 +128,47 @@ async function locate(options: DownloadOptions, url: string, name: string): Prom
   if (!response.ok && !outside) return refuse(answer, `${repository}/${name}`);
   // Redirects on the hub may have lost what the first answer announced.
   const linked = (header: string) => hubHeaders.map((headers) => headers.get(header)).find((value) => value !== null);
-  const hash = cleanTag(linked("x-linked-etag") ?? response.headers.get("etag")) ?? "";
-  if (!isContentHash(hash)) {
-    const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
-    throw new RunError(
-      `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
-    );
-  }
+  const tag = cleanTag(linked("x-linked-etag") ?? response.headers.get("etag")) ?? "";
   const ofAnswer = response.status === 206 ? contentRange(response.headers)?.total : contentLength(response.headers);
-  const size = byteCount(linked("x-linked-size")) ?? (outside ? undefined : ofAnswer);
-  return { url: outside ?? answer.url, outside: outside !== undefined, hash, size };
+  const announced = byteCount(linked("x-linked-size")) ?? (outside ? undefined : ofAnswer);
+  const source = { url: outside ?? answer.url, outside: outside !== undefined };
+  if (isContentHash(tag)) return { ...source, hash: tag, size: announced };
+  // Mirrors and proxies may put other tags in place of the hashes.
+  const entry = await treeEntry(options, commit, name);
+  if (entry) return { ...source, hash: entry.hash, size: announced ?? entry.size };
+  const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
+  throw new RunError(
+    `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
+  );
+}
+
+/** A file's hash and size from the hub's tree of a commit, where it has one. */
+async function treeEntry(
+  { connection, repository }: DownloadOptions,
+  commit: string,
+  name: string,
+): Promise<{ hash: string; size?: number } | undefined> {
+  const answer = await connection.askHub(`${connection.endpoint}/api/models/${repository}/tree/${commit}`);
+  try {
+    const busy = connection.busy(answer);
+    if (busy) throw busy;
+    if (answer.response.status !== 200 || answer.outside) return undefined;
+    const text = await connection.text(answer, mostJsonBytes, `the tree of ${repository}`);
+    interface Content {
+      readonly oid?: unknown;
+      readonly size?: unknown;
+    }
+    const tree = JSON.parse(text) as ((Content & { path?: unknown; lfs?: Content | null }) | null)[];
+    const entry = Array.isArray(tree) ? tree.find((one) => one?.path === name) : undefined;
+    const { oid, size } = entry?.lfs ?? entry ?? {};
+    if (typeof oid !== "string" || !isContentHash(oid)) return undefined;
+    return { hash: oid, size: byteCount(String(size)) };
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  } finally {
+    answer.close();
+  }
 }
 
 /** Downloads what a partial file still lacks. */
