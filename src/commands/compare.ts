@@ -11,13 +11,16 @@ import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { resumeDistillation, runDistillation } from "./distill.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { Interrupted } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { interruptible } from "../context/run-context.ts";
 import { runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { commonSchema, pathOption } from "../context/common-options.ts";
 import { distillOptions } from "./distill-options.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 const path = pathOption;
 const gridValue = z.union([
@@ -107,7 +110,8 @@ export function planRuns(options: CompareRunOptions): Planned[] {
 }
 
 /** The result of one run: read where it is finished, gone on with where it was begun, else run. */
-async function runOne(environment: Environment, run: Planned, listener: Listener): Promise<ComparedRun> {
+async function runOne(context: RunContext, run: Planned): Promise<ComparedRun> {
+  const { environment, listener } = context;
   const out = String(run.options.out);
   const folder = new RunFolder(environment.directory(out));
   const begun = (await folder.directory.list()).includes("config.json");
@@ -116,8 +120,8 @@ async function runOne(environment: Environment, run: Planned, listener: Listener
     const result =
       finished ??
       (begun
-        ? await resumeDistillation(environment, { resume: out }, listener)
-        : await runDistillation(environment, run.options as never, listener));
+        ? await resumeDistillation(context, { resume: out })
+        : await runDistillation(context, run.options as never));
     const rows = result.results as readonly ResultRow[];
     return {
       setting: run.setting,
@@ -126,7 +130,7 @@ async function runOne(environment: Environment, run: Planned, listener: Listener
       trainingSeconds: Number(result.trainingSeconds) + Number(result.startSeconds ?? 0),
     };
   } catch (error) {
-    if (error instanceof Interrupted || !(error instanceof Error)) throw error;
+    if (context.signal.aborted || !(error instanceof Error)) throw error;
     listener.warn?.(`the run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
   }
@@ -136,14 +140,11 @@ async function runOne(environment: Environment, run: Planned, listener: Listener
  * Runs the grid and writes `table.md`, `table.csv`, `comparison.svg` and `.png` into the folder. What is finished is not
  * run again; what was begun goes on. Throws a UserError on settings that don't fit, before the first run.
  */
-export async function runComparison(
-  environment: Environment,
-  input: CompareRunInput,
-  listener: Listener = {},
-): Promise<CompareRunResult> {
+export async function runComparison(context: RunContext, input: CompareRunInput): Promise<CompareRunResult> {
+  const { environment } = context;
   const options = parseOptions(compareRunSchema, input, "options of compare");
   const planned = planRuns(options);
-  return performComparison(withSharedTeachers(environment, planned), options, planned, listener);
+  return performComparison({ ...context, environment: withSharedTeachers(environment, planned) }, options, planned);
 }
 
 /** Teachers are loaded once, so that what they give for pictures to judge on is known to the next run. */
@@ -164,20 +165,19 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
 }
 
 async function performComparison(
-  environment: Environment,
+  context: RunContext,
   options: CompareRunOptions,
   planned: readonly Planned[],
-  listener: Listener,
 ): Promise<CompareRunResult> {
+  const { environment, listener } = context;
   const directory = environment.directory(options.out);
   const runs: ComparedRun[] = [];
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
-    runs.push(await runOne(environment, run, listener));
-    if (listener.stopRequested?.())
-      throw new Interrupted(`stopped after run ${i + 1} of ${planned.length}; the same command goes on`);
+    const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
+    runs.push(await interruptible(context, advice, () => runOne(context, run)));
   }
-  const teachers = await judgeTeachers(environment, planned, listener);
+  const teachers = await judgeTeachers(context, planned);
   const summaries = summarize(runs, options.published);
   const { columns, rows } = comparisonTable(summaries);
   const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
@@ -215,11 +215,8 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
 }
 
 /** Each teacher judged once, on the data that its runs are judged on; kept in its own file. */
-async function judgeTeachers(
-  environment: Environment,
-  planned: readonly Planned[],
-  listener: Listener,
-): Promise<Record<string, ResultRow>> {
+async function judgeTeachers(context: RunContext, planned: readonly Planned[]): Promise<Record<string, ResultRow>> {
+  const { environment, listener } = context;
   const teachers: Record<string, ResultRow> = {};
   for (const { options } of planned) {
     const [teacher, data] = [String(options.teacher), String(options.data)];
@@ -233,7 +230,7 @@ async function judgeTeachers(
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);
-    const { results } = await runEvaluation(environment, { model: teacher, data }, listener);
+    const { results } = await runEvaluation(context, { model: teacher, data });
     await directory.write(entry, [new TextEncoder().encode(JSON.stringify(results[0]))]);
     teachers[key] = results[0];
   }
@@ -267,3 +264,14 @@ function chartOf(
       : { reference: { label: "teacher", value: teacher } }),
   };
 }
+
+export const command = defineCommand({
+  name: "compare",
+  summary: "Run a grid of distillations and table what they give; needs --config.",
+  schema: compareRunSchema,
+  run: runComparison,
+  text({ summaries, out }) {
+    const { columns, rows } = comparisonTable(summaries);
+    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
+  },
+});

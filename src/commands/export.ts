@@ -22,8 +22,9 @@ import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
 import type { Embedder } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillOptions } from "./distill-options.ts";
@@ -39,6 +40,8 @@ import {
 import { exportFormats } from "../exports/registry.ts";
 import { saveSchema } from "../exports/save.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
@@ -151,11 +154,8 @@ export function checkFormats(
 }
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
-export async function runExport(
-  environment: Environment,
-  input: ExportRunInput,
-  listener: Listener = {},
-): Promise<ExportRunResult> {
+export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
+  const { environment, listener } = context;
   const options = parseOptions(exportRunSchema, input, "options of export");
   const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
@@ -164,7 +164,7 @@ export async function runExport(
   if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
   const out = options.out ?? origin?.folder.directory.describe("exports");
   if (out === undefined) throw new UserError("say where to write (--out)");
-  const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+  const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
@@ -176,15 +176,7 @@ export async function runExport(
     for (const format of options.to) {
       listener.stage?.(`exporting ${format}`);
       const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${format}` : out);
-      await writeFormat(
-        environment,
-        format,
-        model,
-        directory,
-        origin,
-        options.weightType ?? model.origin.weightType,
-        listener,
-      );
+      await writeFormat(context, format, model, directory, origin, options.weightType ?? model.origin.weightType);
       const embedder = await openExport(environment, format, model, directory, origin, warn);
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {
@@ -209,19 +201,21 @@ export async function runExport(
 }
 
 async function writeFormat(
-  environment: Environment,
+  context: RunContext,
   format: ExportFormat,
   model: Model,
   directory: Directory,
   origin: Origin | undefined,
   weightType: "float32" | "float16" | "bfloat16",
-  listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
   const plan = adapterPlan(origin?.options);
   const run = origin as Origin;
   const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
-  const teacher = await environment.loadModel(run.options.teacher, loadRequest(readOptions(run.options), listener));
+  const teacher = await context.environment.loadModel(
+    run.options.teacher,
+    loadRequest(readOptions(run.options), context),
+  );
   const base = await peftBaseOf(model, teacher, adapters, plan, run);
   await writePeft(base, adapters, plan, directory, weightType);
   await teacher.dispose();
@@ -413,3 +407,14 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
     ]),
   };
 }
+
+export const command = defineCommand({
+  name: "export",
+  summary: "Write a model in other formats; each is loaded again and compared.",
+  schema: exportRunSchema,
+  run: runExport,
+  text({ exports, pictures }) {
+    const { columns, rows } = exportTable(exports);
+    return `\n${textTable(columns, rows)}\n\ncompared on ${pictures} pictures`;
+  },
+});

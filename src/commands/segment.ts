@@ -15,13 +15,14 @@ import { maskOverlay } from "../report/masks.ts";
 import { sideBySide } from "../report/overlay.ts";
 import type { Column } from "../report/table.ts";
 import { csvLines, markdownTable } from "../report/table.ts";
-import { RunError, UserError } from "../utils/errors.ts";
+import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { Picture, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
 import { modelNames, textChunks } from "../workspace/output-files.ts";
 import type { SliceId } from "../segmentation/scan-cases.ts";
 import { ScanCases } from "../segmentation/scan-cases.ts";
@@ -35,6 +36,8 @@ import {
 } from "../context/common-options.ts";
 import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../segmentation/train-decoder.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 /** `wecolora segment` */
 export const segmentRunSchema = z.strictObject({
@@ -271,11 +274,8 @@ function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hau
 }
 
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
-export async function runSegmentation(
-  environment: Environment,
-  input: SegmentRunInput,
-  listener: Listener = {},
-): Promise<SegmentRunResult> {
+export async function runSegmentation(context: RunContext, input: SegmentRunInput): Promise<SegmentRunResult> {
+  const { environment, listener } = context;
   const options = parseOptions(segmentRunSchema, input, "options of segment");
   const directory = environment.directory(options.data);
   const paths = await environment.listFiles(options.data, isVolumeName);
@@ -303,13 +303,13 @@ export async function runSegmentation(
   const models: SegmentResult[] = [];
   const masks = new Map<string, readonly Uint8Array[]>();
   for (const { path, name, pixels } of jobsOf(options)) {
-    const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+    const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
     try {
       const { imageSize, patchSize } = model.config;
       const encoder: Encoder = pixels
         ? { kind: "pixels", imageSize, patchSize }
         : { kind: "vit", model, trained: options.encoder === "trained" };
-      const judged = await runOne(environment, work, name, encoder, model, listener);
+      const judged = await runOne(context, work, name, encoder, model);
       models.push(judged.result);
       masks.set(name, judged.predicted);
       await out.write(`${name}.safetensors`, writeSafetensors(judged.weights, { classes: JSON.stringify(classes) }));
@@ -328,12 +328,11 @@ export async function runSegmentation(
 }
 
 async function runOne(
-  environment: Environment,
+  { environment, listener, signal }: RunContext,
   work: Work,
   name: string,
   encoder: Encoder,
   model: Model,
-  listener: Listener,
 ) {
   const { options, train } = work;
   const normalisation = model.preprocessing;
@@ -348,7 +347,7 @@ async function runOne(
       batches,
       options,
       (step, loss) => {
-        if (listener.stopRequested?.()) throw new RunError("stopped; segmentations are not resumed, so begin anew");
+        signal.throwIfAborted();
         listener.progress?.(step, `loss ${loss.toFixed(4)}`);
       },
     );
@@ -426,3 +425,15 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
   ]);
   return { columns, rows };
 }
+
+export const command = defineCommand({
+  name: "segment",
+  summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+  schema: segmentRunSchema,
+  run: runSegmentation,
+  text({ models, out }) {
+    const { columns, rows } = segmentTable(models);
+    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors`;
+  },
+  afterStop: "Segmentations are not resumed: run the same command again to start over.",
+});
