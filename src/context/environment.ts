@@ -12,8 +12,6 @@ import type { Picture } from "../utils/image.ts";
 
 export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
-  /** Stops a download from the hub. */
-  readonly signal?: AbortSignal;
   readonly download?: (progress: { readonly file: string; readonly done: number; readonly total: number }) => void;
   /** Stops a download. */
   readonly signal?: AbortSignal;

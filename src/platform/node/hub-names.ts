@@ -57,6 +57,7 @@ export function checkRevision(revision: string): void {
   if (problem)
     throw new UserError(
       `--revision must be a branch, tag or commit such as main, v1.0 or refs/pr/1, got ${shown(revision)}: ${problem}.`,
+      { code: "INVALID_OPTION" },
     );
 }
 

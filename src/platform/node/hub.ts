@@ -43,7 +43,9 @@ function secondsOf(variables: Variables, name: string): number | undefined {
   if (!text || Number(text) === 0) return undefined;
   const seconds = Number(text);
   if (!(seconds > 0 && seconds <= 86_400))
-    throw new UserError(`${name} must be a number of seconds between 0 and 86400, got ${JSON.stringify(text)}.`);
+    throw new UserError(`${name} must be a number of seconds between 0 and 86400, got ${JSON.stringify(text)}.`, {
+      code: "INVALID_OPTION",
+    });
   return seconds;
 }
 
@@ -51,7 +53,9 @@ function endpointOf(variables: Variables): string {
   const endpoint = (variables.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
   if (!url || !["http:", "https:"].includes(url.protocol) || url.username || url.password)
-    throw new UserError("HF_ENDPOINT must be an address such as https://huggingface.co, without a user name.");
+    throw new UserError("HF_ENDPOINT must be an address such as https://huggingface.co, without a user name.", {
+      code: "INVALID_OPTION",
+    });
   return endpoint;
 }
 
@@ -83,7 +87,9 @@ class Hub {
     }
     if (response.status === 404) {
       const reason = code === "RevisionNotFound" ? `has no revision ${this.revision}` : "does not exist";
-      throw new UserError(`there is no such model: ${what} ${reason} on ${endpoint}, and there is no such path here`);
+      throw new UserError(`there is no such model: ${what} ${reason} on ${endpoint}, and there is no such path here`, {
+        code: "FILE_NOT_FOUND",
+      });
     }
     throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`);
   }
@@ -180,6 +186,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
     if (whole) return takeCached(whole);
     throw new UserError(
       `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and HF_HUB_OFFLINE forbids to download it`,
+      { code: "FILE_NOT_FOUND" },
     );
   }
   // A commit never changes.
@@ -210,6 +217,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
     if (!error.absent) throw error;
     throw new UserError(
       `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,
+      { code: "FILE_NOT_FOUND" },
     );
   }
 }
