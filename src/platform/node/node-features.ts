@@ -1,14 +1,14 @@
 // Features on disk, in the user's cache folder: safetensors with the pictures' names and stamps beside them.
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { readSafetensors, writeSafetensors } from "../../checkpoints/safetensors.ts";
 import type { FeatureStore } from "../../evaluation/feature-store.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { openFile, writeFileSafely } from "./node-files.ts";
+import { userCacheFolder } from "./user-folders.ts";
 
 function usualFolder(): string {
-  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "wecolora", "features");
+  return join(userCacheFolder(), "wecolora", "features");
 }
 
 /** A folder of features, one file a model and data set. */

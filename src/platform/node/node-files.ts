@@ -85,7 +85,8 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
   }
 }
 
-function writeError(path: string, error: unknown): RunError {
+/** What a failed write is reported as. */
+export function writeError(path: string, error: unknown): RunError {
   const reason = writeProblems[errorCode(error)] ?? (error as Error).message;
   return new RunError(`${path} could not be written: ${reason}`, { cause: error });
 }

@@ -101,6 +101,8 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
   /** Told while a model is downloaded from the hub. */
   readonly download?: (progress: DownloadProgress) => void;
+  /** Stops a download at once; what was downloaded is resumed the next time. */
+  readonly signal?: AbortSignal;
 }
 
 /** The ONNX file that a path is or holds, where it holds no other weights. */
@@ -147,8 +149,8 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
   const stats = await stat(directoryOrFile).catch(() => undefined);
   if (!stats) {
     if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
-    const { revision, download: progress, warn } = options;
-    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn });
+    const { revision, download: progress, warn, signal } = options;
+    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
   }
