@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../files/storage.ts";
-import { readFile } from "../files/storage.ts";
+import { longestFile, readFile } from "../files/storage.ts";
 import type { AdapterPlan } from "../students/training/adapters.ts";
 import { createDistillation } from "../students/training/distillation.ts";
 import { adapterPlanOf } from "../students/methods/lookup.ts";
@@ -314,9 +314,9 @@ async function withPeft(base: Model, directory: Directory, { options }: Origin):
 
 async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {
   const { file } = onnxFiles[format];
-  const model = await readFile(directory, `onnx/${file}`);
+  const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
-  const beside = await readFile(directory, `onnx/${file}_data`);
+  const beside = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
   const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
   // As other runtimes open it, so that the time is theirs.
   const session = await device.createSession({ model, externalData }, { packWeights: true });

@@ -217,9 +217,9 @@ base.convert("1").save(path("formats", "bits.bmp")); note("bits.bmp", Image.open
 frames = [base.quantize(64), picture(0, (32, 32)).quantize(64)]
 frames[0].save(path("formats", "moving.gif"), save_all=True, append_images=frames[1:]); note("moving.gif", Image.open(path("formats", "moving.gif")).convert("RGB"), 0)
 base.convert("L").save(path("formats", "grey.png")); note("grey.png", base.convert("L").convert("RGB"), 0)
-Image.fromarray(ramp).save(path("formats", "sixteen.png")); note("sixteen.png", Image.fromarray((ramp // 257).astype(np.uint8)).convert("RGB"), 1)
+Image.fromarray(ramp).save(path("formats", "sixteen.png")); note("sixteen.png", Image.open(path("formats", "sixteen.png")).convert("RGB"), 0)
 alpha = base.convert("RGBA"); alpha.putalpha(Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1))))
-alpha.save(path("formats", "alpha.png")); white = Image.new("RGBA", alpha.size, "white"); white.alpha_composite(alpha); note("alpha.png", white.convert("RGB"), 1)
+alpha.save(path("formats", "alpha.png")); note("alpha.png", alpha.convert("RGB"), 0)
 exif = Image.Exif(); exif[0x0112] = 6
 base.save(path("formats", "turned.jpg"), exif=exif, quality=95, subsampling=0); note("turned.jpg", ImageOps.exif_transpose(Image.open(path("formats", "turned.jpg"))), 3)
 base.convert("CMYK").save(path("formats", "cmyk.jpg"), quality=95); note("cmyk.jpg", Image.open(path("formats", "cmyk.jpg")).convert("RGB"), 2)

@@ -2,7 +2,7 @@
 import { UserError } from "../../utils/errors.ts";
 import type { DataSet, PictureFolder } from "../dataset.ts";
 import { pictureFolder, splitDataSet } from "../dataset.ts";
-import { readNifti } from "../nifti.ts";
+import { longestScan, readNifti } from "../nifti.ts";
 import type { DataSetName } from "../protocols.ts";
 import { protocols, resiscClasses } from "../protocols.ts";
 import type { Item } from "../sampling.ts";
@@ -167,7 +167,7 @@ async function openScans(tree: DataTree, volumes: readonly string[], seed: numbe
   const items = { train: [] as Item[], test: [] as Item[] };
   for (const [i, { scans }] of cases.entries()) {
     // The first scan shows which slices are blank; the others are read when their slices are.
-    const first = readNifti(await bytesOf(tree, scans[0]), pathOf(tree, scans[0]));
+    const first = readNifti(await bytesOf(tree, scans[0], longestScan), pathOf(tree, scans[0]));
     const stack = sliceStack(scans[0], [first], undefined, axis);
     const shown = shownSlices(stack);
     const blocks = heldOut ? undefined : blockParts(shown.length, { kind: "blocks", share, gap });

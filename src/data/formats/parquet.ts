@@ -1,10 +1,10 @@
 // Parquet shards as the hub keeps pictures: a column of records with the encoded bytes, and a column of labels.
 import type { FileMetaData, SchemaElement } from "hyparquet";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
 import { UserError } from "../../utils/errors.ts";
 import type { Classified, DataSet } from "../dataset.ts";
 import { listedDataSet, partOf } from "../dataset.ts";
+import { boundedCompressors } from "../parquet-pages.ts";
 import { parquetBuffer } from "../places.ts";
 import type { DataTree } from "./tree.ts";
 import { pathOf } from "./tree.ts";
@@ -102,7 +102,7 @@ export async function openTables(tree: DataTree, files: readonly string[], label
 }
 
 async function labelsOf(file: ReturnType<typeof parquetBuffer>, metadata: FileMetaData, column: string) {
-  const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors });
+  const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors: boundedCompressors() });
   return rows.map((row) => {
     const value: unknown = row[column];
     if (typeof value === "bigint") return Number(value);

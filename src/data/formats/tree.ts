@@ -1,6 +1,6 @@
 // What formats see of a data set on disk, and the checks that they share.
 import type { FileHandle } from "../../files/storage.ts";
-import { readBytes } from "../../files/storage.ts";
+import { readAtMost } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Skipped } from "../loader.ts";
 
@@ -32,12 +32,11 @@ export async function textOf(tree: DataTree, entry: string): Promise<string> {
 }
 
 /** A whole file. Throws a UserError where it is missing, or longer than `most` bytes. */
-export async function bytesOf(tree: DataTree, entry: string, most = 2 ** 31): Promise<Uint8Array> {
+export async function bytesOf(tree: DataTree, entry: string, most = 2 ** 29): Promise<Uint8Array> {
   const file = await tree.open(entry);
   if (!file) throw new UserError(`there is no ${pathOf(tree, entry)}`);
   try {
-    if (file.size > most) throw new UserError(`${file.name} is ${file.size} bytes long, more than is meant here`);
-    return await readBytes(file, 0, file.size);
+    return await readAtMost(file, most);
   } finally {
     await file.close();
   }

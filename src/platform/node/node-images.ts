@@ -12,6 +12,7 @@ import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
 import { openFile } from "./node-files.ts";
 import { WorkerCalls } from "./worker-calls.ts";
+import { WorkerLane } from "./worker-lane.ts";
 
 /** Left behind by systems and tools; not worth a word. */
 const litter = new Set(["thumbs.db", "desktop.ini"]);
@@ -114,9 +115,12 @@ export async function listPictures(path: string, options: OpenOptions = {}): Pro
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
-  const pool = Array.from({ length: workers }, () => new WorkerCalls("image-worker", folder));
+  const pool = Array.from(
+    { length: workers },
+    () => new WorkerLane(() => new WorkerCalls("image-worker", folder)),
+  );
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
-  const assigned = new Map<string, WorkerCalls>();
+  const assigned = new Map<string, WorkerLane>();
   const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
     // What lies together is read by one worker; the others by turns.
@@ -128,10 +132,10 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   return {
     id: folder,
     evaluationView: (item, preprocessing: Preprocessing) =>
-      workerOf(item).call<Float32Array>("evaluationView", pathOf(item), preprocessing),
+      workerOf(item).call<Float32Array>(item.name, "evaluationView", pathOf(item), preprocessing),
     augmentedView: (item, view: AugmentedView) =>
-      workerOf(item).call<Float32Array>("augmentedView", pathOf(item), item.name, view),
-    facts: (item) => workerOf(item).call<PictureFacts>("facts", pathOf(item)),
+      workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
+    facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
     async stamp({ name, place }) {
       const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
       const known = stamps.get(file);
@@ -142,7 +146,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
       if (place) stamps.set(file, stamp);
       return stamp;
     },
-    fingerprint: (item) => workerOf(item).call<string>("fingerprint", pathOf(item)),
+    fingerprint: (item) => workerOf(item).call<string>(item.name, "fingerprint", pathOf(item)),
     async dispose() {
       await Promise.all(pool.map((worker) => worker.end()));
     },

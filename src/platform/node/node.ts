@@ -11,7 +11,7 @@ import { usualFormat, writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { readModel, readPreprocessorFile } from "../../models/definition.ts";
-import { readFile } from "../../files/storage.ts";
+import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
@@ -125,7 +125,7 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
 async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
   const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
-    const found = await readFile(directory, name);
+    const found = await readFile(directory, name, longestFile.graph);
     if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
     return found;
   };
