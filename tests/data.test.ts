@@ -276,7 +276,12 @@ describe("pictures on disk", () => {
       { name: "train/b/x.png", label: 1 },
     ]);
     expect(data.test?.items.map(({ label }) => label)).toEqual([0, 1]);
-    expect(data.train.skipped.map(({ name }) => name)).toEqual(["train/a/notes.txt", "train/lost.png"]);
+    expect(data.unused).toEqual([
+      { reason: "hidden", count: 1, names: ["train/.DS_Store"] },
+      { reason: "not an image", count: 1, names: ["train/a/notes.txt"] },
+      { reason: "a link back to a folder around it", count: 1, names: ["train/loop"] },
+      { reason: "broken link", count: 1, names: ["train/lost.png"] },
+    ]);
     await mkdir(join(tree, "val", "c"));
     await solid([1, 2, 3])
       .png()

@@ -1,4 +1,5 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
+import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
@@ -240,7 +241,7 @@ async function openInputs(context: RunContext, options: DistillRunOptions): Prom
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
-  for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
+  skipped.open(unusedOf(data), listener);
   listener.stage?.("reading pictures");
   const parts = splitParts(data, options.heldOut, options.seed);
   return { data, teacher, source: environment.createPictureSource(data.path), skipped, parts };

@@ -73,7 +73,7 @@ export async function runBlocks(context: RunContext, model: string, input: Block
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
-    for (const file of data.skipped) skipped.add(file);
+    skipped.open(data.skipped, listener);
     const items = searchItems(data.items, options.pictures, options.seed);
     const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;

@@ -142,6 +142,18 @@ for name, labels in ("train-00000-of-00002", [0, 1, 2, 0, 1]), ("train-00001-of-
     pq.write_table(pa.table({"image": images, "label": labels}, schema=schema), path("hub", "data", f"{name}.parquet"), row_group_size=2)
 pq.write_table(pa.table({"jpg": [encoded(k) for k in train], "species": [names10[k] for k in train]}), path("words.parquet"), compression="zstd")
 
+# --- parquet: two columns of images; labels as booleans, words and lists ---
+def bare(width):
+    b = io.BytesIO(); Image.new("RGB", (width, 4), colours[0]).save(b, "PNG"); return b.getvalue()
+def records(width): return [{"bytes": bare(width), "path": None}] * 3
+record = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+features = {"conditioning": {"_type": "Image"}, "image": {"_type": "Image"}, "label": {"names": ["ant", "bee", "cow"], "_type": "ClassLabel"}}
+schema = pa.schema([("conditioning", record), ("image", record), ("label", pa.int64())],
+                   metadata={"huggingface": json.dumps({"info": {"features": features}})})
+pq.write_table(pa.table({"conditioning": records(3), "image": records(4), "label": [2, 0, 1]}, schema=schema), path("tables", "two-images.parquet"))
+pq.write_table(pa.table({"image": records(4), "label": [True, False, True], "word": ["b", "a", "b"], "tags": [["p", "r"], [], ["q"]]}),
+               path("tables", "booleans.parquet"))
+
 # --- tar shards (WebDataset) ---
 def add(t, name, data):
     info = tarfile.TarInfo(name); info.size = len(data); t.addfile(info, io.BytesIO(data))

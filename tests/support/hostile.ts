@@ -222,13 +222,20 @@ function imageReader(name: string): Reader {
 
 /** Files of data sets; those that are found by their folder's names lie in one. */
 export const dataReaders: readonly Reader[] = [
-  ...["packed.zip", "described.tar", "shards/set-val-000000.tar", "words.parquet", "listed/all.csv"].map(
-    (name): Reader => ({
-      kind: name,
-      good: file(referencePath(`data-sets/${name}`)),
-      read: (bytes, folder) => atPath(folder, `hostile${name.slice(name.lastIndexOf("."))}`, bytes, openAndRead),
-    }),
-  ),
+  ...[
+    "packed.zip",
+    "described.tar",
+    "shards/set-val-000000.tar",
+    "words.parquet",
+    "tables/two-images.parquet",
+    "tables/booleans.parquet",
+    "listed/all.csv",
+    "listed/lines.txt",
+  ].map((name): Reader => ({
+    kind: name,
+    good: file(referencePath(`data-sets/${name}`)),
+    read: (bytes, folder) => atPath(folder, `hostile${name.slice(name.lastIndexOf("."))}`, bytes, openAndRead),
+  })),
   ...["train", "meta"].map((name): Reader => ({
     kind: `cifar-100-python/${name}`,
     good: file(referencePath(`data-sets/cifar-100-python/${name}`)),

@@ -2,8 +2,9 @@
 import type { PickleValue } from "../../files/pickle.ts";
 import { unpickle } from "../../files/pickle.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { DataSet, PictureFolder } from "../dataset.ts";
+import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
+import { unusedFile } from "../unused.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, has, numberedLines, pathOf, textOf } from "./tree.ts";
 
@@ -72,7 +73,7 @@ async function layoutOf(tree: DataTree): Promise<{ layout: Layout; prefix: strin
 }
 
 /** Opens the set; undefined where the folder holds none. Throws a UserError on a file that is not what it should be. */
-export async function openCifar(tree: DataTree): Promise<DataSet | undefined> {
+export async function openCifar(tree: DataTree): Promise<ListedSet | undefined> {
   const found = await layoutOf(tree);
   if (!found) return undefined;
   const { layout, prefix } = found;
@@ -82,7 +83,13 @@ export async function openCifar(tree: DataTree): Promise<DataSet | undefined> {
     for (const file of files) items.push(...(await itemsOf(tree, prefix + file, layout, classes)));
     return { path: tree.path, classes, items, skipped: [] };
   };
-  return { path: tree.path, name: layout.name, train: await part(layout.train), test: await part(layout.test) };
+  const read = new Set([...layout.train, ...layout.test, layout.names.file].map((file) => prefix + file));
+  const { names, skipped } = await tree.walk("", () => true);
+  const others = names
+    .filter((name) => !read.has(name))
+    .map((name) => unusedFile(name, "beside the files that are read"));
+  const train = { ...(await part(layout.train)), skipped: [...others, ...skipped] };
+  return { path: tree.path, name: layout.name, train, test: await part(layout.test) };
 }
 
 async function classNames(tree: DataTree, prefix: string, { names }: Layout): Promise<string[]> {
