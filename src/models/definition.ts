@@ -14,7 +14,7 @@ import { patchCount, withHeadCount } from "./config.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
 import { findLayout, layouts } from "./layouts/registry.ts";
 import { resamplePositions } from "./positions.ts";
-import { readPreprocessor } from "./preprocessing.ts";
+import { isTimmWrapper, readPreprocessor, resizeTo } from "./preprocessing.ts";
 import type { NamedTensors } from "./weights.ts";
 import { evidenceOf, findPrefix, nameTensors, readWeights } from "./weights.ts";
 
@@ -133,7 +133,7 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
         `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
-    const preprocessing = await readPreprocessing(directory, layout, settings, source, vit, warn);
+    const preprocessing = await readPreprocessing(directory, layout, config ?? {}, source, vit, warn);
     const { weights, carried } = await readWeights(named, vit, checkpoint.name, warn);
     const origin: ModelOrigin = {
       layout: layout.name,
@@ -182,28 +182,50 @@ function readVitConfig(
   return config;
 }
 
-/** What a directory's preprocessor_config.json says, where it has one. */
+/** `model_type` of a directory's config.json, where it has one. */
+export async function modelTypeIn(directory: Directory): Promise<unknown> {
+  return (await readJson(directory, "config.json"))?.model_type;
+}
+
+/** What stands of the image processor in a processor's file: transformers 5 writes both into one. */
+function imageProcessorIn(processor: Json | undefined, file: string): Json | undefined {
+  const inner = processor?.image_processor;
+  if (inner === undefined || inner === null) return undefined;
+  if (typeof inner === "object" && !Array.isArray(inner)) return inner as Json;
+  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`);
+}
+
+/**
+ * What a directory's preprocessor files say, where it has one: as in transformers, the image processor in
+ * processor_config.json goes before preprocessor_config.json.
+ */
 export async function readPreprocessorFile(
   directory: Directory,
   imageSize: number,
+  modelType?: unknown,
+  warn?: (message: string) => void,
 ): Promise<Preprocessing | undefined> {
-  const entry = "preprocessor_config.json";
-  const preprocessor = await readJson(directory, entry);
-  return preprocessor && readPreprocessor(preprocessor, imageSize, directory.describe(entry));
+  const nested = "processor_config.json";
+  const alone = "preprocessor_config.json";
+  const inner = imageProcessorIn(await readJson(directory, nested), directory.describe(nested));
+  const json = inner ?? (await readJson(directory, alone));
+  const file = directory.describe(inner ? nested : alone);
+  if (!json || isTimmWrapper(json, file)) return undefined;
+  return readPreprocessor(json, imageSize, file, { modelType, warn });
 }
 
 async function readPreprocessing(
   directory: Directory,
   layout: Layout,
-  settings: Json,
+  config: Json,
   source: string,
   { imageSize }: VitConfig,
   warn: (message: string) => void,
 ): Promise<Preprocessing> {
   const file = directory.describe("preprocessor_config.json");
-  const said = await readPreprocessorFile(directory, imageSize);
+  const said = await readPreprocessorFile(directory, imageSize, config.model_type, warn);
   if (said) return said;
-  const { value, guessed } = layout.defaultPreprocessing(settings, imageSize, source);
+  const { value, guessed } = layout.defaultPreprocessing(layout.settings(config), imageSize, source, warn);
   if (guessed) {
     warn(
       `there is no ${file}; taking what is usual for ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
@@ -228,11 +250,23 @@ function fitPictures(
     throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
   }
   const resized = resizeModel(model, layout, imageSize);
-  if (preprocessing.cropSize === imageSize) return resized;
+  return withImageSize(resized, { imageSize: asked, warn });
+}
+
+/** The model with a transform that makes images of the model's size. */
+export function withImageSize(
+  model: ModelDefinition,
+  { imageSize: asked, warn = () => undefined }: Pick<ReadOptions, "imageSize" | "warn">,
+): ModelDefinition {
+  const { config, preprocessing } = model;
+  const { imageSize } = config;
+  if (preprocessing.cropSize === imageSize) return model;
   if (asked === undefined) {
-    warn(`the preprocessor's pictures are of another size than the model's ${imageSize}; using the model's`);
+    warn(
+      `the preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
+    );
   }
-  return { ...resized, preprocessing: resizeTo(preprocessing, imageSize) };
+  return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };
 }
 
 /** The model for pictures of another size: its position table is resampled as its own library does it. */
@@ -244,20 +278,6 @@ function resizeModel(model: ModelDefinition, layout: Layout, imageSize: number):
   const side = Math.floor(imageSize / config.patchSize);
   const resampled = resamplePositions(table, config.positions.prefix, [side, side], layout.resampling);
   return { ...model, config, weights: new Map(model.weights).set("pos_embed", resampled) };
-}
-
-/** The same proportions at another crop. */
-function resizeTo(preprocessing: Preprocessing, imageSize: number): Preprocessing {
-  const scale = imageSize / preprocessing.cropSize;
-  const { resize } = preprocessing;
-  return {
-    ...preprocessing,
-    cropSize: imageSize,
-    resize:
-      "shortestEdge" in resize
-        ? { shortestEdge: Math.max(imageSize, Math.floor(resize.shortestEdge * scale)) }
-        : { height: imageSize, width: imageSize },
-  };
 }
 
 /** The type of most numbers. */

@@ -65,7 +65,12 @@ export interface Layout {
   /** Whether its library takes pictures of any size, so that the preprocessor's size is the one to use. */
   readonly anySize: boolean;
   /** Preprocessing where no preprocessor file says it; `guessed` asks for a warning. */
-  defaultPreprocessing(config: Json, imageSize: number, file: string): { value: Preprocessing; guessed: boolean };
+  defaultPreprocessing(
+    config: Json,
+    imageSize: number,
+    file: string,
+    warn?: (message: string) => void,
+  ): { value: Preprocessing; guessed: boolean };
   /** The nearest configuration that this layout can hold, or why there is none. */
   holds(config: VitConfig): VitConfig | { readonly reason: string };
   /** config.json for a model; `original` is the teacher's where it had this layout. */

@@ -1,9 +1,8 @@
 // timm's layout, and that of the authors' own files that follow it (DeiT, DINO, MAE, DINOv2).
 import { UserError } from "../../utils/errors.ts";
-import type { Preprocessing } from "../../utils/image.ts";
 import type { VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
-import { defaultPreprocessing, readTimmPreprocessing } from "../preprocessing.ts";
+import { defaultPreprocessing, readTimmPreprocessing, writeTimmPreprocessing } from "../preprocessing.ts";
 import { count, equalHeads, fromShapes, mlpRatio, positive, readActivation, section, side } from "./fields.ts";
 import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
 import { both, one } from "./layout.ts";
@@ -87,7 +86,7 @@ export const timm: Layout = {
   library: "timm",
   matches: (config) => typeof config.architecture === "string",
   recognises: () => true,
-  settings: (config) => config,
+  settings: nested,
   outer: [
     ...same("cls_token", "dist_token", "reg_token", "pos_embed"),
     ...maps("patch_embed.proj", "norm_pre", "norm"),
@@ -115,10 +114,14 @@ export const timm: Layout = {
   readConfig,
   resampling: "bicubic-antialiased",
   anySize: false,
-  defaultPreprocessing: (config, imageSize, file) =>
-    config.pretrained_cfg === undefined
-      ? { value: defaultPreprocessing(imageSize, "imagenet"), guessed: true }
-      : { value: readTimmPreprocessing(section(config, "pretrained_cfg", file), imageSize, file), guessed: false },
+  defaultPreprocessing(config, imageSize, file, warn) {
+    if (config.pretrained_cfg === undefined || config.pretrained_cfg === null) {
+      return { value: defaultPreprocessing(imageSize, "imagenet"), guessed: true };
+    }
+    const cfg = section(config, "pretrained_cfg", file);
+    const value = readTimmPreprocessing(cfg, imageSize, file, { settled: config.wecolora, warn });
+    return { value, guessed: false };
+  },
   holds(config) {
     if (config.sharing) return { reason: "its blocks share no weights" };
     if (config.headWidth) return { reason: equalHeads };
@@ -143,13 +146,15 @@ export const timm: Layout = {
       head: config.head?.input === "class+mean" ? undefined : config.head,
     };
   },
-  writeConfig(config, original, preprocessing) {
-    const args = { ...((original?.model_args ?? {}) as Json) };
+  writeConfig(config, written, preprocessing) {
+    const { wecolora: _, ...original } = nested(written ?? {});
+    const { json: transform, settled } = writeTimmPreprocessing(preprocessing);
+    const args = { ...((original.model_args ?? {}) as Json) };
     const registers = config.prefix.find(({ weight }) => weight === "reg_token")?.count;
     const covered = config.positions.kind === "learned" ? config.positions.prefix : 0;
     return {
       ...original,
-      architecture: original?.architecture ?? architectureOf(config),
+      architecture: original.architecture ?? architectureOf(config),
       num_classes: config.head?.classes ?? 0,
       num_features: config.width,
       global_pool: poolName(config),
@@ -174,7 +179,8 @@ export const timm: Layout = {
         ...(config.pooling === "mean" && config.finalNorm === "tokens" ? { fc_norm: false } : {}),
         ...(config.activation === "gelu" ? {} : { act_layer: config.activation }),
       },
-      pretrained_cfg: { ...((original?.pretrained_cfg ?? {}) as Json), ...pretrainedOf(config, preprocessing) },
+      pretrained_cfg: { ...pretrainedBefore(original, transform), ...pretrainedOf(config), ...transform },
+      ...settled,
     };
   },
   writePrefix: () => "",
@@ -189,18 +195,45 @@ function architectureOf({ prefix }: VitConfig): string {
     : "vit_base_patch16_224";
 }
 
-function pretrainedOf(config: VitConfig, { mean, std, cropSize, resize, interpolation }: Preprocessing): Json {
-  const shorter = "shortestEdge" in resize ? resize.shortestEdge : resize.height;
+/** What stays of the teacher's pretrained_cfg; its test sizes belong to its own input size. */
+function pretrainedBefore(original: Json, transform: Json): Json {
+  const { test_input_size, test_crop_pct, ...rest } = (original.pretrained_cfg ?? {}) as Json;
+  const sameInput = JSON.stringify(rest.input_size) === JSON.stringify(transform.input_size);
+  return sameInput ? { ...rest, test_input_size, test_crop_pct } : rest;
+}
+
+function pretrainedOf(config: VitConfig): Json {
   return {
     num_classes: config.head?.classes ?? 0,
-    input_size: [config.channels, cropSize, cropSize],
-    interpolation,
-    mean,
-    std,
-    crop_pct: cropSize / shorter,
-    crop_mode: "shortestEdge" in resize ? "center" : "squash",
     first_conv: "patch_embed.proj",
     classifier: "head",
     ...(config.head?.labels ? { label_names: config.head.labels } : {}),
+  };
+}
+
+/** Fields of the flat files of timm 0.5 and 0.6 that say what pretrained_cfg says today. */
+const flatFields = ["input_size", "mean", "std", "crop_pct", "interpolation"];
+
+/** A config.json of timm 0.5 or 0.6, where all stands at the top, in today's form; others as they are. */
+function nested(config: Json): Json {
+  const isFlat = config.architecture !== undefined && flatFields.some((field) => config[field] !== undefined);
+  if (!isFlat || (config.pretrained_cfg !== undefined && config.pretrained_cfg !== null)) return config;
+  const {
+    architecture,
+    num_features,
+    num_classes,
+    labels,
+    model_args,
+    global_pool,
+    pretrained_cfg: _,
+    ...rest
+  } = config;
+  return {
+    architecture,
+    ...(num_features === undefined ? {} : { num_features }),
+    ...(num_classes === undefined ? {} : { num_classes }),
+    ...(global_pool === undefined ? {} : { global_pool }),
+    ...(model_args === undefined ? {} : { model_args }),
+    pretrained_cfg: { ...rest, ...(labels === undefined ? {} : { label_names: labels }) },
   };
 }

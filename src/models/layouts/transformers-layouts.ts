@@ -2,7 +2,7 @@
 import type { Preprocessing } from "../../utils/image.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
-import { defaultPreprocessing } from "../preprocessing.ts";
+import { transformersDefault } from "../preprocessing.ts";
 import {
   activationName,
   count,
@@ -110,8 +110,8 @@ function usualParts(config: VitConfig): string | undefined {
   return undefined;
 }
 
-const half = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "half"), guessed: true });
-const imagenet = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true });
+const half = (imageSize: number) => ({ value: transformersDefault(imageSize, "half"), guessed: true });
+const imagenet = (imageSize: number) => ({ value: transformersDefault(imageSize, "imagenet"), guessed: true });
 
 const shared = {
   library: "transformers",

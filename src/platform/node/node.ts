@@ -10,7 +10,7 @@ import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
-import { readModel, readPreprocessorFile } from "../../models/definition.ts";
+import { modelTypeIn, readModel, readPreprocessorFile, withImageSize } from "../../models/definition.ts";
 import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
@@ -135,9 +135,17 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
   const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
   let preprocessing: Preprocessing | undefined;
-  for (const folder of folders)
-    preprocessing ??= await readPreprocessorFile(nodeDirectory(folder), options.imageSize ?? 224);
-  const definition = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  for (const folder of folders) {
+    const modelType = await modelTypeIn(nodeDirectory(folder));
+    preprocessing ??= await readPreprocessorFile(
+      nodeDirectory(folder),
+      options.imageSize ?? 224,
+      modelType,
+      options.warn,
+    );
+  }
+  const imported = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  const definition = withImageSize(imported, options);
   return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
 }
 
@@ -187,7 +195,8 @@ export function nodeEnvironment({
   const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
+    saveModel: (model, path, weightType, warn) =>
+      saveModel(model, path, { weightType, format: usualFormat(model), warn }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -289,6 +298,10 @@ export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema
 export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
-export async function saveModel(model: ModelDefinition, directory: string, options: SaveOptions = {}): Promise<void> {
-  await writeModel(model, nodeDirectory(directory), options);
+export async function saveModel(
+  model: ModelDefinition,
+  directory: string,
+  { warn, ...options }: SaveOptions & { readonly warn?: (message: string) => void } = {},
+): Promise<void> {
+  await writeModel(model, nodeDirectory(directory), options, warn);
 }
