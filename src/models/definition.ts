@@ -249,7 +249,10 @@ function fitPictures(
   if (imageSize < config.patchSize) {
     throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
   }
-  const resized = resizeModel(model, layout, imageSize);
+  const resized = resizeModel(model, imageSize);
+  const bare = Object.keys(model.origin.config).length === 0;
+  if (bare && resized.weights.get("pos_embed") !== model.weights.get("pos_embed"))
+    warn(`its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
   return withImageSize(resized, { imageSize: asked, warn });
 }
 
@@ -269,14 +272,21 @@ export function withImageSize(
   return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };
 }
 
-/** The model for pictures of another size: its position table is resampled as its own library does it. */
-function resizeModel(model: ModelDefinition, layout: Layout, imageSize: number): ModelDefinition {
+/** Who resamples so, for files that don't say whose they are. */
+const resamplingOwners: Readonly<Record<VitConfig["resampling"], string>> = {
+  bicubic: "transformers does it (bicubic)",
+  "bicubic-antialiased": "timm and DINOv2 with registers do it (bicubic, antialiased)",
+  "bicubic-offset": "DINO's and DINOv2's authors do it (bicubic, offset 0.1)",
+};
+
+/** The model for images of another size: its position table is resampled as its own library does it. */
+function resizeModel(model: ModelDefinition, imageSize: number): ModelDefinition {
   const config = { ...model.config, imageSize };
   const table = model.weights.get("pos_embed");
   if (!table || config.positions.kind !== "learned" || patchCount(config) === patchCount(model.config))
     return { ...model, config };
   const side = Math.floor(imageSize / config.patchSize);
-  const resampled = resamplePositions(table, config.positions.prefix, [side, side], layout.resampling);
+  const resampled = resamplePositions(table, config.positions.prefix, [side, side], config.resampling);
   return { ...model, config, weights: new Map(model.weights).set("pos_embed", resampled) };
 }
 

@@ -109,6 +109,7 @@ export function evidenceOf(named: NamedTensors, numHeads?: number): Evidence {
   return {
     depth: blockCount(named),
     numHeads,
+    has: (name) => outerPrefixes(named.prefix).some((outer) => named.tensors.has(outer + name)),
     shape(ours) {
       const found = locate(named, ours);
       const first = found?.names.findIndex((name) => named.tensors.has(name)) ?? -1;

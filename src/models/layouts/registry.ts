@@ -14,7 +14,7 @@ import {
   vitMae,
 } from "./transformers-layouts.ts";
 import { native } from "./native-layout.ts";
-import { timm } from "./timm-layout.ts";
+import { timm, timmEva } from "./timm-layout.ts";
 import type { Json, Layout } from "./layout.ts";
 
 export type { Evidence, Json, Layout } from "./layout.ts";
@@ -35,6 +35,7 @@ export const layouts: readonly Layout[] = [
   clip,
   siglip,
   native,
+  timmEva,
   timm,
 ];
 

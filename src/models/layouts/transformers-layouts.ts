@@ -98,6 +98,9 @@ export function unfit(
   const wanted = parts.prefix.join(" and ") || "none";
   if (names !== wanted) return `it has ${wanted} before the patches, the model ${names}`;
   if ((config.positions.kind === "rotary") !== (parts.rotary ?? false)) return "its positions are of another kind";
+  if (config.positions.kind === "learned" && config.positions.rotary) return "it has no rotary positions";
+  if (config.pooledTokens) return "it pools other tokens";
+  if (config.attentionPool) return "its attention that pools is as the blocks'";
   return undefined;
 }
 
@@ -110,6 +113,14 @@ function usualParts(config: VitConfig): string | undefined {
   return undefined;
 }
 
+/** DINOv3's rotation is the one that VitConfig has by default. */
+function otherRotation({ positions }: VitConfig): string | undefined {
+  if (positions.kind !== "rotary") return undefined;
+  const { grid = "centred", offset = 0, first = "row", pairs = "halves" } = positions;
+  const same = grid === "centred" && offset === 0 && first === "row" && pairs === "halves";
+  return same ? undefined : "its rotary positions are of another kind";
+}
+
 const half = (imageSize: number) => ({ value: transformersDefault(imageSize, "half"), guessed: true });
 const imagenet = (imageSize: number) => ({ value: transformersDefault(imageSize, "imagenet"), guessed: true });
 
@@ -119,7 +130,6 @@ const shared = {
   outer: embeddings,
   blockPrefix: (i: number) => `encoder.layer.${i}.`,
   carried: ["embeddings.mask_token"],
-  resampling: "bicubic",
 } as const;
 
 interface VitKind {
@@ -259,6 +269,7 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
         mlp: gated ? "gated" : "plain",
         activation: gated ? "silu" : base.activation,
         normEpsilon: positive(config, "layer_norm_eps", file, 1e-6),
+        resampling: registers ? "bicubic-antialiased" : "bicubic",
         layerScale: true,
         prefix: [
           { weight: "cls_token", count: 1 },
@@ -389,7 +400,9 @@ function dinov3Layout(gated: boolean): Layout {
         prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],
         rotary: true,
       });
-      if (reason) return { reason };
+      const other = reason ?? usualParts(config) ?? otherRotation(config);
+      if (other) return { reason: other };
+      if (config.pooling !== "class") return { reason: "it reads the class token" };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       return { ...config, layerScale: true, qkvBias: true };
     },
