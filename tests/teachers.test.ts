@@ -53,6 +53,7 @@ const cases: readonly Case[] = [
   hf("more-hf-ijepa"),
   hf("more-hf-dinov3"),
   hf("more-hf-dinov3-gated"),
+  hf("more-hf-dinov3-no-registers"),
   hf("more-hf-dinov2-swiglu"),
   hf("more-hf-dinov2-registers-classifier"),
   hf("more-hf-deit-distilled-classifier"),
