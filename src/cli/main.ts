@@ -4,8 +4,11 @@ import { Command as Program, CommanderError } from "commander";
 import type { z } from "zod";
 import type { Command } from "../commands/command.ts";
 import { commands } from "../commands/registry.ts";
+// First of all: what starts a worker must find the setting.
+import "../platform/node/no-telemetry.ts";
 import { packageVersion, runOnNode } from "../platform/node/node.ts";
 import { codeOf, nearestName, UserError } from "../utils/errors.ts";
+import { visibleJson, visibleLines, visibleText } from "../utils/escape.ts";
 import { kebab } from "../utils/option-names.ts";
 import { command as demo } from "./demo.ts";
 import { addOptions, collectOptions } from "./flags.ts";
@@ -26,7 +29,8 @@ interface OutputOptions {
   readonly config?: string;
 }
 
-const print = (text: string) => process.stdout.write(`${text}\n`);
+/** A command's result: its own lines stay, names in them can't steer the terminal. */
+const print = (text: string) => process.stdout.write(`${visibleLines(text)}\n`);
 
 /** Adds a command with an option for each of its settings. */
 function addCommand(definition: Command): void {
@@ -45,7 +49,7 @@ function addCommand(definition: Command): void {
       options[positional] = allowsSeveral(schema.shape[positional]) ? sub.args : sub.args[0];
     refuseMissing(definition, options);
     const result = await run(definition, options);
-    print(json ? JSON.stringify(result) : definition.text(result));
+    print(json ? visibleJson(result) : definition.text(result));
   });
 }
 
@@ -97,10 +101,10 @@ function fail(error: unknown): void {
   const message = usage ? usageMessage(error) : error instanceof Error ? error.message : String(error);
   const code = usage ? "INVALID_OPTION" : codeOf(error);
   process.exitCode = usage ? 2 : exitCodeOf(error);
-  process.stderr.write(`wecolora: ${message}\n`);
+  process.stderr.write(`wecolora: ${visibleText(message)}\n`);
   const { stack } = error instanceof Error ? error : { stack: undefined };
-  if (!usage && process.argv.includes("--verbose") && stack) process.stderr.write(`${stack}\n`);
-  if (process.argv.includes("--json")) print(JSON.stringify({ error: { code, message } }));
+  if (!usage && process.argv.includes("--verbose") && stack) process.stderr.write(`${visibleLines(stack)}\n`);
+  if (process.argv.includes("--json")) print(visibleJson({ error: { code, message } }));
 }
 
 async function main(): Promise<void> {

@@ -1,4 +1,6 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+// First of all: what starts a worker must find the setting.
+import "./no-telemetry.ts";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
