@@ -102,7 +102,7 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .join(",") || "run",
     );
     const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
-    distillOptions(run, `options of the run ${name}`);
+    distillOptions(run, `the options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: run, setting: Object.fromEntries(named), seed: Number(seed), name };
   });
