@@ -45,3 +45,8 @@ export function listSome(names: readonly string[], most: number = mostNames): st
   const some = names.slice(0, most).map((name) => shorten(name));
   return names.length > most ? `${some.join(", ")} and ${names.length - most} more` : some.join(", ");
 }
+
+/** A shape as text; the first of its dimensions where there are many. */
+export function shapeText(dims: readonly number[]): string {
+  return `[${dims.slice(0, 8).join(", ")}${dims.length > 8 ? ", ..." : ""}]`;
+}
