@@ -22,7 +22,7 @@ import {
 import type { Device } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { randomStream } from "../../utils/random.ts";
+import { drawStream } from "../../utils/random.ts";
 import { shapeText, shorten } from "../../utils/quote.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { concatRows, float32, rows, zeros } from "../../utils/tensor.ts";
@@ -250,7 +250,7 @@ export async function importOnnx(
         ),
     },
   };
-  const random = randomStream(0, "onnx proof");
+  const random = drawStream(0, "onnx proof");
   const pixels = float32(
     Float32Array.from({ length: empty.data.length }, () => 2 * random.uniform() - 1),
     empty.dims,
