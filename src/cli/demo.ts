@@ -27,6 +27,7 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
   if (!existsSync(join(folder, "teacher"))) {
     throw new UserError(
       "the demo's teacher and pictures come with the repository, not with the npm package; clone it to run the demo",
+      { code: "INVALID_OPTION" },
     );
   }
   const { quick, ...given } = options;

@@ -126,16 +126,21 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
 /** Reads a YAML or JSON file of options, in camelCase. Throws a UserError where it can't be read. */
 async function readConfig(path: string): Promise<Record<string, unknown>> {
   const bytes = await readWhole(path, longestFile.text);
-  if (!bytes) throw new UserError(`the configuration file ${path} can't be read: it does not exist`);
+  if (!bytes)
+    throw new UserError(`the configuration file ${path} can't be read: it does not exist`, { code: "FILE_NOT_FOUND" });
   const text = new TextDecoder().decode(bytes);
   let value: unknown;
   try {
     value = parseYaml(text);
   } catch (error) {
-    throw new UserError(`${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0]}`);
+    throw new UserError(`${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0]}`, {
+      code: "INVALID_OPTION",
+    });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64"`);
+    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64"`, {
+      code: "INVALID_OPTION",
+    });
   }
   return value as Record<string, unknown>;
 }

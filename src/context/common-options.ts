@@ -65,6 +65,7 @@ export function readOptionsFor(
   if (name === undefined)
     throw new UserError(
       `${where} is none of the published data sets, so it has no mean and deviation of its own: name it with dataSet (--data-set), or give mean and std`,
+      { code: "INVALID_OPTION" },
     );
   const { mean, std } = protocols[name];
   return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };

@@ -105,7 +105,7 @@ export async function attentionViewer(
 ): Promise<AttentionViewer> {
   const { method, fusion, discard } = options;
   if (!(discard >= 0 && discard < 1))
-    throw new UserError(`the share to discard must be from 0 to below 1, got ${discard}`);
+    throw new UserError(`the share to discard must be from 0 to below 1, got ${discard}`, { code: "INVALID_OPTION" });
   const { config } = model;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
   const weight = frozenWeights(model.weights);

@@ -192,7 +192,9 @@ export class Segmenter {
     this.steps++;
     const loss = Number(tensors.loss.data[0]);
     if (!Number.isFinite(loss))
-      throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`);
+      throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`, {
+        code: "NOT_FINITE",
+      });
     return loss;
   }
 

@@ -167,6 +167,7 @@ async function choose(
   if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
     throw new UserError(
       `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
+      { code: "INVALID_OPTION" },
     );
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (keep === "auto") {
@@ -201,7 +202,9 @@ async function budgetedCount(
   const { budget, keptBlocks, reductionFactor, weightType } = options;
   if (budget === undefined) return undefined;
   if (keptBlocks ?? reductionFactor)
-    throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
+    throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them", {
+      code: "INVALID_OPTION",
+    });
   const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
   const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
   const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
@@ -223,7 +226,10 @@ async function searchedBlocks(
   { listener }: RunContext,
 ): Promise<readonly number[]> {
   const { depth } = teacher.config;
-  if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");
+  if (options.keptBlocks)
+    throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both", {
+      code: "INVALID_OPTION",
+    });
   const most = count ?? usualCount(options, depth);
   const shown = searchItems(items, searchPictures, options.seed);
   const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
@@ -231,6 +237,6 @@ async function searchedBlocks(
   const views = searchViews(source, shown, teacher, options.seed);
   const { choices } = await searchBlocks(teacher, views, { most, longest }, (done) => listener.progress?.(done));
   const best = choices.find(({ kept }) => kept.length === most);
-  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`);
+  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`, { code: "INVALID_OPTION" });
   return best.kept;
 }

@@ -7,10 +7,14 @@ import { defaultReductionFactor } from "./base-options.ts";
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
   if (!Number.isInteger(reductionFactor) || reductionFactor < 1) {
-    throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`);
+    throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`, {
+      code: "INVALID_OPTION",
+    });
   }
   if (reductionFactor > depth) {
-    throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`);
+    throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`, {
+      code: "INVALID_OPTION",
+    });
   }
   return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
 }
@@ -29,10 +33,12 @@ export function keptBlocksOf(
 export function checkKeptBlocks(kept: readonly number[], depth: number): void {
   const wrong = kept.find((block) => block >= depth);
   if (wrong !== undefined) {
-    throw new UserError(`block ${wrong} can't be kept: the teacher has blocks 0 to ${depth - 1}`);
+    throw new UserError(`block ${wrong} can't be kept: the teacher has blocks 0 to ${depth - 1}`, {
+      code: "INVALID_OPTION",
+    });
   }
   if (kept.some((block, i) => i > 0 && block <= kept[i - 1])) {
-    throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`);
+    throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`, { code: "INVALID_OPTION" });
   }
 }
 

@@ -191,22 +191,25 @@ async function refuseImages(path: string, isDirectory: boolean): Promise<void> {
   }
   const names = await nodeDirectory(path).list();
   if (names.some((name) => weightsPattern.test(name) || /^(config|result)\.json$|\.index\.json$/.test(name))) return;
-  // One class a folder, one level down; what stands deeper is rare.
-  const first = names.find((name) => imagePattern.test(name)) ?? (await imageBelow(path, names));
+  // Class folders may stand in train/ and val/.
+  const first = await imageIn(path, 2);
   if (first !== undefined)
     throw new UserError(`${path} is a folder of images (such as ${first}), not a model. ${asModel}`, {
       code: "NOT_A_MODEL",
     });
 }
 
-/** An image in one of the first folders in a folder. */
-async function imageBelow(path: string, names: readonly string[]): Promise<string | undefined> {
+/** An image in a folder, or in one of the first folders in it. */
+async function imageIn(path: string, levels: number): Promise<string | undefined> {
+  // What is no folder can't be listed.
+  const names = await nodeDirectory(path)
+    .list()
+    .catch(() => []);
+  const image = names.find((name) => imagePattern.test(name));
+  if (image !== undefined || levels === 0) return image;
   for (const name of names.slice(0, 8)) {
-    const inner = await nodeDirectory(join(path, name))
-      .list()
-      .catch(() => []);
-    const image = inner.find((file) => imagePattern.test(file));
-    if (image !== undefined) return `${name}/${image}`;
+    const inner = await imageIn(join(path, name), levels - 1);
+    if (inner !== undefined) return `${name}/${inner}`;
   }
   return undefined;
 }

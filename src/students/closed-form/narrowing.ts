@@ -41,14 +41,17 @@ export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
 export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
   const { mlpWidth } = config;
   if (!canNarrow(config))
-    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
+    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)", {
+      code: "INVALID_OPTION",
+    });
   return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
 }
 
 /** A count, or a share below 1, of `all`. Throws a UserError that begins with `has` where there are not so many. */
 function countOf(wanted: number, all: number, has: string): number {
   const count = wanted < 1 ? Math.max(1, Math.round(wanted * all)) : wanted;
-  if (!(Number.isInteger(count) && count <= all)) throw new UserError(`${has}; ${wanted} can't be kept`);
+  if (!(Number.isInteger(count) && count <= all))
+    throw new UserError(`${has}; ${wanted} can't be kept`, { code: "INVALID_OPTION" });
   return count;
 }
 
@@ -60,7 +63,9 @@ export function canLoseHeads({ sharing }: VitConfig): boolean {
 /** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
 export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
   if (!canLoseHeads(config))
-    throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
+    throw new UserError("this teacher's blocks share maps across heads, so none can be removed", {
+      code: "INVALID_OPTION",
+    });
   return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
 }
 

@@ -15,7 +15,9 @@ export const method = defineMethod({
   trainables(student, { options }) {
     const plan = adapterPlan(options, targetModules, true);
     if (plan.alpha !== undefined || plan.dropout)
-      throw new UserError("dora takes neither alpha nor adapterDropout: its magnitudes scale each row already");
+      throw new UserError("dora takes neither alpha nor adapterDropout: its magnitudes scale each row already", {
+        code: "INVALID_OPTION",
+      });
     return adapters(student, plan, options.seed);
   },
   objective: features(l1),

@@ -102,8 +102,11 @@ export const method = defineMethod({
   trains: true,
   student(_, { teacher, options }) {
     if (options.start !== undefined && options.start !== "weight-copy")
-      throw new UserError("minivit starts from the teacher's own blocks");
-    if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
+      throw new UserError("minivit starts from the teacher's own blocks", { code: "INVALID_OPTION" });
+    if (options.keptBlocks)
+      throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks", {
+        code: "INVALID_OPTION",
+      });
     return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
   },
   trainables: backbone,

@@ -22,6 +22,7 @@ export function parseBudget(text: string): Budget {
   if (unit === undefined || !(most > 0)) {
     throw new UserError(
       `a budget is a size, a share of the teacher or a time, such as 25MB, 0.3x or 10ms; got ${text}`,
+      { code: "INVALID_OPTION" },
     );
   }
   switch (unit.toLowerCase()) {
@@ -99,6 +100,7 @@ export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
     `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+    { code: "INVALID_OPTION" },
   );
 }
 

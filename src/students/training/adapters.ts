@@ -82,7 +82,10 @@ function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; 
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
   const own = typeof rank === "number" ? rank : rank[module];
-  if (own === undefined) throw new UserError(`rank says nothing of ${module}, which is among the target modules`);
+  if (own === undefined)
+    throw new UserError(`rank says nothing of ${module}, which is among the target modules`, {
+      code: "INVALID_OPTION",
+    });
   return own;
 }
 
@@ -305,14 +308,19 @@ export function foldAdapters(
 export function checkParameters(given: ReadonlyMap<string, FloatTensor>, shapes: Shapes): void {
   for (const [name, dims] of shapes) {
     const tensor = given.get(name);
-    if (!tensor) throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`);
+    if (!tensor)
+      throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`, { code: "INVALID_OPTION" });
     if (tensor.dims.join() !== dims.join()) {
       throw new UserError(
         `the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
+        { code: "INVALID_OPTION" },
       );
     }
   }
   for (const name of given.keys()) {
-    if (!shapes.has(name)) throw new UserError(`the initial adapter ${name} fits no kept block and target module`);
+    if (!shapes.has(name))
+      throw new UserError(`the initial adapter ${name} fits no kept block and target module`, {
+        code: "INVALID_OPTION",
+      });
   }
 }

@@ -135,7 +135,9 @@ export class Distillation {
     const context: MethodContext = { teacher, kept, options };
     const start = initialStudent ?? studentBefore(method, context);
     if (start.config.depth !== kept.length && !start.config.sharing) {
-      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`);
+      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
+        code: "INVALID_OPTION",
+      });
     }
     const trainables = method.trainables(start, context);
     const objective = method.objective(start, context);
@@ -168,9 +170,11 @@ export class Distillation {
    */
   async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
     const { accumulation, schedule, method } = this.options;
-    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`);
+    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`, { code: "INVALID_OPTION" });
     if (microBatches.length !== accumulation) {
-      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
+      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`, {
+        code: "INVALID_OPTION",
+      });
     }
     const learningRate = learningRateAt(schedule, this.stepsDone);
     const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
@@ -204,7 +208,8 @@ export class Distillation {
       "dims" in given ? { pixels: given } : given;
     const tokens = targets?.[slot.embedded];
     const shown = tokens ?? pixels;
-    if (!shown) throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`);
+    if (!shown)
+      throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`, { code: "INVALID_OPTION" });
     const batch = shown.dims[0];
     const feeds = {
       ...(tokens ? {} : { pixels: shown }),
@@ -260,6 +265,7 @@ export class Distillation {
     if (!targets)
       throw new UserError(
         `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
+        { code: "INVALID_OPTION" },
       );
     // Between its batches, steps want the memory.
     this.targetSession ??= await compile(
@@ -340,7 +346,9 @@ export class Distillation {
 export function studentBefore(method: Method, context: MethodContext): ModelDefinition {
   const start = context.options.start ?? method.start;
   if (start === "analytic")
-    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent");
+    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent", {
+      code: "INVALID_OPTION",
+    });
   const started = starts[start](context);
   return method.student?.(started, context) ?? started;
 }
@@ -365,10 +373,12 @@ export async function createDistillation(
 ): Promise<Distillation> {
   const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
-    throw new UserError("give reductionFactor or keptBlocks, not both");
+    throw new UserError("give reductionFactor or keptBlocks, not both", { code: "INVALID_OPTION" });
   }
   if (settings.checkpointing && settings.activations === "float16") {
-    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
+    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved", {
+      code: "INVALID_OPTION",
+    });
   }
   const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
   const { precision: wanted, int8Parts: parts } = parsed;

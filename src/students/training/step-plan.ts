@@ -92,7 +92,9 @@ function lengthOf(
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */
 export function fewShotOf({ fewShotRatio, fewShotCount }: StudentRunOptions): FewShot {
   if (fewShotRatio !== undefined && fewShotCount !== undefined) {
-    throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both");
+    throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both", {
+      code: "INVALID_OPTION",
+    });
   }
   if (fewShotRatio !== undefined) return { kind: "share", share: fewShotRatio };
   return fewShotCount === undefined ? { kind: "all" } : { kind: "count", count: fewShotCount };
