@@ -108,7 +108,7 @@ export function planRuns(options: CompareRunOptions): Planned[] {
   });
   const names = planned.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice) throw new UserError(`the grid holds the run ${twice} twice`);
+  if (twice) throw new UserError(`The grid holds the run ${twice} twice.`, { code: "INVALID_OPTION" });
   return planned;
 }
 

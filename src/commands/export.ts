@@ -130,7 +130,9 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     const result = await folder.readResult();
     if (!result) {
       const where = folder.directory.describe("");
-      throw new UserError(`the run in ${where} is not finished; go on with: wecolora distill --resume ${where}`);
+      throw new UserError(`The run in ${where} is not finished. Resume it with: wecolora distill --resume ${where}`, {
+        code: "RUN_NOT_FOUND",
+      });
     }
     return {
       folder,
@@ -161,9 +163,11 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   const origin = await originOf(environment, options.model);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
-  if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
+  if (data === undefined)
+    throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   const out = options.out ?? origin?.folder.directory.describe("exports");
-  if (out === undefined) throw new UserError("say where to write (--out)");
+  if (out === undefined)
+    throw new UserError("export needs a folder to write to: add --out <folder>.", { code: "INVALID_OPTION" });
   const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
@@ -237,7 +241,8 @@ async function peftBaseOf(
     return copyBlocks(teacher, result.keptBlocks as number[]);
   if (plan.magnitude)
     throw new UserError(
-      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
+      `The format peft can't hold dora's adapters over a start that is not the teacher's (${options.start}).`,
+      { code: "INVALID_OPTION" },
     );
   const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
     name,
@@ -270,10 +275,14 @@ async function folded(
 /** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
 function adapterPlan(options: DistillRunOptions | undefined): AdapterPlan {
   if (!options)
-    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+    throw new UserError("The format peft needs the adapters of a run: give the run's folder, --model <run>.", {
+      code: "INVALID_OPTION",
+    });
   const plan = adapterPlanOf(options);
   if (plan) return plan;
-  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
+  throw new UserError(`The method ${options.method} trains no adapters, so there is nothing to write for PEFT.`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {

@@ -69,6 +69,11 @@ export interface ReportRunResult {
 export async function runReport(context: RunContext, input: ReportRunInput): Promise<ReportRunResult> {
   const { environment } = context;
   const { runs, out } = parseOptions(reportRunSchema, input, "options of report");
+  for (const run of runs)
+    if ((await environment.directory(run).list()).length === 0)
+      throw new UserError(`There is no run in ${run}. Give the output folder of wecolora distill.`, {
+        code: "RUN_NOT_FOUND",
+      });
   const folders = runs.map((run) => new RunFolder(environment.directory(run)));
   if (folders.length === 1) {
     const page = await writeRunReport(context, folders[0]);
@@ -119,7 +124,10 @@ async function readRun(
   const path = folder.directory.describe("");
   const config = await folder.readConfig();
   const result = await folder.readResult();
-  if (!result) throw new UserError(`the run in ${path} is not finished; go on with: wecolora distill --resume ${path}`);
+  if (!result)
+    throw new UserError(`The run in ${path} is not finished. Resume it with: wecolora distill --resume ${path}`, {
+      code: "RUN_NOT_FOUND",
+    });
   const options = distillOptions(
     { ...(config.options as object), out: path },
     `the options in ${folder.directory.describe("config.json")}`,

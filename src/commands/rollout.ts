@@ -78,7 +78,8 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
       files[item.name] = file;
       listener.progress?.(Object.keys(files).length);
     }
-    if (Object.keys(files).length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    if (Object.keys(files).length === 0)
+      throw new UserError(`None of the images in ${options.data} can be read.`, { code: "NO_IMAGES" });
     skipped.report(listener);
     return { out: options.out, files, columns: ["picture", ...models.keys()], skipped: skipped.count };
   } finally {

@@ -122,7 +122,9 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
     ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
     (found.length === 1 ? found[0] : undefined);
   if (found.length > 1 && entry === undefined)
-    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}); name the one to read`);
+    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}). Name the one to read.`, {
+      code: "NOT_A_MODEL",
+    });
   return entry && join(path, entry);
 }
 
@@ -131,7 +133,7 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
     const found = await readFile(directory, name, longestFile.graph);
-    if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
+    if (!found) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
     return found;
   };
   const bytes = await bytesOf(basename(path));

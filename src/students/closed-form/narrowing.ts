@@ -4,7 +4,8 @@
 import type { VitConfig } from "../../models/config.ts";
 import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
@@ -41,9 +42,10 @@ export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
 export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
   const { mlpWidth } = config;
   if (!canNarrow(config))
-    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)", {
-      code: "INVALID_OPTION",
-    });
+    throw new OptionError([
+      (name) =>
+        `${name("mlpWidth")} does not go with this teacher: its MLPs can't be narrowed (gated, shared, or used by its pooling too).`,
+    ]);
   return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
 }
 
@@ -63,9 +65,10 @@ export function canLoseHeads({ sharing }: VitConfig): boolean {
 /** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
 export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
   if (!canLoseHeads(config))
-    throw new UserError("this teacher's blocks share maps across heads, so none can be removed", {
-      code: "INVALID_OPTION",
-    });
+    throw new OptionError([
+      (name) =>
+        `${name("keptHeads")} does not go with this teacher: its blocks share maps across heads, so none can be removed.`,
+    ]);
   return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
 }
 

@@ -24,7 +24,8 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
 import { linear, lowRank } from "../../engine/nn/layers.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import { drawStream, randomStream } from "../../utils/random.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
@@ -83,9 +84,9 @@ function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
   const own = typeof rank === "number" ? rank : rank[module];
   if (own === undefined)
-    throw new UserError(`rank says nothing of ${module}, which is among the target modules`, {
-      code: "INVALID_OPTION",
-    });
+    throw new OptionError([
+      (name) => `${name("rank")} names no value for ${module}, which is among ${name("targetModules")}.`,
+    ]);
   return own;
 }
 

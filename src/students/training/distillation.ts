@@ -12,7 +12,8 @@ import { choosePrecision } from "../../models/precision.ts";
 import { downloadAll } from "../../runtime/device-tensors.ts";
 import { runInParts } from "../../runtime/batch-parts.ts";
 import type { Device, Session } from "../../runtime/device.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import { parseOptions } from "../../utils/parse-options.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
@@ -373,12 +374,13 @@ export async function createDistillation(
 ): Promise<Distillation> {
   const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
-    throw new UserError("give reductionFactor or keptBlocks, not both", { code: "INVALID_OPTION" });
+    throw new OptionError([(name) => `Give ${name("reductionFactor")} or ${name("keptBlocks")}, not both.`]);
   }
   if (settings.checkpointing && settings.activations === "float16") {
-    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved", {
-      code: "INVALID_OPTION",
-    });
+    throw new OptionError([
+      (name) =>
+        `Give ${name("checkpointing")} or ${name("activations")}, not both: activations that are recomputed are not saved.`,
+    ]);
   }
   const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
   const { precision: wanted, int8Parts: parts } = parsed;
