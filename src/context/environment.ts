@@ -1,5 +1,6 @@
 // What runs ask of their platform, and what they tell whoever watches.
 import type { Directory } from "../files/storage.ts";
+import type { OutputPlatform } from "./outputs.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
@@ -43,6 +44,8 @@ export interface Environment {
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;
+  /** Locks, room and permissions where outputs go. */
+  readonly outputs: OutputPlatform;
   /** A picture as a PNG file. */
   encodePng(picture: Picture): Promise<Uint8Array>;
   /** A picture as a JPEG file, small enough for a page. */

@@ -4,9 +4,9 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, mkdir, open, readFile, readlink, rename, stat, symlink, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { RunError, UserError } from "../../utils/errors.ts";
+import { userCacheFolder } from "./user-folders.ts";
 
 /** Environment variables as huggingface_hub's users know them. */
 type Variables = Readonly<Record<string, string | undefined>>;
@@ -41,10 +41,11 @@ export function isHubName(name: string): boolean {
 const isOn = (value: string | undefined) => ["1", "ON", "YES", "TRUE"].includes((value ?? "").toUpperCase());
 
 function homeOf(variables: Variables): string {
-  return variables.HF_HOME ?? join(variables.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "huggingface");
+  return variables.HF_HOME ?? join(userCacheFolder(variables), "huggingface");
 }
 
-function cacheOf(variables: Variables): string {
+/** Where models by their hub names are kept. */
+export function hubCacheFolder(variables: Variables = process.env): string {
   return variables.HF_HUB_CACHE ?? variables.HUGGINGFACE_HUB_CACHE ?? join(homeOf(variables), "hub");
 }
 
@@ -79,7 +80,7 @@ class Hub {
     this.options = options;
     this.revision = options.revision ?? "main";
     this.endpoint = (variables.HF_ENDPOINT ?? "https://huggingface.co").replace(/\/+$/, "");
-    this.folder = join(cacheOf(variables), `models--${name.replace("/", "--")}`);
+    this.folder = join(hubCacheFolder(variables), `models--${name.replace("/", "--")}`);
     this.token = token;
   }
 
@@ -289,7 +290,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
   if (isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
     if (cached) return cached;
     throw new UserError(
-      `${name} is not in the cache (${cacheOf(variables)}), and HF_HUB_OFFLINE forbids to download it`,
+      `${name} is not in the cache (${hubCacheFolder(variables)}), and HF_HUB_OFFLINE forbids to download it`,
     );
   }
   // A commit never changes.
@@ -303,7 +304,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       return cached;
     }
     throw new UserError(
-      `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${cacheOf(variables)})`,
+      `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${hubCacheFolder(variables)})`,
     );
   }
 }

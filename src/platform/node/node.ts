@@ -1,4 +1,5 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -44,9 +45,10 @@ import type { Preprocessing } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
-import { hubSnapshot, isHubName } from "./hub.ts";
+import { hubCacheFolder, hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { nodeOutputs } from "./node-outputs.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
@@ -179,6 +181,7 @@ export function nodeEnvironment(
     createPictureSource,
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
+    outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder() : path)),
     writeFile: writeFileSafely,
     encodePng: async ({ width, height, data }) =>
       sharp(data, { raw: { width, height, channels: 3 } })
