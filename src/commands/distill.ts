@@ -1,4 +1,6 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
+import type { DataSet } from "../data/dataset.ts";
+import type { PictureFacts, PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
@@ -9,18 +11,23 @@ import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import { modelCard } from "../exports/model-card.ts";
+import { usualFormat, writeModel } from "../exports/save.ts";
 import { Model } from "../models/model.ts";
 import { parameterCount } from "../models/definition.ts";
+import type { Int8Options } from "../models/precision.ts";
+import { largestOn } from "../models/precision.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
+import { mapInTurns } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
 import type { ExportedModel } from "./export.ts";
-import { checkFormats, runExport } from "./export.ts";
+import { checkFormats, exportRun } from "./export.ts";
+import { modelKey } from "../evaluation/feature-store.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import {
   compareJudged,
@@ -34,11 +41,22 @@ import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./distill-
 import { openOptions, readOptionsFor } from "../context/common-options.ts";
 import { resumeSchema } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
-import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
-import type { LogEntry, ManifestEntry } from "../workspace/run-folder.ts";
+import type { ImageUse, LogEntry, ManifestEntry, ManifestLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
+import type { OutputRequest } from "../workspace/output-folder.ts";
+import { checkRoom, withOutput } from "../workspace/output-folder.ts";
 import { writeRunReport } from "./report.ts";
+import {
+  classNames,
+  distillInputs,
+  listingHash,
+  optionDifferences,
+  requestedOptions,
+  settledInt8,
+  teacherHasChanged,
+  withSettledShape,
+} from "./run-settings.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   checkMethod,
@@ -46,11 +64,12 @@ import {
   distillationOptions,
   keptViewsOf,
   teacherLabels,
+  trackedItems,
   trackerOf,
   viewsOf,
   warnOfRank,
 } from "../students/training/setup.ts";
-import { startOf } from "../students/start.ts";
+import { startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 
@@ -77,17 +96,17 @@ export interface DistillRunResult extends Trained, Widths {
   readonly exports?: readonly ExportedModel[];
 }
 
-/** Draws the training pictures and takes their facts; unreadable ones are passed over. */
-async function choosePictures(
+/** Draws the training images and takes their facts; unreadable ones are skipped. */
+async function chooseImages(
   options: DistillRunOptions,
   candidates: readonly Item[],
-  facts: (item: Item) => Promise<Omit<ManifestEntry, "item">>,
+  source: PictureSource,
   skipped: SkippedPictures,
-): Promise<ManifestEntry[]> {
-  const known = new Map<Item, ManifestEntry>();
+): Promise<Map<Item, PictureFacts>> {
+  const facts = new Map<Item, PictureFacts>();
   const usable = async (item: Item): Promise<boolean> => {
     try {
-      known.set(item, { item, ...(await facts(item)) });
+      facts.set(item, await source.facts(item));
       return true;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
@@ -96,21 +115,168 @@ async function choosePictures(
     }
   };
   const chosen = await sampleFewShot(candidates, fewShotOf(options), options.seed, usable);
-  return chosen.map((item) => known.get(item) as ManifestEntry);
+  return new Map(
+    chosen.flatMap((item) => {
+      const own = facts.get(item);
+      return own ? [[item, own] as const] : [];
+    }),
+  );
 }
 
-/** Where a run begins: with nothing, or with what an earlier process left in the folder. */
-interface Progress {
+/** The images of a run, by what they are used for. */
+interface RunImages {
   readonly manifest: readonly ManifestEntry[];
+  readonly train: readonly Item[];
+  /** What neighbours and probe learn from, and what is evaluated on, at the end and while training. */
+  readonly judged: Pick<Parts, "bank" | "queries">;
+  readonly tracked: Pick<Parts, "bank" | "queries">;
+  /** Whether the images that are evaluated on are not trained on. */
+  readonly heldOut: boolean;
+}
+
+/** The hash of each image; undefined of what can't be read. */
+async function hashes(source: PictureSource, items: readonly Item[]): Promise<Map<Item, string | undefined>> {
+  const prints = await mapInTurns(items, (item) =>
+    source.fingerprint(item).catch((error: unknown) => {
+      // Evaluating skips it and says so.
+      if (error instanceof UserError) return undefined;
+      throw error;
+    }),
+  );
+  return new Map(items.map((item, i) => [item, prints[i]]));
+}
+
+/** Draws all images of a run. */
+async function drawImages(
+  options: DistillRunOptions,
+  data: DataSet,
+  source: PictureSource,
+  skipped: SkippedPictures,
+): Promise<RunImages> {
+  const { seed } = options;
+  const parts = splitParts(data, options.heldOut, seed);
+  const facts = await chooseImages(options, parts.train, source, skipped);
+  const train = [...facts.keys()];
+  const heldOut = parts.queries.length > 0;
+  const none = { bank: [], queries: [] };
+  const judged = options.judge
+    ? {
+        bank: limitItems(parts.bank, options.judgeBank, seed),
+        queries: limitItems(heldOut ? parts.queries : train, options.judgeQueries, seed),
+      }
+    : none;
+  const tracked = heldOut && options.evaluateSteps !== 0 ? trackedItems(options, parts, data) : none;
+  const used: readonly (readonly [ImageUse, readonly Item[]])[] = [
+    ["train", train],
+    // Without classes nothing learns from the bank.
+    ["bank", data.train.classes ? judged.bank : []],
+    ["evaluation", judged.queries],
+    ["tracking bank", tracked.bank],
+    ["tracking", tracked.queries],
+  ];
+  const uses = new Map<Item, ImageUse[]>();
+  for (const [use, items] of used) for (const item of items) uses.set(item, [...(uses.get(item) ?? []), use]);
+  const others = await hashes(
+    source,
+    [...uses.keys()].filter((item) => !facts.has(item)),
+  );
+  // In the data set's order, in which all of these lists are.
+  const manifest = [...data.train.items, ...(data.test?.items ?? [])].flatMap((item): ManifestEntry[] => {
+    const own = uses.get(item);
+    if (!own) return [];
+    const print = others.get(item);
+    return [{ item, uses: own, ...(facts.get(item) ?? (print === undefined ? {} : { sha256: print })) }];
+  });
+  return { manifest, train, judged, tracked, heldOut };
+}
+
+/** What an image that is gone or changed is used for, in words. */
+const useText: Readonly<Record<ImageUse, string>> = {
+  train: "trains on",
+  bank: "compares with",
+  evaluation: "evaluates on",
+  "tracking bank": "compares with",
+  tracking: "evaluates on",
+};
+
+/**
+ * The images that a run recorded, in its order; others may have come to the data since. Throws a UserError where one is gone or
+ * is not what it was.
+ */
+async function recordedImages(
+  { heldOut }: RunConfig["data"],
+  lines: readonly ManifestLine[],
+  data: DataSet,
+  source: PictureSource,
+): Promise<RunImages> {
+  const { classes } = data.train;
+  const known = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  const manifest = await mapInTurns(lines, async (line): Promise<ManifestEntry> => {
+    const { name, uses, sha256, class: of, labels, ...facts } = line;
+    const item = known.get(name);
+    if (!item) throw new UserError(`the run ${useText[uses[0]]} ${name}, which is gone; put it back to resume`);
+    if (sha256 !== undefined && (await source.fingerprint(item)) !== sha256)
+      throw new UserError(
+        `${name} has changed since the run began; put the old image back, or begin a new run`,
+      );
+    const recorded = labels ?? (of === undefined ? [] : [of]);
+    const names = classes ? classNames(item, classes) : [];
+    if (JSON.stringify(recorded) !== JSON.stringify(names))
+      throw new UserError(
+        `${name} had the class ${recorded.join(", ") || "none"} when the run began, and now has ${names.join(", ") || "none"}`,
+      );
+    return { item, uses, ...(sha256 === undefined ? {} : { sha256 }), ...facts };
+  });
+  const usedFor = (use: ImageUse) => manifest.flatMap(({ item, uses }) => (uses.includes(use) ? [item] : []));
+  return {
+    manifest,
+    train: usedFor("train"),
+    judged: { bank: usedFor("bank"), queries: usedFor("evaluation") },
+    tracked: { bank: usedFor("tracking bank"), queries: usedFor("tracking") },
+    heldOut,
+  };
+}
+
+/** Classes as a run knows them: a class that has come to the data since must not move the others. */
+function withRecordedClasses(data: DataSet, classes: readonly string[] | undefined): DataSet {
+  const now = data.train.classes;
+  if (!classes || !now || JSON.stringify(classes) === JSON.stringify(now)) return data;
+  const moved = (index: number) => classes.indexOf(now[index]);
+  const renumbered = (item: Item): Item[] => {
+    const { label, labels } = item;
+    const all = [...(label === undefined ? [] : [label]), ...(labels ?? [])].map(moved);
+    // Of a class that the run does not know, so it is none of its images.
+    if (all.includes(-1)) return [];
+    return [
+      {
+        ...item,
+        ...(label === undefined ? {} : { label: moved(label) }),
+        ...(labels === undefined ? {} : { labels: labels.map(moved) }),
+      },
+    ];
+  };
+  const { train, test } = data;
+  return {
+    ...data,
+    train: { ...train, classes, items: train.items.flatMap(renumbered) },
+    ...(test ? { test: { ...test, items: test.items.flatMap(renumbered) } } : {}),
+  };
+}
+
+/** What an earlier process left of a run in its folder. */
+interface Begun {
+  readonly config: RunConfig;
+  readonly manifest: readonly ManifestLine[];
   readonly before: readonly LogEntry[];
   readonly state?: DistillationState & { readonly losses: readonly number[] };
-  /** Pictures at once, as the run has chosen before. */
-  readonly batch?: number;
+  readonly int8: Int8Options | undefined;
+  /** Where it resumes. */
+  readonly device: string;
 }
 
 /**
- * Distils a teacher with a folder of pictures and writes the run folder. Throws a UserError on settings, models or
- * pictures that don't fit (nothing is written then), and a RunError where the run itself fails.
+ * Distils a teacher with a folder of images and writes the run folder. Throws a UserError on settings, models or images that
+ * don't fit (nothing is written then), and a RunError where the run itself fails.
  */
 export async function runDistillation(
   environment: Environment,
@@ -120,18 +286,32 @@ export async function runDistillation(
   const options = distillOptions(input);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methods[options.method].summary}`);
   fewShotOf(options);
-  const folder = new RunFolder(environment.directory(options.out));
-  await folder.check(options.overwrite);
-  return perform(environment, options, folder, listener, async (parts, facts, skipped) => ({
-    manifest: await choosePictures(options, parts.train, facts, skipped),
-    before: [],
-  }));
+  const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
+  return withOutput(environment, request, async (output) => {
+    const folder = new RunFolder(output);
+    if (!options.overwrite) {
+      // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
+      const left = (await folder.stage()) === "measured" ? await measuredRun(folder, options.out) : undefined;
+      if (left && optionDifferences(left.options, options).length === 0)
+        return finish(environment, folder, left.options, left.result, listener);
+      await folder.refuseRun();
+    }
+    return perform(environment, options, folder, listener, undefined);
+  });
+}
+
+/** A run that has its result, but maybe not its report and exports. */
+async function measuredRun(folder: RunFolder, out: string) {
+  const config = await folder.readConfig();
+  const result = await folder.readResult();
+  if (!result) return undefined;
+  const file = folder.directory.describe("config.json");
+  return { options: requestedOptions(config, out, file), result };
 }
 
 /**
- * Goes on with a run that was stopped, killed or failed; its settings are those in its folder. A run that goes on ends
- * with the same bits as one that never stopped. Throws a UserError where the folder holds no run, or its pictures have
- * changed.
+ * Resumes a run that was stopped, killed or failed; its settings are those in its folder. A resumed run ends with the same bits
+ * as one that never stopped. Throws a UserError where the folder holds no run, or teacher or images have changed.
  */
 export async function resumeDistillation(
   environment: Environment,
@@ -139,43 +319,65 @@ export async function resumeDistillation(
   listener: Listener = {},
 ): Promise<DistillRunResult> {
   const { resume } = parseOptions(resumeSchema, input, "options of distill --resume");
-  const folder = new RunFolder(environment.directory(resume));
-  const config = await folder.readConfig();
-  if (await folder.readResult())
-    throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
-  const kept = { ...(config.options as object), out: resume };
-  const options = distillOptions(kept, `the options in ${folder.directory.describe("config.json")}`);
-  const state = await folder.readState();
-  listener.info?.(`going on with ${resume} after step ${state?.steps ?? 0}`);
-  return perform(environment, options, folder, listener, async (parts, facts) => {
+  // A folder without a run is left alone.
+  await new RunFolder(environment.directory(resume)).readConfig();
+  const request: OutputRequest = { path: resume, kind: "run", inputs: [], option: "--resume" };
+  return withOutput(environment, request, async (output) => {
+    const folder = new RunFolder(output);
+    const stage = await folder.stage();
+    if (stage === "finished")
+      throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
+    const config = await folder.readConfig();
+    const file = folder.directory.describe("config.json");
+    if (stage === "absent") throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
+    const left = stage === "measured" ? await measuredRun(folder, resume) : undefined;
+    if (left) {
+      listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
+      return finish(environment, folder, left.options, left.result, listener);
+    }
+    const options = requestedOptions(config, resume, file);
+    const state = await folder.readState();
+    listener.info?.(`resuming ${resume} after step ${state?.steps ?? 0}`);
     const log = await folder.readLog();
-    return {
-      manifest: await confirmPictures(folder, parts.train, facts),
+    const begun: Begun = {
+      config,
+      manifest: await folder.readManifest(),
       // Steps after the checkpoint are taken again.
-      before: log.filter(({ kind, step }) => kind !== "result" && Number(step) <= (state?.steps ?? -1)),
+      before: log.filter((entry) => entry.kind !== "result" && entry.step <= (state?.steps ?? -1)),
       state,
-      batch: (config.plan as Partial<BatchPlan> | undefined)?.batch,
+      int8: settledInt8(config, file),
+      device: input.device ?? options.device,
     };
+    return perform(environment, options, folder, listener, begun);
   });
 }
 
-type Facts = (item: Item) => Promise<Omit<ManifestEntry, "item">>;
+/** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
+async function checkMachine({ config, int8, device }: Begun, teacher: Model, listener: Listener): Promise<void> {
+  const { threads } = teacher.device;
+  if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
+    listener.warn?.(
+      `the run began with --threads ${config.threads} and resumes with ${threads}, so its bits differ from those of a run that was not stopped`,
+    );
+  if (config.options.device !== device)
+    listener.warn?.(
+      `the run began with --device ${String(config.options.device)} and resumes with ${device}, so its bits differ from those of a run that was not stopped`,
+    );
+  if (int8 && int8.largest > (await largestOn(teacher.device)))
+    throw new UserError(
+      "the run has weights of 8 bits, which this processor multiplies wrongly (it adds pairs of products in 16 bits): resume it on a processor such as the one it began on",
+    );
+}
 
-/** The run's own pictures, in its order. Throws a UserError where one is gone or is not what it was. */
-async function confirmPictures(folder: RunFolder, candidates: readonly Item[], facts: Facts): Promise<ManifestEntry[]> {
-  const known = new Map(candidates.map((item) => [item.name, item]));
-  const recorded = await folder.readManifest();
-  return Promise.all(
-    recorded.map(async ({ name, sha256 }) => {
-      const item = known.get(name);
-      if (!item) throw new UserError(`the run trains on ${name}, which is gone; put it back to go on`);
-      const found = await facts(item);
-      if (found.sha256 !== sha256) {
-        throw new UserError(`${name} has changed since the run began; put the old picture back, or begin a new run`);
-      }
-      return { item, ...found };
-    }),
-  );
+/** Bytes that a run surely writes: the student's weights, once in their own type and once as float32 for ONNX. */
+function leastBytes(options: DistillRunOptions, teacher: Model): number {
+  // A budget may leave less than this share.
+  if (options.budget !== undefined || options.mlpWidth !== undefined || options.keptHeads !== undefined) return 0;
+  const { depth } = teacher.config;
+  const blocks = options.keptBlocks?.length ?? usualCount(options, depth);
+  // A student has about this share of the teacher's weights; half of it, so that no run is refused that would fit.
+  const parameters = (parameterCount(teacher) * blocks) / depth / 2;
+  return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32);
 }
 
 async function perform(
@@ -183,32 +385,47 @@ async function perform(
   options: DistillRunOptions,
   folder: RunFolder,
   listener: Listener,
-  start: (parts: Parts, facts: Facts, skipped: SkippedPictures) => Promise<Progress>,
+  begun: Begun | undefined,
 ): Promise<DistillRunResult> {
   const warn = (message: string) => listener.warn?.(message);
-  const data = await environment.openDataSet(options.data, openOptions(options));
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), listener));
+  const opened = await environment.openDataSet(options.data, openOptions(options));
+  const data = begun ? withRecordedClasses(opened, begun.config.data.classes) : opened;
+  const read = readOptionsFor(options, data);
+  const teacher = await environment.loadModel(
+    options.teacher,
+    // A branch of the hub may have moved on since the run began.
+    loadRequest({ ...read, revision: begun?.config.teacher.commit ?? read.revision }, listener),
+  );
   await teacher.rest();
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
     for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
     listener.stage?.("reading pictures");
-    const parts = splitParts(data, options.heldOut, options.seed);
-    const { manifest, before, state, batch } = await start(parts, (item) => source.facts(item), skipped);
-    if (manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
-    const items = manifest.map(({ item }) => item);
+    const images = begun
+      ? await recordedImages(begun.config.data, begun.manifest, data, source)
+      : await drawImages(options, data, source, skipped);
+    const { train: items } = images;
+    if (items.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    const teacherHash = await modelKey(teacher);
+    if (begun && begun.config.teacher.sha256 !== teacherHash)
+      throw new UserError(`${teacherHasChanged(options.teacher)}; put the old one back, or begin a new run`);
+    if (begun) await checkMachine(begun, teacher, listener);
+    else await checkRoom(environment, options.out, leastBytes(options, teacher));
     const method = methods[options.method];
+    const batch = begun?.config.plan.batch;
     const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
     const plan = planBatches(items.length, options, method.trains, fitting);
     for (const note of plan.notes) listener.info?.(note);
     const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
 
-    const int8 = await int8Of(options, teacher, source, items, listener);
-    const initial = await startOf(options, teacher, source, items, int8, listener, environment);
+    const shaped = begun ? withSettledShape(options, begun.config) : options;
+    const int8 = begun ? begun.int8 : await int8Of(options, teacher, source, items, listener);
+    const initial = await startOf(shaped, teacher, source, items, int8, listener, environment);
+    const copied = begun ? begun.config.copied : initial.copied;
     checkFormats(options.export ?? [], initial.student ?? teacher, options);
     const distillation = await createDistillation(teacher, {
-      ...distillationOptions(options, plan, initial.keptBlocks),
+      ...distillationOptions(shaped, plan, initial.keptBlocks),
       precision: int8 ? "int8" : "float32",
       initialStudent: initial.student,
       int8,
@@ -223,25 +440,37 @@ async function perform(
     );
     warnOfRank(options, items.length, warn);
 
-    const settings = {
+    const { precision, int8Parts } = options;
+    const settings: RunConfig = begun?.config ?? {
       command: "distill",
-      // What was decided by measuring is decided: a run that goes on takes the same.
-      options: { ...options, ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }) },
-      int8,
+      // What was decided by measuring is decided: a run that is resumed takes the same.
+      options: {
+        ...options,
+        overwrite: false,
+        ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }),
+      },
+      requested: { precision, int8Parts },
+      teacher: {
+        sha256: teacherHash,
+        ...(teacher.origin.commit === undefined ? {} : { commit: teacher.origin.commit }),
+      },
+      data: { listing: await listingHash(data), classes: data.train.classes, heldOut: images.heldOut },
+      int8: int8 && { largest: int8.largest, parts: int8.parts },
       plan,
       keptBlocks,
       ...initial.widths,
+      copied,
+      threads: teacher.device.threads,
       fewShot: fewShotOf(options),
       about: environment.about,
     };
-    if (state) {
-      await distillation.loadState(state);
-      await folder.sweep();
-      await folder.writeLog(before);
+    const before = begun?.before ?? [];
+    const state = begun?.state;
+    if (begun) {
+      if (state) await distillation.loadState(state);
+      await folder.prepareResume(before, options.keepCheckpoints);
     } else {
-      await folder.begin();
-      await folder.writeManifest(manifest, data.train.classes);
-      await folder.writeConfig(settings);
+      await folder.begin(settings, images.manifest, data.train.classes);
     }
     const loaderOptions = {
       source,
@@ -255,9 +484,8 @@ async function perform(
     };
     const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, listener);
     await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
-    const judgedOnTraining = parts.queries.length === 0;
     const tracker =
-      judgedOnTraining || options.evaluateSteps === 0 ? undefined : trackerOf(options, teacher, source, parts, data);
+      images.tracked.queries.length === 0 ? undefined : trackerOf(teacher, source, images.tracked, data);
     const trained = await train(
       {
         distillation,
@@ -282,20 +510,15 @@ async function perform(
     await distillation.dispose();
     await folder.writeAdapters(adapters, steps);
     const studentPath = folder.directory.describe("student");
-    await environment.saveModel(student, studentPath, weightType);
+    await writeModel(student, folder.directory.below("student"), { weightType, format: usualFormat(student) });
     await student.dispose();
-    const weightCopy = new Model(copyBlocks(teacher, initial.copied ?? keptBlocks), teacher.device);
+    const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
 
     let results: ResultRow[] = [];
     let comparisons: Comparison[] = [];
     if (options.judge) {
       // What is judged is what was saved, read back.
       const saved = await environment.loadModel(studentPath, { warn });
-      const judged: Parts = {
-        train: items,
-        bank: limitItems(parts.bank, options.judgeBank, options.seed),
-        queries: limitItems(judgedOnTraining ? items : parts.queries, options.judgeQueries, options.seed),
-      };
       const own = { name: "student", model: saved, bytes: saved.origin.bytes };
       const candidates = options.judgeTeacher
         ? [
@@ -304,8 +527,8 @@ async function perform(
             own,
           ]
         : [own];
-      const classes = judgedOnTraining ? undefined : data.train.classes;
-      const judging = { candidates, reference: teacher, source, parts: judged, classes };
+      const classes = images.heldOut ? data.train.classes : undefined;
+      const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
       const found = await judgeCandidates(environment, judging, skipped, listener);
       results = found.rows;
       comparisons = compareJudged(found);
@@ -315,10 +538,7 @@ async function perform(
       for (const { model } of candidates) await model.dispose();
     }
     skipped.report(listener);
-    const result: DistillRunResult = {
-      out: options.out,
-      student: studentPath,
-      method: options.method,
+    const result: RunResult = {
       teacherFromHub: teacher.origin.hub !== undefined,
       pictures: items.length,
       keptBlocks,
@@ -328,28 +548,42 @@ async function perform(
       skipped: skipped.count,
       results,
       comparisons,
-      judgedOnTrainingPictures: judgedOnTraining,
+      judgedOnTrainingPictures: !images.heldOut,
     };
     await folder.writeCard(
       modelCard({
         name: `${options.method} student`,
         config: student.config,
-        origin: cardOrigin(options, result as unknown as Readonly<Record<string, unknown>>),
+        origin: cardOrigin(options, result),
         notes: [],
       }),
     );
     await folder.writeResult(result);
-    if (options.report) await writeRunReport(environment, folder, listener);
-    const reported = options.report ? { ...result, report: folder.directory.describe("report.html") } : result;
-    if (options.export === undefined) return reported;
-    const { exports } = await runExport(
-      environment,
-      { model: folder.directory.describe(""), to: options.export },
-      listener,
-    );
-    return { ...reported, exports };
+    return await finish(environment, folder, options, result, listener);
   } finally {
     await source.dispose();
     await teacher.dispose();
   }
+}
+
+/** Adds what was asked for besides the student: report and exports. With them the run is finished. */
+async function finish(
+  environment: Environment,
+  folder: RunFolder,
+  options: DistillRunOptions,
+  result: RunResult,
+  listener: Listener,
+): Promise<DistillRunResult> {
+  const { directory } = folder;
+  if (options.report) await writeRunReport(environment, folder, listener);
+  const exports = options.export && (await exportRun(environment, folder, options.export, listener));
+  await folder.markFinished();
+  return {
+    ...result,
+    out: options.out,
+    student: directory.describe("student"),
+    method: options.method,
+    ...(options.report ? { report: directory.describe("report.html") } : {}),
+    ...(exports ? { exports: exports.exports } : {}),
+  };
 }

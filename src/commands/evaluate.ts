@@ -14,6 +14,9 @@ import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
 import { inPrecision } from "../students/settle-precision.ts";
 import { modelNames } from "../workspace/output-files.ts";
+import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
+import { checkApart, checkOutputFile, checkRoom, withOptionalOutput } from "../workspace/output-folder.ts";
+import { elementBytes } from "../utils/tensor.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
 import type { Duplicate } from "../data/duplicates.ts";
@@ -127,6 +130,17 @@ async function duplicatesOf(
   return found;
 }
 
+/** Metadata of a file of features. Safetensors holds texts alone; `names` is a list as JSON. */
+const featureFormat = { format: "wecolora-features", version: "1" } as const;
+export const featureMetadataSchema = z.object({
+  format: z.literal(featureFormat.format),
+  version: z.literal(featureFormat.version),
+  names: z.string(),
+});
+
+/** Whether a file begins as our files of features do. */
+const isFeatureFile = (head: string) => head.includes(`"format":"${featureFormat.format}"`);
+
 /** Judges a model on a folder of pictures, beside its teacher where one is given. */
 export async function runEvaluation(
   environment: Environment,
@@ -134,6 +148,28 @@ export async function runEvaluation(
   listener: Listener = {},
 ): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
+  const inputs = evaluationInputs(options);
+  if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
+  return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, (output) =>
+    evaluateInto(environment, options, output, listener),
+  );
+}
+
+type EvaluateOptions = z.output<typeof evaluateRunSchema>;
+
+/** What an evaluation reads, and must not write over. */
+const evaluationInputs = ({ model, teacher, data }: EvaluateOptions): NamedInput[] => [
+  ...model.map((path) => ({ option: "--model", path })),
+  ...(teacher === undefined ? [] : [{ option: "--teacher", path: teacher }]),
+  { option: "--data", path: data },
+];
+
+async function evaluateInto(
+  environment: Environment,
+  options: EvaluateOptions,
+  output: OutputFolder | undefined,
+  listener: Listener,
+): Promise<EvaluateRunResult> {
   const data = await environment.openDataSet(options.data, openOptions(options));
   const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
   const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
@@ -192,9 +228,13 @@ export async function runEvaluation(
     skipped.report(listener);
     const comparisons = compareJudged(judged);
     const facts = { queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count, duplicates };
-    if (options.out !== undefined) {
-      const directory = environment.directory(options.out);
-      await writeEvaluation(environment, directory, judged, data.train.classes, { options, comparisons, ...facts });
+    if (output) {
+      await writeEvaluation(environment, output.directory, judged, data.train.classes, {
+        options,
+        comparisons,
+        ...facts,
+      });
+      await output.removeStale();
     }
     return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
   } finally {
@@ -220,6 +260,11 @@ export async function runFeatures(
   listener: Listener = {},
 ): Promise<FeaturesRunResult> {
   const options = parseOptions(featuresRunSchema, input, "options of features");
+  const inputs = [
+    { option: "--model", path: options.model },
+    { option: "--data", path: options.data },
+  ];
+  await checkOutputFile(environment, options.out, inputs, isFeatureFile);
   const data = await environment.openPictures(options.data, openOptions(options));
   let model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
   await model.rest();
@@ -229,13 +274,15 @@ export async function runFeatures(
     for (const file of data.skipped) skipped.add(file);
     listener.stage?.("features", data.items.length);
     model = await inPrecision(model, options.precision, source, data.items, listener);
+    await checkRoom(environment, options.out, data.items.length * model.config.width * elementBytes.float32);
     const { features, items } = await extractFeatures(model, source, data.items, {
       batch: options.batch,
       progress: (done) => listener.progress?.(done),
       skip: skipped.add,
     });
     const names = JSON.stringify(items.map(({ name }) => name));
-    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), { names }));
+    const metadata = featureMetadataSchema.parse({ ...featureFormat, names });
+    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), metadata));
     skipped.report(listener);
     return { out: options.out, pictures: items.length, width: features.dims[1], skipped: skipped.count };
   } finally {

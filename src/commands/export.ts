@@ -15,18 +15,24 @@ import { checkFormat, writeModel } from "../exports/save.ts";
 import type { Model } from "../models/model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
 import { prefixCount } from "../models/config.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { zeros } from "../utils/tensor.ts";
+import { elementBytes, zeros } from "../utils/tensor.ts";
+import type { WeightType } from "../utils/half.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest } from "../context/environment.ts";
 import type { Embedder } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
+import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
+import type { OutputRequest } from "../workspace/output-folder.ts";
+import { checkRoom, withOutput } from "../workspace/output-folder.ts";
+import type { RunResult } from "../workspace/run-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   commonSchema,
@@ -114,7 +120,7 @@ export function outOfBounds({
 interface Origin {
   readonly folder: RunFolder;
   readonly options: DistillRunOptions;
-  readonly result: Readonly<Record<string, unknown>>;
+  readonly result: RunResult;
 }
 
 /** The run whose folder, or student, a path is; undefined where it is another model. */
@@ -150,6 +156,15 @@ export function checkFormats(
   }
 }
 
+/** Bytes of a weight in a format; PEFT's adapters are small. */
+function bytesOfWeight(format: ExportFormat, weightType: WeightType): number {
+  if (format === "peft") return 0;
+  if (!isOnnxFormat(format)) return elementBytes[weightType];
+  return format === "onnx" ? elementBytes.float32 : format === "onnx-float16" ? elementBytes.float16 : 1;
+}
+
+type ExportOptions = z.output<typeof exportRunSchema>;
+
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(
   environment: Environment,
@@ -157,17 +172,71 @@ export async function runExport(
   listener: Listener = {},
 ): Promise<ExportRunResult> {
   const options = parseOptions(exportRunSchema, input, "options of export");
-  const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
+  const { out } = options;
+  const run = origin?.folder.directory.describe("");
+  if (out === undefined && run === undefined) throw new UserError("say where to write (--out)");
+  // Where no folder is named, exports are part of the run.
+  const request: OutputRequest =
+    out === undefined
+      ? { path: run ?? "", kind: "run", inputs: [] }
+      : {
+          path: out,
+          kind: "export",
+          inputs: [
+            { option: "--model", path: origin?.folder.directory.describe("student") ?? options.model },
+            ...(origin ? distillInputs(origin.options) : []),
+            ...(options.data === undefined ? [] : [{ option: "--data", path: options.data }]),
+          ],
+        };
+  return withOutput(environment, request, ({ directory }) =>
+    exportInto(
+      environment,
+      options,
+      origin,
+      (format) =>
+        out === undefined
+          ? directory.below(`exports/${format}`)
+          : options.to.length > 1
+            ? directory.below(format)
+            : directory,
+      listener,
+    ),
+  );
+}
+
+/** Writes a run's student in formats into its own folder, which the caller holds. */
+export async function exportRun(
+  environment: Environment,
+  { directory }: RunFolder,
+  formats: readonly ExportFormat[],
+  listener: Listener,
+): Promise<ExportRunResult> {
+  const model = directory.describe("");
+  const options = parseOptions(exportRunSchema, { model, to: [...formats] }, "options of export");
+  const origin = await originOf(environment, model);
+  return exportInto(environment, options, origin, (format) => directory.below(`exports/${format}`), listener);
+}
+
+async function exportInto(
+  environment: Environment,
+  options: ExportOptions,
+  origin: Origin | undefined,
+  directoryOf: (format: ExportFormat) => Directory,
+  listener: Listener,
+): Promise<ExportRunResult> {
+  const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
   if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
-  const out = options.out ?? origin?.folder.directory.describe("exports");
-  if (out === undefined) throw new UserError("say where to write (--out)");
   const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
+    const weightType = options.weightType ?? model.origin.weightType;
+    const parameters = parameterCount(model);
+    const bytes = options.to.reduce((sum, format) => sum + parameters * bytesOfWeight(format, weightType), 0);
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
     const own = await pictures.embed({
       pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
       dispose: async () => undefined,
@@ -175,16 +244,8 @@ export async function runExport(
     const exports: ExportedModel[] = [];
     for (const format of options.to) {
       listener.stage?.(`exporting ${format}`);
-      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${format}` : out);
-      await writeFormat(
-        environment,
-        format,
-        model,
-        directory,
-        origin,
-        options.weightType ?? model.origin.weightType,
-        listener,
-      );
+      const directory = directoryOf(format);
+      await writeFormat(environment, format, model, directory, origin, weightType, listener);
       const embedder = await openExport(environment, format, model, directory, origin, warn);
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {
@@ -214,7 +275,7 @@ async function writeFormat(
   model: Model,
   directory: Directory,
   origin: Origin | undefined,
-  weightType: "float32" | "float16" | "bfloat16",
+  weightType: WeightType,
   listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
@@ -239,7 +300,7 @@ async function peftBaseOf(
   { options, result }: Origin,
 ): Promise<ModelDefinition> {
   if (options.start === undefined || options.start === "weight-copy")
-    return copyBlocks(teacher, result.keptBlocks as number[]);
+    return copyBlocks(teacher, result.keptBlocks);
   if (plan.magnitude)
     throw new UserError(
       `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,

@@ -14,7 +14,10 @@ import { elementBytes } from "../utils/tensor.ts";
 import { parseBudget } from "../students/search/budget.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
+import type { Directory } from "../files/storage.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
+import type { OutputFolder } from "../workspace/output-folder.ts";
+import { withOptionalOutput } from "../workspace/output-folder.ts";
 import type { FrontierPoint } from "../students/search/frontier.ts";
 import { evidenceParts } from "../students/search/evidence.ts";
 import { frontierFormats, frontierOf, usualSizes } from "../students/search/frontier.ts";
@@ -71,6 +74,22 @@ export async function runBlocks(
   listener: Listener = {},
 ): Promise<BlocksRunResult> {
   const options = parseOptions(blocksRunSchema, input, "options of inspect");
+  const inputs = [
+    { option: "the model", path: model },
+    { option: "--data", path: options.data },
+  ];
+  return withOptionalOutput(environment, { path: options.out, kind: "inspection", inputs }, (output) =>
+    inspectInto(environment, model, options, output, listener),
+  );
+}
+
+async function inspectInto(
+  environment: Environment,
+  model: string,
+  options: BlocksRunOptions,
+  output: OutputFolder | undefined,
+  listener: Listener,
+): Promise<BlocksRunResult> {
   const data = await environment.openPictures(options.data);
   const teacher = await environment.loadModel(model, loadRequest(readOptions(options), listener));
   const source = environment.createPictureSource(data.path);
@@ -102,9 +121,10 @@ export async function runBlocks(
       environment,
       listener,
     );
-    if (options.out !== undefined) {
-      await writeBlocks(environment, options.out, left);
-      if (frontier) await writeFrontier(environment, options.out, frontier);
+    if (output) {
+      await writeBlocks(environment, output.directory, left);
+      if (frontier) await writeFrontier(environment, output.directory, frontier);
+      await output.removeStale();
     }
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
@@ -137,8 +157,11 @@ async function measureSizes(
   return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, options) } };
 }
 
-async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {
-  const directory = environment.directory(out);
+async function writeFrontier(
+  environment: Environment,
+  directory: Directory,
+  points: readonly FrontierPoint[],
+): Promise<void> {
   const head =
     "blocks,heads,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
   const rows = points.map((p) => [
@@ -165,8 +188,11 @@ async function writeFrontier(environment: Environment, out: string, points: read
   await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
 }
 
-async function writeBlocks(environment: Environment, out: string, left: readonly (readonly number[])[]): Promise<void> {
-  const directory = environment.directory(out);
+async function writeBlocks(
+  environment: Environment,
+  directory: Directory,
+  left: readonly (readonly number[])[],
+): Promise<void> {
   const lines = left.flatMap((row, k) =>
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );

@@ -19,7 +19,10 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { Environment, Listener } from "../context/environment.ts";
 import { loadRequest, SkippedPictures } from "../context/environment.ts";
+import type { Directory } from "../files/storage.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
+import type { NamedInput, OutputFolder, OutputRequest } from "../workspace/output-folder.ts";
+import { withOptionalOutput, withOutput } from "../workspace/output-folder.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
@@ -132,6 +135,31 @@ export async function runRollout(
   listener: Listener = {},
 ): Promise<RolloutRunResult> {
   const options = parseOptions(rolloutRunSchema, input, "options of rollout");
+  const request: OutputRequest = { path: options.out, kind: "rollout", inputs: inputsOf(options) };
+  return withOutput(environment, request, (output) => rolloutInto(environment, options, output, listener));
+}
+
+/** What is read, and must not be written over. */
+const inputsOf = ({
+  model,
+  teacher,
+  data,
+}: {
+  readonly model: string;
+  readonly teacher?: string;
+  readonly data: string;
+}): NamedInput[] => [
+  { option: "--model", path: model },
+  ...(teacher === undefined ? [] : [{ option: "--teacher", path: teacher }]),
+  { option: "--data", path: data },
+];
+
+async function rolloutInto(
+  environment: Environment,
+  options: z.output<typeof rolloutRunSchema>,
+  output: OutputFolder,
+  listener: Listener,
+): Promise<RolloutRunResult> {
   const data = await environment.openPictures(options.data);
   const models = new Map<string, Model>();
   if (options.teacher !== undefined)
@@ -139,7 +167,7 @@ export async function runRollout(
   models.set("model", await environment.loadModel(options.model, loadRequest(readOptions(options), listener)));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
-  const directory = environment.directory(options.out);
+  const { directory } = output;
   const files: Record<string, string> = {};
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
@@ -158,6 +186,7 @@ export async function runRollout(
       listener.progress?.(Object.keys(files).length);
     }
     if (Object.keys(files).length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    await output.removeStale();
     skipped.report(listener);
     return { out: options.out, files, columns: ["picture", ...models.keys()], skipped: skipped.count };
   } finally {
@@ -178,6 +207,16 @@ export async function runSimilarity(
   listener: Listener = {},
 ): Promise<SimilarityRunResult> {
   const options = parseOptions(similarityRunSchema, input, "options of similarity");
+  const request = { path: options.out, kind: "similarity" as const, inputs: inputsOf(options) };
+  return withOptionalOutput(environment, request, (output) => similarityInto(environment, options, output, listener));
+}
+
+async function similarityInto(
+  environment: Environment,
+  options: z.output<typeof similarityRunSchema>,
+  output: OutputFolder | undefined,
+  listener: Listener,
+): Promise<SimilarityRunResult> {
   const data = await environment.openPictures(options.data);
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), listener));
   const student = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
@@ -188,7 +227,7 @@ export async function runSimilarity(
     listener.stage?.("comparing layers");
     const found = await compareLayers(student, teacher, source, items, skipped.add);
     skipped.report(listener);
-    if (options.out !== undefined) await writeSimilarity(environment, options.out, found);
+    if (output) await writeSimilarity(environment, output.directory, found);
     return { ...found, out: options.out, skipped: skipped.count };
   } finally {
     await source.dispose();
@@ -197,8 +236,11 @@ export async function runSimilarity(
   }
 }
 
-async function writeSimilarity(environment: Environment, out: string, { cka, cosine }: LayerSimilarity): Promise<void> {
-  const directory = environment.directory(out);
+async function writeSimilarity(
+  environment: Environment,
+  directory: Directory,
+  { cka, cosine }: LayerSimilarity,
+): Promise<void> {
   const lines = cka.flatMap((row, s) => row.map((value, t) => [s, t, value, cosine?.[s][t] ?? ""].join(",")));
   await directory.write(
     "similarity.csv",

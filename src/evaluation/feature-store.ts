@@ -3,6 +3,7 @@ import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { sha256 } from "../utils/digest.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 
 /** Vectors `[n, D]` by picture: a name and a stamp that changes with its file. */
@@ -18,14 +19,12 @@ export interface FeatureStore {
   save(key: string, known: KnownFeatures): Promise<void>;
 }
 
-const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
-const digest = async (bytes: Uint8Array) => hex(await crypto.subtle.digest("SHA-256", Uint8Array.from(bytes)));
 
 /** What a model computes from a picture, as a key: its weights, its configuration and how it sees pictures. */
 export async function modelKey({ weights, config, preprocessing, int8 }: Model): Promise<string> {
   const parts = [JSON.stringify(config), JSON.stringify(preprocessing), ...(int8 ? [JSON.stringify(int8)] : [])];
-  for (const [name, tensor] of weights) parts.push(name, await digest(tensorBytes(tensor)));
-  return digest(new TextEncoder().encode(parts.join("\n")));
+  for (const [name, tensor] of weights) parts.push(name, await sha256(tensorBytes(tensor)));
+  return sha256(parts.join("\n"));
 }
 
 /** The features of one model over one source's pictures, read once and written once. */
@@ -43,7 +42,7 @@ export class FeatureCache {
   }
 
   static async open(store: FeatureStore, model: Model, source: PictureSource): Promise<FeatureCache> {
-    const key = await digest(new TextEncoder().encode(`${await modelKey(model)}\n${source.id}`));
+    const key = await sha256(`${await modelKey(model)}\n${source.id}`);
     const cache = new FeatureCache(store, source, key);
     const known = await store.load(key);
     if (known) {

@@ -11,6 +11,7 @@ import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { textChunks } from "./output-files.ts";
+import { filesWithoutJournal } from "./run-entries.ts";
 import { checkVersion, parseJson } from "./versioned.ts";
 
 export const outputKinds = [
@@ -109,6 +110,11 @@ export class OutputFolder {
     if (first === undefined) {
       const others = names.filter((name) => name !== journalEntry);
       if (others.length === 0) return new OutputFolder(raw, kind, text === "" ? "missing" : "cut", []);
+      const files = kind === "run" ? await filesWithoutJournal(raw) : undefined;
+      if (files) {
+        const events = [...files.map((file) => ({ file })), { finished: files.includes("result.json") }];
+        return new OutputFolder(raw, kind, "cut", events);
+      }
       throw foreign(path, others);
     }
     const file = raw.describe(journalEntry);

@@ -144,7 +144,7 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const { revision, download: progress, warn } = options;
     const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn });
     const definition = await readDefinition(snapshot, options);
-    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
+    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
   const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
