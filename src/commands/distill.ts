@@ -216,9 +216,7 @@ async function recordedImages(
     const item = known.get(name);
     if (!item) throw new UserError(`the run ${useText[uses[0]]} ${name}, which is gone; put it back to resume`);
     if (sha256 !== undefined && (await source.fingerprint(item)) !== sha256)
-      throw new UserError(
-        `${name} has changed since the run began; put the old image back, or begin a new run`,
-      );
+      throw new UserError(`${name} has changed since the run began; put the old image back, or begin a new run`);
     const recorded = labels ?? (of === undefined ? [] : [of]);
     const names = classes ? classNames(item, classes) : [];
     if (JSON.stringify(recorded) !== JSON.stringify(names))
@@ -329,7 +327,8 @@ export async function resumeDistillation(
       throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
     const config = await folder.readConfig();
     const file = folder.directory.describe("config.json");
-    if (stage === "absent") throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
+    if (stage === "absent")
+      throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
     const left = stage === "measured" ? await measuredRun(folder, resume) : undefined;
     if (left) {
       listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
@@ -484,8 +483,7 @@ async function perform(
     };
     const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, listener);
     await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
-    const tracker =
-      images.tracked.queries.length === 0 ? undefined : trackerOf(teacher, source, images.tracked, data);
+    const tracker = images.tracked.queries.length === 0 ? undefined : trackerOf(teacher, source, images.tracked, data);
     const trained = await train(
       {
         distillation,

@@ -299,8 +299,7 @@ async function peftBaseOf(
   plan: AdapterPlan,
   { options, result }: Origin,
 ): Promise<ModelDefinition> {
-  if (options.start === undefined || options.start === "weight-copy")
-    return copyBlocks(teacher, result.keptBlocks);
+  if (options.start === undefined || options.start === "weight-copy") return copyBlocks(teacher, result.keptBlocks);
   if (plan.magnitude)
     throw new UserError(
       `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,

@@ -88,7 +88,9 @@ export async function listingHash({ train, test }: DataSet): Promise<string> {
     ["test", test?.items ?? []],
   ] as const) {
     for (let from = 0; from < items.length; from += listed) {
-      const lines = items.slice(from, from + listed).map(({ name, ...item }) => [name, ...classNames(item, train.classes)]);
+      const lines = items
+        .slice(from, from + listed)
+        .map(({ name, ...item }) => [name, ...classNames(item, train.classes)]);
       hashes.push(await sha256(JSON.stringify([part, lines])));
     }
   }

@@ -343,7 +343,10 @@ async function segmentInto(
   await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
   const slices = { train: train.length, test: work.test.length };
   const result = { out: options.out, classes, slices, cases: cases.files.length, models };
-  await out.write("segmentation.json", textChunks(`${JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2)}\n`));
+  await out.write(
+    "segmentation.json",
+    textChunks(`${JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2)}\n`),
+  );
   await output.removeStale();
   return result;
 }

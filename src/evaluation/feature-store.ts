@@ -19,7 +19,6 @@ export interface FeatureStore {
   save(key: string, known: KnownFeatures): Promise<void>;
 }
 
-
 /** What a model computes from a picture, as a key: its weights, its configuration and how it sees pictures. */
 export async function modelKey({ weights, config, preprocessing, int8 }: Model): Promise<string> {
   const parts = [JSON.stringify(config), JSON.stringify(preprocessing), ...(int8 ? [JSON.stringify(int8)] : [])];

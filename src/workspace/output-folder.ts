@@ -88,7 +88,12 @@ export class OutputFolder {
   /** Entries are made one after the other. */
   private last: Promise<void> = Promise.resolve();
 
-  private constructor(raw: Directory, kind: OutputKind, journal: "missing" | "whole" | "cut", events: readonly Event[]) {
+  private constructor(
+    raw: Directory,
+    kind: OutputKind,
+    journal: "missing" | "whole" | "cut",
+    events: readonly Event[],
+  ) {
     this.raw = raw;
     this.kind = kind;
     this.journal = journal;
@@ -349,7 +354,11 @@ export function withOptionalOutput<T>(
 
 /** Bytes as people read them. */
 const sizeText = (bytes: number) =>
-  bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} KB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+  bytes < 1e6
+    ? `${(bytes / 1e3).toFixed(0)} KB`
+    : bytes < 1e9
+      ? `${(bytes / 1e6).toFixed(1)} MB`
+      : `${(bytes / 1e9).toFixed(2)} GB`;
 
 /** Throws a UserError where the disk surely has no room for so many bytes. */
 export async function checkRoom({ outputs }: Environment, path: string, bytes: number): Promise<void> {
@@ -385,7 +394,9 @@ export async function checkOutputFile(
     const head = new Uint8Array(Math.min(file.size, 4096));
     await file.readInto(0, head);
     if (file.size > 0 && !isOurs(new TextDecoder().decode(head)))
-      throw new UserError(`${path} exists and was not written by this command, so it is not replaced. Give another file.`);
+      throw new UserError(
+        `${path} exists and was not written by this command, so it is not replaced. Give another file.`,
+      );
   } finally {
     await file.close();
   }

@@ -38,13 +38,16 @@ export interface ManifestEntry extends Partial<PictureFacts> {
 }
 
 /** An entry of the log as it is handed in; the time is added. */
-export type LoggedEntry = { readonly [K in LogEntry["kind"]]: Omit<Extract<LogEntry, { kind: K }>, "time"> }[LogEntry["kind"]];
+export type LoggedEntry = {
+  readonly [K in LogEntry["kind"]]: Omit<Extract<LogEntry, { kind: K }>, "time">;
+}[LogEntry["kind"]];
 
 /** How far a run has come. */
 export type RunStage = "absent" | "begun" | "measured" | "finished";
 
 const jsonChunks = (value: unknown) => textChunks(`${JSON.stringify(value, null, 2)}\n`);
-const lineChunks = (values: readonly unknown[]) => textChunks(values.map((value) => `${JSON.stringify(value)}\n`).join(""));
+const lineChunks = (values: readonly unknown[]) =>
+  textChunks(values.map((value) => `${JSON.stringify(value)}\n`).join(""));
 
 /** A run as its files say, for whoever reads it; written to only by the process that holds its folder (`OutputFolder`). */
 export class RunFolder {
@@ -121,15 +124,13 @@ export class RunFolder {
 
   /** One line an image. */
   private writeManifest(entries: readonly ManifestEntry[], classes: readonly string[] | undefined): Promise<void> {
-    const lines = entries.map(
-      ({ item, uses, ...facts }): ManifestLine => ({
-        name: item.name,
-        ...(item.label !== undefined && classes ? { class: classes[item.label] } : {}),
-        ...(item.labels && classes ? { labels: item.labels.map((label) => classes[label]) } : {}),
-        uses: [...uses],
-        ...facts,
-      }),
-    );
+    const lines = entries.map(({ item, uses, ...facts }): ManifestLine => ({
+      name: item.name,
+      ...(item.label !== undefined && classes ? { class: classes[item.label] } : {}),
+      ...(item.labels && classes ? { labels: item.labels.map((label) => classes[label]) } : {}),
+      uses: [...uses],
+      ...facts,
+    }));
     return this.directory.write("manifest.jsonl", lineChunks(lines));
   }
 

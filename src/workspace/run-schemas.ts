@@ -87,9 +87,7 @@ export const resultRowSchema = z.object({
       head: areaSchema.optional(),
     })
     .optional(),
-  fidelity: z
-    .looseObject({ meanAbsoluteDifference: figure, cosine: figure, agreement: figure.optional() })
-    .optional(),
+  fidelity: z.looseObject({ meanAbsoluteDifference: figure, cosine: figure, agreement: figure.optional() }).optional(),
   /** The probe's, where it was chosen. */
   probeLearningRate: figure.optional(),
   parameters: z.number().optional(),

@@ -37,11 +37,17 @@ export function checkVersion<S extends z.ZodType>(
     throw new UserError(`${file} must hold a JSON object.`);
   const stamp = value as { readonly format?: unknown; readonly version?: unknown };
   if (stamp.format === undefined && stamp.version === undefined)
-    throw new UserError(`${file} was written by an older wecolora, before files had a format version, or by another program.`);
+    throw new UserError(
+      `${file} was written by an older wecolora, before files had a format version, or by another program.`,
+    );
   if (stamp.format !== format)
-    throw new UserError(`${file} is no file of the format ${format} (format: ${JSON.stringify(stamp.format) ?? "none"}).`);
+    throw new UserError(
+      `${file} is no file of the format ${format} (format: ${JSON.stringify(stamp.format) ?? "none"}).`,
+    );
   if (typeof stamp.version !== "number" || !Number.isInteger(stamp.version) || stamp.version < 1)
-    throw new UserError(`${file} has no version of the format ${format} (version: ${JSON.stringify(stamp.version) ?? "none"}).`);
+    throw new UserError(
+      `${file} has no version of the format ${format} (version: ${JSON.stringify(stamp.version) ?? "none"}).`,
+    );
   if (stamp.version > version)
     throw new UserError(
       `${file} was written by a newer wecolora: version ${stamp.version} of the format ${format}, and this one reads version ${version}. Update wecolora.`,

@@ -68,8 +68,7 @@ export async function writeChunk(handle: NodeHandle, chunk: Uint8Array, position
 }
 
 /** Names a temporary file by machine and process, so that those of dead processes can be told. */
-export const temporaryTag = (): string =>
- `${machineId()}-${process.pid}-${randomBytes(4).toString("hex")}`;
+export const temporaryTag = (): string => `${machineId()}-${process.pid}-${randomBytes(4).toString("hex")}`;
 
 /** Removes what processes of this machine that are gone had begun to write beside files of a folder. */
 export async function removeAbandoned(folder: string, ofWhich: (file: string) => boolean): Promise<void> {

@@ -19,6 +19,7 @@ import { runComparison } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
 import { resumeDistillation, runDistillation } from "../../commands/distill.ts";
 import type { Environment, Listener } from "../../context/environment.ts";
+import { RunFolder } from "../../workspace/run-folder.ts";
 import type { EvaluateRunResult, FeaturesRunResult } from "../../commands/evaluate.ts";
 import { runEvaluation, runFeatures } from "../../commands/evaluate.ts";
 import type { ExportRunResult } from "../../commands/export.ts";
@@ -223,12 +224,23 @@ async function withEnvironment<T>(input: unknown, run: (environment: Environment
   }
 }
 
+const definedOf = (options: object) =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+
+/** Threads and device of the run in a folder, which decide its bits. */
+async function recordedMachine(folder: string): Promise<{ threads?: number; device?: unknown }> {
+  const { threads, options } = await new RunFolder(nodeDirectory(folder)).readConfig();
+  return { threads, device: options.device };
+}
+
 /**
  * Distils a teacher with a folder of pictures into a run folder, or goes on with a run (`{ resume: folder }`): what
  * `wecolora distill` does.
  */
-export function distill(options: DistillRunInput | ResumeInput, listener?: Listener): Promise<DistillRunResult> {
-  return withEnvironment(options, (environment) =>
+export async function distill(options: DistillRunInput | ResumeInput, listener?: Listener): Promise<DistillRunResult> {
+  const machine =
+    "resume" in options && typeof options.resume === "string" ? await recordedMachine(options.resume) : {};
+  return withEnvironment({ ...machine, ...definedOf(options) }, (environment) =>
     "resume" in options && options.resume !== undefined
       ? resumeDistillation(environment, options, listener)
       : runDistillation(environment, options as DistillRunInput, listener),

@@ -40,7 +40,9 @@ const share = (steps: number, parts: number) => Math.max(1, Math.ceil(steps / pa
 export async function train(training: TrainingOptions, environment: Environment, listener: Listener): Promise<Trained> {
   const { distillation, plan, options, folder, tracker } = training;
   const losses = [...training.losses];
-  const evaluations = training.before.filter(({ kind }) => kind === "evaluation") as unknown as Evaluation[];
+  const evaluations: Evaluation[] = training.before.filter(
+    (entry): entry is Extract<LogEntry, { kind: "evaluation" }> => entry.kind === "evaluation",
+  );
   const warned = new Set<string>();
   const evaluateSteps = tracker ? (options.evaluateSteps ?? share(plan.steps, 5)) : 0;
   const checkpointSteps = options.checkpointSteps ?? share(plan.steps, 8);
