@@ -1,12 +1,17 @@
 import { defineConfig } from "tsdown";
 
+/** Scripts of worker threads, by their files' names. */
+export const workerEntries = {
+  "session-worker": "src/platform/node/session-worker.ts",
+  "image-worker": "src/platform/node/image-worker.ts",
+};
+
 export default defineConfig({
   entry: {
     index: "src/index.ts",
     node: "src/platform/node/node.ts",
     cli: "src/cli/main.ts",
-    "session-worker": "src/platform/node/session-worker.ts",
-    "image-worker": "src/platform/node/image-worker.ts",
+    ...workerEntries,
   },
   format: "esm",
   platform: "node",

@@ -1,11 +1,23 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
 export default defineConfig({
+  // Tests run on the source; `dist` is used where the built command line and the package are tested.
+  resolve: {
+    alias: [
+      { find: /^wecolora\/node$/, replacement: file("src/platform/node/node.ts") },
+      { find: /^wecolora$/, replacement: file("src/index.ts") },
+      { find: /^\.\/worker-files\.ts$/, replacement: file("tests/support/worker-files.ts") },
+    ],
+  },
   test: {
     include: ["tests/**/*.test.ts"],
-    testTimeout: 120_000,
-    // Some hooks make a whole run.
-    hookTimeout: 120_000,
+    globalSetup: ["tests/support/build-workers.ts"],
+    // A bound against hanging alone: a loaded machine may take many times as long as an idle one.
+    testTimeout: 1_800_000,
+    hookTimeout: 1_800_000,
     // Each test file may use all cores through ONNX Runtime; more than two at once would only wait for each other.
     maxWorkers: 2,
   },

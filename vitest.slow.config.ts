@@ -1,5 +1,9 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig, mergeConfig } from "vitest/config";
+import fast from "./vitest.config.ts";
 
-export default defineConfig({
-  test: { include: ["tests/**/*.slow.ts"], testTimeout: 1_800_000, maxWorkers: 1 },
-});
+const { include: _, ...test } = fast.test ?? {};
+
+export default mergeConfig(
+  { ...fast, test },
+  defineConfig({ test: { include: ["tests/**/*.slow.ts"], maxWorkers: 1 } }),
+);

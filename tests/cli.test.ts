@@ -289,7 +289,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
   expect(readdirSync(out).sort()).toEqual(["blocks.csv", "blocks.png", "blocks.svg"]);
   const alone = await wecolora("inspect", teacher, "--search");
   expect(alone).toMatchObject({ code: 2 });
-  expect(alone.err).toContain("give --data too");
+  expect(alone.err).toContain("needs images: add --data <folder>");
 });
 
 test("a budget says how many blocks, a search which", async () => {

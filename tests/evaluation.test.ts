@@ -21,6 +21,7 @@ import { probeLogits, trainProbe } from "../src/evaluation/probe.ts";
 import { learningRateAt } from "../src/engine/optim/schedule.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { expectClose, readJson, readReference, readTensors, referencePath } from "./support/reference.ts";
+import { messagesInto } from "./support/progress.ts";
 
 const device = createNodeDevice();
 afterAll(() => device.dispose());
@@ -322,10 +323,10 @@ describe("wecolora evaluate", () => {
     await cp(sets("listed"), data, { recursive: true });
     await writeFile(join(data, "pictures", "7.jpg"), await readFile(join(data, "pictures", "3.jpg")));
     const warnings: string[] = [];
-    const result = await evaluate(
-      { model, data: join(data, "all.csv"), cache: false, probeEpochs: 2 },
-      { warn: (message) => warnings.push(message) },
-    );
+    const result = await evaluate({
+      ...{ model, data: join(data, "all.csv"), cache: false, probeEpochs: 2 },
+      onProgress: messagesInto(warnings),
+    });
     expect(result.duplicates).toEqual([{ judged: "pictures/7.jpg", learned: "pictures/3.jpg" }]);
     expect(warnings.join()).toContain("one picture to judge on is in the part to learn from too");
   });

@@ -34,6 +34,7 @@ import { inlineDevice } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { referencePath } from "./support/reference.ts";
 import { differenceTo, narrowableTeachers } from "./support/students.ts";
+import { messagesInto } from "./support/progress.ts";
 
 const device = inlineDevice();
 let folder: string;
@@ -313,7 +314,7 @@ describe("shapes", () => {
   test("distill takes it by itself, says so, and can be told not to", async () => {
     const options = { teacher: referencePath("teachers/hf-dinov2"), data: join(folder, "data"), report: false };
     const said: string[] = [];
-    const balanced = await distill({ ...options, out: join(folder, "balanced") }, { info: (m) => said.push(m) });
+    const balanced = await distill({ ...options, out: join(folder, "balanced"), onProgress: messagesInto(said) });
     expect(balanced.keptBlocks).toEqual([0, 1, 2, 3, 4, 5]);
     expect(said.join("\n")).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 whole blocks/);
     const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", judge: false });

@@ -47,6 +47,7 @@ import { noisePicture } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
 import { readReference, readTensors, referencePath, relativeError } from "./support/reference.ts";
+import { messagesInto } from "./support/progress.ts";
 
 const device = inlineDevice();
 let folder: string;
@@ -462,7 +463,7 @@ test("features and judging in 8 bits, as the commands run them", async () => {
   expect(moved).toBeGreaterThan(0);
   const said: string[] = [];
   const options = { model: [model], teacher: model, data: join(folder, "data"), precision: "int8" as const };
-  const { results } = await evaluate({ ...options, cache: false }, { info: (m) => said.push(m) });
+  const { results } = await evaluate({ ...options, cache: false, onProgress: messagesInto(said) });
   expect(said.join()).toMatch(/precision int8: [78]-bit weights/);
   // The teacher stays float32, so the model beside it is not quite it.
   expect(results[1].fidelity?.meanAbsoluteDifference).toBeGreaterThan(0);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, nodeEnvironment } from "wecolora/node";
 import { resumeDistillation, runDistillation } from "../src/commands/distill.ts";
+import { runContext } from "../src/context/run-context.ts";
 import { bestEvaluation, isSpent, warningsOf } from "../src/students/training/tracking.ts";
 import { randomStream } from "../src/utils/random.ts";
 import { distillArguments, noisePicture, wecolora, wecoloraProcess } from "./support/cli.ts";
@@ -50,14 +51,15 @@ test("with less memory, fewer pictures at once; resumed where there is more, the
     ...{ steps: 6, effectiveBatch: 4, checkpointSteps: 2, evaluateSteps: 0 },
   });
   const said: string[] = [];
-  await runDistillation(little, run("little"), { info: (message) => said.push(message) });
+  await runDistillation(runContext(little, { listener: { info: (message) => said.push(message) } }), run("little"));
   expect(said).toContain("the memory at hand holds 1 of 4 pictures at once");
-  let asked = 0;
-  const stopping = { stopRequested: () => ++asked >= 2 };
-  await expect(runDistillation(little, run("halted"), stopping)).rejects.toThrow("stopped after step 2 of 6");
-  await resumeDistillation(environment, { resume: at("halted") });
+  const stop = new AbortController();
+  const listener = { progress: (done: number) => void (done === 2 && stop.abort()) };
+  const stopping = runContext(little, { listener, signal: stop.signal });
+  await expect(runDistillation(stopping, run("halted"))).rejects.toThrow("Stopped. Resume with: wecolora distill");
+  await resumeDistillation(runContext(environment), { resume: at("halted") });
   expect(weights("halted").equals(weights("little"))).toBe(true);
-  await runDistillation(environment, run("much"));
+  await runDistillation(runContext(environment), run("much"));
   expect(weights("much").equals(weights("little"))).toBe(false);
   await environment.dispose();
 });
@@ -123,7 +125,7 @@ describe("Ctrl-C", () => {
     child.kill("SIGINT");
     const { code, err } = await child.ended;
     expect(code).toBe(130);
-    expect(err).toMatch(/stopped after step \d+ of 1200; go on with: wecolora distill --resume/);
+    expect(err).toMatch(/saved the state of step \d+ of 1200[\s\S]*Stopped. Resume with: wecolora distill --resume/);
     const steps = logOf("stopped").filter(({ kind }) => kind === "step").length;
     expect(readdirSync(at("stopped", "checkpoints"))).toContain(`step-${String(steps).padStart(8, "0")}.safetensors`);
   });

@@ -5,10 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { defineCommand } from "../commands/command.ts";
+import { command as distill, distillText } from "../commands/distill.ts";
 import type { DistillRunInput } from "../commands/distill-options.ts";
 import { commonSchema } from "../context/common-options.ts";
 import { recipeSchema } from "../commands/distill-options.ts";
 import { UserError } from "../utils/errors.ts";
+import { parseOptions } from "../utils/parse-options.ts";
 
 export const demoSchema = z.strictObject({
   quick: z.boolean().default(false).describe("a smoke run: judged on fewer pictures"),
@@ -39,3 +42,12 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     ...(quick ? { judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
   };
 }
+
+export const command = defineCommand({
+  name: "demo",
+  summary: "Distil the repository's teacher with its images.",
+  schema: demoSchema,
+  run: async (context, options) =>
+    distill.run(context, await demoOptions(parseOptions(demoSchema, options, "options of demo"))),
+  text: distillText,
+});

@@ -1,6 +1,6 @@
 // Progress for people: one line that redraws itself on a terminal, plain lines now and then where output is piped.
 import { createLogUpdate } from "log-update";
-import type { Listener } from "../context/environment.ts";
+import type { Listener } from "../context/run-context.ts";
 
 /** Plain output has at most one line of progress in so many milliseconds. */
 const plainInterval = 5000;

@@ -11,8 +11,9 @@ import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { resumeDistillation, runDistillation } from "./distill.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { Interrupted } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { interruptible, loadRequest } from "../context/run-context.ts";
 import { runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { commonSchema, openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
@@ -28,14 +29,15 @@ import {
 } from "./run-settings.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { Directory } from "../files/storage.ts";
-import { loadRequest } from "../context/environment.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import { mapInTurns } from "../utils/lists.ts";
 import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
 import type { RunStage } from "../workspace/run-folder.ts";
-import { RunFolder } from "../workspace/run-folder.ts";
 import { teacherFormat, teacherRowSchema } from "../workspace/run-schemas.ts";
 import { checkVersion, parseJson } from "../workspace/versioned.ts";
+import { RunFolder } from "../workspace/run-folder.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 const path = pathOption;
 const gridValue = z.union([
@@ -129,12 +131,8 @@ export function planRuns(options: CompareRunOptions): Planned[] {
 }
 
 /** The result of one run: read where it is finished, resumed where it was begun, else run. */
-async function runOne(
-  environment: Environment,
-  run: Planned,
-  overwrite: boolean,
-  listener: Listener,
-): Promise<ComparedRun> {
+async function runOne(context: RunContext, run: Planned, overwrite: boolean): Promise<ComparedRun> {
+  const { environment, listener } = context;
   const { out } = run.options;
   try {
     const stage = overwrite ? "absent" : await stageOf(environment, out);
@@ -142,8 +140,8 @@ async function runOne(
     const result =
       finished ??
       (stage === "absent" || stage === "finished"
-        ? await runDistillation(environment, { ...run.options, overwrite }, listener)
-        : await resumeDistillation(environment, { resume: out }, listener));
+        ? await runDistillation(context, { ...run.options, overwrite })
+        : await resumeDistillation(context, { resume: out }));
     return {
       setting: run.setting,
       seed: run.seed,
@@ -151,7 +149,7 @@ async function runOne(
       trainingSeconds: result.trainingSeconds + result.startSeconds,
     };
   } catch (error) {
-    if (error instanceof Interrupted || !(error instanceof Error)) throw error;
+    if (context.signal.aborted || !(error instanceof Error)) throw error;
     listener.warn?.(`the run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
   }
@@ -169,11 +167,11 @@ async function stageOf(environment: Environment, out: string): Promise<RunStage>
  * option, teacher, data) unless they are to be run again.
  */
 async function changedRuns(
-  environment: Environment,
+  context: RunContext,
   planned: readonly Planned[],
   { overwrite, out }: CompareRunOptions,
-  listener: Listener,
 ): Promise<Set<string>> {
+  const { environment } = context;
   const changed = new Map<string, string[]>();
   const hashes = new Map<string, Promise<string>>();
   const once = (key: string, make: () => Promise<string>) => {
@@ -193,7 +191,7 @@ async function changedRuns(
     const { teacher, data: path } = now;
     const read = readOptionsFor(now, data);
     const teacherHash = await once(JSON.stringify([teacher, read]), async () =>
-      modelKey(await environment.loadModel(teacher, loadRequest(read, listener))),
+      modelKey(await environment.loadModel(teacher, loadRequest(read, context))),
     );
     if (before.teacher === teacher && config.teacher.sha256 !== teacherHash)
       differences.push(teacherHasChanged(teacher));
@@ -236,17 +234,15 @@ async function changedImages(environment: Environment, folder: RunFolder, data: 
  * Runs the grid and writes `table.md`, `table.csv`, `comparison.svg` and `.png` into the folder. What is finished is not
  * run again; what was begun goes on. Throws a UserError on settings that don't fit, before the first run.
  */
-export async function runComparison(
-  environment: Environment,
-  input: CompareRunInput,
-  listener: Listener = {},
-): Promise<CompareRunResult> {
+export async function runComparison(context: RunContext, input: CompareRunInput): Promise<CompareRunResult> {
+  const { environment } = context;
   const options = parseOptions(compareRunSchema, input, "options of compare");
   const planned = planRuns(options);
   const inputs = planned.flatMap((run) => distillInputs(run.options));
   const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
-  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, (output) =>
-    performComparison(withSharedTeachers(environment, planned), options, planned, output.directory, listener),
+  const shared = { ...context, environment: withSharedTeachers(environment, planned) };
+  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, ({ directory }) =>
+    performComparison(shared, options, planned, directory),
   );
 }
 
@@ -268,21 +264,20 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
 }
 
 async function performComparison(
-  environment: Environment,
+  context: RunContext,
   options: CompareRunOptions,
   planned: readonly Planned[],
   directory: Directory,
-  listener: Listener,
 ): Promise<CompareRunResult> {
-  const changed = await changedRuns(environment, planned, options, listener);
+  const { environment, listener } = context;
+  const changed = await changedRuns(context, planned, options);
   const runs: ComparedRun[] = [];
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
-    runs.push(await runOne(environment, run, changed.has(run.name), listener));
-    if (listener.stopRequested?.())
-      throw new Interrupted(`stopped after run ${i + 1} of ${planned.length}; the same command goes on`);
+    const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
+    runs.push(await interruptible(context, advice, () => runOne(context, run, changed.has(run.name))));
   }
-  const teachers = await judgeTeachers(environment, planned, directory, listener);
+  const teachers = await judgeTeachers(context, planned, directory);
   const summaries = summarize(runs, options.published);
   const { columns, rows } = comparisonTable(summaries);
   const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
@@ -321,11 +316,11 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
 
 /** Each teacher judged once, on the data that its runs are judged on; kept in its own file with what it follows from. */
 async function judgeTeachers(
-  environment: Environment,
+  context: RunContext,
   planned: readonly Planned[],
   directory: Directory,
-  listener: Listener,
 ): Promise<Record<string, ResultRow>> {
+  const { environment, listener } = context;
   const teachers: Record<string, ResultRow> = {};
   for (const { options } of planned) {
     const { teacher, data } = options;
@@ -333,7 +328,7 @@ async function judgeTeachers(
     if (teachers[key] || !options.judge) continue;
     const entry = `teacher-${fileName(key)}.json`;
     const hashes = {
-      teacher: await modelKey(await environment.loadModel(teacher, loadRequest({}, listener))),
+      teacher: await modelKey(await environment.loadModel(teacher, loadRequest({}, context))),
       data: await listingHash(await environment.openDataSet(data)),
     };
     const written = await readText(directory, entry);
@@ -345,7 +340,7 @@ async function judgeTeachers(
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);
-    const { results } = await runEvaluation(environment, { model: teacher, data }, listener);
+    const { results } = await runEvaluation(context, { model: teacher, data });
     const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
     await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
     teachers[key] = results[0];
@@ -380,3 +375,14 @@ function chartOf(
       : { reference: { label: "teacher", value: teacher } }),
   };
 }
+
+export const command = defineCommand({
+  name: "compare",
+  summary: "Run a grid of distillations and table what they give; needs --config.",
+  schema: compareRunSchema,
+  run: runComparison,
+  text({ summaries, out }) {
+    const { columns, rows } = comparisonTable(summaries);
+    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
+  },
+});

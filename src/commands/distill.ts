@@ -5,6 +5,7 @@ import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
+import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
 import { methods } from "../students/methods/registry.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
@@ -12,21 +13,23 @@ import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import { modelCard } from "../exports/model-card.ts";
 import { usualFormat, writeModel } from "../exports/save.ts";
+import type { VitConfig } from "../models/config.ts";
 import { Model } from "../models/model.ts";
-import { parameterCount } from "../models/definition.ts";
 import type { Int8Options } from "../models/precision.ts";
 import { largestOn } from "../models/precision.ts";
+import { parameterCount } from "../models/definition.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { mapInTurns } from "../utils/lists.ts";
+import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest, SkippedPictures } from "../context/environment.ts";
+import type { Listener, RunContext } from "../context/run-context.ts";
+import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
 import type { ExportedModel } from "./export.ts";
-import { checkFormats, exportRun } from "./export.ts";
+import { checkFormats, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import {
@@ -40,13 +43,13 @@ import { microBatchesOf } from "../students/training/micro-batches.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./distill-options.ts";
 import { openOptions, readOptionsFor } from "../context/common-options.ts";
 import { resumeSchema } from "./distill-options.ts";
-import { distillOptions } from "./distill-options.ts";
+import { distillOptions, distillRunSchema } from "./distill-options.ts";
+import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
 import type { ImageUse, LogEntry, ManifestEntry, ManifestLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
 import type { OutputRequest } from "../workspace/output-folder.ts";
 import { checkRoom, withOutput } from "../workspace/output-folder.ts";
-import { writeRunReport } from "./report.ts";
 import {
   classNames,
   distillInputs,
@@ -57,6 +60,7 @@ import {
   teacherHasChanged,
   withSettledShape,
 } from "./run-settings.ts";
+import { writeRunReport } from "./report.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   checkMethod,
@@ -69,9 +73,13 @@ import {
   viewsOf,
   warnOfRank,
 } from "../students/training/setup.ts";
+import type { Start } from "../students/start.ts";
 import { startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
+import { defineCommand } from "./command.ts";
+import { resultsText } from "./result-text.ts";
+import { textTable } from "../report/table.ts";
 
 export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
@@ -262,7 +270,7 @@ function withRecordedClasses(data: DataSet, classes: readonly string[] | undefin
 }
 
 /** What an earlier process left of a run in its folder. */
-interface Begun {
+interface Left {
   readonly config: RunConfig;
   readonly manifest: readonly ManifestLine[];
   readonly before: readonly LogEntry[];
@@ -276,11 +284,8 @@ interface Begun {
  * Distils a teacher with a folder of images and writes the run folder. Throws a UserError on settings, models or images that
  * don't fit (nothing is written then), and a RunError where the run itself fails.
  */
-export async function runDistillation(
-  environment: Environment,
-  input: DistillRunInput,
-  listener: Listener = {},
-): Promise<DistillRunResult> {
+export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
+  const { environment, listener } = context;
   const options = distillOptions(input);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methods[options.method].summary}`);
   fewShotOf(options);
@@ -289,12 +294,12 @@ export async function runDistillation(
     const folder = new RunFolder(output);
     if (!options.overwrite) {
       // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
-      const left = (await folder.stage()) === "measured" ? await measuredRun(folder, options.out) : undefined;
-      if (left && optionDifferences(left.options, options).length === 0)
-        return finish(environment, folder, left.options, left.result, listener);
+      const measured = (await folder.stage()) === "measured" ? await measuredRun(folder, options.out) : undefined;
+      if (measured && optionDifferences(measured.options, options).length === 0)
+        return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
       await folder.refuseRun();
     }
-    return perform(environment, options, folder, listener, undefined);
+    return perform(context, options, folder, undefined);
   });
 }
 
@@ -311,11 +316,8 @@ async function measuredRun(folder: RunFolder, out: string) {
  * Resumes a run that was stopped, killed or failed; its settings are those in its folder. A resumed run ends with the same bits
  * as one that never stopped. Throws a UserError where the folder holds no run, or teacher or images have changed.
  */
-export async function resumeDistillation(
-  environment: Environment,
-  input: ResumeInput,
-  listener: Listener = {},
-): Promise<DistillRunResult> {
+export async function resumeDistillation(context: RunContext, input: ResumeInput): Promise<DistillRunResult> {
+  const { environment, listener } = context;
   const { resume } = parseOptions(resumeSchema, input, "options of distill --resume");
   // A folder without a run is left alone.
   await new RunFolder(environment.directory(resume)).readConfig();
@@ -329,16 +331,16 @@ export async function resumeDistillation(
     const file = folder.directory.describe("config.json");
     if (stage === "absent")
       throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
-    const left = stage === "measured" ? await measuredRun(folder, resume) : undefined;
-    if (left) {
+    const measured = stage === "measured" ? await measuredRun(folder, resume) : undefined;
+    if (measured) {
       listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
-      return finish(environment, folder, left.options, left.result, listener);
+      return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
     }
     const options = requestedOptions(config, resume, file);
     const state = await folder.readState();
     listener.info?.(`resuming ${resume} after step ${state?.steps ?? 0}`);
     const log = await folder.readLog();
-    const begun: Begun = {
+    const left: Left = {
       config,
       manifest: await folder.readManifest(),
       // Steps after the checkpoint are taken again.
@@ -347,12 +349,12 @@ export async function resumeDistillation(
       int8: settledInt8(config, file),
       device: input.device ?? options.device,
     };
-    return perform(environment, options, folder, listener, begun);
+    return perform(context, options, folder, left);
   });
 }
 
 /** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
-async function checkMachine({ config, int8, device }: Begun, teacher: Model, listener: Listener): Promise<void> {
+async function checkMachine({ config, int8, device }: Left, teacher: Model, listener: Listener): Promise<void> {
   const { threads } = teacher.device;
   if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
     listener.warn?.(
@@ -379,202 +381,289 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
   return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32);
 }
 
+/** The files and models that a run reads. */
+interface Inputs {
+  readonly data: DataSet;
+  readonly teacher: Model;
+  readonly source: PictureSource;
+  readonly skipped: SkippedPictures;
+  readonly images: RunImages;
+  readonly teacherHash: string;
+}
+
+/** A run that is under way. */
+interface Run extends Inputs {
+  readonly context: RunContext;
+  readonly options: DistillRunOptions;
+  readonly folder: RunFolder;
+  /** What an earlier process left of it, where it is resumed. */
+  readonly left: Left | undefined;
+}
+
+/** A run with its pictures, its plan and what it begins with. */
+interface Begun extends Run {
+  readonly items: readonly Item[];
+  readonly plan: BatchPlan;
+  /** The teacher's classes for the data set's, where the method learns from labels. */
+  readonly labels: readonly number[] | undefined;
+  readonly initial: Start;
+  readonly int8: Int8Options | undefined;
+  /** Blocks whose weight copy has as many weights as the student, where these are others. */
+  readonly copied: readonly number[] | undefined;
+  readonly distillation: Distillation;
+}
+
+/** Runs a part of a run; where it is stopped, says how to go on from what is in the folder then. */
+function resumable<T>(context: RunContext, { directory }: RunFolder, run: () => Promise<T>): Promise<T> {
+  const advice = () => `Resume with: wecolora distill --resume ${shellWord(directory.describe(""))}`;
+  return interruptible(context, advice, run);
+}
+
 async function perform(
-  environment: Environment,
+  context: RunContext,
   options: DistillRunOptions,
   folder: RunFolder,
-  listener: Listener,
-  begun: Begun | undefined,
+  left: Left | undefined,
 ): Promise<DistillRunResult> {
-  const warn = (message: string) => listener.warn?.(message);
-  const opened = await environment.openDataSet(options.data, openOptions(options));
-  const data = begun ? withRecordedClasses(opened, begun.config.data.classes) : opened;
-  const read = readOptionsFor(options, data);
-  const teacher = await environment.loadModel(
-    options.teacher,
-    // A branch of the hub may have moved on since the run began.
-    loadRequest({ ...read, revision: begun?.config.teacher.commit ?? read.revision }, listener),
-  );
-  await teacher.rest();
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
+  const inputs = await openInputs(context, options, left);
+  const run: Run = { ...inputs, context, options, folder, left };
   try {
-    for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
-    listener.stage?.("reading pictures");
-    const images = begun
-      ? await recordedImages(begun.config.data, begun.manifest, data, source)
-      : await drawImages(options, data, source, skipped);
-    const { train: items } = images;
-    if (items.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
-    const teacherHash = await modelKey(teacher);
-    if (begun && begun.config.teacher.sha256 !== teacherHash)
-      throw new UserError(`${teacherHasChanged(options.teacher)}; put the old one back, or begin a new run`);
-    if (begun) await checkMachine(begun, teacher, listener);
-    else await checkRoom(environment, options.out, leastBytes(options, teacher));
-    const method = methods[options.method];
-    const batch = begun?.config.plan.batch;
-    const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
-    const plan = planBatches(items.length, options, method.trains, fitting);
-    for (const note of plan.notes) listener.info?.(note);
-    const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
-
-    const shaped = begun ? withSettledShape(options, begun.config) : options;
-    const int8 = begun ? begun.int8 : await int8Of(options, teacher, source, items, listener);
-    const initial = await startOf(shaped, teacher, source, items, int8, listener, environment);
-    const copied = begun ? begun.config.copied : initial.copied;
-    checkFormats(options.export ?? [], initial.student ?? teacher, options);
-    const distillation = await createDistillation(teacher, {
-      ...distillationOptions(shaped, plan, initial.keptBlocks),
-      precision: int8 ? "int8" : "float32",
-      initialStudent: initial.student,
-      int8,
+    const start = async () => {
+      const begun = await begin(run);
+      await writeBeginning(begun);
+      return begun;
+    };
+    // Until something is written there is nothing to resume.
+    const begun = left ? await resumable(context, folder, start) : await start();
+    return await resumable(context, folder, async () => {
+      const trained = await trainStudent(begun);
+      const saved = await saveStudent(begun);
+      return finish(begun, saved, trained, await judgeStudent(begun, saved));
     });
-    checkMethod(options, distillation);
-    const { keptBlocks } = distillation;
-    const { depth } = teacher.config;
-    listener.info?.(
-      keptBlocks.length === depth
-        ? `all ${depth} blocks are kept`
-        : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
-    );
-    warnOfRank(options, items.length, warn);
-
-    const { precision, int8Parts } = options;
-    const settings: RunConfig = begun?.config ?? {
-      command: "distill",
-      // What was decided by measuring is decided: a run that is resumed takes the same.
-      options: {
-        ...options,
-        overwrite: false,
-        ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }),
-      },
-      requested: { precision, int8Parts },
-      teacher: {
-        sha256: teacherHash,
-        ...(teacher.origin.commit === undefined ? {} : { commit: teacher.origin.commit }),
-      },
-      data: { listing: await listingHash(data), classes: data.train.classes, heldOut: images.heldOut },
-      int8: int8 && { largest: int8.largest, parts: int8.parts },
-      plan,
-      keptBlocks,
-      ...initial.widths,
-      copied,
-      threads: teacher.device.threads,
-      fewShot: fewShotOf(options),
-      about: environment.about,
-    };
-    const before = begun?.before ?? [];
-    const state = begun?.state;
-    if (begun) {
-      if (state) await distillation.loadState(state);
-      await folder.prepareResume(before, options.keepCheckpoints);
-    } else {
-      await folder.begin(settings, images.manifest, data.train.classes);
-    }
-    const loaderOptions = {
-      source,
-      items,
-      batch: plan.batch,
-      microBatchesPerEpoch: plan.iterationsPerEpoch * plan.accumulation,
-      preprocessing: teacher.preprocessing,
-      augmentation: paperAugmentation,
-      seed: options.seed,
-      views: options.keptViews,
-    };
-    const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, listener);
-    await folder.writeEvents(before, settings, await viewsOf(environment, loaderOptions));
-    const tracker = images.tracked.queries.length === 0 ? undefined : trackerOf(teacher, source, images.tracked, data);
-    const trained = await train(
-      {
-        distillation,
-        next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
-        plan,
-        options,
-        folder,
-        tracker,
-        before,
-        losses: state?.losses ?? [],
-      },
-      environment,
-      listener,
-    ).finally(() => kept?.dispose());
-
-    listener.stage?.("saving the student");
-    const weightType = options.weightType ?? teacher.origin.weightType;
-    const student = await distillation.student();
-    const adapters = await distillation.adapters();
-    const { steps } = distillation;
-    // What trained is done with, and takes most of the memory.
-    await distillation.dispose();
-    await folder.writeAdapters(adapters, steps);
-    const studentPath = folder.directory.describe("student");
-    await writeModel(student, folder.directory.below("student"), { weightType, format: usualFormat(student) });
-    await student.dispose();
-    const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
-
-    let results: ResultRow[] = [];
-    let comparisons: Comparison[] = [];
-    if (options.judge) {
-      // What is judged is what was saved, read back.
-      const saved = await environment.loadModel(studentPath, { warn });
-      const own = { name: "student", model: saved, bytes: saved.origin.bytes };
-      const candidates = options.judgeTeacher
-        ? [
-            { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
-            { name: "weight copy", model: weightCopy, bytes: parameterCount(weightCopy) * elementBytes[weightType] },
-            own,
-          ]
-        : [own];
-      const classes = images.heldOut ? data.train.classes : undefined;
-      const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
-      const found = await judgeCandidates(environment, judging, skipped, listener);
-      results = found.rows;
-      comparisons = compareJudged(found);
-      await folder.writeJudged(judgedLines(found, data.train.classes));
-      for (const row of results) await folder.log({ kind: "result", ...row });
-      // Sessions hold memory for their largest batch; a comparison has many runs in one process.
-      for (const { model } of candidates) await model.dispose();
-    }
-    skipped.report(listener);
-    const result: RunResult = {
-      teacherFromHub: teacher.origin.hub !== undefined,
-      pictures: items.length,
-      keptBlocks,
-      ...initial.widths,
-      ...trained,
-      startSeconds: initial.seconds,
-      skipped: skipped.count,
-      results,
-      comparisons,
-      judgedOnTrainingPictures: !images.heldOut,
-    };
-    await folder.writeCard(
-      modelCard({
-        name: `${options.method} student`,
-        config: student.config,
-        origin: cardOrigin(options, result),
-        notes: [],
-      }),
-    );
-    await folder.writeResult(result);
-    return await finish(environment, folder, options, result, listener);
   } finally {
-    await source.dispose();
-    await teacher.dispose();
+    await inputs.source.dispose();
+    await inputs.teacher.dispose();
   }
 }
 
-/** Adds what was asked for besides the student: report and exports. With them the run is finished. */
+async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
+  const { environment, listener } = context;
+  const opened = await environment.openDataSet(options.data, openOptions(options));
+  const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
+  const read = readOptionsFor(options, data);
+  // A branch of the hub may have moved on since the run began.
+  const revision = left?.config.teacher.commit ?? read.revision;
+  const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
+  await teacher.rest();
+  const skipped = new SkippedPictures(options.strict);
+  for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
+  const source = environment.createPictureSource(data.path);
+  try {
+    const teacherHash = await modelKey(teacher);
+    if (left && left.config.teacher.sha256 !== teacherHash)
+      throw new UserError(`${teacherHasChanged(options.teacher)}; put the old one back, or begin a new run`);
+    if (left) await checkMachine(left, teacher, listener);
+    else await checkRoom(environment, options.out, leastBytes(options, teacher));
+    listener.stage?.("reading pictures");
+    const images = left
+      ? await recordedImages(left.config.data, left.manifest, data, source)
+      : await drawImages(options, data, source, skipped);
+    if (images.train.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    return { data, teacher, source, skipped, images, teacherHash };
+  } catch (error) {
+    await source.dispose();
+    await teacher.dispose();
+    throw error;
+  }
+}
+
+/** Settles batch, precision, blocks and widths, and makes the student before training. */
+async function begin(run: Run): Promise<Begun> {
+  const { context, options, teacher, data, source, left } = run;
+  const { environment, listener } = context;
+  const { train: items } = run.images;
+  const method = methods[options.method];
+  const batch = left?.config.plan.batch;
+  const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
+  const plan = planBatches(items.length, options, method.trains, fitting);
+  for (const note of plan.notes) listener.info?.(note);
+  const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
+  const shaped = left ? withSettledShape(options, left.config) : options;
+  const int8 = left ? left.int8 : await int8Of(options, teacher, source, items, listener);
+  const initial = await startOf(shaped, teacher, source, items, int8, context);
+  const copied = left ? left.config.copied : initial.copied;
+  checkFormats(options.export ?? [], initial.student ?? teacher, options);
+  const distillation = await createDistillation(teacher, {
+    ...distillationOptions(shaped, plan, initial.keptBlocks),
+    precision: int8 ? "int8" : "float32",
+    initialStudent: initial.student,
+    int8,
+  });
+  checkMethod(options, distillation);
+  const { keptBlocks } = distillation;
+  const { depth } = teacher.config;
+  listener.info?.(
+    keptBlocks.length === depth
+      ? `all ${depth} blocks are kept`
+      : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
+  );
+  warnOfRank(options, items.length, (message) => listener.warn?.(message));
+  return { ...run, items, plan, labels, initial, int8, copied, distillation };
+}
+
+/** All that decides a run's bits, as config.json holds it. */
+async function settingsOf(begun: Begun): Promise<RunConfig> {
+  const { context, options, int8, plan, distillation, initial, copied, teacher, teacherHash, data, images } = begun;
+  if (begun.left) return begun.left.config;
+  const { precision, int8Parts } = options;
+  const { commit } = teacher.origin;
+  return {
+    command: "distill",
+    // What was decided by measuring is decided: a run that is resumed takes the same.
+    options: {
+      ...options,
+      overwrite: false,
+      ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }),
+    },
+    requested: { precision, int8Parts },
+    teacher: { sha256: teacherHash, ...(commit === undefined ? {} : { commit }) },
+    data: { listing: await listingHash(data), classes: data.train.classes, heldOut: images.heldOut },
+    int8: int8 && { largest: int8.largest, parts: int8.parts },
+    plan,
+    keptBlocks: distillation.keptBlocks,
+    ...initial.widths,
+    copied,
+    threads: teacher.device.threads,
+    fewShot: fewShotOf(options),
+    about: context.environment.about,
+  };
+}
+
+/** Writes what a run begins with, or takes up what an earlier process has left. */
+async function writeBeginning(begun: Begun): Promise<void> {
+  const { folder, left, options, images, data, distillation } = begun;
+  if (!left) return folder.begin(await settingsOf(begun), images.manifest, data.train.classes);
+  if (left.state) await distillation.loadState(left.state);
+  await folder.prepareResume(left.before, options.keepCheckpoints);
+}
+
+async function trainStudent(begun: Begun): Promise<Trained> {
+  const { context, options, folder, teacher, data, source, images, items, plan, labels, left } = begun;
+  const { distillation } = begun;
+  const before = left?.before ?? [];
+  const loaderOptions = {
+    source,
+    items,
+    batch: plan.batch,
+    microBatchesPerEpoch: plan.iterationsPerEpoch * plan.accumulation,
+    preprocessing: teacher.preprocessing,
+    augmentation: paperAugmentation,
+    seed: options.seed,
+    views: options.keptViews,
+  };
+  const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener);
+  await folder.writeEvents(before, await settingsOf(begun), await viewsOf(context.environment, loaderOptions));
+  const training = {
+    distillation,
+    next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
+    plan,
+    options,
+    folder,
+    tracker: images.tracked.queries.length > 0 ? trackerOf(teacher, source, images.tracked, data) : undefined,
+    before,
+    losses: left?.state?.losses ?? [],
+  };
+  return train(training, context).finally(() => kept?.dispose());
+}
+
+/** A student in its directory. */
+interface Saved {
+  readonly path: string;
+  readonly config: VitConfig;
+  readonly keptBlocks: readonly number[];
+}
+
+/** Writes the student and its adapters, and frees what trained. */
+async function saveStudent({ context, options, folder, teacher, distillation }: Begun): Promise<Saved> {
+  context.listener.stage?.("saving the student");
+  const student = await distillation.student();
+  const adapters = await distillation.adapters();
+  const { steps } = distillation;
+  // What trained is done with, and takes most of the memory.
+  await distillation.dispose();
+  await folder.writeAdapters(adapters, steps);
+  const path = folder.directory.describe("student");
+  const weightType = options.weightType ?? teacher.origin.weightType;
+  await writeModel(student, folder.directory.below("student"), { weightType, format: usualFormat(student) });
+  await student.dispose();
+  return { path, config: student.config, keptBlocks: distillation.keptBlocks };
+}
+
+type Figures = Pick<DistillRunResult, "results" | "comparisons">;
+
+/** Evaluates what was saved, read back, beside the teacher and the weight copy. */
+async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<Figures> {
+  const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
+  if (!options.judge) return { results: [], comparisons: [] };
+  const { environment } = context;
+  const saved = await environment.loadModel(path, loadRequest({}, context));
+  const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
+  const weightType = options.weightType ?? teacher.origin.weightType;
+  const own = { name: "student", model: saved, bytes: saved.origin.bytes };
+  const baseline = parameterCount(weightCopy) * elementBytes[weightType];
+  const candidates = options.judgeTeacher
+    ? [
+        { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
+        { name: "weight copy", model: weightCopy, bytes: baseline },
+        own,
+      ]
+    : [own];
+  const classes = images.heldOut ? data.train.classes : undefined;
+  const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
+  const found = await judgeCandidates(context, judging, skipped);
+  await folder.writeJudged(judgedLines(found, data.train.classes));
+  for (const row of found.rows) await folder.log({ kind: "result", ...row });
+  // Sessions hold memory for their largest batch; a comparison has many runs in one process.
+  for (const { model } of candidates) await model.dispose();
+  return { results: found.rows, comparisons: compareJudged(found) };
+}
+
+/** Writes the model card and the result, then the report and the exports that were asked for. */
 async function finish(
-  environment: Environment,
+  begun: Begun,
+  { config, keptBlocks }: Saved,
+  trained: Trained,
+  figures: Figures,
+): Promise<DistillRunResult> {
+  const { context, options, folder, teacher, images, items, skipped, initial } = begun;
+  skipped.report(context.listener);
+  const result: RunResult = {
+    teacherFromHub: teacher.origin.hub !== undefined,
+    pictures: items.length,
+    keptBlocks,
+    ...initial.widths,
+    ...trained,
+    startSeconds: initial.seconds,
+    skipped: skipped.count,
+    ...figures,
+    judgedOnTrainingPictures: !images.heldOut,
+  };
+  const card = { name: `${options.method} student`, config, origin: cardOrigin(options, result), notes: [] };
+  await folder.writeCard(modelCard(card));
+  await folder.writeResult(result);
+  return addReports(context, folder, options, result);
+}
+
+/** Adds what was asked for besides the student: report and exports. With them the run is finished. */
+async function addReports(
+  context: RunContext,
   folder: RunFolder,
   options: DistillRunOptions,
   result: RunResult,
-  listener: Listener,
 ): Promise<DistillRunResult> {
   const { directory } = folder;
-  if (options.report) await writeRunReport(environment, folder, listener);
-  const exports = options.export && (await exportRun(environment, folder, options.export, listener));
+  if (options.report) await writeRunReport(context, folder);
+  const exported = options.export && (await exportRun(context, folder, options.export));
   await folder.markFinished();
   return {
     ...result,
@@ -582,6 +671,33 @@ async function finish(
     student: directory.describe("student"),
     method: options.method,
     ...(options.report ? { report: directory.describe("report.html") } : {}),
-    ...(exports ? { exports: exports.exports } : {}),
+    ...(exported ? { exports: exported.exports } : {}),
   };
 }
+
+/** Distils, or resumes a run where `resume` names its folder. */
+function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput): Promise<DistillRunResult> {
+  return "resume" in options && options.resume !== undefined
+    ? resumeDistillation(context, options)
+    : runDistillation(context, options as DistillRunInput);
+}
+
+/** The result for people: the table, the exports, and where things lie. */
+export function distillText({ results, comparisons, exports, student, report }: DistillRunResult): string {
+  const exported = exports && exportTable(exports);
+  return [
+    resultsText(results, comparisons),
+    ...(exported ? [`\n${textTable(exported.columns, exported.rows)}`] : []),
+    `\nstudent: ${student}`,
+    ...(report === undefined ? [] : [`report:  ${report}`]),
+  ].join("\n");
+}
+
+export const command = defineCommand({
+  name: "distill",
+  summary: "Distil a teacher into a smaller student.",
+  schema: distillRunSchema.extend(resumeSchema.partial().shape),
+  insteadOfAll: "resume",
+  run: (context, options) => runOrResume(context, options as DistillRunInput | ResumeInput),
+  text: distillText,
+});

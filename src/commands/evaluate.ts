@@ -1,22 +1,19 @@
-// Judging a finished model, and writing its features.
+// `wecolora evaluate`: a finished model on labelled or unlabelled images.
 import { z } from "zod";
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import type { PictureSource } from "../data/loader.ts";
 import { protocols } from "../data/protocols.ts";
-import { extractFeatures } from "../evaluation/features.ts";
 import { logisticDefaults } from "../evaluation/logistic.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest, SkippedPictures } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { inPrecision } from "../students/settle-precision.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
-import { checkApart, checkOutputFile, checkRoom, withOptionalOutput } from "../workspace/output-folder.ts";
-import { elementBytes } from "../utils/tensor.ts";
+import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
 import type { Duplicate } from "../data/duplicates.ts";
@@ -31,16 +28,13 @@ import {
   normalizationOption,
   openOptions,
   pathOption,
-  readOptions,
+  readBatchOption,
   readOptionsFor,
   readSchema,
 } from "../context/common-options.ts";
-import { evaluationBatch } from "../evaluation/model-outputs.ts";
 import { precisions } from "../models/precision.ts";
-
-const readBatch = countOption
-  .default(evaluationBatch)
-  .describe("pictures read at once; on a processor, models run on four a thread of them at once");
+import { defineCommand } from "./command.ts";
+import { resultsText } from "./result-text.ts";
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
@@ -57,7 +51,7 @@ export const evaluateRunSchema = z.strictObject({
       "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
     ),
   heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
-  batch: readBatch,
+  batch: readBatchOption,
   precision: z
     .enum(precisions)
     .default("float32")
@@ -83,23 +77,7 @@ export const evaluateRunSchema = z.strictObject({
   ...commonSchema.shape,
 });
 
-/** `wecolora features` */
-export const featuresRunSchema = z.strictObject({
-  model: pathOption.describe("the model: its directory, file of weights, or hub name"),
-  data: pathOption.describe(dataHelp),
-  ...dataSchema.shape,
-  out: pathOption.describe("the safetensors file to write"),
-  batch: readBatch,
-  precision: z
-    .enum(precisions)
-    .default("float32")
-    .describe("of the model's products: float32, 8 bits, or what is faster here while features stay near"),
-  ...readSchema.shape,
-  ...commonSchema.omit({ seed: true }).shape,
-});
-
 export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
-export type FeaturesRunInput = z.input<typeof featuresRunSchema>;
 
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */
@@ -121,7 +99,7 @@ export interface EvaluateRunResult {
 async function duplicatesOf(
   source: PictureSource,
   { bank, queries }: Pick<Parts, "bank" | "queries">,
-  listener: Listener,
+  { listener }: RunContext,
 ): Promise<Duplicate[]> {
   if (bank.length === 0) return [];
   listener.stage?.("looking for duplicates", bank.length + queries.length);
@@ -130,28 +108,14 @@ async function duplicatesOf(
   return found;
 }
 
-/** Metadata of a file of features. Safetensors holds texts alone; `names` is a list as JSON. */
-const featureFormat = { format: "wecolora-features", version: "1" } as const;
-export const featureMetadataSchema = z.object({
-  format: z.literal(featureFormat.format),
-  version: z.literal(featureFormat.version),
-  names: z.string(),
-});
-
-/** Whether a file begins as our files of features do. */
-const isFeatureFile = (head: string) => head.includes(`"format":"${featureFormat.format}"`);
-
 /** Judges a model on a folder of pictures, beside its teacher where one is given. */
-export async function runEvaluation(
-  environment: Environment,
-  input: EvaluateRunInput,
-  listener: Listener = {},
-): Promise<EvaluateRunResult> {
+export async function runEvaluation(context: RunContext, input: EvaluateRunInput): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
+  const { environment } = context;
   const inputs = evaluationInputs(options);
   if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
   return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, (output) =>
-    evaluateInto(environment, options, output, listener),
+    evaluateInto(context, options, output),
   );
 }
 
@@ -165,17 +129,17 @@ const evaluationInputs = ({ model, teacher, data }: EvaluateOptions): NamedInput
 ];
 
 async function evaluateInto(
-  environment: Environment,
+  context: RunContext,
   options: EvaluateOptions,
   output: OutputFolder | undefined,
-  listener: Listener,
 ): Promise<EvaluateRunResult> {
+  const { environment, listener } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
   const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
   const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
   const candidates = [];
   for (const [name, path] of [...teachers, ...options.model.map((path, i) => [names[i], path])]) {
-    const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), listener));
+    const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), context));
     await model.rest();
     candidates.push({ name, model, bytes: model.origin.bytes });
   }
@@ -200,10 +164,10 @@ async function evaluateInto(
         `the classes in ${options.data} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
       );
     }
-    const duplicates = await duplicatesOf(source, parts, listener);
+    const duplicates = await duplicatesOf(source, parts, context);
     const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
     const judged = await judgeCandidates(
-      environment,
+      context,
       {
         candidates,
         reference: options.teacher === undefined ? undefined : candidates[0].model,
@@ -223,7 +187,6 @@ async function evaluateInto(
         },
       },
       skipped,
-      listener,
     );
     skipped.report(listener);
     const comparisons = compareJudged(judged);
@@ -243,50 +206,11 @@ async function evaluateInto(
   }
 }
 
-export interface FeaturesRunResult {
-  readonly out: string;
-  readonly pictures: number;
-  readonly width: number;
-  readonly skipped: number;
-}
-
-/**
- * Writes the class tokens of all pictures of a folder as `features` `[n, D]` into a safetensors file; its metadata
- * holds the pictures' names in the order of the rows, as JSON.
- */
-export async function runFeatures(
-  environment: Environment,
-  input: FeaturesRunInput,
-  listener: Listener = {},
-): Promise<FeaturesRunResult> {
-  const options = parseOptions(featuresRunSchema, input, "options of features");
-  const inputs = [
-    { option: "--model", path: options.model },
-    { option: "--data", path: options.data },
-  ];
-  await checkOutputFile(environment, options.out, inputs, isFeatureFile);
-  const data = await environment.openPictures(options.data, openOptions(options));
-  let model = await environment.loadModel(options.model, loadRequest(readOptions(options), listener));
-  await model.rest();
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    for (const file of data.skipped) skipped.add(file);
-    listener.stage?.("features", data.items.length);
-    model = await inPrecision(model, options.precision, source, data.items, listener);
-    await checkRoom(environment, options.out, data.items.length * model.config.width * elementBytes.float32);
-    const { features, items } = await extractFeatures(model, source, data.items, {
-      batch: options.batch,
-      progress: (done) => listener.progress?.(done),
-      skip: skipped.add,
-    });
-    const names = JSON.stringify(items.map(({ name }) => name));
-    const metadata = featureMetadataSchema.parse({ ...featureFormat, names });
-    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), metadata));
-    skipped.report(listener);
-    return { out: options.out, pictures: items.length, width: features.dims[1], skipped: skipped.count };
-  } finally {
-    await source.dispose();
-    await model.dispose();
-  }
-}
+export const command = defineCommand({
+  name: "evaluate",
+  summary: "Judge a model on a folder of pictures.",
+  schema: evaluateRunSchema,
+  run: runEvaluation,
+  text: ({ results, comparisons, queries, bank }) =>
+    `${resultsText(results, comparisons)}\njudged on ${queries} pictures${bank > 0 ? `, learned from ${bank}` : ""}`,
+});

@@ -24,8 +24,9 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes, zeros } from "../utils/tensor.ts";
 import type { WeightType } from "../utils/half.ts";
 import { cardOrigin } from "./run-card.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
 import type { Embedder } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
@@ -45,6 +46,8 @@ import {
 import { exportFormats } from "../exports/registry.ts";
 import { saveSchema } from "../exports/save.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
@@ -166,11 +169,8 @@ function bytesOfWeight(format: ExportFormat, weightType: WeightType): number {
 type ExportOptions = z.output<typeof exportRunSchema>;
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
-export async function runExport(
-  environment: Environment,
-  input: ExportRunInput,
-  listener: Listener = {},
-): Promise<ExportRunResult> {
+export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
+  const { environment } = context;
   const options = parseOptions(exportRunSchema, input, "options of export");
   const origin = await originOf(environment, options.model);
   const { out } = options;
@@ -190,46 +190,40 @@ export async function runExport(
           ],
         };
   return withOutput(environment, request, ({ directory }) =>
-    exportInto(
-      environment,
-      options,
-      origin,
-      (format) =>
-        out === undefined
-          ? directory.below(`exports/${format}`)
-          : options.to.length > 1
-            ? directory.below(format)
-            : directory,
-      listener,
+    exportInto(context, options, origin, (format) =>
+      out === undefined
+        ? directory.below(`exports/${format}`)
+        : options.to.length > 1
+          ? directory.below(format)
+          : directory,
     ),
   );
 }
 
 /** Writes a run's student in formats into its own folder, which the caller holds. */
 export async function exportRun(
-  environment: Environment,
+  context: RunContext,
   { directory }: RunFolder,
   formats: readonly ExportFormat[],
-  listener: Listener,
 ): Promise<ExportRunResult> {
   const model = directory.describe("");
   const options = parseOptions(exportRunSchema, { model, to: [...formats] }, "options of export");
-  const origin = await originOf(environment, model);
-  return exportInto(environment, options, origin, (format) => directory.below(`exports/${format}`), listener);
+  const origin = await originOf(context.environment, model);
+  return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
 }
 
 async function exportInto(
-  environment: Environment,
+  context: RunContext,
   options: ExportOptions,
   origin: Origin | undefined,
   directoryOf: (format: ExportFormat) => Directory,
-  listener: Listener,
 ): Promise<ExportRunResult> {
+  const { environment, listener } = context;
   const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
   if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
-  const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+  const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
@@ -245,7 +239,7 @@ async function exportInto(
     for (const format of options.to) {
       listener.stage?.(`exporting ${format}`);
       const directory = directoryOf(format);
-      await writeFormat(environment, format, model, directory, origin, weightType, listener);
+      await writeFormat(context, format, model, directory, origin, weightType);
       const embedder = await openExport(environment, format, model, directory, origin, warn);
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {
@@ -270,19 +264,21 @@ async function exportInto(
 }
 
 async function writeFormat(
-  environment: Environment,
+  context: RunContext,
   format: ExportFormat,
   model: Model,
   directory: Directory,
   origin: Origin | undefined,
   weightType: WeightType,
-  listener: Listener,
 ): Promise<void> {
   if (format !== "peft") return writeModel(model, directory, { format, weightType });
   const plan = adapterPlan(origin?.options);
   const run = origin as Origin;
   const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
-  const teacher = await environment.loadModel(run.options.teacher, loadRequest(readOptions(run.options), listener));
+  const teacher = await context.environment.loadModel(
+    run.options.teacher,
+    loadRequest(readOptions(run.options), context),
+  );
   const base = await peftBaseOf(model, teacher, adapters, plan, run);
   await writePeft(base, adapters, plan, directory, weightType);
   await teacher.dispose();
@@ -473,3 +469,14 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
     ]),
   };
 }
+
+export const command = defineCommand({
+  name: "export",
+  summary: "Write a model in other formats; each is loaded again and compared.",
+  schema: exportRunSchema,
+  run: runExport,
+  text({ exports, pictures }) {
+    const { columns, rows } = exportTable(exports);
+    return `\n${textTable(columns, rows)}\n\ncompared on ${pictures} pictures`;
+  },
+});

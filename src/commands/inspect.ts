@@ -1,204 +1,51 @@
-// `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
+// `wecolora inspect MODEL`: what a model is and, with images, how much its blocks matter.
 import { z } from "zod";
-import type { BlockChoice } from "../students/search/block-search.ts";
-import { blockRuns, searchBlocks } from "../students/search/block-search.ts";
-import { copyBlocks } from "../students/weight-copy.ts";
-import type { Model } from "../models/model.ts";
-import { parameterCount } from "../models/definition.ts";
-import { standalone } from "../report/chart.ts";
-import { frontierChart, runMap } from "../report/figures.ts";
-import { csvLines } from "../report/table.ts";
+import { pathOption, readOptions, readSchema } from "../context/common-options.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
+import { UserError } from "../utils/errors.ts";
+import { kebab } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
-import { elementBytes } from "../utils/tensor.ts";
-import { parseBudget } from "../students/search/budget.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest, SkippedPictures } from "../context/environment.ts";
-import type { Directory } from "../files/storage.ts";
-import { textChunks, writeChart } from "../workspace/output-files.ts";
-import type { OutputFolder } from "../workspace/output-folder.ts";
-import { withOptionalOutput } from "../workspace/output-folder.ts";
-import type { FrontierPoint } from "../students/search/frontier.ts";
-import { evidenceParts } from "../students/search/evidence.ts";
-import { frontierFormats, frontierOf, usualSizes } from "../students/search/frontier.ts";
-import type { Proposal } from "./proposal.ts";
-import { commandOf, limitsOf, proposalOf } from "./proposal.ts";
-import { searchItems, searchViews } from "../students/start.ts";
-import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
-import { budgetText } from "../students/run-options.ts";
+import { defineCommand } from "./command.ts";
+import type { BlocksRunResult } from "./inspect-blocks.ts";
+import { blocksRunSchema, runBlocks } from "./inspect-blocks.ts";
+import type { ModelDescription } from "./inspect-text.ts";
+import { blocksText, describeModel, inspectText } from "./inspect-text.ts";
 
-/** `wecolora inspect MODEL --data D`: how much blocks matter. */
-export const blocksRunSchema = z.strictObject({
-  data: pathOption.describe("pictures, to see how much each block and each run of blocks matters for them"),
-  pictures: countOption.default(48).describe("at most so many pictures, drawn evenly"),
-  longest: countOption.default(4).describe("the longest run of blocks that one may stand for"),
-  search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
-  frontier: z
-    .boolean()
-    .default(false)
-    .describe("also refit students of six sizes and measure what each costs and gives up, in 8 bits too"),
-  budget: budgetText.describe(
-    "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
-  ),
-  out: pathOption
-    .optional()
-    .describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
-  ...readSchema.shape,
-  ...commonSchema.shape,
+/** `wecolora inspect` */
+export const inspectRunSchema = z.strictObject({
+  model: pathOption.describe("the model: its directory or file of weights"),
+  ...blocksRunSchema.partial({ data: true }).shape,
 });
 
-export type BlocksRunInput = z.input<typeof blocksRunSchema>;
-export type BlocksRunOptions = z.output<typeof blocksRunSchema>;
+export type InspectRunInput = z.input<typeof inspectRunSchema>;
 
-export interface BlocksRunResult {
-  /**
-   * `left[k][e]`: what is left behind block e where block k, refitted, stands for blocks k to e: the mean squared
-   * difference of tokens centred and scaled to deviation 1. Null for runs that were not looked at.
-   */
-  readonly left: readonly (readonly (number | null)[])[];
-  /** The best blocks to keep by their number, where a search was asked for. */
-  readonly choices: readonly (BlockChoice & { readonly parameters: number; readonly bytes: number })[];
-  readonly pictures: number;
-  /** Students of each size, where asked for. */
-  readonly frontier?: readonly FrontierPoint[];
-  /** Of these, what gives up least within the budget, where one is given. */
-  readonly proposal?: Proposal;
-  readonly out?: string;
+export interface InspectRunResult extends ModelDescription {
+  readonly model: string;
+  /** How much its blocks matter, where images were given. */
+  readonly blocks?: BlocksRunResult;
 }
 
-/** Looks at a model's blocks with pictures. Throws a UserError where there are fewer than two. */
-export async function runBlocks(
-  environment: Environment,
-  model: string,
-  input: BlocksRunInput,
-  listener: Listener = {},
-): Promise<BlocksRunResult> {
-  const options = parseOptions(blocksRunSchema, input, "options of inspect");
-  const inputs = [
-    { option: "the model", path: model },
-    { option: "--data", path: options.data },
-  ];
-  return withOptionalOutput(environment, { path: options.out, kind: "inspection", inputs }, (output) =>
-    inspectInto(environment, model, options, output, listener),
-  );
-}
-
-async function inspectInto(
-  environment: Environment,
-  model: string,
-  options: BlocksRunOptions,
-  output: OutputFolder | undefined,
-  listener: Listener,
-): Promise<BlocksRunResult> {
-  const data = await environment.openPictures(options.data);
-  const teacher = await environment.loadModel(model, loadRequest(readOptions(options), listener));
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    for (const file of data.skipped) skipped.add(file);
-    const items = searchItems(data.items, options.pictures, options.seed);
-    const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);
-    const { depth } = teacher.config;
-    listener.stage?.("looking at blocks", depth);
-    const longest = Math.min(depth, options.longest);
-    const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
-    let choices: BlocksRunResult["choices"] = [];
-    if (options.search) {
-      listener.stage?.("searching blocks", depth - 1);
-      const found = await searchBlocks(teacher, views(), { most: depth - 1, longest }, (done) =>
-        listener.progress?.(done),
-      );
-      choices = found.choices.map((choice) => {
-        const parameters = parameterCount(copyBlocks(teacher, choice.kept));
-        return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
-      });
-    }
-    const { frontier, proposal } = await measureSizes(
-      options,
-      model,
-      teacher,
-      views(evidenceParts),
-      environment,
-      listener,
-    );
-    if (output) {
-      await writeBlocks(environment, output.directory, left);
-      if (frontier) await writeFrontier(environment, output.directory, frontier);
-      await output.removeStale();
-    }
-    skipped.report(listener);
-    const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
-    const { out } = options;
-    return { left: known, choices, pictures, frontier, proposal, ...(out === undefined ? {} : { out }) };
-  } finally {
-    await source.dispose();
-    await teacher.dispose();
+/** Describes a model. Throws a UserError where it can't be read, and where an option needs images that are not given. */
+export async function runInspection(context: RunContext, input: InspectRunInput): Promise<InspectRunResult> {
+  const { model: path, data, ...options } = parseOptions(inspectRunSchema, input, "options of inspect");
+  if (data === undefined) {
+    const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
+    if (given !== undefined) throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`);
   }
+  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const description = describeModel(model);
+  await model.dispose();
+  const blocks = data === undefined ? undefined : await runBlocks(context, path, { ...options, data });
+  return { model: path, ...description, ...(blocks ? { blocks } : {}) };
 }
 
-/** Measures students of the sizes that are asked for, and says which to take within a budget. */
-async function measureSizes(
-  options: BlocksRunOptions,
-  name: string,
-  teacher: Model,
-  views: AsyncIterable<FloatTensor>,
-  environment: Environment,
-  listener: Listener,
-): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
-  const { budget: text, frontier: wanted } = options;
-  if (!wanted && text === undefined) return {};
-  const formats = await frontierFormats(teacher);
-  const now = () => environment.now();
-  const limits = text === undefined ? undefined : await limitsOf(teacher, parseBudget(text), formats, now);
-  const sizes = [...(wanted ? usualSizes(teacher) : []), ...(limits?.values() ?? [])];
-  const frontier = await frontierOf(teacher, sizes, formats, views, environment, listener);
-  if (text === undefined || !limits) return { frontier };
-  const point = proposalOf(frontier, limits);
-  return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, options) } };
-}
-
-async function writeFrontier(
-  environment: Environment,
-  directory: Directory,
-  points: readonly FrontierPoint[],
-): Promise<void> {
-  const head =
-    "blocks,heads,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
-  const rows = points.map((p) => [
-    p.keptBlocks.join(" "),
-    String(p.heads),
-    String(p.mlpWidth),
-    p.format,
-    String(p.parameters),
-    String(p.bytes),
-    p.milliseconds.toFixed(2),
-    p.difference.toFixed(4),
-    p.cosine.toFixed(4),
-    String(p.bestForSize),
-    String(p.bestForTime),
-  ]);
-  await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
-  const shown = points.map((p) => ({
-    series: p.format,
-    label: `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels`,
-    megabytes: p.bytes / 1e6,
-    milliseconds: p.milliseconds,
-    difference: p.difference,
-  }));
-  await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
-}
-
-async function writeBlocks(
-  environment: Environment,
-  directory: Directory,
-  left: readonly (readonly number[])[],
-): Promise<void> {
-  const lines = left.flatMap((row, k) =>
-    row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
-  );
-  await directory.write("blocks.csv", textChunks(["block,stands_to,left", ...lines, ""].join("\n")));
-  const title = "What is left where one block, refitted, stands for a run of blocks";
-  const { svg, width, height } = runMap(left, title, environment.createDocument());
-  const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(environment, directory, "blocks", whole);
-}
+export const command = defineCommand({
+  name: "inspect",
+  summary: "Show what a model is, and with --data how much its blocks matter.",
+  schema: inspectRunSchema,
+  positional: "model",
+  run: runInspection,
+  text: ({ model, blocks, ...description }) =>
+    [inspectText(model, description), ...(blocks ? [blocksText(blocks)] : [])].join("\n"),
+});

@@ -21,10 +21,12 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { pageGenerator } from "../report/page-parts.ts";
 import { distillCommand } from "./run-card.ts";
 import { distillInputs } from "./run-settings.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
 import { textChunks } from "../workspace/output-files.ts";
-import { attentionOverlays, compareLayers } from "./rollout.ts";
+import { attentionOverlays } from "../evaluation/attention-overlays.ts";
+import { compareLayers } from "../evaluation/compare-layers.ts";
 import { distillOptions } from "./distill-options.ts";
 import type { JudgedLine } from "../workspace/run-folder.ts";
 import type { NamedInput, OutputRequest } from "../workspace/output-folder.ts";
@@ -34,6 +36,7 @@ import { widthsText } from "../students/search/shape.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
+import { defineCommand } from "./command.ts";
 
 /** `wecolora report` */
 export const reportRunSchema = z.strictObject({
@@ -62,11 +65,8 @@ export interface ReportRunResult {
 }
 
 /** Makes the reports of runs anew, or one page that compares them. Throws a UserError for a folder without a finished run. */
-export async function runReport(
-  environment: Environment,
-  input: ReportRunInput,
-  listener: Listener = {},
-): Promise<ReportRunResult> {
+export async function runReport(context: RunContext, input: ReportRunInput): Promise<ReportRunResult> {
+  const { environment } = context;
   const { runs, out } = parseOptions(reportRunSchema, input, "options of report");
   const inputs: NamedInput[] = [];
   const folders: RunFolder[] = [];
@@ -84,7 +84,7 @@ export async function runReport(
     const request: OutputRequest = { path: run, kind: "run", inputs: [] };
     return withOutput(environment, request, async (output) => {
       const folder = new RunFolder(output);
-      const page = await writeRunReport(environment, folder, listener);
+      const page = await writeRunReport(context, folder);
       if (out === undefined) return { out: folder.directory.describe("report.html"), runs };
       await environment.writeFile(out, textChunks(page));
       return { out, runs };
@@ -117,10 +117,11 @@ function distinct(names: readonly string[]): string[] {
 }
 
 /** Writes report.html and report.md into a run's folder, and gives the page. */
-export async function writeRunReport(environment: Environment, folder: RunFolder, listener: Listener): Promise<string> {
+export async function writeRunReport(context: RunContext, folder: RunFolder): Promise<string> {
+  const { environment, listener } = context;
   listener.stage?.("writing the report");
   const { report, options, judged } = await readRun(folder);
-  const whole = await withPictures(environment, folder, report, options, judged, listener);
+  const whole = await withPictures(context, folder, report, options, judged);
   const page = reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return page;
@@ -199,12 +200,11 @@ function classFigures(judged: readonly JudgedLine[]): ClassFigures[] {
 
 /** The report with pictures and with what models make of them; what can't be had is said. */
 async function withPictures(
-  environment: Environment,
+  { environment, listener, signal }: RunContext,
   folder: RunFolder,
   report: RunReport,
   options: DistillRunOptions,
   judged: readonly JudgedLine[],
-  listener: Listener,
 ): Promise<RunReport> {
   const missing: string[] = [];
   const tried = async <T>(what: string, action: () => Promise<T>): Promise<T | undefined> => {
@@ -220,7 +220,7 @@ async function withPictures(
   const teacher = await tried("the teacher's side of the pictures", () =>
     environment.loadModel(
       options.teacher,
-      loadRequest(data ? readOptionsFor(options, data) : readOptions(options), {}),
+      loadRequest(data ? readOptionsFor(options, data) : readOptions(options), { listener: {}, signal }),
     ),
   );
   const student = await tried("the student's side", () =>
@@ -340,3 +340,12 @@ async function similarityOf(
 ): Promise<BlockSimilarity> {
   return { ...(await compareLayers(student, teacher, source, items, () => undefined)), keptBlocks };
 }
+
+export const command = defineCommand({
+  name: "report",
+  summary: "Make the report of a run anew, or one page that compares runs.",
+  schema: reportRunSchema,
+  positional: "runs",
+  run: runReport,
+  text: ({ out }) => out,
+});

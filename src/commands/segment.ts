@@ -15,13 +15,14 @@ import { maskOverlay } from "../report/masks.ts";
 import { sideBySide } from "../report/overlay.ts";
 import type { Column } from "../report/table.ts";
 import { csvLines, markdownTable } from "../report/table.ts";
-import { RunError, UserError } from "../utils/errors.ts";
+import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { Picture, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
-import type { Environment, Listener } from "../context/environment.ts";
-import { loadRequest } from "../context/environment.ts";
+import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import { modelNames, textChunks } from "../workspace/output-files.ts";
 import type { OutputFolder, OutputRequest } from "../workspace/output-folder.ts";
@@ -38,6 +39,8 @@ import {
 } from "../context/common-options.ts";
 import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../segmentation/train-decoder.ts";
+import { defineCommand } from "./command.ts";
+import { textTable } from "../report/table.ts";
 
 /** `wecolora segment` */
 export const segmentRunSchema = z.strictObject({
@@ -277,26 +280,22 @@ function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hau
 }
 
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
-export async function runSegmentation(
-  environment: Environment,
-  input: SegmentRunInput,
-  listener: Listener = {},
-): Promise<SegmentRunResult> {
+export async function runSegmentation(context: RunContext, input: SegmentRunInput): Promise<SegmentRunResult> {
   const options = parseOptions(segmentRunSchema, input, "options of segment");
   const inputs = [
     ...options.model.map((path) => ({ option: "--model", path })),
     { option: "--data", path: options.data },
   ];
   const request: OutputRequest = { path: options.out, kind: "segmentation", inputs };
-  return withOutput(environment, request, (output) => segmentInto(environment, options, output, listener));
+  return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
 }
 
 async function segmentInto(
-  environment: Environment,
+  context: RunContext,
   options: SegmentRunOptions,
   output: OutputFolder,
-  listener: Listener,
 ): Promise<SegmentRunResult> {
+  const { environment, listener } = context;
   const directory = environment.directory(options.data);
   const paths = await environment.listFiles(options.data, isVolumeName);
   const { axis, kinds, maskName } = options;
@@ -323,13 +322,13 @@ async function segmentInto(
   const models: SegmentResult[] = [];
   const masks = new Map<string, readonly Uint8Array[]>();
   for (const { path, name, pixels } of jobsOf(options)) {
-    const model = await environment.loadModel(path, loadRequest(readOptions(options), listener));
+    const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
     try {
       const { imageSize, patchSize } = model.config;
       const encoder: Encoder = pixels
         ? { kind: "pixels", imageSize, patchSize }
         : { kind: "vit", model, trained: options.encoder === "trained" };
-      const judged = await runOne(environment, work, name, encoder, model, listener);
+      const judged = await runOne(context, work, name, encoder, model);
       models.push(judged.result);
       masks.set(name, judged.predicted);
       await out.write(`${name}.safetensors`, writeSafetensors(judged.weights, { classes: JSON.stringify(classes) }));
@@ -352,12 +351,11 @@ async function segmentInto(
 }
 
 async function runOne(
-  environment: Environment,
+  { environment, listener, signal }: RunContext,
   work: Work,
   name: string,
   encoder: Encoder,
   model: Model,
-  listener: Listener,
 ) {
   const { options, train } = work;
   const normalisation = model.preprocessing;
@@ -372,7 +370,7 @@ async function runOne(
       batches,
       options,
       (step, loss) => {
-        if (listener.stopRequested?.()) throw new RunError("stopped; segmentations are not resumed, so begin anew");
+        signal.throwIfAborted();
         listener.progress?.(step, `loss ${loss.toFixed(4)}`);
       },
     );
@@ -448,3 +446,15 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
   ]);
   return { columns, rows };
 }
+
+export const command = defineCommand({
+  name: "segment",
+  summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+  schema: segmentRunSchema,
+  run: runSegmentation,
+  text({ models, out }) {
+    const { columns, rows } = segmentTable(models);
+    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors`;
+  },
+  afterStop: "Segmentations are not resumed: run the same command again to start over.",
+});

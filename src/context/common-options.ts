@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { DataSet } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
+import { evaluationBatch } from "../data/loader.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import { deviceNames } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
@@ -86,3 +87,7 @@ export function readOptions({
 }: z.output<typeof readSchema>): z.output<typeof readSchema> {
   return { numHeads, imageSize, revision, mean, std };
 }
+
+export const readBatchOption = countOption
+  .default(evaluationBatch)
+  .describe("pictures read at once; on a processor, models run on four a thread of them at once");

@@ -7,6 +7,9 @@ import type { Item } from "./sampling.ts";
 import { epochOrder } from "./sampling.ts";
 import type { Augmentation } from "./transforms.ts";
 
+/** Images read at once where models are only run forward. */
+export const evaluationBatch = 32;
+
 /** What is known of a picture's file. */
 export interface PictureFacts {
   readonly bytes: number;

@@ -12,7 +12,7 @@ import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { randomStream } from "../utils/random.ts";
-import type { Environment, Listener, SkippedPictures } from "../context/environment.ts";
+import type { RunContext, SkippedPictures } from "../context/run-context.ts";
 import type { JudgedLine } from "../workspace/run-folder.ts";
 
 export interface Candidate {
@@ -59,10 +59,9 @@ export interface Judged {
 
 /** Accuracy, fidelity, parameters, size and latency of each candidate. */
 export async function judgeCandidates(
-  environment: Environment,
+  { environment, listener }: RunContext,
   options: JudgingOptions,
   skipped: SkippedPictures,
-  listener: Listener,
 ): Promise<Judged> {
   const { candidates, reference, source, parts, classes, ...settings } = options;
   let begun = false;

@@ -6,7 +6,7 @@ import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
-import { evaluationBatch } from "./model-outputs.ts";
+import { evaluationBatch } from "../data/loader.ts";
 
 export interface Features {
   /** `[n, D]`: class tokens after the final norm. */

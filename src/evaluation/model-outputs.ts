@@ -1,6 +1,6 @@
 // Pictures through models: what judging looks at, each picture decoded once and nothing computed that is known.
 import type { PictureSource, Skipped } from "../data/loader.ts";
-import { evaluationBatches } from "../data/loader.ts";
+import { evaluationBatch, evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model, OutputName } from "../models/model.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -19,9 +19,6 @@ export interface CollectOptions {
   readonly batch?: number;
   readonly skip?: (skipped: Skipped) => void;
 }
-
-/** Pictures read at once, where nothing else is asked for. */
-export const evaluationBatch = 32;
 
 /** What one model gave for the pictures that could be read. */
 export interface Collected {

@@ -26,6 +26,8 @@ export interface RunRequest {
   readonly fetch?: readonly string[];
   /** Outputs to leave on the device. */
   readonly keep?: readonly string[];
+  /** Begins even where the run that it belongs to is being stopped: half an update would spoil the state to be saved. */
+  readonly mustFinish?: boolean;
 }
 
 export interface RunResult {

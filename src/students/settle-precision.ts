@@ -7,7 +7,7 @@ import { Model } from "../models/model.ts";
 import type { Int8Options, Precision } from "../models/precision.ts";
 import { choosePrecision, productCount, withoutAdapters } from "../models/precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import type { Listener } from "../context/environment.ts";
+import type { Listener } from "../context/run-context.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { isAnalytic } from "./start.ts";
 

@@ -17,7 +17,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blocksWithin, parseBudget, plainFormat } from "./search/budget.ts";
-import type { Environment, Listener } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { StudentRunOptions } from "./run-options.ts";
@@ -105,13 +105,13 @@ export async function startOf(
   source: PictureSource,
   items: readonly Item[],
   int8: Int8Options | undefined,
-  listener: Listener,
-  environment: Environment,
+  context: RunContext,
 ): Promise<Start> {
+  const { environment, listener } = context;
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
-  const count = await budgetedCount(options, teacher, listener, environment);
-  const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, listener);
+  const count = await budgetedCount(options, teacher, context);
+  const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, context);
   if (!isAnalytic(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
   const chosen = seconds();
@@ -169,8 +169,9 @@ async function choose(
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],
-  listener: Listener,
+  context: RunContext,
 ): Promise<Chosen> {
+  const { listener } = context;
   const { mlpWidth, keptHeads, method, keep } = options;
   const { depth } = teacher.config;
   if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
@@ -179,7 +180,7 @@ async function choose(
     );
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (keep === "auto") {
-    const kept = await searchedBlocks(options, count, teacher, source, items, listener);
+    const kept = await searchedBlocks(options, count, teacher, source, items, context);
     const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
     if (narrower.size === 0) return { kept, mlpWidth, keptHeads };
     const shown = searchItems(items, searchPictures, options.seed);
@@ -205,8 +206,7 @@ async function choose(
 async function budgetedCount(
   options: StudentRunOptions,
   teacher: Model,
-  listener: Listener,
-  { now }: Environment,
+  { listener, environment: { now } }: RunContext,
 ): Promise<number | undefined> {
   const { budget, keptBlocks, reductionFactor, weightType } = options;
   if (budget === undefined) return undefined;
@@ -230,7 +230,7 @@ async function searchedBlocks(
   teacher: Model,
   source: PictureSource,
   items: readonly Item[],
-  listener: Listener,
+  { listener }: RunContext,
 ): Promise<readonly number[]> {
   const { depth } = teacher.config;
   if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");

@@ -1,14 +1,48 @@
 // Errors meant for people: one clear message, no stack trace.
 
-/** Something the caller can mend (a file, an option, a value). The command line exits with 2. */
+/** What an error is about, for programs: stable names, listed in the documentation. */
+export const errorCodes = {
+  INVALID_OPTION: "An option is unknown, missing or out of range.",
+  INVALID_INPUT: "A file, model, image or data set is not what the command needs.",
+  FILE_NOT_FOUND: "A file or folder is not there.",
+  FILE_NOT_READABLE: "A file can't be read, or is damaged.",
+  OUTPUT_IN_USE: "The output folder is in use, holds something else, or can't be written.",
+  NOT_A_VIT: "The model is no vision transformer that is supported.",
+  INTERRUPTED: "The run was stopped; what can be resumed was saved.",
+  RUN_FAILED: "Something failed while running.",
+  INTERNAL: "A fault of wecolora's own.",
+} as const;
+export type ErrorCode = keyof typeof errorCodes;
+
+interface CodedOptions extends ErrorOptions {
+  readonly code?: ErrorCode;
+}
+
+/** Something the caller can fix (a file, an option, a value). The command line exits with 2. */
 export class UserError extends Error {
   override readonly name = "UserError";
+  readonly code: ErrorCode;
+
+  constructor(message: string, { code = "INVALID_INPUT", ...options }: CodedOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
 }
 
 /** Something failed while running (a loss that is not finite, a full disk). The command line exits with 1. */
 export class RunError extends Error {
-  override readonly name = "RunError";
+  override readonly name: string = "RunError";
+  readonly code: ErrorCode;
+
+  constructor(message: string, { code = "RUN_FAILED", ...options }: CodedOptions = {}) {
+    super(message, options);
+    this.code = code;
+  }
 }
+
+/** The code of any error. */
+export const codeOf = (error: unknown): ErrorCode =>
+  error instanceof UserError || error instanceof RunError ? error.code : "INTERNAL";
 
 /** The candidate nearest to `word` by edit distance, where one is near enough to be meant. */
 export function nearestName(word: string, candidates: Iterable<string>): string | undefined {

@@ -43,5 +43,5 @@ export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, wha
       })
       .join("; ");
   });
-  throw new UserError(`${what}: ${problems.join("; ")}`);
+  throw new UserError(`${what}: ${problems.join("; ")}`, { code: "INVALID_OPTION" });
 }

@@ -292,6 +292,21 @@ export interface NamedInput {
   readonly path: string;
 }
 
+/** What a command with a model, maybe a teacher, and images reads. */
+export const modelInputs = ({
+  model,
+  teacher,
+  data,
+}: {
+  readonly model: string;
+  readonly teacher?: string;
+  readonly data: string;
+}): NamedInput[] => [
+  { option: "--model", path: model },
+  ...(teacher === undefined ? [] : [{ option: "--teacher", path: teacher }]),
+  { option: "--data", path: data },
+];
+
 /** Where a command writes, and what it reads. */
 export interface OutputRequest {
   readonly path: string;

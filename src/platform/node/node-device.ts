@@ -96,7 +96,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     threads: options.threads ?? availableParallelism(),
     ...(provider === "webgpu" ? { copies: copyModels() } : {}),
   };
-  const worker = new WorkerCalls("./session-worker.js", data);
+  const worker = new WorkerCalls("session-worker", data);
   let neighbour: Device | undefined;
   return {
     operators: operatorsOf(provider),

@@ -114,7 +114,7 @@ export async function listPictures(path: string, options: OpenOptions = {}): Pro
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
-  const pool = Array.from({ length: workers }, () => new WorkerCalls("./image-worker.js", folder));
+  const pool = Array.from({ length: workers }, () => new WorkerCalls("image-worker", folder));
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerCalls>();
   const stamps = new Map<string, string>();

@@ -5,6 +5,7 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
+import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
@@ -14,31 +15,37 @@ import { readModel, readPreprocessorFile } from "../../models/definition.ts";
 import { readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
+import type { Command } from "../../commands/command.ts";
+import { runCommand } from "../../commands/command.ts";
 import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
-import { runComparison } from "../../commands/compare.ts";
+import { command as compareCommand } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
-import { resumeDistillation, runDistillation } from "../../commands/distill.ts";
-import type { Environment, Listener } from "../../context/environment.ts";
-import { RunFolder } from "../../workspace/run-folder.ts";
-import type { EvaluateRunResult, FeaturesRunResult } from "../../commands/evaluate.ts";
-import { runEvaluation, runFeatures } from "../../commands/evaluate.ts";
-import type { ExportRunResult } from "../../commands/export.ts";
-import { runExport } from "../../commands/export.ts";
-import type { BlocksRunInput } from "../../commands/inspect.ts";
+import { command as distillCommand } from "../../commands/distill.ts";
 import type { DistillRunInput, ResumeInput } from "../../commands/distill-options.ts";
-import type { EvaluateRunInput, FeaturesRunInput } from "../../commands/evaluate.ts";
-import type { ExportRunInput } from "../../commands/export.ts";
-import type { ReportRunInput } from "../../commands/report.ts";
-import type { RolloutRunInput, SimilarityRunInput } from "../../commands/rollout.ts";
-import type { SegmentRunInput } from "../../commands/segment.ts";
-import type { BlocksRunResult } from "../../commands/inspect.ts";
-import { runBlocks } from "../../commands/inspect.ts";
-import type { RolloutRunResult, SimilarityRunResult } from "../../commands/rollout.ts";
-import { runRollout, runSimilarity } from "../../commands/rollout.ts";
-import type { ReportRunResult } from "../../commands/report.ts";
-import { runReport } from "../../commands/report.ts";
-import type { SegmentRunResult } from "../../commands/segment.ts";
-import { runSegmentation } from "../../commands/segment.ts";
+import type { EvaluateRunInput, EvaluateRunResult } from "../../commands/evaluate.ts";
+import { command as evaluateCommand } from "../../commands/evaluate.ts";
+import type { ExportRunInput, ExportRunResult } from "../../commands/export.ts";
+import { command as exportCommand } from "../../commands/export.ts";
+import type { FeaturesRunInput, FeaturesRunResult } from "../../commands/features.ts";
+import { command as featuresCommand } from "../../commands/features.ts";
+import type { InspectRunInput, InspectRunResult } from "../../commands/inspect.ts";
+import { command as inspectCommand } from "../../commands/inspect.ts";
+import type { ReportRunInput, ReportRunResult } from "../../commands/report.ts";
+import { command as reportCommand } from "../../commands/report.ts";
+import type { RolloutRunInput, RolloutRunResult } from "../../commands/rollout.ts";
+import { command as rolloutCommand } from "../../commands/rollout.ts";
+import type { SegmentRunInput, SegmentRunResult } from "../../commands/segment.ts";
+import { command as segmentCommand } from "../../commands/segment.ts";
+import type { SimilarityRunInput, SimilarityRunResult } from "../../commands/similarity.ts";
+import { command as similarityCommand } from "../../commands/similarity.ts";
+import type { Environment } from "../../context/environment.ts";
+import type { ProgressEvent, RunControls } from "../../context/progress.ts";
+import { stoppableSource } from "../../data/stoppable-source.ts";
+import { listenerOf } from "../../context/progress.ts";
+import type { RunContext } from "../../context/run-context.ts";
+import { runContext } from "../../context/run-context.ts";
+import { RunFolder } from "../../workspace/run-folder.ts";
+import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -59,15 +66,16 @@ export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
 export type {
-  BlocksRunResult,
   CompareRunResult,
   DistillRunResult,
   EvaluateRunResult,
   ExportRunResult,
   FeaturesRunResult,
-  Listener,
+  InspectRunResult,
+  ProgressEvent,
   ReportRunResult,
   RolloutRunResult,
+  RunControls,
   SegmentRunResult,
   SimilarityRunResult,
 };
@@ -169,17 +177,23 @@ export async function loadModel(directoryOrFile: string, options: LoadOptions = 
 }
 
 /** What runs need, on Node. */
-export function nodeEnvironment(
-  options: NodeDeviceOptions = {},
-): Environment & { tryDevice(name: DeviceName): Promise<void>; dispose(): Promise<void> } {
-  const device = createNodeDevice(options);
+export function nodeEnvironment({
+  signal,
+  ...options
+}: NodeDeviceOptions & { readonly signal?: AbortSignal } = {}): Environment & {
+  tryDevice(name: DeviceName): Promise<void>;
+  dispose(): Promise<void>;
+} {
+  const own = createNodeDevice(options);
+  const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
     saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
-    createPictureSource,
+    createPictureSource: (path) =>
+      signal ? stoppableSource(createPictureSource(path), signal) : createPictureSource(path),
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
     outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder() : path)),
@@ -208,89 +222,86 @@ export function nodeEnvironment(
   };
 }
 
-async function withEnvironment<T>(input: unknown, run: (environment: Environment) => Promise<T>): Promise<T> {
-  // The run's own schema says what is wrong with these, if anything is.
-  const { threads, device } = (input ?? {}) as { threads?: unknown; device?: unknown };
+interface MachineOptions {
+  readonly threads?: unknown;
+  readonly device?: unknown;
+}
+
+/** Threads and device to run with: those given, or those of the run that is resumed, since they decide its bits. */
+async function machineOptions(options: unknown): Promise<MachineOptions> {
+  const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown };
+  if (typeof given.resume !== "string") return given;
+  const recorded = await new RunFolder(nodeDirectory(given.resume)).readConfig();
+  return { threads: given.threads ?? recorded.threads, device: given.device ?? recorded.options.device };
+}
+
+/** Runs a command on this machine: with the threads and on the device that its options name, until its signal stops it. */
+export async function runOnNode<Schema extends z.ZodObject, Result>(
+  command: Command<Schema, Result>,
+  options: z.input<Schema>,
+  { listener, signal }: Partial<Pick<RunContext, "listener" | "signal">> = {},
+): Promise<Result> {
+  // The command's own schema says what is wrong with these, if anything is.
+  const { threads, device } = await machineOptions(options);
   const name = deviceNames.find((known) => known === device);
   const environment = nodeEnvironment({
     ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
     device: name,
+    signal,
   });
   try {
     if (name !== undefined && name !== "cpu") await environment.tryDevice(name);
-    return await run(environment);
+    return await runCommand(command, runContext(environment, { listener, signal }), options);
   } finally {
     await environment.dispose();
   }
 }
 
-const definedOf = (options: object) =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-
-/** Threads and device of the run in a folder, which decide its bits. */
-async function recordedMachine(folder: string): Promise<{ threads?: number; device?: unknown }> {
-  const { threads, options } = await new RunFolder(nodeDirectory(folder)).readConfig();
-  return { threads, device: options.device };
-}
+/** A command as a function: its options, with `signal` and `onProgress` beside them. */
+const callable =
+  <Input, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
+  ({ signal, onProgress, ...options }: Input & RunControls): Promise<Result> =>
+    runOnNode(command, options as z.input<Schema>, {
+      signal,
+      ...(onProgress ? { listener: listenerOf(onProgress) } : {}),
+    });
 
 /**
- * Distils a teacher with a folder of pictures into a run folder, or goes on with a run (`{ resume: folder }`): what
+ * Distils a teacher with a folder of images into a run folder, or resumes a run (`{ resume: folder }`): what
  * `wecolora distill` does.
  */
-export async function distill(options: DistillRunInput | ResumeInput, listener?: Listener): Promise<DistillRunResult> {
-  const machine =
-    "resume" in options && typeof options.resume === "string" ? await recordedMachine(options.resume) : {};
-  return withEnvironment({ ...machine, ...definedOf(options) }, (environment) =>
-    "resume" in options && options.resume !== undefined
-      ? resumeDistillation(environment, options, listener)
-      : runDistillation(environment, options as DistillRunInput, listener),
-  );
-}
+export const distill = callable<DistillRunInput | ResumeInput, typeof distillCommand.schema, DistillRunResult>(
+  distillCommand,
+);
 
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
-export function compare(options: CompareRunInput, listener?: Listener): Promise<CompareRunResult> {
-  return withEnvironment(options, (environment) => runComparison(environment, options, listener));
-}
+export const compare = callable<CompareRunInput, typeof compareCommand.schema, CompareRunResult>(compareCommand);
 
 /** Writes a model in other formats and measures each: what `wecolora export` does. */
-export function exportModel(options: ExportRunInput, listener?: Listener): Promise<ExportRunResult> {
-  return withEnvironment(options, (environment) => runExport(environment, options, listener));
-}
+export const exportModel = callable<ExportRunInput, typeof exportCommand.schema, ExportRunResult>(exportCommand);
 
 /** Makes the report of a run anew, or one page that compares runs: what `wecolora report` does. */
-export function report(options: ReportRunInput, listener?: Listener): Promise<ReportRunResult> {
-  return withEnvironment(options, (environment) => runReport(environment, options, listener));
-}
+export const report = callable<ReportRunInput, typeof reportCommand.schema, ReportRunResult>(reportCommand);
 
-/** Draws where models look in pictures: what `wecolora rollout` does. */
-export function rollout(options: RolloutRunInput, listener?: Listener): Promise<RolloutRunResult> {
-  return withEnvironment(options, (environment) => runRollout(environment, options, listener));
-}
+/** Draws where models look in images: what `wecolora rollout` does. */
+export const rollout = callable<RolloutRunInput, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
 
-/** How much each block of a model, and each run of blocks, matters for pictures: what `wecolora inspect --data` shows. */
-export function inspectBlocks(model: string, options: BlocksRunInput, listener?: Listener): Promise<BlocksRunResult> {
-  return withEnvironment(options, (environment) => runBlocks(environment, model, options, listener));
-}
+/** What a model is and, with `data`, how much its blocks matter for these images: what `wecolora inspect` does. */
+export const inspect = callable<InspectRunInput, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
 
-/** Trains decoders on models' patch tokens and judges their masks: what `wecolora segment` does. */
-export function segment(options: SegmentRunInput, listener?: Listener): Promise<SegmentRunResult> {
-  return withEnvironment(options, (environment) => runSegmentation(environment, options, listener));
-}
+/** Trains decoders on models' patch tokens and evaluates their masks: what `wecolora segment` does. */
+export const segment = callable<SegmentRunInput, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);
 
 /** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */
-export function similarity(options: SimilarityRunInput, listener?: Listener): Promise<SimilarityRunResult> {
-  return withEnvironment(options, (environment) => runSimilarity(environment, options, listener));
-}
+export const similarity = callable<SimilarityRunInput, typeof similarityCommand.schema, SimilarityRunResult>(
+  similarityCommand,
+);
 
-/** Judges a model on a folder of pictures: what `wecolora evaluate` does. */
-export function evaluate(options: EvaluateRunInput, listener?: Listener): Promise<EvaluateRunResult> {
-  return withEnvironment(options, (environment) => runEvaluation(environment, options, listener));
-}
+/** Evaluates a model on a folder of images: what `wecolora evaluate` does. */
+export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
 
-/** Writes the features of a folder of pictures: what `wecolora features` does. */
-export function features(options: FeaturesRunInput, listener?: Listener): Promise<FeaturesRunResult> {
-  return withEnvironment(options, (environment) => runFeatures(environment, options, listener));
-}
+/** Writes the features of a folder of images: what `wecolora features` does. */
+export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
 export async function saveModel(model: ModelDefinition, directory: string, options: SaveOptions = {}): Promise<void> {

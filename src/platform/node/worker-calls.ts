@@ -3,6 +3,7 @@ import { Worker } from "node:worker_threads";
 import { RunError } from "../../utils/errors.ts";
 import type { Reply, Request } from "./rpc.ts";
 import { Outbox, revive } from "./rpc.ts";
+import { workerFile } from "./worker-files.ts";
 
 /** One worker and the calls that wait for its answers. The process may end while no call is under way. */
 export class WorkerCalls {
@@ -13,7 +14,7 @@ export class WorkerCalls {
   private ended: Error | undefined;
 
   constructor(script: string, workerData: unknown) {
-    this.worker = new Worker(new URL(script, import.meta.url), { workerData });
+    this.worker = new Worker(workerFile(script), { workerData });
     this.worker.unref();
     this.worker.on("message", (replies: readonly Reply[]) => {
       for (const reply of replies) {

@@ -8,7 +8,7 @@ import type { WeightType } from "../../utils/half.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import type { HeldFormat } from "./budget.ts";
 import { plainFormat } from "./budget.ts";
-import type { Environment, Listener } from "../../context/environment.ts";
+import type { RunContext } from "../../context/run-context.ts";
 import { fittedStudent, gatherEvidence, nearness } from "./evidence.ts";
 import { evenBlocks, shapeFor } from "./shape.ts";
 
@@ -72,8 +72,7 @@ export async function frontierOf(
   sizes: readonly number[],
   formats: readonly FrontierFormat[],
   views: AsyncIterable<FloatTensor>,
-  environment: Environment,
-  listener: Listener,
+  { environment, listener }: RunContext,
 ): Promise<FrontierPoint[]> {
   const evidence = await gatherEvidence(teacher, views);
   const { depth } = teacher.config;

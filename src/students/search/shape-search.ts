@@ -1,7 +1,7 @@
 // Which shape a student of a given size should have, from evidence: each is refitted on some pictures and held against the
 // teacher on others.
 import { Model } from "../../models/model.ts";
-import type { Listener } from "../../context/environment.ts";
+import type { Listener } from "../../context/run-context.ts";
 import type { Evidence } from "./evidence.ts";
 import { fittedStudent, nearness } from "./evidence.ts";
 import type { StudentShape } from "./shape.ts";

@@ -1,8 +1,7 @@
 // The training loop: one step after the other, each logged; now and then a look at held-out pictures and a checkpoint.
 import type { Distillation, MicroBatch } from "./distillation.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
-import type { Environment, Listener } from "../../context/environment.ts";
-import { Interrupted } from "../../context/environment.ts";
+import type { RunContext } from "../../context/run-context.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
 import type { LogEntry, RunFolder } from "../../workspace/run-folder.ts";
@@ -36,89 +35,141 @@ export interface Trained {
 /** Steps between checkpoints, looks and so on, where the caller leaves it open. */
 const share = (steps: number, parts: number) => Math.max(1, Math.ceil(steps / parts));
 
-/** Trains to the end of the plan, from where the distillation is. Throws Interrupted where the listener asks to stop. */
-export async function train(training: TrainingOptions, environment: Environment, listener: Listener): Promise<Trained> {
-  const { distillation, plan, options, folder, tracker } = training;
-  const losses = [...training.losses];
-  const evaluations: Evaluation[] = training.before.filter(
-    (entry): entry is Extract<LogEntry, { kind: "evaluation" }> => entry.kind === "evaluation",
-  );
-  const warned = new Set<string>();
-  const evaluateSteps = tracker ? (options.evaluateSteps ?? share(plan.steps, 5)) : 0;
-  const checkpointSteps = options.checkpointSteps ?? share(plan.steps, 8);
-  if (plan.steps > 0) listener.stage?.("distilling", plan.steps);
-  const begin = environment.now();
-  let lastCheckpoint = begin;
+/**
+ * Trains to the end of the plan, from where the distillation is. Where the signal fires, saves the state of the last whole
+ * step and rejects with the signal's reason.
+ */
+export function train(training: TrainingOptions, context: RunContext): Promise<Trained> {
+  return new TrainingLoop(training, context).run();
+}
 
-  const evaluate = async (step: number) => {
-    const found = await tracker?.evaluate(distillation, step);
-    if (!found) return;
-    evaluations.push(found);
-    await folder.log({ kind: "evaluation", ...found });
-    if (bestEvaluation(evaluations) === found) await folder.writeBest(await distillation.saveState());
-    for (const { kind, message } of warningsOf(losses, evaluations)) {
-      if (!warned.has(kind)) listener.warn?.(message);
-      warned.add(kind);
+class TrainingLoop {
+  private readonly training: TrainingOptions;
+  private readonly context: RunContext;
+  private readonly losses: number[];
+  private readonly evaluations: Evaluation[];
+  private readonly warned = new Set<string>();
+  private readonly begun: number;
+  private lastCheckpoint: number;
+  private savedStep: number;
+
+  constructor(training: TrainingOptions, context: RunContext) {
+    this.training = training;
+    this.context = context;
+    this.losses = [...training.losses];
+    this.evaluations = training.before.filter((entry) => entry.kind === "evaluation");
+    this.begun = context.environment.now();
+    this.lastCheckpoint = this.begun;
+    this.savedStep = training.distillation.steps;
+  }
+
+  async run(): Promise<Trained> {
+    const { distillation, plan } = this.training;
+    if (plan.steps > 0) this.context.listener.stage?.("distilling", plan.steps);
+    try {
+      const first = distillation.steps === 0 && this.evaluations.length === 0 && distillation.trains;
+      if (first && this.evaluateSteps > 0) await this.evaluate(0);
+      while (distillation.steps < plan.steps && !this.stopsEarly()) await this.step();
+    } catch (error) {
+      if (this.context.signal.aborted && distillation.steps > 0) {
+        if (distillation.steps > this.savedStep) await this.checkpoint();
+        this.context.listener.info?.(`saved the state of step ${distillation.steps} of ${plan.steps}`);
+      }
+      throw error;
     }
-  };
-  const checkpoint = async () => {
-    await folder.writeState(await distillation.saveState(), losses, options.keepCheckpoints);
-    lastCheckpoint = environment.now();
-  };
+    return this.finish();
+  }
 
-  if (distillation.steps === 0 && evaluations.length === 0 && evaluateSteps > 0 && distillation.trains)
-    await evaluate(0);
-  let stopped = isStopped(evaluations, options);
-  while (distillation.steps < plan.steps && !stopped) {
+  /** One step, logged; a look at held-out images and a checkpoint where it is time for them. */
+  private async step(): Promise<void> {
+    const { distillation, plan, options, folder, next } = this.training;
+    const { environment, listener, signal } = this.context;
+    signal.throwIfAborted();
     const started = environment.now();
-    const microBatches = Array.from({ length: plan.accumulation }, () => training.next);
+    const microBatches = Array.from({ length: plan.accumulation }, () => () => {
+      signal.throwIfAborted();
+      return next();
+    });
     const { loss, learningRate } = await distillation.step(microBatches).catch((error: unknown) => {
       throw inRun(error, folder);
     });
     const step = distillation.steps;
-    losses.push(loss);
+    this.losses.push(loss);
     const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
     await folder.log({ kind: "step", step, epoch: step / plan.iterationsPerEpoch, loss, learningRate, seconds });
-    const last = evaluations.at(-1);
+    const last = this.evaluations.at(-1);
     listener.progress?.(step, `loss ${loss.toFixed(4)}${last ? `  held out ${last.difference.toFixed(3)}` : ""}`);
     const atEnd = step === plan.steps;
-    if (evaluateSteps > 0 && (step % evaluateSteps === 0 || atEnd)) await evaluate(step);
-    stopped = isStopped(evaluations, options);
-    const minutes = (environment.now() - lastCheckpoint) / 60_000;
-    const interrupted = listener.stopRequested?.() ?? false;
-    if (atEnd || stopped || interrupted || step % checkpointSteps === 0 || minutes >= options.checkpointMinutes)
-      await checkpoint();
-    if (interrupted && !atEnd) {
-      const path = folder.directory.describe("");
-      throw new Interrupted(
-        `stopped after step ${step} of ${plan.steps}; go on with: wecolora distill --resume ${path}`,
-      );
+    if (this.evaluateSteps > 0 && (step % this.evaluateSteps === 0 || atEnd)) await this.evaluate(step);
+    const minutes = (environment.now() - this.lastCheckpoint) / 60_000;
+    const due = step % this.checkpointSteps === 0 || minutes >= options.checkpointMinutes;
+    if (atEnd || due || this.stopsEarly()) await this.checkpoint();
+  }
+
+  private get evaluateSteps(): number {
+    const { tracker, options, plan } = this.training;
+    return tracker ? (options.evaluateSteps ?? share(plan.steps, 5)) : 0;
+  }
+
+  private get checkpointSteps(): number {
+    const { options, plan } = this.training;
+    return options.checkpointSteps ?? share(plan.steps, 8);
+  }
+
+  private stopsEarly(): boolean {
+    const { earlyStop } = this.training.options;
+    return earlyStop !== undefined && isSpent(this.evaluations, earlyStop);
+  }
+
+  private async evaluate(step: number): Promise<void> {
+    const { tracker, distillation, folder } = this.training;
+    const evaluation = await tracker?.evaluate(distillation, step);
+    if (!evaluation) return;
+    this.evaluations.push(evaluation);
+    await folder.log({ kind: "evaluation", ...evaluation });
+    if (bestEvaluation(this.evaluations) === evaluation) await folder.writeBest(await distillation.saveState());
+    this.warn();
+  }
+
+  private async checkpoint(): Promise<void> {
+    const { distillation, folder, options } = this.training;
+    await folder.writeState(await distillation.saveState(), this.losses, options.keepCheckpoints);
+    this.lastCheckpoint = this.context.environment.now();
+    this.savedStep = distillation.steps;
+  }
+
+  /** Each kind of warning once. */
+  private warn(): void {
+    for (const { kind, message } of warningsOf(this.losses, this.evaluations)) {
+      if (!this.warned.has(kind)) this.context.listener.warn?.(message);
+      this.warned.add(kind);
     }
   }
-  for (const { kind, message } of warningsOf(losses, evaluations)) if (!warned.has(kind)) listener.warn?.(message);
-  if (stopped) listener.info?.(`stopped early: no better held-out fidelity in ${options.earlyStop} looks`);
-  const best = bestEvaluation(evaluations);
-  const takesBest = options.earlyStop !== undefined && best !== undefined && best.step !== distillation.steps;
-  if (takesBest) await distillation.loadState(await folder.readBest());
-  return {
-    steps: losses.length,
-    firstLoss: losses[0],
-    lastLoss: losses.at(-1),
-    trainingSeconds: (environment.now() - begin) / 1000,
-    evaluations,
-    ...(takesBest ? { bestStep: best.step } : {}),
-  };
-}
 
-function isStopped(evaluations: readonly Evaluation[], { earlyStop }: StudentRunOptions): boolean {
-  return earlyStop !== undefined && isSpent(evaluations, earlyStop);
+  private async finish(): Promise<Trained> {
+    const { distillation, options, folder } = this.training;
+    const { environment, listener } = this.context;
+    this.warn();
+    if (this.stopsEarly()) listener.info?.(`stopped early: no better held-out fidelity in ${options.earlyStop} looks`);
+    const best = bestEvaluation(this.evaluations);
+    const takesBest = options.earlyStop !== undefined && best !== undefined && best.step !== distillation.steps;
+    if (takesBest) await distillation.loadState(await folder.readBest());
+    return {
+      steps: this.losses.length,
+      firstLoss: this.losses[0],
+      lastLoss: this.losses.at(-1),
+      trainingSeconds: (environment.now() - this.begun) / 1000,
+      evaluations: this.evaluations,
+      ...(takesBest ? { bestStep: best.step } : {}),
+    };
+  }
 }
 
 /** What goes wrong in the middle of a run is the run's failure, also where a file of the user's is behind it. */
 function inRun(error: unknown, folder: RunFolder): unknown {
   if (!(error instanceof UserError)) return error;
   const path = folder.directory.describe("");
-  return new RunError(`${error.message}; once that is mended, go on with: wecolora distill --resume ${path}`, {
+  return new RunError(`${error.message}. Fix this, then resume with: wecolora distill --resume ${path}`, {
     cause: error,
   });
 }

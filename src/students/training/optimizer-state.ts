@@ -272,7 +272,7 @@ export class OptimizerState {
       const feeds: Record<string, Tensor | DeviceTensor> = {};
       for (const [name, value] of Object.entries(this.scalarsOf(step, group))) feeds[name] = float32([value], []);
       for (const [name, own] of full) Object.assign(feeds, tensorsOf(place, gradients, name, own));
-      const { kept } = await session.run({ feeds, keep: session.outputNames });
+      const { kept } = await session.run({ feeds, keep: session.outputNames, mustFinish: true });
       const used: DeviceTensor[] = [];
       for (const [name, own] of full) {
         used.push(replaced(parameters, own, kept[slot.next(name)]));
@@ -298,7 +298,7 @@ export class OptimizerState {
     for (const { key, shapes, full } of groups) {
       const session = await sessions.get(`squares ${halves} ${key}`, () => squaresGraph(shapes, halves));
       const feeds = Object.assign({}, ...[...full].map(([name, own]) => gradientFeeds(gradients, name, own)));
-      const { tensors } = await session.run({ feeds, fetch: ["squares"] });
+      const { tensors } = await session.run({ feeds, fetch: ["squares"], mustFinish: true });
       squares += Number(tensors.squares.data[0]);
     }
     return squares;

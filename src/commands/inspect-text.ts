@@ -4,9 +4,12 @@ import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
-import type { BlocksRunResult } from "../commands/inspect.ts";
+import type { BlocksRunResult } from "./inspect-blocks.ts";
 import type { FrontierPoint } from "../students/search/frontier.ts";
-import type { Proposal } from "../commands/proposal.ts";
+import type { Proposal } from "./proposal.ts";
+
+/** What a model is. */
+export type ModelDescription = ReturnType<typeof describeModel>;
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
@@ -36,7 +39,7 @@ export function describeModel(model: ModelDefinition) {
 }
 
 /** The description as lines of text. */
-export function inspectText(name: string, d: ReturnType<typeof describeModel>): string {
+export function inspectText(name: string, d: ModelDescription): string {
   const labels = d.head?.labels
     ? `: ${d.head.labels.slice(0, 8).join(", ")}${d.head.labels.length > 8 ? ", ..." : ""}`
     : "";

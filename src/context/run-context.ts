@@ -1,0 +1,110 @@
+// What every run gets: its platform, whoever watches it, and the signal that stops it.
+import type { Skipped } from "../data/loader.ts";
+import { RunError, UserError } from "../utils/errors.ts";
+import type { Environment, LoadRequest } from "./environment.ts";
+
+/** Receives what a run reports while it runs; all parts are optional. */
+export interface Listener {
+  /** A stage begins; `total` units are expected where that is known. */
+  stage?(name: string, total?: number): void;
+  /** Units done in this stage, and what is worth seeing now. */
+  progress?(done: number, note?: string): void;
+  info?(message: string): void;
+  warn?(message: string): void;
+}
+
+export interface RunContext {
+  readonly environment: Environment;
+  readonly listener: Listener;
+  /**
+   * Stops the run. Sessions, image sources and downloads of the environment check it by themselves; loops that use none
+   * of these for long check it too.
+   */
+  readonly signal: AbortSignal;
+}
+
+/** A context without a listener and with a signal that never fires, where these are left out. */
+export function runContext(
+  environment: Environment,
+  { listener = {}, signal = new AbortController().signal }: Partial<Omit<RunContext, "environment">> = {},
+): RunContext {
+  return { environment, listener, signal };
+}
+
+/** A run that was stopped by its signal; what can be resumed has been saved. */
+export class Interrupted extends RunError {
+  override readonly name = "AbortError";
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, { code: "INTERRUPTED", ...options });
+  }
+}
+
+/**
+ * Runs a stage that can be stopped. Where it fails after the signal has fired, throws Interrupted with `advice`: what the
+ * user does to go on.
+ */
+export async function interruptible<T>(
+  { signal }: RunContext,
+  advice: () => string,
+  run: () => Promise<T>,
+): Promise<T> {
+  try {
+    signal.throwIfAborted();
+    return await run();
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    throw new Interrupted(`Stopped. ${advice()}`, { cause: error });
+  }
+}
+
+/** How a run has models loaded; warnings and downloads are reported to its listener. */
+export function loadRequest(
+  options: Omit<LoadRequest, "warn" | "download" | "signal">,
+  { listener, signal }: Pick<RunContext, "listener" | "signal">,
+): LoadRequest {
+  let shown = "";
+  return {
+    ...options,
+    signal,
+    warn: (message) => listener.warn?.(message),
+    download({ file, done, total }) {
+      if (file !== shown) listener.stage?.(`downloading ${file} (MB)`, Math.ceil(total / 1e6));
+      shown = file;
+      listener.progress?.(Math.round(done / 1e6));
+    },
+  };
+}
+
+/** Reasons from the decoder name the file already. */
+const describe = (name: string, reason: string) => (reason.includes(name) ? reason : `${name}: ${reason}`);
+
+/** Collects pictures that are passed over, says so once at the end, and refuses them where the run is strict. */
+export class SkippedPictures {
+  private readonly reasons = new Map<string, string>();
+  private readonly strict: boolean;
+
+  constructor(strict: boolean) {
+    this.strict = strict;
+  }
+
+  readonly add = ({ name, reason }: Skipped): void => {
+    if (this.strict) throw new UserError(`${describe(name, reason)} (and strict is on)`);
+    this.reasons.set(name, reason);
+  };
+
+  get count(): number {
+    return this.reasons.size;
+  }
+
+  /** Names each, up to a few. */
+  report(listener: Listener): void {
+    if (this.reasons.size === 0) return;
+    const lines = [...this.reasons].map(([name, reason]) => describe(name, reason));
+    const shown = lines.slice(0, 10);
+    const more = lines.length > shown.length ? [`and ${lines.length - shown.length} more`] : [];
+    listener.warn?.(
+      `skipped ${lines.length} ${lines.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`,
+    );
+  }
+}

@@ -1,0 +1,56 @@
+// Where models look in images, drawn over them.
+import type { PictureSource } from "../data/loader.ts";
+import { evaluationBatches } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { denormalise } from "../data/transforms.ts";
+import type { SkippedPictures } from "../context/run-context.ts";
+import type { Model } from "../models/model.ts";
+import { attentionOverlay } from "../report/overlay.ts";
+import { UserError } from "../utils/errors.ts";
+import type { Picture } from "../utils/image.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { rows } from "../utils/tensor.ts";
+import type { RolloutOptions } from "./rollout.ts";
+import { attentionViewer } from "./rollout.ts";
+
+/** Pictures at once: attention maps of all blocks are large. */
+const batch = 4;
+
+/** A picture, and overlays of where models look in it. */
+export interface Overlays {
+  readonly item: Item;
+  readonly picture: Picture;
+  readonly overlays: ReadonlyMap<string, Picture>;
+}
+
+/** Where models look in pictures, one picture after the other. The models must see pictures in the same way. */
+export async function* attentionOverlays(
+  models: ReadonlyMap<string, Model>,
+  source: PictureSource,
+  items: readonly Item[],
+  options: RolloutOptions | undefined,
+  skip: SkippedPictures["add"],
+): AsyncGenerator<Overlays> {
+  const { preprocessing } = [...models.values()][0];
+  if ([...models.values()].some((model) => JSON.stringify(model.preprocessing) !== JSON.stringify(preprocessing)))
+    throw new UserError("the models see pictures through different transforms (preprocessor_config.json)");
+  const viewers = new Map(
+    await Promise.all([...models].map(async ([name, model]) => [name, await attentionViewer(model, options)] as const)),
+  );
+  try {
+    for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
+      const maps = new Map<string, FloatTensor>();
+      for (const [name, viewer] of viewers) maps.set(name, await viewer.maps(pixels));
+      const size = pixels.data.length / read.length;
+      for (const [i, item] of read.entries()) {
+        const picture = denormalise(pixels.data.subarray(i * size, (i + 1) * size), preprocessing);
+        const overlays = [...maps].map(
+          ([name, map]) => [name, attentionOverlay(picture, rows(map, i, i + 1).data)] as const,
+        );
+        yield { item, picture, overlays: new Map(overlays) };
+      }
+    }
+  } finally {
+    for (const viewer of viewers.values()) await viewer.dispose();
+  }
+}

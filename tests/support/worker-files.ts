@@ -1,0 +1,6 @@
+// In place of platform/node/worker-files.ts: workers built from the source by build-workers.ts.
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+export const workerFile = (name: string): URL =>
+  pathToFileURL(join(process.env.WECOLORA_TEST_WORKERS ?? "", `${name}.js`));
