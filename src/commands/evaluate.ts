@@ -11,6 +11,7 @@ import { parseOptions } from "../utils/parse-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { inPrecision } from "../students/settle-precision.ts";
+import type { FeatureStore } from "../evaluation/feature-store.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
 import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
@@ -128,12 +129,27 @@ const evaluationInputs = ({ model, teacher, data }: EvaluateOptions): NamedInput
   { option: "--data", path: data },
 ];
 
+/** Where features are kept; undefined, with a warning, where nothing can be written there. */
+async function storeFor(
+  { environment, listener }: RunContext,
+  { cache, cacheDir }: EvaluateOptions,
+): Promise<FeatureStore | undefined> {
+  if (!cache) return undefined;
+  const warn = (message: string) => listener.warn?.(message);
+  const store = environment.featureStore(cacheDir, warn);
+  const problem = await store.problem();
+  if (problem === undefined) return store;
+  warn(`features are not kept for the next time: ${problem}`);
+  return undefined;
+}
+
 async function evaluateInto(
   context: RunContext,
   options: EvaluateOptions,
   output: OutputFolder | undefined,
 ): Promise<EvaluateRunResult> {
   const { environment, listener } = context;
+  const store = await storeFor(context, options);
   const data = await environment.openDataSet(options.data, openOptions(options));
   const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
   const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
@@ -177,7 +193,7 @@ async function evaluateInto(
         batch: options.batch,
         neighbours: { k: options.neighbours, temperature: options.temperature },
         logistic: options.logistic ? logisticDefaults : undefined,
-        store: options.cache ? environment.featureStore(options.cacheDir) : undefined,
+        store,
         probe: {
           epochs: probeEpochs,
           warmupEpochs: Math.min(10, probeEpochs / 9),

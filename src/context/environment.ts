@@ -27,7 +27,7 @@ export interface Environment {
   /** All pictures below a folder. */
   openPictures(path: string, options?: OpenOptions): Promise<PictureFolder>;
   /** Where features are kept from one time to the next; the user's cache folder where none is named. */
-  featureStore(path?: string): FeatureStore;
+  featureStore(path?: string, warn?: (message: string) => void): FeatureStore;
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;

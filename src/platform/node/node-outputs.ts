@@ -250,7 +250,7 @@ async function freeBytes(path: string): Promise<number | undefined> {
 }
 
 /** Sees by trying whether a file can be written. Leaves nothing behind. */
-async function checkFile(path: string): Promise<void> {
+export async function checkFile(path: string): Promise<void> {
   const stats = await stat(path).catch(() => undefined);
   if (stats?.isDirectory()) throw new UserError(`${path} is a folder. Give a file for the output.`);
   if (/[\\/]$/.test(path)) throw new UserError(`${path} names a folder. Give a file for the output.`);
