@@ -7,11 +7,14 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 /** Folders, and what each of their files exports. */
-const registries = [{ folder: "src/commands", member: "command", plural: "commands", of: "`wecolora`'s commands" }];
+const registries = [
+  { folder: "src/commands", member: "command", plural: "commands", of: "`wecolora`'s commands" },
+  { folder: "src/students/methods", member: "method", plural: "methods", of: "the methods", options: "methodOptions" },
+];
 
 const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
 
-function registryText({ folder, member, plural, of }) {
+function registryText({ folder, member, plural, of, options }) {
   const names = readdirSync(join(root, folder))
     .filter((file) => file.endsWith(".ts") && file !== "registry.ts")
     .map((file) => file.slice(0, -3))
@@ -27,6 +30,15 @@ function registryText({ folder, member, plural, of }) {
     `export const ${plural} = [`,
     ...names.map((name) => `  ${local(name)},`),
     "] as const;",
+    ...(options
+      ? [
+          "",
+          "/** The options of all, by name. */",
+          `export const ${options} = {`,
+          ...names.map((name) => `  ...${local(name)}.options,`),
+          "};",
+        ]
+      : []),
     "",
   ].join("\n");
 }

@@ -288,9 +288,15 @@ describe("what is wrong is named with its file and line", () => {
     expect(data.train.skipped.map(({ name }) => name)).toEqual([
       "Data_Entry_2017_v2020.csv, line 4",
       "train_val_list.txt, line 3",
+      "images_002/images/00000004_000.png",
+      "images_002/images/00000005_000.png",
     ]);
-    expect(data.test?.skipped).toEqual([
+    expect(data.test?.skipped).toMatchObject([
       { name: "test_list.txt, line 2", reason: "names not-there.png, which is not there" },
+    ]);
+    expect(data.unused.map(({ reason, count }) => [reason, count])).toEqual([
+      ["named in a list, but not there", 3],
+      ["named in no list", 2],
     ]);
   });
 

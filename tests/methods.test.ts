@@ -11,7 +11,8 @@ import { constant, graph, input } from "../src/engine/graph/build.ts";
 import { evaluate } from "../src/engine/graph/evaluate.ts";
 import type { Value } from "../src/engine/graph/graph.ts";
 import { embed, vitBlocks } from "../src/models/vit.ts";
-import { methods } from "../src/students/methods/registry.ts";
+import { methodOf } from "../src/students/methods/lookup.ts";
+import { studentBefore } from "../src/students/training/distillation.ts";
 import { distillationSchema, methodNames } from "../src/students/distillation-options.ts";
 import { usualFormat } from "../src/exports/save.ts";
 import type { VitConfig } from "../src/models/config.ts";
@@ -86,7 +87,7 @@ const checked: Partial<Record<(typeof methodNames)[number], readonly string[]>> 
 
 describe("gradients of objectives equal finite differences", () => {
   test.each(Object.keys(checked) as (keyof typeof checked)[])("%s", (name) => {
-    const method = methods[name];
+    const method = methodOf(name);
     const options = distillationSchema.parse({
       method: name,
       rank: 2,
@@ -94,7 +95,7 @@ describe("gradients of objectives equal finite differences", () => {
     });
     const teacher = teacher64();
     const context = { teacher, kept: [0, 2], options };
-    const student = toWide(method.student(context, method.start));
+    const student = toWide(studentBefore(method, context));
     const trainables = method.trainables(student, context);
     const objective = method.objective(student, context);
     const batch = 2;
@@ -173,7 +174,7 @@ describe.each(methodNames.filter((name) => name !== "refit"))("%s", (method) => 
     const distillation = await createDistillation(model, { ...settings, method });
     const before = await distillation.student();
     const losses: number[] = [];
-    if (methods[method].trains) {
+    if (methodOf(method).trains) {
       for (let i = 0; i < 3; i++)
         losses.push((await distillation.step([{ pixels: pictures, labels: [0, 4, 2] }])).loss);
       // dmae draws new masks at each step; the others see the same pictures.
@@ -185,7 +186,7 @@ describe.each(methodNames.filter((name) => name !== "refit"))("%s", (method) => 
     const changed = [...student.weights].filter(
       ([name, t]) => !sameNumbers(t, before.weights.get(name) as FloatTensor),
     );
-    expect(changed.length > 0).toBe(methods[method].trains);
+    expect(changed.length > 0).toBe(methodOf(method).trains);
     const live = await distillation.features(pictures);
     const folded = await student.forward(pictures, { hiddenStates: true });
     // Folded equals unfolded: products in another order.

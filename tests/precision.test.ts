@@ -35,7 +35,8 @@ import { safeWeight } from "../src/engine/passes/int8/quantize.ts";
 import { tidy } from "../src/engine/passes/tidy.ts";
 import { choosePrecision, largestOn } from "../src/models/precision.ts";
 import { gradientGraph } from "../src/students/training/step-graphs.ts";
-import { methods } from "../src/students/methods/registry.ts";
+import { methodOf } from "../src/students/methods/lookup.ts";
+import { studentBefore } from "../src/students/training/distillation.ts";
 import type { DistillationInput } from "../src/students/distillation-options.ts";
 import { distillationSchema } from "../src/students/distillation-options.ts";
 import type { DistillRunInput } from "../src/commands/distill-options.ts";
@@ -194,9 +195,9 @@ describe("a step's products", () => {
   async function stepGraph(settings: DistillationInput): Promise<{ built: Graph; inputs: Int8Inputs }> {
     const teacher = await teacherOf();
     const options = distillationSchema.parse({ precision: "int8", ...settings });
-    const method = methods[options.method];
+    const method = methodOf(options.method);
     const context = { teacher, kept: [0, 2, 4], options };
-    const student = method.student(context, method.start);
+    const student = studentBefore(method, context);
     const trainables = method.trainables(student, context);
     const objective = method.objective(student, context);
     const draws = trainables.draws(2);
@@ -327,9 +328,9 @@ describe("checkpointing", () => {
     const teacher = await teacherOf();
     const options = distillationSchema.parse({ rank: 2, checkpointing: true });
     const context = { teacher, kept: [0, 2, 4], options };
-    const student = methods.wecolora.student(context, "weight-copy");
-    const trainables = methods.wecolora.trainables(student, context);
-    const objective = methods.wecolora.objective(student, context);
+    const student = studentBefore(methodOf("wecolora"), context);
+    const trainables = methodOf("wecolora").trainables(student, context);
+    const objective = methodOf("wecolora").objective(student, context);
     const draws = trainables.draws(2);
     const step = { teacher, student, trainables, objective, draws, batch: 2, runs: 1 };
     interface How {

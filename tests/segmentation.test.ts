@@ -81,7 +81,9 @@ describe("NIfTI", () => {
     const complex = damaged((b) => b.writeInt16BE(32, 70));
     expect(() => readNifti(complex, "e.nii")).toThrow("e.nii holds numbers of NIfTI's type 32");
     const huge = damaged((b) => [42, 44, 46].forEach((at) => b.writeInt16BE(30_000, at)));
-    expect(() => readNifti(huge, "f.nii")).toThrow("f.nii is too short");
+    expect(() => readNifti(huge, "f.nii")).toThrow(
+      "f.nii holds 30000 x 30000 x 30000 x 1 numbers of 4 bytes, more than",
+    );
   });
 });
 

@@ -1,9 +1,10 @@
 // Command-line options made from the schemas that the API uses: names, help and defaults stand in one place.
-import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { Option } from "commander";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
+import { longestFile } from "../files/storage.ts";
+import { readWhole } from "../platform/node/node-files.ts";
 import { UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
 
@@ -124,12 +125,9 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
 
 /** Reads a YAML or JSON file of options, in camelCase. Throws a UserError where it can't be read. */
 async function readConfig(path: string): Promise<Record<string, unknown>> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new UserError(`the configuration file ${path} can't be read (${(error as { code?: string }).code})`);
-  }
+  const bytes = await readWhole(path, longestFile.text);
+  if (!bytes) throw new UserError(`the configuration file ${path} can't be read: it does not exist`);
+  const text = new TextDecoder().decode(bytes);
   let value: unknown;
   try {
     value = parseYaml(text);

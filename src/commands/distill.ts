@@ -1,4 +1,5 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
+import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureFacts, PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
@@ -7,7 +8,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
 import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { methods } from "../students/methods/registry.ts";
+import { methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
@@ -287,7 +288,7 @@ interface Left {
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
   const { environment, listener } = context;
   const options = distillOptions(input);
-  if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methods[options.method].summary}`);
+  if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
   const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
   return withOutput(environment, request, async (output) => {
@@ -456,7 +457,7 @@ async function openInputs(context: RunContext, options: DistillRunOptions, left:
   const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
-  for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
+  skipped.open(unusedOf(data), listener);
   const source = environment.createPictureSource(data.path);
   try {
     const teacherHash = await modelKey(teacher);
@@ -482,7 +483,7 @@ async function begin(run: Run): Promise<Begun> {
   const { context, options, teacher, data, source, left } = run;
   const { environment, listener } = context;
   const { train: items } = run.images;
-  const method = methods[options.method];
+  const method = methodOf(options.method);
   const batch = left?.config.plan.batch;
   const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);
@@ -594,7 +595,9 @@ async function saveStudent({ context, options, folder, teacher, distillation }: 
   await folder.writeAdapters(adapters, steps);
   const path = folder.directory.describe("student");
   const weightType = options.weightType ?? teacher.origin.weightType;
-  await writeModel(student, folder.directory.below("student"), { weightType, format: usualFormat(student) });
+  const format = usualFormat(student);
+  const warn = (message: string) => context.listener.warn?.(message);
+  await writeModel(student, folder.directory.below("student"), { weightType, format }, warn);
   await student.dispose();
   return { path, config: student.config, keptBlocks: distillation.keptBlocks };
 }

@@ -1,4 +1,5 @@
 // `wecolora evaluate`: a finished model on labelled or unlabelled images.
+import { unusedOf } from "../data/dataset.ts";
 import { z } from "zod";
 import type { PictureSource } from "../data/loader.ts";
 import { protocols } from "../data/protocols.ts";
@@ -170,7 +171,7 @@ async function evaluateInto(
         (data.test ?? data.train).items,
         listener,
       );
-    for (const file of [...data.train.skipped, ...(data.test?.skipped ?? [])]) skipped.add(file);
+    skipped.open(unusedOf(data), listener);
     const split = splitParts(data, options.heldOut, options.seed);
     const labelled = data.train.classes !== undefined;
     // Without labels there is nothing to learn from, so every picture can be judged on.

@@ -2,10 +2,10 @@
 import { z } from "zod";
 import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../files/storage.ts";
-import { readFile } from "../files/storage.ts";
+import { longestFile, readFile } from "../files/storage.ts";
 import type { AdapterPlan } from "../students/training/adapters.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { adapterPlanOf } from "../students/methods/registry.ts";
+import { adapterPlanOf } from "../students/methods/lookup.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import type { ExportFormat, OnnxFormat } from "../exports/registry.ts";
 import { isOnnxFormat, onnxFiles } from "../exports/registry.ts";
@@ -271,7 +271,8 @@ async function writeFormat(
   origin: Origin | undefined,
   weightType: WeightType,
 ): Promise<void> {
-  if (format !== "peft") return writeModel(model, directory, { format, weightType });
+  const warn = (message: string) => context.listener.warn?.(message);
+  if (format !== "peft") return writeModel(model, directory, { format, weightType }, warn);
   const plan = adapterPlan(origin?.options);
   const run = origin as Origin;
   const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
@@ -280,7 +281,7 @@ async function writeFormat(
     loadRequest(readOptions(run.options), context),
   );
   const base = await peftBaseOf(model, teacher, adapters, plan, run);
-  await writePeft(base, adapters, plan, directory, weightType);
+  await writePeft(base, adapters, plan, directory, weightType, warn);
   await teacher.dispose();
 }
 
@@ -376,9 +377,9 @@ async function withPeft(base: Model, directory: Directory, { options }: Origin):
 
 async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {
   const { file } = onnxFiles[format];
-  const model = await readFile(directory, `onnx/${file}`);
+  const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
-  const beside = await readFile(directory, `onnx/${file}_data`);
+  const beside = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
   const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
   // As other runtimes open it, so that the time is theirs.
   const session = await device.createSession({ model, externalData }, { packWeights: true });

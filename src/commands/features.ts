@@ -74,7 +74,7 @@ export async function runFeatures(context: RunContext, input: FeaturesRunInput):
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
-    for (const file of data.skipped) skipped.add(file);
+    skipped.open(data.skipped, listener);
     listener.stage?.("features", data.items.length);
     model = await inPrecision(model, options.precision, source, data.items, listener);
     await checkRoom(environment, options.out, data.items.length * model.config.width * elementBytes.float32);

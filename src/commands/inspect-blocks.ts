@@ -91,7 +91,7 @@ async function inspectInto(
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
-    for (const file of data.skipped) skipped.add(file);
+    skipped.open(data.skipped, listener);
     const items = searchItems(data.items, options.pictures, options.seed);
     const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;

@@ -1,7 +1,7 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
 import { z } from "zod";
 import type { Item } from "../data/sampling.ts";
-import { methods } from "../students/methods/registry.ts";
+import { methodOf } from "../students/methods/lookup.ts";
 import type { Model } from "../models/model.ts";
 import { markdownReport } from "../report/markdown.ts";
 import { comparisonPage } from "../report/comparison-page.ts";
@@ -178,7 +178,7 @@ async function readRun(
 }
 
 function summaryOf({ method, start }: DistillRunOptions): string {
-  const { summary, start: usual } = methods[method];
+  const { summary, start: usual } = methodOf(method);
   return start === undefined || start === usual ? summary : `${summary}; start: ${start}`;
 }
 

@@ -71,6 +71,7 @@ async function rolloutInto(
   const files: Record<string, string> = {};
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
+    skipped.open(data.skipped, listener);
     listener.stage?.("looking", items.length);
     const { attention: method, fusion, discard } = options;
     for await (const { item, picture, overlays } of attentionOverlays(

@@ -55,6 +55,7 @@ async function similarityInto(
   const skipped = new SkippedPictures(options.strict);
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
+    skipped.open(data.skipped, listener);
     listener.stage?.("comparing layers");
     const found = await compareLayers(student, teacher, source, items, skipped.add);
     skipped.report(listener);

@@ -8,7 +8,6 @@ import type { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { FeatureStore } from "../evaluation/feature-store.ts";
 import type { Model } from "../models/model.ts";
 import type { ReadOptions } from "../models/definition.ts";
-import type { WeightType } from "../utils/half.ts";
 import type { Picture } from "../utils/image.ts";
 
 export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
@@ -20,7 +19,6 @@ export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
 
 export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
-  saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
   openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
   /** Paths below a folder, with `/`, of the files whose names are wanted. */
   listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;

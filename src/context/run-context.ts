@@ -1,6 +1,8 @@
 // What every run gets: its platform, whoever watches it, and the signal that stops it.
 import type { Skipped } from "../data/loader.ts";
+import { countUnused } from "../data/unused.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import { shorten } from "../utils/quote.ts";
 import type { Environment, LoadRequest } from "./environment.ts";
 
 /** Receives what a run reports while it runs; all parts are optional. */
@@ -79,32 +81,49 @@ export function loadRequest(
 /** Reasons from the decoder name the file already. */
 const describe = (name: string, reason: string) => (reason.includes(name) ? reason : `${name}: ${reason}`);
 
-/** Collects pictures that are passed over, says so once at the end, and refuses them where the run is strict. */
+/** Collects files that are not used, says why, and refuses those that something is wrong with where the run is strict. */
 export class SkippedPictures {
-  private readonly reasons = new Map<string, string>();
+  private readonly files = new Map<string, Skipped>();
   private readonly strict: boolean;
+  private shown = 0;
 
   constructor(strict: boolean) {
     this.strict = strict;
   }
 
-  readonly add = ({ name, reason }: Skipped): void => {
-    if (this.strict) throw new UserError(`${describe(name, reason)} (and strict is on)`);
-    this.reasons.set(name, reason);
+  readonly add = (file: Skipped): void => {
+    const { name, reason, expected } = file;
+    if (this.strict && !expected) throw new UserError(`${describe(name, reason)} (and strict is on)`);
+    this.files.set(name, file);
   };
 
-  get count(): number {
-    return this.reasons.size;
+  /** Adds what a data set does not use, and shows it at once. */
+  open(files: readonly Skipped[], listener: Listener): void {
+    for (const file of files) this.add(file);
+    this.report(listener);
   }
 
-  /** Names each, up to a few. */
+  get count(): number {
+    return this.files.size;
+  }
+
+  /** Shows what was not shown before: a line for each reason, with the first few files. */
   report(listener: Listener): void {
-    if (this.reasons.size === 0) return;
-    const lines = [...this.reasons].map(([name, reason]) => describe(name, reason));
-    const shown = lines.slice(0, 10);
-    const more = lines.length > shown.length ? [`and ${lines.length - shown.length} more`] : [];
+    const unseen = [...this.files.values()].slice(this.shown);
+    this.shown = this.files.size;
+    if (unseen.length === 0) return;
+    const counts = countUnused(unseen);
+    const shown = counts.slice(0, mostReasons).map(({ reason, count, names }) => {
+      const first = unseen.find((file) => (file.group ?? file.reason) === reason);
+      if (count === 1 && first) return describe(shorten(first.name), first.reason);
+      return `${reason}: ${count} (${names.map((name) => shorten(name)).join(", ")}${count > names.length ? ", ..." : ""})`;
+    });
+    const more = counts.length > shown.length ? [`and ${counts.length - shown.length} more reasons`] : [];
     listener.warn?.(
-      `skipped ${lines.length} ${lines.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`,
+      `skipped ${unseen.length} ${unseen.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`,
     );
   }
 }
+
+/** Reasons that are shown; decoders give many. */
+const mostReasons = 20;

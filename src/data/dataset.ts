@@ -1,8 +1,11 @@
 // A data set: pictures with or without classes, and the part to judge on where it brings one.
 import { UserError } from "../utils/errors.ts";
+import { shorten } from "../utils/quote.ts";
 import type { Skipped } from "./loader.ts";
 import type { DataSetName } from "./protocols.ts";
 import type { Item } from "./sampling.ts";
+import type { UnusedFiles } from "./unused.ts";
+import { unusedFile } from "./unused.ts";
 
 export interface PictureFolder {
   /** The folder that the items' names are counted from. */
@@ -10,11 +13,21 @@ export interface PictureFolder {
   /** Class names, where pictures have classes: alphabetical, or in the data set's own order. */
   readonly classes?: readonly string[];
   readonly items: readonly Item[];
-  /** What was passed over while the pictures were listed. */
+  /** Files that are not used, as seen while the images were listed. */
   readonly skipped: readonly Skipped[];
 }
 
-export interface DataSet {
+/** Images of a split that is neither trained nor evaluated on. */
+export interface OtherSplit {
+  /** Its name: a folder's, or `test`. */
+  readonly split: string;
+  /** The split that is evaluated on instead. */
+  readonly instead: string;
+  readonly items: readonly Item[];
+}
+
+/** A data set as its format gives it. */
+export interface ListedSet {
   readonly path: string;
   /** Which published data set it is, where that is known. */
   readonly name?: DataSetName;
@@ -23,47 +36,45 @@ export interface DataSet {
   readonly train: PictureFolder;
   /** The part to judge on, where the data set brings one. Labels are indices into the training part's classes. */
   readonly test?: PictureFolder;
+  /** A third split, where the data set has one. */
+  readonly otherSplits?: readonly OtherSplit[];
 }
+
+export interface DataSet extends ListedSet {
+  /** Files that are not used, counted by reason: those in `skipped` of both parts, and other splits. */
+  readonly unused: readonly UnusedFiles[];
+}
+
+/** Every file of a data set that is not used. */
+export function unusedOf({ train, test, otherSplits = [] }: ListedSet): Skipped[] {
+  const others = otherSplits.flatMap(({ split, instead, items }) =>
+    items.map(({ name }) => unusedFile(name, `in the split ${split}, which is not used (${instead} is)`)),
+  );
+  return [...train.skipped, ...(test?.skipped ?? []), ...others];
+}
+
+/** Above this share of all files, those beside class folders show that the folders are no classes. */
+const looseShare = 0.1;
 
 /**
- * A flat folder, or one folder a class: where all pictures lie in subfolders, and there are two of these or more. A folder
- * around all of them does not count.
+ * Class names of files by the folders that they lie in, and each file's label: where there are two subfolders or more, and all
+ * files lie in these but for a few, which have the label -1. A folder around all of them does not count. Names are compared in
+ * Unicode's composed form.
  */
-export function pictureFolder(path: string, names: readonly string[], skipped: readonly Skipped[]): PictureFolder {
+export function classFolders(paths: readonly string[]): { classes: string[]; labels: number[] } | undefined {
   let around = 0;
   for (;;) {
-    const end = names[0]?.indexOf("/", around) ?? -1;
-    if (end < 0 || !names.every((name) => name.startsWith(names[0].slice(0, end + 1)))) break;
+    const end = paths[0]?.indexOf("/", around) ?? -1;
+    const front = paths[0]?.slice(0, end + 1);
+    if (end < 0 || !paths.every((path) => path.startsWith(front))) break;
     around = end + 1;
   }
-  const classOf = (name: string) => name.slice(around, Math.max(around, name.indexOf("/", around)));
-  const classes = [...new Set(names.map(classOf))].sort();
-  if (classes.length < 2 || classes.includes("")) return { path, items: names.map((name) => ({ name })), skipped };
-  const labels = new Map(classes.map((name, i) => [name, i]));
-  return { path, classes, items: names.map((name) => ({ name, label: labels.get(classOf(name)) })), skipped };
-}
-
-/** A training and a test part below one folder, with names counted from there and one list of classes. */
-export function splitDataSet(path: string, train: [string, PictureFolder], test: [string, PictureFolder]): DataSet {
-  const classes = train[1].classes;
-  const below = ([part, folder]: [string, PictureFolder]): PictureFolder => ({
-    path,
-    classes: folder.classes && classes,
-    items: folder.items.map((item) => ({
-      ...item,
-      name: `${part}/${item.name}`,
-      label: relabel(folder, item.label, classes),
-    })),
-    skipped: folder.skipped.map((s) => ({ ...s, name: `${part}/${s.name}` })),
-  });
-  return { path, train: below(train), test: below(test) };
-}
-
-function relabel(folder: PictureFolder, label: number | undefined, classes: readonly string[] | undefined) {
-  if (label === undefined || !folder.classes || !classes) return undefined;
-  const index = classes.indexOf(folder.classes[label]);
-  if (index < 0) throw new UserError(`the class ${folder.classes[label]} of ${folder.path} has no training pictures`);
-  return index;
+  const names = paths.map((path) => path.slice(around, Math.max(around, path.indexOf("/", around))).normalize("NFC"));
+  const classes = [...new Set(names)].filter(Boolean).sort();
+  const loose = names.filter((name) => name === "").length;
+  if (classes.length < 2 || loose > looseShare * names.length) return undefined;
+  const index = new Map(classes.map((name, i) => [name, i]));
+  return { classes, labels: names.map((name) => index.get(name) ?? -1) };
 }
 
 /** A picture with its class as a list, a table or a shard gives it: a name, or a number from 0. */
@@ -72,56 +83,70 @@ export interface Classified {
   readonly class?: string | number;
 }
 
-/** Parts of a data set as lists give them. */
+/** Splits of a data set as lists give them. */
 export interface ListedParts {
   readonly train: readonly Classified[];
-  readonly test: readonly Classified[];
+  readonly val?: readonly Classified[];
+  readonly test?: readonly Classified[];
   readonly skipped: readonly Skipped[];
+  /** What splits are called in messages, where that is not `val` and `test`. */
+  readonly names?: { readonly val: string; readonly test: string };
 }
 
 /**
- * A data set of listed pictures. Class names are `known`, or those that occur, alphabetical. Without a training part
- * everything is one. Throws a UserError where some pictures have a class and others none, or a number names no class.
+ * A data set of listed images. Class names are `known`, or those that occur, alphabetical. The validation split is
+ * evaluated on, or the test split where there is none; without a training split everything is one. Throws a UserError where
+ * some images have a class and others none, or a number names no class.
  */
-export function listedDataSet(path: string, { train, test, skipped }: ListedParts, known?: readonly string[]): DataSet {
-  const all = [...train, ...test];
+export function listedDataSet(path: string, parts: ListedParts, known?: readonly string[]): ListedSet {
+  const { skipped, names = { val: "val", test: "test" } } = parts;
+  const [train, val, test] = [parts.train, parts.val ?? [], parts.test ?? []].map((entries) => entries.map(composed));
+  const all = [...train, ...val, ...test];
   const first = all.find((entry) => entry.class !== undefined);
   const bare = all.find((entry) => entry.class === undefined);
-  if (first && bare) throw new UserError(`${first.item.name} of ${path} has a class, but ${bare.item.name} has none`);
-  const classes = first && (known ?? classNames(all));
+  if (first && bare)
+    throw new UserError(`${shorten(first.item.name)} of ${path} has a class, but ${shorten(bare.item.name)} has none`);
+  const classes = first && (known?.map((name) => name.normalize("NFC")) ?? classNames(all));
   const index = new Map(classes?.map((name, i) => [name, i]));
   const labelled = (entry: Classified): Item => {
     if (!classes) return entry.item;
-    const label = typeof entry.class === "number" ? entry.class : index.get(entry.class as string);
-    if (label === undefined || !(label >= 0 && label < classes.length))
+    const label = typeof entry.class === "number" ? entry.class : index.get(entry.class ?? "");
+    if (label === undefined || !(Number.isInteger(label) && label >= 0 && label < classes.length))
       throw new UserError(
-        `${entry.item.name} of ${path} has the class ${entry.class}, which is none of ${classes.length}`,
+        `${shorten(entry.item.name)} of ${path} has the class ${shorten(String(entry.class))}, which is none of ${classes.length}`,
       );
     return { ...entry.item, label };
   };
-  const part = (entries: readonly Classified[], said: readonly Skipped[]): PictureFolder => ({
+  const part = (entries: readonly Classified[], unused: readonly Skipped[]): PictureFolder => ({
     path,
     classes,
     items: entries.map(labelled),
-    skipped: said,
+    skipped: unused,
   });
-  if (train.length === 0) return { path, train: part(test, skipped) };
-  return { path, train: part(train, skipped), ...(test.length > 0 ? { test: part(test, []) } : {}) };
+  if (train.length === 0) return { path, train: part([...val, ...test], skipped) };
+  const evaluated = val.length > 0 ? val : test;
+  const isThird = val.length > 0 && test.length > 0;
+  return {
+    path,
+    train: part(train, skipped),
+    ...(evaluated.length > 0 ? { test: part(evaluated, []) } : {}),
+    ...(isThird ? { otherSplits: [{ split: names.test, instead: names.val, items: test.map(labelled) }] } : {}),
+  };
 }
+
+/** With a class's name in Unicode's composed form: systems write accents in two ways. */
+const composed = (entry: Classified): Classified =>
+  typeof entry.class === "string" ? { ...entry, class: entry.class.normalize("NFC") } : entry;
 
 function classNames(entries: readonly Classified[]): string[] {
-  const found = new Set(entries.map((entry) => entry.class as string | number));
-  const numbers = [...found].filter((value) => typeof value === "number");
-  if (numbers.length === 0) return [...(found as Set<string>)].sort();
+  const values = new Set<string | number>();
+  for (const { class: value } of entries) if (value !== undefined) values.add(value);
+  const numbers = [...values].filter((value) => typeof value === "number");
+  if (numbers.length === 0) return [...values].map(String).sort();
   const highest = numbers.reduce((a, b) => Math.max(a, b), 0);
-  if (numbers.length < found.size || highest > 100_000 || numbers.some((n) => !Number.isInteger(n) || n < 0))
-    throw new UserError(`classes are numbers and names at once, or no numbers from 0 on (such as ${[...found][0]})`);
+  if (numbers.length < values.size || highest > 100_000 || numbers.some((n) => !Number.isInteger(n) || n < 0))
+    throw new UserError(
+      `classes are numbers and names at once, or no numbers from 0 on (such as ${shorten(String([...values][0]))})`,
+    );
   return Array.from({ length: highest + 1 }, (_, i) => `class ${i}`);
-}
-
-/** The part that a name of a file or a column speaks of; undefined where it speaks of none. */
-export function partOf(name: string): "train" | "test" | undefined {
-  const [, word] =
-    /(?:^|[^a-z])(train|training|val|valid|validation|dev|test|testing)(?:[^a-z]|$)/.exec(name.toLowerCase()) ?? [];
-  return word === undefined ? undefined : word.startsWith("train") ? "train" : "test";
 }

@@ -42,10 +42,14 @@ export interface AugmentedView {
   readonly epoch: number;
 }
 
-/** A picture that was passed over, and why. */
+/** A file that is not used, and why. */
 export interface Skipped {
   readonly name: string;
   readonly reason: string;
+  /** What it is counted under, where `reason` speaks of this file alone. */
+  readonly group?: string;
+  /** Set where nothing is wrong with it, such as a text beside images: `strict` accepts it. */
+  readonly expected?: true;
 }
 
 /** Views of one shape `dims` as one tensor `[n, ...dims]`. */

@@ -1,6 +1,7 @@
 // NIfTI volumes: the scan's numbers with slope and intercept, its axes turned to right, anterior, superior.
 import { Gunzip } from "fflate";
 import { isNIFTI, NIFTI1, readHeader } from "nifti-reader-js";
+import { mostInflated, pumpInflated } from "../files/inflate.ts";
 import { UserError } from "../utils/errors.ts";
 
 /** Axes count from left to right, from back to front, from below to above; voxels of each channel lie in `data`. */
@@ -15,42 +16,56 @@ export interface Volume {
   at(x: number, y: number, z: number, channel?: number): number;
 }
 
-/** Files beyond this are refused, packed or not, so that a small one can't fill the memory. */
-const largestVolume = 2 ** 31;
+/** Bytes of the largest volume: 512 x 512 x 1024 voxels of 4 bytes. */
+const largestVolume = 2 ** 30;
+/** Room for a header with its extensions, and for what a writer may leave behind the voxels. */
+const slack = 2 ** 24;
+/** Bytes of the longest file, packed or not. */
+export const longestScan = largestVolume + slack;
 /** Head and foot of a gzip file. */
 const leastPacked = 18;
+/** Bytes that are enough to know how many follow: NIfTI-2's header. */
+const headerBytes = 540;
 
-function unpack(bytes: Uint8Array, name: string): Uint8Array {
-  if (bytes.byteLength < leastPacked) throw new UserError(`${name} is cut off`);
-  const parts: Uint8Array[] = [];
+/** Unpacks no more than the volume's own header asks for. */
+function unpack(packed: Uint8Array, name: string): Uint8Array {
+  if (packed.byteLength < leastPacked) throw new UserError(`${name} is cut off`);
+  // The last four bytes are the unpacked size; a file that is cut off ends in something else.
+  const stated = new DataView(packed.buffer, packed.byteOffset + packed.byteLength - 4, 4).getUint32(0, true);
+  const head = new Uint8Array(headerBytes);
+  let out: Uint8Array | undefined;
   let size = 0;
   let members = 1;
-  const stream = new Gunzip((chunk) => {
-    size += chunk.byteLength;
-    if (size > largestVolume) throw new UserError(`${name} unpacks to more than 2 GiB`);
-    parts.push(chunk);
-  });
+  const stream = new Gunzip();
   stream.onmember = (offset) => {
     if (offset > 0) members++;
   };
+  const take = (chunk: Uint8Array) => {
+    if (size < headerBytes) head.set(chunk.subarray(0, headerBytes - size), size);
+    const from = size;
+    size += chunk.byteLength;
+    if (size < headerBytes) return true;
+    if (!out) {
+      const { end, shape } = layoutOf(head, name);
+      if (end > mostInflated(packed.length))
+        throw new UserError(`${name} is too short: ${shape} don't fit into ${packed.length} packed bytes`);
+      out = new Uint8Array(end);
+      out.set(head.subarray(0, Math.min(headerBytes, end)));
+    }
+    if (from < out.length) out.set(chunk.subarray(0, out.length - from), from);
+    return size <= out.length + slack;
+  };
+  let isWhole: boolean;
   try {
-    const step = 1 << 20;
-    for (let at = 0; at < bytes.byteLength; at += step)
-      stream.push(bytes.subarray(at, at + step), at + step >= bytes.byteLength);
+    isWhole = pumpInflated(stream, packed, take);
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`${name} can't be unpacked (${(error as Error).message}); is it cut off?`);
   }
-  // The last four bytes are the unpacked size; a file that is cut off ends in something else.
-  const said = new DataView(bytes.buffer, bytes.byteOffset + bytes.byteLength - 4, 4).getUint32(0, true);
-  if (members === 1 && said !== size % 2 ** 32) throw new UserError(`${name} is cut off`);
-  const out = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.byteLength;
-  }
-  return out;
+  if (!isWhole) throw new UserError(`${name} unpacks to more than the ${out?.length} bytes that its header states`);
+  if (members === 1 && stated !== size % 2 ** 32) throw new UserError(`${name} is cut off`);
+  const unpacked = out ?? head;
+  return size < unpacked.length ? unpacked.subarray(0, size) : unpacked;
 }
 
 type Reader = (view: DataView, offset: number, littleEndian: boolean) => number;
@@ -102,15 +117,10 @@ function headerOf(buffer: ArrayBuffer, name: string) {
   }
 }
 
-/**
- * Reads a volume of NIfTI-1 or NIfTI-2, gzipped or not; a fourth dimension is taken as channels. Throws a UserError that
- * names the file where it is none, is cut off, or holds numbers of a kind that scans don't have.
- */
-export function readNifti(file: Uint8Array, name: string): Volume {
-  const bytes = file[0] === 0x1f && file[1] === 0x8b ? unpack(file, name) : file;
-  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
-  const header = headerOf(buffer, name);
-  const { dims, pixDims, datatypeCode, littleEndian } = header;
+/** What a header says of the voxels behind it. Throws a UserError where they are none that scans have, or too many. */
+function layoutOf(bytes: Uint8Array, name: string) {
+  const header = headerOf(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + headerBytes) as ArrayBuffer, name);
+  const { dims, datatypeCode } = header;
   const rank = dims[0];
   const sizes = [1, 2, 3, 4].map((i) => (i <= rank ? dims[i] : 1));
   const rest = dims.slice(5, rank + 1).every((d) => d === 1);
@@ -120,20 +130,36 @@ export function readNifti(file: Uint8Array, name: string): Volume {
   if (!reader) throw new UserError(`${name} holds numbers of NIfTI's type ${datatypeCode}, which is not read here`);
   const count = sizes.reduce((a, b) => a * b, 1);
   const offset = Math.round(header.vox_offset);
-  if (!(offset >= 348) || offset + count * reader.bytes > buffer.byteLength) {
-    throw new UserError(
-      `${name} is too short: ${sizes.join(" x ")} numbers of ${reader.bytes} bytes from ${offset} on don't fit into ${buffer.byteLength} bytes`,
-    );
+  const end = offset + count * reader.bytes;
+  const shape = `${sizes.join(" x ")} numbers of ${reader.bytes} bytes`;
+  if (count * reader.bytes > largestVolume)
+    throw new UserError(`${name} holds ${shape}, more than the ${largestVolume} bytes that are read`);
+  if (!(offset >= 348 && offset <= 348 + slack))
+    throw new UserError(`${name} says that its numbers begin at ${offset}`);
+  return { header, sizes, reader, count, offset, end, shape };
+}
+
+/**
+ * Reads a volume of NIfTI-1 or NIfTI-2, gzipped or not; a fourth dimension is taken as channels. Throws a UserError that
+ * names the file where it is none, is cut off, too large, or holds numbers of a kind that scans don't have.
+ */
+export function readNifti(file: Uint8Array, name: string): Volume {
+  const bytes = file[0] === 0x1f && file[1] === 0x8b ? unpack(file, name) : file;
+  const { header, sizes, reader, offset, end, shape } = layoutOf(bytes, name);
+  const { pixDims, littleEndian } = header;
+  if (end > bytes.byteLength) {
+    throw new UserError(`${name} is too short: ${shape} from ${offset} on don't fit into ${bytes.byteLength} bytes`);
   }
   // A slope of 0 means that there is none.
   const scales = Number.isFinite(header.scl_slope) && header.scl_slope !== 0;
   const [slope, intercept] = scales ? [header.scl_slope, header.scl_inter] : [1, 0];
-  const view = new DataView(buffer);
-  const data = new Float32Array(count);
-  for (let i = 0; i < count; i++) {
-    const value = reader.read(view, offset + i * reader.bytes, littleEndian) * slope + intercept;
-    data[i] = Number.isFinite(value) ? value : 0;
-  }
+  // Numbers are read where they lie: all of them as floats would take up to four times the memory.
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const { read, bytes: width } = reader;
+  const numberAt = (index: number) => {
+    const value = Math.fround(read(view, offset + index * width, littleEndian) * slope + intercept);
+    return Number.isFinite(value) ? value : 0;
+  };
   const axes = orientation(header.affine);
   const steps = [1, sizes[0], sizes[0] * sizes[1]];
   const plane = steps[2] * sizes[2];
@@ -142,13 +168,13 @@ export function readNifti(file: Uint8Array, name: string): Volume {
     origin: forward ? 0 : (sizes[axis] - 1) * steps[axis],
   }));
   const origin = ax.origin + ay.origin + az.origin;
-  const sized = axes.map(({ axis }) => sizes[axis]);
-  const spaced = axes.map(({ axis }) => Math.abs(pixDims[axis + 1]) || 1);
+  const [nx, ny, nz] = axes.map(({ axis }) => sizes[axis]);
+  const [sx, sy, sz] = axes.map(({ axis }) => Math.abs(pixDims[axis + 1]) || 1);
   return {
     name,
-    dims: sized as unknown as Volume["dims"],
-    spacing: spaced as unknown as Volume["spacing"],
+    dims: [nx, ny, nz],
+    spacing: [sx, sy, sz],
     channels: sizes[3],
-    at: (x, y, z, channel = 0) => data[channel * plane + origin + x * ax.step + y * ay.step + z * az.step],
+    at: (x, y, z, channel = 0) => numberAt(channel * plane + origin + x * ax.step + y * ay.step + z * az.step),
   };
 }

@@ -1,13 +1,14 @@
 // Where a picture's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans.
-import { inflateSync } from "fflate";
 import type { AsyncBuffer, FileMetaData } from "hyparquet";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
+import { inflateBounded } from "../files/inflate.ts";
 import type { FileHandle } from "../files/storage.ts";
-import { readBytes } from "../files/storage.ts";
+import { readAtMost, readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/image.ts";
-import { readNifti } from "./nifti.ts";
+import { largestImageFile } from "./image-formats.ts";
+import { longestScan, readNifti } from "./nifti.ts";
+import { boundedCompressors } from "./parquet-pages.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";
 
@@ -41,9 +42,6 @@ export type Content = { readonly encoded: Uint8Array } | { readonly picture: Pic
 export function placeKey(place: Place): string {
   return place.kind === "slice" ? place.scans.join() : place.kind === "row" ? `${place.file}#${place.row >> 8}` : "";
 }
-
-/** Encoded; larger ones are refused before memory is taken. */
-const largestPicture = 2 ** 30;
 
 type Open = (file: string) => Promise<FileHandle | undefined>;
 
@@ -97,11 +95,12 @@ export class PlaceReader {
   }
 
   private async range({ file, offset, length, size }: Extract<Place, { kind: "range" }>): Promise<Uint8Array> {
+    if (Math.max(length, size ?? 0) > largestImageFile)
+      throw new UserError(`${file} holds an image of more than ${largestImageFile} bytes at ${offset}`);
     const bytes = await readBytes(await this.handle(file), offset, length);
     if (size === undefined) return bytes;
-    if (size > largestPicture) throw new UserError(`${file} holds a picture of more than 1 GiB at ${offset}`);
     try {
-      return inflateSync(bytes, { out: new Uint8Array(size) });
+      return inflateBounded("deflate", bytes, { size, isExact: true });
     } catch (error) {
       throw new UserError(`${file} can't be unpacked at ${offset} (${(error as Error).message})`);
     }
@@ -132,7 +131,7 @@ export class PlaceReader {
           columns: [column],
           rowStart,
           rowEnd,
-          compressors,
+          compressors: boundedCompressors(),
           utf8: false,
         }),
       );
@@ -157,7 +156,7 @@ export class PlaceReader {
       const volumes = [];
       for (const file of scans) {
         const handle = await this.handle(file);
-        volumes.push(readNifti(await readBytes(handle, 0, handle.size), handle.name));
+        volumes.push(readNifti(await readAtMost(handle, longestScan), handle.name));
       }
       return sliceStack(scans[0], volumes, undefined, axis);
     };

@@ -1,6 +1,6 @@
 // MATLAB files of version 5, as far as the ImageNet devkit needs them: arrays of records of numbers and texts.
-import { unzlibSync } from "fflate";
 import { UserError } from "../utils/errors.ts";
+import { inflateBounded } from "./inflate.ts";
 
 /** Numbers, a text, or records; other kinds are undefined. */
 export type MatValue = readonly number[] | string | readonly Readonly<Record<string, MatValue>>[] | undefined;
@@ -11,7 +11,7 @@ const structClass = 2;
 const charClass = 4;
 const numericClasses = new Set([6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 /** Unpacked variables beyond this are not meant. */
-const largest = 2 ** 28;
+const largest = 2 ** 26;
 
 interface Element {
   readonly type: number;
@@ -104,8 +104,7 @@ export function readMat(bytes: Uint8Array, file: string): Map<string, MatValue> 
       let element = elementAt(bytes, at);
       at = element.next;
       if (element.type === compressed) {
-        const unpacked = unzlibSync(element.bytes);
-        if (unpacked.byteLength > largest) fail("a variable is too large");
+        const unpacked = inflateBounded("zlib", element.bytes, { size: largest, isExact: false });
         element = elementAt(unpacked, 0);
       }
       if (element.type !== matrix) continue;

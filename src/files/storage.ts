@@ -19,6 +19,19 @@ export async function readBytes(file: FileHandle, offset: number, length: number
   return bytes;
 }
 
+/** A length for messages, such as "64 MiB". */
+function sizeText(bytes: number): string {
+  const power = Math.min(3, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
+  return `${Number((bytes / 1024 ** power).toFixed(1))} ${["bytes", "KiB", "MiB", "GiB"][power]}`;
+}
+
+/** A whole file. Throws a UserError, before anything is read, where it is longer than `most` bytes. */
+export async function readAtMost(file: FileHandle, most: number): Promise<Uint8Array> {
+  if (file.size > most)
+    throw new UserError(`${file.name} is ${sizeText(file.size)} long; at most ${sizeText(most)} are read`);
+  return readBytes(file, 0, file.size);
+}
+
 /** A tensor in a file: what it is is known, its data is read when asked for. */
 export interface StoredTensor {
   readonly type: DataType;
@@ -27,8 +40,19 @@ export interface StoredTensor {
   readInto(target: Uint8Array): Promise<void>;
 }
 
+/**
+ * A tensor in a file that can't be read: of a type that nothing here computes with, or described wrongly. It may lie beside
+ * the weights; only where it is needed it is an error.
+ */
+export interface UnreadableTensor {
+  readonly type: undefined;
+  readonly dims: readonly number[];
+  /** What is wrong with it, as it follows its name in a message: `holds uint16`. */
+  readonly problem: string;
+}
+
 /** The tensors of a checkpoint, by the names that it gives them. */
-export type StoredTensors = ReadonlyMap<string, StoredTensor>;
+export type StoredTensors = ReadonlyMap<string, StoredTensor | UnreadableTensor>;
 
 /** Bytes that a stored tensor takes. */
 export function storedSize({ type, dims }: Pick<StoredTensor, "type" | "dims">): number {
@@ -61,18 +85,20 @@ export interface Directory {
   list(entry?: string): Promise<string[]>;
 }
 
-/** Files of text are limited, so that a wrong path can't fill the memory. */
-const textLimit = 64 * 2 ** 20;
+/** Bytes of the longest file that is read whole, by what it holds, so that a wrong path can't fill the memory. */
+export const longestFile = {
+  /** Configurations, lists, logs. */
+  text: 64 * 2 ** 20,
+  /** A graph of ONNX, or the weights beside it. */
+  graph: 2 ** 33,
+} as const;
 
-/** A whole file; undefined where there is none. */
-export async function readFile(directory: Directory, entry: string, most?: number): Promise<Uint8Array | undefined> {
+/** A whole file of at most `most` bytes; undefined where there is none. */
+export async function readFile(directory: Directory, entry: string, most: number): Promise<Uint8Array | undefined> {
   const file = await directory.open(entry);
   if (!file) return undefined;
   try {
-    if (most !== undefined && file.size > most) {
-      throw new UserError(`${file.name} is ${file.size} bytes long, too long for a text file`);
-    }
-    return await readBytes(file, 0, file.size);
+    return await readAtMost(file, most);
   } finally {
     await file.close();
   }
@@ -80,6 +106,6 @@ export async function readFile(directory: Directory, entry: string, most?: numbe
 
 /** A whole file as text; undefined where there is none. Throws where it is too big to be meant. */
 export async function readText(directory: Directory, entry: string): Promise<string | undefined> {
-  const bytes = await readFile(directory, entry, textLimit);
+  const bytes = await readFile(directory, entry, longestFile.text);
   return bytes && new TextDecoder().decode(bytes);
 }

@@ -3,7 +3,7 @@ import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import type { Axis, ScanFiles, SliceSplit, SliceStack } from "../data/scans.ts";
 import { blockParts, groupScans, heldOutCases, shownSlices, sliceStack } from "../data/scans.ts";
-import { readNifti } from "../data/nifti.ts";
+import { longestScan, readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 
@@ -44,7 +44,7 @@ export class ScanCases {
   }
 
   private async volume(path: string) {
-    const bytes = await readFile(this.directory, path);
+    const bytes = await readFile(this.directory, path, longestScan);
     if (!bytes) throw new UserError(`there is no ${this.directory.describe(path)}`);
     return readNifti(bytes, this.directory.describe(path));
   }

@@ -5,15 +5,14 @@ import {
   countOption,
   dataHelp,
   dataSchema,
-  listOption,
   normalizationOption,
   pathOption,
   readSchema,
 } from "../context/common-options.ts";
-import { targetModules } from "../models/vit.ts";
 import { weightTypes } from "../utils/half.ts";
-import { analyticDefaults } from "./closed-form/closed-form.ts";
-import { distillationSchema, optimizerSchema } from "./distillation-options.ts";
+import { baseSchema, optimizerSchema } from "./base-options.ts";
+import { distillationSchema } from "./distillation-options.ts";
+import { methodOptions } from "./methods/registry.ts";
 import { budgetPattern } from "./search/budget.ts";
 import { shapeKinds } from "./search/shape.ts";
 import { keptPlaces } from "./training/cached-features.ts";
@@ -45,24 +44,9 @@ export const studentRunSchema = z.strictObject({
   budget: budgetText.describe(
     "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
   ),
-  ...distillationSchema.pick({
-    method: true,
-    start: true,
-    reductionFactor: true,
-    keptBlocks: true,
-    rank: true,
-    alpha: true,
-    rankStabilized: true,
-    adapterDropout: true,
-    targetModules: true,
-    loss: true,
-    softLabels: true,
-    maskRatio: true,
-    precision: true,
-    int8Parts: true,
-    checkpointing: true,
-    activations: true,
-  }).shape,
+  method: distillationSchema.shape.method,
+  ...baseSchema.omit({ schedule: true, accumulation: true, optimizer: true, seed: true }).shape,
+  ...methodOptions,
   optimizer: optimizer
     .prefault("adamw")
     .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
@@ -72,34 +56,6 @@ export const studentRunSchema = z.strictObject({
     .describe(
       "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
     ),
-  mlpWidth: z
-    .number()
-    .positive()
-    .optional()
-    .describe(
-      "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
-    ),
-  keptHeads: z
-    .number()
-    .positive()
-    .optional()
-    .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
-  analyticViews: countOption
-    .default(1)
-    .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
-  analyticTokens: z
-    .number()
-    .positive()
-    .default(analyticDefaults.tokensPerUnknown)
-    .describe(
-      "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
-    ),
-  analyticMaps: listOption(z.enum(targetModules))
-    .default([...analyticDefaults.maps])
-    .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
-  analyticSweeps: countOption
-    .default(analyticDefaults.sweeps)
-    .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
   baseLearningRate: z
     .number()
     .positive()

@@ -2,7 +2,7 @@
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { adapterPlanOf, methods } from "./methods/registry.ts";
+import { adapterPlanOf, methodOf } from "./methods/lookup.ts";
 import { Model } from "../models/model.ts";
 import type { Int8Options, Precision } from "../models/precision.ts";
 import { choosePrecision, productCount, withoutAdapters } from "../models/precision.ts";
@@ -37,12 +37,12 @@ export async function int8Of(
 ): Promise<Int8Options | undefined> {
   const { precision: wanted, int8Parts: parts, method } = options;
   if (wanted === "float32") return undefined;
-  if (!methods[method].trains && !isAnalytic(options)) {
+  if (!methodOf(method).trains && !isAnalytic(options)) {
     listener.info?.(`nothing trains with ${method}, so its precision is float32`);
     return undefined;
   }
   const products = items.length * options.analyticViews * productCount(teacher);
-  if (wanted === "auto" && !methods[method].trains && products < worthRounding) {
+  if (wanted === "auto" && !methodOf(method).trains && products < worthRounding) {
     listener.info?.(`precision float32, since ${items.length} pictures gain little by 8 bits`);
     return undefined;
   }

@@ -3,15 +3,13 @@ import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
-import { analyticDefaults, analyticStart } from "./closed-form/closed-form.ts";
+import { closedFormStudent } from "./closed-form/start.ts";
 import { searchBlocks } from "./search/block-search.ts";
-import { methods } from "./methods/registry.ts";
+import { methodOf } from "./methods/lookup.ts";
 import type { Widths } from "./closed-form/narrowing.ts";
-import { lessThanWhole } from "./closed-form/narrowing.ts";
-import { defaultReductionFactor } from "./distillation-options.ts";
+import { defaultReductionFactor } from "./base-options.ts";
 import { everyNth, keptBlocksOf } from "./weight-copy.ts";
 import type { Model } from "../models/model.ts";
-import { restedWeights } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
@@ -117,38 +115,30 @@ export async function startOf(
   const chosen = seconds();
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
-  const views = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
-  const settings = {
-    ...analyticDefaults,
-    tokensPerUnknown: options.analyticTokens,
-    maps: options.analyticMaps,
-    sweeps: options.analyticSweeps,
+  const images = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
+  const progress = (done: number) => listener.progress?.(done);
+  const settings = { ...options, mlpWidth: wanted.mlpWidth, keptHeads: wanted.keptHeads };
+  const { student, widths, residual } = await closedFormStudent({
+    teacher,
+    kept,
+    options: settings,
+    images,
     int8,
-    ...wanted,
-  };
-  const { student, refits } = await analyticStart(teacher, kept, views, settings, (done) => listener.progress?.(done));
-  const last = refits.at(-1);
+    progress,
+  });
   const took = `the closed form took ${(seconds() - chosen).toFixed(1)} s`;
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
   listener.info?.(
-    last?.share !== undefined && last.share < 1
-      ? `${took} and leaves ${(100 * last.share).toFixed(0)} % of the last block's difference, on pictures set aside`
+    residual !== undefined && residual < 1
+      ? `${took} and leaves ${(100 * residual).toFixed(0)} % of the last block's difference, on pictures set aside`
       : took,
   );
-  const { mlpWidth, heads: keptHeads } = student.config;
-  const widths = lessThanWhole(teacher.config, { mlpWidth, keptHeads });
-  return {
-    keptBlocks,
-    student: { ...student, weights: await restedWeights(student, teacher.device) },
-    widths,
-    copied,
-    seconds: seconds(),
-  };
+  return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 
 /** Whether a run begins in closed form. */
 export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
-  (start ?? methods[method].start) === "analytic";
+  (start ?? methodOf(method).start) === "analytic";
 
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
 function shapeOf(options: StudentRunOptions): ShapeKind {

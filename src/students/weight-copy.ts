@@ -2,7 +2,7 @@
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { defaultReductionFactor } from "./distillation-options.ts";
+import { defaultReductionFactor } from "./base-options.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {

@@ -142,6 +142,18 @@ for name, labels in ("train-00000-of-00002", [0, 1, 2, 0, 1]), ("train-00001-of-
     pq.write_table(pa.table({"image": images, "label": labels}, schema=schema), path("hub", "data", f"{name}.parquet"), row_group_size=2)
 pq.write_table(pa.table({"jpg": [encoded(k) for k in train], "species": [names10[k] for k in train]}), path("words.parquet"), compression="zstd")
 
+# --- parquet: two columns of images; labels as booleans, words and lists ---
+def bare(width):
+    b = io.BytesIO(); Image.new("RGB", (width, 4), colours[0]).save(b, "PNG"); return b.getvalue()
+def records(width): return [{"bytes": bare(width), "path": None}] * 3
+record = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+features = {"conditioning": {"_type": "Image"}, "image": {"_type": "Image"}, "label": {"names": ["ant", "bee", "cow"], "_type": "ClassLabel"}}
+schema = pa.schema([("conditioning", record), ("image", record), ("label", pa.int64())],
+                   metadata={"huggingface": json.dumps({"info": {"features": features}})})
+pq.write_table(pa.table({"conditioning": records(3), "image": records(4), "label": [2, 0, 1]}, schema=schema), path("tables", "two-images.parquet"))
+pq.write_table(pa.table({"image": records(4), "label": [True, False, True], "word": ["b", "a", "b"], "tags": [["p", "r"], [], ["q"]]}),
+               path("tables", "booleans.parquet"))
+
 # --- tar shards (WebDataset) ---
 def add(t, name, data):
     info = tarfile.TarInfo(name); info.size = len(data); t.addfile(info, io.BytesIO(data))
@@ -217,9 +229,9 @@ base.convert("1").save(path("formats", "bits.bmp")); note("bits.bmp", Image.open
 frames = [base.quantize(64), picture(0, (32, 32)).quantize(64)]
 frames[0].save(path("formats", "moving.gif"), save_all=True, append_images=frames[1:]); note("moving.gif", Image.open(path("formats", "moving.gif")).convert("RGB"), 0)
 base.convert("L").save(path("formats", "grey.png")); note("grey.png", base.convert("L").convert("RGB"), 0)
-Image.fromarray(ramp).save(path("formats", "sixteen.png")); note("sixteen.png", Image.fromarray((ramp // 257).astype(np.uint8)).convert("RGB"), 1)
+Image.fromarray(ramp).save(path("formats", "sixteen.png")); note("sixteen.png", Image.open(path("formats", "sixteen.png")).convert("RGB"), 0)
 alpha = base.convert("RGBA"); alpha.putalpha(Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1))))
-alpha.save(path("formats", "alpha.png")); white = Image.new("RGBA", alpha.size, "white"); white.alpha_composite(alpha); note("alpha.png", white.convert("RGB"), 1)
+alpha.save(path("formats", "alpha.png")); note("alpha.png", alpha.convert("RGB"), 0)
 exif = Image.Exif(); exif[0x0112] = 6
 base.save(path("formats", "turned.jpg"), exif=exif, quality=95, subsampling=0); note("turned.jpg", ImageOps.exif_transpose(Image.open(path("formats", "turned.jpg"))), 3)
 base.convert("CMYK").save(path("formats", "cmyk.jpg"), quality=95); note("cmyk.jpg", Image.open(path("formats", "cmyk.jpg")).convert("RGB"), 2)

@@ -1,44 +1,65 @@
-// A zip archive of pictures, read without being unpacked: what lies in it is taken as a folder would be.
+// Zip archives of images, read without being unpacked: what lies in them is taken as a folder would be.
+import { inflateSync } from "fflate";
+import { readBytes } from "../../files/storage.ts";
+import type { ZipEntry } from "../../files/zip.ts";
 import { listZip } from "../../files/zip.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { DataSet, PictureFolder } from "../dataset.ts";
-import { partOf, pictureFolder, splitDataSet } from "../dataset.ts";
+import { listSome } from "../../utils/quote.ts";
+import type { ListedSet } from "../dataset.ts";
+import type { Skipped } from "../loader.ts";
 import type { Place } from "../places.ts";
+import { hiddenReason, notAnImage, unusedFile } from "../unused.ts";
+import type { FoundFile, MetadataFile } from "./found.ts";
+import { foundDataSet, isMetadataName } from "./found.ts";
+import type { ListOptions } from "./lists.ts";
 import type { DataTree } from "./tree.ts";
-import { isPictureName, pathOf } from "./tree.ts";
+import { decodeText, isPictureName, pathOf } from "./tree.ts";
 
 export const isArchive = (name: string): boolean => /\.zip$/i.test(name);
 
-/** Opens an archive: flat, one folder a class, or either in train/ and val/; folders around all of it don't count. */
-export async function openArchive(tree: DataTree, file: string): Promise<DataSet> {
+const largestText = 2 ** 29;
+
+/** Opens archives; each of several is taken as a folder of its name, so that `train.zip` and `val.zip` are splits. */
+export async function openArchives(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
+  const found: FoundFile[] = [];
+  const metadata: MetadataFile[] = [];
+  const skipped: Skipped[] = [];
+  for (const file of files) {
+    const handle = await tree.open(file);
+    if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`);
+    const entries = await listZip(handle).finally(() => handle.close());
+    const above = files.length > 1 ? `${file.replace(/\.zip$/i, "")}/` : "";
+    for (const entry of entries.values()) {
+      const { name, offset, length, size, deflated } = entry;
+      if (name.endsWith("/")) continue;
+      const path = above + name;
+      const hidden = hiddenReason(name);
+      if (hidden !== undefined) skipped.push(unusedFile(path, hidden));
+      else if (isMetadataName(name)) metadata.push({ path, read: () => readText(tree, file, entry) });
+      else if (!isPictureName(name)) skipped.push(notAnImage(path));
+      else {
+        const place: Place = { kind: "range", file, offset, length, ...(deflated ? { size } : {}) };
+        found.push({ item: { name: path, place }, path });
+      }
+    }
+  }
+  if (found.length === 0)
+    throw new UserError(`there are no pictures in ${listSome(files.map((f) => pathOf(tree, f)))}`);
+  found.sort((a, b) => (a.path < b.path ? -1 : 1));
+  return foundDataSet(tree.path, { files: found, metadata, skipped }, options);
+}
+
+async function readText(tree: DataTree, file: string, { name, offset, length, size, deflated }: ZipEntry) {
   const handle = await tree.open(file);
   if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`);
-  const entries = await listZip(handle).finally(() => handle.close());
-  const places = new Map<string, Place>();
-  for (const { name, offset, length, size, deflated } of entries.values()) {
-    const hidden = name.split("/").some((part) => part.startsWith(".") || part === "__MACOSX");
-    if (hidden || !isPictureName(name)) continue;
-    places.set(name, { kind: "range", file, offset, length, ...(deflated ? { size } : {}) });
+  try {
+    if (size > largestText) throw new UserError(`${name} in ${handle.name} is ${size} bytes long, more than is meant`);
+    const bytes = await readBytes(handle, offset, length);
+    return decodeText(deflated ? inflateSync(bytes, { out: new Uint8Array(size) }) : bytes);
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`${name} in ${handle.name} can't be unpacked (${(error as Error).message})`);
+  } finally {
+    await handle.close();
   }
-  if (places.size === 0) throw new UserError(`there are no pictures in ${handle.name}`);
-  let names = [...places.keys()].sort();
-  let around = "";
-  for (;;) {
-    const [top] = names[0].split("/");
-    if (!names.every((name) => name.startsWith(`${top}/`))) break;
-    around += `${top}/`;
-    names = names.map((name) => name.slice(top.length + 1));
-  }
-  const placed = (folder: PictureFolder, above: string): PictureFolder => ({
-    ...folder,
-    items: folder.items.map((item) => ({ ...item, place: places.get(above + item.name) })),
-  });
-  const tops = new Set(names.map((name) => name.split("/")[0]));
-  const [train, test] = (["train", "test"] as const).map((part) => [...tops].find((top) => partOf(top) === part));
-  const below = (top: string): [string, PictureFolder] => {
-    const own = names.filter((name) => name.startsWith(`${top}/`)).map((name) => name.slice(top.length + 1));
-    return [top, placed(pictureFolder(tree.path, own, []), `${around}${top}/`)];
-  };
-  if (train !== undefined && test !== undefined) return splitDataSet(tree.path, below(train), below(test));
-  return { path: tree.path, train: placed(pictureFolder(tree.path, names, []), around) };
 }

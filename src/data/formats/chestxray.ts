@@ -1,9 +1,12 @@
 // ChestX-ray14 (arXiv 1705.02315) as the NIH publishes it: one table of findings, lists of the official split.
 import { UserError } from "../../utils/errors.ts";
-import type { DataSet, PictureFolder } from "../dataset.ts";
+import { shorten } from "../../utils/quote.ts";
+import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
-import { readTable } from "./lists.ts";
+import { unusedFile } from "../unused.ts";
+import { missingImage } from "./lists.ts";
+import { readTable } from "./table.ts";
 import type { DataTree } from "./tree.ts";
 import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
 
@@ -36,35 +39,44 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
  * Opens the set; undefined where the folder holds none. With `includeNoFinding`, that a picture shows nothing is a class of its
  * own. Throws a UserError on a finding or a row that is not known.
  */
-export async function openChestXray(tree: DataTree, includeNoFinding: boolean): Promise<DataSet | undefined> {
+export async function openChestXray(tree: DataTree, includeNoFinding: boolean): Promise<ListedSet | undefined> {
   const file = await tableOf(tree);
   if (file === undefined) return undefined;
   const named = pathOf(tree, file);
   const classes: string[] = includeNoFinding ? [...findings, nothing] : [...findings];
   const paths = new Map<string, string>();
-  for (const name of (await tree.walk("", isPictureName)).names) paths.set(name.slice(name.lastIndexOf("/") + 1), name);
-  const skipped: Skipped[] = [];
+  const walked = await tree.walk("", isPictureName);
+  for (const name of walked.names) paths.set(name.slice(name.lastIndexOf("/") + 1), name);
+  const own = new Set<string>([file, ...Object.values(splits)]);
+  const skipped: Skipped[] = walked.skipped.filter(({ name }) => !own.has(name));
   const items = new Map<string, Item>();
-  for (const { line, cells } of readTable(await textOf(tree, file), named)) {
-    const [picture, found] = [cells["Image Index"], cells["Finding Labels"]];
+  const table = readTable(await textOf(tree, file), named);
+  const columns = [table.index("Image Index"), table.index("Finding Labels")];
+  for (const { line, values } of table.rows) {
+    const [picture, found] = columns.map((column) => values[column]);
     if (!picture || !found) throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`);
     const labels = found.split("|").flatMap((word) => {
       const index = classes.indexOf(word.trim());
       if (index < 0 && word.trim() !== nothing)
-        throw new UserError(`line ${line} of ${named} has the finding ${word.trim()}, which is none of the 14`);
+        throw new UserError(
+          `line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
+        );
       return index < 0 ? [] : [index];
     });
     const path = paths.get(picture);
-    if (path === undefined)
-      skipped.push({ name: `${file}, line ${line}`, reason: `names ${picture}, which is not there` });
+    if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, picture));
     else items.set(picture, { name: path, labels });
   }
   if (items.size === 0) throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`);
+  const listedNames = new Set<string>();
+  const never = (used: ReadonlySet<string>) =>
+    walked.names.filter((name) => !used.has(name)).map((name) => unusedFile(name, "named in no list"));
   const part = async (list: string, said: readonly Skipped[]): Promise<PictureFolder> => {
     const missing: Skipped[] = [];
     const listed = numberedLines(await textOf(tree, list)).flatMap(({ line, text }) => {
       const item = items.get(text);
-      if (!item) missing.push({ name: `${list}, line ${line}`, reason: `names ${text}, which is not there` });
+      if (item) listedNames.add(item.name);
+      else missing.push(missingImage(`${list}, line ${line}`, text));
       return item ? [item] : [];
     });
     if (listed.length === 0) throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`);
@@ -73,6 +85,15 @@ export async function openChestXray(tree: DataTree, includeNoFinding: boolean): 
   const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };
   const listed = await Promise.all(Object.values(splits).map((list) => has(tree, list)));
   if (!listed.every(Boolean))
-    return { ...whole, train: { path: tree.path, classes, items: [...items.values()], skipped } };
-  return { ...whole, train: await part(splits.train, skipped), test: await part(splits.test, []) };
+    return {
+      ...whole,
+      train: {
+        path: tree.path,
+        classes,
+        items: [...items.values()],
+        skipped: [...skipped, ...never(new Set([...items.values()].map(({ name }) => name)))],
+      },
+    };
+  const [train, test] = [await part(splits.train, skipped), await part(splits.test, [])];
+  return { ...whole, train: { ...train, skipped: [...train.skipped, ...never(listedNames)] }, test };
 }

@@ -2,8 +2,10 @@
 import type { PickleValue } from "../../files/pickle.ts";
 import { unpickle } from "../../files/pickle.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { DataSet, PictureFolder } from "../dataset.ts";
+import { quote } from "../../utils/quote.ts";
+import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
+import { unusedFile } from "../unused.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, has, numberedLines, pathOf, textOf } from "./tree.ts";
 
@@ -72,7 +74,7 @@ async function layoutOf(tree: DataTree): Promise<{ layout: Layout; prefix: strin
 }
 
 /** Opens the set; undefined where the folder holds none. Throws a UserError on a file that is not what it should be. */
-export async function openCifar(tree: DataTree): Promise<DataSet | undefined> {
+export async function openCifar(tree: DataTree): Promise<ListedSet | undefined> {
   const found = await layoutOf(tree);
   if (!found) return undefined;
   const { layout, prefix } = found;
@@ -82,7 +84,13 @@ export async function openCifar(tree: DataTree): Promise<DataSet | undefined> {
     for (const file of files) items.push(...(await itemsOf(tree, prefix + file, layout, classes)));
     return { path: tree.path, classes, items, skipped: [] };
   };
-  return { path: tree.path, name: layout.name, train: await part(layout.train), test: await part(layout.test) };
+  const read = new Set([...layout.train, ...layout.test, layout.names.file].map((file) => prefix + file));
+  const { names, skipped } = await tree.walk("", () => true);
+  const others = names
+    .filter((name) => !read.has(name))
+    .map((name) => unusedFile(name, "beside the files that are read"));
+  const train = { ...(await part(layout.train)), skipped: [...others, ...skipped] };
+  return { path: tree.path, name: layout.name, train, test: await part(layout.test) };
 }
 
 async function classNames(tree: DataTree, prefix: string, { names }: Layout): Promise<string[]> {
@@ -101,7 +109,7 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   const labelled = (label: unknown, i: number): number => {
     if (!(Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes.length))
       throw new UserError(
-        `picture ${i} of ${named} has the label ${String(label)}; there are ${classes.length} classes`,
+        `picture ${i} of ${named} has the label ${quote(label)}; there are ${classes.length} classes`,
       );
     return label as number;
   };
@@ -130,9 +138,17 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   }));
 }
 
+/** Class names and keys are short; a pickle may refer to a long one a million times. */
+const longestText = 1000;
+
 const latin1 = (bytes: Uint8Array) => Array.from(bytes, (b) => String.fromCharCode(b)).join("");
 /** Python 2's strings are bytes in Python 3. */
-const textOfKey = (value: PickleValue): string => (value instanceof Uint8Array ? latin1(value) : String(value));
+const textOfKey = (value: PickleValue): string =>
+  value instanceof Uint8Array
+    ? latin1(value.subarray(0, longestText))
+    : typeof value === "string"
+      ? value.slice(0, longestText)
+      : quote(value);
 
 /** Stands for a NumPy array until its state comes: 8-bit numbers as they lie in the file. */
 class NumPyArray {

@@ -1,9 +1,10 @@
 // Labels of ImageNet's validation pictures, which lie in one folder: from the devkit's list, or from Kaggle's table.
 import { readMat } from "../../files/mat.ts";
 import { UserError } from "../../utils/errors.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
-import { readTable } from "./lists.ts";
+import { readTable } from "./table.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, has, numberedLines, pathOf, textOf } from "./tree.ts";
 
@@ -35,8 +36,10 @@ export async function labelValidation(
       const label = synset === undefined ? undefined : index.get(synset);
       if (label !== undefined) return [{ ...item, label }];
       const reason =
-        synset === undefined ? `is not in ${found.file}` : `is of the class ${synset}, which has no training pictures`;
-      skipped.push({ name: item.name, reason });
+        synset === undefined
+          ? `is not in ${found.file}`
+          : `is of the class ${shorten(synset)}, which has no training pictures`;
+      skipped.push({ name: item.name, reason, group: "without a class that is trained on" });
       return [];
     });
     if (items.length === 0) throw new UserError(`${found.file} names none of the pictures in ${folder.path}`);
@@ -55,10 +58,12 @@ async function kaggleLabels(tree: DataTree): Promise<Labels | undefined> {
   if (!(await has(tree, kaggle))) return undefined;
   const file = pathOf(tree, kaggle);
   const found = new Map<string, string>();
-  for (const { line, cells } of readTable(await textOf(tree, kaggle), file)) {
-    const [synset] = (cells.PredictionString ?? "").split(" ");
-    if (!cells.ImageId || !synset) throw new UserError(`line ${line} of ${file} has no ImageId or no PredictionString`);
-    found.set(cells.ImageId, synset);
+  const table = readTable(await textOf(tree, kaggle), file);
+  const [image, prediction] = [table.index("ImageId"), table.index("PredictionString")];
+  for (const { line, values } of table.rows) {
+    const [synset] = values[prediction].split(" ");
+    if (!values[image] || !synset) throw new UserError(`line ${line} of ${file} has no ImageId or no PredictionString`);
+    found.set(values[image], synset);
   }
   return { file, of: (picture) => found.get(picture) };
 }
@@ -71,7 +76,7 @@ async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
     const lines = numberedLines(await textOf(tree, folder + truth)).map(({ line, text }) => {
       const synset = synsets.get(Number(text));
       if (synset === undefined)
-        throw new UserError(`line ${line} of ${file} has ${text}, which is no class of the devkit`);
+        throw new UserError(`line ${line} of ${file} has ${shorten(text)}, which is no class of the devkit`);
       return synset;
     });
     // ILSVRC2012_val_00000001 stands in the first line.

@@ -1,9 +1,12 @@
 // iNaturalist as the competitions publish it: pictures below a folder, JSON annotations in COCO's manner.
 import { z } from "zod";
 import { UserError } from "../../utils/errors.ts";
-import type { Classified, DataSet } from "../dataset.ts";
+import { shorten } from "../../utils/quote.ts";
+import type { Classified, ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
+import { unusedFile } from "../unused.ts";
+import { missingImage } from "./lists.ts";
 import type { DataTree } from "./tree.ts";
 import { isPictureName, pathOf, textOf } from "./tree.ts";
 
@@ -27,13 +30,15 @@ function namesOf(categories: z.output<typeof annotationSchema>["categories"]): M
 }
 
 /** Opens the set; undefined where the folder has no `train*.json` and `val*.json`. */
-export async function openINaturalist(tree: DataTree): Promise<DataSet | undefined> {
+export async function openINaturalist(tree: DataTree): Promise<ListedSet | undefined> {
   const names = (await tree.list()).map(({ name }) => name);
   const file = (part: string) => names.find((name) => new RegExp(`^${part}\\d{4}\\.json$`).test(name));
   const [train, val] = [file("train"), file("val")];
   if (train === undefined || val === undefined) return undefined;
-  const skipped: Skipped[] = [];
-  const present = new Set((await tree.walk("", isPictureName)).names);
+  const walked = await tree.walk("", isPictureName);
+  const skipped: Skipped[] = walked.skipped.filter(({ name }) => name !== train && name !== val);
+  const present = new Map(walked.names.map((name) => [name.normalize("NFC"), name]));
+  const used = new Set<string>();
   let classes: string[] | undefined;
   const part = async (list: string): Promise<Classified[]> => {
     const named = pathOf(tree, list);
@@ -42,7 +47,7 @@ export async function openINaturalist(tree: DataTree): Promise<DataSet | undefin
       json = JSON.parse(await textOf(tree, list));
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} is no JSON (${(error as Error).message})`);
+      throw new UserError(`${named} is no JSON (${shorten((error as Error).message)})`);
     }
     const parsed = annotationSchema.safeParse(json);
     if (!parsed.success) {
@@ -55,13 +60,15 @@ export async function openINaturalist(tree: DataTree): Promise<DataSet | undefin
     const categoryOf = new Map(annotations.map((a) => [a.image_id, a.category_id]));
     return images.flatMap(({ id: image, file_name: name }): Classified[] => {
       const category = categoryNames.get(categoryOf.get(image) ?? "");
-      if (category === undefined) throw new UserError(`${named} has no category for the picture ${name}`);
-      if (present.has(name)) return [{ item: { name }, class: category }];
-      skipped.push({ name: list, reason: `names ${name}, which is not there` });
-      return [];
+      if (category === undefined) throw new UserError(`${named} has no category for the picture ${shorten(name)}`);
+      const own = present.get(name.normalize("NFC"));
+      if (own === undefined) skipped.push(missingImage(list, name));
+      else used.add(own);
+      return own === undefined ? [] : [{ item: { name: own }, class: category }];
     });
   };
-  const parts = { train: await part(train), test: await part(val) };
+  const parts = { train: await part(train), val: await part(val) };
+  for (const name of walked.names) if (!used.has(name)) skipped.push(unusedFile(name, "named in no list"));
   if (parts.train.length === 0)
     throw new UserError(
       `none of the pictures that ${pathOf(tree, train)} names is there; paths count from ${tree.path}`,

@@ -1,44 +1,26 @@
-// Lists of pictures: a table (CSV, TSV) with a column of paths, or lines of text with a path and, where there is one, a
-// class behind it.
-import { parse } from "csv-parse/sync";
+// Lists of images: a table (CSV, TSV, lines of JSON) with a column of paths, or lines of text with a path and, where there is
+// one, a class behind it.
 import { UserError } from "../../utils/errors.ts";
-import type { Classified, DataSet } from "../dataset.ts";
-import { listedDataSet, partOf } from "../dataset.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
+import type { Classified, ListedSet } from "../dataset.ts";
+import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
+import type { Split } from "../splits.ts";
+import { findSplitFolders, splitOf } from "../splits.ts";
+import { unusedFile } from "../unused.ts";
+import type { Row, Table } from "./table.ts";
+import { readJsonLines, readTable } from "./table.ts";
 import type { DataTree } from "./tree.ts";
-import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
+import { has, isPictureName, numberedLines, pathOf, pictureEndings, plainPath, textOf } from "./tree.ts";
 
-export const isList = (name: string): boolean => /\.(csv|tsv|txt)$/i.test(name);
+export const isList = (name: string): boolean => /\.(csv|tsv|txt|jsonl)$/i.test(name);
 
 export interface ListOptions {
-  /** The column of paths. */
+  /** The column of paths, or of images. */
   readonly pictureColumn?: string;
   /** The column of classes; several columns of 0 and 1 are labels that may all apply. */
   readonly labelColumns?: readonly string[];
-}
-
-/** A row of a table, by column, and the line that it begins on. */
-export interface Row {
-  readonly line: number;
-  readonly cells: Readonly<Record<string, string>>;
-}
-
-/** Reads a table with a header. Throws a UserError that names file and line where a row does not fit. */
-export function readTable(text: string, named: string, separator = ","): Row[] {
-  try {
-    const rows = parse(text, {
-      bom: true,
-      columns: (header: string[]) => header.map((name) => name.trim()),
-      delimiter: separator,
-      info: true,
-      skip_empty_lines: true,
-      trim: true,
-    }) as unknown as { record: Record<string, string>; info: { lines: number } }[];
-    return rows.map(({ record, info }) => ({ line: info.lines, cells: record }));
-  } catch (error) {
-    throw new UserError(`${named} is no table that can be read: ${(error as Error).message}`);
-  }
 }
 
 const pathColumns = [
@@ -57,12 +39,27 @@ const pathColumns = [
 const classColumns = ["label", "labels", "class", "category", "target", "species", "finding labels"];
 const partColumns = ["split", "partition", "set", "fold", "subset"];
 
-/** A column by its name, or the first of the usual names; case does not matter. */
-function columnOf(names: readonly string[], wanted: string | undefined, usual: readonly string[], named: string) {
-  if (wanted === undefined) return names.find((name) => usual.includes(name.toLowerCase()));
-  const found = names.find((name) => name.toLowerCase() === wanted.toLowerCase());
-  if (found === undefined) throw new UserError(`${named} has no column ${wanted}; its columns are ${names.join(", ")}`);
-  return found;
+/** The table in a text, by the ending of its file's name. */
+export function tableOf(file: string, named: string, text: string): Table {
+  if (/\.jsonl$/i.test(file)) return readJsonLines(text, named);
+  return readTable(text, named, /\.tsv$/i.test(file) ? "\t" : ",");
+}
+
+/** Where a column stands: the one asked for, or the first of common names; case does not matter. */
+export function columnOf(table: Table, wanted: string | undefined, common: readonly string[]): number | undefined {
+  const asked = wanted?.toLowerCase();
+  const column = table.columns.find((name) =>
+    asked === undefined ? common.includes(name.toLowerCase()) : name.toLowerCase() === asked,
+  );
+  if (wanted !== undefined && column === undefined) return table.index(wanted);
+  return column === undefined ? undefined : table.index(column);
+}
+
+/** The columns of labels: those asked for, or one of a common name. */
+export function labelColumnsOf(table: Table, { labelColumns }: ListOptions): string[] {
+  if (labelColumns) return labelColumns.map((name) => table.columns[columnOf(table, name, []) ?? table.index(name)]);
+  const common = columnOf(table, undefined, classColumns);
+  return common === undefined ? [] : [table.columns[common]];
 }
 
 /** Labels that may all apply, as a table gives them. */
@@ -71,129 +68,231 @@ interface Several {
   of(row: Row): readonly number[];
 }
 
-function severalOf(rows: readonly Row[], columns: readonly string[], named: string): Several | undefined {
-  if (columns.length > 1) {
+const yesOrNo = new Set(["0", "1", "0.0", "1.0", "-1", "-1.0", ""]);
+
+export function severalOf(table: Table, columns: readonly string[]): Several | undefined {
+  const at = columns.map((name) => table.index(name));
+  if (at.length > 1) {
     return {
       classes: columns,
-      of: ({ line, cells }) =>
-        columns.flatMap((name, i) => {
-          const value = cells[name];
-          if (!["0", "1", "0.0", "1.0", "-1", "-1.0", ""].includes(value))
-            throw new UserError(`line ${line} of ${named} has ${value} in ${name}; 0 or 1 is needed`);
+      of: ({ line, values }) =>
+        at.flatMap((column, i) => {
+          const value = values[column];
+          if (!yesOrNo.has(value))
+            throw new UserError(
+              `line ${line} of ${table.name} has ${shorten(value)} in ${shorten(columns[i])}; 0 or 1 is needed`,
+            );
           return Number(value) === 1 ? [i] : [];
         }),
     };
   }
-  const [column] = columns;
-  if (column === undefined || !rows.some(({ cells }) => cells[column].includes("|"))) return undefined;
-  const words = (row: Row) =>
-    row.cells[column]
+  const [column] = at;
+  if (column === undefined || !table.rows.some(({ values }) => values[column].includes("|"))) return undefined;
+  const words = ({ values }: Row) =>
+    values[column]
       .split("|")
       .map((word) => word.trim())
       .filter(Boolean);
-  const classes = [...new Set(rows.flatMap(words))].sort();
-  return { classes, of: (row) => words(row).map((word) => classes.indexOf(word)) };
+  const classes = [...new Set(table.rows.flatMap(words))].sort();
+  const index = new Map(classes.map((name, i) => [name, i]));
+  return { classes, of: (row) => words(row).flatMap((word) => index.get(word) ?? []) };
+}
+
+/** A set whose images may have several labels each: its classes are those of the lists. */
+export function withSeveral(set: ListedSet, classes: readonly string[] | undefined): ListedSet {
+  if (!classes) return set;
+  return {
+    ...set,
+    multiLabel: true,
+    train: { ...set.train, classes },
+    ...(set.test ? { test: { ...set.test, classes } } : {}),
+  };
 }
 
 /** Opens a table or a list of lines; paths count from the folder that it lies in. */
-export async function openList(tree: DataTree, file: string, options: ListOptions): Promise<DataSet> {
+export async function openList(tree: DataTree, file: string, options: ListOptions): Promise<ListedSet> {
   const text = await textOf(tree, file);
-  const found = /\.txt$/i.test(file) ? lines(text) : undefined;
-  return found ? openLines(tree, file, found) : openTable(tree, file, text, options);
+  return /\.txt$/i.test(file) ? openLines(tree, file, text) : openTable(tree, file, text, options);
 }
 
-function lines(text: string): { line: number; path: string; class: string | undefined }[] {
-  return numberedLines(text).map(({ line, text: content }) => {
-    const [, path, word] = /^(.*?\.\w+)(?:[\s,]+(\S.*))?$/.exec(content) ?? ["", content, undefined];
-    return { line, path, class: word };
-  });
-}
+/** A path up to the ending of an image, or to any ending, and a class behind it. */
+const lineForms = [
+  new RegExp(`^(.*?\\.(?:${pictureEndings}))(?:[\\s,]+(\\S.*))?$`, "i"),
+  /^(.*?\.\w+)(?:[\s,]+(\S.*))?$/,
+];
 
-async function openLines(tree: DataTree, file: string, listed: ReturnType<typeof lines>): Promise<DataSet> {
+async function openLines(tree: DataTree, file: string, text: string): Promise<ListedSet> {
+  const listed = new ListedImages(tree, file, await existing(tree, file));
   const entries: Classified[] = [];
-  const skipped: Skipped[] = [];
-  const known = await existing(tree);
-  for (const { line, path, class: word } of listed) {
-    const name = normal(path);
-    if (!known.has(name)) skipped.push(missing(file, line, path));
-    else {
-      const number = word !== undefined && /^\d+$/.test(word) ? Number(word) : word;
-      entries.push({ item: { name }, class: number });
-    }
+  for (const { line, text: content } of numberedLines(text)) {
+    const [, path, word] = lineForms.map((form) => form.exec(content)).find(Boolean) ?? ["", content, undefined];
+    const name = await listed.find(line, path, word);
+    if (name === undefined) continue;
+    entries.push({ item: { name }, class: word !== undefined && /^\d+$/.test(word) ? Number(word) : word });
   }
-  if (entries.length === 0) throw noneThere(tree, file, skipped);
-  return listedDataSet(tree.path, { train: entries, test: [], skipped });
+  if (entries.length === 0) throw listed.noneThere();
+  return listedDataSet(tree.path, { train: entries, skipped: listed.skipped() });
 }
 
-/** Paths with `/`, without a dot in front. */
-const normal = (path: string) => path.replaceAll("\\", "/").replace(/^\.\//, "");
-const missing = (file: string, line: number, path: string): Skipped => ({
-  name: `${file}, line ${line}`,
-  reason: `names ${path}, which is not there`,
+/** A line of a list that names an image which is not there. */
+export const missingImage = (where: string, path: string, why = "which is not there"): Skipped => ({
+  name: where,
+  reason: `names ${shorten(path)}, ${why}`,
+  group: "named in a list, but not there",
 });
 
-function noneThere(tree: DataTree, file: string, skipped: readonly Skipped[]): UserError {
-  const [first] = skipped;
-  return new UserError(
-    first
-      ? `none of the pictures that ${pathOf(tree, file)} names is there (${first.name} ${first.reason}); paths count from ${tree.path}`
-      : `${pathOf(tree, file)} names no pictures`,
-  );
+interface Existing {
+  /** Images below the folder, by their names in Unicode's composed form. */
+  readonly images: ReadonlyMap<string, string>;
+  /** Other files. */
+  readonly others: readonly Skipped[];
 }
 
-/** All pictures below the folder. */
-async function existing(tree: DataTree): Promise<Set<string>> {
-  return new Set((await tree.walk("", isPictureName)).names);
+/** What lies below the folder beside the list. */
+async function existing(tree: DataTree, list: string): Promise<Existing> {
+  const { names, skipped } = await tree.walk("", isPictureName);
+  const images = new Map(names.map((name) => [name.normalize("NFC"), name]));
+  // What the list does not name is none of its business: a link that leads nowhere is no fault here.
+  const others = skipped.filter(({ name }) => name !== list).map((file): Skipped => ({ ...file, expected: true }));
+  return { images, others };
 }
 
-async function openTable(tree: DataTree, file: string, text: string, options: ListOptions): Promise<DataSet> {
+/** Finds the images that a list names, and keeps account of those that are missing, named again, or never named. */
+class ListedImages {
+  private readonly tree: DataTree;
+  private readonly file: string;
+  private readonly existing: Existing;
+  private readonly missing: Skipped[] = [];
+  private readonly again: Skipped[] = [];
+  private others: ReadonlySet<string> | undefined;
+  /** Folders as lists write them, and what they may mean. */
+  private readonly folders = new Map<string, readonly string[]>();
+  /** Images that were named, each with its class. */
+  private readonly named = new Map<string, string | undefined>();
+
+  constructor(tree: DataTree, file: string, there: Existing) {
+    this.tree = tree;
+    this.file = file;
+    this.existing = there;
+  }
+
+  /** The image's path from the folder; undefined where it is not there, or named already with the same class. */
+  async find(line: number, path: string, label: string | undefined): Promise<string | undefined> {
+    const name = await this.locate(path);
+    const where = `${this.file}, line ${line}`;
+    if (name === undefined) {
+      this.missing.push(missingImage(where, path, this.isOther(path) ? "which is no image by its name" : undefined));
+      return undefined;
+    }
+    if (this.named.has(name)) {
+      const known = this.named.get(name);
+      if (known !== label)
+        throw new UserError(
+          `line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
+        );
+      this.again.push(unusedFile(where, "names an image again"));
+      return undefined;
+    }
+    this.named.set(name, label);
+    return name;
+  }
+
+  private async locate(path: string): Promise<string | undefined> {
+    const own = this.existing.images.get(plainPath(path).normalize("NFC"));
+    if (own !== undefined || !/^([A-Za-z]:)?[\\/]|(^|[\\/])\.\.?([\\/]|$)/.test(path)) return own;
+    const plain = plainPath(path);
+    const cut = plain.lastIndexOf("/") + 1;
+    const [folder, base] = [plain.slice(0, cut), plain.slice(cut)];
+    const folders = this.folders.get(folder) ?? this.tree.candidates(folder);
+    this.folders.set(folder, folders);
+    for (const inner of folders) {
+      const entry = inner === "" ? base : `${inner}/${base}`;
+      const inside = this.existing.images.get(entry.normalize("NFC"));
+      if (inside !== undefined) return inside;
+      if (isPictureName(entry) && (await this.tree.isFile(entry))) return entry;
+    }
+    return undefined;
+  }
+
+  private isOther(path: string): boolean {
+    this.others ??= new Set(this.existing.others.map((file) => file.name));
+    return this.others.has(plainPath(path));
+  }
+
+  noneThere(): UserError {
+    const list = pathOf(this.tree, this.file);
+    const [first] = this.missing;
+    return new UserError(
+      first
+        ? `none of the pictures that ${list} names is there (${first.name} ${first.reason}); paths count from ${this.tree.path}, absolute ones are read as they stand`
+        : `${list} names no pictures`,
+    );
+  }
+
+  /** Everything that is not used. */
+  skipped(): Skipped[] {
+    const never = [...this.existing.images.values()].filter((name) => !this.named.has(name));
+    return [
+      ...this.missing,
+      ...this.again,
+      ...never.map((name) => unusedFile(name, "named in no list")),
+      ...this.existing.others,
+    ];
+  }
+}
+
+async function openTable(tree: DataTree, file: string, text: string, options: ListOptions): Promise<ListedSet> {
   const named = pathOf(tree, file);
-  const rows = readTable(text, named, /\.tsv$/i.test(file) ? "\t" : ",");
-  if (rows.length === 0) throw new UserError(`${named} has no rows`);
-  const names = Object.keys(rows[0].cells);
-  const path = columnOf(names, options.pictureColumn, pathColumns, named);
+  const table = tableOf(file, named, text);
+  if (table.rows.length === 0) throw new UserError(`${named} has no rows`);
+  const path = columnOf(table, options.pictureColumn, pathColumns);
   if (path === undefined)
     throw new UserError(
-      `${named} has no column that is known to hold paths; its columns are ${names.join(", ")}: name one with pictureColumn (--picture-column)`,
+      `${named} has no column that is known to hold paths; its columns are ${listSome(table.columns)}: name one with pictureColumn (--picture-column)`,
     );
-  const wanted = options.labelColumns?.map((name) => columnOf(names, name, [], named) as string);
-  const usual = columnOf(names, undefined, classColumns, named);
-  const columns = wanted ?? (usual === undefined ? [] : [usual]);
-  const several = severalOf(rows, columns, named);
-  const part = columnOf(names, undefined, partColumns, named);
-  const known = await existing(tree);
-  const parts = { train: [] as Classified[], test: [] as Classified[] };
-  const skipped: Skipped[] = [];
-  for (const row of rows) {
-    const name = normal(row.cells[path]);
-    if (!known.has(name)) {
-      skipped.push(missing(file, row.line, row.cells[path]));
+  const columns = labelColumnsOf(table, options);
+  const several = severalOf(table, columns);
+  const label = columns.length === 1 && !several ? table.index(columns[0]) : undefined;
+  const part = columnOf(table, undefined, partColumns);
+  const split = part === undefined ? folderSplits(file, table, path) : undefined;
+  const listed = new ListedImages(tree, file, await existing(tree, file));
+  const parts: Record<Split, Classified[]> = { train: [], val: [], test: [] };
+  const outside: Skipped[] = [];
+  for (const row of table.rows) {
+    const name = await listed.find(row.line, row.values[path], label === undefined ? undefined : row.values[label]);
+    if (name === undefined) continue;
+    const own = part === undefined ? (split ? split(row.values[path]) : "train") : splitOf(row.values[part]);
+    if (!own && part !== undefined)
+      throw new UserError(
+        `line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
+      );
+    if (!own) {
+      outside.push(unusedFile(name, "outside of the split folders"));
       continue;
     }
-    const own = part === undefined ? "train" : partOf(row.cells[part]);
-    if (!own)
-      throw new UserError(
-        `line ${row.line} of ${named} has ${row.cells[part as string]} in ${part}; train, val or test is needed`,
-      );
-    const label = columns[0] === undefined || several ? undefined : row.cells[columns[0]];
-    if (label === "") throw new UserError(`line ${row.line} of ${named} has nothing in ${columns[0]}`);
+    if (label !== undefined && row.values[label] === "")
+      throw new UserError(`line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`);
     const item: Item = several ? { name, labels: several.of(row) } : { name };
-    parts[own].push({ item, class: label });
+    parts[own].push({ item, class: label === undefined ? undefined : row.values[label] });
   }
-  if (parts.train.length + parts.test.length === 0) throw noneThere(tree, file, skipped);
-  const data = listedDataSet(tree.path, { ...parts, skipped });
-  if (!several) return data;
-  const withClasses = { classes: several.classes };
-  return {
-    ...data,
-    multiLabel: true,
-    train: { ...data.train, ...withClasses },
-    ...(data.test ? { test: { ...data.test, ...withClasses } } : {}),
-  };
+  if (parts.train.length + parts.val.length + parts.test.length === 0) throw listed.noneThere();
+  const set = listedDataSet(tree.path, { ...parts, skipped: [...listed.skipped(), ...outside] });
+  return withSeveral(set, several?.classes);
+}
+
+/** Splits by the folders that a metadata file names; lists of other names are taken as they are. */
+function folderSplits(file: string, table: Table, path: number): ((path: string) => Split | undefined) | undefined {
+  if (!/(?:^|\/)metadata\.\w+$/.test(file)) return undefined;
+  const folders = findSplitFolders(table.rows.map(({ values }) => plainPath(values[path])));
+  if (!folders) return undefined;
+  return (name) =>
+    (["train", "val", "test"] as const).find(
+      (split) => folders[split] !== undefined && plainPath(name).startsWith(`${folders.above}${folders[split]}/`),
+    );
 }
 
 /** A table of the usual name in a folder of pictures; undefined where there is none. */
 export async function usualTable(tree: DataTree): Promise<string | undefined> {
-  for (const name of ["metadata.csv", "labels.csv"]) if (await has(tree, name)) return name;
+  for (const name of ["metadata.csv", "metadata.jsonl", "labels.csv"]) if (await has(tree, name)) return name;
   return undefined;
 }

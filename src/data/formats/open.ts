@@ -1,8 +1,9 @@
 // A data set as downloaded: what it is, is seen from its files.
 import { UserError } from "../../utils/errors.ts";
-import type { DataSet, PictureFolder } from "../dataset.ts";
-import { pictureFolder, splitDataSet } from "../dataset.ts";
-import { readNifti } from "../nifti.ts";
+import { shorten } from "../../utils/quote.ts";
+import type { DataSet, ListedSet, PictureFolder } from "../dataset.ts";
+import { unusedOf } from "../dataset.ts";
+import { longestScan, readNifti } from "../nifti.ts";
 import type { DataSetName } from "../protocols.ts";
 import { protocols, resiscClasses } from "../protocols.ts";
 import type { Item } from "../sampling.ts";
@@ -16,9 +17,11 @@ import {
   sliceDefaults,
   sliceStack,
 } from "../scans.ts";
-import { isArchive, openArchive } from "./archive.ts";
+import { countUnused, notAnImage, unusedFile } from "../unused.ts";
+import { isArchive, openArchives } from "./archive.ts";
 import { openChestXray } from "./chestxray.ts";
 import { openCifar } from "./cifar.ts";
+import { foundDataSet, isMetadataName } from "./found.ts";
 import { areSynsets, labelValidation } from "./imagenet.ts";
 import { openINaturalist } from "./inaturalist.ts";
 import type { ListOptions } from "./lists.ts";
@@ -26,7 +29,7 @@ import { isList, openList, usualTable } from "./lists.ts";
 import { isTable, openTables } from "./parquet.ts";
 import { isShard, openShards } from "./shards.ts";
 import type { DataTree } from "./tree.ts";
-import { bytesOf, isPictureName, pathOf } from "./tree.ts";
+import { bytesOf, isPictureName, pathOf, textOf } from "./tree.ts";
 
 export interface OpenOptions extends ListOptions {
   /** Which published set it is, where it does not show. */
@@ -37,9 +40,6 @@ export interface OpenOptions extends ListOptions {
   readonly seed?: number;
 }
 
-/** Names of the parts that a folder may be split into. */
-const parts = { train: ["train", "training"], test: ["val", "valid", "validation", "test"] } as const;
-
 /**
  * Opens a data set: CIFAR's batches, ChestX-ray14, iNaturalist, ImageNet with its devkit, parquet, tar shards, a zip
  * archive, a table or list of pictures, scans in slices, or folders. Throws a UserError that names what is wrong where.
@@ -47,19 +47,19 @@ const parts = { train: ["train", "training"], test: ["val", "valid", "validation
 export async function openDataSetIn(tree: DataTree, options: OpenOptions = {}): Promise<DataSet> {
   const found = await recognise(tree, options);
   const name = options.dataSet ?? found.name;
-  return name === undefined ? found : withProtocol({ ...found, name }, options.seed ?? 0);
+  const set = name === undefined ? found : withProtocol({ ...found, name }, options.seed ?? 0);
+  return { ...set, unused: countUnused(unusedOf(set)) };
 }
 
-async function recognise(tree: DataTree, options: OpenOptions): Promise<DataSet> {
+async function recognise(tree: DataTree, options: OpenOptions): Promise<ListedSet> {
   const { file } = tree;
-  const [column, ...more] = options.labelColumns ?? [];
   if (file !== undefined) {
-    if (isArchive(file)) return openArchive(tree, file);
-    if (isTable(file)) return openTables(tree, [file], column);
-    if (isShard(file)) return openShards(tree, [file]);
+    if (isArchive(file)) return openArchives(tree, [file], options);
+    if (isTable(file)) return openTables(tree, [file], options);
+    if (isShard(file)) return openShards(tree, [file], options);
     if (isList(file)) return openList(tree, file, options);
     throw new UserError(
-      `${tree.path}/${file} is a file; a folder of pictures is needed, or a .zip, .tar, .parquet, .csv, .tsv or .txt`,
+      `${tree.path}/${file} is a file; a folder of pictures is needed, or a .zip, .tar, .parquet, .csv, .tsv, .jsonl or .txt`,
     );
   }
   const published =
@@ -74,15 +74,27 @@ async function recognise(tree: DataTree, options: OpenOptions): Promise<DataSet>
   const folders = entries.filter((e) => e.isFolder).map(({ name }) => name);
   if (!files.some(isPictureName)) {
     const tables = await below(tree, files, folders, isTable);
-    if (tables.length > 0 && more.length === 0) return openTables(tree, tables, column);
+    if (tables.length > 0 && (options.labelColumns?.length ?? 0) < 2)
+      return withOthers(tree, tables, await openTables(tree, tables, options));
     const shards = await below(tree, files, folders, isShard);
-    if (shards.length > 0) return openShards(tree, shards);
+    if (shards.length > 0) return withOthers(tree, shards, await openShards(tree, shards, options));
     const volumes = await below(tree, files, folders, isVolumeName);
     if (volumes.length > 0) return openScans(tree, volumes, options.seed ?? 0);
     const archives = files.filter(isArchive);
-    if (archives.length === 1 && folders.length === 0) return openArchive(tree, archives[0]);
+    if (archives.length > 0 && folders.length === 0)
+      return withOthers(tree, archives, await openArchives(tree, archives, options));
   }
-  return openFolders(tree, new Set(folders));
+  return openFolders(tree, options);
+}
+
+/** A set read from some files of a folder, with all others of the folder reported. */
+async function withOthers(tree: DataTree, used: readonly string[], set: ListedSet): Promise<ListedSet> {
+  const read = new Set(used);
+  const { names, skipped } = await tree.walk("", () => true);
+  const others = names
+    .filter((name) => !read.has(name))
+    .map((name) => (isPictureName(name) ? unusedFile(name, "beside the files that are read") : notAnImage(name)));
+  return { ...set, train: { ...set.train, skipped: [...set.train.skipped, ...others, ...skipped] } };
 }
 
 /** Wanted files in the folder or anywhere below those of its folders that hold nothing else at their top. */
@@ -113,37 +125,32 @@ async function below(
   return found;
 }
 
-/** Pictures of a folder, in classes where it has class folders. Throws a UserError where there are none. */
-export async function folderOf(tree: DataTree, folder = ""): Promise<PictureFolder> {
-  const { names, skipped } = await tree.walk(folder, isPictureName);
-  const path = folder ? `${tree.path}/${folder}` : tree.path;
-  const short = (name: string) => (folder ? name.slice(folder.length + 1) : name);
-  const said = skipped.map((s) => ({ ...s, name: short(s.name) }));
-  if (names.length > 0) return pictureFolder(path, names.map(short), said);
-  const others = said.length > 0 ? ` (it holds ${said.length} other files, such as ${said[0].name})` : "";
-  throw new UserError(
-    `there are no pictures in ${path}${others}; known are .jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp, and .zip .tar .parquet .csv .nii`,
-  );
-}
-
-async function openFolders(tree: DataTree, folders: ReadonlySet<string>): Promise<DataSet> {
-  // Kaggle's copy of ImageNet keeps its folders further in.
-  const inner = "ILSVRC/Data/CLS-LOC";
-  const around = folders.has("ILSVRC") ? new Set((await tree.list(inner)).map(({ name }) => name)) : folders;
-  const prefix = folders.has("ILSVRC") ? `${inner}/` : "";
-  const train = parts.train.find((name) => around.has(name));
-  const test = parts.test.find((name) => around.has(name));
-  if (!train || !test) {
-    const whole = await folderOf(tree);
-    return { path: tree.path, name: nameOf(whole.classes), train: whole };
+async function openFolders(tree: DataTree, options: OpenOptions): Promise<ListedSet> {
+  const walked = await tree.walk("", (name) => isPictureName(name) || isMetadataName(name));
+  const names = walked.names.filter(isPictureName);
+  if (names.length === 0) {
+    const [first] = walked.skipped;
+    const others = first
+      ? ` (it holds ${walked.skipped.length} other files, such as ${shorten(first.name)}: ${first.reason})`
+      : "";
+    throw new UserError(
+      `there are no pictures in ${tree.path}${others}; known are .jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp, and .zip .tar .parquet .csv .nii`,
+    );
   }
-  const [own, flat] = [await folderOf(tree, prefix + train), await folderOf(tree, prefix + test)];
-  const synsets = areSynsets(own.classes);
-  const judged = synsets && !flat.classes && own.classes ? await labelValidation([tree], flat, own.classes) : undefined;
-  return {
-    ...splitDataSet(tree.path, [prefix + train, own], [prefix + test, judged ?? flat]),
-    name: synsets ? "imagenet" : nameOf(own.classes),
-  };
+  const metadata = walked.names.filter((name) => !isPictureName(name));
+  const found = await foundDataSet(
+    tree.path,
+    {
+      files: names.map((name) => ({ item: { name }, path: name })),
+      metadata: metadata.map((path) => ({ path, read: () => textOf(tree, path) })),
+      skipped: walked.skipped,
+    },
+    options,
+  );
+  const { classes } = found.train;
+  if (!found.test || !classes || !areSynsets(classes)) return { ...found, name: nameOf(classes) };
+  const labelled = found.test.classes ? undefined : await labelValidation([tree], found.test, classes);
+  return { ...found, ...(labelled ? { test: labelled } : {}), name: "imagenet" };
 }
 
 function nameOf(classes: readonly string[] | undefined): DataSetName | undefined {
@@ -152,7 +159,7 @@ function nameOf(classes: readonly string[] | undefined): DataSetName | undefined
 }
 
 /** What the published protocol adds: a split by class, where the set comes without one. */
-function withProtocol(data: DataSet & { readonly name: DataSetName }, seed: number): DataSet {
+function withProtocol(data: ListedSet & { readonly name: DataSetName }, seed: number): ListedSet {
   const { trainShare } = protocols[data.name];
   if (trainShare === undefined || data.test) return data;
   const { rest, heldOut } = splitHeldOut(data.train.items, 1 - trainShare, Number.POSITIVE_INFINITY, seed);
@@ -160,14 +167,14 @@ function withProtocol(data: DataSet & { readonly name: DataSetName }, seed: numb
 }
 
 /** Scans as pictures: slices that show something, split as `wecolora segment` splits them. */
-async function openScans(tree: DataTree, volumes: readonly string[], seed: number): Promise<DataSet> {
+async function openScans(tree: DataTree, volumes: readonly string[], seed: number): Promise<ListedSet> {
   const { axis, share, gap } = sliceDefaults;
   const cases = groupScans(volumes);
   const heldOut = cases.length > 1 ? heldOutCases(cases.length, { kind: "cases", share, seed }) : undefined;
   const items = { train: [] as Item[], test: [] as Item[] };
   for (const [i, { scans }] of cases.entries()) {
     // The first scan shows which slices are blank; the others are read when their slices are.
-    const first = readNifti(await bytesOf(tree, scans[0]), pathOf(tree, scans[0]));
+    const first = readNifti(await bytesOf(tree, scans[0], longestScan), pathOf(tree, scans[0]));
     const stack = sliceStack(scans[0], [first], undefined, axis);
     const shown = shownSlices(stack);
     const blocks = heldOut ? undefined : blockParts(shown.length, { kind: "blocks", share, gap });
@@ -178,5 +185,8 @@ async function openScans(tree: DataTree, volumes: readonly string[], seed: numbe
     });
   }
   const folder = (own: readonly Item[]): PictureFolder => ({ path: tree.path, items: own, skipped: [] });
-  return { path: tree.path, train: folder(items.train), test: folder(items.test) };
+  const masks = cases.flatMap(({ mask }) => (mask === undefined ? [] : [mask]));
+  const used = [...cases.flatMap(({ scans }) => scans), ...masks];
+  const train = { ...folder(items.train), skipped: masks.map((mask) => unusedFile(mask, "a mask of a scan")) };
+  return withOthers(tree, used, { path: tree.path, train, test: folder(items.test) });
 }

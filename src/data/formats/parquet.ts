@@ -1,18 +1,29 @@
 // Parquet shards as the hub keeps pictures: a column of records with the encoded bytes, and a column of labels.
 import type { FileMetaData, SchemaElement } from "hyparquet";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
 import { UserError } from "../../utils/errors.ts";
-import type { Classified, DataSet } from "../dataset.ts";
-import { listedDataSet, partOf } from "../dataset.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
+import type { ListedSet } from "../dataset.ts";
+import { listedDataSet } from "../dataset.ts";
+import { boundedCompressors } from "../parquet-pages.ts";
+import type { Skipped } from "../loader.ts";
 import { parquetBuffer } from "../places.ts";
+import type { Item } from "../sampling.ts";
+import type { Split } from "../splits.ts";
+import { splitOf } from "../splits.ts";
+import { unusedFile } from "../unused.ts";
+import type { ListOptions } from "./lists.ts";
+import { withSeveral } from "./lists.ts";
 import type { DataTree } from "./tree.ts";
 import { pathOf } from "./tree.ts";
 
 export const isTable = (name: string): boolean => /\.parquet$/i.test(name);
 
-/** Columns that hold labels, the first found; `label` may name another. */
+/** Columns that hold labels, the first found. */
 const labelColumns = ["label", "labels", "fine_label", "class", "target", "species"];
+
+/** Columns that hold images, the first found. */
+const imageColumns = ["image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes"];
 
 interface Columns {
   readonly picture: string;
@@ -20,21 +31,36 @@ interface Columns {
   readonly names: readonly string[] | undefined;
 }
 
-/** The top columns of a schema with the names of their parts. */
-function topColumns(schema: readonly SchemaElement[]): Map<string, string[]> {
-  const found = new Map<string, string[]>();
+interface TopColumn {
+  readonly element: SchemaElement;
+  /** The names of its fields and of theirs. */
+  readonly inner: readonly string[];
+}
+
+/** The top columns of a schema. Throws a UserError where it is cut off or nested without end. */
+function topColumns(schema: readonly SchemaElement[], named: string): Map<string, TopColumn> {
+  const found = new Map<string, TopColumn>();
   let at = 1;
-  const skip = (): string[] => {
+  const skip = (depth: number): string[] => {
+    if (at >= schema.length || depth > 100) throw new UserError(`${named} has a schema that is cut off`);
     const { name, num_children: children = 0 } = schema[at++];
     const inner: string[] = [];
-    for (let i = 0; i < children; i++) inner.push(...skip());
+    for (let i = 0; i < children; i++) for (const below of skip(depth + 1)) inner.push(below);
     return [name, ...inner];
   };
   while (at < schema.length) {
-    const [name, ...inner] = skip();
-    found.set(name, inner);
+    const element = schema[at];
+    const [name, ...inner] = skip(0);
+    found.set(name, { element, inner });
   }
   return found;
+}
+
+/** Whether a column may hold encoded images: a record with `bytes`, or bare bytes that are no text. */
+function mayHoldImages({ element, inner }: TopColumn): boolean {
+  if (inner.length > 0) return inner.includes("bytes");
+  const isText = element.converted_type === "UTF8" || element.logical_type?.type === "STRING";
+  return element.type === "BYTE_ARRAY" && !isText;
 }
 
 /** Class names as the hub writes them into the file's metadata. */
@@ -43,7 +69,7 @@ function hubNames({ key_value_metadata: pairs }: FileMetaData, column: string): 
   if (written === undefined) return undefined;
   try {
     const info = JSON.parse(written) as {
-      info?: { features?: Record<string, { names?: unknown; feature?: { names?: unknown } }> };
+      info?: { features?: Record<string, { names?: unknown; feature?: { names?: unknown } } | undefined> };
     };
     const feature = info.info?.features?.[column];
     const names = feature?.names ?? feature?.feature?.names;
@@ -53,22 +79,42 @@ function hubNames({ key_value_metadata: pairs }: FileMetaData, column: string): 
   }
 }
 
-function columnsOf(metadata: FileMetaData, named: string, wanted: string | undefined): Columns {
-  const top = topColumns(metadata.schema);
-  const records = [...top].filter(([, inner]) => inner.includes("bytes")).map(([name]) => name);
-  const bare = ["image", "img", "picture", "jpg", "png", "bytes"].find((name) => top.get(name)?.length === 0);
-  const picture = records[0] ?? bare;
+function columnsOf(
+  metadata: FileMetaData,
+  named: string,
+  image: string | undefined,
+  label: string | undefined,
+): Columns {
+  const top = topColumns(metadata.schema, named);
+  const has = (wanted: string) => {
+    if (!top.has(wanted))
+      throw new UserError(`${named} has no column ${shorten(wanted)}; its columns are ${listSome([...top.keys()])}`);
+    return wanted;
+  };
+  const holding = [...top].filter(([, column]) => mayHoldImages(column)).map(([name]) => name);
+  const records = holding.filter((name) => (top.get(name)?.inner.length ?? 0) > 0);
+  const common = imageColumns.find((name) => holding.includes(name));
+  const picture = image === undefined ? (common ?? records[0]) : has(image);
+  if (image !== undefined && !holding.includes(image))
+    throw new UserError(`the column ${shorten(image)} of ${named} holds no encoded images`);
   if (picture === undefined)
-    throw new UserError(`${named} has no column of pictures; its columns are ${[...top.keys()].join(", ")}`);
-  if (wanted !== undefined && !top.has(wanted))
-    throw new UserError(`${named} has no column ${wanted}; its columns are ${[...top.keys()].join(", ")}`);
-  const label = wanted ?? labelColumns.find((name) => top.has(name));
-  return { picture, label, names: label === undefined ? undefined : hubNames(metadata, label) };
+    throw new UserError(
+      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}: name one with pictureColumn (--picture-column)`,
+    );
+  const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
+  return { picture, label: labels, names: labels === undefined ? undefined : hubNames(metadata, labels) };
 }
 
-/** Opens shards; those whose paths say so (train, validation, test) are parts. `label` names the column of labels. */
-export async function openTables(tree: DataTree, files: readonly string[], label?: string): Promise<DataSet> {
-  const parts = { train: [] as Classified[], test: [] as Classified[] };
+/** A label of a row: a class, or several. */
+type RowLabel = string | number | readonly (string | number)[] | undefined;
+
+/** Opens shards; those whose paths say so (train, validation, test) are splits. */
+export async function openTables(
+  tree: DataTree,
+  files: readonly string[],
+  { pictureColumn, labelColumns: [label] = [] }: ListOptions,
+): Promise<ListedSet> {
+  const parts: Record<Split, { item: Item; label: RowLabel }[]> = { train: [], val: [], test: [] };
   let names: readonly string[] | undefined;
   for (const file of files) {
     const named = pathOf(tree, file);
@@ -77,35 +123,107 @@ export async function openTables(tree: DataTree, files: readonly string[], label
     try {
       const buffer = parquetBuffer(handle);
       const metadata = await parquetMetadataAsync(buffer);
-      const columns = columnsOf(metadata, named, label);
-      names ??= columns.names;
-      const labels = columns.label === undefined ? [] : await labelsOf(buffer, metadata, columns.label);
-      const into = parts[partOf(file) ?? "train"];
+      const columns = columnsOf(metadata, named, pictureColumn, label);
+      const labels =
+        columns.label === undefined ? [] : await labelsOf(buffer, metadata, columns.label, label !== undefined);
+      const own = labels.some((value) => typeof value === "boolean") ? ["false", "true"] : columns.names;
+      if (names && own && names.join("\0") !== own.join("\0"))
+        throw new UserError(`${named} has other class names than the shards before it`);
+      names ??= own;
+      const into = parts[splitOf(file) ?? "train"];
       for (let row = 0; row < Number(metadata.num_rows); row++) {
         const place = { kind: "row" as const, file, column: columns.picture, row };
-        // The hub marks pictures without a label by -1, in test parts.
-        const own = labels[row] === -1 ? undefined : labels[row];
-        into.push({ item: { name: `${file}#${row}`, place }, class: own });
+        const value = labels[row];
+        into.push({
+          item: { name: `${file}#${row}`, place },
+          // The hub marks images without a label by -1, in test splits.
+          label: value === -1 ? undefined : typeof value === "boolean" ? Number(value) : value,
+        });
       }
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} can't be read as parquet (${(error as Error).message})`);
+      throw new UserError(`${named} can't be read as parquet (${shorten((error as Error).message)})`);
     } finally {
       await handle.close();
     }
   }
-  if (parts.train.length + parts.test.length === 0) throw new UserError(`there are no rows in ${tree.path}`);
-  // A test part whose labels are kept secret is no part to judge on.
-  if (parts.train.length > 0 && parts.train[0].class !== undefined)
-    parts.test = parts.test.filter((entry) => entry.class !== undefined);
-  return listedDataSet(tree.path, { ...parts, skipped: [] }, names);
+  if (parts.train.length + parts.val.length + parts.test.length === 0)
+    throw new UserError(`there are no rows in ${tree.path}`);
+  const skipped: Skipped[] = [];
+  // A split whose labels are kept secret is none to evaluate on.
+  if (parts.train[0]?.label !== undefined)
+    for (const split of ["val", "test"] as const) {
+      for (const { item, label: value } of parts[split])
+        if (value === undefined) skipped.push(unusedFile(item.name, `without a label, in the split ${split}`));
+      parts[split] = parts[split].filter(({ label: value }) => value !== undefined);
+    }
+  return labelledSet(tree, parts, names, skipped);
 }
 
-async function labelsOf(file: ReturnType<typeof parquetBuffer>, metadata: FileMetaData, column: string) {
-  const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors });
-  return rows.map((row) => {
-    const value: unknown = row[column];
+function labelledSet(
+  tree: DataTree,
+  parts: Readonly<Record<Split, readonly { item: Item; label: RowLabel }[]>>,
+  names: readonly string[] | undefined,
+  skipped: readonly Skipped[],
+): ListedSet {
+  const all = Object.values(parts).flat();
+  const lists = all.flatMap(({ label }) => (isLabelList(label) ? [label] : []));
+  if (lists.length === 0) {
+    const entries = (split: Split) =>
+      parts[split].map(({ item, label }) => ({ item, class: isLabelList(label) ? undefined : label }));
+    return listedDataSet(
+      tree.path,
+      { train: entries("train"), val: entries("val"), test: entries("test"), skipped },
+      names,
+    );
+  }
+  // Several labels each: numbers are indices into the class names, words are classes of their own.
+  const values = [...new Set(lists.flat())];
+  const highest = values.reduce<number>(
+    (most, value) => (typeof value === "number" ? Math.max(most, value) : most),
+    -1,
+  );
+  if (highest > 100_000)
+    throw new UserError(`${tree.path} has the label ${highest}, too high for the number of a class`);
+  const classes =
+    names ?? (highest >= 0 ? Array.from({ length: highest + 1 }, (_, i) => `class ${i}`) : values.map(String).sort());
+  const index = new Map(classes.map((name, i) => [name, i]));
+  const indexOf = (value: string | number, { name }: Item): number => {
+    const at = typeof value === "number" ? value : index.get(value);
+    if (at === undefined || !Number.isInteger(at) || at < 0 || at >= classes.length)
+      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is no class`);
+    return at;
+  };
+  const entries = (split: Split) =>
+    parts[split].map(({ item, label }) => {
+      if (label !== undefined && !isLabelList(label))
+        throw new UserError(`${item.name} of ${tree.path} has one label, others a list of them`);
+      return { item: { ...item, labels: (label ?? []).map((value) => indexOf(value, item)) } };
+    });
+  const set = { train: entries("train"), val: entries("val"), test: entries("test"), skipped };
+  return withSeveral(listedDataSet(tree.path, set), classes);
+}
+
+const isLabelList = (label: RowLabel): label is readonly (string | number)[] => Array.isArray(label);
+
+async function labelsOf(
+  file: ReturnType<typeof parquetBuffer>,
+  metadata: FileMetaData,
+  column: string,
+  isAsked: boolean,
+): Promise<(RowLabel | boolean)[]> {
+  const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors: boundedCompressors() });
+  const plain = (value: unknown): string | number | undefined => {
     if (typeof value === "bigint") return Number(value);
     return typeof value === "number" || typeof value === "string" ? value : undefined;
+  };
+  return rows.map((row) => {
+    const value: unknown = row[column];
+    if (typeof value === "boolean") return value;
+    const list = Array.isArray(value) ? (value as unknown[]).map(plain).filter((v) => v !== undefined) : undefined;
+    const label = list ?? plain(value);
+    if (label === undefined && isAsked && value !== null && value !== undefined)
+      throw new UserError(`the column ${shorten(column)} holds neither numbers nor words`);
+    return label;
   });
 }

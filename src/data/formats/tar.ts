@@ -1,9 +1,13 @@
 // Tar shards as WebDataset writes them: pictures with their labels beside them under one key, read where they lie.
 import type { FileHandle } from "../../files/storage.ts";
+import { decodeNames } from "../../files/names.ts";
 import { readBytes } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
+import { hiddenReason, unusedFile } from "../unused.ts";
+import { isMetadataName } from "./found.ts";
 import { isPictureName } from "./tree.ts";
 
 const block = 512;
@@ -19,6 +23,10 @@ export interface TarEntry {
 const text = (bytes: Uint8Array) =>
   new TextDecoder().decode(bytes.subarray(0, (bytes.indexOf(0) + 1 || bytes.length + 1) - 1));
 
+const empty = new Uint8Array(0);
+const untilZero = (bytes: Uint8Array) => bytes.slice(0, (bytes.indexOf(0) + 1 || bytes.length + 1) - 1);
+const joined = (folder: Uint8Array, name: Uint8Array) => Uint8Array.from([...folder, 47, ...name]);
+
 /** A header's number: octal digits, or big-endian bytes where the first bit is set. */
 function numberOf(bytes: Uint8Array): number {
   if (bytes[0] & 0x80) return bytes.subarray(1).reduce((sum, b) => sum * 256 + b, bytes[0] & 0x7f);
@@ -26,95 +34,197 @@ function numberOf(bytes: Uint8Array): number {
   return digits === "" ? 0 : /^[0-7]+$/.test(digits) ? Number.parseInt(digits, 8) : Number.NaN;
 }
 
-/** The value of a key in a header of the extended kind (pax): lines of "length key=value". */
-function extended(bytes: Uint8Array): Map<string, string> {
-  const found = new Map<string, string>();
+/** The values in a header of the extended kind (pax): lines of "length key=value". */
+function extended(bytes: Uint8Array): Map<string, Uint8Array> {
+  const found = new Map<string, Uint8Array>();
   for (let at = 0; at < bytes.length;) {
     const space = bytes.indexOf(32, at);
-    const length = Number(new TextDecoder().decode(bytes.subarray(at, space)));
+    const length = Number(text(bytes.subarray(at, Math.max(at, space))));
     if (space < 0 || !(length > 0)) break;
-    const [key, ...value] = new TextDecoder().decode(bytes.subarray(space + 1, at + length - 1)).split("=");
-    found.set(key, value.join("="));
+    const equals = bytes.indexOf(61, space);
+    if (equals < 0 || equals >= at + length) break;
+    found.set(text(bytes.subarray(space + 1, equals)), bytes.slice(equals + 1, at + length - 1));
     at += length;
   }
   return found;
 }
 
-/** The files of an archive, in order. Throws a UserError where it is no tar archive, or ends before it should. */
-export async function listTar(file: FileHandle): Promise<TarEntry[]> {
+interface TarRecord {
+  readonly name: Uint8Array;
+  readonly offset: number;
+  readonly size: number;
+  readonly kind: string;
+  /** The path that a link leads to. */
+  readonly link: Uint8Array;
+}
+
+const unreadKinds: Readonly<Record<string, string>> = {
+  "1": "a link out of the archive",
+  "2": "a link out of the archive",
+  S: "a sparse file",
+};
+
+/** Decodes names, and follows links inside of the archive. */
+function resolved(records: readonly TarRecord[]): { entries: TarEntry[]; unread: UnreadEntry[] } {
+  const texts = decodeNames(records.flatMap(({ name, link }) => [name, link]).map((bytes) => ({ bytes, utf8: false })));
+  const names = records.map((_, i) => texts[2 * i].replace(/^(?:\.\/)+/, ""));
+  const isFile = (kind: string) => kind === "0" || kind === "\0" || kind === "7";
+  // Of files of one name the last one counts, as it does for tar.
+  const byName = new Map<string, TarRecord>();
+  const linkOf = new Map<string, string>();
+  records.forEach((record, i) => {
+    if (isFile(record.kind)) byName.set(names[i], record);
+    else if (record.kind === "1") linkOf.set(names[i], withoutDots(texts[2 * i + 1]));
+    else if (record.kind === "2")
+      linkOf.set(names[i], withoutDots(`${names[i].slice(0, names[i].lastIndexOf("/") + 1)}${texts[2 * i + 1]}`));
+  });
+  const entries: TarEntry[] = [];
+  const unread: UnreadEntry[] = [];
+  records.forEach((record, i) => {
+    const name = names[i];
+    let target = isFile(record.kind) ? record : undefined;
+    let path = name;
+    for (let steps = 0; !target && steps < 8; steps++) {
+      const next = linkOf.get(path);
+      if (next === undefined) break;
+      target = byName.get(next);
+      path = next;
+    }
+    if (target) entries.push({ name, offset: target.offset, size: target.size });
+    else unread.push({ name, kind: unreadKinds[record.kind] ?? "not a regular file" });
+  });
+  return { entries, unread };
+}
+
+/** A path without `.` and `..`. */
+function withoutDots(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "." && part !== "") parts.push(part);
+  }
+  return parts.join("/");
+}
+
+/** What is in an archive, but can't be read where it lies. */
+export interface UnreadEntry {
+  readonly name: string;
+  readonly kind: string;
+}
+
+/**
+ * The files of an archive, in order; links are the files that they lead to. Throws a UserError where it is no tar archive, or
+ * ends before it should.
+ */
+export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; unread: UnreadEntry[] }> {
   const fail = (message: string): never => {
     throw new UserError(`${file.name} is no tar archive that can be read: ${message}`);
   };
-  const entries: TarEntry[] = [];
-  let [longName, longSize] = [undefined as string | undefined, undefined as number | undefined];
+  const records: TarRecord[] = [];
+  let longName: Uint8Array | undefined;
+  let longLink: Uint8Array | undefined;
+  let longSize: number | undefined;
   for (let at = 0; at + block <= file.size;) {
     const header = await readBytes(file, at, block);
-    if (header.every((b) => b === 0)) return entries;
+    if (header.every((b) => b === 0)) break;
     const wanted = numberOf(header.subarray(148, 156));
     // The checksum counts its own place as spaces.
     const sum = header.reduce((total, b, i) => total + (i >= 148 && i < 156 ? 32 : b), 0);
     if (sum !== wanted) fail(at === 0 ? "its first header is none (is it packed?)" : `the header at ${at} is damaged`);
     const size = longSize ?? numberOf(header.subarray(124, 136));
     const kind = String.fromCharCode(header[156]);
-    const prefix = text(header.subarray(257, 262)) === "ustar" ? text(header.subarray(345, 500)) : "";
-    const own = text(header.subarray(0, 100));
-    const name = longName ?? (prefix ? `${prefix}/${own}` : own);
+    const prefix = text(header.subarray(257, 262)) === "ustar" ? untilZero(header.subarray(345, 500)) : empty;
+    const own = untilZero(header.subarray(0, 100));
+    const name = longName ?? (prefix.length > 0 ? joined(prefix, own) : own);
+    const shown = () => shorten(text(name));
     const offset = at + block;
-    if (!(size >= 0) || offset + size > file.size) fail(`it ends inside of ${name}`);
-    if (kind === "L" || kind === "x") {
+    // Links and folders have no content, whatever size they state.
+    const held = /[1-6]/.test(kind) ? 0 : size;
+    if (!(size >= 0) || offset + held > file.size) fail(`it ends inside of ${shown()}`);
+    if (kind === "L" || kind === "K" || kind === "x") {
       if (size > largestText) fail(`the name at ${at} is ${size} bytes long`);
       const bytes = await readBytes(file, offset, size);
-      const pax = kind === "x" ? extended(bytes) : undefined;
-      longName = kind === "L" ? text(bytes) : (pax?.get("path") ?? longName);
-      longSize = pax?.has("size") ? Number(pax.get("size")) : undefined;
+      if (kind === "L") longName = untilZero(bytes);
+      else if (kind === "K") longLink = untilZero(bytes);
+      else {
+        const pax = extended(bytes);
+        longName = pax.get("path") ?? longName;
+        longLink = pax.get("linkpath") ?? longLink;
+        const stated = pax.get("size");
+        longSize = stated === undefined ? undefined : Number(text(stated));
+      }
     } else {
-      [longName, longSize] = [undefined, undefined];
-      if (kind === "0" || kind === "\0") entries.push({ name: name.replace(/^\.\//, ""), offset, size });
+      if (kind !== "g" && kind !== "5")
+        records.push({ name, offset, size, kind, link: longLink ?? untilZero(header.subarray(157, 257)) });
+      [longName, longLink, longSize] = [undefined, undefined, undefined];
     }
-    at = offset + Math.ceil(size / block) * block;
-    if (at < file.size && at + block > file.size) fail(`it ends inside of what follows ${name}`);
+    at = offset + Math.ceil(held / block) * block;
+    if (at < file.size && at + block > file.size) fail(`it ends inside of what follows ${shown()}`);
   }
-  return entries;
+  return resolved(records);
 }
 
-/** A picture of a shard, and what stands beside it: a class as a number or a name. */
+/** An image of a shard, and its class as a number or a name where one stands beside it. */
 export interface Sample {
   readonly item: Item;
+  /** The image's path inside of the shard. */
+  readonly path: string;
   readonly class?: number | string;
 }
 
 const described = ["label", "class", "cls", "target"] as const;
 
-/** The pictures of a shard. `file` is its path from the data set's folder. */
+const baseOf = (path: string) => path.slice(path.lastIndexOf("/") + 1);
+/** A path up to the first dot of its file's name: WebDataset's key. */
+function firstDotKey(path: string): string {
+  const dot = path.indexOf(".", path.length - baseOf(path).length);
+  return dot < 0 ? path : path.slice(0, dot);
+}
+const lastDotKey = (path: string) => path.slice(0, path.lastIndexOf("."));
+
+/** The images of a shard. `file` is its path from the data set's folder. */
 export async function shardSamples(
   handle: FileHandle,
   file: string,
-): Promise<{ samples: Sample[]; skipped: Skipped[] }> {
-  const groups = new Map<string, { picture?: TarEntry; others: Map<string, TarEntry> }>();
+): Promise<{ samples: Sample[]; skipped: Skipped[]; metadata: TarEntry[] }> {
   const skipped: Skipped[] = [];
-  for (const entry of await listTar(handle)) {
-    const base = entry.name.slice(entry.name.lastIndexOf("/") + 1);
-    if (base.startsWith(".")) continue;
-    const dot = base.indexOf(".");
-    const key = entry.name.slice(0, entry.name.length - base.length + (dot < 0 ? base.length : dot));
-    const group = groups.get(key) ?? { others: new Map<string, TarEntry>() };
-    groups.set(key, group);
-    if (isPictureName(base)) group.picture ??= entry;
-    else group.others.set(dot < 0 ? "" : base.slice(dot + 1).toLowerCase(), entry);
+  const pass = (entry: TarEntry, reason: string) => skipped.push(unusedFile(`${file}/${entry.name}`, reason));
+  const images = new Map<string, TarEntry[]>();
+  const others = new Map<string, TarEntry>();
+  const { entries, unread } = await listTar(handle);
+  for (const { name, kind } of unread)
+    skipped.push({ name: `${file}/${name}`, reason: kind, ...(isPictureName(name) ? {} : { expected: true }) });
+  for (const entry of entries) {
+    const hidden = hiddenReason(entry.name);
+    if (hidden !== undefined) pass(entry, hidden);
+    else if (isPictureName(entry.name)) {
+      const key = firstDotKey(entry.name);
+      const group = images.get(key) ?? [];
+      images.set(key, group);
+      group.push(entry);
+    } else {
+      const known = others.get(entry.name);
+      // What stands further behind in an archive takes the place of what came before.
+      if (known) pass(known, "duplicate key");
+      others.set(entry.name, entry);
+    }
   }
-  const samples: Sample[] = [];
+  const chosen = [...images.values()].flatMap((group) => imagesOfKey(group, pass));
   const short = async (entry: TarEntry) => {
-    if (entry.size > largestText) throw new UserError(`${entry.name} in ${handle.name} is too long for a label`);
+    if (entry.size > largestText)
+      throw new UserError(`${shorten(entry.name)} in ${handle.name} is too long for a label`);
     return new TextDecoder().decode(await readBytes(handle, entry.offset, entry.size)).trim();
   };
-  for (const [key, { picture, others }] of groups) {
-    if (!picture) {
-      skipped.push({ name: `${file}: ${key}`, reason: "has no picture beside it" });
-      continue;
-    }
-    const { name, offset, size } = picture;
+  const read = new Set<TarEntry>();
+  const beside = (path: string, ending: string) => {
+    const found = [lastDotKey(path), firstDotKey(path)].map((key) => others.get(`${key}.${ending}`)).find(Boolean);
+    if (found) read.add(found);
+    return found;
+  };
+  const samples: Sample[] = [];
+  for (const { name, offset, size } of chosen) {
     const item: Item = { name: `${file}/${name}`, place: { kind: "range", file, offset, length: size } };
-    const [number, json] = [others.get("cls"), others.get("json")];
+    const [number, json] = [beside(name, "cls"), beside(name, "json")];
     let found: unknown;
     if (number) found = await short(number);
     else if (json) {
@@ -122,9 +232,29 @@ export async function shardSamples(
       found = described.map((k) => content[k]).find((v) => typeof v === "string" || typeof v === "number");
     }
     const own = typeof found === "string" && /^\d+$/.test(found) ? Number(found) : found;
-    samples.push({ item, class: own as number | string | undefined });
+    samples.push({ item, path: name, class: own as number | string | undefined });
   }
-  return { samples, skipped };
+  const metadata = [...others.values()].filter(({ name }) => isMetadataName(name));
+  for (const entry of others.values()) if (!read.has(entry) && !metadata.includes(entry)) pass(entry, "not an image");
+  return { samples, skipped, metadata };
+}
+
+/**
+ * The images of one key that are samples. `0.png` is taken beside `0.depth.png`; where no name is that plain, as in
+ * `photo_jpg.rf.0a0b.jpg`, dots are no part of WebDataset's naming and each image is a sample.
+ */
+function imagesOfKey(group: readonly TarEntry[], pass: (entry: TarEntry, reason: string) => void): TarEntry[] {
+  const byName = new Map<string, TarEntry>();
+  for (const entry of group) {
+    const known = byName.get(entry.name);
+    if (known) pass(known, "duplicate key");
+    byName.set(entry.name, entry);
+  }
+  const entries = [...byName.values()];
+  const plain = entries.find(({ name }) => firstDotKey(name) === lastDotKey(name));
+  if (!plain) return entries;
+  for (const entry of entries) if (entry !== plain) pass(entry, "another image of the same key");
+  return [plain];
 }
 
 /** The fields of a JSON object; none of what is something else. */

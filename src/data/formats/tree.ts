@@ -1,6 +1,6 @@
 // What formats see of a data set on disk, and the checks that they share.
 import type { FileHandle } from "../../files/storage.ts";
-import { readBytes } from "../../files/storage.ts";
+import { readAtMost } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Skipped } from "../loader.ts";
 
@@ -12,13 +12,22 @@ export interface DataTree {
   readonly file?: string;
   /** Names in a folder, sorted; hidden ones are left out. */
   list(folder?: string): Promise<{ readonly name: string; readonly isFolder: boolean }[]>;
-  /** All wanted files below a folder, by their paths from the tree's folder; others are told. */
+  /** All wanted files below a folder, by their paths from the tree's folder; others and hidden ones are reported. */
   walk(folder: string, wanted: (name: string) => boolean): Promise<{ names: string[]; skipped: Skipped[] }>;
   open(entry: string): Promise<FileHandle | undefined>;
+  /** What a folder in a list may mean that is absolute, or has `..` in it: paths from the tree's folder. */
+  candidates(folder: string): string[];
+  /** Whether there is a file, also outside of the folder. */
+  isFile(entry: string): Promise<boolean>;
 }
 
-const pictureName = /\.(jpe?g|png|webp|avif|tiff?|gif|bmp)$/i;
+/** As a part of a regular expression. */
+export const pictureEndings = "jpe?g|png|webp|avif|tiff?|gif|bmp";
+const pictureName = new RegExp(`\\.(${pictureEndings})$`, "i");
 export const isPictureName = (name: string): boolean => pictureName.test(name);
+
+/** A path as lists write it: with `/`, without a dot in front. */
+export const plainPath = (path: string): string => path.replaceAll("\\", "/").replace(/^(?:\.\/)+/, "");
 
 /** The path of an entry as people see it. */
 export const pathOf = (tree: DataTree, entry: string): string => `${tree.path}/${entry}`;
@@ -28,16 +37,21 @@ const textLimit = 2 ** 29;
 
 /** A whole file of text. Throws a UserError where it is missing or huge. */
 export async function textOf(tree: DataTree, entry: string): Promise<string> {
-  return new TextDecoder().decode(await bytesOf(tree, entry, textLimit));
+  return decodeText(await bytesOf(tree, entry, textLimit));
+}
+
+/** UTF-8, or UTF-16 where its mark says so: spreadsheets save tables of text in it. */
+export function decodeText(bytes: Uint8Array): string {
+  const mark = (bytes[0] << 8) | bytes[1];
+  return new TextDecoder(mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8").decode(bytes);
 }
 
 /** A whole file. Throws a UserError where it is missing, or longer than `most` bytes. */
-export async function bytesOf(tree: DataTree, entry: string, most = 2 ** 31): Promise<Uint8Array> {
+export async function bytesOf(tree: DataTree, entry: string, most = 2 ** 29): Promise<Uint8Array> {
   const file = await tree.open(entry);
   if (!file) throw new UserError(`there is no ${pathOf(tree, entry)}`);
   try {
-    if (file.size > most) throw new UserError(`${file.name} is ${file.size} bytes long, more than is meant here`);
-    return await readBytes(file, 0, file.size);
+    return await readAtMost(file, most);
   } finally {
     await file.close();
   }

@@ -1,9 +1,12 @@
 // Files on disk, behind the Directory interface.
 import { randomBytes } from "node:crypto";
+import type { Stats } from "node:fs";
+import { constants } from "node:fs";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
-import { appendFile, mkdir, open, readdir, rename, rm, rmdir } from "node:fs/promises";
+import { appendFile, mkdir, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../../files/storage.ts";
+import { readAtMost } from "../../files/storage.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
 import { isAlive, machineId } from "./process-identity.ts";
 
@@ -29,20 +32,41 @@ function errorCode(error: unknown): string {
   return (error as { code?: string }).code ?? "";
 }
 
-/** Opens a file for reading; undefined where there is none. */
+/** What is no regular file, by name: a pipe would wait for ever, a device may have no end. */
+function kindOf(stats: Stats): string | undefined {
+  if (stats.isFile()) return undefined;
+  if (stats.isDirectory()) return "a folder";
+  if (stats.isFIFO()) return "a named pipe";
+  if (stats.isSocket()) return "a socket";
+  return "a device";
+}
+
+/** Throws a UserError where a path leads to something else than a regular file. */
+function checkRegular(path: string, stats: Stats): void {
+  const kind = kindOf(stats);
+  if (kind !== undefined) throw new UserError(`${path} is ${kind}, not a ${kind === "a folder" ? "" : "regular "}file`);
+}
+
+/** Opens a file for reading; undefined where there is none. Throws a UserError on all that is no regular file. */
 export async function openFile(path: string): Promise<FileHandle | undefined> {
   let handle: NodeHandle;
   try {
-    handle = await open(path, "r");
+    // Opening alone may wait (a pipe) or act (a device).
+    checkRegular(path, await stat(path));
+    // What took the file's place since then doesn't make it wait. Windows has no such flag.
+    handle = await open(path, constants.O_RDONLY | ((constants.O_NONBLOCK as number | undefined) ?? 0));
   } catch (error) {
+    if (error instanceof UserError) throw error;
     const code = errorCode(error);
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw new UserError(`${path} ${readProblems[code] ?? `can't be opened: ${(error as Error).message}`}`);
   }
   const stats = await handle.stat();
-  if (stats.isDirectory()) {
+  try {
+    checkRegular(path, stats);
+  } catch (error) {
     await handle.close();
-    throw new UserError(`${path} is a folder, not a file`);
+    throw error;
   }
   return {
     name: path,
@@ -57,6 +81,20 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
     },
     close: () => handle.close(),
   };
+}
+
+/**
+ * A whole regular file of at most `most` bytes, however it grows meanwhile; undefined where there is none. Throws a UserError
+ * where it is longer.
+ */
+export async function readWhole(path: string, most: number): Promise<Uint8Array | undefined> {
+  const file = await openFile(path);
+  if (!file) return undefined;
+  try {
+    return await readAtMost(file, most);
+  } finally {
+    await file.close();
+  }
 }
 
 /** Writes all of a chunk: from `position` on, or behind what was written last. */
@@ -98,7 +136,8 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
   }
 }
 
-function writeError(path: string, error: unknown): RunError {
+/** What a failed write is reported as. */
+export function writeError(path: string, error: unknown): RunError {
   const reason = writeProblems[errorCode(error)] ?? (error as Error).message;
   return new RunError(`${path} could not be written: ${reason}`, { cause: error });
 }

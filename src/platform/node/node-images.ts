@@ -1,21 +1,20 @@
 // Pictures on disk: data sets in folders and files, and a source that decodes them in workers.
 import { realpathSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve, sep } from "node:path";
+import { readdir, realpath, stat } from "node:fs/promises";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { DataSet, PictureFolder } from "../../data/dataset.ts";
 import type { OpenOptions } from "../../data/formats/open.ts";
-import { folderOf, openDataSetIn } from "../../data/formats/open.ts";
+import { openDataSetIn } from "../../data/formats/open.ts";
 import type { DataTree } from "../../data/formats/tree.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../../data/loader.ts";
 import { placeKey } from "../../data/places.ts";
 import type { Item } from "../../data/sampling.ts";
+import { hiddenReason, notAnImage, unusedFile } from "../../data/unused.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
 import { openFile } from "./node-files.ts";
 import { WorkerCalls } from "./worker-calls.ts";
-
-/** Left behind by systems and tools; not worth a word. */
-const litter = new Set(["thumbs.db", "desktop.ini"]);
+import { WorkerLane } from "./worker-lane.ts";
 
 async function listFolder(path: string) {
   try {
@@ -28,34 +27,90 @@ async function listFolder(path: string) {
   }
 }
 
-const isHidden = (name: string) => name.startsWith(".") || litter.has(name.toLowerCase());
+const isHidden = (name: string) => hiddenReason(name) !== undefined;
 
-/** All wanted files below a folder, by paths relative to `root` with `/`. Hidden files and folders are passed over. */
-async function walk(
-  root: string,
-  relative: string,
-  wanted: (name: string) => boolean,
-  items: string[],
-  skipped: Skipped[],
-): Promise<void> {
-  for (const entry of await listFolder(join(root, relative))) {
-    if (isHidden(entry.name)) continue;
-    const name = relative ? `${relative}/${entry.name}` : entry.name;
-    const target = entry.isSymbolicLink() ? await stat(join(root, name)).catch(() => undefined) : entry;
-    if (!target) skipped.push({ name, reason: "a link that leads nowhere" });
-    else if (target.isDirectory()) {
-      // A link to a folder may lead back up; only real folders are entered.
-      if (entry.isDirectory()) await walk(root, name, wanted, items, skipped);
-    } else if (wanted(entry.name)) items.push(name);
-    else skipped.push({ name, reason: "no picture by its name" });
+/** A folder may be linked from several others; one that leads to itself many times over is not entered for ever. */
+const mostVisits = 16;
+
+/** Walks a folder and the folders that links in it lead to, each file by its path from the top. */
+class FolderWalk {
+  readonly names: string[] = [];
+  readonly skipped: Skipped[] = [];
+  private readonly root: string;
+  private readonly wanted: (name: string) => boolean;
+  /** Real folders by device and inode: how often each was entered. */
+  private readonly visits = new Map<string, number>();
+  /** Links that were reported, each by the real folder that it lies in. */
+  private readonly reported = new Set<string>();
+
+  constructor(root: string, wanted: (name: string) => boolean) {
+    this.root = root;
+    this.wanted = wanted;
+  }
+
+  /** Throws a UserError where there is no folder, or one can't be read. */
+  async run(relative: string): Promise<void> {
+    const start = join(this.root, relative);
+    const around: string[] = [];
+    // A link to a folder around the top leads back to the top as well.
+    for (let path = await realpath(start).catch(() => start); ; path = dirname(path)) {
+      const identity = await this.identity(path);
+      if (identity !== undefined) around.push(identity);
+      if (dirname(path) === path) break;
+    }
+    await this.folder(relative, around.reverse());
+  }
+
+  private async identity(path: string): Promise<string | undefined> {
+    const stats = await stat(path, { bigint: true }).catch(() => undefined);
+    return stats && `${stats.dev}:${stats.ino}`;
+  }
+
+  private async folder(relative: string, around: readonly string[]): Promise<void> {
+    const here = around[around.length - 1] ?? "";
+    for (const entry of await listFolder(join(this.root, relative))) {
+      const name = relative ? `${relative}/${entry.name}` : entry.name;
+      const hidden = hiddenReason(entry.name);
+      const pass = (reason: string) => this.skipped.push(unusedFile(name, reason));
+      if (hidden !== undefined) pass(entry.isDirectory() ? `${hidden} (a folder)` : hidden);
+      else if (entry.isDirectory()) await this.enter(name, around, here, false);
+      else if (entry.isSymbolicLink()) {
+        const target = await stat(join(this.root, name)).catch(() => undefined);
+        if (!target) this.skipped.push({ name, reason: "broken link" });
+        else if (target.isDirectory()) await this.enter(name, around, here, true);
+        else this.file(name, target);
+      } else this.file(name, entry);
+    }
+  }
+
+  private file(name: string, entry: { isFile(): boolean }): void {
+    if (!this.wanted(basename(name))) this.skipped.push(notAnImage(name));
+    else if (entry.isFile()) this.names.push(name);
+    else this.skipped.push({ name, reason: "not a regular file" });
+  }
+
+  private async enter(name: string, around: readonly string[], parent: string, isLink: boolean): Promise<void> {
+    const identity = (await this.identity(join(this.root, name))) ?? name;
+    const visits = this.visits.get(identity) ?? 0;
+    if (around.includes(identity) || visits >= mostVisits) {
+      const link = `${parent}/${basename(name)}`;
+      if (!this.reported.has(link))
+        this.skipped.push(
+          unusedFile(name, isLink ? "a link back to a folder around it" : "a folder that was entered too often"),
+        );
+      this.reported.add(link);
+      return;
+    }
+    this.visits.set(identity, visits + 1);
+    await this.folder(name, [...around, identity]);
   }
 }
 
 /** Paths below a folder, with `/`, of the files whose names are wanted. Throws a UserError where there is no folder. */
 export async function listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]> {
-  const names: string[] = [];
-  await walk(path, "", wanted, names, []);
-  return names;
+  const walk = new FolderWalk(path, wanted);
+  await walk.run("");
+  return walk.names;
 }
 
 async function entriesOf(path: string): Promise<{ readonly name: string; readonly isFolder: boolean }[]> {
@@ -73,6 +128,9 @@ async function treeAt(path: string): Promise<DataTree> {
   const stats = await stat(path).catch(() => undefined);
   if (!stats) throw new UserError(`there is no file or folder ${path}`);
   const folder = stats.isDirectory() ? path : dirname(path);
+  const real = await realpath(folder);
+  const namesIn = new Map<string, Promise<ReadonlySet<string>>>();
+  const noNames = () => new Set<string>();
   const listed = new Map<string, ReturnType<typeof entriesOf>>();
   return {
     path: folder,
@@ -84,12 +142,22 @@ async function treeAt(path: string): Promise<DataTree> {
       return known;
     },
     async walk(inner, wanted) {
-      const names: string[] = [];
-      const skipped: Skipped[] = [];
-      await walk(folder, inner, wanted, names, skipped);
-      return { names, skipped };
+      const walk = new FolderWalk(folder, wanted);
+      await walk.run(inner);
+      return { names: walk.names, skipped: walk.skipped };
     },
     open: (entry) => openFile(join(folder, entry)),
+    candidates: (entry) => [
+      ...new Set([resolve(folder), real].map((from) => relative(from, resolve(from, entry)).replaceAll(sep, "/"))),
+    ],
+    async isFile(entry) {
+      const path = join(folder, entry);
+      // Lists name many files of few folders: a folder is read once.
+      const names = namesIn.get(dirname(path)) ?? readdir(dirname(path)).then((all) => new Set(all), noNames);
+      namesIn.set(dirname(path), names);
+      const isThere = (await names).has(basename(path)) && (await stat(path).catch(() => undefined))?.isFile();
+      return isThere ?? false;
+    },
   };
 }
 
@@ -101,16 +169,18 @@ export async function openDataSet(path: string, options: OpenOptions = {}): Prom
   return openDataSetIn(await treeAt(path), options);
 }
 
-/** All pictures of a folder or a data set, in classes where it has them. Throws a UserError where there are none. */
+/**
+ * All images of a folder or a data set, of every split, in classes where all have them. Throws a UserError where there are
+ * none.
+ */
 export async function listPictures(path: string, options: OpenOptions = {}): Promise<PictureFolder> {
-  const tree = await treeAt(path);
-  const data = await openDataSetIn(tree, options);
-  const places = data.train.items[0]?.place ?? data.train.items[0]?.labels;
-  // Folders are taken as they lie: a folder with train/ and val/ has classes of other names than the set has.
-  if (tree.file === undefined && !places && data.name === undefined && data.test) return folderOf(tree);
-  if (!data.test) return data.train;
-  const { train, test } = data;
-  return { ...train, items: [...train.items, ...test.items], skipped: [...train.skipped, ...test.skipped] };
+  const { train, test, otherSplits = [] } = await openDataSetIn(await treeAt(path), options);
+  if (!test) return train;
+  const items = [...train.items, ...test.items, ...otherSplits.flatMap((other) => other.items)];
+  const skipped = [...train.skipped, ...test.skipped];
+  const isLabelled = items.every(({ label, labels }) => label !== undefined || labels !== undefined);
+  if (train.classes && isLabelled) return { ...train, items, skipped };
+  return { path: train.path, items: items.map(({ name, place }) => ({ name, place })), skipped };
 }
 
 /** Where a folder really lies; as it is named where that can't be told. */
@@ -137,9 +207,9 @@ async function stampOf(path: string): Promise<string | undefined> {
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
-  const pool = Array.from({ length: workers }, () => new WorkerCalls("image-worker", folder));
+  const pool = Array.from({ length: workers }, () => new WorkerLane(() => new WorkerCalls("image-worker", folder)));
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
-  const assigned = new Map<string, WorkerCalls>();
+  const assigned = new Map<string, WorkerLane>();
   const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
     // What lies together is read by one worker; the others by turns.
@@ -151,10 +221,10 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   return {
     id: realPathOf(folder),
     evaluationView: (item, preprocessing: Preprocessing) =>
-      workerOf(item).call<Float32Array>("evaluationView", pathOf(item), preprocessing),
+      workerOf(item).call<Float32Array>(item.name, "evaluationView", pathOf(item), preprocessing),
     augmentedView: (item, view: AugmentedView) =>
-      workerOf(item).call<Float32Array>("augmentedView", pathOf(item), item.name, view),
-    facts: (item) => workerOf(item).call<PictureFacts>("facts", pathOf(item)),
+      workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
+    facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
     async stamp({ name, place }) {
       const files = place ? (place.kind === "slice" ? place.scans : [place.file]) : [name.replaceAll("/", sep)];
       const parts: string[] = [];
@@ -168,7 +238,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
       }
       return place ? `${parts.join(" ")} ${JSON.stringify(place)}` : parts[0];
     },
-    fingerprint: (item) => workerOf(item).call<string>("fingerprint", pathOf(item)),
+    fingerprint: (item) => workerOf(item).call<string>(item.name, "fingerprint", pathOf(item)),
     async dispose() {
       await Promise.all(pool.map((worker) => worker.end()));
     },

@@ -8,13 +8,14 @@ import sharp from "sharp";
 import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
-import { usualFormat, writeModel } from "../../exports/save.ts";
+import { writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
-import { readModel, readPreprocessorFile } from "../../models/definition.ts";
-import { readFile } from "../../files/storage.ts";
+import { imageSettingsBeside } from "../../models/image-settings.ts";
+import { readModel } from "../../models/definition.ts";
+import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
-import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
+import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
 import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
@@ -49,11 +50,11 @@ import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Preprocessing } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
-import { hubCacheFolder, hubSnapshot, isHubName } from "./hub.ts";
+import { hubCacheFolder } from "./hub-cache.ts";
+import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
 import { nodeOutputs } from "./node-outputs.ts";
@@ -104,6 +105,8 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
   /** Told while a model is downloaded from the hub. */
   readonly download?: (progress: DownloadProgress) => void;
+  /** Stops a download at once; what was downloaded is resumed the next time. */
+  readonly signal?: AbortSignal;
 }
 
 /** The ONNX file that a path is or holds, where it holds no other weights. */
@@ -126,19 +129,25 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
 async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
   const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
-    const found = await readFile(directory, name);
+    const found = await readFile(directory, name, longestFile.graph);
     if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
     return found;
   };
   const bytes = await bytesOf(basename(path));
   const proto = decodeOnnx(bytes, path);
+  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
+  const fixed = fixedImageSize(proto, path, options.imageSize);
   const external = new Map<string, Uint8Array>();
   for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
-  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
-  let preprocessing: Preprocessing | undefined;
-  for (const folder of folders)
-    preprocessing ??= await readPreprocessorFile(nodeDirectory(folder), options.imageSize ?? 224);
-  const definition = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  const settings = await imageSettingsBeside(
+    folders.map((folder) => nodeDirectory(folder)),
+    {
+      imageSize: options.imageSize ?? fixed,
+      // A size that is asked for is no surprise.
+      warn: (message) => options.imageSize === undefined && options.warn?.(message),
+    },
+  );
+  const definition = await importOnnx(proto, path, external, device, { ...options, ...settings });
   return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
 }
 
@@ -150,8 +159,8 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
   const stats = await stat(directoryOrFile).catch(() => undefined);
   if (!stats) {
     if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
-    const { revision, download: progress, warn } = options;
-    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn });
+    const { revision, download: progress, warn, signal } = options;
+    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
   }
@@ -188,7 +197,6 @@ export function nodeEnvironment({
   const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -196,7 +204,7 @@ export function nodeEnvironment({
       signal ? stoppableSource(createPictureSource(path), signal) : createPictureSource(path),
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
-    outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder() : path)),
+    outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder(process.env) : path)),
     writeFile: writeFileSafely,
     encodePng: async ({ width, height, data }) =>
       sharp(data, { raw: { width, height, channels: 3 } })
@@ -304,6 +312,10 @@ export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema
 export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
-export async function saveModel(model: ModelDefinition, directory: string, options: SaveOptions = {}): Promise<void> {
-  await writeModel(model, nodeDirectory(directory), options);
+export async function saveModel(
+  model: ModelDefinition,
+  directory: string,
+  { warn, ...options }: SaveOptions & { readonly warn?: (message: string) => void } = {},
+): Promise<void> {
+  await writeModel(model, nodeDirectory(directory), options, warn);
 }

@@ -9,9 +9,13 @@ import { crossEntropy, softenedDivergence, weightedSum } from "../../engine/nn/l
 import { UserError } from "../../utils/errors.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
-import { randomWeight } from "../initial-student.ts";
+import { randomWeight } from "../starts.ts";
 import type { Objective } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
+import { z } from "zod";
+import { isHead } from "../starts.ts";
+import { weightTrainables } from "../training/weights-trainables.ts";
+import { defineMethod } from "./method.ts";
 
 /** Soft distillation's temperature and weight (the paper's table 4: tau 3, lambda 0.1). */
 const temperature = 3;
@@ -102,3 +106,17 @@ function oneHot(labels: readonly number[] | undefined, batch: number, classes: n
   });
   return out;
 }
+
+export const method = defineMethod({
+  name: "deit",
+  summary: "random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)",
+  options: {
+    softLabels: z.boolean().default(false).describe("deit: learn the teacher's probabilities, not its answer"),
+  },
+  start: "random",
+  trains: true,
+  needsLabels: true,
+  student: (started, { options }) => deitStudent(started, options.seed),
+  trainables: (student) => weightTrainables(student, (name) => !isHead(name) || name.startsWith("head")),
+  objective: (student, { options }) => deitObjective(!options.softLabels, student.config.head?.classes ?? 0),
+});

@@ -30,8 +30,11 @@ import { UserError } from "../../utils/errors.ts";
 import { randomStream } from "../../utils/random.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
-import { randomWeight } from "../initial-student.ts";
+import { randomWeight } from "../starts.ts";
 import type { Objective } from "./objective.ts";
+import { z } from "zod";
+import { defineMethod } from "./method.ts";
+import { backbone } from "./parts.ts";
 
 /** Weight of the features' part (the paper's alpha). */
 const featureWeight = 1;
@@ -187,3 +190,15 @@ function patchError(predicted: Value, target: Value, hidden: Value): Value {
   const difference = sub(predicted, div(centred, sqrt(add(variance, 1e-6))));
   return div(reduceSum(mul(reduceMean(mul(difference, difference), [-1]), hidden)), reduceSum(abs(hidden)));
 }
+
+export const method = defineMethod({
+  name: "dmae",
+  summary: "random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)",
+  options: {
+    maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
+  },
+  start: "random",
+  trains: true,
+  trainables: backbone,
+  objective: (student, { options }) => dmaeObjective(student.config, options.maskRatio, options.seed),
+});

@@ -10,7 +10,7 @@ import {
   smoothAbsoluteDifference,
   weightedSum,
 } from "../../engine/nn/losses.ts";
-import type { FeatureLoss } from "../distillation-options.ts";
+import type { FeatureLoss } from "../base-options.ts";
 import { stoodFor } from "../weight-copy.ts";
 import type { Objective, ObjectiveContext } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";

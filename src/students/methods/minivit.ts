@@ -11,6 +11,10 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
 import type { Objective } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
+import { UserError } from "../../utils/errors.ts";
+import { defaultReductionFactor } from "../base-options.ts";
+import { defineMethod } from "./method.ts";
+import { backbone } from "./parts.ts";
 
 /** Weights of the losses on attention and hidden states (the paper's section 3.3: beta 1, gamma 0.1). */
 const attentionWeight = 1;
@@ -89,3 +93,19 @@ export function minivitObjective(): Objective {
     },
   };
 }
+
+export const method = defineMethod({
+  name: "minivit",
+  summary: "maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)",
+  options: {},
+  start: "weight-copy",
+  trains: true,
+  student(_, { teacher, options }) {
+    if (options.start !== undefined && options.start !== "weight-copy")
+      throw new UserError("minivit starts from the teacher's own blocks");
+    if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
+    return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
+  },
+  trainables: backbone,
+  objective: () => minivitObjective(),
+});

@@ -28,9 +28,11 @@ import { UserError } from "../../utils/errors.ts";
 import { randomStream } from "../../utils/random.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
-import type { Rank } from "../distillation-options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { noDraws } from "./trainables.ts";
+
+/** A rank for all maps, or one for each. */
+export type Rank = number | Readonly<Partial<Record<TargetModule, number>>>;
 
 export interface AdapterPlan {
   readonly rank: Rank;

@@ -20,12 +20,14 @@ import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape, Share } from "./gradient-runs.ts";
 import { GradientRuns } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
-import { methods } from "../methods/registry.ts";
+import { methodOf } from "../methods/lookup.ts";
+import type { Method, MethodContext } from "../methods/method.ts";
 import type { Objective } from "../methods/objective.ts";
 import type { DistillationInput, DistillationOptions } from "../distillation-options.ts";
 import { distillationSchema } from "../distillation-options.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
+import { starts } from "../starts.ts";
 import { keptBlocksOf } from "../weight-copy.ts";
 
 /** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
@@ -129,9 +131,9 @@ export class Distillation {
     int8: Int8Options | undefined,
   ): Promise<Distillation> {
     const kept = keptBlocksOf(teacher.config.depth, options);
-    const method = methods[options.method];
-    const context = { teacher, kept, options };
-    const start = initialStudent ?? method.student(context, options.start ?? method.start);
+    const method = methodOf(options.method);
+    const context: MethodContext = { teacher, kept, options };
+    const start = initialStudent ?? studentBefore(method, context);
     if (start.config.depth !== kept.length && !start.config.sharing) {
       throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`);
     }
@@ -332,6 +334,15 @@ export class Distillation {
     this.targetSession = undefined;
     await this.state.dispose();
   }
+}
+
+/** The student before training, as a method has it. Throws a UserError where the start needs images. */
+export function studentBefore(method: Method, context: MethodContext): ModelDefinition {
+  const start = context.options.start ?? method.start;
+  if (start === "analytic")
+    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent");
+  const started = starts[start](context);
+  return method.student?.(started, context) ?? started;
 }
 
 export type CreateDistillationOptions = DistillationInput & {

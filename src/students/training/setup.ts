@@ -3,10 +3,11 @@ import type { DataSet } from "../../data/dataset.ts";
 import type { PictureSource, TrainingLoaderOptions } from "../../data/loader.ts";
 import type { Item } from "../../data/sampling.ts";
 import { denormalise } from "../../data/transforms.ts";
-import { adapterPlanOf } from "../methods/registry.ts";
+import { adapterPlanOf } from "../methods/lookup.ts";
 import { parameterCount } from "../../models/definition.ts";
 import type { Distillation } from "./distillation.ts";
 import type { DistillationInput } from "../distillation-options.ts";
+import { distillationSchema } from "../distillation-options.ts";
 import type { Model } from "../../models/model.ts";
 import type { LoggedImage } from "../../report/tensorboard.ts";
 import { nearestName, UserError } from "../../utils/errors.ts";
@@ -22,32 +23,16 @@ import type { BatchPlan } from "./step-plan.ts";
 import { usualCount } from "../start.ts";
 import { Tracker } from "./tracking.ts";
 
-/** The run's settings as createDistillation takes them. */
+/** The run's settings as createDistillation takes them: every option that both have, with what the run has worked out. */
 export function distillationOptions(
   options: StudentRunOptions,
   plan: BatchPlan,
   chosen: readonly number[] | undefined,
 ): DistillationInput {
-  const { method, start, rank, alpha, rankStabilized, adapterDropout } = options;
-  const { targetModules, loss, softLabels, maskRatio, optimizer, seed } = options;
+  const shared = Object.entries(options).filter(([name]) => name in distillationSchema.shape);
   return {
-    method,
-    start,
-    ...(chosen
-      ? { keptBlocks: [...chosen] }
-      : { reductionFactor: options.reductionFactor, keptBlocks: options.keptBlocks }),
-    rank,
-    alpha,
-    rankStabilized,
-    adapterDropout,
-    targetModules,
-    loss,
-    softLabels,
-    maskRatio,
-    int8Parts: options.int8Parts,
-    checkpointing: options.checkpointing,
-    activations: options.activations,
-    optimizer,
+    ...(Object.fromEntries(shared) as DistillationInput),
+    ...(chosen ? { keptBlocks: [...chosen], reductionFactor: undefined } : {}),
     schedule: {
       kind: options.schedule,
       baseLearningRate: plan.peakLearningRate,
@@ -56,7 +41,6 @@ export function distillationOptions(
       iterationsPerEpoch: plan.iterationsPerEpoch,
     },
     accumulation: plan.accumulation,
-    seed,
   };
 }
 

@@ -2,11 +2,10 @@
 import type { VitConfig } from "../models/config.ts";
 import { expectedWeights } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { UserError } from "../utils/errors.ts";
 import { randomStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
-import type { StartName } from "./distillation-options.ts";
+import type { BaseOptions, StartName } from "./base-options.ts";
 import { copyBlocks } from "./weight-copy.ts";
 
 /** Deviation of random weights, as vision transformers are made (truncated at two deviations). */
@@ -35,35 +34,33 @@ export function randomWeight(name: string, dims: readonly number[], seed: number
   return tensor;
 }
 
-/** The student before training. `kept` says how many blocks it has, and for weight copy which. */
-export function startStudent(
-  teacher: ModelDefinition,
-  kept: readonly number[],
-  start: StartName,
-  seed: number,
-): ModelDefinition {
-  switch (start) {
-    case "analytic":
-      throw new UserError(
-        "an analytic start needs pictures: call analyticStart, and give its student as initialStudent",
-      );
-    case "weight-copy":
-      return copyBlocks(teacher, kept);
-    case "top-blocks":
-      return copyBlocks(
-        teacher,
-        kept.map((_, i) => i),
-      );
-    case "random": {
-      const copied = copyBlocks(teacher, kept);
-      const { config } = copied;
-      const random = randomWeights(config, seed);
-      // The teacher's head belongs to its own features; a student that meets them can use it.
-      for (const name of random.keys()) if (isHead(name)) random.set(name, teacher.weights.get(name) as FloatTensor);
-      return { ...copied, weights: random };
-    }
-  }
+/** What a start makes a student of. */
+export interface StartContext {
+  readonly teacher: ModelDefinition;
+  /** How many blocks the student has, and for a weight copy which. */
+  readonly kept: readonly number[];
+  readonly options: BaseOptions;
 }
+
+/** Makes a student before training. */
+type Start = (context: StartContext) => ModelDefinition;
+
+/** How a student can start without images; the closed form (closed-form/start.ts) needs some. */
+export const starts: Readonly<Record<Exclude<StartName, "analytic">, Start>> = {
+  "weight-copy": ({ teacher, kept }) => copyBlocks(teacher, kept),
+  "top-blocks": ({ teacher, kept }) =>
+    copyBlocks(
+      teacher,
+      kept.map((_, i) => i),
+    ),
+  random({ teacher, kept, options }) {
+    const copied = copyBlocks(teacher, kept);
+    const random = randomWeights(copied.config, options.seed);
+    // The teacher's head belongs to its own features; a student that meets them can use it.
+    for (const name of random.keys()) if (isHead(name)) random.set(name, teacher.weights.get(name) as FloatTensor);
+    return { ...copied, weights: random };
+  },
+};
 
 /** Weights behind the features: heads, poolers, projections. They are copied and don't train with the backbone. */
 export function isHead(name: string): boolean {

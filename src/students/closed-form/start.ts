@@ -1,0 +1,86 @@
+// The closed form as a start: its options, and the student that it makes of images.
+import { z } from "zod";
+import { countOption, listOption } from "../../context/common-options.ts";
+import type { Model } from "../../models/model.ts";
+import { restedWeights } from "../../models/model.ts";
+import type { Int8Options } from "../../models/precision.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { targetModules } from "../../models/vit.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { analyticDefaults, analyticStart } from "./closed-form.ts";
+import type { Widths } from "./narrowing.ts";
+import { lessThanWhole } from "./narrowing.ts";
+
+/** The closed form's own options. */
+export const closedFormOptions = {
+  mlpWidth: z
+    .number()
+    .positive()
+    .optional()
+    .describe(
+      "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
+    ),
+  keptHeads: z
+    .number()
+    .positive()
+    .optional()
+    .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
+  analyticViews: countOption
+    .default(1)
+    .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
+  analyticTokens: z
+    .number()
+    .positive()
+    .default(analyticDefaults.tokensPerUnknown)
+    .describe(
+      "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
+    ),
+  analyticMaps: listOption(z.enum(targetModules))
+    .default([...analyticDefaults.maps])
+    .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
+  analyticSweeps: countOption
+    .default(analyticDefaults.sweeps)
+    .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
+};
+
+export type ClosedFormOptions = z.output<z.ZodObject<typeof closedFormOptions>>;
+
+export interface ClosedFormContext {
+  readonly teacher: Model;
+  readonly kept: readonly number[];
+  /** The options, with widths as they were chosen. */
+  readonly options: Omit<ClosedFormOptions, "analyticViews">;
+  /** Normalised images, batch by batch `[B, 3, H, W]`. */
+  readonly images: AsyncIterable<FloatTensor>;
+  readonly int8: Int8Options | undefined;
+  readonly progress: (done: number) => void;
+}
+
+export interface ClosedFormStudent {
+  readonly student: ModelDefinition;
+  /** What each block keeps, where that is less than the teacher's. */
+  readonly widths: Widths;
+  /** Share of the last block's difference that is left on images set aside; undefined where that was not measured. */
+  readonly residual: number | undefined;
+}
+
+/** A student in closed form; its large weights are offloaded. */
+export async function closedFormStudent(context: ClosedFormContext): Promise<ClosedFormStudent> {
+  const { teacher, kept, options, images, int8, progress } = context;
+  const settings = {
+    ...analyticDefaults,
+    tokensPerUnknown: options.analyticTokens,
+    maps: options.analyticMaps,
+    sweeps: options.analyticSweeps,
+    mlpWidth: options.mlpWidth,
+    keptHeads: options.keptHeads,
+    int8,
+  };
+  const { student, refits } = await analyticStart(teacher, kept, images, settings, progress);
+  const { mlpWidth, heads: keptHeads } = student.config;
+  return {
+    student: { ...student, weights: await restedWeights(student, teacher.device) },
+    widths: lessThanWhole(teacher.config, { mlpWidth, keptHeads }),
+    residual: refits.at(-1)?.share,
+  };
+}
