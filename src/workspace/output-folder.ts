@@ -9,7 +9,7 @@ import type { Environment } from "../context/environment.ts";
 import { lockEntry } from "../context/outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
-import { UserError } from "../utils/errors.ts";
+import { outputError } from "../utils/errors.ts";
 import { textChunks } from "./output-files.ts";
 import { filesWithoutJournal } from "./run-entries.ts";
 import { checkVersion, parseJson } from "./versioned.ts";
@@ -125,13 +125,13 @@ export class OutputFolder {
     const file = raw.describe(journalEntry);
     const header = checkVersion(headerSchema, parseJson(first, file), file, { format, version });
     if (header.kind !== kind)
-      throw new UserError(
+      throw outputError(
         `${path} holds ${described[header.kind]}, and is not replaced by ${described[kind]}. Give another output folder.`,
       );
     const events = rest.map((text, i) => {
       const where = `line ${i + 2} of ${file}`;
       const event = eventSchema.safeParse(parseJson(text, where));
-      if (!event.success) throw new UserError(`${where} is no entry of a list of files that this version knows.`);
+      if (!event.success) throw outputError(`${where} is no entry of a list of files that this version knows.`);
       return event.data;
     });
     return new OutputFolder(raw, kind, cut ? "cut" : "whole", events);
@@ -233,7 +233,7 @@ export class OutputFolder {
     const there = await this.raw.open(entry);
     await there?.close();
     if (there)
-      throw new UserError(
+      throw outputError(
         `${this.raw.describe(entry)} was not written by wecolora, so it is not replaced. Move it, or give another output folder.`,
       );
     await this.enter({ file: entry });
@@ -273,15 +273,15 @@ function replay(events: readonly Event[]): { files: Set<string>; replacing: bool
   return { files, replacing, finished };
 }
 
-function foreign(path: string, names: readonly string[]): UserError {
+function foreign(path: string, names: readonly string[]): Error {
   if (olderRun.every((name) => names.includes(name)))
-    return new UserError(
+    return outputError(
       `${path} already holds a run of an older wecolora, which kept no list of its files, so it is neither resumed nor replaced. ` +
         "Give another output folder.",
     );
   const shown = names.slice(0, 3).join(", ");
   const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
-  return new UserError(
+  return outputError(
     `${path} holds files that wecolora did not write (${shown}${more}). Give an output folder that is empty or does not exist.`,
   );
 }
@@ -331,7 +331,7 @@ export async function checkApart(
       inside: `lies in ${input.option}`,
       around: `holds ${input.option}`,
     }[relation];
-    throw new UserError(
+    throw outputError(
       `${option} ${path} ${how} ${input.path}. Give an output folder outside of what is read, so that nothing is overwritten.`,
     );
   }
@@ -379,7 +379,7 @@ const sizeText = (bytes: number) =>
 export async function checkRoom({ outputs }: Environment, path: string, bytes: number): Promise<void> {
   const free = await outputs.freeBytes(path);
   if (free === undefined || free >= bytes) return;
-  throw new UserError(
+  throw outputError(
     `The disk of ${path} has ${sizeText(free)} left, and at least ${sizeText(bytes)} will be written. Make room, or give another output folder.`,
   );
 }
@@ -397,7 +397,7 @@ export async function checkOutputFile(
   for (const input of inputs) {
     const relation = await environment.outputs.relation(path, input.path);
     if (relation === "same" || relation === "inside")
-      throw new UserError(
+      throw outputError(
         `--out ${path} ${relation === "same" ? "is the same as" : "lies in"} ${input.option} ${input.path}. Give another file for the output.`,
       );
   }
@@ -409,7 +409,7 @@ export async function checkOutputFile(
     const head = new Uint8Array(Math.min(file.size, 4096));
     await file.readInto(0, head);
     if (file.size > 0 && !isOurs(new TextDecoder().decode(head)))
-      throw new UserError(
+      throw outputError(
         `${path} exists and was not written by this command, so it is not replaced. Give another file.`,
       );
   } finally {

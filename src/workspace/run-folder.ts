@@ -11,7 +11,7 @@ import type { Item } from "../data/sampling.ts";
 import type { DistillationState } from "./training-state.ts";
 import { eventFile, scalarEvents } from "../report/tensorboard.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
-import { UserError } from "../utils/errors.ts";
+import { outputError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { textChunks } from "./output-files.ts";
 import type { OutputFolder } from "./output-folder.ts";
@@ -82,7 +82,7 @@ export class RunFolder {
   async refuseRun(): Promise<void> {
     const stage = await this.stage();
     if (stage === "absent") return;
-    throw new UserError(
+    throw outputError(
       stage === "finished"
         ? `${this.path} already holds a run, which is finished. Give another folder, or --overwrite to replace it.`
         : `${this.path} already holds a run, which is not finished. Resume it with --resume ${this.path}, give another folder, or --overwrite to replace it.`,
@@ -116,7 +116,7 @@ export class RunFolder {
       const again = this.output?.isReplacing
         ? "the one that was there was being replaced when its process ended, so run the same command again"
         : "there is no config.json";
-      throw new UserError(`${this.path} holds no run to resume: ${again}.`);
+      throw new UserError(`${this.path} holds no run to resume: ${again}.`, { code: "FILE_NOT_FOUND" });
     }
     const file = this.directory.describe("config.json");
     return checkVersion(runConfigSchema, parseJson(written, file), file, configFormat);

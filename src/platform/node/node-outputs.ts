@@ -18,7 +18,7 @@ import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { FolderLock, OutputPlatform, Relation } from "../../context/outputs.ts";
 import { lockEntry } from "../../context/outputs.ts";
-import { UserError } from "../../utils/errors.ts";
+import { outputError, UserError } from "../../utils/errors.ts";
 import { removeAbandoned, temporaryTag } from "./node-files.ts";
 import { isAlive, machineId, processStart } from "./process-identity.ts";
 
@@ -39,7 +39,7 @@ const reasonOf = (error: unknown): string => problems[codeOf(error)] ?? (error a
 /** Makes a folder and those above it; gives those that were made, the innermost first. */
 async function makeFolder(path: string): Promise<string[]> {
   const stats = await stat(path).catch(() => undefined);
-  if (stats && !stats.isDirectory()) throw new UserError(`${path} is a file. Give a folder for the output.`);
+  if (stats && !stats.isDirectory()) throw outputError(`${path} is a file. Give a folder for the output.`);
   if (stats) return [];
   try {
     const first = await mkdir(path, { recursive: true });
@@ -49,8 +49,8 @@ async function makeFolder(path: string): Promise<string[]> {
     return made;
   } catch (error) {
     const dangling = await lstat(path).catch(() => undefined);
-    if (dangling?.isSymbolicLink()) throw new UserError(`${path} is a link that leads nowhere. Give another folder.`);
-    throw new UserError(`The folder ${path} can't be made: ${reasonOf(error)}.`);
+    if (dangling?.isSymbolicLink()) throw outputError(`${path} is a link that leads nowhere. Give another folder.`);
+    throw outputError(`The folder ${path} can't be made: ${reasonOf(error)}.`);
   }
 }
 
@@ -95,17 +95,17 @@ function hasEnded({ pid, machine, start }: Owner): boolean {
   return start !== undefined && now !== undefined && start !== now;
 }
 
-function inUse(folder: string, lock: string, owner: Owner | undefined): UserError {
+function inUse(folder: string, lock: string, owner: Owner | undefined): Error {
   if (owner === undefined)
-    return new UserError(`${folder} is in use: its lock can't be read. If no other process uses it, remove ${lock}.`);
+    return outputError(`${folder} is in use: its lock can't be read. If no other process uses it, remove ${lock}.`);
   const { pid, host, machine, since } = owner;
   const who = `process ${pid} on ${host} since ${since}`;
   if (machine !== machineId())
-    return new UserError(
+    return outputError(
       `${folder} is in use by ${who}. That is another machine or container, so whether it still runs is not known here. ` +
         `If it does not, remove ${lock}.`,
     );
-  return new UserError(`${folder} is in use by ${who}. Wait until it has ended, or give another folder.`);
+  return outputError(`${folder} is in use by ${who}. Wait until it has ended, or give another folder.`);
 }
 
 /** Puts a lock there whole and only where there is none. Says whether that was so. */
@@ -190,7 +190,7 @@ async function lockFolder(folder: string): Promise<FolderLock> {
   } catch (error) {
     await removeEmpty(made);
     if (error instanceof UserError) throw error;
-    throw new UserError(`Nothing can be written in ${folder}: ${reasonOf(error)}.`);
+    throw outputError(`Nothing can be written in ${folder}: ${reasonOf(error)}.`);
   }
   await removeAbandoned(dirname(lock), (file) => file === lockEntry);
   // A process that is made to exit takes its lock along; one that is killed leaves it, and it is recognised as stale.
@@ -264,15 +264,15 @@ async function freeBytes(path: string): Promise<number | undefined> {
 /** Sees by trying whether a file can be written. Leaves nothing behind. */
 export async function checkFile(path: string): Promise<void> {
   const stats = await stat(path).catch(() => undefined);
-  if (stats?.isDirectory()) throw new UserError(`${path} is a folder. Give a file for the output.`);
-  if (/[\\/]$/.test(path)) throw new UserError(`${path} names a folder. Give a file for the output.`);
+  if (stats?.isDirectory()) throw outputError(`${path} is a folder. Give a file for the output.`);
+  if (/[\\/]$/.test(path)) throw outputError(`${path} names a folder. Give a file for the output.`);
   const made = await makeFolder(dirname(resolve(path)));
   await removeAbandoned(dirname(resolve(path)), (file) => file === basename(path));
   const probe = join(dirname(resolve(path)), `${basename(path)}.${temporaryTag()}.partial`);
   try {
     await (await open(probe, "wx")).close();
   } catch (error) {
-    throw new UserError(`${path} can't be written: ${reasonOf(error)}.`);
+    throw outputError(`${path} can't be written: ${reasonOf(error)}.`);
   } finally {
     await rm(probe, { force: true }).catch(() => undefined);
     await removeEmpty(made);
