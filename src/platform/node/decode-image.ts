@@ -33,6 +33,23 @@ export function blockOtherLoaders(): void {
   sharp.unblock({ operation: used.map((name) => `VipsForeignLoad${name}`) });
 }
 
+/** Drawings that are being made into images. */
+let drawn = 0;
+
+/**
+ * A drawing of our own as PNG, at twice its size. Its loader is open only meanwhile, since decoding takes it from the whole
+ * process.
+ */
+export async function drawSvg(svg: string): Promise<Uint8Array> {
+  const loader = { operation: ["VipsForeignLoadSvg"] };
+  if (drawn++ === 0) sharp.unblock(loader);
+  try {
+    return await sharp(Buffer.from(svg), { density: 144 }).png().toBuffer();
+  } finally {
+    if (--drawn === 0) sharp.block(loader);
+  }
+}
+
 const open = (bytes: Uint8Array) =>
   sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: mostPixels }).timeout({ seconds: longestDecode });
 

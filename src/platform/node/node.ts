@@ -57,6 +57,7 @@ import { hubCacheFolder } from "./hub-cache.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { drawSvg } from "./decode-image.ts";
 import { nodeOutputs } from "./node-outputs.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
@@ -215,7 +216,7 @@ export function nodeEnvironment({
         .jpeg({ quality: 78 })
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
-    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    encodeSvg: drawSvg,
     availableMemory,
     now: () => performance.now(),
     about: {
