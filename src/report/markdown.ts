@@ -1,5 +1,6 @@
 // The report as Markdown: the same numbers as the page's. Names and texts from outside are escaped by `markdown`.
-import { markdown, Markdown, markdownCode, markdownFence } from "../utils/escape.ts";
+import type { Markdown } from "../utils/escape.ts";
+import { markdown, markdownCode, markdownFence } from "../utils/escape.ts";
 import { findings } from "./findings.ts";
 import { resultLegend, resultMarks, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
