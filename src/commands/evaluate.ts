@@ -27,6 +27,7 @@ import {
   normalizationOption,
   openOptions,
   pathOption,
+  probeViewsFor,
   readBatchOption,
   readOptionsFor,
   readSchema,
@@ -69,6 +70,10 @@ export const evaluateRunSchema = z.strictObject({
     .describe(
       "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
     ),
+  probeBestEpoch: z
+    .boolean()
+    .default(false)
+    .describe("also report the probe's best epoch on the evaluation images, as the paper's authors do"),
   logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence, as a second opinion"),
   cache: z.boolean().default(true).describe("keep features on disk for the next time"),
   cacheDir: pathOption.optional().describe("where to (wecolora/features in the user's cache folder)"),
@@ -155,11 +160,13 @@ export async function runEvaluation(context: RunContext, input: EvaluateRunInput
         neighbours: { k: options.neighbours, temperature: options.temperature },
         logistic: options.logistic ? logisticDefaults : undefined,
         store: options.cache ? environment.featureStore(options.cacheDir) : undefined,
+        probeViews: probeViewsFor(options, data),
         probe: {
           epochs: probeEpochs,
           warmupEpochs: Math.min(10, probeEpochs / 9),
           batch: options.probeBatch,
           baseLearningRate: options.probeLearningRate,
+          bestEpoch: options.probeBestEpoch,
           seed: options.seed,
         },
       },

@@ -2,6 +2,7 @@
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
+import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 
@@ -22,7 +23,10 @@ const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.t
 const digest = async (bytes: Uint8Array) => hex(await crypto.subtle.digest("SHA-256", Uint8Array.from(bytes)));
 
 /** What a model computes from a picture, as a key: its weights, its configuration and how it sees pictures. */
-export async function modelKey({ weights, config, preprocessing, int8 }: Model): Promise<string> {
+export async function modelKey(
+  { weights, config, int8, ...model }: Model,
+  preprocessing = model.preprocessing,
+): Promise<string> {
   const parts = [JSON.stringify(config), JSON.stringify(preprocessing), ...(int8 ? [JSON.stringify(int8)] : [])];
   for (const [name, tensor] of weights) parts.push(name, await digest(tensorBytes(tensor)));
   return digest(new TextEncoder().encode(parts.join("\n")));
@@ -42,8 +46,14 @@ export class FeatureCache {
     this.key = key;
   }
 
-  static async open(store: FeatureStore, model: Model, source: PictureSource): Promise<FeatureCache> {
-    const key = await digest(new TextEncoder().encode(`${await modelKey(model)}\n${source.id}`));
+  /** `preprocessing`: how the model sees these images, where that is not its own. */
+  static async open(
+    store: FeatureStore,
+    model: Model,
+    source: PictureSource,
+    preprocessing?: Preprocessing,
+  ): Promise<FeatureCache> {
+    const key = await digest(new TextEncoder().encode(`${await modelKey(model, preprocessing)}\n${source.id}`));
     const cache = new FeatureCache(store, source, key);
     const known = await store.load(key);
     if (known) {

@@ -13,6 +13,7 @@ import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { modelTypeIn, readModel, readPreprocessorFile, withImageSize } from "../../models/definition.ts";
 import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
+import { withTransform } from "../../models/preprocessing.ts";
 import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
@@ -163,8 +164,9 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
-  const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
-  return { ...definition, preprocessing: { ...definition.preprocessing, mean, std } };
+  const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
+  return { ...definition, preprocessing: { ...preprocessing, mean, std } };
 }
 
 async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
