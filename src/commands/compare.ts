@@ -5,7 +5,7 @@ import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { ComparisonChart } from "../report/chart.ts";
 import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
-import { comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
+import { comparedMetrics, comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
@@ -14,9 +14,10 @@ import { resumeDistillation, runDistillation } from "./distill.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { interruptible } from "../context/run-context.ts";
-import { runEvaluation } from "./evaluate.ts";
+import type { EvaluateRunInput } from "./evaluate.ts";
+import { evaluateRunSchema, runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import { commonSchema, pathOption } from "../context/common-options.ts";
+import { commonSchema, dataSchema, pathOption } from "../context/common-options.ts";
 import { distillOptions } from "./distill-options.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { defineCommand } from "./command.ts";
@@ -46,10 +47,15 @@ export const compareRunSchema = z.strictObject({
       "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
     ),
   base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
+  evaluations: z
+    .record(z.string().regex(/^[\w-]+$/), z.record(z.string(), z.unknown()))
+    .default({})
+    .describe("further evaluations of each student, by name: options of evaluate, data among them"),
   published: z
     .array(
       z.strictObject({
         where: z.record(z.string(), z.union([z.string(), z.number()]).transform(String)),
+        on: z.string().optional().describe("the evaluation that it belongs to"),
         metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
         value: z.number(),
       }),
@@ -61,6 +67,10 @@ export const compareRunSchema = z.strictObject({
 
 export type CompareRunInput = z.input<typeof compareRunSchema>;
 type CompareRunOptions = z.output<typeof compareRunSchema>;
+
+/** Options of `evaluate` for a model, as a comparison's `evaluations` hold them. */
+const evaluationOf = (name: string, given: Readonly<Record<string, unknown>>, model: string) =>
+  parseOptions(evaluateRunSchema, { ...given, model }, `options of the evaluation ${name}`);
 
 export interface CompareRunResult {
   readonly out: string;
@@ -90,7 +100,15 @@ const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 18
 
 /** The runs of a comparison, their options checked before the first begins. */
 export function planRuns(options: CompareRunOptions): Planned[] {
-  const { teacher, data, grid, base, threads } = options;
+  const { teacher, data, grid, base, threads, evaluations, published } = options;
+  for (const [name, given] of Object.entries(evaluations)) evaluationOf(name, given, "student");
+  const elsewhere = published.find(({ on }) => on !== undefined && !Object.hasOwn(evaluations, on));
+  if (elsewhere) {
+    const names = Object.keys(evaluations).join(", ") || "none";
+    throw new UserError(`A published figure is on ${elsewhere.on}, but the evaluations are: ${names}.`, {
+      code: "INVALID_OPTION",
+    });
+  }
   const planned = grid.flatMap(combinations).map((chosen): Planned => {
     const { seed = base.seed ?? 0, ...setting } = chosen;
     const name = fileName(
@@ -110,7 +128,11 @@ export function planRuns(options: CompareRunOptions): Planned[] {
 }
 
 /** The result of one run: read where it is finished, gone on with where it was begun, else run. */
-async function runOne(context: RunContext, run: Planned): Promise<ComparedRun> {
+async function runOne(
+  context: RunContext,
+  run: Planned,
+  evaluations: CompareRunOptions["evaluations"],
+): Promise<ComparedRun> {
   const { environment, listener } = context;
   const out = String(run.options.out);
   const folder = new RunFolder(environment.directory(out));
@@ -123,9 +145,13 @@ async function runOne(context: RunContext, run: Planned): Promise<ComparedRun> {
         ? await resumeDistillation(context, { resume: out })
         : await runDistillation(context, run.options as never));
     const rows = result.results as readonly ResultRow[];
+    const evaluated: Record<string, ResultRow> = {};
+    for (const [name, given] of Object.entries(evaluations))
+      evaluated[name] = await evaluateStudent(context, folder, name, given);
     return {
       setting: run.setting,
       seed: run.seed,
+      ...(Object.keys(evaluated).length > 0 ? { evaluations: evaluated } : {}),
       row: rows.find(({ name }) => name === "student"),
       trainingSeconds: Number(result.trainingSeconds) + Number(result.startSeconds ?? 0),
     };
@@ -134,6 +160,25 @@ async function runOne(context: RunContext, run: Planned): Promise<ComparedRun> {
     listener.warn?.(`the run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
   }
+}
+
+/** A run's student on a further data set; kept in the run folder, and read from there where the options are the same. */
+async function evaluateStudent(
+  context: RunContext,
+  { directory }: RunFolder,
+  name: string,
+  given: Readonly<Record<string, unknown>>,
+): Promise<ResultRow> {
+  const entry = `evaluation-${name}.json`;
+  const settings = JSON.stringify(given);
+  const stored = await readText(directory, entry);
+  const known = stored === undefined ? undefined : (JSON.parse(stored) as { settings: string; row: ResultRow });
+  if (known?.settings === settings) return known.row;
+  context.listener.info?.(`evaluating on ${name}`);
+  const { results } = await runEvaluation(context, evaluationOf(name, given, directory.describe("student")));
+  const [row] = results.slice(-1);
+  await directory.write(entry, [new TextEncoder().encode(JSON.stringify({ settings, row }))]);
+  return row;
 }
 
 /**
@@ -175,7 +220,7 @@ async function performComparison(
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
     const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
-    runs.push(await interruptible(context, advice, () => runOne(context, run)));
+    runs.push(await interruptible(context, advice, () => runOne(context, run, options.evaluations)));
   }
   const teachers = await judgeTeachers(context, planned);
   const summaries = summarize(runs, options.published);
@@ -214,6 +259,12 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
   ].join(" | ");
 }
 
+/** Options of a run that say how data and images are read: its teacher is evaluated with the same. */
+function seenBy(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const names = [...Object.keys(dataSchema.shape), "normalization", "imageSize", "mean", "std"];
+  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
+}
+
 /** Each teacher judged once, on the data that its runs are judged on; kept in its own file. */
 async function judgeTeachers(context: RunContext, planned: readonly Planned[]): Promise<Record<string, ResultRow>> {
   const { environment, listener } = context;
@@ -230,7 +281,7 @@ async function judgeTeachers(context: RunContext, planned: readonly Planned[]): 
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);
-    const { results } = await runEvaluation(context, { model: teacher, data });
+    const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
     await directory.write(entry, [new TextEncoder().encode(JSON.stringify(results[0]))]);
     teachers[key] = results[0];
   }
@@ -243,7 +294,8 @@ function chartOf(
   summaries: readonly Summary[],
   teachers: readonly ResultRow[],
 ): ComparisonChart | undefined {
-  const metric = metrics.find(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const names = summaries.flatMap(({ evaluations }) => evaluations);
+  const metric = comparedMetrics(names).find(({ name }) => summaries.some(({ figures }) => figures[name]));
   if (!metric) return undefined;
   const [first] = Object.keys(summaries[0].setting);
   const marks = summaries.flatMap(({ setting, figures }) => {
@@ -259,7 +311,7 @@ function chartOf(
     unit: metric.title,
     labels: [...new Set(marks.map(({ label }) => label))],
     marks,
-    ...(teacher === undefined || metric.name === "difference"
+    ...(teacher === undefined || metric.metric === "difference"
       ? {}
       : { reference: { label: "teacher", value: teacher } }),
   };

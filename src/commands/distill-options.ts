@@ -57,7 +57,7 @@ function paperLoss({ method, loss }: Readonly<Record<string, unknown>>): unknown
     const given: Readonly<Record<string, unknown>> =
       typeof each === "object" && each !== null ? { ...each } : { kind: each };
     const onlyLast = !ofSeveralBlocks.includes(given.kind) && given.blocks !== "all";
-    return onlyLast ? { norm: "after", ...given } : each;
+    return onlyLast ? { norm: "after", ...given } : given;
   });
 }
 const ofSeveralBlocks: readonly unknown[] = ["multi-block", "multi", "blockwise"];
@@ -103,5 +103,9 @@ export function distillOptions(input: unknown, what = "options of distill"): Dis
   const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
   if (!known) return parseOptions(distillRunSchema, given, what);
   const settings: Readonly<Record<string, unknown>> = { recipe, ...recipes[recipe as RecipeName], ...given };
-  return parseOptions(distillRunSchema, recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings, what);
+  return parseOptions(
+    distillRunSchema,
+    recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings,
+    what,
+  );
 }

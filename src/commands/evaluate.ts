@@ -63,6 +63,11 @@ export const evaluateRunSchema = z.strictObject({
   probeEpochs: countOption
     .optional()
     .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
+  probeWarmupEpochs: z
+    .number()
+    .min(0)
+    .optional()
+    .describe("epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)"),
   probeBatch: countOption.default(512).describe("batch of the linear probe"),
   probeLearningRate: z
     .union([z.number().positive(), z.array(z.number().positive()).min(1)])
@@ -163,7 +168,7 @@ export async function runEvaluation(context: RunContext, input: EvaluateRunInput
         probeViews: probeViewsFor(options, data),
         probe: {
           epochs: probeEpochs,
-          warmupEpochs: Math.min(10, probeEpochs / 9),
+          warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
           batch: options.probeBatch,
           baseLearningRate: options.probeLearningRate,
           bestEpoch: options.probeBestEpoch,

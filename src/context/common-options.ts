@@ -109,9 +109,7 @@ export function probeViewsFor(
 export const normalizationOption = z
   .enum(normalizations)
   .default("model")
-  .describe(
-    "whose mean and deviation; paper: the authors' for the data set, with their transforms",
-  );
+  .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
 export const dataHelp =
   "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .zip, .tar, .parquet, .csv or .txt";
 

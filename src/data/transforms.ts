@@ -147,14 +147,8 @@ export function randomCrop({ width, height }: Picture, scale: readonly [number, 
  * What random views of an image are made from, so that it can be kept in memory: the image itself, reduced where it is very
  * large, or the evaluation transform's pixels where views show the whole image.
  */
-export function augmentationBase(
-  picture: Picture,
-  preprocessing: Preprocessing,
-  augmentation: Augmentation,
-): Picture {
-  return "scale" in augmentation
-    ? reduceForTraining(picture, preprocessing)
-    : evaluationPixels(picture, preprocessing);
+export function augmentationBase(picture: Picture, preprocessing: Preprocessing, augmentation: Augmentation): Picture {
+  return "scale" in augmentation ? reduceForTraining(picture, preprocessing) : evaluationPixels(picture, preprocessing);
 }
 
 /** One random view of an image, `[3, S, S]`; `picture` is what `augmentationBase` gives. */

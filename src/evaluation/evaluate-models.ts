@@ -255,8 +255,7 @@ async function scoresOf(
   const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
   const augmentation = options.probeViews?.augmentation;
   const features = augmentation
-    ? (epoch: number) =>
-        collectAugmented(model, options, bank.items, { augmentation, seed: probe.seed, epoch }, tick)
+    ? (epoch: number) => collectAugmented(model, options, bank.items, { augmentation, seed: probe.seed, epoch }, tick)
     : bankTokens;
   const queryTargets = targetsOf(queries.items, classes);
   let best: BestEpoch | undefined;

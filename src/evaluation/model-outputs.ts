@@ -122,9 +122,7 @@ export async function collectAugmented(
 ): Promise<FloatTensor> {
   const side = preprocessing.cropSize;
   const load = (from: number) =>
-    Promise.all(
-      items.slice(from, from + batch).map((item) => source.augmentedView(item, { ...view, preprocessing })),
-    );
+    Promise.all(items.slice(from, from + batch).map((item) => source.augmentedView(item, { ...view, preprocessing })));
   const vectors: FloatTensor[] = [];
   let ahead = load(0);
   for (let from = 0; from < items.length; from += batch) {
@@ -148,7 +146,8 @@ export async function collectVectors(
   const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
   const { preprocessing = Object.values(models)[0].preprocessing } = options;
   const caches = new Map<Model, FeatureCache>();
-  for (const model of new Set(Object.values(models))) caches.set(model, await FeatureCache.open(store, model, source, options.preprocessing));
+  for (const model of new Set(Object.values(models)))
+    caches.set(model, await FeatureCache.open(store, model, source, options.preprocessing));
   const found = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
   const missing: Item[] = [];
   for (const item of items) {

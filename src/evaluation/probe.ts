@@ -164,7 +164,10 @@ export async function trainProbe(
   const { baseLearningRate: rates } = options;
   if (!Array.isArray(rates))
     return (await trainTogether(device, features, targets, options, [rates as number], fixed))[0];
-  const chosen = rates.length > 1 ? await bestRate(device, await featuresOf(features, 0), targets, options, rates) : (rates[0] as number);
+  const chosen =
+    rates.length > 1
+      ? await bestRate(device, await featuresOf(features, 0), targets, options, rates)
+      : (rates[0] as number);
   const [training] = await trainTogether(device, features, targets, options, [chosen], fixed);
   return { ...training, baseLearningRate: chosen };
 }
