@@ -32,6 +32,7 @@ import type { RandomStream } from "../src/utils/random.ts";
 import { randomStream } from "../src/utils/random.ts";
 import type { FloatTensor, Tensor } from "../src/utils/tensor.ts";
 import { noisePicture } from "./support/cli.ts";
+import { messagesInto } from "./support/progress.ts";
 import { readTensors, referencePath, relativeError, root } from "./support/reference.ts";
 
 const device = createNodeDevice();
@@ -391,17 +392,18 @@ describe("the probe of the protocols", () => {
 });
 
 describe("a whole run under the protocols", () => {
+  const protocol = { recipe: "paper", dataSet: "imagenet", normalization: "paper" } as const;
   const base = {
-    ...{ recipe: "paper", dataSet: "imagenet", normalization: "paper", rank: 2, epochs: 1, warmupEpochs: 0 },
-    ...{ heldOut: 0.34, evaluateSteps: 0, report: false },
-  } as const;
+    ...protocol,
+    ...{ rank: 2, epochs: 1, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0, report: false },
+  };
 
   test("a student keeps the mean and deviation that it was trained with, and is evaluated as its teacher", async () => {
-    for (const [name, path, numHeads] of [
-      ["timm", teacher, undefined],
-      ["hf", referencePath("teachers/hf-vit"), undefined],
-    ] as const) {
-      const { results } = await distill({ ...base, teacher: path, data: at("data"), out: at(name), numHeads });
+    for (const [name, path] of [
+      ["timm", teacher],
+      ["hf", referencePath("teachers/hf-vit")],
+    ]) {
+      const { results } = await distill({ ...base, teacher: path, data: at("data"), out: at(name) });
       expect(results.map((row) => row.name)).toEqual(["teacher", "weight copy", "student"]);
       const student = await loadModel(at(name, "student"), { device });
       expect(student.preprocessing.mean).toEqual([0.485, 0.456, 0.406]);
@@ -428,7 +430,7 @@ describe("a whole run under the protocols", () => {
       ],
     };
     const messages: string[] = [];
-    const onProgress = (event: { message?: string }) => messages.push(JSON.stringify(event));
+    const onProgress = messagesInto(messages);
     const { summaries, runs } = await compare({ ...options, onProgress });
     expect(runs.map(({ failure }) => failure)).toEqual([undefined, undefined]);
     const [copy, dora] = summaries;

@@ -1,8 +1,7 @@
 // A model as data: configuration, weights, preprocessing, and where it came from. Reading one from a directory.
 
-import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
-import type { Directory, StoredTensors } from "../files/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
@@ -11,12 +10,14 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { patchCount, withHeadCount } from "./config.ts";
+import { findBackbone } from "./find-backbone.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
-import { findLayout, layouts } from "./layouts/registry.ts";
+import { findLayout } from "./layouts/registry.ts";
+import { withoutNulls } from "./layouts/fields.ts";
 import { resamplePositions } from "./positions.ts";
 import { isTimmWrapper, readPreprocessor, resizeTo } from "./preprocessing.ts";
 import type { NamedTensors } from "./weights.ts";
-import { evidenceOf, findPrefix, nameTensors, readWeights } from "./weights.ts";
+import { evidenceOf, readWeights } from "./weights.ts";
 
 /** What a model's file computes behind the backbone, and can compute behind a smaller one. */
 export interface Application {
@@ -88,27 +89,6 @@ async function readJson(directory: Directory, entry: string): Promise<Json | und
   return value as Json;
 }
 
-/** The layout and prefix of a file's weights; without a configuration, the first layout whose names are there. */
-function recogniseWeights(config: Json | undefined, configFile: string, checkpoint: Checkpoint): NamedTensors {
-  const names = checkpoint.tensors.keys();
-  if (config) {
-    const layout = findLayout(config, configFile);
-    return nameTensors(layout, checkpoint.tensors, findPrefix(layout, names) ?? "");
-  }
-  const all = [...names];
-  for (const layout of layouts) {
-    const prefix = findPrefix(layout, all);
-    if (prefix === undefined) continue;
-    const named = nameTensors(layout, checkpoint.tensors, prefix);
-    const { shape } = evidenceOf(named);
-    if (layout.recognises((ours) => shape(ours) !== undefined)) return named;
-  }
-  const some = all.slice(0, 4).join(", ");
-  throw new UserError(
-    `${checkpoint.name} holds no vision transformer that is known here, by the names of its weights (${some}${all.length > 4 ? ", ..." : ""})`,
-  );
-}
-
 /**
  * Reads a model from a directory: weights as safetensors (one file or shards) or as PyTorch's .pth and .bin, with
  * config.json or, for weights whose names tell enough, without one. Throws a UserError on what is missing or wrong,
@@ -121,10 +101,10 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
   if (config) findLayout(config, configFile);
   const checkpoint = await openCheckpoint(directory, options.weightsFile ?? (await findWeights(directory)));
   try {
-    const named = recogniseWeights(config, configFile, checkpoint);
+    const named = findBackbone(checkpoint.tensors, checkpoint.name, config && { json: config, file: configFile }, warn);
     const { layout } = named;
     const source = config ? configFile : checkpoint.name;
-    const settings = layout.settings(config ?? {});
+    const settings = layout.settings(withoutNulls(config ?? {}));
     const vit = readVitConfig(layout, settings, source, named, options);
     if (!config) {
       const heads =
@@ -141,7 +121,7 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
       layout: layout.name,
       bytes: checkpoint.bytes,
       config: config ?? {},
-      weightType: storedType(checkpoint.tensors),
+      weightType: storedType(named),
       carried,
     };
     return fitPictures({ config: vit, weights, preprocessing, origin }, layout, options.imageSize, warn);
@@ -251,7 +231,10 @@ function fitPictures(
   if (imageSize < config.patchSize) {
     throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
   }
-  const resized = resizeModel(model, layout, imageSize);
+  const resized = resizeModel(model, imageSize);
+  const bare = Object.keys(model.origin.config).length === 0;
+  if (bare && resized.weights.get("pos_embed") !== model.weights.get("pos_embed"))
+    warn(`its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
   return withImageSize(resized, { imageSize: asked, warn });
 }
 
@@ -271,21 +254,29 @@ export function withImageSize(
   return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };
 }
 
-/** The model for pictures of another size: its position table is resampled as its own library does it. */
-function resizeModel(model: ModelDefinition, layout: Layout, imageSize: number): ModelDefinition {
+/** Who resamples so, for files that don't say whose they are. */
+const resamplingOwners: Readonly<Record<VitConfig["resampling"], string>> = {
+  bicubic: "transformers does it (bicubic)",
+  "bicubic-antialiased": "timm and DINOv2 with registers do it (bicubic, antialiased)",
+  "bicubic-offset": "DINO's and DINOv2's authors do it (bicubic, offset 0.1)",
+};
+
+/** The model for images of another size: its position table is resampled as its own library does it. */
+function resizeModel(model: ModelDefinition, imageSize: number): ModelDefinition {
   const config = { ...model.config, imageSize };
   const table = model.weights.get("pos_embed");
   if (!table || config.positions.kind !== "learned" || patchCount(config) === patchCount(model.config))
     return { ...model, config };
   const side = Math.floor(imageSize / config.patchSize);
-  const resampled = resamplePositions(table, config.positions.prefix, [side, side], layout.resampling);
+  const resampled = resamplePositions(table, config.positions.prefix, [side, side], config.resampling);
   return { ...model, config, weights: new Map(model.weights).set("pos_embed", resampled) };
 }
 
-/** The type of most numbers. */
-function storedType(tensors: StoredTensors): WeightType {
+/** The type of most of the backbone's numbers. */
+function storedType({ tensors, prefix }: NamedTensors): WeightType {
   const counts = { float32: 0, float16: 0, bfloat16: 0 };
-  for (const { type, dims } of tensors.values()) if (type in counts) counts[type as WeightType] += elementCount(dims);
+  for (const [name, { type, dims }] of tensors)
+    if (type && type in counts && name.startsWith(prefix)) counts[type as WeightType] += elementCount(dims);
   return counts.float16 > counts.float32 + counts.bfloat16
     ? "float16"
     : counts.bfloat16 > counts.float32

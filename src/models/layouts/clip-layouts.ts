@@ -52,7 +52,6 @@ const shared = {
   carried: [],
   // Texts, and the scale that joins both sides.
   ignored: /^(text_model\.|text_projection\.|logit_scale$|logit_bias$)|position_ids$/,
-  resampling: "bicubic",
   anySize: false,
 } as const;
 

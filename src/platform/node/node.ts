@@ -10,11 +10,12 @@ import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
-import { modelTypeIn, readModel, readPreprocessorFile, withImageSize } from "../../models/definition.ts";
+import { imageSettingsBeside } from "../../models/image-settings.ts";
+import { readModel } from "../../models/definition.ts";
 import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { withTransform } from "../../models/preprocessing.ts";
-import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
+import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
 import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
@@ -48,7 +49,6 @@ import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Preprocessing } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
@@ -132,21 +132,19 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   };
   const bytes = await bytesOf(basename(path));
   const proto = decodeOnnx(bytes, path);
+  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
+  const fixed = fixedImageSize(proto, path, options.imageSize);
   const external = new Map<string, Uint8Array>();
   for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
-  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
-  let preprocessing: Preprocessing | undefined;
-  for (const folder of folders) {
-    const modelType = await modelTypeIn(nodeDirectory(folder));
-    preprocessing ??= await readPreprocessorFile(
-      nodeDirectory(folder),
-      options.imageSize ?? 224,
-      modelType,
-      options.warn,
-    );
-  }
-  const imported = await importOnnx(proto, path, external, device, { ...options, preprocessing });
-  const definition = withImageSize(imported, options);
+  const settings = await imageSettingsBeside(
+    folders.map((folder) => nodeDirectory(folder)),
+    {
+      imageSize: options.imageSize ?? fixed,
+      // A size that is asked for is no surprise.
+      warn: (message) => options.imageSize === undefined && options.warn?.(message),
+    },
+  );
+  const definition = await importOnnx(proto, path, external, device, { ...options, ...settings });
   return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
 }
 
