@@ -7,7 +7,7 @@ import { parse as parseYaml } from "yaml";
 import { compare, createNodeDevice, distill, evaluate, loadModel } from "wecolora/node";
 import { compareRunSchema, planRuns } from "../src/commands/compare.ts";
 import { distillOptions } from "../src/commands/distill-options.ts";
-import { evaluateRunSchema } from "../src/commands/evaluate.ts";
+import { command as evaluateCommand, evaluateRunSchema } from "../src/commands/evaluate.ts";
 import { segmentRunSchema } from "../src/commands/segment.ts";
 import { probeViewsFor, readOptionsFor } from "../src/context/common-options.ts";
 import type { AugmentedView, PictureSource } from "../src/data/loader.ts";
@@ -359,6 +359,7 @@ describe("the probe of the protocols", () => {
       data: Float32Array.from({ length: 480 }, (_, i) => random.normal() + (i % 8 === Math.floor(i / 8) % 3 ? 1 : 0)),
     };
     const accuracies: number[] = [];
+    let last: unknown;
     const { weights } = await trainProbe(device, features, { kind: "class", count: 3, labels }, settings, {
       async afterEpoch(epoch, probe) {
         expect(epoch).toBe(accuracies.length);
@@ -372,7 +373,6 @@ describe("the probe of the protocols", () => {
     const again = await trainProbe(device, async () => features, { kind: "class", count: 3, labels }, settings);
     expect(again.weights).toEqual(weights);
   });
-  let last: unknown;
 
   test("ChestX-ray14 and CIFAR-100 from their files", async () => {
     const options = { model: teacher, cache: false, probeEpochs: 3, normalization: "paper" as const };
@@ -387,6 +387,24 @@ describe("the probe of the protocols", () => {
     const cifar = { ...options, data: sets("cifar-100-python"), out: at("cifar") };
     const { results } = await evaluate(cifar);
     expect(results[0].probeBest).toBeUndefined();
+    // Published figures stand beside those measured, and are of the models evaluated.
+    const published = [
+      { metric: "probe", value: 50 },
+      { metric: "probeBest", value: 60 },
+    ];
+    const beside = await evaluate({ ...cifar, out: undefined, published });
+    expect(beside.published).toEqual([
+      { model: teacher, metric: "probe", published: 50, measured: 100 * (results[0].probe?.top1 ?? -1) },
+      { model: teacher, metric: "probeBest", published: 60 },
+    ]);
+    expect(evaluateCommand.text(beside)).toMatch(/probe %: published 50\.0, measured \d+\.\d\n/);
+    expect(evaluateCommand.text(beside)).toContain("probe, best epoch %: published 60.0, not measured");
+    await expect(evaluate({ ...cifar, published: [{ ...published[0], model: "other" }] })).rejects.toThrow(
+      "A published figure is of other, which is not evaluated.",
+    );
+    await expect(evaluate({ ...cifar, model: [teacher, "other"], published })).rejects.toThrow(
+      "A published figure of probe does not say its model.",
+    );
     await expect(evaluate({ ...options, data: sets("listed") })).rejects.toThrow("--normalization paper is known for");
   });
 });
