@@ -52,6 +52,7 @@ import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
+import { encodeSvg } from "./encode-svg.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
@@ -214,7 +215,7 @@ export function nodeEnvironment({
         .jpeg({ quality: 78 })
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
-    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    encodeSvg,
     availableMemory,
     now: () => performance.now(),
     about: {
