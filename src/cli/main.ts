@@ -104,7 +104,7 @@ function fail(error: unknown): void {
 }
 
 async function main(): Promise<void> {
-  for (const definition of [...commands, demo]) addCommand(definition as unknown as Command);
+  for (const definition of [...commands, demo]) addCommand(definition);
   try {
     await program.parseAsync();
   } catch (error) {

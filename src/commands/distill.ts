@@ -64,6 +64,7 @@ import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
 import { resultsText } from "./result-text.ts";
 import { textTable } from "../report/table.ts";
+import { required } from "../utils/required.ts";
 
 export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
@@ -107,7 +108,7 @@ async function choosePictures(
     }
   };
   const chosen = await sampleFewShot(candidates, fewShotOf(options), options.seed, usable);
-  return chosen.map((item) => known.get(item) as ManifestEntry);
+  return chosen.map((item) => required(known, item));
 }
 
 /** Where a run begins: with nothing, or with what an earlier process left in the folder. */

@@ -6,9 +6,10 @@ import { toFloat32 } from "../utils/half.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
-import { expectedWeights } from "./config.ts";
+import { expectedWeights, splitBlockName } from "./weight-table.ts";
 import type { Evidence, Layout } from "./layouts/registry.ts";
 import type { NameEntry, Part } from "./layouts/layout.ts";
+import { required } from "../utils/required.ts";
 
 /** A file's weights by the names that a layout knows, with where its backbone stands. */
 export interface NamedTensors {
@@ -73,11 +74,11 @@ function locate(
   { layout, prefix, tensors }: NamedTensors,
   ours: string,
 ): { entry: NameEntry; names: string[] } | undefined {
-  const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
+  const inside = splitBlockName(ours);
   const candidates: { entry: NameEntry; before: string }[] = [];
-  if (block !== undefined) {
+  if (inside) {
     for (const entry of layout.block)
-      if (entry.ours === rest) candidates.push({ entry, before: prefix + layout.blockPrefix(Number(block)) });
+      if (entry.ours === inside.inBlock) candidates.push({ entry, before: prefix + layout.blockPrefix(inside.block) });
   } else {
     for (const entry of layout.outer) if (entry.ours === ours) candidates.push({ entry, before: prefix });
     for (const entry of layout.unprefixed)
@@ -113,7 +114,7 @@ export function evidenceOf(named: NamedTensors, numHeads?: number): Evidence {
       const found = locate(named, ours);
       const first = found?.names.findIndex((name) => named.tensors.has(name)) ?? -1;
       if (!found || first < 0) return undefined;
-      const { dims } = named.tensors.get(found.names[first]) as StoredTensor;
+      const { dims } = required(named.tensors, found.names[first]);
       const { parts, squeeze = 0 } = found.entry;
       const whole = [...new Array<number>(squeeze).fill(1), ...dims];
       if (parts.length > 1) whole[0] = (whole[0] * shares(parts)) / (parts[first].shares ?? 1);
@@ -213,13 +214,13 @@ export async function readWeights(
   }
   if (outside.length > 0) {
     warn(
-      `${file} holds weights beside the backbone that are not used: ${few(outside.map(([name]) => fileNames.get(name) as string))}`,
+      `${file} holds weights beside the backbone that are not used: ${few(outside.map(([name]) => required(fileNames, name)))}`,
     );
   }
   const weights = new Map<string, FloatTensor>();
   for (const weight of found) weights.set(weight.ours, await readJoint(weight));
   const carried = new Map<string, Tensor>();
-  for (const name of carriedNames) carried.set(name, await readTensor(tensors.get(prefix + name) as StoredTensor));
+  for (const name of carriedNames) carried.set(name, await readTensor(required(tensors, prefix + name)));
   return { weights, carried };
 }
 
@@ -253,9 +254,9 @@ export function nameWeights(layout: Layout, config: VitConfig, named: NamedWeigh
   const out = new Map<string, Tensor>();
   const distilled = config.head?.input === "class+distillation";
   for (const [ours, tensor] of named.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
-    const inBlock = block === undefined ? undefined : layout.block.find((entry) => entry.ours === rest);
-    const before = block === undefined ? prefix : prefix + layout.blockPrefix(Number(block));
+    const inside = splitBlockName(ours);
+    const inBlock = inside && layout.block.find((entry) => entry.ours === inside.inBlock);
+    const before = inside ? prefix + layout.blockPrefix(inside.block) : prefix;
     const outer = layout.outer.filter((entry) => entry.ours === ours);
     const unprefixed = layout.unprefixed.filter((entry) => entry.ours === ours);
     // Where a layout has two names for a weight, the second belongs to its other kind of head or norm.

@@ -204,7 +204,7 @@ export function nodeEnvironment({
       sharp(data, { raw: { width, height, channels: 3 } })
         .jpeg({ quality: 78 })
         .toBuffer(),
-    createDocument: () => parseHTML("<html></html>").document as unknown as Document,
+    createDocument: () => parseHTML("<html></html>").document,
     encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
     availableMemory,
     now: () => performance.now(),

@@ -4,7 +4,7 @@ import type { AdapterPlan } from "../training/adapters.ts";
 import type { Method } from "./method.ts";
 import { methods } from "./registry.ts";
 
-const byName = new Map<string, Method>(methods.map((method) => [method.name, method as unknown as Method]));
+const byName = new Map<string, Method>(methods.map((method) => [method.name, method]));
 
 /** Makes a method known by its name, for this process. Throws a UserError where another has the name. */
 export function registerMethod(method: Method): void {
