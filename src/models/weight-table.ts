@@ -96,8 +96,9 @@ function poolingRows(config: VitConfig, into: Rows): void {
     into.linear("attn_pool.qkv", 3 * width, width);
     into.linear("attn_pool.proj", width, width);
     into.norm("attn_pool.norm", width);
-    into.linear("attn_pool.mlp.fc1", mlpWidth, width);
-    into.linear("attn_pool.mlp.fc2", width, mlpWidth);
+    const hidden = config.attentionPool?.mlpWidth ?? mlpWidth;
+    into.linear("attn_pool.mlp.fc1", hidden, width);
+    into.linear("attn_pool.mlp.fc2", width, hidden);
   }
   if (config.pooler) into.linear("pooler.dense", width, width);
 }
@@ -142,6 +143,7 @@ const everything: VitConfig = {
   patchBias: true,
   prefix: (["cls_token", "dist_token", "reg_token"] as const).map((weight) => ({ weight, count: 1 })),
   positions: { kind: "learned", prefix: 0 },
+  resampling: "bicubic",
   sharing: { factor: 1 },
   preNorm: true,
   layerScale: true,

@@ -2,13 +2,22 @@
 // no other library has a class.
 import { z } from "zod";
 import { parseOptions } from "../../utils/parse-options.ts";
-import { activationKinds } from "../config.ts";
+import { activationKinds, resamplings } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
 import { allWeights } from "../weight-table.ts";
 import type { Layout, NameTable } from "./layout.ts";
 import { one } from "./layout.ts";
 
 const count = z.number().int().min(1).max(1_000_000);
+
+const rotary = {
+  theta: z.number().positive(),
+  grid: z.enum(["centred", "index"]).optional(),
+  offset: z.number().optional(),
+  referenceSide: count.optional(),
+  first: z.enum(["row", "column"]).optional(),
+  pairs: z.enum(["halves", "neighbours"]).optional(),
+};
 
 /** VitConfig as a file holds it. */
 const configSchema = z.strictObject({
@@ -27,14 +36,22 @@ const configSchema = z.strictObject({
   patchBias: z.boolean(),
   prefix: z.array(z.strictObject({ weight: z.enum(["cls_token", "dist_token", "reg_token"]), count })),
   positions: z.discriminatedUnion("kind", [
-    z.strictObject({ kind: z.literal("learned"), prefix: z.number().int().min(0) }),
-    z.strictObject({ kind: z.literal("rotary"), theta: z.number().positive() }),
+    z.strictObject({
+      kind: z.literal("learned"),
+      prefix: z.number().int().min(0),
+      rotary: z.strictObject(rotary).optional(),
+    }),
+    z.strictObject({ kind: z.literal("rotary"), ...rotary }),
   ]),
+  // Files of former releases have no place for it.
+  resampling: z.enum(resamplings).default("bicubic"),
   sharing: z.strictObject({ factor: count }).optional(),
   preNorm: z.boolean(),
   layerScale: z.boolean(),
   finalNorm: z.enum(["tokens", "pooled", "none"]),
   pooling: z.enum(["class", "mean", "attention"]),
+  pooledTokens: z.enum(["patches", "all"]).optional(),
+  attentionPool: z.strictObject({ heads: count, mlpWidth: count, activation: z.enum(activationKinds) }).optional(),
   pooler: z.boolean(),
   projection: count.optional(),
   head: z
@@ -62,7 +79,6 @@ export const native: Layout = {
   unprefixed: [],
   carried: [],
   readConfig: (config, file) => parseOptions(configSchema, config.vit, file),
-  resampling: "bicubic",
   anySize: false,
   defaultPreprocessing: (_, imageSize) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true }),
   holds: (config) => config,
