@@ -1,14 +1,13 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
-import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
 import { readModel } from "../../models/definition.ts";
@@ -50,10 +49,12 @@ import { deviceNames } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
-import type { DownloadProgress } from "./hub.ts";
+import type { DownloadProgress, FileStatus } from "./hub.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import type { PretrainedOptions } from "./pretrained.ts";
+import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
@@ -61,6 +62,9 @@ export type { NodeDeviceOptions } from "./node-device.ts";
 export type { DownloadProgress } from "./hub.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
+export type { ImageInput, PixelImage, SharpImage } from "./preprocess-images.ts";
+export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedProgress } from "./pretrained.ts";
+export { PretrainedModel } from "./pretrained.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
 export type {
   CompareRunResult,
@@ -101,6 +105,12 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
   /** Told while a model is downloaded from the hub. */
   readonly download?: (progress: DownloadProgress) => void;
+  /** Receives when a file is looked for, downloaded and there. */
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
+  /** The cache folder of models from the hub; huggingface_hub's where left out. */
+  readonly cacheFolder?: string;
+  /** Takes models by hub name from the cache alone. */
+  readonly localFilesOnly?: boolean;
   /** Stops a download at once; what was downloaded is resumed the next time. */
   readonly signal?: AbortSignal;
 }
@@ -155,8 +165,9 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
   const stats = await stat(directoryOrFile).catch(() => undefined);
   if (!stats) {
     if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
-    const { revision, download: progress, warn, signal } = options;
-    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
+    const { revision, download: progress, warn, signal, fileStatus, cacheFolder, localFilesOnly } = options;
+    const hubOptions = { revision, progress, warn, signal, fileStatus, cacheFolder, localFilesOnly };
+    const snapshot = await hubSnapshot(directoryOrFile, hubOptions);
     const definition = await readDefinition(snapshot, options);
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
   }
@@ -173,12 +184,41 @@ async function readFound(path: string, isDirectory: boolean, options: LoadOption
 }
 
 /**
- * Loads a vision transformer, ready to run: a directory of transformers or timm, a file of weights (safetensors, .pth,
- * .bin) with or without config.json beside it, an ONNX file, or a model by its hub name.
+ * Loads a vision transformer as `fromPretrained` does, with the options that commands read models by (`mean`, `std`) and a
+ * device that the caller owns. Use `fromPretrained` where that is not needed.
  */
-export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
+export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<PretrainedModel> {
   const device = options.device ?? defaultDevice();
-  return new Model(await readDefinition(directoryOrFile, { ...options, device }), device);
+  return new PretrainedModel(await readDefinition(directoryOrFile, { ...options, device }), device, directoryOrFile);
+}
+
+/**
+ * Loads a vision transformer, ready to run.
+ * @param id a directory of transformers or timm, a file of weights (safetensors, .pth, .bin) with or without config.json
+ * beside it, an ONNX file, or a model by its hub name
+ * @throws a UserError that names the option or the file where something does not fit
+ */
+export async function fromPretrained(id: string, options: PretrainedOptions = {}): Promise<PretrainedModel> {
+  const { dtype, revision, cacheDir, localFilesOnly, imageSize, numHeads, signal, onProgress, warn } = options;
+  signal?.throwIfAborted();
+  checkDtype(dtype);
+  const device = await pretrainedDevice(options.device, defaultDevice);
+  const events = onProgress && progressEvents(id, onProgress);
+  const definition = await readDefinition(id, {
+    device,
+    revision,
+    localFilesOnly,
+    imageSize,
+    numHeads,
+    signal,
+    warn,
+    ...(cacheDir === undefined ? {} : { cacheFolder: resolve(cacheDir) }),
+    ...(events ? { download: events.progress, fileStatus: events.fileStatus } : {}),
+  });
+  signal?.throwIfAborted();
+  const model = await pretrainedModel(definition, device, id, dtype);
+  onProgress?.({ status: "ready", model: id });
+  return model;
 }
 
 /** What runs need, on Node. */
