@@ -13,6 +13,10 @@ export type {
 } from "./students/training/distillation.ts";
 export { createDistillation } from "./students/training/distillation.ts";
 export type { DistillationInput, DistillationOptions } from "./students/distillation-options.ts";
+export type { Method, MethodContext, MethodOptions, OptionShape } from "./students/methods/method.ts";
+export { defineMethod } from "./students/methods/method.ts";
+export * as methodParts from "./students/methods/parts.ts";
+export { registerMethod } from "./students/methods/lookup.ts";
 export { copyBlocks, everyNth } from "./students/weight-copy.ts";
 export type { SaveOptions } from "./exports/save.ts";
 export { writeModel } from "./exports/save.ts";

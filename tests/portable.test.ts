@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import * as runtime from "onnxruntime-node";
-import { rolldown } from "rolldown";
+import { build } from "tsdown";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { memoryDirectory } from "wecolora";
 import type * as Library from "wecolora";
@@ -16,9 +16,21 @@ let library: typeof Library;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-portable-"));
-  const bundle = await rolldown({ input: join(root, "src/index.ts"), platform: "browser", logLevel: "silent" });
-  const { output } = await bundle.write({ file: join(folder, "wecolora.mjs"), format: "esm", codeSplitting: false });
-  imports = output.flatMap((part) => (part.type === "chunk" ? [...part.imports, ...part.dynamicImports] : []));
+  const bundles = await build({
+    config: false,
+    cwd: root,
+    entry: { wecolora: "src/index.ts" },
+    format: "esm",
+    platform: "browser",
+    outDir: folder,
+    outExtensions: () => ({ js: ".mjs" }),
+    noExternal: [/./],
+    dts: false,
+    clean: false,
+    logLevel: "error",
+  });
+  const parts = bundles.flatMap(({ chunks }) => chunks);
+  imports = parts.flatMap((part) => (part.type === "chunk" ? [...part.imports, ...part.dynamicImports] : []));
   library = (await import(pathToFileURL(join(folder, "wecolora.mjs")).href)) as typeof Library;
 });
 afterAll(() => rm(folder, { recursive: true }));

@@ -8,7 +8,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
 import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { methodOf } from "../students/methods/lookup.ts";
+import { checkRunMethod, methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
@@ -147,6 +147,7 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
   const { resume } = parseOptions(resumeSchema, input, "options of distill --resume");
   const folder = new RunFolder(environment.directory(resume));
   const config = await folder.readConfig();
+  checkRunMethod((config.options as { readonly method?: unknown } | undefined)?.method, resume);
   if (await folder.readResult())
     throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
   const kept = { ...(config.options as object), out: resume };

@@ -8,6 +8,7 @@ import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
+import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
 import { readModel } from "../../models/definition.ts";
@@ -16,28 +17,42 @@ import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.t
 import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
-import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
+import type { CompareRunResult } from "../../commands/compare.ts";
 import { command as compareCommand } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
 import { command as distillCommand } from "../../commands/distill.ts";
-import type { DistillRunInput, ResumeInput } from "../../commands/distill-options.ts";
-import type { EvaluateRunInput, EvaluateRunResult } from "../../commands/evaluate.ts";
+import type {
+  CompareOptions,
+  DistillOptions,
+  EvaluateOptions,
+  ExportOptions,
+  FeaturesOptions,
+  InspectOptions,
+  ReportOptions,
+  ResumeOptions,
+  RolloutOptions,
+  SegmentOptions,
+  SimilarityOptions,
+} from "../../commands/options.generated.ts";
+import type { ApiOptions, DistillWithMethod } from "./api-options.ts";
+import { commandOptions } from "./api-options.ts";
+import type { EvaluateRunResult } from "../../commands/evaluate.ts";
 import { command as evaluateCommand } from "../../commands/evaluate.ts";
-import type { ExportRunInput, ExportRunResult } from "../../commands/export.ts";
+import type { ExportRunResult } from "../../commands/export.ts";
 import { command as exportCommand } from "../../commands/export.ts";
-import type { FeaturesRunInput, FeaturesRunResult } from "../../commands/features.ts";
+import type { FeaturesRunResult } from "../../commands/features.ts";
 import { command as featuresCommand } from "../../commands/features.ts";
-import type { InspectRunInput, InspectRunResult } from "../../commands/inspect.ts";
+import type { InspectRunResult } from "../../commands/inspect.ts";
 import { command as inspectCommand } from "../../commands/inspect.ts";
-import type { ReportRunInput, ReportRunResult } from "../../commands/report.ts";
+import type { ReportRunResult } from "../../commands/report.ts";
 import { command as reportCommand } from "../../commands/report.ts";
-import type { RolloutRunInput, RolloutRunResult } from "../../commands/rollout.ts";
+import type { RolloutRunResult } from "../../commands/rollout.ts";
 import { command as rolloutCommand } from "../../commands/rollout.ts";
-import type { SegmentRunInput, SegmentRunResult } from "../../commands/segment.ts";
+import type { SegmentRunResult } from "../../commands/segment.ts";
 import { command as segmentCommand } from "../../commands/segment.ts";
-import type { SimilarityRunInput, SimilarityRunResult } from "../../commands/similarity.ts";
+import type { SimilarityRunResult } from "../../commands/similarity.ts";
 import { command as similarityCommand } from "../../commands/similarity.ts";
-import type { Environment } from "../../context/environment.ts";
+import type { Environment, LoadRequest } from "../../context/environment.ts";
 import type { ProgressEvent, RunControls } from "../../context/progress.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
 import { listenerOf } from "../../context/progress.ts";
@@ -46,6 +61,7 @@ import { runContext } from "../../context/run-context.ts";
 import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
+import type { OptionShape } from "../../students/methods/method.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
@@ -58,6 +74,8 @@ import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progres
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
+export type * from "../../commands/options.generated.ts";
+export type { ApiOptions, DistillWithMethod } from "./api-options.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export type { DownloadProgress } from "./hub.ts";
 export { createNodeDevice } from "./node-device.ts";
@@ -221,18 +239,37 @@ export async function fromPretrained(id: string, options: PretrainedOptions = {}
   return model;
 }
 
+/** A model that the caller has loaded, for a run on a device. Throws a UserError on options that say how to read it. */
+function loadedModel(model: Model, device: Device, options: LoadRequest): Model {
+  for (const name of ["imageSize", "numHeads", "revision"] as const)
+    if (options[name] !== undefined)
+      throw new UserError(`${name} belongs to fromPretrained where a loaded model is given, not to the run.`, {
+        code: "INVALID_OPTION",
+      });
+  const { config, weights, origin } = model;
+  const { mean = model.preprocessing.mean, std = model.preprocessing.std } = options;
+  return new Model({ config, weights, origin, preprocessing: { ...model.preprocessing, mean, std } }, device);
+}
+
 /** What runs need, on Node. */
 export function nodeEnvironment({
   signal,
+  models,
   ...options
-}: NodeDeviceOptions & { readonly signal?: AbortSignal } = {}): Environment & {
+}: NodeDeviceOptions & {
+  readonly signal?: AbortSignal;
+  readonly models?: ReadonlyMap<string, Model>;
+} = {}): Environment & {
   tryDevice(name: DeviceName): Promise<void>;
   dispose(): Promise<void>;
 } {
   const own = createNodeDevice(options);
   const device = signal ? stoppable(own, signal) : own;
   return {
-    loadModel: (path, options) => loadModel(path, { ...options, device }),
+    async loadModel(path, options) {
+      const loaded = models?.get(path);
+      return loaded ? loadedModel(loaded, device, options) : loadModel(path, { ...options, device });
+    },
     saveModel: (model, path, weightType, warn) =>
       saveModel(model, path, { weightType, format: usualFormat(model), warn }),
     openDataSet,
@@ -267,11 +304,16 @@ export function nodeEnvironment({
   };
 }
 
+/** Who watches and stops a run, and models that are loaded already, by the names that its options have for them. */
+export interface RunSettings extends Partial<Pick<RunContext, "listener" | "signal">> {
+  readonly models?: ReadonlyMap<string, Model>;
+}
+
 /** Runs a command on this machine: with the threads and on the device that its options name, until its signal stops it. */
 export async function runOnNode<Schema extends z.ZodObject, Result>(
   command: Command<Schema, Result>,
   options: z.input<Schema>,
-  { listener, signal }: Partial<Pick<RunContext, "listener" | "signal">> = {},
+  { listener, signal, models = new Map() }: RunSettings = {},
 ): Promise<Result> {
   // The command's own schema says what is wrong with these, if anything is.
   const { threads, device } = (options ?? {}) as { threads?: unknown; device?: unknown };
@@ -280,6 +322,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
     ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
     device: name,
     signal,
+    models,
   });
   try {
     if (name !== undefined && name !== "cpu") await environment.tryDevice(name);
@@ -291,49 +334,59 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
 
 /** A command as a function: its options, with `signal` and `onProgress` beside them. */
 const callable =
-  <Input, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
-  ({ signal, onProgress, ...options }: Input & RunControls): Promise<Result> =>
-    runOnNode(command, options as z.input<Schema>, {
+  <Options extends object, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
+  async ({ signal, onProgress, ...given }: ApiOptions<Options> & RunControls): Promise<Result> => {
+    const { options, models } = commandOptions(given);
+    return runOnNode(command, options as z.input<Schema>, {
       signal,
+      models,
       ...(onProgress ? { listener: listenerOf(onProgress) } : {}),
     });
+  };
+
+const runDistill = callable<object, typeof distillCommand.schema, DistillRunResult>(distillCommand);
 
 /**
  * Distils a teacher with a folder of images into a run folder, or resumes a run (`{ resume: folder }`): what
- * `wecolora distill` does.
+ * `wecolora distill` does. `method` may be a method of one's own (`defineMethod`), whose options stand beside the others.
  */
-export const distill = callable<DistillRunInput | ResumeInput, typeof distillCommand.schema, DistillRunResult>(
-  distillCommand,
-);
+export function distill(options: ApiOptions<DistillOptions> & RunControls): Promise<DistillRunResult>;
+export function distill(options: ResumeOptions & RunControls): Promise<DistillRunResult>;
+export function distill<Own extends OptionShape>(
+  options: DistillWithMethod<Own> & RunControls,
+): Promise<DistillRunResult>;
+export function distill(options: object): Promise<DistillRunResult> {
+  return runDistill(options);
+}
 
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
-export const compare = callable<CompareRunInput, typeof compareCommand.schema, CompareRunResult>(compareCommand);
+export const compare = callable<CompareOptions, typeof compareCommand.schema, CompareRunResult>(compareCommand);
 
 /** Writes a model in other formats and measures each: what `wecolora export` does. */
-export const exportModel = callable<ExportRunInput, typeof exportCommand.schema, ExportRunResult>(exportCommand);
+export const exportModel = callable<ExportOptions, typeof exportCommand.schema, ExportRunResult>(exportCommand);
 
 /** Makes the report of a run anew, or one page that compares runs: what `wecolora report` does. */
-export const report = callable<ReportRunInput, typeof reportCommand.schema, ReportRunResult>(reportCommand);
+export const report = callable<ReportOptions, typeof reportCommand.schema, ReportRunResult>(reportCommand);
 
 /** Draws where models look in images: what `wecolora rollout` does. */
-export const rollout = callable<RolloutRunInput, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
+export const rollout = callable<RolloutOptions, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
 
 /** What a model is and, with `data`, how much its blocks matter for these images: what `wecolora inspect` does. */
-export const inspect = callable<InspectRunInput, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
+export const inspect = callable<InspectOptions, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
 
 /** Trains decoders on models' patch tokens and evaluates their masks: what `wecolora segment` does. */
-export const segment = callable<SegmentRunInput, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);
+export const segment = callable<SegmentOptions, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);
 
 /** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */
-export const similarity = callable<SimilarityRunInput, typeof similarityCommand.schema, SimilarityRunResult>(
+export const similarity = callable<SimilarityOptions, typeof similarityCommand.schema, SimilarityRunResult>(
   similarityCommand,
 );
 
 /** Evaluates a model on a folder of images: what `wecolora evaluate` does. */
-export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
+export const evaluate = callable<EvaluateOptions, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
 
 /** Writes the features of a folder of images: what `wecolora features` does. */
-export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
+export const features = callable<FeaturesOptions, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
 export async function saveModel(
