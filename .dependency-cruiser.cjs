@@ -44,6 +44,7 @@ const mayImport = {
     "index",
     "commands",
     "exports",
+    "workspace",
     "evaluation",
     "context",
     "data",

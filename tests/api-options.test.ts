@@ -19,16 +19,16 @@ import type {
   SimilarityOptions,
 } from "wecolora/node";
 import { createDistillation, defineMethod, distill, evaluate, fromPretrained, methodParts } from "wecolora/node";
-import { command as compareCommand } from "../src/commands/compare.ts";
+import type { command as compareCommand } from "../src/commands/compare.ts";
 import type { DistillRunInput, ResumeInput } from "../src/commands/distill-options.ts";
-import { command as evaluateCommand } from "../src/commands/evaluate.ts";
-import { command as exportCommand } from "../src/commands/export.ts";
-import { command as featuresCommand } from "../src/commands/features.ts";
-import { command as inspectCommand } from "../src/commands/inspect.ts";
-import { command as reportCommand } from "../src/commands/report.ts";
-import { command as rolloutCommand } from "../src/commands/rollout.ts";
-import { command as segmentCommand } from "../src/commands/segment.ts";
-import { command as similarityCommand } from "../src/commands/similarity.ts";
+import type { command as evaluateCommand } from "../src/commands/evaluate.ts";
+import type { command as exportCommand } from "../src/commands/export.ts";
+import type { command as featuresCommand } from "../src/commands/features.ts";
+import type { command as inspectCommand } from "../src/commands/inspect.ts";
+import type { command as reportCommand } from "../src/commands/report.ts";
+import type { command as rolloutCommand } from "../src/commands/rollout.ts";
+import type { command as segmentCommand } from "../src/commands/segment.ts";
+import type { command as similarityCommand } from "../src/commands/similarity.ts";
 import { noisePicture } from "./support/cli.ts";
 import { referencePath, root } from "./support/reference.ts";
 

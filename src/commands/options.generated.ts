@@ -36,6 +36,8 @@ export interface CompareOptions {
       | "seconds";
     value: number;
   }[];
+  /** Run again what was run with other settings, another teacher or other data. Default: false. */
+  overwrite?: boolean;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */

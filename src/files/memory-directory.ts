@@ -62,6 +62,8 @@ export function memoryDirectory(files: Map<string, Uint8Array> = new Map(), name
         const [path, folder] = [pathOf(entry), inside(entry)];
         for (const file of [...files.keys()]) if (file === path || file.startsWith(folder)) files.delete(file);
       },
+      // Folders are there as long as they hold files.
+      removeEmpty: async () => undefined,
       below: (entry) => at(pathOf(entry)),
       async list(entry = "") {
         const folder = inside(entry);

@@ -3,7 +3,7 @@ import type { VitConfig } from "../models/config.ts";
 import type { WeightRow } from "../models/weight-table.ts";
 import { isBehindFeatures, weightTable } from "../models/weight-table.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { BaseOptions, StartName } from "./base-options.ts";
@@ -29,7 +29,7 @@ export function randomWeight(
   const tensor = zeros(shape);
   if (role === "norm" || role === "scale") tensor.data.fill(1);
   else if (role !== "bias" && role !== "norm-bias") {
-    const random = randomStream(seed, "weight", name);
+    const random = drawStream(seed, "weight", name);
     for (let i = 0; i < tensor.data.length; i++) {
       tensor.data[i] = deviation * Math.max(-2, Math.min(2, random.normal()));
     }

@@ -100,6 +100,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   let neighbour: Device | undefined;
   return {
     operators: operatorsOf(provider),
+    name: provider,
     ...(provider === "cpu"
       ? {
           threads: data.threads,
