@@ -5,6 +5,7 @@ import type { z } from "zod";
 import type { Command } from "../commands/command.ts";
 import { commands } from "../commands/registry.ts";
 import { packageVersion, runOnNode } from "../platform/node/node.ts";
+import { debugTopics, setDebug } from "../utils/debug.ts";
 import { codeOf, nearestName, UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
 import { command as demo } from "./demo.ts";
@@ -16,12 +17,26 @@ const program = new Program("wecolora")
   .description("Makes a vision transformer smaller from a few unlabelled images.")
   .version(packageVersion)
   .option("--json", "print the result as one JSON object, the last line of standard output")
+  .option("--debug <topics>", `show on standard error: ${debugTopics.join(", ")} (also WECOLORA_DEBUG)`)
   .option("--verbose", "show stack traces of errors")
   .configureHelp({ showGlobalOptions: true })
   .exitOverride()
   .configureOutput({ outputError: () => undefined });
 
+/** Throws a UserError where a topic is none. */
+function showDebug(list: string | undefined): void {
+  const words = (list ?? "").split(",").flatMap((word) => word.trim() || []);
+  const topics = words.map((word) => {
+    const topic = debugTopics.find((name) => name === word);
+    if (!topic)
+      throw new UserError(`--debug takes ${debugTopics.join(", ")}, got ${word}.`, { code: "INVALID_OPTION" });
+    return topic;
+  });
+  setDebug(topics, (text) => process.stderr.write(text));
+}
+
 interface OutputOptions {
+  readonly debug?: string;
   readonly json?: boolean;
   readonly config?: string;
 }
@@ -40,6 +55,7 @@ function addCommand(definition: Command): void {
   sub.option("--config <file>", "read options from a YAML or JSON file (camelCase); the command line wins");
   sub.action(async () => {
     const { json, config } = sub.optsWithGlobals<OutputOptions>();
+    showDebug(sub.optsWithGlobals<OutputOptions>().debug ?? process.env.WECOLORA_DEBUG);
     const options = await collectOptions(sub, schema, config);
     if (positional !== undefined)
       options[positional] = allowsSeveral(schema.shape[positional]) ? sub.args : sub.args[0];
