@@ -19,16 +19,22 @@ export interface CompareOptions {
     | Record<string, (string | number | boolean | unknown[] | Record<string, unknown>)[]>[];
   /** Options of distill that all runs share. Default: {}. */
   base?: Record<string, unknown>;
+  /** Further evaluations of each student, by name: options of evaluate, data among them. Default: {}. */
+  evaluations?: Record<string, Record<string, unknown>>;
   /** Figures of a paper, shown beside those measured. */
   published?: {
     where: Record<string, string | number>;
+    /** The evaluation that it belongs to. */
+    on?: string;
     metric:
       | "neighbours"
       | "probe"
+      | "probeBest"
       | "head"
       | "agreement"
       | "neighboursAuroc"
       | "probeAuroc"
+      | "probeBestAuroc"
       | "difference"
       | "cosine"
       | "parameters"
@@ -61,11 +67,8 @@ export interface DistillOptions {
   labelColumns?: string | string[];
   /** ChestX-ray14: that a picture shows nothing is a class of its own. Default: false. */
   includeNoFinding?: boolean;
-  /**
-   * Whose mean and deviation pictures are normalised with: the model's, or the published data set's. Default:
-   * "model".
-   */
-  normalization?: "model" | "data-set";
+  /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
+  normalization?: "model" | "data-set" | "paper";
   /** The run folder, made new. */
   out: string;
   /**
@@ -230,6 +233,8 @@ export interface DistillOptions {
   batch?: number;
   /** Share of each class (or of a flat folder) to train on. Range: a number above 0, at most 1. */
   fewShotRatio?: number;
+  /** How a class's share becomes a count, of at least one image (recipe paper: down). Default: "nearest". */
+  fewShotRounding?: "nearest" | "down";
   /** Pictures of each class (or of a flat folder) to train on. Range: an integer, above 0. */
   fewShotCount?: number;
   /** Share kept for judging where the data has no val/. Range: a number at least 0, below 1. Default: 0.1. */
@@ -322,11 +327,8 @@ export interface EvaluateOptions {
   labelColumns?: string | string[];
   /** ChestX-ray14: that a picture shows nothing is a class of its own. Default: false. */
   includeNoFinding?: boolean;
-  /**
-   * Whose mean and deviation pictures are normalised with: the model's, or the published data set's. Default:
-   * "model".
-   */
-  normalization?: "model" | "data-set";
+  /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
+  normalization?: "model" | "data-set" | "paper";
   /** The teacher, for fidelity. */
   teacher?: string;
   /** A folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture. */
@@ -349,6 +351,11 @@ export interface EvaluateOptions {
   temperature?: number;
   /** Epochs of the linear probe (90; the published protocol's for its data set). Range: an integer, above 0. */
   probeEpochs?: number;
+  /**
+   * Epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less). Range: a number at
+   * least 0.
+   */
+  probeWarmupEpochs?: number;
   /** Batch of the linear probe. Range: an integer, above 0. Default: 512. */
   probeBatch?: number;
   /**
@@ -356,8 +363,30 @@ export interface EvaluateOptions {
    * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number above 0.
    */
   probeLearningRate?: number | number[];
+  /** Also report the probe's best epoch on the evaluation images, as the paper's authors do. Default: false. */
+  probeBestEpoch?: boolean;
   /** Also fit a logistic regression to convergence, as a second opinion. Default: false. */
   logistic?: boolean;
+  /** Figures of a paper, shown beside those measured. */
+  published?: {
+    /** The model as given, where there are several. */
+    model?: string;
+    metric:
+      | "neighbours"
+      | "probe"
+      | "probeBest"
+      | "head"
+      | "agreement"
+      | "neighboursAuroc"
+      | "probeAuroc"
+      | "probeBestAuroc"
+      | "difference"
+      | "cosine"
+      | "parameters"
+      | "milliseconds"
+      | "seconds";
+    value: number;
+  }[];
   /** Keep features on disk for the next time. Default: true. */
   cache?: boolean;
   /** Where to (wecolora/features in the user's cache folder). */
