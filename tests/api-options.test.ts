@@ -45,7 +45,9 @@ describe("option interfaces", () => {
     expectTypeOf<
       Mutual<Omit<CompareOptions, "published">, Omit<z.input<typeof compareCommand.schema>, "published">>
     >().toEqualTypeOf<"agrees">();
-    expectTypeOf<Mutual<EvaluateOptions, z.input<typeof evaluateCommand.schema>>>().toEqualTypeOf<"agrees">();
+    expectTypeOf<
+      Mutual<Omit<EvaluateOptions, "published">, Omit<z.input<typeof evaluateCommand.schema>, "published">>
+    >().toEqualTypeOf<"agrees">();
     expectTypeOf<Mutual<ExportOptions, z.input<typeof exportCommand.schema>>>().toEqualTypeOf<"agrees">();
     expectTypeOf<Mutual<FeaturesOptions, z.input<typeof featuresCommand.schema>>>().toEqualTypeOf<"agrees">();
     expectTypeOf<Mutual<InspectOptions, z.input<typeof inspectCommand.schema>>>().toEqualTypeOf<"agrees">();

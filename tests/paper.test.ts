@@ -389,8 +389,8 @@ describe("the probe of the protocols", () => {
     expect(results[0].probeBest).toBeUndefined();
     // Published figures stand beside those measured, and are of the models evaluated.
     const published = [
-      { metric: "probe", value: 50 },
-      { metric: "probeBest", value: 60 },
+      { metric: "probe" as const, value: 50 },
+      { metric: "probeBest" as const, value: 60 },
     ];
     const beside = await evaluate({ ...cifar, out: undefined, published });
     expect(beside.published).toEqual([
