@@ -1,9 +1,10 @@
 // `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file
-// alone, and writes the page of error codes.
+// alone; writes the page of error codes, and the API's option interfaces from the commands' schemas.
 // With --check, fails where a list is not current.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { optionInterfaces } from "./generate-options.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -67,24 +68,26 @@ function errorsPage() {
   ].join("\n");
 }
 
-const generated = [
-  ...registries.map((registry) => ({ file: `${registry.folder}/registry.ts`, text: registryText(registry) })),
-  { file: "docs/errors.md", text: errorsPage() },
-];
-
 let stale = 0;
-for (const { file, text } of generated) {
-  const path = join(root, file);
+
+/** Writes a file, or with --check reports that it is not current. */
+function settle(name, text) {
+  const path = join(root, name);
   let current = "";
   try {
     current = readFileSync(path, "utf8");
   } catch {
     // A new file.
   }
-  if (current === text) continue;
+  if (current === text) return;
   if (process.argv.includes("--check")) {
-    console.error(`${file} is not current: run npm run generate`);
+    console.error(`${name} is not current: run npm run generate`);
     stale++;
   } else writeFileSync(path, text);
 }
+
+for (const registry of registries) settle(`${registry.folder}/registry.ts`, registryText(registry));
+settle("docs/errors.md", errorsPage());
+const options = "src/commands/options.generated.ts";
+settle(options, await optionInterfaces(root, join(root, options)));
 process.exitCode = stale > 0 ? 1 : 0;

@@ -7,6 +7,7 @@ import { commands } from "../commands/registry.ts";
 // First of all: what starts a worker must find the setting.
 import "../platform/node/no-telemetry.ts";
 import { packageVersion, runOnNode } from "../platform/node/node.ts";
+import { debugTopics, setDebug } from "../utils/debug.ts";
 import type { NameOption } from "../utils/errors.ts";
 import { codeOf, nearestName, OptionError, UserError } from "../utils/errors.ts";
 import { visibleJson, visibleLines, visibleText } from "../utils/escape.ts";
@@ -20,6 +21,7 @@ const program = new Program("wecolora")
   .description("Makes a vision transformer smaller from a few unlabelled images.")
   .version(packageVersion)
   .option("--json", "print the result as one JSON object, the last line of standard output")
+  .option("--debug <topics>", `show on standard error: ${debugTopics.join(", ")} (also WECOLORA_DEBUG)`)
   .option("--verbose", "show stack traces of errors")
   .configureHelp({ showGlobalOptions: true })
   .exitOverride()
@@ -27,8 +29,20 @@ const program = new Program("wecolora")
 
 /** How the command that runs names its options in messages: as they were typed. */
 let nameOption: NameOption = (key) => `--${kebab(key)}`;
+/** Throws a UserError where a topic is none. */
+function showDebug(list: string | undefined): void {
+  const words = (list ?? "").split(",").flatMap((word) => word.trim() || []);
+  const topics = words.map((word) => {
+    const topic = debugTopics.find((name) => name === word);
+    if (!topic)
+      throw new UserError(`--debug takes ${debugTopics.join(", ")}, got ${word}.`, { code: "INVALID_OPTION" });
+    return topic;
+  });
+  setDebug(topics, (text) => process.stderr.write(text));
+}
 
 interface OutputOptions {
+  readonly debug?: string;
   readonly json?: boolean;
   readonly config?: string;
 }
@@ -53,6 +67,7 @@ function addCommand(definition: Command): void {
       const typed = sub.getOptionValueSource(key) === "cli" || config === undefined;
       return typed && Object.hasOwn(schema.shape, key) ? `--${kebab(key)}` : `${key} in ${config}`;
     };
+    showDebug(sub.optsWithGlobals<OutputOptions>().debug ?? process.env.WECOLORA_DEBUG);
     const options = await collectOptions(sub, schema, config);
     if (positional !== undefined)
       options[positional] = allowsSeveral(schema.shape[positional]) ? sub.args : sub.args[0];
@@ -130,7 +145,7 @@ function fail(error: unknown): void {
 }
 
 async function main(): Promise<void> {
-  for (const definition of [...commands, demo]) addCommand(definition as unknown as Command);
+  for (const definition of [...commands, demo]) addCommand(definition);
   try {
     await program.parseAsync();
   } catch (error) {

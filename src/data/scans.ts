@@ -231,7 +231,8 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
   const planes = whole.map(cropped);
   const masks = mask && cropped(maskNumbers(mask, sizes, at));
   const size = height * width;
-  const spacing = order.map((i) => first.spacing[i]) as unknown as SliceStack["spacing"];
+  const [i, j, k] = order;
+  const spacing = [first.spacing[i], first.spacing[j], first.spacing[k]] as const;
   return {
     name,
     count,

@@ -14,13 +14,14 @@ import { concatRows, rows } from "../utils/tensor.ts";
 import { conformTo } from "../models/conform.ts";
 import type { Warn } from "./huggingface.ts";
 import { jsonFile, writeWithOnnx } from "./huggingface.ts";
+import { splitBlockName } from "../models/weight-table.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */
 export const peftBase = "base";
 
 /** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
 function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
-  const [, own] = /^blocks\.\d+\.(.*)$/.exec(moduleWeightName(block, module)) as RegExpExecArray;
+  const own = splitBlockName(moduleWeightName(block, module))?.inBlock;
   const parts = layout.block.find(({ ours }) => ours === own)?.parts ?? [];
   const index = Math.max(0, ["q", "k", "v"].indexOf(module));
   const part = parts.length > 1 ? parts[index] : parts[0];

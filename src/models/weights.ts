@@ -7,7 +7,7 @@ import { toFloat32 } from "../utils/half.ts";
 import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
-import { expectedWeights } from "./config.ts";
+import { expectedWeights, splitBlockName } from "./weight-table.ts";
 import type { Evidence, Layout } from "./layouts/registry.ts";
 import type { NameEntry, Part } from "./layouts/layout.ts";
 
@@ -46,11 +46,11 @@ function locate(
   { layout, prefix, tensors }: NamedTensors,
   ours: string,
 ): { entry: NameEntry; names: string[] } | undefined {
-  const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
+  const inside = splitBlockName(ours);
   const candidates: { entry: NameEntry; before: string }[] = [];
-  if (block !== undefined) {
+  if (inside) {
     for (const entry of layout.block)
-      if (entry.ours === rest) candidates.push({ entry, before: prefix + layout.blockPrefix(Number(block)) });
+      if (entry.ours === inside.inBlock) candidates.push({ entry, before: prefix + layout.blockPrefix(inside.block) });
   } else {
     for (const entry of layout.outer) if (entry.ours === ours) candidates.push({ entry, before: prefix });
     for (const entry of layout.unprefixed)
@@ -290,9 +290,9 @@ export function nameWeights(layout: Layout, config: VitConfig, named: NamedWeigh
   const out = new Map<string, Tensor>();
   const distilled = config.head?.input === "class+distillation";
   for (const [ours, tensor] of named.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
-    const inBlock = block === undefined ? undefined : layout.block.find((entry) => entry.ours === rest);
-    const before = block === undefined ? prefix : prefix + layout.blockPrefix(Number(block));
+    const inside = splitBlockName(ours);
+    const inBlock = inside && layout.block.find((entry) => entry.ours === inside.inBlock);
+    const before = inside ? prefix + layout.blockPrefix(inside.block) : prefix;
     const outer = layout.outer.filter((entry) => entry.ours === ours);
     const unprefixed = layout.unprefixed.filter((entry) => entry.ours === ours);
     // Where a layout has two names for a weight, the second belongs to its other kind of head or norm.

@@ -6,6 +6,7 @@ import { blockParts, groupScans, heldOutCases, shownSlices, sliceStack } from ".
 import { longestScan, readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
 import { drawStream } from "../utils/random.ts";
+import { required } from "../utils/required.ts";
 
 /** Slices of cases are kept up to this many bytes. */
 const keptBytes = 2 ** 30;
@@ -108,7 +109,7 @@ export class ScanCases {
     const cases = random.shuffle([...byCase.keys()]);
     const order: SliceId[] = [];
     for (let at = 0; at < cases.length; at += together)
-      order.push(...random.shuffle(cases.slice(at, at + together).flatMap((i) => byCase.get(i) as SliceId[])));
+      order.push(...random.shuffle(cases.slice(at, at + together).flatMap((i) => required(byCase, i))));
     return order;
   }
 }

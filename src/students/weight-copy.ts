@@ -4,6 +4,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
+import { blockWeight, splitBlockName } from "../models/weight-table.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
@@ -53,12 +54,13 @@ function originOf({ origin, config }: ModelDefinition, kept: readonly number[]):
 /** The teacher with the kept blocks alone. Weights are shared with it, not copied. */
 export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): ModelDefinition {
   checkKeptBlocks(kept, teacher.config.depth);
-  const position = new Map(kept.map((block, i) => [String(block), i]));
+  const position = new Map(kept.map((block, i) => [block, i]));
   const weights = new Map<string, FloatTensor>();
   for (const [name, tensor] of teacher.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
-    if (block === undefined) weights.set(name, tensor);
-    else if (position.has(block)) weights.set(`blocks.${position.get(block)}.${rest}`, tensor);
+    const inside = splitBlockName(name);
+    const block = inside && position.get(inside.block);
+    if (!inside) weights.set(name, tensor);
+    else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
   const config = { ...teacher.config, depth: kept.length };
   return { ...teacher, config, weights, origin: originOf(teacher, kept) };

@@ -21,6 +21,7 @@ import {
   TensorProtoSchema,
   ValueInfoProtoSchema,
 } from "./onnx_pb.ts";
+import { required } from "../../utils/required.ts";
 
 const onnxTypes: Readonly<Record<DataType, OnnxType>> = {
   float32: OnnxType.FLOAT,
@@ -84,7 +85,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
   const read = readValues(graph, nodes);
   const constants = [...read].filter((v) => v.source.kind === "constant");
   const weights = new WeightStore(options, constants);
-  const initializers = constants.map((v) => weights.add(names.get(v) as string, tensorOf(v)));
+  const initializers = constants.map((v) => weights.add(required(names, v), tensorOf(v)));
 
   const protos: NodeProto[] = [];
   const fresh = freshNames(new Set(names.values()));
@@ -95,7 +96,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
       return name;
     };
     const { inputs: more, attributes, leftOut } = lower(node, extra, opset);
-    const inputs = [...node.inputs.map((v) => names.get(v) as string), ...more];
+    const inputs = [...node.inputs.map((v) => required(names, v)), ...more];
     if (leftOut !== undefined) inputs.splice(leftOut, 0, "");
     protos.push(
       create(NodeProtoSchema, {
@@ -111,7 +112,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
   // An output that is an input, a constant or the second name of a value needs a node of its own.
   for (const [name, value] of graph.outputs) {
     if (names.get(value) === name && value.source.kind === "node") continue;
-    protos.push(create(NodeProtoSchema, { opType: "Identity", input: [names.get(value) as string], output: [name] }));
+    protos.push(create(NodeProtoSchema, { opType: "Identity", input: [required(names, value)], output: [name] }));
   }
   const model = create(ModelProtoSchema, {
     irVersion,
@@ -125,7 +126,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
       name: "wecolora",
       node: protos,
       initializer: initializers,
-      input: graph.inputs.map((v) => valueInfo(names.get(v) as string, v)),
+      input: graph.inputs.map((v) => valueInfo(required(names, v), v)),
       output: [...graph.outputs].map(([name, value]) => valueInfo(name, value)),
     },
   });
@@ -157,7 +158,7 @@ function freshNames(taken: Set<string>): (wanted: string) => string {
 function outputNames(node: Node, names: ReadonlyMap<Value, string>, read: ReadonlySet<Value>): string[] {
   let last = node.outputs.length;
   while (last > 1 && !read.has(node.outputs[last - 1])) last--;
-  return node.outputs.slice(0, last).map((v) => names.get(v) as string);
+  return node.outputs.slice(0, last).map((v) => required(names, v));
 }
 
 function valueInfo(name: string, value: Value): ValueInfoProto {
@@ -198,19 +199,21 @@ interface Lowered {
 }
 
 type Extra = (values: readonly number[]) => string;
+/** A node of any operator that has the attributes of this one. */
+type WithAttributes<K extends OpKind> = Pick<Node<K>, "attributes">;
 type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra, opset: number) => Lowered;
 
 const plain: Lowering<OpKind> = () => ({ inputs: [], attributes: [] });
-const withAxis = ({ attributes }: Node<"Softmax">): Lowered => ({
+const withAxis = ({ attributes }: WithAttributes<"Softmax">): Lowered => ({
   inputs: [],
   attributes: [int("axis", attributes.axis)],
 });
-const reduction = ({ attributes }: Node<"ReduceSum">, extra: Extra): Lowered => ({
+const reduction = ({ attributes }: WithAttributes<"ReduceSum">, extra: Extra): Lowered => ({
   inputs: [extra(attributes.axes)],
   attributes: [int("keepdims", attributes.keepDims ? 1 : 0)],
 });
 
-function laterReduction(node: Node<"ReduceSum">, extra: Extra, opset: number): Lowered {
+function laterReduction(node: WithAttributes<"ReduceSum">, extra: Extra, opset: number): Lowered {
   if (opset >= axesAsInput) return reduction(node, extra);
   const { axes, keepDims } = node.attributes;
   return { inputs: [], attributes: [ints("axes", axes), int("keepdims", keepDims ? 1 : 0)] };
@@ -228,18 +231,18 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
       real("alpha", attributes.alpha),
     ],
   }),
-  QuantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
-  DequantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
+  QuantizeLinear: withAxis,
+  DequantizeLinear: withAxis,
   Softmax: withAxis,
-  LogSoftmax: (node) => withAxis(node as unknown as Node<"Softmax">),
+  LogSoftmax: withAxis,
   LayerNormalization: ({ attributes }) => ({
     inputs: [],
     attributes: [int("axis", -1), real("epsilon", attributes.epsilon)],
   }),
   ReduceSum: reduction,
-  ReduceMean: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
-  ReduceMax: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
-  ReduceMin: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
+  ReduceMean: laterReduction,
+  ReduceMax: laterReduction,
+  ReduceMin: laterReduction,
   // The weights' zero point, before the bias.
   MatMulIntegerToFloat: ({ inputs }) => ({ inputs: [], attributes: [], leftOut: inputs.length > 5 ? 5 : undefined }),
   Reshape: ({ attributes, inputs }, extra) => ({

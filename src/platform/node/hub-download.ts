@@ -16,6 +16,9 @@ export interface DownloadProgress {
   readonly total: number;
 }
 
+/** A file of a model is looked for, begins to be downloaded, or is there. */
+export type FileStatus = "initiate" | "download" | "done";
+
 export interface DownloadOptions {
   readonly connection: HubConnection;
   readonly cache: RepositoryCache;
@@ -24,6 +27,7 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal;
   readonly progress?: (progress: DownloadProgress) => void;
   readonly warn?: (message: string) => void;
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
   /** Throws in plain words where the hub said no. */
   readonly refuse: (answer: Answer, what: string) => never;
 }
@@ -62,7 +66,8 @@ function contentLength(headers: Headers): number | undefined {
 export async function downloadFile(options: DownloadOptions, commit: string, name: string): Promise<void> {
   const { connection, cache, repository } = options;
   const pointer = join(cache.snapshot(commit), name);
-  if (await stat(pointer).catch(() => undefined)) return;
+  options.fileStatus?.("initiate", name);
+  if (await stat(pointer).catch(() => undefined)) return options.fileStatus?.("done", name);
   const path = name.split("/").map(encodeURIComponent).join("/");
   const url = `${connection.endpoint}/${repository}/resolve/${commit}/${path}`;
   let mismatches = 0;
@@ -76,6 +81,7 @@ export async function downloadFile(options: DownloadOptions, commit: string, nam
     }
   });
   await cache.link(hash, pointer);
+  options.fileStatus?.("done", name);
 }
 
 async function fetchBlob(options: DownloadOptions, commit: string, url: string, name: string): Promise<string> {
@@ -182,6 +188,7 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
     await rm(partial, { force: true });
     had = 0;
   }
+  options.fileStatus?.("download", name);
   const answer = await connection.ask(source.url, had > 0 ? { Range: `bytes=${had}-` } : {});
   const { status, headers } = answer.response;
   try {

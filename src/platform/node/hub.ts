@@ -13,12 +13,12 @@ import {
   shardsOf,
   weightFiles,
 } from "./hub-cache.ts";
-import { downloadFile, type DownloadOptions, type DownloadProgress } from "./hub-download.ts";
+import { downloadFile, type DownloadOptions, type DownloadProgress, type FileStatus } from "./hub-download.ts";
 import { checkFileName, checkListing, checkRevision, commitPattern, isHubName } from "./hub-names.ts";
 import { type Answer, HubConnection, Temporary } from "./hub-request.ts";
 import type { Variables } from "./user-folders.ts";
 
-export type { DownloadProgress } from "./hub-download.ts";
+export type { DownloadProgress, FileStatus } from "./hub-download.ts";
 export { isHubName } from "./hub-names.ts";
 
 export interface HubOptions {
@@ -26,6 +26,12 @@ export interface HubOptions {
   readonly revision?: string;
   readonly progress?: (progress: DownloadProgress) => void;
   readonly warn?: (message: string) => void;
+  /** Receives when a file is looked for, downloaded and there. */
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
+  /** The cache folder, in place of the one that HF_HUB_CACHE and HF_HOME name. */
+  readonly cacheFolder?: string;
+  /** Takes the model from the cache alone, as HF_HUB_OFFLINE=1 does. */
+  readonly localFilesOnly?: boolean;
   /** Environment variables as huggingface_hub's users know them. */
   readonly variables?: Variables;
   /** Stops a download at once; what was downloaded is kept and resumed the next time. */
@@ -71,9 +77,9 @@ class Hub {
     this.revision = revision;
     this.connection = connection;
     this.cache = cache;
-    const { signal, progress, warn } = options;
+    const { signal, progress, warn, fileStatus } = options;
     const refuse = (answer: Answer, what: string) => this.refuse(answer, what);
-    this.options = { connection, cache, repository: name, signal, progress, warn, refuse };
+    this.options = { connection, cache, repository: name, signal, progress, warn, fileStatus, refuse };
   }
 
   /** Throws in plain words where the hub said no. */
@@ -184,7 +190,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       code: "DOWNLOAD_FAILED",
     });
   checkRevision(revision);
-  const root = hubCacheFolder(variables);
+  const root = options.cacheFolder ?? hubCacheFolder(variables);
   const cache = new RepositoryCache(root, name);
   const cached = await cache.find(revision);
   const whole = cached?.missing.length === 0 ? cached : undefined;
@@ -193,10 +199,10 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
     return folder;
   };
-  if (isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
+  if (options.localFilesOnly || isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
     if (whole) return takeCached(whole);
     throw new UserError(
-      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and HF_HUB_OFFLINE forbids to download it`,
+      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and ${options.localFilesOnly ? "localFilesOnly" : "HF_HUB_OFFLINE"} forbids to download it`,
       { code: "FILE_NOT_FOUND" },
     );
   }

@@ -10,6 +10,7 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { emptySums, invertedFactor, ridgeOf } from "../../engine/linalg/ridge.ts";
+import { required } from "../../utils/required.ts";
 
 /** What each block keeps; all where left out. */
 export interface Widths {
@@ -209,7 +210,7 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
     if (joint) weights.set(name, chosenRows(joint, rowsKept));
   }
   const proj = `${attention}.proj.weight`;
-  weights.set(proj, columnsOf(weights.get(proj) as FloatTensor, channels));
+  weights.set(proj, columnsOf(required(weights, proj), channels));
   return { ...student, weights };
 }
 
@@ -226,7 +227,7 @@ function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatT
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const mlp = `blocks.${block}.mlp`;
   const weights = new Map(student.weights);
-  const get = (name: string) => weights.get(name) as FloatTensor;
+  const get = (name: string) => required(weights, name);
   for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
   weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
   return { ...student, weights };

@@ -2,6 +2,7 @@
 import { matmul, mul, softmax, transposeLast } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
+import { splitBlockName, weightKind } from "../../models/weight-table.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, WeightLookup } from "../../models/vit.ts";
 import { blockQueries, vitForward } from "../../models/vit.ts";
@@ -29,9 +30,9 @@ export function sharedStudent(teacher: ModelDefinition, factor: number): ModelDe
   const config: VitConfig = { ...teacher.config, sharing: { factor } };
   const weights = new Map<string, FloatTensor>();
   for (const [name, tensor] of teacher.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
-    const shared = block !== undefined && !rest.startsWith("norm") && Number(block) % factor !== 0;
-    if (!shared) weights.set(name, tensor);
+    const block = splitBlockName(name)?.block ?? 0;
+    const role = weightKind(name)?.role;
+    if (block % factor === 0 || role === "norm" || role === "norm-bias") weights.set(name, tensor);
   }
   for (let i = 0; i < config.depth; i++) {
     weights.set(`blocks.${i}.attn.mix_scores`, identity(config.heads));

@@ -31,6 +31,7 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { noDraws } from "./trainables.ts";
+import { required } from "../../utils/required.ts";
 
 /** A rank for all maps, or one for each. */
 export type Rank = number | Readonly<Partial<Record<TargetModule, number>>>;
@@ -127,7 +128,7 @@ export function freshAdapters(student: ModelDefinition, plan: AdapterPlan, seed:
       const bound = 1 / Math.sqrt(dims[1]);
       for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = (2 * random.uniform() - 1) * bound;
     } else if (name.endsWith("magnitude")) {
-      tensor.data.set(rowLengths(student.weights.get(weightOfMagnitude(name)) as FloatTensor));
+      tensor.data.set(rowLengths(required(student.weights, weightOfMagnitude(name))));
     }
     adapters.set(name, tensor);
   }
@@ -186,7 +187,7 @@ function foldedWeight(
 
 /** The rows' lengths of one map; those of q, k and v stand in one vector. */
 function magnitudeRows(parameters: Parameters, block: number, module: TargetModule, weight: Value): Value {
-  const all = parameters.get(magnitudeName(block, module)) as Value;
+  const all = required(parameters, magnitudeName(block, module));
   const index = qkvIndex(module);
   const rows = weight.shape[0] as number;
   return index === undefined ? all : slice(all, 0, index * rows, (index + 1) * rows);

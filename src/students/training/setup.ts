@@ -7,6 +7,7 @@ import { adapterPlanOf } from "../methods/lookup.ts";
 import { parameterCount } from "../../models/definition.ts";
 import type { Distillation } from "./distillation.ts";
 import type { DistillationInput } from "../distillation-options.ts";
+import { methodOf } from "../methods/lookup.ts";
 import { distillationSchema } from "../distillation-options.ts";
 import type { Model } from "../../models/model.ts";
 import type { LoggedImage } from "../../report/tensorboard.ts";
@@ -30,7 +31,9 @@ export function distillationOptions(
   plan: BatchPlan,
   chosen: readonly number[] | undefined,
 ): DistillationInput {
-  const shared = Object.entries(options).filter(([name]) => name in distillationSchema.shape);
+  const shared = Object.entries(options).filter(
+    ([name]) => name in distillationSchema.shape || name in methodOf(options.method).options,
+  );
   return {
     ...(Object.fromEntries(shared) as DistillationInput),
     ...(chosen ? { keptBlocks: [...chosen], reductionFactor: undefined } : {}),
