@@ -16,6 +16,7 @@ import type { Model } from "../models/model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { prefixCount } from "../models/config.ts";
+import { badOutput } from "../models/finite-outputs.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -169,7 +170,7 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   try {
     checkFormats(options.to, model, origin?.options);
     const own = await pictures.embed({
-      pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
+      pooled: async (x, images) => (await model.outputs(x, ["pooled"], { images })).pooled,
       dispose: async () => undefined,
     });
     const exports: ExportedModel[] = [];
@@ -300,7 +301,8 @@ async function openExport(
     warn(`${format} has no place for the model's head, so it holds the features alone`);
   const used = format === "peft" && origin ? await withPeft(loaded, directory, origin) : loaded;
   return {
-    pooled: async (pixels) => (await used.outputs(pixels, ["pooled"])).pooled,
+    pooled: async (pixels, images) =>
+      (await used.outputs(pixels, ["pooled"], { model: `that the export ${format} holds`, images })).pooled,
     dispose: () => used.dispose(),
   };
 }
@@ -321,10 +323,15 @@ async function openOnnx(directory: Directory, format: OnnxFormat, { device, conf
   // As other runtimes open it, so that the time is theirs.
   const session = await device.createSession({ model, externalData }, { packWeights: true });
   return {
-    async pooled(pixels) {
+    async pooled(pixels, images) {
       const name = hasPooledOutput(config) ? "pooler_output" : "last_hidden_state";
       const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: [name] });
       const tensor = tensors[name] as FloatTensor;
+      const bad = badOutput({ [name]: tensor }, images);
+      if (bad)
+        throw new RunError(
+          `The export ${format} gives ${bad.value} in ${name} for the image ${bad.image}, where the model's own features are finite.`,
+        );
       return tensor.dims.length === 2 ? tensor : pooledTokens(tensor, config);
     },
     dispose: () => session.dispose(),

@@ -8,6 +8,7 @@ import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
+import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
@@ -73,6 +74,7 @@ export async function runBlocks(context: RunContext, model: string, input: Block
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
+    requireFiniteWeights(teacher);
     skipped.open(data.skipped, listener);
     const items = searchItems(data.items, options.pictures, options.seed);
     const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);

@@ -226,7 +226,8 @@ async function predictions(
   for (let from = 0; from < work.test.length; from += work.options.batch) {
     const ids = work.test.slice(from, from + work.options.batch);
     const { pixels } = await batchOf(work, ids, segmenter, normalisation);
-    const { data, dims } = await segmenter.predict(pixels);
+    const names = ids.map((id) => `${work.cases.files[id.case].name}, slice ${id.slice}`);
+    const { data, dims } = await segmenter.predict(pixels, names);
     const size = dims[1] * dims[2] * dims[3];
     for (const [i, id] of ids.entries()) {
       const stack = await work.cases.stack(id.case);

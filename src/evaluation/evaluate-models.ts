@@ -1,7 +1,9 @@
 // Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
 import type { Item } from "../data/sampling.ts";
+import { modelName } from "../models/finite-outputs.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
+import { requireFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
 import type { Collected, CollectOptions } from "./model-outputs.ts";
@@ -50,7 +52,7 @@ export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>
   readonly pictures: readonly JudgedPicture[];
 }
 
-/** What one model makes of one picture; classes are the data set's, counted from 0. */
+/** What one model makes of one picture; classes are the data set's, counted from 0, and `noClass` where scores tie. */
 export interface JudgedPicture {
   readonly name: string;
   readonly label?: number;
@@ -147,7 +149,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     const found = asked.get(name) as Collected;
     if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
     const targets = targetsOf(found.items, classes);
-    const scores = classes && targets ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
+    const scores = classes && targets ? await scoresOf(options, name, model, classes, found, known?.get(name)) : {};
     const { probe } = scores;
     judgements[name] = {
       ...(reference ? { fidelity: fidelityOf(found) } : {}),
@@ -206,15 +208,19 @@ const shownNeighbours = 5;
 
 async function scoresOf(
   options: JudgeOptions,
+  name: string,
   model: Model,
   classes: readonly string[],
   queries: Collected,
   bank: Collected | undefined,
 ): Promise<ScoresByName> {
-  const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
+  const scored = (values: FloatTensor, what: string): Scores => {
+    requireFinite(values.data, `${what} of the model ${modelName(model.origin, name)}`);
+    return { values, predicted: predictions(values) };
+  };
   const columns = headColumns(model, classes);
   const head =
-    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns)) } : {};
+    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits") } : {};
   const known = bank && targetsOf(bank.items, classes);
   if (!bank || !known || bank.items.length < 2) return head;
   const { device } = model;
@@ -226,8 +232,13 @@ async function scoresOf(
   const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
   return {
     ...head,
-    neighbours: { ...scored(votesOf(found, known, neighbours.temperature)), nearest },
-    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate },
-    ...(regressed ? { logistic: scored(await probeLogits(device, regressed, queryTokens)) } : {}),
+    neighbours: { ...scored(votesOf(found, known, neighbours.temperature), "Votes of the k-NN classifier"), nearest },
+    probe: {
+      ...scored(await probeLogits(device, weights, queryTokens), "Logits of the linear probe (lower --probe-learning-rate)"),
+      learningRate: baseLearningRate,
+    },
+    ...(regressed
+      ? { logistic: scored(await probeLogits(device, regressed, queryTokens), "Logits of the logistic regression") }
+      : {}),
   };
 }

@@ -13,7 +13,8 @@ import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
 
 /** Anything that gives pooled vectors. */
 export interface Embedder {
-  pooled(pixels: FloatTensor): Promise<FloatTensor>;
+  /** Throws a UserError where a vector is not finite; `images` are the names to say then. */
+  pooled(pixels: FloatTensor, images?: readonly string[]): Promise<FloatTensor>;
   dispose(): Promise<void>;
 }
 
@@ -26,16 +27,16 @@ export interface Embedded {
 export class Pictures {
   private readonly source: PictureSource;
   private readonly model: Model;
-  private readonly queries: FloatTensor[];
-  private readonly bank: FloatTensor[];
+  private readonly queries: Batch[];
+  private readonly bank: Batch[];
   private readonly labels: { readonly queries: number[]; readonly bank: number[] };
   private readonly classes: number;
 
   private constructor(source: PictureSource, model: Model, queries: Read, bank: Read, classes: number) {
     this.source = source;
     this.model = model;
-    this.queries = queries.pixels;
-    this.bank = bank.pixels;
+    this.queries = queries.batches;
+    this.bank = bank.batches;
     this.labels = { queries: queries.labels, bank: bank.labels };
     this.classes = classes;
   }
@@ -54,14 +55,14 @@ export class Pictures {
     const queries = await read(source, model, limitItems(asked, most, seed));
     const classes = data.multiLabel ? 0 : (data.train.classes?.length ?? 0);
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
-    if (queries.pixels.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
+    if (queries.batches.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
     return new Pictures(source, model, queries, bank, classes);
   }
 
   async embed({ pooled }: Embedder): Promise<Embedded> {
-    const all = async (batches: readonly FloatTensor[]) => {
+    const all = async (batches: readonly Batch[]) => {
       const found: FloatTensor[] = [];
-      for (const batch of batches) found.push(await pooled(batch));
+      for (const { pixels, images } of batches) found.push(await pooled(pixels, images));
       return concatRows(found);
     };
     const queries = await all(this.queries);
@@ -93,15 +94,21 @@ export class Pictures {
   }
 }
 
+/** Normalised images `[B, 3, H, W]` and their names. */
+interface Batch {
+  readonly pixels: FloatTensor;
+  readonly images: readonly string[];
+}
+
 interface Read {
-  readonly pixels: FloatTensor[];
+  readonly batches: Batch[];
   readonly labels: number[];
 }
 
 async function read(source: PictureSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
-  const found: Read = { pixels: [], labels: [] };
+  const found: Read = { batches: [], labels: [] };
   for await (const batch of evaluationBatches(source, items, 16, preprocessing, () => undefined)) {
-    found.pixels.push(batch.pixels);
+    found.batches.push({ pixels: batch.pixels, images: batch.items.map(({ name }) => name) });
     found.labels.push(...batch.items.map(({ label }) => label ?? 0));
   }
   return found;

@@ -4,6 +4,7 @@ import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { conformTo, isHeldBy } from "../models/conform.ts";
+import { checkStorable } from "../models/finite-outputs.ts";
 import type { SaveFormat } from "./registry.ts";
 import { saveFormats } from "./registry.ts";
 import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";
@@ -28,13 +29,14 @@ export function checkFormat(model: ModelDefinition, format: SaveFormat): void {
   if (format === "timm") conformTo(model, "timm");
 }
 
-/** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model. */
+/** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model, or a weight is not finite. */
 export async function writeModel(
   model: ModelDefinition,
   directory: Directory,
   options: SaveOptions = {},
 ): Promise<void> {
   const { format, weightType = model.origin.weightType } = parseOptions(saveSchema, options, "options of saveModel");
+  checkStorable(model.weights, weightType);
   switch (format) {
     case "huggingface":
       return writeWithOnnx(model, "transformers", directory, weightType);

@@ -29,6 +29,8 @@ export interface Application {
 export interface ModelOrigin {
   /** The layout that it was read as. */
   readonly layout: string;
+  /** The path or hub name that it was read from, for messages; a student that is made of it has none. */
+  readonly path?: string;
   /** Its name on the hub, where it comes from there. */
   readonly hub?: string;
   /** Bytes that the weights take on disk. */

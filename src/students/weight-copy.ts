@@ -42,7 +42,9 @@ export function stoodFor(kept: readonly number[], depth: number): number[] {
 }
 
 /** What is known of where the teacher came from, for a student of its kept blocks. */
-function originOf({ origin, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+function originOf({ origin: whole, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+  // The path is the teacher's alone.
+  const { path: _, ...origin } = whole;
   const { application } = origin;
   if (!application) return origin;
   const stands = stoodFor(kept, config.depth).map((block) => application.stands[block]);

@@ -152,11 +152,12 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const { revision, download: progress, warn, signal } = options;
     const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
-    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
+    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, path: directoryOrFile } };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
   const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
-  return { ...definition, preprocessing: { ...definition.preprocessing, mean, std } };
+  const origin = { ...definition.origin, path: directoryOrFile };
+  return { ...definition, origin, preprocessing: { ...definition.preprocessing, mean, std } };
 }
 
 async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
