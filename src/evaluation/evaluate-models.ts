@@ -220,7 +220,9 @@ async function scoresOf(
   };
   const columns = headColumns(model, classes);
   const head =
-    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits") } : {};
+    columns && queries.logits.length > 0
+      ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits") }
+      : {};
   const known = bank && targetsOf(bank.items, classes);
   if (!bank || !known || bank.items.length < 2) return head;
   const { device } = model;
@@ -234,7 +236,10 @@ async function scoresOf(
     ...head,
     neighbours: { ...scored(votesOf(found, known, neighbours.temperature), "Votes of the k-NN classifier"), nearest },
     probe: {
-      ...scored(await probeLogits(device, weights, queryTokens), "Logits of the linear probe (lower --probe-learning-rate)"),
+      ...scored(
+        await probeLogits(device, weights, queryTokens),
+        "Logits of the linear probe (lower --probe-learning-rate)",
+      ),
       learningRate: baseLearningRate,
     },
     ...(regressed

@@ -75,7 +75,13 @@ export function badOutput(outputs: Readonly<Record<string, FloatTensor>>, images
 }
 
 /** Throws a UserError that names the model and the weight that holds NaN or infinity. */
-export function requireFiniteWeights({ weights, origin }: { weights: CheckedModel["weights"]; origin: { path?: string } }): void {
+export function requireFiniteWeights({
+  weights,
+  origin,
+}: {
+  weights: CheckedModel["weights"];
+  origin: { path?: string };
+}): void {
   const bad = badWeight(weights);
   if (bad)
     throw new UserError(

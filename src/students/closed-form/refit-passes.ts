@@ -330,7 +330,8 @@ async function addUp(
     const parts: Record<string, Tensor> = {};
     for (const [name, part] of Object.entries(held ?? {})) parts[name] = await device.download(part);
     const sums = sumsFrom(parts, rows, m);
-    if ([sums.gram, sums.cross, [difference]].some((values) => firstNotFinite(values) >= 0)) throw new SumsNotFinite(pass);
+    if ([sums.gram, sums.cross, [difference]].some((values) => firstNotFinite(values) >= 0))
+      throw new SumsNotFinite(pass);
     return { sums, difference };
   } finally {
     await device.release(Object.values(held ?? {}));

@@ -298,7 +298,10 @@ export class Distillation {
    * The student's features as it is now, without folding: `blockOutput` `[B, N, D]` and `pooled` `[B, D]` of normalised
    * pictures `[B, 3, H, W]`. Throws a UserError where they are not finite; `images` are the names to say then.
    */
-  async features(pixels: FloatTensor, images?: readonly string[]): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
+  async features(
+    pixels: FloatTensor,
+    images?: readonly string[],
+  ): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
     this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
     const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
     const names = ["blockOutput", "pooled"] as const;
