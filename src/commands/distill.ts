@@ -443,10 +443,11 @@ function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput
 }
 
 /** The result for people: the table, the exports, and where things lie. */
-export function distillText({ results, comparisons, exports, student, report }: DistillRunResult): string {
+export function distillText(result: DistillRunResult): string {
+  const { results, comparisons, exports, student, report, judgedOnTrainingPictures } = result;
   const exported = exports && exportTable(exports);
   return [
-    resultsText(results, comparisons),
+    resultsText(results, comparisons, judgedOnTrainingPictures ? "training " : ""),
     ...(exported ? [`\n${textTable(exported.columns, exported.rows)}`] : []),
     `\nstudent: ${student}`,
     ...(report === undefined ? [] : [`report:  ${report}`]),

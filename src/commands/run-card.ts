@@ -19,6 +19,7 @@ export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<s
     widths: widthsText(result as Widths),
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results as ResultRow[],
+    onTraining: result.judgedOnTrainingPictures === true,
   };
 }
 

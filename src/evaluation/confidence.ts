@@ -30,6 +30,21 @@ export function bootstrapInterval(values: readonly number[]): Interval | undefin
   return percentiles(means);
 }
 
+/** The 97.5 % quantile of the normal distribution. */
+const normalQuantile = 1.959964;
+
+/**
+ * The 95 % interval of a share, from outcomes of 0 and 1: the bootstrap's, and Wilson's score interval (1927) where all outcomes
+ * are alike, since resamples of these are alike too: four right answers of four don't make a certainty.
+ */
+export function shareInterval(outcomes: readonly number[]): Interval | undefined {
+  const n = outcomes.length;
+  if (n === 0 || outcomes.some((outcome) => outcome !== outcomes[0])) return bootstrapInterval(outcomes);
+  const square = normalQuantile ** 2;
+  const reach = square / (n + square);
+  return outcomes[0] === 1 ? [1 - reach, 1] : [0, reach];
+}
+
 /**
  * The interval of a figure that is no mean: `figure` is asked for so many resamples, given how often each of `count`
  * pictures is drawn. Undefined where there are no two of them to be had.

@@ -6,11 +6,12 @@ import { splitHeldOut } from "../data/sampling.ts";
 import { bootstrapInterval } from "./confidence.ts";
 import type { JudgedPicture, JudgeOptions } from "./evaluate-models.ts";
 import { judge } from "./evaluate-models.ts";
-import { measureLatency } from "./latency.ts";
+import { measureLatencies } from "./latency.ts";
 import { mean } from "./metrics.ts";
 import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
+import { tooFewText } from "../report/results.ts";
 import { randomStream } from "../utils/random.ts";
 import type { RunContext, SkippedPictures } from "../context/run-context.ts";
 import type { JudgedLine } from "../workspace/run-folder.ts";
@@ -82,14 +83,25 @@ export async function judgeCandidates(
     },
   });
   listener.stage?.("measuring latency");
-  const times = await measureLatency(
+  const times = await measureLatencies(
     candidates.map(({ model }) => model),
     environment.now,
   );
   const rows = candidates.map(({ name, model, bytes }, i): ResultRow => {
-    const { pictures: _, ...figures } = judgements[name];
-    return { name, ...figures, parameters: model.parameters, bytes, millisecondsAPicture: times[i] };
+    const { pictures, ...figures } = judgements[name];
+    const { median, quartiles } = times[i];
+    return {
+      name,
+      images: pictures.length,
+      ...figures,
+      parameters: model.parameters,
+      bytes,
+      millisecondsAPicture: median,
+      millisecondsQuartiles: quartiles,
+    };
   });
+  const few = tooFewText(rows);
+  if (few !== undefined) listener.warn?.(few);
   return {
     rows,
     pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),

@@ -5,11 +5,11 @@ import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import { requireFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows } from "../utils/tensor.ts";
+import { concatRows, rows } from "../utils/tensor.ts";
 import type { Collected, CollectOptions } from "./model-outputs.ts";
 import { collect, collectVectors } from "./model-outputs.ts";
 import type { Interval } from "./confidence.ts";
-import { bootstrapInterval } from "./confidence.ts";
+import { bootstrapInterval, shareInterval } from "./confidence.ts";
 import type { FeatureStore } from "./feature-store.ts";
 import type { LogisticOptions } from "./logistic.ts";
 import { fitLogistic } from "./logistic.ts";
@@ -25,8 +25,9 @@ import type { Targets } from "./targets.ts";
 export interface Accuracy {
   readonly top1: number;
   readonly top5: number;
-  /** The 95 % interval of top-1 over the pictures judged on. */
+  /** The 95 % interval of top-1 over the pictures judged on, and that of top-5. */
   readonly interval?: Interval;
+  readonly top5Interval?: Interval;
 }
 
 /** How near a model's features are to the reference's on the same pictures. */
@@ -37,6 +38,8 @@ export interface Fidelity {
   readonly cosine: number;
   /** The share of pictures on which its head answers as the reference's does, where both have one of the same classes. */
   readonly agreement?: number;
+  /** 95 % intervals over the images; none for the reference itself, which is like itself for certain. */
+  readonly intervals?: Partial<Readonly<Record<"meanAbsoluteDifference" | "cosine" | "agreement", Interval>>>;
 }
 
 /** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
@@ -83,7 +86,8 @@ export interface JudgeOptions extends CollectOptions {
 const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
   top1: topAccuracy(scores, labels, 1),
   top5: topAccuracy(scores, labels, 5),
-  interval: bootstrapInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
+  top5Interval: shareInterval(labels.map((label, i) => topAccuracy(rows(scores, i, i + 1), [label], 5))),
+  interval: shareInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
 });
 
 /** The columns of the head's logits that belong to the data set's classes; undefined where the names don't match. */
@@ -152,7 +156,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     const scores = classes && targets ? await scoresOf(options, name, model, classes, found, known?.get(name)) : {};
     const { probe } = scores;
     judgements[name] = {
-      ...(reference ? { fidelity: fidelityOf(found) } : {}),
+      ...(reference ? { fidelity: fidelityOf(found, model !== reference) } : {}),
       ...(targets ? figuresOf(scores, targets) : {}),
       ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
       pictures: found.items.map(({ name: picture, label, labels }, i) => ({
@@ -169,11 +173,20 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   return judgements;
 }
 
-const fidelityOf = ({ differences, cosines, agreements }: Collected): Fidelity => ({
-  meanAbsoluteDifference: mean(differences),
-  cosine: mean(cosines),
-  ...(agreements.length > 0 ? { agreement: mean(agreements.map(Number)) } : {}),
-});
+function fidelityOf({ differences, cosines, agreements }: Collected, withIntervals: boolean): Fidelity {
+  const agreed = agreements.map(Number);
+  const intervals = {
+    meanAbsoluteDifference: bootstrapInterval(differences),
+    cosine: bootstrapInterval(cosines),
+    agreement: agreed.length > 0 ? shareInterval(agreed) : undefined,
+  };
+  return {
+    meanAbsoluteDifference: mean(differences),
+    cosine: mean(cosines),
+    ...(agreed.length > 0 ? { agreement: mean(agreed) } : {}),
+    ...(withIntervals ? { intervals } : {}),
+  };
+}
 
 /** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
 interface Scores {

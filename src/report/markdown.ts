@@ -1,8 +1,8 @@
 // The report as Markdown: the same numbers as the page's.
 import { findings } from "./findings.ts";
-import { resultLegend, resultMarks, resultTable } from "./results.ts";
+import { evaluatedOn, resultLegend, resultMarks, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
-import { blockLabel, keptText } from "./run-report.ts";
+import { blockLabel, countedRows, keptText } from "./run-report.ts";
 import { markdownTable } from "./table.ts";
 
 /** The title, and what was done in one sentence. */
@@ -39,9 +39,11 @@ function results(report: RunReport): string[] {
     ? " No pictures were left to hold out: these figures are of training pictures."
     : "";
   return [
+    `${evaluatedOn(countedRows(report))}${judged}`,
+    "",
     markdownTable(columns, rows),
     "",
-    `${resultLegend}; ${resultMarks}. Judged on ${report.judgedPictures} pictures.${judged}`,
+    `${resultLegend}; ${resultMarks}.`,
     "",
     ...findings(report.comparisons).flatMap((sentence) => [`- ${sentence}`]),
     "",
