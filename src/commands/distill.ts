@@ -63,6 +63,7 @@ import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
 import { resultsText } from "./result-text.ts";
+import { countText } from "../report/results.ts";
 import { textTable } from "../report/table.ts";
 
 export interface DistillRunResult extends Trained, Widths {
@@ -448,7 +449,12 @@ export function distillText(result: DistillRunResult): string {
   const exported = exports && exportTable(exports);
   return [
     resultsText(results, comparisons, judgedOnTrainingPictures ? "training " : ""),
-    ...(exported ? [`\n${textTable(exported.columns, exported.rows)}`] : []),
+    ...(exports && exported
+      ? [
+          `\nExports, compared on ${countText([exports[0].images, exports[0].images])}:`,
+          textTable(exported.columns, exported.rows),
+        ]
+      : []),
     `\nstudent: ${student}`,
     ...(report === undefined ? [] : [`report:  ${report}`]),
   ].join("\n");

@@ -184,6 +184,6 @@ export const command = defineCommand({
   summary: "Judge a model on a folder of pictures.",
   schema: evaluateRunSchema,
   run: runEvaluation,
-  text: ({ results, comparisons, queries, bank }) =>
-    `${resultsText(results, comparisons)}\njudged on ${queries} pictures${bank > 0 ? `, learned from ${bank}` : ""}`,
+  text: ({ results, comparisons, bank }) =>
+    `${resultsText(results, comparisons)}${bank > 0 ? `\n\nk-NN and probe learned from ${bank} images.` : ""}`,
 });

@@ -15,7 +15,14 @@ export function resultsText(results: readonly ResultRow[], comparisons: readonly
   const starred = rows.some((row) => row.some((text) => text.endsWith("*")));
   const legend = `${resultLegend}${starred ? "; *: the better of the small models" : ""}`;
   const sentences = findings(comparisons);
-  return [evaluatedOn(results, kind), "", textTable(columns, rows), "", legend, ...(sentences.length > 0 ? ["", ...sentences] : [])].join("\n");
+  return [
+    evaluatedOn(results, kind),
+    "",
+    textTable(columns, rows),
+    "",
+    legend,
+    ...(sentences.length > 0 ? ["", ...sentences] : []),
+  ].join("\n");
 }
 
 /** A square table of numbers from 0 to 1, one row a student block. */

@@ -2,7 +2,9 @@
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { absoluteDifferences, mean, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
+import type { Interval } from "../evaluation/confidence.ts";
+import { bootstrapInterval, shareInterval } from "../evaluation/confidence.ts";
+import { absoluteDifferences, mean, predictions, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
 import { neighbourVotes } from "../evaluation/knn.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
@@ -16,6 +18,13 @@ export interface Embedder {
   /** Throws a UserError where a vector is not finite; `images` are the names to say then. */
   pooled(pixels: FloatTensor, images?: readonly string[]): Promise<FloatTensor>;
   dispose(): Promise<void>;
+}
+
+/** Shares of images that the weighted neighbours get right, with their 95 % intervals. */
+export interface NeighbourShares {
+  readonly exported: number;
+  readonly own: number;
+  readonly intervals: { readonly exported?: Interval; readonly own?: Interval };
 }
 
 export interface Embedded {
@@ -70,23 +79,23 @@ export class Pictures {
   }
 
   /** Neighbours' accuracy with the export's vectors and with our own; nothing where there are no labels. */
-  async neighbours(
-    exported: Embedded,
-    own: Embedded,
-  ): Promise<{ neighbours?: { readonly exported: number; readonly own: number } }> {
-    const accuracy = async ({ bank, queries }: Embedded) =>
-      topAccuracy(
-        await neighbourVotes(
-          this.model.device,
-          bank as FloatTensor,
-          { kind: "class", count: this.classes, labels: this.labels.bank },
-          queries,
-        ),
-        this.labels.queries,
-        1,
-      );
+  async neighbours(exported: Embedded, own: Embedded): Promise<{ neighbours?: NeighbourShares }> {
+    const answers = async (bank: FloatTensor, queries: FloatTensor) => {
+      const targets = { kind: "class", count: this.classes, labels: this.labels.bank } as const;
+      const votes = await neighbourVotes(this.model.device, bank, targets, queries);
+      const right = predictions(votes).map((answer, i) => Number(answer === this.labels.queries[i]));
+      return { share: topAccuracy(votes, this.labels.queries, 1), interval: shareInterval(right) };
+    };
     if (!exported.bank || !own.bank) return {};
-    return { neighbours: { exported: await accuracy(exported), own: await accuracy(own) } };
+    const theirs = await answers(exported.bank, exported.queries);
+    const ours = await answers(own.bank, own.queries);
+    return {
+      neighbours: {
+        exported: theirs.share,
+        own: ours.share,
+        intervals: { exported: theirs.interval, own: ours.interval },
+      },
+    };
   }
 
   dispose(): Promise<void> {
@@ -114,12 +123,18 @@ async function read(source: PictureSource, { preprocessing }: Model, items: read
   return found;
 }
 
-export function differenceOf(exported: FloatTensor, own: FloatTensor): { difference: number; cosine: number } {
+/** How far an export's vectors are from our own, with 95 % intervals over the images. */
+export function differenceOf(exported: FloatTensor, own: FloatTensor) {
   const scale = mean(absoluteDifferences(own, zeros(own.dims)));
   const cosines = rowCosines(exported, own);
+  const differences = absoluteDifferences(exported, own);
   return {
-    difference: mean(absoluteDifferences(exported, own)) / scale,
+    difference: mean(differences) / scale,
     cosine: mean(cosines),
+    intervals: {
+      difference: bootstrapInterval(differences.map((value) => value / scale)),
+      cosine: bootstrapInterval(cosines),
+    },
   };
 }
 

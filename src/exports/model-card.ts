@@ -58,7 +58,16 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
           "The licence of the teacher holds for it too.",
         ]
       : []),
-    ...(table && table.rows.length > 0 ? ["", evaluatedOn(origin.results, origin.onTraining ? "training " : ""), "", markdownTable(table.columns, table.rows), "", `${resultLegend}; ${resultMarks}.`] : []),
+    ...(table && table.rows.length > 0
+      ? [
+          "",
+          evaluatedOn(origin.results, origin.onTraining ? "training " : ""),
+          "",
+          markdownTable(table.columns, table.rows),
+          "",
+          `${resultLegend}; ${resultMarks}.`,
+        ]
+      : []),
     ...(notes.length > 0 ? ["", ...notes.map((note) => `- ${note}`)] : []),
     ...(origin ? ["", "```sh", origin.command, "```"] : []),
     "",

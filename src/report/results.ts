@@ -65,11 +65,14 @@ export function tooFewText(rows: readonly Pick<ResultRow, "images">[]): string |
 export function evaluatedOn(rows: readonly Pick<ResultRow, "images">[], kind = ""): string {
   const found = imagesOf(rows);
   if (!found) return "";
-  const [fewest, most] = found;
+  const brackets = found[0] < fewImages ? " In brackets: 95 % confidence intervals." : "";
+  return `Evaluated on ${countText(found, kind)}.${brackets}`;
+}
+
+/** "12 images: too few to judge by", of the fewest and the most. */
+export function countText([fewest, most]: Bounds, kind = ""): string {
   const count = fewest === most ? counted(most, `${kind}image`) : `${fewest} to ${most} ${kind}images`;
-  const verdict = fewest < tooFewImages ? ": too few to judge by" : "";
-  const brackets = fewest < fewImages ? " In brackets: 95 % confidence intervals." : "";
-  return `Evaluated on ${count}${verdict}.${brackets}`;
+  return `${count}${fewest < tooFewImages ? ": too few to judge by" : ""}`;
 }
 
 interface Area {

@@ -171,7 +171,10 @@ function inRun(error: unknown, folder: RunFolder): unknown {
   // A teacher that gives NaN is no better the next time.
   if (!(error instanceof UserError) || error.cause instanceof LossNotFinite) return error;
   const path = folder.directory.describe("");
-  return new RunError(`${error.message.replace(/\.$/, "")}. Fix this, then resume with: wecolora distill --resume ${path}`, {
-    cause: error,
-  });
+  return new RunError(
+    `${error.message.replace(/\.$/, "")}. Fix this, then resume with: wecolora distill --resume ${path}`,
+    {
+      cause: error,
+    },
+  );
 }
