@@ -18,6 +18,12 @@ afterAll(async () => {
 const runs: Readonly<Record<string, number>> = {
   safetensors: 4000,
   pth: 4000,
+  "old-lists.pth": 1000,
+  "old-protocol-4.pth": 1000,
+  "beside-classes.pth": 1000,
+  "beside-tensors.pth": 1000,
+  "lightning.ckpt": 1000,
+  "model.ckpt": 500,
   onnx: 1000,
   "config.json": 1200,
   png: 600,

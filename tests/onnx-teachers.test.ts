@@ -102,9 +102,10 @@ describe("refuses, and says why", () => {
 
   test("a cyclic graph", async () => {
     const path = await changed("cyclic.onnx", (model) => {
-      nodesOf(model)[3].input[0] = nodesOf(model)[9].output[0];
+      const norms = nodesOf(model).filter(({ opType }) => opType === "LayerNormalization");
+      norms[0].input[0] = norms[norms.length - 1].output[0];
     });
-    await expect(loadModel(path, { imageSize: 32 })).rejects.toThrow("which nothing before it makes");
+    await expect(loadModel(path, { imageSize: 32 })).rejects.toThrow("has a cycle through");
   });
 
   test("another function behind the same structure", async () => {

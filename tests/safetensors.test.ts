@@ -48,6 +48,25 @@ function file(header: unknown, data = new Uint8Array(16)): Uint8Array {
 
 const entry = (change: object = {}) => ({ a: { dtype: "F32", shape: [2, 2], data_offsets: [0, 16], ...change } });
 
+const million = 1_000_000;
+const deepShape = `{"a":{"dtype":"F32","shape":${"[".repeat(million)}${"]".repeat(million)},"data_offsets":[0,16]}}`;
+
+test("messages stay short, whatever a file's names are", async () => {
+  const endless = "x".repeat(20 * million);
+  for (const header of [
+    { [endless]: { dtype: "F32", shape: [3, 2], data_offsets: [0, 16] } },
+    { [endless]: { dtype: endless, shape: [4], data_offsets: [0, 16] } },
+    { [endless]: endless },
+    { a: { dtype: "F32", shape: Array.from({ length: million }, () => 1), data_offsets: [0, 16] } },
+    { a: { dtype: "F32", shape: [4], data_offsets: Array.from({ length: million }, () => 1) } },
+    { a: { dtype: { [endless]: endless }, shape: [4], data_offsets: [0, 16] } },
+  ]) {
+    const error = await readSafetensors(memoryFile(file(header))).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(UserError);
+    expect((error as Error).message.length).toBeLessThan(600);
+  }
+});
+
 describe("refuses, and says why", () => {
   const huge = new Uint8Array(16);
   new DataView(huge.buffer).setBigUint64(0, 2n ** 62n, true);
@@ -58,7 +77,11 @@ describe("refuses, and says why", () => {
     ["cut data", file(entry()).subarray(0, -4), "is it cut off?"],
     ["no JSON", file("not json"), "its header is not JSON"],
     ["a list", file([1]), "not a JSON object"],
-    ["an unknown type", file(entry({ dtype: "F8_E4M3" })), 'a has the type "F8_E4M3"'],
+    ["a type of another size", file(entry({ dtype: "F8_E4M3" })), "a takes 4 bytes as F8_E4M3 [2, 2]"],
+    ["a type that nothing computes with", file(entry({ dtype: "F8_E4M3", shape: [4, 4] })), "a holds F8_E4M3"],
+    ["a type that is no text", file(entry({ dtype: ["F32"] })), 'a has the type ["F32"]'],
+    ["a name that every object has as type", file(entry({ dtype: "constructor" })), "a holds constructor"],
+    ["a shape of a million lists", file(deepShape), "a has the shape [[[[[...]]]]]"],
     ["a negative dimension", file(entry({ shape: [-2, -2] })), "a has the shape [-2,-2]"],
     ["a huge shape", file(entry({ shape: [2 ** 40, 2 ** 40] })), "but its offsets say 16"],
     ["a shape of another size", file(entry({ shape: [3, 2] })), "a takes 24 bytes"],

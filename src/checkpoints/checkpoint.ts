@@ -1,7 +1,8 @@
 // A checkpoint in a directory, whatever its format: which file it is, and its tensors by name.
 import { nearestName, UserError } from "../utils/errors.ts";
+import { listSome, quote, shorten } from "../utils/quote.ts";
 import { openSafetensors } from "./safetensors.ts";
-import type { Directory, FileHandle, StoredTensor, StoredTensors } from "../files/storage.ts";
+import type { Directory, FileHandle, StoredTensor, StoredTensors, UnreadableTensor } from "../files/storage.ts";
 import { readBytes, readText } from "../files/storage.ts";
 import { openTorchFile } from "./torch.ts";
 
@@ -21,28 +22,44 @@ const usual = [
   "pytorch_model.bin",
   "pytorch_model.bin.index.json",
 ];
-const endings = [/\.safetensors$/, /\.safetensors\.index\.json$/, /\.(pth|pt|bin)$/, /\.bin\.index\.json$/];
+const endings = [
+  /\.safetensors$/,
+  /\.safetensors\.index\.json$/,
+  /\.(pth|pt|bin|ckpt|tar|pkl)$/,
+  /\.bin\.index\.json$/,
+];
 /** Other things that lie beside models and are no weights of one. */
-const notWeights = /^(optimizer|scheduler|training_args|rng_state|adapter_model)\b/;
+const notWeights =
+  /^(optimizer|optim|scheduler|sampler|scaler|dl_state_dict|training_args|rng_state|random_states|custom_checkpoint|adapter_model)(_[\w-]*)?\.|optim_states\.pt$/;
+/** DeepSpeed keeps a model's weights in a folder that the file `latest` names. */
+const deepSpeedWeights = "mp_rank_00_model_states.pt";
 
 /** The file in a directory that holds its weights. Throws a UserError where there is none, or no one can tell which. */
 export async function findWeights(directory: Directory): Promise<string> {
   const names = await directory.list();
-  const known = usual.find((name) => names.includes(name));
+  const known = [...usual, deepSpeedWeights].find((name) => names.includes(name));
   if (known) return known;
   for (const ending of endings) {
-    const found = names.filter((name) => ending.test(name) && !notWeights.test(name));
-    if (found.length === 1) return found[0];
-    if (found.length > 1) {
+    const candidates = names.filter((name) => ending.test(name) && !notWeights.test(name));
+    if (candidates.length === 1) return candidates[0];
+    if (candidates.length > 1) {
       throw new UserError(
-        `${directory.describe("")} holds several files of weights (${found.slice(0, 6).join(", ")}); name the one to read`,
+        `${directory.describe("")} holds several files of weights (${listSome(candidates)}); name the one to read`,
       );
     }
   }
+  const newest = names.includes("latest") ? await newestOfDeepSpeed(directory) : undefined;
+  if (newest) return newest;
   const near = names.map((name) => nearestName(name, usual)).find((name) => name !== undefined);
   throw new UserError(
-    `there are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin or .pth${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
+    `there are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin, .pth, .pt or .ckpt${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
   );
+}
+
+async function newestOfDeepSpeed(directory: Directory): Promise<string | undefined> {
+  const folder = (await readText(directory, "latest"))?.trim() ?? "";
+  if (!/^\w[\w.-]*$/.test(folder)) return undefined;
+  return (await directory.list(folder)).includes(deepSpeedWeights) ? `${folder}/${deepSpeedWeights}` : undefined;
 }
 
 /** Opens a checkpoint; its tensors can be read until it is closed. Throws a UserError that names the file. */
@@ -77,15 +94,16 @@ async function openShards(directory: Directory, entry: string): Promise<Checkpoi
     for (const shard of opened.values()) await shard.close();
   };
   try {
-    const tensors = new Map<string, StoredTensor>();
+    const tensors = new Map<string, StoredTensor | UnreadableTensor>();
     for (const [weight, shardName] of map) {
       if (!/^[\w.-]+$/.test(shardName) || shardName === "..") {
-        throw new UserError(`${name} names the shard ${JSON.stringify(shardName)}, which is no plain file name`);
+        throw new UserError(`${name} names the shard ${quote(shardName)}, which is no plain file name`);
       }
       const shard = opened.get(shardName) ?? (await openCheckpoint(directory, shardName));
       opened.set(shardName, shard);
       const tensor = shard.tensors.get(weight);
-      if (!tensor) throw new UserError(`${name} says that ${weight} is in ${shardName}, but it is not there`);
+      if (!tensor)
+        throw new UserError(`${name} says that ${shorten(weight)} is in ${shorten(shardName)}, but it is not there`);
       tensors.set(weight, tensor);
     }
     const bytes = [...opened.values()].reduce((sum, shard) => sum + shard.bytes, 0);

@@ -1,9 +1,10 @@
 // The safetensors format: 8 bytes with the header's length, a JSON header, then the data. Every number in the header
 // is checked against the file before anything is allocated for it.
 import { UserError } from "../utils/errors.ts";
+import { quote, shorten } from "../utils/quote.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { elementBytes, tensorBytes } from "../utils/tensor.ts";
-import type { FileHandle, StoredTensor, StoredTensors } from "../files/storage.ts";
+import type { FileHandle, StoredTensor, StoredTensors, UnreadableTensor } from "../files/storage.ts";
 import { readBytes, readTensor } from "../files/storage.ts";
 
 const types: Readonly<Record<string, DataType>> = {
@@ -19,6 +20,23 @@ const types: Readonly<Record<string, DataType>> = {
 };
 const names = Object.fromEntries(Object.entries(types).map(([name, type]) => [type, name]));
 
+/** Bits of an element of the format's other types: they are passed over where they lie beside the weights. */
+const otherTypes: Readonly<Record<string, number>> = {
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E5M2FNUZ: 8,
+  F8_E4M3FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  U32: 32,
+  U64: 64,
+  C64: 64,
+};
+
 /** The reference implementation refuses longer headers too. */
 const headerLimit = 100_000_000;
 
@@ -29,7 +47,9 @@ export interface Safetensors {
 
 interface Entry {
   readonly name: string;
-  readonly type: DataType;
+  /** Undefined for types that nothing here computes with. */
+  readonly type: DataType | undefined;
+  readonly fileType: string;
   readonly dims: number[];
   readonly from: number;
   readonly to: number;
@@ -58,18 +78,26 @@ export async function openSafetensors(file: FileHandle): Promise<StoredSafetenso
   const entries = Object.entries(listed).map(([name, entry]) => readEntry(name, entry, dataBytes, fail));
   checkCoverage(entries, dataBytes, fail);
 
-  const tensors = new Map<string, StoredTensor>();
-  for (const { name, type, dims, from } of entries) {
-    tensors.set(name, { type, dims, readInto: (target) => file.readInto(8 + length + from, target) });
+  const tensors = new Map<string, StoredTensor | UnreadableTensor>();
+  for (const { name, type, fileType, dims, from } of entries) {
+    const readInto = (target: Uint8Array) => file.readInto(8 + length + from, target);
+    tensors.set(
+      name,
+      type === undefined ? { type, dims, problem: `holds ${shorten(fileType)}` } : { type, dims, readInto },
+    );
   }
-  return { tensors, metadata: metadata as Record<string, string> };
+  return { tensors, metadata: isRecord(metadata) ? (metadata as Record<string, string>) : {} };
 }
 
-/** Reads a whole safetensors file. Throws a UserError that says what is wrong. */
+/** Reads a whole safetensors file. Throws a UserError that says what is wrong, also where a tensor can't be read. */
 export async function readSafetensors(file: FileHandle): Promise<Safetensors> {
   const { tensors: stored, metadata } = await openSafetensors(file);
   const tensors = new Map<string, Tensor>();
-  for (const [name, tensor] of stored) tensors.set(name, await readTensor(tensor));
+  for (const [name, tensor] of stored) {
+    if (tensor.type === undefined)
+      throw new UserError(`${file.name} can't be read whole: ${shorten(name)} ${tensor.problem}`);
+    tensors.set(name, await readTensor(tensor));
+  }
   return { tensors, metadata };
 }
 
@@ -90,31 +118,38 @@ function parseHeader(bytes: Uint8Array, fail: Fail): Record<string, unknown> {
 }
 
 function readEntry(name: string, entry: unknown, dataBytes: number, fail: Fail): Entry {
-  if (!isRecord(entry)) return fail(`the entry for ${name} is not an object`);
+  const shown = shorten(name);
+  if (!isRecord(entry)) return fail(`the entry for ${shown} is not an object`);
   const { dtype, shape, data_offsets: offsets } = entry;
-  const type = types[String(dtype)];
-  if (!type) return fail(`${name} has the type ${JSON.stringify(dtype)}, which is not known here`);
+  if (typeof dtype !== "string") return fail(`${shown} has the type ${quote(dtype)}`);
   const isCount = (v: unknown): v is number => Number.isSafeInteger(v) && (v as number) >= 0;
-  if (!Array.isArray(shape) || !shape.every(isCount)) return fail(`${name} has the shape ${JSON.stringify(shape)}`);
+  if (!Array.isArray(shape) || !shape.every(isCount)) return fail(`${shown} has the shape ${quote(shape)}`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    return fail(`${name} has the offsets ${JSON.stringify(offsets)}`);
+    return fail(`${shown} has the offsets ${quote(offsets)}`);
   }
   const [from, to] = offsets;
   if (from > to || to > dataBytes) {
-    return fail(`${name} is said to lie at ${from} to ${to}, but the data is ${dataBytes} bytes long (is it cut off?)`);
+    return fail(
+      `${shown} is said to lie at ${from} to ${to}, but the data is ${dataBytes} bytes long (is it cut off?)`,
+    );
   }
-  const bytes = shape.reduce((product, d) => product * d, 1) * elementBytes[type];
+  const type = Object.hasOwn(types, dtype) ? types[dtype] : undefined;
+  // A type that came later than this reader: its size is taken from the offsets.
+  const bits = type ? 8 * elementBytes[type] : Object.hasOwn(otherTypes, dtype) ? otherTypes[dtype] : undefined;
+  const bytes = bits === undefined ? to - from : (shape.reduce((product, d) => product * d, 1) * bits) / 8;
   if (bytes !== to - from) {
-    return fail(`${name} takes ${bytes} bytes as ${dtype} [${shape.join(", ")}], but its offsets say ${to - from}`);
+    return fail(
+      `${shown} takes ${bytes} bytes as ${dtype} [${shorten(shape.join(", "))}], but its offsets say ${to - from}`,
+    );
   }
-  return { name, type, dims: shape, from, to };
+  return { name, type, fileType: dtype, dims: shape, from, to };
 }
 
 /** The format allows neither holes nor overlaps: each byte of the data belongs to one tensor. */
 function checkCoverage(entries: readonly Entry[], dataBytes: number, fail: Fail): void {
   let end = 0;
   for (const { name, from, to } of [...entries].sort((a, b) => a.from - b.from || a.to - b.to)) {
-    if (from !== end) fail(`the data of ${name} starts at ${from}, where ${end} was expected`);
+    if (from !== end) fail(`the data of ${shorten(name)} starts at ${from}, where ${end} was expected`);
     end = to;
   }
   if (end !== dataBytes) fail(`${dataBytes - end} bytes at the end belong to no tensor`);

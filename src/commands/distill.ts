@@ -357,7 +357,8 @@ async function saveStudent({ context, options, folder, teacher, distillation }: 
   await distillation.dispose();
   await folder.writeAdapters(adapters, steps);
   const path = folder.directory.describe("student");
-  await environment.saveModel(student, path, options.weightType ?? teacher.origin.weightType);
+  const weightType = options.weightType ?? teacher.origin.weightType;
+  await environment.saveModel(student, path, weightType, (message) => listener.warn?.(message));
   await student.dispose();
   return { path, config: student.config, keptBlocks: distillation.keptBlocks };
 }

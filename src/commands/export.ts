@@ -216,7 +216,8 @@ async function writeFormat(
   origin: Origin | undefined,
   weightType: "float32" | "float16" | "bfloat16",
 ): Promise<void> {
-  if (format !== "peft") return writeModel(model, directory, { format, weightType });
+  const warn = (message: string) => context.listener.warn?.(message);
+  if (format !== "peft") return writeModel(model, directory, { format, weightType }, warn);
   const plan = adapterPlan(origin?.options);
   const run = origin as Origin;
   const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
@@ -225,7 +226,7 @@ async function writeFormat(
     loadRequest(readOptions(run.options), context),
   );
   const base = await peftBaseOf(model, teacher, adapters, plan, run);
-  await writePeft(base, adapters, plan, directory, weightType);
+  await writePeft(base, adapters, plan, directory, weightType, warn);
   await teacher.dispose();
 }
 

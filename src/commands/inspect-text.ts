@@ -7,13 +7,13 @@ import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
 import type { FrontierPoint } from "../students/search/frontier.ts";
 import type { Proposal } from "./proposal.ts";
+import type { Resize } from "../utils/image.ts";
 
 /** What a model is. */
 export type ModelDescription = ReturnType<typeof describeModel>;
 
 export function describeModel(model: ModelDefinition) {
   const { config, origin, preprocessing } = model;
-  const { resize, cropSize, interpolation, mean, std } = preprocessing;
   return {
     layout: origin.layout,
     weights: { type: origin.weightType, bytes: origin.bytes ?? 0, parameters: parameterCount(model) },
@@ -34,8 +34,16 @@ export function describeModel(model: ModelDefinition) {
     head: config.head
       ? { classes: config.head.classes, input: config.head.input, labels: config.head.labels }
       : undefined,
-    preprocessing: { resize, cropSize, interpolation, mean, std },
+    preprocessing,
   };
+}
+
+function resizeText(resize: Resize): string {
+  if ("unchanged" in resize) return "not resized";
+  if ("borderedSide" in resize) return `longer side ${resize.borderedSide} with borders`;
+  if ("height" in resize) return `${resize.width}x${resize.height}`;
+  const { shortestEdge, longestEdge } = resize;
+  return `shorter side ${shortestEdge}${longestEdge === undefined ? "" : `, longer at most ${longestEdge}`}`;
 }
 
 /** The description as lines of text. */
@@ -43,8 +51,6 @@ export function inspectText(name: string, d: ModelDescription): string {
   const labels = d.head?.labels
     ? `: ${d.head.labels.slice(0, 8).join(", ")}${d.head.labels.length > 8 ? ", ..." : ""}`
     : "";
-  const { resize } = d.preprocessing;
-  const size = "shortestEdge" in resize ? `shorter side ${resize.shortestEdge}` : `${resize.width}x${resize.height}`;
   const rows: [string, string][] = [
     ["model", name],
     ["read as", d.layout],
@@ -67,7 +73,7 @@ export function inspectText(name: string, d: ModelDescription): string {
     ["head", d.head ? `${d.head.classes} classes from ${d.head.input}${labels}` : "none"],
     [
       "transform",
-      `${size}, crop ${d.preprocessing.cropSize}, ${d.preprocessing.interpolation}, mean ${d.preprocessing.mean.join(" ")}, std ${d.preprocessing.std.join(" ")}`,
+      `${resizeText(d.preprocessing.resize)}, ${d.preprocessing.uncropped ? "no crop" : `crop ${d.preprocessing.cropSize}`}, ${d.preprocessing.interpolation}, mean ${d.preprocessing.mean.join(" ")}, std ${d.preprocessing.std.join(" ")}`,
     ],
   ];
   return rows.map(([key, value]) => `${key.padEnd(11)}${value}`).join("\n");

@@ -19,7 +19,7 @@ export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
 
 export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
-  saveModel(model: Model, path: string, weightType: WeightType): Promise<void>;
+  saveModel(model: Model, path: string, weightType: WeightType, warn?: (message: string) => void): Promise<void>;
   openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
   /** Paths below a folder, with `/`, of the files whose names are wanted. */
   listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;

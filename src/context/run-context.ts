@@ -2,7 +2,7 @@
 import type { Skipped } from "../data/loader.ts";
 import { countUnused } from "../data/unused.ts";
 import { RunError, UserError } from "../utils/errors.ts";
-import { shortName } from "../utils/short.ts";
+import { shorten } from "../utils/quote.ts";
 import type { Environment, LoadRequest } from "./environment.ts";
 
 /** Receives what a run reports while it runs; all parts are optional. */
@@ -30,7 +30,23 @@ export function runContext(
   environment: Environment,
   { listener = {}, signal = new AbortController().signal }: Partial<Omit<RunContext, "environment">> = {},
 ): RunContext {
-  return { environment, listener, signal };
+  return { environment, listener: stoppableListener(listener, signal), signal };
+}
+
+/** A listener that throws the signal's reason once it has fired: a run stops wherever it reports how far it is. */
+function stoppableListener(listener: Listener, signal: AbortSignal): Listener {
+  return {
+    ...listener,
+    stage(name, total) {
+      signal.throwIfAborted();
+      listener.stage?.(name, total);
+      signal.throwIfAborted();
+    },
+    progress(done, note) {
+      listener.progress?.(done, note);
+      signal.throwIfAborted();
+    },
+  };
 }
 
 /** A run that was stopped by its signal; what can be resumed has been saved. */
@@ -115,8 +131,8 @@ export class SkippedPictures {
     const counts = countUnused(unseen);
     const shown = counts.slice(0, mostReasons).map(({ reason, count, names }) => {
       const first = unseen.find((file) => (file.group ?? file.reason) === reason);
-      if (count === 1 && first) return describe(shortName(first.name), first.reason);
-      return `${reason}: ${count} (${names.map(shortName).join(", ")}${count > names.length ? ", ..." : ""})`;
+      if (count === 1 && first) return describe(shorten(first.name), first.reason);
+      return `${reason}: ${count} (${names.map((name) => shorten(name)).join(", ")}${count > names.length ? ", ..." : ""})`;
     });
     const more = counts.length > shown.length ? [`and ${counts.length - shown.length} more reasons`] : [];
     listener.warn?.(

@@ -1,6 +1,6 @@
 // A data set: pictures with or without classes, and the part to judge on where it brings one.
 import { UserError } from "../utils/errors.ts";
-import { shortName } from "../utils/short.ts";
+import { shorten } from "../utils/quote.ts";
 import type { Skipped } from "./loader.ts";
 import type { DataSetName } from "./protocols.ts";
 import type { Item } from "./sampling.ts";
@@ -105,9 +105,7 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
   const first = all.find((entry) => entry.class !== undefined);
   const bare = all.find((entry) => entry.class === undefined);
   if (first && bare)
-    throw new UserError(
-      `${shortName(first.item.name)} of ${path} has a class, but ${shortName(bare.item.name)} has none`,
-    );
+    throw new UserError(`${shorten(first.item.name)} of ${path} has a class, but ${shorten(bare.item.name)} has none`);
   const classes = first && (known?.map((name) => name.normalize("NFC")) ?? classNames(all));
   const index = new Map(classes?.map((name, i) => [name, i]));
   const labelled = (entry: Classified): Item => {
@@ -115,7 +113,7 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
     const label = typeof entry.class === "number" ? entry.class : index.get(entry.class ?? "");
     if (label === undefined || !(Number.isInteger(label) && label >= 0 && label < classes.length))
       throw new UserError(
-        `${shortName(entry.item.name)} of ${path} has the class ${shortName(String(entry.class))}, which is none of ${classes.length}`,
+        `${shorten(entry.item.name)} of ${path} has the class ${shorten(String(entry.class))}, which is none of ${classes.length}`,
       );
     return { ...entry.item, label };
   };
@@ -148,7 +146,7 @@ function classNames(entries: readonly Classified[]): string[] {
   const highest = numbers.reduce((a, b) => Math.max(a, b), 0);
   if (numbers.length < values.size || highest > 100_000 || numbers.some((n) => !Number.isInteger(n) || n < 0))
     throw new UserError(
-      `classes are numbers and names at once, or no numbers from 0 on (such as ${shortName(String([...values][0]))})`,
+      `classes are numbers and names at once, or no numbers from 0 on (such as ${shorten(String([...values][0]))})`,
     );
   return Array.from({ length: highest + 1 }, (_, i) => `class ${i}`);
 }

@@ -10,7 +10,30 @@ export interface Box {
   readonly height: number;
 }
 
-const filters: Readonly<Record<Interpolation, { readonly support: number; readonly weight: (x: number) => number }>> = {
+interface Filter {
+  readonly support: number;
+  readonly weight: (x: number) => number;
+}
+
+function sinc(x: number): number {
+  if (x === 0) return 1;
+  const angle = x * Math.PI;
+  return Math.sin(angle) / angle;
+}
+
+const filters: Readonly<Record<Exclude<Interpolation, "nearest">, Filter>> = {
+  lanczos: { support: 3, weight: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
+  box: { support: 0.5, weight: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+  hamming: {
+    support: 1,
+    weight(x) {
+      const t = Math.abs(x);
+      if (t === 0) return 1;
+      if (t >= 1) return 0;
+      const angle = t * Math.PI;
+      return (Math.sin(angle) / angle) * (0.54 + 0.46 * Math.cos(angle));
+    },
+  },
   bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
   // Keys' cubic with a = -0.5.
   bicubic: {
@@ -35,8 +58,7 @@ interface Taps {
 }
 
 /** The input pixels and weights that make each output pixel of a window of a resized line. */
-function makeTaps(from: number, to: number, first: number, count: number, interpolation: Interpolation): Taps {
-  const { support, weight } = filters[interpolation];
+function makeTaps(from: number, to: number, first: number, count: number, { support, weight }: Filter): Taps {
   const scale = from / to;
   const widening = Math.max(scale, 1);
   const narrowing = 1 / widening;
@@ -86,8 +108,10 @@ export function resize(
   interpolation: Interpolation,
   window: Box = { left: 0, top: 0, width, height },
 ): Picture {
-  const across = makeTaps(box.width, width, window.left, window.width, interpolation);
-  const down = makeTaps(box.height, height, window.top, window.height, interpolation);
+  if (interpolation === "nearest") return resizeNearest(picture, box, width, height, window);
+  const filter = filters[interpolation];
+  const across = makeTaps(box.width, width, window.left, window.width, filter);
+  const down = makeTaps(box.height, height, window.top, window.height, filter);
   const [columns, rows] = [reached(across), reached(down)];
   const shrinks = box.height - height;
   if (shrinks > 0 && shrinks > 2 * (box.width - width)) {
@@ -101,6 +125,33 @@ export function resize(
   }
   const needed = { left: box.left, top: box.top + rows.first, width: box.width, height: rows.count };
   return resizeDown(resizeAcross(picture, needed, across, 0), wholeBox(window.width, rows.count), down, rows.first);
+}
+
+/** The input pixel of each output pixel of a line; Pillow adds the step up, so that its rounding is in the sum. */
+function nearestPixels(from: number, to: number): Int32Array {
+  const step = from / to;
+  const pixels = new Int32Array(to);
+  let position = step * 0.5;
+  for (let i = 0; i < to; i++) {
+    pixels[i] = Math.min(from - 1, Math.trunc(position));
+    position += step;
+  }
+  return pixels;
+}
+
+function resizeNearest(picture: Picture, box: Box, width: number, height: number, window: Box): Picture {
+  const [columns, rows] = [nearestPixels(box.width, width), nearestPixels(box.height, height)];
+  const out = new Uint8Array(window.width * window.height * 3);
+  for (let y = 0, at = 0; y < window.height; y++) {
+    const line = (box.top + rows[window.top + y]) * picture.width + box.left;
+    for (let x = 0; x < window.width; x++) {
+      const pixel = (line + columns[window.left + x]) * 3;
+      out[at++] = picture.data[pixel];
+      out[at++] = picture.data[pixel + 1];
+      out[at++] = picture.data[pixel + 2];
+    }
+  }
+  return { width: window.width, height: window.height, data: out };
 }
 
 function wholeBox(width: number, height: number): Box {

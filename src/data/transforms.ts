@@ -1,5 +1,6 @@
 // From decoded pictures to normalised pixel values: the evaluation transform and the training augmentations.
-import type { Interpolation, Picture, Preprocessing } from "../utils/image.ts";
+import { UserError } from "../utils/errors.ts";
+import type { Picture, Preprocessing, Resize } from "../utils/image.ts";
 import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";
@@ -33,34 +34,80 @@ export function normalise(picture: Picture, { mean, std }: Normalisation, flip =
   return out;
 }
 
-/** The size after resizing; torchvision and transformers cut the longer side down to a whole pixel. */
-function resizedSize({ width, height }: Picture, to: Preprocessing["resize"]): { width: number; height: number } {
-  if (!("shortestEdge" in to)) return to;
-  const { shortestEdge } = to;
-  return width < height
-    ? { width: shortestEdge, height: Math.trunc((shortestEdge * height) / width) }
-    : { width: Math.trunc((shortestEdge * width) / height), height: shortestEdge };
+interface Size {
+  readonly width: number;
+  readonly height: number;
 }
 
-/** Resize and centre crop, `[3, S, S]` with S the crop's size. A picture smaller than the crop is enlarged to it. */
+/** The size after resizing. torchvision and transformers cut the longer side down to a whole pixel, timm rounds it. */
+export function resizedSize({ width, height }: Size, to: Resize): Size {
+  if ("unchanged" in to) return { width, height };
+  if ("borderedSide" in to) {
+    const ratio = Math.max(width, height) / to.borderedSide;
+    return { width: roundHalfToEven(width / ratio), height: roundHalfToEven(height / ratio) };
+  }
+  if (!("shortestEdge" in to)) return to;
+  const { longestEdge } = to;
+  let edge = to.shortestEdge;
+  let exact = edge;
+  const [shorter, longer] = [Math.min(width, height), Math.max(width, height)];
+  if (longestEdge !== undefined && (longer / shorter) * edge > longestEdge) {
+    exact = (longestEdge * shorter) / longer;
+    edge = roundHalfToEven(exact);
+  }
+  if (shorter === edge && exact !== edge) return { width, height };
+  return width < height
+    ? { width: edge, height: Math.trunc((exact * height) / width) }
+    : { width: Math.trunc((exact * width) / height), height: edge };
+}
+
+/** As Python's round. */
+function roundHalfToEven(x: number): number {
+  const below = Math.floor(x);
+  if (x - below !== 0.5) return Math.round(x);
+  return below % 2 === 0 ? below : below + 1;
+}
+
+/** Resize and centre crop, `[3, S, S]` with S the crop's size. */
 export function evaluationView(picture: Picture, preprocessing: Preprocessing): Float32Array {
   return normalise(evaluationPixels(picture, preprocessing), preprocessing);
 }
 
-/** The evaluation transform before normalising. */
+/**
+ * The evaluation transform before normalising. Where the crop is larger than the resized image, borders fill it: black
+ * in transformers and torchvision, the mean colour in timm's mode for borders.
+ */
 export function evaluationPixels(picture: Picture, preprocessing: Preprocessing): Picture {
-  const { cropSize, interpolation } = preprocessing;
-  const target = resizedSize(picture, preprocessing.resize);
-  const width = Math.max(target.width, cropSize);
-  const height = Math.max(target.height, cropSize);
-  // Half pixels round to even, as Python's round does in torchvision.
-  const middle = (extra: number) => (extra % 4 === 1 ? (extra - 1) / 2 : Math.round(extra / 2));
-  return resize(picture, wholeBox(picture), width, height, interpolation, {
-    left: middle(width - cropSize),
-    top: middle(height - cropSize),
-    width: cropSize,
-    height: cropSize,
-  });
+  const { cropSize, interpolation, cropRounding } = preprocessing;
+  const { width, height } = resizedSize(picture, preprocessing.resize);
+  if (preprocessing.uncropped && (width !== cropSize || height !== cropSize)) {
+    throw new UserError(
+      `the image has ${width}x${height} pixels after resizing; the model takes ${cropSize}x${cropSize}, and its preprocessor crops nothing`,
+    );
+  }
+  if (width < 1 || height < 1) {
+    throw new UserError(`an image of ${picture.width}x${picture.height} pixels has none left after resizing`);
+  }
+  const round = cropRounding === "down" ? Math.floor : roundHalfToEven;
+  const [left, top] = [width, height].map((side) => Math.max(0, round((side - cropSize) / 2)));
+  const window = { left, top, width: Math.min(width, cropSize), height: Math.min(height, cropSize) };
+  const seen = resize(picture, wholeBox(picture), width, height, interpolation, window);
+  if (seen.width === cropSize && seen.height === cropSize) return seen;
+  const fill = "borderedSide" in preprocessing.resize ? preprocessing.mean.map((m) => roundHalfToEven(255 * m)) : [0];
+  return bordered(seen, cropSize, fill);
+}
+
+/** A picture in the middle of a square; the odd pixel of the border lies to the right and below. */
+function bordered(picture: Picture, side: number, fill: readonly number[]): Picture {
+  const data = new Uint8Array(3 * side * side);
+  for (let i = 0; i < data.length; i++) data[i] = fill[i % fill.length];
+  const left = Math.floor((side - picture.width) / 2);
+  const top = Math.floor((side - picture.height) / 2);
+  for (let y = 0; y < picture.height; y++) {
+    const row = picture.data.subarray(3 * y * picture.width, 3 * (y + 1) * picture.width);
+    data.set(row, 3 * ((top + y) * side + left));
+  }
+  return { width: side, height: side, data };
 }
 
 function wholeBox({ width, height }: Picture): Box {
@@ -94,7 +141,7 @@ export function augmentedView(
 ): Float32Array {
   const box = randomCrop(picture, augmentation.scale, random);
   const { cropSize, interpolation } = preprocessing;
-  const pixels = resize(picture, box, cropSize, cropSize, interpolation as Interpolation);
+  const pixels = resize(picture, box, cropSize, cropSize, interpolation);
   return normalise(pixels, preprocessing, augmentation.flip && random.uniform() < 0.5);
 }
 

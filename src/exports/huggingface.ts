@@ -13,6 +13,9 @@ import { conformTo, isHeldBy } from "../models/conform.ts";
 import type { OnnxFormat } from "./registry.ts";
 import { writeOnnxFile } from "./onnx.ts";
 
+/** Told what a library does otherwise than the model. */
+export type Warn = (message: string) => void;
+
 /** The model with its weights rounded to the type that its file holds, so that every file written agrees with it. */
 export function roundWeights<M extends ModelDefinition>(model: M, type: WeightType): M {
   if (type === "float32") return model;
@@ -55,8 +58,11 @@ async function writeSettings(
   held: ModelDefinition,
   directory: Directory,
   weightType: WeightType,
+  warn: Warn,
 ): Promise<void> {
-  await directory.write("preprocessor_config.json", jsonFile(writePreprocessor(held.preprocessing)));
+  const { json, differences } = writePreprocessor(held.preprocessing);
+  for (const difference of differences) warn(`preprocessor_config.json: ${difference}`);
+  await directory.write("preprocessor_config.json", jsonFile(json));
   const original = held.origin.layout === layout.name ? held.origin.config : undefined;
   const config = layout.writeConfig(held.config, original, held.preprocessing);
   await directory.write("config.json", jsonFile({ ...config, dtype: weightType }));
@@ -71,12 +77,13 @@ export async function writeWithOnnx(
   library: "transformers" | "wecolora",
   directory: Directory,
   weightType: WeightType,
+  warn: Warn = () => undefined,
 ): Promise<void> {
   const { layout, model: held } = conformTo(model, library);
   const rounded = roundWeights(held, weightType);
   await directory.write("model.safetensors", weightsFile(layout, rounded, weightType));
   await writeOnnxFile(rounded, directory, "onnx");
-  await writeSettings(layout, held, directory, weightType);
+  await writeSettings(layout, held, directory, weightType, warn);
 }
 
 /** Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. */
@@ -84,10 +91,11 @@ export async function writeOnnxDirectory(
   model: ModelDefinition,
   directory: Directory,
   format: OnnxFormat,
+  warn: Warn = () => undefined,
 ): Promise<void> {
   const { layout, model: held } = conformTo(model, isHeldBy(model, "transformers") ? "transformers" : "wecolora");
   await writeOnnxFile(held, directory, format);
-  await writeSettings(layout, held, directory, format === "onnx-float16" ? "float16" : "float32");
+  await writeSettings(layout, held, directory, format === "onnx-float16" ? "float16" : "float32", warn);
 }
 
 /** A model's weights under a layout's names, as a safetensors file. */

@@ -12,6 +12,7 @@ import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows } from "../utils/tensor.ts";
 import { conformTo } from "../models/conform.ts";
+import type { Warn } from "./huggingface.ts";
 import { jsonFile, writeWithOnnx } from "./huggingface.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */
@@ -40,6 +41,7 @@ export async function writePeft(
   plan: AdapterPlan,
   directory: Directory,
   weightType: WeightType,
+  warn?: Warn,
 ): Promise<void> {
   const { layout, model: held } = conformTo(base, "transformers");
   const prefix = layout.writePrefix(held.config);
@@ -62,7 +64,7 @@ export async function writePeft(
   const [first] = Object.values(ranks);
   // PEFT scales by alpha / r; the paper's adapters are not scaled, which is alpha = r.
   const alphas = Object.fromEntries(Object.entries(ranks).map(([name, rank]) => [name, plan.alpha ?? rank]));
-  await writeWithOnnx(base, "transformers", directory.below(peftBase), weightType);
+  await writeWithOnnx(base, "transformers", directory.below(peftBase), weightType, warn);
   await directory.write("adapter_model.safetensors", writeSafetensors(tensors, { format: "pt" }));
   await directory.write(
     "adapter_config.json",

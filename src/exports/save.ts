@@ -2,11 +2,13 @@
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { writeTimmPreprocessing } from "../models/preprocessing.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { conformTo, isHeldBy } from "../models/conform.ts";
 import { checkStorable } from "../models/finite-outputs.ts";
 import type { SaveFormat } from "./registry.ts";
 import { saveFormats } from "./registry.ts";
+import type { Warn } from "./huggingface.ts";
 import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";
 import { writeTimm } from "./timm.ts";
 
@@ -26,7 +28,10 @@ export type SaveOptions = z.input<typeof saveSchema>;
 /** Throws a UserError that says why, where a format has no place for a model. */
 export function checkFormat(model: ModelDefinition, format: SaveFormat): void {
   if (format === "huggingface") conformTo(model, "transformers");
-  if (format === "timm") conformTo(model, "timm");
+  if (format === "timm") {
+    conformTo(model, "timm");
+    writeTimmPreprocessing(model.preprocessing);
+  }
 }
 
 /** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model, or a weight is not finite. */
@@ -34,21 +39,22 @@ export async function writeModel(
   model: ModelDefinition,
   directory: Directory,
   options: SaveOptions = {},
+  warn: Warn = () => undefined,
 ): Promise<void> {
   const { format, weightType = model.origin.weightType } = parseOptions(saveSchema, options, "options of saveModel");
   checkStorable(model.weights, weightType);
   switch (format) {
     case "huggingface":
-      return writeWithOnnx(model, "transformers", directory, weightType);
+      return writeWithOnnx(model, "transformers", directory, weightType, warn);
     case "safetensors":
-      return writeWithOnnx(model, "wecolora", directory, weightType);
+      return writeWithOnnx(model, "wecolora", directory, weightType, warn);
     case "onnx":
     case "onnx-float16":
     case "onnx-int8":
     case "onnx-int8-weights":
-      return writeOnnxDirectory(model, directory, format);
+      return writeOnnxDirectory(model, directory, format, warn);
     case "timm":
-      return writeTimm(model, directory, weightType);
+      return writeTimm(model, directory, weightType, warn);
   }
 }
 

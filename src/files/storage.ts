@@ -40,8 +40,19 @@ export interface StoredTensor {
   readInto(target: Uint8Array): Promise<void>;
 }
 
+/**
+ * A tensor in a file that can't be read: of a type that nothing here computes with, or described wrongly. It may lie beside
+ * the weights; only where it is needed it is an error.
+ */
+export interface UnreadableTensor {
+  readonly type: undefined;
+  readonly dims: readonly number[];
+  /** What is wrong with it, as it follows its name in a message: `holds uint16`. */
+  readonly problem: string;
+}
+
 /** The tensors of a checkpoint, by the names that it gives them. */
-export type StoredTensors = ReadonlyMap<string, StoredTensor>;
+export type StoredTensors = ReadonlyMap<string, StoredTensor | UnreadableTensor>;
 
 /** Bytes that a stored tensor takes. */
 export function storedSize({ type, dims }: Pick<StoredTensor, "type" | "dims">): number {

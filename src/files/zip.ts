@@ -1,6 +1,6 @@
 // Zip archives, found through their central directory: entries stored or deflated, read where they lie.
 import { UserError } from "../utils/errors.ts";
-import { shortName } from "../utils/short.ts";
+import { quote, shorten } from "../utils/quote.ts";
 import { decodeNames } from "./names.ts";
 import type { FileHandle } from "./storage.ts";
 import { readBytes } from "./storage.ts";
@@ -29,11 +29,8 @@ const largestDirectory = 256 * 2 ** 20;
 
 type Fail = (message: string) => never;
 
-/**
- * Lists an archive's entries. Throws a UserError on anything that is not a plain entry inside the file, and on packed ones
- * where `storedBy` names a writer that never packs.
- */
-export async function listZip(file: FileHandle, storedBy?: string): Promise<Map<string, ZipEntry>> {
+/** Lists an archive's entries. Throws a UserError on anything that is not a plain entry inside the file. */
+export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> {
   const fail = (message: string): never => {
     throw new UserError(`${file.name} is no zip archive that can be read: ${message}`);
   };
@@ -45,7 +42,7 @@ export async function listZip(file: FileHandle, storedBy?: string): Promise<Map<
   let at = 0;
   for (let i = 0; i < count; i++) {
     const { name, nameLength, extraLength, next } = names[i];
-    const shown = shortName(name);
+    const shown = shorten(name);
     const fields = {
       compressed: view.getUint32(at + 20, true),
       plain: view.getUint32(at + 24, true),
@@ -55,11 +52,10 @@ export async function listZip(file: FileHandle, storedBy?: string): Promise<Map<
     if (view.getUint16(at + 8, true) & 1) fail(`${shown} is encrypted`);
     const method = view.getUint16(at + 10, true);
     const deflated = method === 8;
-    if (storedBy !== undefined && (method !== 0 || fields.compressed !== fields.plain))
-      fail(`${shown} is compressed, which ${storedBy} never does`);
-    if (!deflated && (method !== 0 || fields.compressed !== fields.plain))
-      fail(`${shown} is packed in the way ${method}, which is not read here`);
-    if (name.split("/").includes("..") || name.startsWith("/")) fail(`it names the path ${JSON.stringify(shown)}`);
+    if (!deflated && method !== 0) fail(`${shown} is compressed with method ${method}; only deflate can be read`);
+    if (!deflated && fields.compressed !== fields.plain)
+      fail(`${shown} is not compressed, but has sizes of ${fields.compressed} and ${fields.plain} bytes`);
+    if (name.split("/").includes("..") || name.startsWith("/")) fail(`it names the path ${quote(name)}`);
     if (entries.has(name)) fail(`${shown} is there twice`);
     const offset = await dataOffset(file, name, fields, fail);
     entries.set(name, { name, offset, length: fields.compressed, size: fields.plain, deflated });
@@ -183,19 +179,19 @@ async function dataOffset(
   { compressed, offset }: { compressed: number; offset: number },
   fail: Fail,
 ): Promise<number> {
-  if (offset + 30 > file.size) fail(`${shortName(name)} is said to lie beyond its end`);
+  if (offset + 30 > file.size) fail(`${shorten(name)} is said to lie beyond its end`);
   const header = await readBytes(file, offset, 30);
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-  if (view.getUint32(0, true) !== localSignature) fail(`${shortName(name)} is not where the directory says`);
+  if (view.getUint32(0, true) !== localSignature) fail(`${shorten(name)} is not where the directory says`);
   const begin = offset + 30 + view.getUint16(26, true) + view.getUint16(28, true);
-  if (begin + compressed > file.size) fail(`${shortName(name)} is said to lie beyond its end`);
+  if (begin + compressed > file.size) fail(`${shorten(name)} is said to lie beyond its end`);
   return begin;
 }
 
 function checkOverlaps(entries: readonly ZipEntry[], fail: Fail): void {
   let end = 0;
   for (const { name, offset, length } of [...entries].sort((a, b) => a.offset - b.offset)) {
-    if (offset < end) fail(`${shortName(name)} overlaps another entry`);
+    if (offset < end) fail(`${shorten(name)} overlaps another entry`);
     end = offset + length;
   }
 }

@@ -15,12 +15,45 @@ export interface PrefixTokens {
   readonly count: number;
 }
 
-/** Where a patch stands in its picture. */
+/**
+ * Rotations of queries and keys by the patches' coordinates. What is left out is as DINOv3 has it (arXiv 2508.10104):
+ * centred coordinates, rows first, pairs of channels half a head apart.
+ */
+export interface RotaryPositions {
+  readonly theta: number;
+  /** `centred`: from -1 to 1 along each axis, times 2 pi; `index`: the patch's row and column. */
+  readonly grid?: "centred" | "index";
+  /** Added to rows and columns. */
+  readonly offset?: number;
+  /** Patches per side of the grid that rows and columns are rescaled to. */
+  readonly referenceSide?: number;
+  /** Which coordinate turns a head's first pairs of channels. */
+  readonly first?: "row" | "column";
+  /** Which channels are turned together: those half a head apart, or neighbours. */
+  readonly pairs?: "halves" | "neighbours";
+}
+
+/** Where a patch stands in its image. */
 export type Positions =
-  /** A learned table, added to the patches and to the first `prefix` of the tokens before them. */
-  | { readonly kind: "learned"; readonly prefix: number }
-  /** Rotations of queries and keys by the patches' coordinates (DINOv3, arXiv 2508.10104). */
-  | { readonly kind: "rotary"; readonly theta: number };
+  /**
+   * A learned table, added to the patches and to the first `prefix` of the tokens before them; Perception Encoders and
+   * EVA-02 rotate queries and keys as well.
+   */
+  | { readonly kind: "learned"; readonly prefix: number; readonly rotary?: RotaryPositions }
+  | ({ readonly kind: "rotary" } & RotaryPositions);
+
+/** How queries and keys are rotated; undefined where they are not. */
+export function rotaryOf({ positions }: Pick<VitConfig, "positions">): RotaryPositions | undefined {
+  return positions.kind === "rotary" ? positions : positions.rotary;
+}
+
+/**
+ * How a library resamples a position table: `bicubic` with a = -0.75 (PyTorch's own, in most models of transformers),
+ * `bicubic-antialiased` with a = -0.5 (timm, DINOv2 with registers), `bicubic-offset` with the scale of a grid that is 0.1
+ * patches larger (the authors' DINOv2 without registers).
+ */
+export const resamplings = ["bicubic", "bicubic-antialiased", "bicubic-offset"] as const;
+export type Resampling = (typeof resamplings)[number];
 
 export interface VitConfig {
   /** Pixels per side of the square pictures that the position embedding was made for. */
@@ -42,6 +75,8 @@ export interface VitConfig {
   readonly patchBias: boolean;
   readonly prefix: readonly PrefixTokens[];
   readonly positions: Positions;
+  /** How the model's library resamples the position table for images of another size. */
+  readonly resampling: Resampling;
   /**
    * Groups of `factor` blocks share one set of maps; each block has norms of its own, maps across heads and a 3x3
    * convolution before its MLP (MiniViT, arXiv 2204.07154).
@@ -55,6 +90,10 @@ export interface VitConfig {
   readonly finalNorm: "tokens" | "pooled" | "none";
   /** The one vector that stands for a picture: the class token, the mean of the patches, or attention over all. */
   readonly pooling: "class" | "mean" | "attention";
+  /** The tokens that are pooled, where they are not the patches for the mean and all tokens for attention. */
+  readonly pooledTokens?: "patches" | "all";
+  /** Heads, MLP width and activation of the attention that pools, where they are not the blocks'. */
+  readonly attentionPool?: { readonly heads: number; readonly mlpWidth: number; readonly activation: Activation };
   /** A dense layer with tanh over the class token, as Hugging Face's ViTModel has one. */
   readonly pooler: boolean;
   /** Width of a linear map without bias over the pooled vector (CLIP's space shared with texts). */
@@ -70,6 +109,7 @@ export const plainVit = {
   patchBias: true,
   prefix: [{ weight: "cls_token", count: 1 }],
   positions: { kind: "learned", prefix: 1 },
+  resampling: "bicubic",
   preNorm: false,
   layerScale: false,
   finalNorm: "tokens",
@@ -149,8 +189,9 @@ export function expectedWeights(config: VitConfig): Map<string, readonly number[
     linear("attn_pool.qkv", 3 * width, width);
     linear("attn_pool.proj", width, width);
     norm("attn_pool.norm");
-    linear("attn_pool.mlp.fc1", mlpWidth, width);
-    linear("attn_pool.mlp.fc2", width, mlpWidth);
+    const hidden = config.attentionPool?.mlpWidth ?? mlpWidth;
+    linear("attn_pool.mlp.fc1", hidden, width);
+    linear("attn_pool.mlp.fc2", width, hidden);
   }
   if (config.pooler) linear("pooler.dense", width, width);
   if (config.projection) linear("projection", config.projection, width, false);

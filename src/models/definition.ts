@@ -1,8 +1,7 @@
 // A model as data: configuration, weights, preprocessing, and where it came from. Reading one from a directory.
 
-import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
-import type { Directory, StoredTensors } from "../files/storage.ts";
+import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
@@ -11,12 +10,14 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { patchCount, withHeadCount } from "./config.ts";
+import { findBackbone } from "./find-backbone.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
-import { findLayout, layouts } from "./layouts/registry.ts";
+import { findLayout } from "./layouts/registry.ts";
+import { withoutNulls } from "./layouts/fields.ts";
 import { resamplePositions } from "./positions.ts";
-import { readPreprocessor } from "./preprocessing.ts";
+import { isTimmWrapper, readPreprocessor, resizeTo } from "./preprocessing.ts";
 import type { NamedTensors } from "./weights.ts";
-import { evidenceOf, findPrefix, nameTensors, readWeights } from "./weights.ts";
+import { evidenceOf, readWeights } from "./weights.ts";
 
 /** What a model's file computes behind the backbone, and can compute behind a smaller one. */
 export interface Application {
@@ -88,27 +89,6 @@ async function readJson(directory: Directory, entry: string): Promise<Json | und
   return value as Json;
 }
 
-/** The layout and prefix of a file's weights; without a configuration, the first layout whose names are there. */
-function recogniseWeights(config: Json | undefined, configFile: string, checkpoint: Checkpoint): NamedTensors {
-  const names = checkpoint.tensors.keys();
-  if (config) {
-    const layout = findLayout(config, configFile);
-    return nameTensors(layout, checkpoint.tensors, findPrefix(layout, names) ?? "");
-  }
-  const all = [...names];
-  for (const layout of layouts) {
-    const prefix = findPrefix(layout, all);
-    if (prefix === undefined) continue;
-    const named = nameTensors(layout, checkpoint.tensors, prefix);
-    const { shape } = evidenceOf(named);
-    if (layout.recognises((ours) => shape(ours) !== undefined)) return named;
-  }
-  const some = all.slice(0, 4).join(", ");
-  throw new UserError(
-    `${checkpoint.name} holds no vision transformer that is known here, by the names of its weights (${some}${all.length > 4 ? ", ..." : ""})`,
-  );
-}
-
 /**
  * Reads a model from a directory: weights as safetensors (one file or shards) or as PyTorch's .pth and .bin, with
  * config.json or, for weights whose names tell enough, without one. Throws a UserError on what is missing or wrong,
@@ -121,10 +101,10 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
   if (config) findLayout(config, configFile);
   const checkpoint = await openCheckpoint(directory, options.weightsFile ?? (await findWeights(directory)));
   try {
-    const named = recogniseWeights(config, configFile, checkpoint);
+    const named = findBackbone(checkpoint.tensors, checkpoint.name, config && { json: config, file: configFile }, warn);
     const { layout } = named;
     const source = config ? configFile : checkpoint.name;
-    const settings = layout.settings(config ?? {});
+    const settings = layout.settings(withoutNulls(config ?? {}));
     const vit = readVitConfig(layout, settings, source, named, options);
     if (!config) {
       const heads =
@@ -135,13 +115,13 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
         `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
-    const preprocessing = await readPreprocessing(directory, layout, settings, source, vit, warn);
+    const preprocessing = await readPreprocessing(directory, layout, config ?? {}, source, vit, warn);
     const { weights, carried } = await readWeights(named, vit, checkpoint.name, warn);
     const origin: ModelOrigin = {
       layout: layout.name,
       bytes: checkpoint.bytes,
       config: config ?? {},
-      weightType: storedType(checkpoint.tensors),
+      weightType: storedType(named),
       carried,
     };
     return fitPictures({ config: vit, weights, preprocessing, origin }, layout, options.imageSize, warn);
@@ -184,28 +164,50 @@ function readVitConfig(
   return config;
 }
 
-/** What a directory's preprocessor_config.json says, where it has one. */
+/** `model_type` of a directory's config.json, where it has one. */
+export async function modelTypeIn(directory: Directory): Promise<unknown> {
+  return (await readJson(directory, "config.json"))?.model_type;
+}
+
+/** What stands of the image processor in a processor's file: transformers 5 writes both into one. */
+function imageProcessorIn(processor: Json | undefined, file: string): Json | undefined {
+  const inner = processor?.image_processor;
+  if (inner === undefined || inner === null) return undefined;
+  if (typeof inner === "object" && !Array.isArray(inner)) return inner as Json;
+  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`);
+}
+
+/**
+ * What a directory's preprocessor files say, where it has one: as in transformers, the image processor in
+ * processor_config.json goes before preprocessor_config.json.
+ */
 export async function readPreprocessorFile(
   directory: Directory,
   imageSize: number,
+  modelType?: unknown,
+  warn?: (message: string) => void,
 ): Promise<Preprocessing | undefined> {
-  const entry = "preprocessor_config.json";
-  const preprocessor = await readJson(directory, entry);
-  return preprocessor && readPreprocessor(preprocessor, imageSize, directory.describe(entry));
+  const nested = "processor_config.json";
+  const alone = "preprocessor_config.json";
+  const inner = imageProcessorIn(await readJson(directory, nested), directory.describe(nested));
+  const json = inner ?? (await readJson(directory, alone));
+  const file = directory.describe(inner ? nested : alone);
+  if (!json || isTimmWrapper(json, file)) return undefined;
+  return readPreprocessor(json, imageSize, file, { modelType, warn });
 }
 
 async function readPreprocessing(
   directory: Directory,
   layout: Layout,
-  settings: Json,
+  config: Json,
   source: string,
   { imageSize }: VitConfig,
   warn: (message: string) => void,
 ): Promise<Preprocessing> {
   const file = directory.describe("preprocessor_config.json");
-  const said = await readPreprocessorFile(directory, imageSize);
+  const said = await readPreprocessorFile(directory, imageSize, config.model_type, warn);
   if (said) return said;
-  const { value, guessed } = layout.defaultPreprocessing(settings, imageSize, source);
+  const { value, guessed } = layout.defaultPreprocessing(layout.settings(config), imageSize, source, warn);
   if (guessed) {
     warn(
       `there is no ${file}; taking what is usual for ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
@@ -229,43 +231,52 @@ function fitPictures(
   if (imageSize < config.patchSize) {
     throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
   }
-  const resized = resizeModel(model, layout, imageSize);
-  if (preprocessing.cropSize === imageSize) return resized;
-  if (asked === undefined) {
-    warn(`the preprocessor's pictures are of another size than the model's ${imageSize}; using the model's`);
-  }
-  return { ...resized, preprocessing: resizeTo(preprocessing, imageSize) };
+  const resized = resizeModel(model, imageSize);
+  const bare = Object.keys(model.origin.config).length === 0;
+  if (bare && resized.weights.get("pos_embed") !== model.weights.get("pos_embed"))
+    warn(`its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
+  return withImageSize(resized, { imageSize: asked, warn });
 }
 
-/** The model for pictures of another size: its position table is resampled as its own library does it. */
-function resizeModel(model: ModelDefinition, layout: Layout, imageSize: number): ModelDefinition {
+/** The model with a transform that makes images of the model's size. */
+export function withImageSize(
+  model: ModelDefinition,
+  { imageSize: asked, warn = () => undefined }: Pick<ReadOptions, "imageSize" | "warn">,
+): ModelDefinition {
+  const { config, preprocessing } = model;
+  const { imageSize } = config;
+  if (preprocessing.cropSize === imageSize) return model;
+  if (asked === undefined) {
+    warn(
+      `the preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
+    );
+  }
+  return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };
+}
+
+/** Who resamples so, for files that don't say whose they are. */
+const resamplingOwners: Readonly<Record<VitConfig["resampling"], string>> = {
+  bicubic: "transformers does it (bicubic)",
+  "bicubic-antialiased": "timm and DINOv2 with registers do it (bicubic, antialiased)",
+  "bicubic-offset": "DINO's and DINOv2's authors do it (bicubic, offset 0.1)",
+};
+
+/** The model for images of another size: its position table is resampled as its own library does it. */
+function resizeModel(model: ModelDefinition, imageSize: number): ModelDefinition {
   const config = { ...model.config, imageSize };
   const table = model.weights.get("pos_embed");
   if (!table || config.positions.kind !== "learned" || patchCount(config) === patchCount(model.config))
     return { ...model, config };
   const side = Math.floor(imageSize / config.patchSize);
-  const resampled = resamplePositions(table, config.positions.prefix, [side, side], layout.resampling);
+  const resampled = resamplePositions(table, config.positions.prefix, [side, side], config.resampling);
   return { ...model, config, weights: new Map(model.weights).set("pos_embed", resampled) };
 }
 
-/** The same proportions at another crop. */
-function resizeTo(preprocessing: Preprocessing, imageSize: number): Preprocessing {
-  const scale = imageSize / preprocessing.cropSize;
-  const { resize } = preprocessing;
-  return {
-    ...preprocessing,
-    cropSize: imageSize,
-    resize:
-      "shortestEdge" in resize
-        ? { shortestEdge: Math.max(imageSize, Math.floor(resize.shortestEdge * scale)) }
-        : { height: imageSize, width: imageSize },
-  };
-}
-
-/** The type of most numbers. */
-function storedType(tensors: StoredTensors): WeightType {
+/** The type of most of the backbone's numbers. */
+function storedType({ tensors, prefix }: NamedTensors): WeightType {
   const counts = { float32: 0, float16: 0, bfloat16: 0 };
-  for (const { type, dims } of tensors.values()) if (type in counts) counts[type as WeightType] += elementCount(dims);
+  for (const [name, { type, dims }] of tensors)
+    if (type && type in counts && name.startsWith(prefix)) counts[type as WeightType] += elementCount(dims);
   return counts.float16 > counts.float32 + counts.bfloat16
     ? "float16"
     : counts.bfloat16 > counts.float32

@@ -1,39 +1,42 @@
-// Where patches stand: rotary tables, and learned tables resampled for pictures of another size.
+// Where patches stand: rotary tables, and learned tables resampled for images of another size.
 import { UserError } from "../utils/errors.ts";
 import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
 import { allocate, zeros } from "../utils/tensor.ts";
-import type { VitConfig } from "./config.ts";
+import type { Resampling, RotaryPositions, VitConfig } from "./config.ts";
 import { headWidthOf } from "./config.ts";
 
 /**
- * Cosines and sines `[patches, D/H]` of DINOv3's rotary embedding: a patch's centre, from -1 to 1 along each axis,
- * times 2 pi over theta^(4i / (D/H)); rows first, then columns, the whole twice.
+ * Cosines and sines `[patches, D/H]` of a rotary embedding: a patch's two coordinates over theta^(4i / (D/H)), those of
+ * the first axis before those of the second, each angle for both channels of its pair.
  */
 export function rotaryTables(
   config: Pick<VitConfig, "imageSize" | "patchSize" | "width" | "heads" | "headWidth">,
-  theta: number,
+  rotary: RotaryPositions,
   type: DataType = "float32",
 ): { cos: Tensor; sin: Tensor } {
   const { imageSize, patchSize } = config;
+  const { theta, offset = 0, referenceSide, grid = "centred", first = "row", pairs = "halves" } = rotary;
   const [side, headWidth] = [Math.floor(imageSize / patchSize), headWidthOf(config)];
   if (headWidth % 4 !== 0) throw new UserError(`rotary positions need heads of 4n channels, got ${headWidth}`);
   const quarter = headWidth / 4;
   const dims = [side * side, headWidth];
   const [cos, sin] = [allocate(type, side * side * headWidth), allocate(type, side * side * headWidth)];
+  const coordinate = (index: number) =>
+    grid === "centred"
+      ? 2 * Math.PI * ((2 * (index + 0.5 + offset)) / side - 1)
+      : ((index + offset) * (referenceSide ?? side)) / side;
   for (let patch = 0; patch < side * side; patch++) {
-    const centre = [Math.floor(patch / side), patch % side].map((i) => (2 * (i + 0.5)) / side - 1);
+    const place = [coordinate(Math.floor(patch / side)), coordinate(patch % side)];
+    if (first === "column") place.reverse();
     for (let c = 0; c < headWidth; c++) {
-      const at = c % (2 * quarter);
-      const angle = (2 * Math.PI * centre[Math.floor(at / quarter)]) / theta ** ((4 * (at % quarter)) / headWidth);
+      const at = pairs === "halves" ? c % (2 * quarter) : c >> 1;
+      const angle = place[Math.floor(at / quarter)] / theta ** ((4 * (at % quarter)) / headWidth);
       cos[patch * headWidth + c] = Math.cos(angle);
       sin[patch * headWidth + c] = Math.sin(angle);
     }
   }
   return { cos: { type, dims, data: cos } as Tensor, sin: { type, dims, data: sin } as Tensor };
 }
-
-/** How a library resamples: bicubic with a = -0.75 (PyTorch's), or antialiased with a = -0.5 (timm). */
-export type Resampling = "bicubic" | "bicubic-antialiased";
 
 interface Tap {
   readonly from: number;
@@ -48,10 +51,10 @@ function cubic(x: number, a: number): number {
 
 /** The source positions and weights that each of `to` targets reads from `from` sources. */
 function taps(from: number, to: number, method: Resampling): Tap[] {
-  const scale = from / to;
+  const scale = from / (method === "bicubic-offset" ? to + 0.1 : to);
   return Array.from({ length: to }, (_, target) => {
     const centre = (target + 0.5) * scale;
-    if (method === "bicubic") {
+    if (method !== "bicubic-antialiased") {
       const first = Math.floor(centre - 0.5) - 1;
       const raw = [0, 1, 2, 3].map((i) => cubic(first + i + 0.5 - centre, -0.75));
       // What lies outside is the edge.

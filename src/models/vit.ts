@@ -8,7 +8,7 @@ import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } 
 import { rowsInPlace } from "../utils/offloaded.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
-import { attentionWidth, headWidthOf, patchCount, prefixCount } from "./config.ts";
+import { attentionWidth, headWidthOf, patchCount, prefixCount, rotaryOf } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
 
 /** The linear maps of a block that adapters may sit on. */
@@ -113,9 +113,15 @@ function normWeights(weight: WeightLookup, name: string): Required<LinearWeights
 
 /** How queries and keys are rotated, where the configuration asks for it. */
 function rotation(config: VitConfig, type: DataType): Rotation | undefined {
-  if (config.positions.kind !== "rotary") return undefined;
-  const { cos, sin } = rotaryTables(config, config.positions.theta, type);
-  return { cos: constant(cos, "rotary.cos"), sin: constant(sin, "rotary.sin"), skip: prefixCount(config) };
+  const rotary = rotaryOf(config);
+  if (!rotary) return undefined;
+  const { cos, sin } = rotaryTables(config, rotary, type);
+  return {
+    cos: constant(cos, "rotary.cos"),
+    sin: constant(sin, "rotary.sin"),
+    skip: prefixCount(config),
+    pairs: rotary.pairs ?? "halves",
+  };
 }
 
 /** Tokens behind a block's first or second norm. */
@@ -273,21 +279,26 @@ export function vitOutputs(config: VitConfig, weight: WeightLookup, x: Value): O
   };
 }
 
-/** Mean of the patch tokens: `[B, N, D] -> [B, D]`. */
-function patchMean(config: VitConfig, tokens: Value): Value {
+/** The tokens of the patches: `[B, N, D] -> [B, P, D]`. */
+function patchTokens(config: VitConfig, tokens: Value): Value {
   const first = prefixCount(config);
-  return reduceMean(first > 0 ? slice(tokens, 1, first, tokens.shape[1] as number) : tokens, [1]);
+  return first > 0 ? slice(tokens, 1, first, tokens.shape[1] as number) : tokens;
 }
 
-/** One vector a picture: `[B, N, D] -> [B, D]`. */
+/** Mean of the patch tokens: `[B, N, D] -> [B, D]`. */
+function patchMean(config: VitConfig, tokens: Value): Value {
+  return reduceMean(patchTokens(config, tokens), [1]);
+}
+
+/** One vector an image: `[B, N, D] -> [B, D]`. */
 function pool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
   switch (config.pooling) {
     case "class":
       return at(tokens, 1, 0);
     case "mean":
-      return patchMean(config, tokens);
+      return config.pooledTokens === "all" ? reduceMean(tokens, [1]) : patchMean(config, tokens);
     case "attention":
-      return attentionPool(config, weight, tokens);
+      return attentionPool(config, weight, config.pooledTokens === "patches" ? patchTokens(config, tokens) : tokens);
   }
 }
 
@@ -295,7 +306,7 @@ function pool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
 function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
   const { width } = config;
   // Heads that the blocks lost are still here.
-  const heads = width / headWidthOf(config);
+  const heads = config.attentionPool?.heads ?? width / headWidthOf(config);
   const part = (index: number): LinearWeights => ({
     weight: weightRows(weight("attn_pool.qkv.weight"), index * width, (index + 1) * width, String(index)),
     bias: weightRows(weight("attn_pool.qkv.bias"), index * width, (index + 1) * width, String(index)),
@@ -305,7 +316,8 @@ function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): 
   const mixed = attention(query, linear(tokens, part(1)), linear(tokens, part(2)), heads);
   const x = at(linear(mixed, dense("proj")), 1, 0);
   const normed = layerNorm(x, dense("norm"), config.normEpsilon);
-  const hidden = activations[config.activation](linear(normed, dense("mlp.fc1")));
+  const activation = config.attentionPool?.activation ?? config.activation;
+  const hidden = activations[activation](linear(normed, dense("mlp.fc1")));
   return add(x, linear(hidden, dense("mlp.fc2")));
 }
 

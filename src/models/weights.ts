@@ -2,8 +2,9 @@
 import type { StoredTensor, StoredTensors } from "../files/storage.ts";
 import { readTensor, storedSize } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
+import { listSome, shorten } from "../utils/quote.ts";
 import { toFloat32 } from "../utils/half.ts";
-import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { expectedWeights } from "./config.ts";
@@ -15,51 +16,23 @@ export interface NamedTensors {
   readonly layout: Layout;
   /** What stands in front of the backbone's names in the file, such as `module.` or `vit.`. */
   readonly prefix: string;
+  /** Where other networks of the same layout stand, which are not read. */
+  readonly others: readonly string[];
   readonly tensors: StoredTensors;
   /** Names as the file has them, for messages. */
   readonly fileNames: ReadonlyMap<string, string>;
 }
 
-const patchWeight = "patch_embed.proj.weight";
-
-function entryOf(layout: Layout, ours: string): NameEntry | undefined {
-  return [...layout.outer, ...layout.unprefixed].find((entry) => entry.ours === ours);
+/** A layout's name of the one weight, outside of the prefixes of backbone and block. */
+export function partName(layout: Layout, ours: string): string {
+  const entry = [...layout.block, ...layout.outer, ...layout.unprefixed].find((candidate) => candidate.ours === ours);
+  if (!entry) throw new UserError(`${layout.name} has no name for the weight ${ours}`);
+  return entry.parts[0].name;
 }
 
-/** The shortest prefix under which a file has the layout's patch embedding and first block; undefined where none. */
-export function findPrefix(layout: Layout, names: Iterable<string>): string | undefined {
-  const all = [...names];
-  const probe = entryOf(layout, patchWeight)?.parts[0].name as string;
-  const projection = layout.block.find(({ ours }) => ours === "attn.proj.weight")?.parts[0].name as string;
-  const known = new Set(all.map((name) => alias(layout, name)));
-  const prefixes = all
-    .filter((name) => name === probe || name.endsWith(`.${probe}`))
-    .map((name) => name.slice(0, name.length - probe.length));
-  // A prefix may stand in front of names that an alias changes, so block 0 is looked for behind it.
-  const whole = prefixes.filter((prefix) =>
-    [...known, ...all].some(
-      (name) =>
-        name.startsWith(prefix) && alias(layout, name.slice(prefix.length)) === layout.blockPrefix(0) + projection,
-    ),
-  );
-  return whole.sort((a, b) => a.length - b.length)[0];
-}
-
-function alias(layout: Layout, name: string): string {
+/** A name by the layout's own spelling. */
+export function alias(layout: Layout, name: string): string {
   return (layout.aliases ?? []).reduce((text, [pattern, to]) => text.replace(pattern, to), name);
-}
-
-/** Names by the layout's own spelling, behind the prefix; names outside of the prefix stay as they are. */
-export function nameTensors(layout: Layout, tensors: StoredTensors, prefix: string): NamedTensors {
-  const renamed = new Map<string, StoredTensor>();
-  const fileNames = new Map<string, string>();
-  for (const [name, tensor] of tensors) {
-    const inside = name.startsWith(prefix);
-    const own = inside ? prefix + alias(layout, name.slice(prefix.length)) : name;
-    renamed.set(own, tensor);
-    fileNames.set(own, name);
-  }
-  return { layout, prefix, tensors: renamed, fileNames };
 }
 
 /** Prefixes under which parts outside of the backbone may stand, the nearest first: `a.b.` gives `a.b.`, `a.`, none. */
@@ -96,7 +69,7 @@ function locate(
 
 /** Blocks in the file, counted from 0 without a gap. */
 function blockCount({ layout, prefix, tensors }: NamedTensors): number {
-  const name = layout.block.find(({ ours }) => ours === "attn.proj.weight")?.parts[0].name as string;
+  const name = partName(layout, "attn.proj.weight");
   let depth = 0;
   while (tensors.has(prefix + layout.blockPrefix(depth) + name)) depth++;
   return depth;
@@ -109,11 +82,13 @@ export function evidenceOf(named: NamedTensors, numHeads?: number): Evidence {
   return {
     depth: blockCount(named),
     numHeads,
+    has: (name) => outerPrefixes(named.prefix).some((outer) => named.tensors.has(outer + name)),
     shape(ours) {
       const found = locate(named, ours);
       const first = found?.names.findIndex((name) => named.tensors.has(name)) ?? -1;
-      if (!found || first < 0) return undefined;
-      const { dims } = named.tensors.get(found.names[first]) as StoredTensor;
+      const tensor = named.tensors.get(found?.names[first] ?? "");
+      if (!found || !tensor) return undefined;
+      const { dims } = tensor;
       const { parts, squeeze = 0 } = found.entry;
       const whole = [...new Array<number>(squeeze).fill(1), ...dims];
       if (parts.length > 1) whole[0] = (whole[0] * shares(parts)) / (parts[first].shares ?? 1);
@@ -129,12 +104,7 @@ export interface NamedWeights {
 }
 
 function show(dims: readonly number[]): string {
-  return `[${dims.join(", ")}]`;
-}
-
-/** Some of the items, for a message that stays readable. */
-function few(items: readonly string[]): string {
-  return items.length > 6 ? `${items.slice(0, 6).join(", ")} and ${items.length - 6} more` : items.join(", ");
+  return shorten(`[${dims.join(", ")}]`);
 }
 
 /** The shape that a part of our weight has in the file. */
@@ -150,12 +120,22 @@ function sameDims(a: readonly number[], b: readonly number[]): boolean {
   return bare(a) === bare(b);
 }
 
-interface Found {
+interface LocatedWeight {
   readonly ours: string;
   readonly dims: readonly number[];
+  /** Undefined where a file leaves zeros out. */
   readonly parts: readonly (StoredTensor | undefined)[];
   readonly sizes: readonly number[];
 }
+
+/** What of a file's weights doesn't fit the configuration, by the file's names. */
+interface Misfits {
+  readonly missing: string[];
+  readonly unusable: string[];
+  readonly misshapen: string[];
+}
+
+const floats: readonly DataType[] = ["float32", "float16", "bfloat16", "float64"];
 
 /**
  * Reads a model's weights by our names, as float32, each straight into the memory where it stays. Throws a UserError
@@ -167,60 +147,114 @@ export async function readWeights(
   file: string,
   warn: (message: string) => void = () => undefined,
 ): Promise<NamedWeights> {
-  const { layout, prefix, tensors, fileNames } = named;
+  const { layout, prefix, tensors } = named;
   const used = new Set<string>();
-  const missing: string[] = [];
-  const misshapen: string[] = [];
-  const found: Found[] = [];
-  for (const [ours, dims] of expectedWeights(config)) {
-    const located = locate(named, ours);
-    if (!located)
-      throw new UserError(
-        `${file}, read as ${layout.name}, should have the weight ${ours}, for which that layout has no name`,
-      );
-    const { entry, names } = located;
-    const sizes = entry.parts.map((part) => elementCount(partDims(entry, part, dims)));
-    const parts = names.map((name, i) => {
-      used.add(name);
-      const tensor = tensors.get(name);
-      const wanted = partDims(entry, entry.parts[i], dims);
-      if (!tensor) {
-        if (!entry.parts[i].optional) missing.push(`${name} ${show(wanted)}`);
-      } else if (!sameDims(tensor.dims, wanted)) {
-        misshapen.push(`${fileNames.get(name)} ${show(tensor.dims)} (needs ${show(wanted)})`);
-      } else if (!["float32", "float16", "bfloat16", "float64"].includes(tensor.type)) {
-        misshapen.push(`${fileNames.get(name)} holds ${tensor.type} (needs floats)`);
-      }
-      return tensor;
-    });
-    found.push({ ours, dims, parts, sizes });
-  }
-  const carriedNames = layout.carried.filter((name) => tensors.has(prefix + name));
-  for (const name of carriedNames) used.add(prefix + name);
-  const rest = [...tensors].filter(([name]) => !used.has(name) && !isIgnored(layout, name, prefix));
-  // A wrapper's other parts (a projection head, a second network) are not the backbone's business.
-  const outside = rest.filter(([name]) => !name.startsWith(prefix));
-  const unexpected = rest
-    .filter(([name]) => name.startsWith(prefix))
-    .map(([name, t]) => `${fileNames.get(name)} ${show(t.dims)}`);
-  if (missing.length + misshapen.length + unexpected.length > 0) {
-    const problems = [
-      missing.length > 0 ? `missing: ${few(missing)}` : "",
-      misshapen.length > 0 ? `of another shape than the configuration says: ${few(misshapen)}` : "",
-      unexpected.length > 0 ? `unexpected: ${few(unexpected)}` : "",
-    ].filter(Boolean);
-    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`);
-  }
-  if (outside.length > 0) {
-    warn(
-      `${file} holds weights beside the backbone that are not used: ${few(outside.map(([name]) => fileNames.get(name) as string))}`,
-    );
-  }
+  const misfits: Misfits = { missing: [], unusable: [], misshapen: [] };
+  const located = [...expectedWeights(config)].map(([ours, dims]) =>
+    locateWeight(named, ours, dims, file, used, misfits),
+  );
+  const carriedTensors = layout.carried.flatMap((name) => {
+    const tensor = tensors.get(prefix + name);
+    used.add(prefix + name);
+    return tensor?.type === undefined ? [] : [[name, tensor] as const];
+  });
+  const { unexpected, unused } = strayTensors(named, used);
+  refuseMisfits(layout, file, misfits, unexpected);
+  if (unused.length > 0) warn(`${file} holds weights beside the backbone that are not used: ${listSome(unused)}`);
   const weights = new Map<string, FloatTensor>();
-  for (const weight of found) weights.set(weight.ours, await readJoint(weight));
+  for (const weight of located) weights.set(weight.ours, await readJoint(weight));
   const carried = new Map<string, Tensor>();
-  for (const name of carriedNames) carried.set(name, await readTensor(tensors.get(prefix + name) as StoredTensor));
+  for (const [name, tensor] of carriedTensors) carried.set(name, await readTensor(tensor));
   return { weights, carried };
+}
+
+/** Finds a weight's parts in the file and notes what is wrong with them. */
+function locateWeight(
+  named: NamedTensors,
+  ours: string,
+  dims: readonly number[],
+  file: string,
+  used: Set<string>,
+  { missing, unusable, misshapen }: Misfits,
+): LocatedWeight {
+  const { layout, tensors, fileNames } = named;
+  const place = locate(named, ours);
+  if (!place)
+    throw new UserError(
+      `${file}, read as ${layout.name}, should have the weight ${ours}, for which that layout has no name`,
+    );
+  const { entry, names } = place;
+  const parts = names.map((name, i) => {
+    used.add(name);
+    const tensor = tensors.get(name);
+    const wanted = partDims(entry, entry.parts[i], dims);
+    const fileName = shorten(fileNames.get(name) ?? name);
+    if (!tensor) {
+      if (!entry.parts[i].optional) missing.push(`${fileName} ${show(wanted)}`);
+      return undefined;
+    }
+    if (tensor.type === undefined) {
+      unusable.push(`${fileName} ${tensor.problem}`);
+      return undefined;
+    }
+    if (!floats.includes(tensor.type)) unusable.push(`${fileName} holds ${tensor.type}`);
+    else if (!sameDims(tensor.dims, wanted)) misshapen.push(`${fileName} ${show(tensor.dims)} (needs ${show(wanted)})`);
+    return tensor;
+  });
+  return { ours, dims, parts, sizes: entry.parts.map((part) => elementCount(partDims(entry, part, dims))) };
+}
+
+function refuseMisfits(
+  layout: Layout,
+  file: string,
+  { missing, unusable, misshapen }: Misfits,
+  unexpected: readonly string[],
+): void {
+  const problems = (
+    [
+      ["missing", missing],
+      ["needed, but not of floats that can be read", unusable],
+      ["of another shape than the configuration says", misshapen],
+      ["unexpected", unexpected],
+    ] as const
+  ).flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listSome(names)}`] : []));
+  if (problems.length > 0)
+    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`);
+}
+
+/**
+ * Tensors that the model has no place for, by the file's names. Inside of the backbone they are unexpected: what they do
+ * is not known. Others are unused: a wrapper's other parts (a projection head), and what can be no weight.
+ */
+function strayTensors(named: NamedTensors, used: ReadonlySet<string>): { unexpected: string[]; unused: string[] } {
+  const { layout, prefix, others, tensors, fileNames } = named;
+  const unexpected: string[] = [];
+  const unused: string[] = [];
+  for (const [name, { type, dims, ...rest }] of tensors) {
+    if (used.has(name) || elementCount(dims) === 0 || isIgnored(layout, name, prefix)) continue;
+    const fileName = shorten(fileNames.get(name) ?? name);
+    const isInside = name.startsWith(prefix) && !(prefix === "" && isBesideWeights(name, dims));
+    if (isInside && type === undefined && "problem" in rest) unused.push(`${fileName} (${rest.problem})`);
+    else if (isInside) unexpected.push(`${fileName} ${show(dims)}`);
+    // Another network has been named already; steps, losses and states of optimizers are no weights.
+    else if (
+      !others.some((other) => name.startsWith(other)) &&
+      !trainingState.test(name) &&
+      type?.includes("float") &&
+      elementCount(dims) > 1
+    )
+      unused.push(fileName);
+  }
+  return { unexpected, unused };
+}
+
+const trainingParts = String.raw`(\w*optim\w*|\w*sched\w*|\w*scaler|callbacks|loops|(\w*_)?rng(_\w*)?)(\.|$)`;
+const trainingState = new RegExp(String.raw`(^|\.)${trainingParts}`, "i");
+const outermostTrainingState = new RegExp(`^${trainingParts}`, "i");
+
+/** What optimizers and training loops keep beside weights that stand without a prefix: by its first word, or a number alone. */
+function isBesideWeights(name: string, dims: readonly number[]): boolean {
+  return outermostTrainingState.test(name) || (dims.length === 0 && !name.includes("."));
 }
 
 function isIgnored(layout: Layout, name: string, prefix: string): boolean {
@@ -231,7 +265,7 @@ function isIgnored(layout: Layout, name: string, prefix: string): boolean {
 }
 
 /** Row blocks (q, k and v), one after the other; what is not there is zero. */
-async function readJoint({ dims, parts, sizes }: Found): Promise<FloatTensor> {
+async function readJoint({ dims, parts, sizes }: LocatedWeight): Promise<FloatTensor> {
   const data = new Float32Array(sharedBuffer(4 * elementCount(dims)));
   let at = 0;
   for (const [i, part] of parts.entries()) {

@@ -1,4 +1,8 @@
 // Errors meant for people: one clear message, no stack trace.
+import { shorten } from "./quote.ts";
+
+/** Nobody reads more, and a file's names in a message may be endless. */
+const longestMessage = 2000;
 
 /** What an error is about, for programs: stable names, listed in the documentation. */
 export const errorCodes = {
@@ -24,7 +28,7 @@ export class UserError extends Error {
   readonly code: ErrorCode;
 
   constructor(message: string, { code = "INVALID_INPUT", ...options }: CodedOptions = {}) {
-    super(message, options);
+    super(shorten(message, longestMessage), options);
     this.code = code;
   }
 }
@@ -35,7 +39,7 @@ export class RunError extends Error {
   readonly code: ErrorCode;
 
   constructor(message: string, { code = "RUN_FAILED", ...options }: CodedOptions = {}) {
-    super(message, options);
+    super(shorten(message, longestMessage), options);
     this.code = code;
   }
 }
@@ -44,8 +48,12 @@ export class RunError extends Error {
 export const codeOf = (error: unknown): ErrorCode =>
   error instanceof UserError || error instanceof RunError ? error.code : "INTERNAL";
 
+/** Longer words are no slips of the pen, and would take long to compare. */
+const longestWord = 100;
+
 /** The candidate nearest to `word` by edit distance, where one is near enough to be meant. */
 export function nearestName(word: string, candidates: Iterable<string>): string | undefined {
+  if (word.length > longestWord) return undefined;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {

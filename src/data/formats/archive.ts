@@ -4,7 +4,7 @@ import { readBytes } from "../../files/storage.ts";
 import type { ZipEntry } from "../../files/zip.ts";
 import { listZip } from "../../files/zip.ts";
 import { UserError } from "../../utils/errors.ts";
-import { shortNames } from "../../utils/short.ts";
+import { listSome } from "../../utils/quote.ts";
 import type { ListedSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Place } from "../places.ts";
@@ -44,7 +44,7 @@ export async function openArchives(tree: DataTree, files: readonly string[], opt
     }
   }
   if (found.length === 0)
-    throw new UserError(`there are no pictures in ${shortNames(files.map((f) => pathOf(tree, f)))}`);
+    throw new UserError(`there are no pictures in ${listSome(files.map((f) => pathOf(tree, f)))}`);
   found.sort((a, b) => (a.path < b.path ? -1 : 1));
   return foundDataSet(tree.path, { files: found, metadata, skipped }, options);
 }

@@ -1,6 +1,6 @@
 // ChestX-ray14 (arXiv 1705.02315) as the NIH publishes it: one table of findings, lists of the official split.
 import { UserError } from "../../utils/errors.ts";
-import { shortName } from "../../utils/short.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
@@ -59,7 +59,7 @@ export async function openChestXray(tree: DataTree, includeNoFinding: boolean): 
       const index = classes.indexOf(word.trim());
       if (index < 0 && word.trim() !== nothing)
         throw new UserError(
-          `line ${line} of ${named} has the finding ${shortName(word.trim())}, which is none of the 14`,
+          `line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
         );
       return index < 0 ? [] : [index];
     });

@@ -2,6 +2,7 @@
 import type { PickleValue } from "../../files/pickle.ts";
 import { unpickle } from "../../files/pickle.ts";
 import { UserError } from "../../utils/errors.ts";
+import { quote } from "../../utils/quote.ts";
 import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
@@ -108,7 +109,7 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   const labelled = (label: unknown, i: number): number => {
     if (!(Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes.length))
       throw new UserError(
-        `picture ${i} of ${named} has the label ${String(label)}; there are ${classes.length} classes`,
+        `picture ${i} of ${named} has the label ${quote(label)}; there are ${classes.length} classes`,
       );
     return label as number;
   };
@@ -137,9 +138,17 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   }));
 }
 
+/** Class names and keys are short; a pickle may refer to a long one a million times. */
+const longestText = 1000;
+
 const latin1 = (bytes: Uint8Array) => Array.from(bytes, (b) => String.fromCharCode(b)).join("");
 /** Python 2's strings are bytes in Python 3. */
-const textOfKey = (value: PickleValue): string => (value instanceof Uint8Array ? latin1(value) : String(value));
+const textOfKey = (value: PickleValue): string =>
+  value instanceof Uint8Array
+    ? latin1(value.subarray(0, longestText))
+    : typeof value === "string"
+      ? value.slice(0, longestText)
+      : quote(value);
 
 /** Stands for a NumPy array until its state comes: 8-bit numbers as they lie in the file. */
 class NumPyArray {

@@ -1,6 +1,6 @@
 // Images found in folders or archives, whatever holds them: split folders, class folders, and metadata files beside them.
 import { UserError } from "../../utils/errors.ts";
-import { shortName, shortNames } from "../../utils/short.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
 import type { Classified, ListedSet, PictureFolder } from "../dataset.ts";
 import { classFolders, listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
@@ -98,7 +98,7 @@ function folderSet(path: string, sections: readonly Section[], unused: Skipped[]
     const strange = labels && own ? labels.indexOf(undefined) : -1;
     if (isStrict && found && strange >= 0)
       throw new UserError(
-        `the class ${shortName(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training pictures`,
+        `the class ${shorten(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training pictures`,
       );
     return {
       items: section.files.map(({ item }, i) => (labels?.[i] === undefined ? item : { ...item, label: labels[i] })),
@@ -153,7 +153,7 @@ async function readMetadata(
     const label = column === undefined ? -1 : table.index(column);
     if (several && !found && column !== undefined && table.rows.length > 0)
       throw new UserError(
-        `${table.name} has one label for each image, ${shortNames(tables.map((t) => t.table.name))} several`,
+        `${table.name} has one label for each image, ${listSome(tables.map((t) => t.table.name))} several`,
       );
     for (const row of table.rows) {
       const where = `${table.name}, line ${row.line}`;

@@ -1,7 +1,7 @@
 // Labels of ImageNet's validation pictures, which lie in one folder: from the devkit's list, or from Kaggle's table.
 import { readMat } from "../../files/mat.ts";
 import { UserError } from "../../utils/errors.ts";
-import { shortName } from "../../utils/short.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import { readTable } from "./table.ts";
@@ -38,7 +38,7 @@ export async function labelValidation(
       const reason =
         synset === undefined
           ? `is not in ${found.file}`
-          : `is of the class ${shortName(synset)}, which has no training pictures`;
+          : `is of the class ${shorten(synset)}, which has no training pictures`;
       skipped.push({ name: item.name, reason, group: "without a class that is trained on" });
       return [];
     });
@@ -76,7 +76,7 @@ async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
     const lines = numberedLines(await textOf(tree, folder + truth)).map(({ line, text }) => {
       const synset = synsets.get(Number(text));
       if (synset === undefined)
-        throw new UserError(`line ${line} of ${file} has ${shortName(text)}, which is no class of the devkit`);
+        throw new UserError(`line ${line} of ${file} has ${shorten(text)}, which is no class of the devkit`);
       return synset;
     });
     // ILSVRC2012_val_00000001 stands in the first line.

@@ -1,7 +1,7 @@
 // iNaturalist as the competitions publish it: pictures below a folder, JSON annotations in COCO's manner.
 import { z } from "zod";
 import { UserError } from "../../utils/errors.ts";
-import { shortName } from "../../utils/short.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { Classified, ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
@@ -47,7 +47,7 @@ export async function openINaturalist(tree: DataTree): Promise<ListedSet | undef
       json = JSON.parse(await textOf(tree, list));
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} is no JSON (${shortName((error as Error).message)})`);
+      throw new UserError(`${named} is no JSON (${shorten((error as Error).message)})`);
     }
     const parsed = annotationSchema.safeParse(json);
     if (!parsed.success) {
@@ -60,7 +60,7 @@ export async function openINaturalist(tree: DataTree): Promise<ListedSet | undef
     const categoryOf = new Map(annotations.map((a) => [a.image_id, a.category_id]));
     return images.flatMap(({ id: image, file_name: name }): Classified[] => {
       const category = categoryNames.get(categoryOf.get(image) ?? "");
-      if (category === undefined) throw new UserError(`${named} has no category for the picture ${shortName(name)}`);
+      if (category === undefined) throw new UserError(`${named} has no category for the picture ${shorten(name)}`);
       const own = present.get(name.normalize("NFC"));
       if (own === undefined) skipped.push(missingImage(list, name));
       else used.add(own);

@@ -1,7 +1,7 @@
 // Lists of images: a table (CSV, TSV, lines of JSON) with a column of paths, or lines of text with a path and, where there is
 // one, a class behind it.
 import { UserError } from "../../utils/errors.ts";
-import { shortName, shortNames } from "../../utils/short.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
 import type { Classified, ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
@@ -80,7 +80,7 @@ export function severalOf(table: Table, columns: readonly string[]): Several | u
           const value = values[column];
           if (!yesOrNo.has(value))
             throw new UserError(
-              `line ${line} of ${table.name} has ${shortName(value)} in ${shortName(columns[i])}; 0 or 1 is needed`,
+              `line ${line} of ${table.name} has ${shorten(value)} in ${shorten(columns[i])}; 0 or 1 is needed`,
             );
           return Number(value) === 1 ? [i] : [];
         }),
@@ -137,7 +137,7 @@ async function openLines(tree: DataTree, file: string, text: string): Promise<Li
 /** A line of a list that names an image which is not there. */
 export const missingImage = (where: string, path: string, why = "which is not there"): Skipped => ({
   name: where,
-  reason: `names ${shortName(path)}, ${why}`,
+  reason: `names ${shorten(path)}, ${why}`,
   group: "named in a list, but not there",
 });
 
@@ -188,7 +188,7 @@ class ListedImages {
       const known = this.named.get(name);
       if (known !== label)
         throw new UserError(
-          `line ${line} of ${pathOf(this.tree, this.file)} names ${shortName(path)} again, with another class`,
+          `line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
         );
       this.again.push(unusedFile(where, "names an image again"));
       return undefined;
@@ -248,7 +248,7 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
   const path = columnOf(table, options.pictureColumn, pathColumns);
   if (path === undefined)
     throw new UserError(
-      `${named} has no column that is known to hold paths; its columns are ${shortNames(table.columns)}: name one with pictureColumn (--picture-column)`,
+      `${named} has no column that is known to hold paths; its columns are ${listSome(table.columns)}: name one with pictureColumn (--picture-column)`,
     );
   const columns = labelColumnsOf(table, options);
   const several = severalOf(table, columns);
@@ -264,14 +264,14 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
     const own = part === undefined ? (split ? split(row.values[path]) : "train") : splitOf(row.values[part]);
     if (!own && part !== undefined)
       throw new UserError(
-        `line ${row.line} of ${named} has ${shortName(row.values[part])} in ${shortName(table.columns[part])}; train, val or test is needed`,
+        `line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
       );
     if (!own) {
       outside.push(unusedFile(name, "outside of the split folders"));
       continue;
     }
     if (label !== undefined && row.values[label] === "")
-      throw new UserError(`line ${row.line} of ${named} has nothing in ${shortName(table.columns[label])}`);
+      throw new UserError(`line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`);
     const item: Item = several ? { name, labels: several.of(row) } : { name };
     parts[own].push({ item, class: label === undefined ? undefined : row.values[label] });
   }

@@ -1,6 +1,6 @@
 // A data set as downloaded: what it is, is seen from its files.
 import { UserError } from "../../utils/errors.ts";
-import { shortName } from "../../utils/short.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { DataSet, ListedSet, PictureFolder } from "../dataset.ts";
 import { unusedOf } from "../dataset.ts";
 import { longestScan, readNifti } from "../nifti.ts";
@@ -131,7 +131,7 @@ async function openFolders(tree: DataTree, options: OpenOptions): Promise<Listed
   if (names.length === 0) {
     const [first] = walked.skipped;
     const others = first
-      ? ` (it holds ${walked.skipped.length} other files, such as ${shortName(first.name)}: ${first.reason})`
+      ? ` (it holds ${walked.skipped.length} other files, such as ${shorten(first.name)}: ${first.reason})`
       : "";
     throw new UserError(
       `there are no pictures in ${tree.path}${others}; known are .jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp, and .zip .tar .parquet .csv .nii`,

@@ -2,7 +2,7 @@
 import type { FileMetaData, SchemaElement } from "hyparquet";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { UserError } from "../../utils/errors.ts";
-import { shortName, shortNames } from "../../utils/short.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
 import type { ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import { boundedCompressors } from "../parquet-pages.ts";
@@ -88,9 +88,7 @@ function columnsOf(
   const top = topColumns(metadata.schema, named);
   const has = (wanted: string) => {
     if (!top.has(wanted))
-      throw new UserError(
-        `${named} has no column ${shortName(wanted)}; its columns are ${shortNames([...top.keys()])}`,
-      );
+      throw new UserError(`${named} has no column ${shorten(wanted)}; its columns are ${listSome([...top.keys()])}`);
     return wanted;
   };
   const holding = [...top].filter(([, column]) => mayHoldImages(column)).map(([name]) => name);
@@ -98,10 +96,10 @@ function columnsOf(
   const common = imageColumns.find((name) => holding.includes(name));
   const picture = image === undefined ? (common ?? records[0]) : has(image);
   if (image !== undefined && !holding.includes(image))
-    throw new UserError(`the column ${shortName(image)} of ${named} holds no encoded images`);
+    throw new UserError(`the column ${shorten(image)} of ${named} holds no encoded images`);
   if (picture === undefined)
     throw new UserError(
-      `${named} has no column of encoded images; its columns are ${shortNames([...top.keys()])}: name one with pictureColumn (--picture-column)`,
+      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}: name one with pictureColumn (--picture-column)`,
     );
   const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
   return { picture, label: labels, names: labels === undefined ? undefined : hubNames(metadata, labels) };
@@ -144,7 +142,7 @@ export async function openTables(
       }
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} can't be read as parquet (${shortName((error as Error).message)})`);
+      throw new UserError(`${named} can't be read as parquet (${shorten((error as Error).message)})`);
     } finally {
       await handle.close();
     }
@@ -193,7 +191,7 @@ function labelledSet(
   const indexOf = (value: string | number, { name }: Item): number => {
     const at = typeof value === "number" ? value : index.get(value);
     if (at === undefined || !Number.isInteger(at) || at < 0 || at >= classes.length)
-      throw new UserError(`${name} of ${tree.path} has the label ${shortName(String(value))}, which is no class`);
+      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is no class`);
     return at;
   };
   const entries = (split: Split) =>
@@ -225,7 +223,7 @@ async function labelsOf(
     const list = Array.isArray(value) ? (value as unknown[]).map(plain).filter((v) => v !== undefined) : undefined;
     const label = list ?? plain(value);
     if (label === undefined && isAsked && value !== null && value !== undefined)
-      throw new UserError(`the column ${shortName(column)} holds neither numbers nor words`);
+      throw new UserError(`the column ${shorten(column)} holds neither numbers nor words`);
     return label;
   });
 }

@@ -1,7 +1,7 @@
 // Tar archives: WebDataset's shards with classes beside their images, or folders of images that were packed.
 import { readBytes } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
-import { shortNames } from "../../utils/short.ts";
+import { listSome } from "../../utils/quote.ts";
 import type { ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
@@ -40,7 +40,7 @@ export async function openShards(tree: DataTree, files: readonly string[], optio
     }
   }
   if (shards.every(({ samples }) => samples.length === 0))
-    throw new UserError(`there are no pictures in ${shortNames(files.map((f) => pathOf(tree, f)))}`);
+    throw new UserError(`there are no pictures in ${listSome(files.map((f) => pathOf(tree, f)))}`);
   if (shards.every(({ samples }) => samples.every((sample) => sample.class === undefined)))
     return foundDataSet(tree.path, packedFolders(tree, shards, skipped), options);
   const parts: Record<Split, Sample[]> = { train: [], val: [], test: [] };

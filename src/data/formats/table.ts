@@ -1,6 +1,6 @@
 // Tables as text (CSV, TSV; RFC 4180) and as lines of JSON, read in time that grows with their length.
 import { UserError } from "../../utils/errors.ts";
-import { shortName, shortNames } from "../../utils/short.ts";
+import { shorten, listSome } from "../../utils/quote.ts";
 
 /** A row of a table, and the line that it begins on. */
 export interface Row {
@@ -25,11 +25,9 @@ export class Table {
   index(column: string): number {
     const at = this.columns.indexOf(column);
     if (at < 0)
-      throw new UserError(
-        `${this.name} has no column ${shortName(column)}; its columns are ${shortNames(this.columns)}`,
-      );
+      throw new UserError(`${this.name} has no column ${shorten(column)}; its columns are ${listSome(this.columns)}`);
     if (this.columns.includes(column, at + 1))
-      throw new UserError(`${this.name} has more than one column ${shortName(column)}`);
+      throw new UserError(`${this.name} has more than one column ${shorten(column)}`);
     return at;
   }
 }

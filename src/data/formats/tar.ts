@@ -3,7 +3,7 @@ import type { FileHandle } from "../../files/storage.ts";
 import { decodeNames } from "../../files/names.ts";
 import { readBytes } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
-import { shortName } from "../../utils/short.ts";
+import { shorten } from "../../utils/quote.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
 import { hiddenReason, unusedFile } from "../unused.ts";
@@ -136,7 +136,7 @@ export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; 
     const prefix = text(header.subarray(257, 262)) === "ustar" ? untilZero(header.subarray(345, 500)) : empty;
     const own = untilZero(header.subarray(0, 100));
     const name = longName ?? (prefix.length > 0 ? joined(prefix, own) : own);
-    const shown = () => shortName(text(name));
+    const shown = () => shorten(text(name));
     const offset = at + block;
     // Links and folders have no content, whatever size they state.
     const held = /[1-6]/.test(kind) ? 0 : size;
@@ -212,7 +212,7 @@ export async function shardSamples(
   const chosen = [...images.values()].flatMap((group) => imagesOfKey(group, pass));
   const short = async (entry: TarEntry) => {
     if (entry.size > largestText)
-      throw new UserError(`${shortName(entry.name)} in ${handle.name} is too long for a label`);
+      throw new UserError(`${shorten(entry.name)} in ${handle.name} is too long for a label`);
     return new TextDecoder().decode(await readBytes(handle, entry.offset, entry.size)).trim();
   };
   const read = new Set<TarEntry>();

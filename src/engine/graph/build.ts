@@ -159,16 +159,17 @@ export function after(x: Value, gate: Value): Value {
 
 /** Transposing what was transposed reads the original; a permutation that changes nothing returns `x`. */
 export function transpose(x: Value, perm: readonly number[]): Value {
-  if (perm.length === x.shape.length && perm.every((p, i) => p === i)) return x;
-  if (x.source.kind === "node" && x.source.node.op === "Transpose") {
-    const inner = x.source.node.attributes as Attributes<"Transpose">;
-    return transpose(
-      x.source.node.inputs[0],
-      perm.map((p) => inner.perm[p]),
-    );
+  let [from, order] = [x, perm];
+  while (from.source.kind === "node" && from.source.node.op === "Transpose") {
+    if (isIdentity(order)) return from;
+    const inner = from.source.node.attributes as Attributes<"Transpose">;
+    order = order.map((p) => inner.perm[p]);
+    from = from.source.node.inputs[0];
   }
-  return one("Transpose", [x], { perm });
+  return order.length === from.shape.length && isIdentity(order) ? from : one("Transpose", [from], { perm: order });
 }
+
+const isIdentity = (perm: readonly number[]): boolean => perm.every((p, i) => p === i);
 
 /** The last two axes exchanged. */
 export function transposeLast(x: Value): Value {

@@ -75,7 +75,7 @@ function along(x: Numbers, axis: number, f: (run: Float64Array) => ArrayLike<num
 }
 
 function logSoftmaxOf(run: Float64Array): Float64Array {
-  const largest = Math.max(...run);
+  const largest = run.reduce((most, v) => Math.max(most, v), Number.NEGATIVE_INFINITY);
   const total = Math.log(run.reduce((sum, v) => sum + Math.exp(v - largest), 0)) + largest;
   return run.map((v) => v - total);
 }
@@ -203,7 +203,8 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
   },
   DynamicQuantizeLinear: ([x]) => {
     // The range holds 0, which the zero point stands for exactly (ONNX's definition).
-    const [low, high] = [Math.min(0, ...Array.from(x.data)), Math.max(0, ...Array.from(x.data))];
+    let [low, high] = [0, 0];
+    for (let i = 0; i < x.data.length; i++) [low, high] = [Math.min(low, x.data[i]), Math.max(high, x.data[i])];
     const scale = Math.fround((high - low) / 255) || 1;
     const zero = toEven(Math.max(0, Math.min(255, -low / scale)));
     const q = Float64Array.from(x.data, (v) => Math.max(0, Math.min(255, toEven(v / scale) + zero)));

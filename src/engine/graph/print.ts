@@ -8,9 +8,13 @@ import { sortedNodes } from "./walk.ts";
 export function valueNames(graph: Graph): Map<Value, string> {
   const names = new Map<Value, string>();
   const taken = new Set<string>();
+  /** Numbers that names wanted again were given last: to count from 2 for each would take the square of their number. */
+  const repeated = new Map<string, number>();
   const give = (value: Value, wanted: string) => {
     let name = wanted;
-    for (let i = 2; taken.has(name); i++) name = `${wanted}.${i}`;
+    let count = repeated.get(wanted) ?? 1;
+    while (taken.has(name)) name = `${wanted}.${++count}`;
+    repeated.set(wanted, count);
     taken.add(name);
     names.set(value, name);
   };

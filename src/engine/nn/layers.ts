@@ -94,13 +94,28 @@ export interface Rotation {
   readonly cos: Value;
   readonly sin: Value;
   readonly skip: number;
+  /** Which channels are turned together: those half a head apart, or neighbours. */
+  readonly pairs: "halves" | "neighbours";
 }
 
-/** Rotates pairs of channels (i, i + half) of `[B, H, N, D/H]` by the tables; the first `skip` tokens stay. */
-function rotate(x: Value, { cos, sin, skip }: Rotation): Value {
-  const [tokens, width] = [x.shape[2] as number, x.shape[3] as number];
+/** Each channel's partner of the last axis: (x, y) gives (-y, x), with y half a head further. */
+function quarterTurn(x: Value, width: number): Value {
+  return concat([neg(slice(x, 3, width / 2, width)), slice(x, 3, 0, width / 2)], 3);
+}
+
+/** Rotates pairs of channels of `[B, H, N, D/H]` by the tables; the first `skip` tokens stay. */
+function rotate(x: Value, { cos, sin, skip, pairs }: Rotation): Value {
+  const [b, heads, tokens, width] = x.shape as [Value["shape"][number], number, number, number];
   const patches = slice(x, 2, skip, tokens);
-  const turned = concat([neg(slice(patches, 3, width / 2, width)), slice(patches, 3, 0, width / 2)], 3);
+  const turned =
+    pairs === "halves"
+      ? quarterTurn(patches, width)
+      : reshape(quarterTurn(reshape(patches, [b, heads, ((tokens - skip) * width) / 2, 2]), 2), [
+          b,
+          heads,
+          tokens - skip,
+          width,
+        ]);
   const rotated = add(mul(patches, cos), mul(turned, sin));
   return skip > 0 ? concat([slice(x, 2, 0, skip), rotated], 2) : rotated;
 }

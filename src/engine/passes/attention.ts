@@ -26,13 +26,19 @@ function scaledBy({ op, inputs }: Node): { x: Value; index: number; factor: numb
 
 /** What a value is a multiple of, where a scale stands before it was shaped and transposed. */
 function unscaled(value: Value): { value: Value; factor: number } | undefined {
-  const node = nodeOf(value);
-  if (!node) return undefined;
-  const scale = scaledBy(node);
-  if (scale) return { value: scale.x, factor: scale.factor };
-  if (!onlyMoves(node)) return undefined;
-  const before = unscaled(node.inputs[0]);
-  return before && { ...before, value: makeNode(node.op, [before.value], node.attributes).outputs[0] };
+  const moved: Node[] = [];
+  for (let node = nodeOf(value); node; node = nodeOf(node.inputs[0])) {
+    const scale = scaledBy(node);
+    if (scale) return { value: movedAgain(scale.x, moved), factor: scale.factor };
+    if (!onlyMoves(node)) return undefined;
+    moved.push(node);
+  }
+  return undefined;
+}
+
+/** A value shaped and transposed as `moved` did, of which the last comes first. */
+function movedAgain(value: Value, moved: readonly Node[]): Value {
+  return moved.reduceRight((x, { op, attributes }) => makeNode(op, [x], attributes).outputs[0], value);
 }
 
 function timesAlpha({ inputs, attributes }: Product, factor: number): Value {
@@ -45,11 +51,17 @@ export function fuseScales(graph: Graph): Graph {
   const readers = readerCounts(graph);
   /** A product and what only shapes and transposes it, times a factor; none of it is read by anything else. */
   const scaled = (old: Value, value: Value, factor: number): Value | undefined => {
-    const [before, node] = [nodeOf(old), nodeOf(value)];
-    if (!before || !node || before.op !== node.op || readers.get(old) !== 1) return undefined;
-    if (isStacked(node)) return timesAlpha(node, factor);
-    const inner = onlyMoves(node) ? scaled(before.inputs[0], node.inputs[0], factor) : undefined;
-    return inner && makeNode(node.op, [inner], node.attributes).outputs[0];
+    const moved: Node[] = [];
+    let [before, node] = [nodeOf(old), nodeOf(value)];
+    let read = old;
+    while (before && node && before.op === node.op && readers.get(read) === 1) {
+      if (isStacked(node)) return movedAgain(timesAlpha(node, factor), moved);
+      if (!onlyMoves(node)) return undefined;
+      moved.push(node);
+      read = before.inputs[0];
+      [before, node] = [nodeOf(read), nodeOf(node.inputs[0])];
+    }
+    return undefined;
   };
   return rewrite(graph, (node, inputs) => {
     if (isStacked(node)) {

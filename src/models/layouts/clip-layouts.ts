@@ -1,6 +1,6 @@
 // Vision towers of transformers' CLIP and SigLIP, alone or inside a model with texts.
 import type { VitConfig } from "../config.ts";
-import { defaultPreprocessing } from "../preprocessing.ts";
+import { settle, transformersDefault } from "../preprocessing.ts";
 import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
 import { unfit } from "./transformers-layouts.ts";
 import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
@@ -52,7 +52,6 @@ const shared = {
   carried: [],
   // Texts, and the scale that joins both sides.
   ignored: /^(text_model\.|text_projection\.|logit_scale$|logit_bias$)|position_ids$/,
-  resampling: "bicubic",
   anySize: false,
 } as const;
 
@@ -86,7 +85,7 @@ export const clip: Layout = {
       projection: evidence.shape("projection.weight")?.[0],
     };
   },
-  defaultPreprocessing: (_, imageSize) => ({ value: defaultPreprocessing(imageSize, "clip"), guessed: true }),
+  defaultPreprocessing: (_, imageSize) => ({ value: transformersDefault(imageSize, "clip"), guessed: true }),
   holds(config) {
     const reason = unfit(config, { prefix: ["cls_token"] });
     if (reason) return { reason };
@@ -139,7 +138,7 @@ export const siglip: Layout = {
     };
   },
   defaultPreprocessing: (_, imageSize) => ({
-    value: { ...defaultPreprocessing(imageSize, "half"), resize: { height: imageSize, width: imageSize } },
+    value: settle({ ...transformersDefault(imageSize, "half"), resize: { height: imageSize, width: imageSize } }),
     guessed: true,
   }),
   holds(config) {

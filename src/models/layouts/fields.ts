@@ -1,5 +1,6 @@
 // Reading and writing the fields that layouts share, each checked, so that a lying file can't ask for endless memory.
 import { nearestName, UserError } from "../../utils/errors.ts";
+import { quote } from "../../utils/quote.ts";
 import type { Activation, PrefixTokens, VitConfig } from "../config.ts";
 import { plainVit } from "../config.ts";
 import type { Evidence, Json } from "./layout.ts";
@@ -28,12 +29,26 @@ export function activationName(activation: Activation): string {
   return activation === "gelu_tanh" ? "gelu_pytorch_tanh" : activation;
 }
 
+/** Settings in settings are nested no deeper. */
+const deepest = 8;
+
+/** A configuration without its nulls: in transformers' and timm's files they stand for what is left out. */
+export function withoutNulls(config: Json, depth = 0): Json {
+  const kept = Object.entries(config).filter(([, value]) => value !== null);
+  return Object.fromEntries(
+    kept.map(([key, value]) => {
+      const isSection = typeof value === "object" && !Array.isArray(value) && depth < deepest;
+      return [key, isSection ? withoutNulls(value as Json, depth + 1) : value];
+    }),
+  );
+}
+
 export function readActivation(value: unknown, file: string): Activation {
-  const activation = activationNames[String(value)];
-  if (activation) return activation;
-  const near = nearestName(String(value), Object.keys(activationNames));
+  const name = typeof value === "string" ? value : "";
+  if (Object.hasOwn(activationNames, name)) return activationNames[name];
+  const near = nearestName(name, Object.keys(activationNames));
   throw new UserError(
-    `${file} names the activation ${JSON.stringify(value)}, which is not known here${near ? ` (did you mean ${near}?)` : ""}`,
+    `${file} names the activation ${quote(value)}, which is not known here${near ? ` (did you mean ${near}?)` : ""}`,
   );
 }
 
@@ -41,13 +56,13 @@ export function readActivation(value: unknown, file: string): Activation {
 export function count(config: Json, key: string, file: string, fallback?: number): number {
   const value = config[key] ?? fallback;
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= 1_000_000) return value;
-  throw new UserError(`${key} in ${file} must be a whole number above 0, got ${JSON.stringify(value)}`);
+  throw new UserError(`${key} in ${file} must be a whole number above 0, got ${quote(value)}`);
 }
 
 export function positive(config: Json, key: string, file: string, fallback: number): number {
   const value = config[key] ?? fallback;
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-  throw new UserError(`${key} in ${file} must be a number above 0, got ${JSON.stringify(value)}`);
+  throw new UserError(`${key} in ${file} must be a number above 0, got ${quote(value)}`);
 }
 
 /** A side in pixels; files may say it as a pair of equal numbers. */
@@ -55,21 +70,24 @@ export function side(config: Json, key: string, file: string, fallback: number):
   const value = config[key];
   if (!Array.isArray(value)) return count(config, key, file, fallback);
   if (value.length === 2 && value[0] === value[1]) return count({ [key]: value[0] }, key, file);
-  throw new UserError(`${key} in ${file} is ${JSON.stringify(value)}; only squares can be read`);
+  throw new UserError(`${key} in ${file} is ${quote(value)}; only squares can be read`);
 }
 
 /** An object in a JSON file; nothing where it is left out. */
 export function section(config: Json, key: string, file: string): Json {
   const value = config[key] ?? {};
   if (typeof value === "object" && !Array.isArray(value)) return value as Json;
-  throw new UserError(`${key} in ${file} must be an object, got ${JSON.stringify(value).slice(0, 80)}`);
+  throw new UserError(`${key} in ${file} must be an object, got ${quote(value)}`);
 }
 
 /** Class names by index, where the configuration has them. */
 export function readLabels(config: Json, classes: number): readonly string[] | undefined {
   const labels = config.id2label as Readonly<Record<string, unknown>> | undefined;
   if (!labels || typeof labels !== "object") return undefined;
-  return Array.from({ length: classes }, (_, i) => String(labels[String(i)] ?? `LABEL_${i}`));
+  return Array.from({ length: classes }, (_, i) => {
+    const label = labels[String(i)] ?? `LABEL_${i}`;
+    return typeof label === "string" ? label : quote(label);
+  });
 }
 
 export function writeLabels(config: VitConfig): Json {
@@ -85,7 +103,9 @@ export function writeLabels(config: VitConfig): Json {
 export function prefixOf({ shape }: Evidence): PrefixTokens[] {
   return (["cls_token", "dist_token", "reg_token"] as const).flatMap((weight) => {
     const dims = shape(weight);
-    return dims ? [{ weight, count: dims.length === 3 ? dims[1] : 1 }] : [];
+    const tokens = dims?.length === 3 ? dims[1] : 1;
+    // A model without registers may still have their table, with no rows.
+    return dims && tokens > 0 ? [{ weight, count: tokens }] : [];
   });
 }
 

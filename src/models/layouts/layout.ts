@@ -1,7 +1,6 @@
 // What a layout says: how a library names weights and settings. Layouts are tables; a new one is a new entry.
 import type { Preprocessing } from "../../utils/image.ts";
 import type { VitConfig } from "../config.ts";
-import type { Resampling } from "../positions.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -29,6 +28,8 @@ export type NameTable = readonly NameEntry[];
 export interface Evidence {
   /** The shape that our weight has in the file; undefined where it is not there. */
   shape(ours: string): readonly number[] | undefined;
+  /** Whether the file has a weight of this name, as the layout spells it, in the backbone or around it. */
+  has(name: string): boolean;
   /** Blocks in the file. */
   readonly depth: number;
   /** The number of heads as the caller says it: weights don't tell. */
@@ -60,12 +61,15 @@ export interface Layout {
   readonly aliases?: readonly (readonly [RegExp, string])[];
   /** Reads the tower's settings; what they leave out is taken from the weights' shapes. */
   readConfig(config: Json, file: string, evidence: Evidence): VitConfig;
-  /** How its library resamples position tables. */
-  readonly resampling: Resampling;
   /** Whether its library takes pictures of any size, so that the preprocessor's size is the one to use. */
   readonly anySize: boolean;
   /** Preprocessing where no preprocessor file says it; `guessed` asks for a warning. */
-  defaultPreprocessing(config: Json, imageSize: number, file: string): { value: Preprocessing; guessed: boolean };
+  defaultPreprocessing(
+    config: Json,
+    imageSize: number,
+    file: string,
+    warn?: (message: string) => void,
+  ): { value: Preprocessing; guessed: boolean };
   /** The nearest configuration that this layout can hold, or why there is none. */
   holds(config: VitConfig): VitConfig | { readonly reason: string };
   /** config.json for a model; `original` is the teacher's where it had this layout. */

@@ -3,12 +3,21 @@
 import { z } from "zod";
 import { parseOptions } from "../../utils/parse-options.ts";
 import type { VitConfig } from "../config.ts";
-import { activationKinds, expectedWeights } from "../config.ts";
+import { activationKinds, expectedWeights, resamplings } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
 import type { Layout, NameTable } from "./layout.ts";
 import { one } from "./layout.ts";
 
 const count = z.number().int().min(1).max(1_000_000);
+
+const rotary = {
+  theta: z.number().positive(),
+  grid: z.enum(["centred", "index"]).optional(),
+  offset: z.number().optional(),
+  referenceSide: count.optional(),
+  first: z.enum(["row", "column"]).optional(),
+  pairs: z.enum(["halves", "neighbours"]).optional(),
+};
 
 /** VitConfig as a file holds it. */
 const configSchema = z.strictObject({
@@ -27,14 +36,22 @@ const configSchema = z.strictObject({
   patchBias: z.boolean(),
   prefix: z.array(z.strictObject({ weight: z.enum(["cls_token", "dist_token", "reg_token"]), count })),
   positions: z.discriminatedUnion("kind", [
-    z.strictObject({ kind: z.literal("learned"), prefix: z.number().int().min(0) }),
-    z.strictObject({ kind: z.literal("rotary"), theta: z.number().positive() }),
+    z.strictObject({
+      kind: z.literal("learned"),
+      prefix: z.number().int().min(0),
+      rotary: z.strictObject(rotary).optional(),
+    }),
+    z.strictObject({ kind: z.literal("rotary"), ...rotary }),
   ]),
+  // Files of former releases have no place for it.
+  resampling: z.enum(resamplings).default("bicubic"),
   sharing: z.strictObject({ factor: count }).optional(),
   preNorm: z.boolean(),
   layerScale: z.boolean(),
   finalNorm: z.enum(["tokens", "pooled", "none"]),
   pooling: z.enum(["class", "mean", "attention"]),
+  pooledTokens: z.enum(["patches", "all"]).optional(),
+  attentionPool: z.strictObject({ heads: count, mlpWidth: count, activation: z.enum(activationKinds) }).optional(),
   pooler: z.boolean(),
   projection: count.optional(),
   head: z
@@ -64,6 +81,7 @@ const everything: VitConfig = {
   patchBias: true,
   prefix: (["cls_token", "dist_token", "reg_token"] as const).map((weight) => ({ weight, count: 1 })),
   positions: { kind: "learned", prefix: 0 },
+  resampling: "bicubic",
   sharing: { factor: 1 },
   preNorm: true,
   layerScale: true,
@@ -89,7 +107,6 @@ export const native: Layout = {
   unprefixed: [],
   carried: [],
   readConfig: (config, file) => parseOptions(configSchema, config.vit, file),
-  resampling: "bicubic",
   anySize: false,
   defaultPreprocessing: (_, imageSize) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true }),
   holds: (config) => config,

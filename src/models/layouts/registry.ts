@@ -1,5 +1,6 @@
 // All layouts, and which one a checkpoint has.
 import { nearestName, UserError } from "../../utils/errors.ts";
+import { quote } from "../../utils/quote.ts";
 import { clip, siglip } from "./clip-layouts.ts";
 import {
   deit,
@@ -14,7 +15,7 @@ import {
   vitMae,
 } from "./transformers-layouts.ts";
 import { native } from "./native-layout.ts";
-import { timm } from "./timm-layout.ts";
+import { timm, timmEva } from "./timm-layout.ts";
 import type { Json, Layout } from "./layout.ts";
 
 export type { Evidence, Json, Layout } from "./layout.ts";
@@ -35,6 +36,7 @@ export const layouts: readonly Layout[] = [
   clip,
   siglip,
   native,
+  timmEva,
   timm,
 ];
 
@@ -54,16 +56,20 @@ const modelTypes = [
 
 /** The layout of a config.json. Throws a UserError that says what is supported. */
 export function findLayout(config: Json, file: string): Layout {
+  for (const key of ["model_type", "architecture"]) {
+    const value = config[key] ?? "";
+    if (typeof value !== "string") throw new UserError(`${key} in ${file} must be a name, got ${quote(value)}`);
+  }
   const layout = layouts.find((candidate) => candidate.matches(config));
   if (layout) return layout;
   const found = config.model_type ?? config.architecture;
-  if (found === undefined) {
+  if (found === undefined || found === null) {
     throw new UserError(
       `${file} names neither a model_type (Hugging Face) nor an architecture (timm), so this is no vision transformer that can be read here`,
     );
   }
   const near = nearestName(String(found), modelTypes);
   throw new UserError(
-    `${file} is of a ${JSON.stringify(found)} model, which is no vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; known are ${modelTypes.join(", ")} and timm's ViTs`,
+    `${file} is of a ${quote(found)} model, which is no vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; known are ${modelTypes.join(", ")} and timm's ViTs`,
   );
 }

@@ -2,7 +2,7 @@
 import type { Preprocessing } from "../../utils/image.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
-import { defaultPreprocessing } from "../preprocessing.ts";
+import { transformersDefault } from "../preprocessing.ts";
 import {
   activationName,
   count,
@@ -52,6 +52,20 @@ const dinoBlockNames = (fc1: string, fc2: string): NameTable => [
   one("ls2.gamma", "layer_scale2.lambda1"),
 ];
 
+/** Attention as transformers 5 names it in memory, where files that `save_pretrained` wrote keep the older names. */
+const attentionAliases = (block: string): readonly (readonly [RegExp, string])[] =>
+  (
+    [
+      ["q_proj", "attention.query"],
+      ["k_proj", "attention.key"],
+      ["v_proj", "attention.value"],
+      ["o_proj", "output.dense"],
+    ] as const
+  ).map(([name, older]) => [
+    new RegExp(`^${block}\\.(\\d+)\\.attention\\.${name}\\.`),
+    `encoder.layer.$1.attention.${older}.`,
+  ]);
+
 /** Fields that these layouts share; what config.json leaves out is read off the weights. */
 function readShared(config: Json, file: string, evidence: Evidence): VitConfig {
   const sizes = readSizes(config, file, evidence);
@@ -62,6 +76,13 @@ function readShared(config: Json, file: string, evidence: Evidence): VitConfig {
     patchBias: true,
     finalNorm: "tokens",
   };
+}
+
+/** Registers as the configuration counts them, else as the weights do; there may be none. */
+function registerTokens(config: Json, file: string, { prefix }: VitConfig): PrefixTokens[] {
+  const stored = prefix.find(({ weight }) => weight === "reg_token")?.count ?? 0;
+  const value = config.num_register_tokens ?? stored;
+  return value === 0 ? [] : [{ weight: "reg_token", count: count(config, "num_register_tokens", file, stored) }];
 }
 
 /** The fields of config.json that these layouts share. */
@@ -98,6 +119,9 @@ export function unfit(
   const wanted = parts.prefix.join(" and ") || "none";
   if (names !== wanted) return `it has ${wanted} before the patches, the model ${names}`;
   if ((config.positions.kind === "rotary") !== (parts.rotary ?? false)) return "its positions are of another kind";
+  if (config.positions.kind === "learned" && config.positions.rotary) return "it has no rotary positions";
+  if (config.pooledTokens) return "it pools other tokens";
+  if (config.attentionPool) return "its attention that pools is as the blocks'";
   return undefined;
 }
 
@@ -110,8 +134,16 @@ function usualParts(config: VitConfig): string | undefined {
   return undefined;
 }
 
-const half = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "half"), guessed: true });
-const imagenet = (imageSize: number) => ({ value: defaultPreprocessing(imageSize, "imagenet"), guessed: true });
+/** DINOv3's rotation is the one that VitConfig has by default. */
+function otherRotation({ positions }: VitConfig): string | undefined {
+  if (positions.kind !== "rotary") return undefined;
+  const { grid = "centred", offset = 0, first = "row", pairs = "halves" } = positions;
+  const same = grid === "centred" && offset === 0 && first === "row" && pairs === "halves";
+  return same ? undefined : "its rotary positions are of another kind";
+}
+
+const half = (imageSize: number) => ({ value: transformersDefault(imageSize, "half"), guessed: true });
+const imagenet = (imageSize: number) => ({ value: transformersDefault(imageSize, "imagenet"), guessed: true });
 
 const shared = {
   library: "transformers",
@@ -119,7 +151,6 @@ const shared = {
   outer: embeddings,
   blockPrefix: (i: number) => `encoder.layer.${i}.`,
   carried: ["embeddings.mask_token"],
-  resampling: "bicubic",
 } as const;
 
 interface VitKind {
@@ -145,6 +176,13 @@ function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing
       ...both("head_dist", "distillation_classifier"),
     ],
     ignored: /^decoder\./,
+    // transformers 5's names in memory, as model.state_dict() has them.
+    aliases: [
+      ...attentionAliases("layers"),
+      [/^layers\.(\d+)\.mlp\.fc1\./, "encoder.layer.$1.intermediate.dense."],
+      [/^layers\.(\d+)\.mlp\.fc2\./, "encoder.layer.$1.output.dense."],
+      [/^layers\.(\d+)\.layernorm_/, "encoder.layer.$1.layernorm_"],
+    ],
     anySize: false,
     readConfig(config, file, evidence) {
       const base = readShared(config, file, evidence);
@@ -236,6 +274,13 @@ interface DinoKind {
   readonly gated: boolean;
 }
 
+/** transformers 5 keeps the gated MLP's two halves apart in memory. */
+const gatedDinoBlock: NameTable = [
+  ...dinoBlockNames("weights_in", "weights_out"),
+  ...joint("mlp.fc1", ["mlp.gate_proj", "mlp.up_proj"]),
+  ...both("mlp.fc2", "mlp.down_proj"),
+];
+
 /** DINOv2, with and without registers, with a plain or a gated MLP. */
 function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
   const registers = modelType === "dinov2_with_registers";
@@ -245,13 +290,13 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
     name,
     matches: (config) => config.model_type === modelType && (config.use_swiglu_ffn === true) === gated,
     recognises: (has) => has("blocks.0.ls1.gamma") && has("reg_token") === registers,
-    block: gated ? dinoBlockNames("weights_in", "weights_out") : dinoBlockNames("fc1", "fc2"),
+    block: gated ? gatedDinoBlock : dinoBlockNames("fc1", "fc2"),
     unprefixed: both("head", "classifier"),
+    aliases: attentionAliases("encoder\\.layer"),
     anySize: true,
     readConfig(config, file, evidence) {
       const base = readShared(config, file, evidence);
       const entered = Math.floor(base.width * positive(config, "mlp_ratio", file, 4));
-      const registerCount = base.prefix.find(({ weight }) => weight === "reg_token")?.count ?? 4;
       return {
         ...base,
         // The gated MLP has two thirds of the plain one's width, rounded up to a multiple of 8.
@@ -259,13 +304,9 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
         mlp: gated ? "gated" : "plain",
         activation: gated ? "silu" : base.activation,
         normEpsilon: positive(config, "layer_norm_eps", file, 1e-6),
+        resampling: registers ? "bicubic-antialiased" : "bicubic",
         layerScale: true,
-        prefix: [
-          { weight: "cls_token", count: 1 },
-          ...(registers
-            ? [{ weight: "reg_token" as const, count: count(config, "num_register_tokens", file, registerCount) }]
-            : []),
-        ],
+        prefix: [{ weight: "cls_token", count: 1 }, ...(registers ? registerTokens(config, file, base) : [])],
         positions: { kind: "learned", prefix: 1 },
         pooler: false,
         head: base.head && { ...base.head, input: "class+mean" },
@@ -360,6 +401,7 @@ function dinov3Layout(gated: boolean): Layout {
       ...both("norm", "norm"),
     ],
     blockPrefix: (i) => `layer.${i}.`,
+    aliases: [[/^model\.layer\./, "layer."]],
     block: dinov3Block(gated),
     unprefixed: both("head", "classifier"),
     anySize: true,
@@ -372,12 +414,7 @@ function dinov3Layout(gated: boolean): Layout {
         qkvBias: true,
         normEpsilon: positive(config, "layer_norm_eps", file, 1e-5),
         layerScale: true,
-        prefix: [
-          { weight: "cls_token", count: 1 },
-          ...(config.num_register_tokens === 0
-            ? []
-            : [{ weight: "reg_token" as const, count: count(config, "num_register_tokens", file, 4) }]),
-        ],
+        prefix: [{ weight: "cls_token", count: 1 }, ...registerTokens(config, file, base)],
         positions: { kind: "rotary", theta: positive(config, "rope_theta", file, 100) },
         pooler: false,
         head: base.head && { ...base.head, input: "class+mean" },
@@ -389,7 +426,9 @@ function dinov3Layout(gated: boolean): Layout {
         prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],
         rotary: true,
       });
-      if (reason) return { reason };
+      const other = reason ?? usualParts(config) ?? otherRotation(config);
+      if (other) return { reason: other };
+      if (config.pooling !== "class") return { reason: "it reads the class token" };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       return { ...config, layerScale: true, qkvBias: true };
     },

@@ -20,6 +20,7 @@ import { decomposeFor } from "../../engine/passes/decompose.ts";
 import { tidy } from "../../engine/passes/tidy.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
+import { namesRead } from "./onnx-graph.ts";
 
 /** ONNX versions that the writer knows. */
 const [oldest, newest] = [13, 21];
@@ -43,7 +44,7 @@ function tailOf({ graph }: OnnxGraph, cuts: ReadonlySet<string>): NodeProto[] {
   for (const node of [...graph.node].reverse()) {
     if (!node.output.some((name) => needed.has(name) && !cuts.has(name))) continue;
     kept.push(node);
-    for (const name of node.input) needed.add(name);
+    for (const name of namesRead(node)) needed.add(name);
   }
   return kept.reverse();
 }
@@ -70,7 +71,7 @@ export function putBehind(
     }),
   );
   const tail = tailOf(source, new Set(cuts.keys()));
-  const read = new Set(tail.flatMap(({ input: names }) => names));
+  const read = new Set(tail.flatMap(namesRead));
   const results = source.graph.output.map(({ name }) => name);
   const used = [...cuts].filter(([name]) => read.has(name) || results.includes(name));
   const states = new Map(used.map(([, state]): [string, Value] => [`state.${state}`, hiddenStates[state]]));
@@ -88,11 +89,10 @@ export function putBehind(
       output: node.output.map(rename),
     }),
   );
-  const replaced = (name: string) => (cuts.has(name) ? own(`state.${cuts.get(name)}`) : name);
-  const tailNodes = tail.map((node) => create(NodeProtoSchema, { ...node, input: node.input.map(replaced) }));
-  const direct = results
-    .filter((name) => cuts.has(name))
-    .map((name) => create(NodeProtoSchema, { opType: "Identity", input: [replaced(name)], output: [name] }));
+  // By the names that the tail reads, also from graphs inside of its nodes.
+  const standing = used.map(([name, state]) =>
+    create(NodeProtoSchema, { opType: "Identity", input: [own(`state.${state}`)], output: [name] }),
+  );
   const tailInitializers = source.graph.initializer
     .filter(({ name }) => read.has(name))
     .map((tensor) =>
@@ -111,7 +111,7 @@ export function putBehind(
     graph: create(GraphProtoSchema, {
       ...source.graph,
       valueInfo: [],
-      node: [...studentNodes, ...tailNodes, ...direct],
+      node: [...studentNodes, ...standing, ...tail],
       initializer: [
         ...inner.initializer.map((tensor) => create(TensorProtoSchema, { ...tensor, name: own(tensor.name) })),
         ...tailInitializers,

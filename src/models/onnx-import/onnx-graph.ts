@@ -1,13 +1,17 @@
 // An ONNX file as something to search: who makes a value, who reads it, which values are constants.
-import { fromBinary } from "@bufbuild/protobuf";
-import type { GraphProto, ModelProto, NodeProto, TensorProto } from "../../engine/onnx/onnx_pb.ts";
+import { create, fromBinary } from "@bufbuild/protobuf";
+import { checkMessages } from "../../engine/onnx/messages.ts";
+import type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto } from "../../engine/onnx/onnx_pb.ts";
 import {
+  GraphProtoSchema,
   ModelProtoSchema,
+  TensorProtoSchema,
   TensorProto_DataLocation,
   TensorProto_DataType as OnnxType,
 } from "../../engine/onnx/onnx_pb.ts";
 import { UserError } from "../../utils/errors.ts";
 import { toFloat32 } from "../../utils/half.ts";
+import { shapeText, shorten } from "../../utils/quote.ts";
 import type { DataType, FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementBytes, elementCount, viewBytes } from "../../utils/tensor.ts";
 
@@ -18,7 +22,17 @@ const types: Readonly<Record<number, DataType | undefined>> = {
   [OnnxType.BFLOAT16]: "bfloat16",
   [OnnxType.INT64]: "int64",
   [OnnxType.INT32]: "int32",
+  [OnnxType.INT8]: "int8",
+  [OnnxType.UINT8]: "uint8",
+  [OnnxType.BOOL]: "bool",
 };
+
+const floatTypes: ReadonlySet<OnnxType> = new Set([
+  OnnxType.FLOAT,
+  OnnxType.DOUBLE,
+  OnnxType.FLOAT16,
+  OnnxType.BFLOAT16,
+]);
 
 /** Bytes of the files that stand beside a model, by the name that the model calls them. */
 export type ExternalFiles = ReadonlyMap<string, Uint8Array>;
@@ -26,47 +40,173 @@ export type ExternalFiles = ReadonlyMap<string, Uint8Array>;
 /** Whole numbers of which some are not known before the model runs. */
 export type PartlyKnown = readonly (number | undefined)[];
 
+/** Longest chain of nodes that is followed from a constant or a shape. */
+const farthest = 64;
+/** Entries of a shape; lists of more are no shapes. */
+const longestShape = 64;
+/** Readers of one value that are looked at: a search must not take all nodes for each of them. */
+const mostReaders = 256;
+
+/** The graphs inside of a node (branches, loops), and those inside of these. */
+function innerGraphs(node: NodeProto): GraphProto[] {
+  const found: GraphProto[] = [];
+  const open: NodeProto[] = [node];
+  for (let next = open.pop(); next; next = open.pop()) {
+    for (const attribute of next.attribute) {
+      for (const graph of attribute.g ? [attribute.g, ...attribute.graphs] : attribute.graphs) {
+        found.push(graph);
+        for (const inner of graph.node) open.push(inner);
+      }
+    }
+  }
+  return found;
+}
+
+/** Names of all values that a node reads: its inputs, and what graphs inside of it take from around them. */
+export function namesRead(node: NodeProto): string[] {
+  if (!node.attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) return node.input;
+  const graphs = innerGraphs(node);
+  const within = new Set<string>();
+  for (const graph of graphs) {
+    for (const { name } of [...graph.input, ...graph.initializer]) within.add(name);
+    for (const inner of graph.node) for (const name of inner.output) within.add(name);
+  }
+  const outer = graphs.flatMap((graph) => [
+    ...graph.node.flatMap(({ input }) => input),
+    ...graph.output.map(({ name }) => name),
+  ]);
+  return [...node.input, ...new Set(outer.filter((name) => !within.has(name)))];
+}
+
+/** All tensors of a graph: initializers and those in attributes, of graphs inside of nodes too. */
+export function tensorsOf(graph: GraphProto): TensorProto[] {
+  const found: TensorProto[] = [];
+  const open = [graph];
+  for (let next = open.pop(); next; next = open.pop()) {
+    for (const tensor of next.initializer) found.push(tensor);
+    for (const { values, indices } of next.sparseInitializer)
+      for (const tensor of [values, indices]) if (tensor) found.push(tensor);
+    for (const node of next.node) {
+      for (const { t, tensors, g, graphs } of node.attribute) {
+        if (t) found.push(t);
+        for (const tensor of tensors) found.push(tensor);
+        if (g) open.push(g);
+        for (const inner of graphs) open.push(inner);
+      }
+    }
+  }
+  return found;
+}
+
+/** What a Constant node holds, whichever of its attributes holds it. */
+function constantOf({ attribute }: NodeProto): TensorProto | undefined {
+  const [held] = attribute;
+  if (!held) return undefined;
+  const make = (dataType: OnnxType, dims: number[], numbers: Partial<Pick<TensorProto, "floatData" | "int64Data">>) =>
+    create(TensorProtoSchema, { dataType, dims: dims.map(BigInt), ...numbers });
+  switch (held.name) {
+    case "value":
+      return held.t;
+    case "value_float":
+      return make(OnnxType.FLOAT, [], { floatData: [held.f] });
+    case "value_floats":
+      return make(OnnxType.FLOAT, [held.floats.length], { floatData: held.floats });
+    case "value_int":
+      return make(OnnxType.INT64, [], { int64Data: [held.i] });
+    case "value_ints":
+      return make(OnnxType.INT64, [held.ints.length], { int64Data: held.ints });
+    default:
+      return undefined;
+  }
+}
+
+/** A node's attribute of that name. */
+export function attributeOf(node: NodeProto, name: string): AttributeProto | undefined {
+  return node.attribute.find((attribute) => attribute.name === name);
+}
+
 export class OnnxGraph {
+  /** With its nodes in the order in which they run, whatever their order in the file. */
   readonly model: ModelProto;
   readonly graph: GraphProto;
   /** What messages call it. */
   readonly file: string;
-  private readonly external: ExternalFiles;
+  readonly external: ExternalFiles;
   private readonly producers = new Map<string, { node: NodeProto; output: number }>();
   private readonly readers = new Map<string, NodeProto[]>();
   private readonly initializers = new Map<string, TensorProto>();
+  /** Of what Identity gives, the value before all of them. */
+  private readonly sources = new Map<string, string>();
+  private readonly constants = new Map<string, TensorProto | undefined>();
+  private readonly read = new Map<TensorProto, FloatTensor>();
+  private readonly turned = new Map<string, FloatTensor>();
 
   constructor(model: ModelProto, file: string, external: ExternalFiles) {
     if (!model.graph) throw new UserError(`${file} holds no graph`);
-    this.model = model;
-    this.graph = model.graph;
     this.file = file;
     this.external = external;
-    for (const tensor of this.graph.initializer) this.initializers.set(tensor.name, tensor);
-    for (const node of this.graph.node) {
+    const given = new Set(model.graph.input.map(({ name }) => name));
+    for (const tensor of model.graph.initializer) this.initializers.set(tensor.name, tensor);
+    for (const node of model.graph.node) {
       node.output.forEach((name, output) => {
         if (name === "") return;
-        if (this.producers.has(name)) throw new UserError(`${file} is no valid ONNX model: two nodes make ${name}`);
+        if (this.producers.has(name) || this.initializers.has(name) || given.has(name))
+          throw this.invalid(`the value "${shorten(name)}" is made twice`);
         this.producers.set(name, { node, output });
       });
-      for (const name of new Set(node.input)) this.readers.set(name, [...(this.readers.get(name) ?? []), node]);
+      for (const name of new Set(node.input)) {
+        const readers = this.readers.get(name);
+        if (!readers) this.readers.set(name, [node]);
+        else if (readers.length < mostReaders) readers.push(node);
+      }
     }
-    this.checkOrder();
+    this.graph = create(GraphProtoSchema, { ...model.graph, node: this.sorted(model.graph) });
+    this.model = create(ModelProtoSchema, { ...model, graph: this.graph });
+    for (const { opType, input, output } of this.graph.node)
+      if (opType === "Identity") this.sources.set(output[0], this.source(input[0]));
   }
 
-  /** ONNX asks for nodes in the order in which they run: nothing is read before it is made, so there are no cycles. */
-  private checkOrder(): void {
-    const made = new Set<string>([...this.graph.input.map(({ name }) => name), ...this.initializers.keys(), ""]);
-    for (const tensor of this.graph.sparseInitializer) if (tensor.values) made.add(tensor.values.name);
-    for (const node of this.graph.node) {
-      const unmade = node.input.find((name) => !made.has(name));
-      if (unmade !== undefined) {
-        throw new UserError(
-          `${this.file} is no valid ONNX model: ${node.opType} reads ${JSON.stringify(unmade)}, which nothing before it makes`,
-        );
+  private invalid(reason: string): UserError {
+    return new UserError(`${this.file} is not a valid ONNX model: ${reason}.`);
+  }
+
+  /**
+   * Nodes each after what it reads. ONNX asks files for this order, but converters write others and ONNX Runtime takes them.
+   * Throws on a cycle, and on a value that nothing makes.
+   */
+  private sorted(graph: GraphProto): NodeProto[] {
+    const given = new Set<string>([...graph.input.map(({ name }) => name), ...this.initializers.keys(), ""]);
+    for (const { values } of graph.sparseInitializer) if (values) given.add(values.name);
+    const order: NodeProto[] = [];
+    const state = new Map<NodeProto, "open" | "done">();
+    for (const root of graph.node) {
+      if (state.has(root)) continue;
+      // Depth first with a stack of its own: a file may hold a chain of any length.
+      const stack = [{ node: root, names: namesRead(root), next: 0 }];
+      state.set(root, "open");
+      while (stack.length > 0) {
+        const top = stack[stack.length - 1];
+        if (top.next === top.names.length) {
+          state.set(top.node, "done");
+          order.push(top.node);
+          stack.pop();
+          continue;
+        }
+        const name = top.names[top.next++];
+        if (given.has(name)) continue;
+        const producer = this.producers.get(name)?.node;
+        if (!producer) throw this.invalid(`${shorten(top.node.opType)} reads "${shorten(name)}", which nothing makes`);
+        const reached = state.get(producer);
+        if (reached === "open")
+          throw this.invalid(
+            `its graph has a cycle through ${shorten(producer.opType)}, which makes "${shorten(name)}"`,
+          );
+        if (reached === "done") continue;
+        state.set(producer, "open");
+        stack.push({ node: producer, names: namesRead(producer), next: 0 });
       }
-      for (const name of node.output) made.add(name);
     }
+    return order;
   }
 
   /** The node that makes a value; undefined for inputs and initializers. */
@@ -74,88 +214,131 @@ export class OnnxGraph {
     return this.producers.get(name)?.node;
   }
 
+  /** The value itself, or where nodes that change nothing (Identity) give it, what the first of them reads. */
+  source(name: string): string {
+    return this.sources.get(name) ?? name;
+  }
+
   /** Which of its node's outputs a value is. */
   outputIndex(name: string): number {
     return this.producers.get(name)?.output ?? 0;
   }
 
+  /** Nodes that read a value; the first ones where there are very many. */
   consumers(name: string): readonly NodeProto[] {
     return this.readers.get(name) ?? [];
   }
 
-  /** The initializer, or what a Constant node holds, behind nodes that change nothing. */
+  /** The initializer, or what a Constant node holds, behind nodes that change nothing but its type. */
   private constantProto(name: string): TensorProto | undefined {
-    const initializer = this.initializers.get(name);
-    if (initializer) return initializer;
-    const node = this.producer(name);
-    if (node?.opType === "Constant") return node.attribute.find((a) => a.name === "value")?.t;
-    if (node?.opType === "Identity") return this.constantProto(node.input[0]);
-    return undefined;
+    if (this.constants.has(name)) return this.constants.get(name);
+    let found: TensorProto | undefined;
+    let at = name;
+    for (let i = 0; i < farthest && !found; i++) {
+      found = this.initializers.get(at);
+      const node = this.producer(at);
+      if (found || !node) break;
+      if (node.opType === "Constant") found = constantOf(node);
+      if (found || (node.opType !== "Identity" && node.opType !== "Cast")) break;
+      at = node.input[0];
+    }
+    this.constants.set(name, found);
+    return found;
   }
 
   isConstant(name: string): boolean {
     return this.constantProto(name) !== undefined || this.isTransposedConstant(name);
   }
 
+  /** Rows and columns of a matrix exchanged. */
   private isTransposedConstant(name: string): boolean {
     const node = this.producer(name);
-    return node?.opType === "Transpose" && this.constantProto(node.input[0]) !== undefined;
+    if (node?.opType !== "Transpose" || this.constantProto(node.input[0])?.dims.length !== 2) return false;
+    const perm = attributeOf(node, "perm")?.ints.join() ?? "1,0";
+    return perm === "1,0";
   }
 
   /** A constant's dimensions, without its numbers. */
   constantDims(name: string): readonly number[] | undefined {
     const proto = this.constantProto(name);
     if (proto) return proto.dims.map(Number);
-    if (!this.isTransposedConstant(name)) return undefined;
-    const dims = this.constantDims((this.producer(name) as NodeProto).input[0]) ?? [];
-    return [...dims].reverse();
+    const node = this.producer(name);
+    if (!node || !this.isTransposedConstant(name)) return undefined;
+    return [...(this.constantProto(node.input[0])?.dims.map(Number) ?? [])].reverse();
   }
 
-  /** A constant's numbers as float32; undefined where it is none. Throws a UserError where its bytes are not there. */
+  /**
+   * A constant's numbers as float32; undefined where it is no constant, or one of whole numbers. Throws a UserError where its
+   * bytes are not there.
+   */
   floats(name: string): FloatTensor | undefined {
     const proto = this.constantProto(name);
-    if (proto) return toFloat32(this.tensorOf(proto));
-    if (!this.isTransposedConstant(name)) return undefined;
-    const inner = this.floats((this.producer(name) as NodeProto).input[0]);
-    return inner?.dims.length === 2 ? transposed(inner) : undefined;
+    if (proto) {
+      if (!floatTypes.has(proto.dataType)) return undefined;
+      const tensor = this.read.get(proto) ?? toFloat32(this.tensorOf(proto));
+      this.read.set(proto, tensor);
+      return tensor;
+    }
+    const node = this.producer(name);
+    if (!node || !this.isTransposedConstant(name)) return undefined;
+    const inner = this.floats(node.input[0]);
+    return inner && this.transposed(name, inner);
+  }
+
+  /** Rows and columns exchanged; done once for each name. */
+  transposed(name: string, matrix: FloatTensor): FloatTensor {
+    const tensor = this.turned.get(name) ?? transposed(matrix);
+    this.turned.set(name, tensor);
+    return tensor;
   }
 
   /** A constant's one number. */
   scalar(name: string): number | undefined {
-    const dims = this.constantDims(name);
-    if (!dims || elementCount(dims) !== 1) return undefined;
     const proto = this.constantProto(name);
-    return proto && Number(this.tensorOf(proto).data[0]);
+    if (!proto || !types[proto.dataType] || elementCount(proto.dims.map(Number)) !== 1) return undefined;
+    const tensor = this.tensorOf(proto);
+    return floatTypes.has(proto.dataType) ? toFloat32(tensor).data[0] : Number(tensor.data[0]);
   }
 
-  /** The whole numbers of a shape or index, as far as they are constants. */
+  /** The whole numbers of a shape or index, as far as they are constants; undefined where it is computed otherwise. */
   integers(name: string): PartlyKnown | undefined {
-    const proto = this.constantProto(name);
-    if (proto)
-      return elementCount(proto.dims.map(Number)) > 64
-        ? undefined
-        : Array.from(this.tensorOf(proto).data as Iterable<number | bigint>, Number);
-    const node = this.producer(name);
-    if (node?.opType === "Unsqueeze" || node?.opType === "Cast") return this.integers(node.input[0]) ?? [undefined];
-    if (node?.opType === "Concat") return node.input.flatMap((part) => this.integers(part) ?? [undefined]);
-    return undefined;
+    const computed = new Set(["Unsqueeze", "Cast", "Concat"]);
+    const first = this.producer(name)?.opType;
+    if (!this.constantProto(name) && !(first && computed.has(first))) return undefined;
+    const numbers: (number | undefined)[] = [];
+    // From the last part to the first.
+    const open = [name];
+    for (let steps = 0; open.length > 0; steps++) {
+      if (steps > 4 * farthest || numbers.length > longestShape) return undefined;
+      const part = open.pop() ?? "";
+      const proto = this.constantProto(part);
+      const node = this.producer(part);
+      if (proto) {
+        const count = elementCount(proto.dims.map(Number));
+        if (count > longestShape || !types[proto.dataType]) return undefined;
+        numbers.push(...Array.from(this.tensorOf(proto).data as Iterable<number | bigint>, Number));
+      } else if (node?.opType === "Concat") {
+        if (node.input.length > longestShape) return undefined;
+        open.push(...[...node.input].reverse());
+      } else if (node?.opType === "Unsqueeze" || node?.opType === "Cast") open.push(node.input[0]);
+      else numbers.push(undefined);
+    }
+    return numbers;
   }
 
   private tensorOf(proto: TensorProto): Tensor {
+    const name = `the constant "${shorten(proto.name)}"`;
     const type = types[proto.dataType];
     if (!type)
       throw new UserError(
-        `${this.file}: the constant ${proto.name} is of a type that can't be read here (${OnnxType[proto.dataType]}); quantized models can't be read`,
+        `${this.file}: ${name} has the type ${OnnxType[proto.dataType] ?? proto.dataType}, which can't be read; quantized models can't be read.`,
       );
     const dims = proto.dims.map(Number);
-    const bytes = this.bytesOf(proto);
     const count = elementCount(dims);
+    const bytes = this.bytesOf(proto);
     if (bytes) {
-      if (bytes.byteLength !== count * elementBytes[type]) {
-        throw new UserError(
-          `${this.file}: the constant ${proto.name} [${dims.join(", ")}] has ${bytes.byteLength} bytes`,
-        );
-      }
+      if (bytes.byteLength !== count * elementBytes[type])
+        throw new UserError(`${this.file}: ${name} ${shapeText(dims)} has ${bytes.byteLength} bytes.`);
       return { type, dims, data: viewBytes(type, bytes) };
     }
     const listed =
@@ -167,14 +350,14 @@ export class OnnxGraph {
             ? proto.floatData
             : proto.int32Data;
     if (listed.length !== count)
-      throw new UserError(
-        `${this.file}: the constant ${proto.name} [${dims.join(", ")}] holds ${listed.length} numbers`,
-      );
+      throw new UserError(`${this.file}: ${name} ${shapeText(dims)} holds ${listed.length} numbers.`);
     if (type === "int64") return { type, dims, data: BigInt64Array.from(listed as bigint[]) };
     if (type === "float32") return { type, dims, data: Float32Array.from(listed as number[]) };
     if (type === "float64") return { type, dims, data: Float64Array.from(listed as number[]) };
     if (type === "int32") return { type, dims, data: Int32Array.from(listed as number[]) };
-    return { type, dims, data: Uint16Array.from(listed as number[]) } as Tensor;
+    if (type === "int8") return { type, dims, data: Int8Array.from(listed as number[]) };
+    if (type === "uint8" || type === "bool") return { type, dims, data: Uint8Array.from(listed as number[]) };
+    return { type, dims, data: Uint16Array.from(listed as number[]) };
   }
 
   /** A constant's bytes, wherever they lie; undefined where its numbers are listed. */
@@ -184,12 +367,14 @@ export class OnnxGraph {
     const entry = (key: string) => proto.externalData.find((e) => e.key === key)?.value;
     const location = entry("location") ?? "";
     const file = this.external.get(location);
-    if (!file)
-      throw new UserError(`${this.file} keeps ${proto.name} in ${JSON.stringify(location)}, which is not beside it`);
-    const [offset, length] = [Number(entry("offset") ?? 0), Number(entry("length") ?? file.byteLength)];
-    if (!(offset >= 0 && length >= 0 && offset + length <= file.byteLength)) {
-      throw new UserError(`${this.file}: ${proto.name} is said to lie beyond the end of ${location} (is it cut off?)`);
-    }
+    const name = `"${shorten(proto.name)}"`;
+    if (!file) throw new UserError(`${this.file} keeps ${name} in "${shorten(location)}", which is not beside it.`);
+    const offset = Number(entry("offset") ?? 0);
+    const length = Number(entry("length") ?? file.byteLength - offset);
+    if (!(Number.isInteger(offset) && offset >= 0 && length >= 0 && offset + length <= file.byteLength))
+      throw new UserError(
+        `${this.file}: ${name} is said to lie beyond the end of ${shorten(location)} (is it cut off?).`,
+      );
     return file.subarray(offset, offset + length);
   }
 }
@@ -206,23 +391,25 @@ export function transposed({ dims, data }: FloatTensor): FloatTensor {
 export function decodeOnnx(bytes: Uint8Array, file: string): ModelProto {
   let model: ModelProto;
   try {
+    checkMessages(ModelProtoSchema, bytes);
     model = fromBinary(ModelProtoSchema, bytes);
   } catch (error) {
-    throw new UserError(`${file} is no ONNX model: ${(error as Error).message}`);
+    throw new UserError(`${file} is no ONNX model that can be read: ${shorten((error as Error).message, 200)}.`);
   }
-  if (!model.graph || model.graph.node.length === 0) throw new UserError(`${file} is no ONNX model: it holds no graph`);
+  if (!model.graph || model.graph.node.length === 0)
+    throw new UserError(`${file} is no ONNX model that can be read: it holds no graph.`);
   return model;
 }
 
 /** The names of the files that a model keeps its weights in. Throws a UserError on one outside of its folder. */
 export function externalNames(model: ModelProto, file: string): string[] {
   const names = new Set<string>();
-  for (const tensor of model.graph?.initializer ?? []) {
+  for (const tensor of model.graph ? tensorsOf(model.graph) : []) {
     if (tensor.dataLocation !== TensorProto_DataLocation.EXTERNAL) continue;
     const location = tensor.externalData.find(({ key }) => key === "location")?.value ?? "";
-    if (!/^[^/\\]+$/.test(location) || location === ".." || location === ".") {
+    if (!/^[^/\\\0]+$/.test(location) || location === ".." || location === ".") {
       throw new UserError(
-        `${file} names the file ${JSON.stringify(location)} for its weights, which is no plain file name`,
+        `${file} names the file ${JSON.stringify(shorten(location))} for its weights, which is no plain file name`,
       );
     }
     names.add(location);

@@ -1,24 +1,37 @@
 // A teacher out of an ONNX file: its weights found by structure, its embedding read off what it computes for an empty
 // picture, and the whole proved against the file itself before anyone trains with it.
+//
+// An ONNX file is searched by structure (`onnx-blocks.ts`): a softmax between two products is attention, and what
+// leads to it and from it are a block's maps. The embedding, whatever a file does there, is read off what it computes
+// for an empty picture. Guesses are allowed because the result is proved: its features must be those of the file.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Model } from "../model.ts";
 import type { VitConfig } from "../config.ts";
-import { plainVit, withHeadCount } from "../config.ts";
+import { plainVit, prefixCount, withHeadCount } from "../config.ts";
 import type { ModelDefinition } from "../definition.ts";
+import { rotaryTables } from "../positions.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
-import type { ModelProto } from "../../engine/onnx/onnx_pb.ts";
-import { GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from "../../engine/onnx/onnx_pb.ts";
+import type { ModelProto, NodeProto } from "../../engine/onnx/onnx_pb.ts";
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  TensorProto_DataType as OnnxType,
+  ValueInfoProtoSchema,
+} from "../../engine/onnx/onnx_pb.ts";
 import type { Device } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { randomStream } from "../../utils/random.ts";
+import { drawStream } from "../../utils/random.ts";
+import { shapeText, shorten } from "../../utils/quote.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
-import { float32, zeros } from "../../utils/tensor.ts";
+import { concatRows, float32, rows, zeros } from "../../utils/tensor.ts";
 import { putBehind } from "./onnx-application.ts";
-import type { FoundBlock } from "./onnx-blocks.ts";
+import type { FoundBlock, FoundNorm } from "./onnx-blocks.ts";
 import { BlockFinder } from "./onnx-blocks.ts";
 import type { ExternalFiles } from "./onnx-graph.ts";
-import { OnnxGraph } from "./onnx-graph.ts";
+import { inFloat32, storedTypeOf } from "./onnx-float32.ts";
+import { namesRead, OnnxGraph } from "./onnx-graph.ts";
 
 export interface OnnxImportOptions {
   readonly imageSize?: number;
@@ -29,41 +42,86 @@ export interface OnnxImportOptions {
 
 /** Features of a model read rightly agree to this much of their scale: both run in float32. */
 const agreement = 1e-3;
+/** Where tables of rotary positions, or what they are computed from, are rounded to half precision. */
+const halfAgreement = 5e-3;
+/** A difference that rounding alone makes; other ways to read the file can't be nearer. */
+const rounding = 1e-5;
+/** ONNX Runtime prepares longer graphs in more than linear time; models of 40 blocks have some thousand nodes. */
+const mostNodes = 50_000;
+/** Numbers in the images that a fixed input may ask for: 1 GiB of them. */
+const largestInput = 2 ** 28;
 
-/** The file with other outputs. */
+/** The file with other outputs, without what these don't need and without nodes that change nothing. */
 function cutAt(graph: OnnxGraph, outputs: readonly string[]): Uint8Array {
-  const { model } = graph;
+  const needed = new Set(outputs);
+  const nodes: NodeProto[] = [];
+  for (const node of [...graph.graph.node].reverse()) {
+    if (!node.output.some((name) => needed.has(name))) continue;
+    const input = node.input.map((name) => graph.source(name));
+    const kept = input.some((name, i) => name !== node.input[i]) ? create(NodeProtoSchema, { ...node, input }) : node;
+    nodes.push(kept);
+    for (const name of namesRead(kept)) needed.add(name);
+    if (nodes.length > mostNodes)
+      throw new UserError(`${graph.file} has more than ${mostNodes} nodes, which no vision transformer needs.`);
+  }
   const cut = create(ModelProtoSchema, {
-    ...model,
+    ...graph.model,
     graph: create(GraphProtoSchema, {
       ...graph.graph,
+      node: nodes.reverse(),
+      initializer: graph.graph.initializer.filter(({ name }) => needed.has(name)),
+      valueInfo: [],
       output: outputs.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
   });
   return toBinary(ModelProtoSchema, cut);
 }
 
-/** The one input that takes pictures, and the size of picture that it names. */
-function pictureInput(graph: OnnxGraph): { name: string; imageSize?: number; batch?: number } {
-  const initializers = new Set(graph.graph.initializer.map(({ name }) => name));
-  const inputs = graph.graph.input.filter(({ name }) => !initializers.has(name));
-  const pictures = inputs.filter(
+/** The one input that takes images, and the size of image and the batch that it is fixed to, if it is. */
+function imageInput(model: ModelProto, file: string): { name: string; imageSize?: number; batch?: number } {
+  const given = model.graph?.input ?? [];
+  const initializers = new Set(model.graph?.initializer.map(({ name }) => name));
+  const inputs = given.filter(({ name }) => !initializers.has(name));
+  const images = inputs.filter(
     ({ type }) => type?.value.case === "tensorType" && type.value.value.shape?.dim.length === 4,
   );
-  if (pictures.length !== 1 || inputs.length !== 1) {
+  if (images.length !== 1 || inputs.length !== 1) {
+    const names = inputs.slice(0, 6).map(({ name }) => shorten(name));
     throw new UserError(
-      `${graph.file} takes the inputs ${inputs.map(({ name }) => name).join(", ") || "none"}; one of pictures [B, 3, H, W] is needed`,
+      `${file} has the inputs ${names.join(", ") || "none"}${inputs.length > 6 ? ", ..." : ""}; one of images [B, 3, H, W] is needed.`,
     );
   }
-  const [{ name, type }] = pictures;
-  const dims = type?.value.case === "tensorType" ? (type.value.value.shape?.dim ?? []) : [];
+  const [{ name, type }] = images;
+  const tensor = type?.value.case === "tensorType" ? type.value.value : undefined;
+  const elements = tensor?.elemType ?? OnnxType.FLOAT;
+  if (!imageTypes.has(elements))
+    throw new UserError(`${file} takes images of the type ${OnnxType[elements] ?? elements}; floats are needed.`);
+  const dims = tensor?.shape?.dim ?? [];
   const size = (i: number) => (dims[i]?.value.case === "dimValue" ? Number(dims[i].value.value) : undefined);
-  const [channels, height, width] = [size(1), size(2), size(3)];
+  const [batch, channels, height, width] = [0, 1, 2, 3].map(size);
   if (channels !== undefined && channels !== 3)
-    throw new UserError(`${graph.file} takes pictures of ${channels} channels; only 3 can be read`);
-  if (height !== width)
-    throw new UserError(`${graph.file} takes pictures of ${width}x${height}; only squares can be read`);
-  return { name, imageSize: height, batch: size(0) };
+    throw new UserError(`${file} takes images of ${channels} channels; only 3 can be read.`);
+  if (height !== width) throw new UserError(`${file} takes images of ${width}x${height}; only squares can be read.`);
+  const numbers = (batch ?? 1) * 3 * (height ?? 1) ** 2;
+  if (!(numbers > 0 && numbers <= largestInput))
+    throw new UserError(`${file} takes images [${batch ?? "B"}, 3, ${height}, ${width}], a shape that can't be run.`);
+  return { name, imageSize: height, batch };
+}
+
+/** Half precision is computed in float32. */
+const imageTypes: ReadonlySet<number> = new Set([OnnxType.FLOAT, OnnxType.FLOAT16, OnnxType.BFLOAT16]);
+
+/**
+ * The size of image that a file's input is fixed to; undefined where it takes any. Throws a UserError where the file takes
+ * something other than images, or `asked` is another size.
+ */
+export function fixedImageSize(model: ModelProto, file: string, asked?: number): number | undefined {
+  const { imageSize } = imageInput(model, file);
+  if (imageSize !== undefined && asked !== undefined && imageSize !== asked)
+    throw new UserError(
+      `${file} takes only images of ${imageSize}x${imageSize}, so the image size (--image-size, imageSize) can't be ${asked}.`,
+    );
+  return imageSize;
 }
 
 /**
@@ -78,32 +136,36 @@ export async function importOnnx(
   device: Device,
   options: OnnxImportOptions = {},
 ): Promise<ModelDefinition> {
-  const graph = new OnnxGraph(proto, file, external);
-  const input = pictureInput(graph);
+  const fixed = fixedImageSize(proto, file, options.imageSize);
+  const input = imageInput(proto, file);
+  const stored = new OnnxGraph(proto, file, external);
+  const weightType = storedTypeOf(proto);
+  const graph = inFloat32(stored, external);
   const finder = new BlockFinder(graph);
   const conv = finder.patchConvolution();
   const blocks = finder.blocks();
-  const preNorm = finder.norms.find(({ output }) => output === blocks[0].input);
+  const preNorm = finder.normGiving(blocks[0].input);
   const last = blocks[blocks.length - 1];
-  const finalNorm = finder.norms.find((norm) => norm.input === last.output);
-  const imageSize = options.imageSize ?? input.imageSize ?? options.preprocessing?.cropSize ?? 224;
-  if (input.imageSize !== undefined && input.imageSize !== imageSize) {
-    throw new UserError(
-      `${file} takes pictures of ${input.imageSize} pixels and no others, so imageSize can't be ${imageSize}`,
-    );
-  }
-  const externalData = [...external].map(([location, bytes]) => ({ location, chunks: [bytes] }));
+  const finalNorm = finder.normsOf(last.output)[0];
+  const imageSize = options.imageSize ?? fixed ?? options.preprocessing?.cropSize ?? 224;
+  if ((input.batch ?? 1) * 3 * imageSize ** 2 > largestInput)
+    throw new UserError(`${file} can't be run on images of ${imageSize}x${imageSize}: they are too large.`);
+  const externalData = [...graph.external].map(([location, bytes]) => ({ location, chunks: [bytes] }));
   const run = async (pixels: FloatTensor, names: readonly string[]) => {
     const session = await device.createSession({ model: cutAt(graph, names), externalData }).catch((error: unknown) => {
-      throw new UserError(`${file} is no ONNX model that can be run: ${(error as Error).message}`, { cause: error });
+      throw new UserError(`${file} can't be run by ONNX Runtime: ${shorten((error as Error).message, 400)}`, {
+        cause: error,
+      });
     });
     try {
       const { tensors } = await session.run({ feeds: { [input.name]: pixels }, fetch: names });
       return names.map((name) => tensors[name] as FloatTensor);
     } catch (error) {
-      throw new UserError(`${file} can't be run on pictures [${pixels.dims.join(", ")}]: ${(error as Error).message}`, {
-        cause: error,
-      });
+      const hint = fixed === undefined ? " (give the size that it was made for with --image-size)" : "";
+      throw new UserError(
+        `${file} can't be run on images [${pixels.dims.join(", ")}]${hint}: ${shorten((error as Error).message, 400)}`,
+        { cause: error },
+      );
     } finally {
       await session.dispose();
     }
@@ -114,15 +176,21 @@ export async function importOnnx(
   const width = blocks[0].norm1.weight.dims[0];
   if (embedded.dims.length !== 3 || embedded.dims[2] !== width) {
     throw new UserError(
-      `${file}: tokens enter the first block as [${embedded.dims.join(", ")}], not as [B, N, ${width}]`,
+      `${file}: tokens enter the first block as ${shapeText(embedded.dims)}, not as [B, N, ${width}].`,
     );
   }
   const patches = Math.floor(imageSize / conv.patch) ** 2;
   const front = embedded.dims[1] - patches;
   if (front < 0)
     throw new UserError(
-      `${file} makes ${embedded.dims[1]} tokens of pictures of ${imageSize} pixels, fewer than patches`,
+      `${file} makes ${embedded.dims[1]} tokens of images of ${imageSize}x${imageSize}, fewer than patches of ${conv.patch}x${conv.patch}.`,
     );
+  const [{ rotation }] = blocks;
+  if (blocks.some((block) => (block.rotation === undefined) !== (rotation === undefined)))
+    throw new UserError(`${file} rotates queries in some of its blocks and not in others, which is not supported.`);
+  const rotary =
+    rotation &&
+    rotaryOf(file, await run(empty, [rotation.cos, rotation.sin]), imageSize, conv.patch, weightType !== "float32");
   const config: Omit<VitConfig, "heads"> = {
     ...plainVit,
     imageSize,
@@ -131,6 +199,7 @@ export async function importOnnx(
     width,
     depth: blocks.length,
     mlpWidth: blocks[0].fc2.weight.dims[1],
+    mlp: isGated(blocks[0]) ? "gated" : "plain",
     activation: blocks[0].activation,
     normEpsilon: blocks[0].norm1.epsilon,
     qkvBias: blocks.some(({ qkv }) => qkv.bias),
@@ -138,20 +207,25 @@ export async function importOnnx(
       ...(front > 0 ? [{ weight: "cls_token" as const, count: 1 }] : []),
       ...(front > 1 ? [{ weight: "reg_token" as const, count: front - 1 }] : []),
     ],
-    positions: { kind: "learned", prefix: 0 },
+    positions: rotary ? { kind: "rotary", theta: rotary.theta } : { kind: "learned", prefix: 0 },
     preNorm: preNorm !== undefined,
     layerScale: blocks.some(({ ls1, ls2 }) => ls1 ?? ls2),
     finalNorm: finalNorm ? "tokens" : "none",
     pooling: front > 0 ? "class" : "mean",
   };
-  const weights = weightsOf(config, blocks, embedded, front, conv);
-  const norm = (name: string, found: { weight: FloatTensor; bias: FloatTensor } | undefined) => {
-    if (!found) return;
-    weights.set(`${name}.weight`, found.weight);
-    weights.set(`${name}.bias`, found.bias);
+  if (rotary) checkRotaryEmbedding(file, embedded, front, conv.bias);
+  const weightsFor = (gateFirst: boolean) => {
+    const weights = weightsOf(config, blocks, embedded, front, conv, gateFirst);
+    for (const [name, norm] of [
+      ["norm_pre", preNorm],
+      ["norm", finalNorm],
+    ] as const) {
+      if (!norm) continue;
+      weights.set(`${name}.weight`, norm.weight);
+      weights.set(`${name}.bias`, norm.bias);
+    }
+    return weights;
   };
-  norm("norm_pre", preNorm);
-  norm("norm", finalNorm);
   const preprocessing = options.preprocessing ?? defaultPreprocessing(imageSize, "imagenet");
   if (!options.preprocessing) {
     options.warn?.(
@@ -162,7 +236,7 @@ export async function importOnnx(
     layout: "ONNX",
     bytes: [...external.values()].reduce((sum, bytes) => sum + bytes.byteLength, 0),
     config: {},
-    weightType: "float32" as const,
+    weightType,
     carried: new Map(),
     application: {
       stands: blocks.map((_, i) => i),
@@ -176,27 +250,196 @@ export async function importOnnx(
         ),
     },
   };
-  const random = randomStream(0, "onnx proof");
+  const random = drawStream(0, "onnx proof");
   const pixels = float32(
     Float32Array.from({ length: empty.data.length }, () => 2 * random.uniform() - 1),
     empty.dims,
   );
   const [expected] = await run(pixels, [last.output]);
   const mixed = blocks[0].proj.weight.dims[1];
-  const candidates = headCandidates(mixed, options.numHeads ?? blocks.find(({ heads }) => heads)?.heads);
+  const named = options.numHeads ?? rotary?.headsOf(mixed) ?? blocks.find(({ heads }) => heads)?.heads;
+  const candidates = rotary ? [rotary.headsOf(mixed)] : headCandidates(mixed, named);
+  const nearEnough = rotary && weightType !== "float32" ? halfAgreement : agreement;
   let nearest = Number.POSITIVE_INFINITY;
-  for (const heads of candidates) {
-    const read = withHeadCount(config, heads, mixed);
-    const definition: ModelDefinition = { config: read, weights, preprocessing, origin };
-    const model = new Model(definition, device);
-    const { blockOutput } = await model.outputs(pixels, ["blockOutput"]);
-    await model.dispose();
-    nearest = Math.min(nearest, relativeDifference(blockOutput, expected));
-    if (nearest <= agreement) return definition;
+  let best: ModelDefinition | undefined;
+  search: for (const heads of candidates) {
+    for (const gateFirst of config.mlp === "gated" ? [true, false] : [true]) {
+      const read = withHeadCount(config, heads, mixed);
+      const definition: ModelDefinition = { config: read, weights: weightsFor(gateFirst), preprocessing, origin };
+      const model = new Model(definition, device);
+      const { blockOutput } = await model.outputs(pixels, ["blockOutput"]).finally(() => model.dispose());
+      const difference = relativeDifference(blockOutput, expected);
+      if (difference < nearest) [nearest, best] = [difference, definition];
+      if (nearest <= rounding) break search;
+    }
+    if (nearest <= nearEnough) break;
   }
+  if (best && nearest <= nearEnough) {
+    const { vectors, norms } = finder.behind(last);
+    const given = vectors.length > 0 ? await run(pixels, vectors) : [];
+    const named = vectors.map((name, i): [string, FloatTensor] => [name, given[i]]);
+    const outputs = new Set(graph.graph.output.map(({ name }) => name));
+    return pooledAs(
+      best,
+      file,
+      pixels.dims[0],
+      { tokens: expected, finalNorm, norms, vectors: named, outputs },
+      options,
+    );
+  }
+  const biased = blocks.find(({ scoreBias }) => scoreBias !== undefined);
+  const reason = biased
+    ? ` Its attention adds "${shorten(biased.scoreBias ?? "")}" to the scores: masks and relative positions are not supported.`
+    : "";
+  const tried = candidates.length > 1 ? ` (${candidates.length} numbers of heads were tried)` : "";
   throw new UserError(
-    `${file} looks like a vision transformer of ${blocks.length} blocks, but read as one its features differ by ${(100 * nearest).toPrecision(2)} % from those of the file itself, so it can't be used (${candidates.length} numbers of heads were tried)`,
+    `${file} looks like a vision transformer of ${blocks.length} blocks, but read as one its features differ by ${(100 * nearest).toPrecision(2)} % from those of the file itself, so it can't be used${tried}.${reason}`,
   );
+}
+
+/** What a file computes behind its blocks. */
+interface Behind {
+  /** `[B, N, D]` that the last block gives. */
+  readonly tokens: FloatTensor;
+  /** The norm of all tokens, if there is one. */
+  readonly finalNorm: FoundNorm | undefined;
+  readonly norms: readonly FoundNorm[];
+  /** Values that may be the one vector an image gets. */
+  readonly vectors: readonly (readonly [string, FloatTensor])[];
+  readonly outputs: ReadonlySet<string>;
+}
+
+/**
+ * The model with the pooling that its file has, told by numbers: the class token or the mean of the patches, of tokens that are
+ * normed or not, or normed itself. Throws a UserError where the file's own output is pooled otherwise.
+ */
+function pooledAs(
+  model: ModelDefinition,
+  file: string,
+  batch: number,
+  { tokens, finalNorm, norms, vectors, outputs }: Behind,
+  { warn }: OnnxImportOptions,
+): ModelDefinition {
+  const [, count, width] = tokens.dims;
+  const normed = finalNorm && layerNormOf(tokens, finalNorm);
+  // A model has one epsilon.
+  const again = finalNorm && layerNormOf(tokens, { ...finalNorm, epsilon: model.config.normEpsilon });
+  if (normed && again && relativeDifference(again, normed) > agreement)
+    throw new UserError(
+      `${file}: its last norm has the epsilon ${finalNorm?.epsilon}, its blocks have ${model.config.normEpsilon}; only models with one are supported.`,
+    );
+  const pooled = vectors.filter(([, { dims }]) => dims.length === 2 && dims[0] === batch && dims[1] === width);
+  if (pooled.length === 0) return model;
+  const front = prefixCount(model.config);
+  const rowsOf = (x: FloatTensor, from: number, to: number): FloatTensor => {
+    const out = zeros([batch, width]);
+    for (let b = 0; b < batch; b++)
+      for (let t = from; t < to; t++)
+        for (let c = 0; c < width; c++) out.data[b * width + c] += x.data[(b * count + t) * width + c] / (to - from);
+    return out;
+  };
+  const poolings = [
+    ...(front > 0 ? [{ pooling: "class" as const, of: (x: FloatTensor) => rowsOf(x, 0, 1) }] : []),
+    { pooling: "mean" as const, of: (x: FloatTensor) => rowsOf(x, front, count) },
+  ];
+  const matches = (vector: FloatTensor) => pooled.some(([, file]) => relativeDifference(vector, file) <= agreement);
+  for (const { pooling, of } of poolings) {
+    if (normed && matches(of(normed))) return { ...model, config: { ...model.config, pooling } };
+    if (!finalNorm && matches(of(tokens))) return { ...model, config: { ...model.config, pooling } };
+  }
+  for (const { pooling, of } of finalNorm ? [] : poolings) {
+    const norm = norms.find((one) => matches(layerNormOf(of(tokens), one)));
+    if (!norm) continue;
+    const weights = new Map(model.weights).set("norm.weight", norm.weight).set("norm.bias", norm.bias);
+    return { ...model, weights, config: { ...model.config, pooling, finalNorm: "pooled" } };
+  }
+  const [[name]] = pooled;
+  if (pooled.some(([vector]) => outputs.has(vector)))
+    throw new UserError(
+      `${file} pools its tokens in a way that can't be read from ONNX files (attention pooling, for one): "${shorten(name)}" is neither the class token nor the mean of the patches. Read the model from its weights, or export it with all tokens as the output.`,
+    );
+  warn?.(
+    `${file}: what it reads behind its blocks ("${shorten(name)}") is neither the class token nor the mean of the patches; ${model.config.pooling === "class" ? "the class token" : "the mean of the patches"} stands for an image.`,
+  );
+  return model;
+}
+
+/** Over the last axis. */
+function layerNormOf(x: FloatTensor, { weight, bias, epsilon }: FoundNorm): FloatTensor {
+  const width = weight.data.length;
+  const out = zeros(x.dims);
+  for (let at = 0; at < x.data.length; at += width) {
+    const row = x.data.subarray(at, at + width);
+    const mean = row.reduce((sum, v) => sum + v, 0) / width;
+    const variance = row.reduce((sum, v) => sum + (v - mean) ** 2, 0) / width;
+    const scale = 1 / Math.sqrt(variance + epsilon);
+    row.forEach((v, c) => {
+      out.data[at + c] = (v - mean) * scale * weight.data[c] + bias.data[c];
+    });
+  }
+  return out;
+}
+
+/** Whether an MLP has two maps, or one of twice the channels, of which one half gates the other (SwiGLU). */
+function isGated({ fc1, fc2 }: FoundBlock): boolean {
+  const entering = fc1.reduce((sum, { weight }) => sum + weight.dims[0], 0);
+  return entering === 2 * fc2.weight.dims[1];
+}
+
+/** How far tables of cosines and sines may lie apart. */
+const tableTolerance = 1e-4;
+
+/**
+ * The base of rotary positions, and the number of heads, from a file's tables `[patches, D/H]`. Throws a UserError where they
+ * are not DINOv3's.
+ */
+function rotaryOf(file: string, tables: readonly FloatTensor[], imageSize: number, patchSize: number, isHalf: boolean) {
+  const tolerance = isHalf ? halfAgreement : tableTolerance;
+  const unknown = () =>
+    new UserError(
+      `${file} has rotary positions that are not those of DINOv3 (angles 2 pi x / theta^(4i/d) of patch centres, halves rotated), which alone are supported.`,
+    );
+  const [cos, sin] = tables;
+  const side = Math.floor(imageSize / patchSize);
+  const headWidth = cos.dims.at(-1) ?? 0;
+  if (headWidth % 4 !== 0 || headWidth === 0 || tables.some(({ data }) => data.length !== side * side * headWidth))
+    throw unknown();
+  const shape = { imageSize, patchSize, width: headWidth, heads: 1 };
+  const quarter = headWidth / 4;
+  const fits = (theta: number) => {
+    const table = rotaryTables(shape, { theta });
+    return (
+      largestDifference(table.cos.data as Float32Array, cos.data) <= tolerance &&
+      largestDifference(table.sin.data as Float32Array, sin.data) <= tolerance
+    );
+  };
+  // The second frequency is theta^(-4 / headWidth) times the first. A patch near the middle has an angle below half a turn.
+  const row = Math.floor(side / 2) + (side % 2);
+  const centre = (2 * (Math.min(row, side - 1) + 0.5)) / side - 1;
+  const at = Math.min(row, side - 1) * side * headWidth + 1;
+  const angle = Math.atan2(sin.data[at], cos.data[at]);
+  const exact = quarter > 1 && centre !== 0 ? (angle / (2 * Math.PI * centre)) ** -quarter : 100;
+  const theta = [Number(exact.toPrecision(2)), Number(exact.toPrecision(4)), exact].find(
+    (base) => Number.isFinite(base) && base > 0 && fits(base),
+  );
+  if (theta === undefined) throw unknown();
+  return { theta, headsOf: (mixed: number) => mixed / headWidth };
+}
+
+/** With rotary positions, patches of an empty image are all alike: what is added to them is their bias alone. */
+function checkRotaryEmbedding(file: string, embedded: FloatTensor, front: number, bias: FloatTensor | undefined): void {
+  const [, count, width] = embedded.dims;
+  for (let i = front * width; i < count * width; i++) {
+    const expected = bias ? bias.data[i % width] : 0;
+    if (!(Math.abs(embedded.data[i] - expected) <= agreement * (1 + Math.abs(expected))))
+      throw new UserError(`${file} has rotary positions and a table of positions, which is not supported.`);
+  }
+}
+
+function largestDifference(a: Float32Array, b: Float32Array): number {
+  let difference = 0;
+  for (let i = 0; i < b.length; i++) difference = Math.max(difference, Math.abs(a[i] - b[i]));
+  return Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
 }
 
 /** The number that the file names first, then width / 64, then every divisor: the proof tells which is right. */
@@ -224,6 +467,7 @@ function weightsOf(
   embedded: FloatTensor,
   front: number,
   conv: { weight: FloatTensor; bias?: FloatTensor },
+  gateFirst: boolean,
 ): Map<string, FloatTensor> {
   const { width } = config;
   const weights = new Map<string, FloatTensor>();
@@ -236,7 +480,7 @@ function weightsOf(
   positions.data.forEach((v, i) => {
     positions.data[i] = v - bias.data[i % width];
   });
-  weights.set("pos_embed", positions);
+  if (config.positions.kind === "learned") weights.set("pos_embed", positions);
   weights.set("patch_embed.proj.weight", conv.weight);
   weights.set("patch_embed.proj.bias", bias);
   const ones = () => float32(new Float32Array(width).fill(1), [width]);
@@ -250,7 +494,7 @@ function weightsOf(
     if (config.qkvBias) set("attn.qkv.bias", block.qkv.bias ?? zeros([block.qkv.weight.dims[0]]));
     for (const [name, map] of [
       ["attn.proj", block.proj],
-      ["mlp.fc1", block.fc1],
+      ["mlp.fc1", enteringMap(block, config.mlpWidth, gateFirst)],
       ["mlp.fc2", block.fc2],
     ] as const) {
       set(`${name}.weight`, map.weight);
@@ -262,4 +506,28 @@ function weightsOf(
     }
   });
   return weights;
+}
+
+/** The map that enters an MLP; of a gated one both halves, the activated one first. */
+function enteringMap(
+  { fc1 }: FoundBlock,
+  mlpWidth: number,
+  gateFirst: boolean,
+): Pick<FoundBlock["proj"], "weight" | "bias"> {
+  const [only, second] = fc1;
+  if (!second && gateFirst) return only;
+  const half = (tensor: FloatTensor, index: number) => rows(tensor, index * mlpWidth, (index + 1) * mlpWidth);
+  const parts = second
+    ? [only, second]
+    : [0, 1].map((i) => ({
+        weight: half(only.weight, i),
+        bias: only.bias && half(only.bias, i),
+      }));
+  const ordered = gateFirst ? parts : [...parts].reverse();
+  return {
+    weight: concatRows(ordered.map(({ weight }) => weight)),
+    bias: ordered.some(({ bias }) => bias)
+      ? concatRows(ordered.map(({ weight, bias }) => bias ?? zeros([weight.dims[0]])))
+      : undefined,
+  };
 }

@@ -10,10 +10,11 @@ import type { SaveOptions } from "../../exports/save.ts";
 import { usualFormat, writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
-import { readModel, readPreprocessorFile } from "../../models/definition.ts";
+import { imageSettingsBeside } from "../../models/image-settings.ts";
+import { readModel } from "../../models/definition.ts";
 import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
-import { importOnnx } from "../../models/onnx-import/onnx-model.ts";
+import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
 import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
@@ -47,10 +48,10 @@ import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Preprocessing } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
+import { encodeSvg } from "./encode-svg.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
@@ -131,13 +132,19 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   };
   const bytes = await bytesOf(basename(path));
   const proto = decodeOnnx(bytes, path);
+  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
+  const fixed = fixedImageSize(proto, path, options.imageSize);
   const external = new Map<string, Uint8Array>();
   for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
-  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
-  let preprocessing: Preprocessing | undefined;
-  for (const folder of folders)
-    preprocessing ??= await readPreprocessorFile(nodeDirectory(folder), options.imageSize ?? 224);
-  const definition = await importOnnx(proto, path, external, device, { ...options, preprocessing });
+  const settings = await imageSettingsBeside(
+    folders.map((folder) => nodeDirectory(folder)),
+    {
+      imageSize: options.imageSize ?? fixed,
+      // A size that is asked for is no surprise.
+      warn: (message) => options.imageSize === undefined && options.warn?.(message),
+    },
+  );
+  const definition = await importOnnx(proto, path, external, device, { ...options, ...settings });
   return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
 }
 
@@ -188,7 +195,8 @@ export function nodeEnvironment({
   const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType) => saveModel(model, path, { weightType, format: usualFormat(model) }),
+    saveModel: (model, path, weightType, warn) =>
+      saveModel(model, path, { weightType, format: usualFormat(model), warn }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -206,7 +214,7 @@ export function nodeEnvironment({
         .jpeg({ quality: 78 })
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
-    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    encodeSvg,
     availableMemory,
     now: () => performance.now(),
     about: {
@@ -290,6 +298,10 @@ export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema
 export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
-export async function saveModel(model: ModelDefinition, directory: string, options: SaveOptions = {}): Promise<void> {
-  await writeModel(model, nodeDirectory(directory), options);
+export async function saveModel(
+  model: ModelDefinition,
+  directory: string,
+  { warn, ...options }: SaveOptions & { readonly warn?: (message: string) => void } = {},
+): Promise<void> {
+  await writeModel(model, nodeDirectory(directory), options, warn);
 }

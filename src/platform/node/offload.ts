@@ -1,4 +1,13 @@
 // Weights that rest in a file while models run: ONNX Runtime maps it into memory, once for all sessions, instead of copying it.
+//
+// Distilling, comparing, evaluating and taking features let large weights rest (`Model.rest`): they are written once,
+// as float32, into a file of the system's temporary folder, and leave JavaScript's memory. Sessions map that file
+// where each would have a copy of its own. `utils/offloaded.ts` says what such a tensor is: its `data` reads the file
+// (the last 64 MiB are kept until the event loop goes on), so code that only wants a size asks `dims`
+// (`elementCount`, `byteCount`), and passes tell weights apart by `wholeOf`, not by their memory.
+// `platform/node/offload.ts` keeps the file for as long as a tensor in it can be reached, and removes what killed
+// processes left. ONNX Runtime takes weights from files or from memory, not both: where most of a graph's rest, the
+// others stand in the model (`engine/onnx/write-model.ts`). On disks without room weights stay in memory.
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readlinkSync, readSync, realpathSync, rmSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";

@@ -5,7 +5,10 @@ import type { Reply, Request } from "./rpc.ts";
 import { Outbox, revive } from "./rpc.ts";
 import { workerFile } from "./worker-files.ts";
 
-/** One worker and the calls that wait for its answers. The process may end while no call is under way. */
+/**
+ * One worker and the calls that wait for its answers. While a call is pending the worker keeps the process alive; an idle
+ * worker does not, whether its last call succeeded or failed.
+ */
 export class WorkerCalls {
   private readonly worker: Worker;
   private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: unknown): void }>();
@@ -15,7 +18,6 @@ export class WorkerCalls {
 
   constructor(script: string, workerData: unknown) {
     this.worker = new Worker(workerFile(script), { workerData });
-    this.worker.unref();
     this.worker.on("message", (replies: readonly Reply[]) => {
       for (const reply of replies) {
         const call = this.waiting.get(reply.id);
@@ -23,13 +25,20 @@ export class WorkerCalls {
         if ("error" in reply) call?.reject(revive(reply.error));
         else call?.resolve(reply.value);
       }
-      // A worker that is being ended has to hold the process until it is.
-      if (this.waiting.size === 0 && !this.ended) this.worker.unref();
+      this.releaseWhenIdle();
     });
     this.worker.on("error", (error) =>
       this.fail(new RunError(`a worker thread failed: ${error.message}`, { cause: error })),
     );
     this.worker.on("exit", () => this.fail(new Error("the worker thread has ended")));
+    // After the listeners: adding one for messages makes the worker keep the process alive again.
+    this.worker.unref();
+  }
+
+  /** Lets the process end while no call is pending. */
+  private releaseWhenIdle(): void {
+    // `end` waits for the thread itself.
+    if (this.waiting.size === 0 && !this.ended) this.worker.unref();
   }
 
   private fail(error: Error): void {
@@ -47,6 +56,7 @@ export class WorkerCalls {
         this.waiting.get(id)?.reject(error);
         this.waiting.delete(id);
       }
+      this.releaseWhenIdle();
     }
   }
 
@@ -67,6 +77,8 @@ export class WorkerCalls {
 
   async end(): Promise<void> {
     this.ended ??= new Error("the worker thread has ended");
+    // An idle worker would let the process end before its thread does, in the middle of the caller's `await`.
+    this.worker.ref();
     await this.worker.terminate();
   }
 }
