@@ -1,4 +1,5 @@
-// `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file alone.
+// `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file
+// alone, and writes the page of error codes.
 // With --check, fails where a list is not current.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -43,19 +44,46 @@ function registryText({ folder, member, plural, of, options }) {
   ].join("\n");
 }
 
+/** The page of error codes, from the table in src/utils/errors.ts. */
+function errorsPage() {
+  const source = readFileSync(join(root, "src/utils/errors.ts"), "utf8");
+  const [, table] = /export const errorCodes = \{\n([\s\S]*?)\n\} as const;/.exec(source);
+  const codes = [...table.matchAll(/^ {2}([A-Z_]+):\s+("(?:[^"\\]|\\.)*"),$/gm)];
+  if (codes.length !== table.split(",\n").length) throw new Error("the table in src/utils/errors.ts can't be read");
+  return [
+    "# Error codes",
+    "",
+    "Made by `npm run generate` from `src/utils/errors.ts`; don't edit it.",
+    "",
+    "Every error that wecolora throws has a `code`. The command line prints it with `--json`:",
+    '`{"error": {"code": "FILE_NOT_FOUND", "message": "..."}}`. A `UserError` is something that you can fix, and the',
+    "command line exits with 2. A `RunError` is a failure while running: it exits with 1, or with 130, 143 or 129 after",
+    "Ctrl-C, SIGTERM or SIGHUP. Codes are stable, messages are not.",
+    "",
+    "| code | meaning |",
+    "| --- | --- |",
+    ...codes.map(([, code, meaning]) => `| \`${code}\` | ${JSON.parse(meaning)} |`),
+    "",
+  ].join("\n");
+}
+
+const generated = [
+  ...registries.map((registry) => ({ file: `${registry.folder}/registry.ts`, text: registryText(registry) })),
+  { file: "docs/errors.md", text: errorsPage() },
+];
+
 let stale = 0;
-for (const registry of registries) {
-  const path = join(root, registry.folder, "registry.ts");
-  const text = registryText(registry);
+for (const { file, text } of generated) {
+  const path = join(root, file);
   let current = "";
   try {
     current = readFileSync(path, "utf8");
   } catch {
-    // A new registry.
+    // A new file.
   }
   if (current === text) continue;
   if (process.argv.includes("--check")) {
-    console.error(`${registry.folder}/registry.ts is not current: run npm run generate`);
+    console.error(`${file} is not current: run npm run generate`);
     stale++;
   } else writeFileSync(path, text);
 }

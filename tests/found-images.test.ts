@@ -234,8 +234,10 @@ describe("split folders", () => {
       },
     ]);
     const said: string[] = [];
-    new SkippedPictures(true).open(data.train.skipped, { warn: (message) => said.push(message) });
-    expect(said).toEqual(["skipped 1 file:\n  pred/9.png: outside of the split folders"]);
+    new SkippedPictures(true).open(data.train.skipped, {
+      warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+    });
+    expect(said).toEqual(["Skipped 1 file:\n  pred/9.png: outside of the split folders"]);
     expect((await listPictures(path)).items).toHaveLength(7);
   });
 
@@ -643,9 +645,11 @@ test("reasons are shown a line each, images that are wrong once more with their 
   const data = await openDataSet(path);
   const said: string[] = [];
   const skipped = new SkippedPictures(true);
-  skipped.open(data.train.skipped, { warn: (message) => said.push(message) });
+  skipped.open(data.train.skipped, {
+    warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+  });
   expect(said).toEqual([
-    "skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
+    "Skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
   ]);
   expect(() => skipped.add({ name: "a.png", reason: "is cut off" })).toThrow("a.png: is cut off (and strict is on)");
   expect((await readFile(join(path, "a.png"))).length).toBe(image.length);

@@ -1,4 +1,6 @@
 // A grid of runs on one data set, one after the other, and one table at the end.
+import { markdown, markdownCode, safeFileName } from "../utils/escape.ts";
+import type { Column } from "../report/table.ts";
 import { z } from "zod";
 import { readText } from "../files/storage.ts";
 import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
@@ -87,7 +89,8 @@ function combinations(grid: z.output<typeof gridSchema>): Record<string, unknown
 }
 
 const shown = (value: unknown) => (typeof value === "object" ? JSON.stringify(value) : String(value));
-const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 180);
+/** A name for a run's folder or a teacher's file, which later runs of the same comparison find again. */
+const fileName = (text: string) => safeFileName(text.replace(/[^\w.=,+-]+/g, "_"));
 
 /** The runs of a comparison, their options checked before the first begins. */
 export function planRuns(options: CompareRunOptions): Planned[] {
@@ -100,7 +103,7 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .join(",") || "run",
     );
     const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
-    distillOptions(run, `options of the run ${name}`);
+    distillOptions(run, `the options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: run, setting: Object.fromEntries(named), seed: Number(seed), name };
   });
@@ -181,22 +184,23 @@ async function performComparison(
   const teachers = await judgeTeachers(context, planned);
   const summaries = summarize(runs, options.published);
   const { columns, rows } = comparisonTable(summaries);
-  const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
-  const markdown = [
-    `# ${options.title ?? "Comparison"}`,
+  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
+    (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
+  );
+  const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);
+  const lines = [
+    markdown`# ${options.title ?? "Comparison"}`,
     "",
     evaluatedOn(rowsOf(runs)),
     "",
     markdownTable(columns, rows),
     "",
-    "| teacher | neighbours % | probe % | own head % | M params | ms/picture |",
-    "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ...teacherLines,
+    markdownTable(teacherColumns, teacherRows),
     "",
-    `Mean over seeds, with the standard deviation where there are several. Settings shared by all: \`${JSON.stringify(options.base)}\`.`,
+    markdown`Mean over seeds, with the standard deviation where there are several. Settings shared by all: ${markdownCode(JSON.stringify(options.base))}.`,
     "",
   ].join("\n");
-  await directory.write("table.md", textChunks(markdown));
+  await directory.write("table.md", textChunks(lines));
   await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
   const chart = chartOf(options, summaries, Object.values(teachers));
   if (chart) {
@@ -209,7 +213,7 @@ async function performComparison(
 /** The students' rows. */
 const rowsOf = (runs: readonly ComparedRun[]): ResultRow[] => runs.flatMap(({ row }) => row ?? []);
 
-function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture, images }: ResultRow): string {
+function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture, images }: ResultRow): string[] {
   const few = images !== undefined && images < fewImages;
   const share = (figure: ResultRow["head"]) => {
     if (!figure) return "-";
@@ -223,7 +227,7 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
     share(head),
     parameters === undefined ? "-" : (parameters / 1e6).toFixed(1),
     millisecondsAPicture?.toFixed(1) ?? "-",
-  ].join(" | ");
+  ];
 }
 
 /** Each teacher judged once, on the data that its runs are judged on; kept in its own file. */

@@ -79,7 +79,7 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
-  const page = comparisonPage(
+  const page = await comparisonPage(
     reports.map((report, i) => ({ ...report, name: named[i] })),
     environment.createDocument(),
   );
@@ -104,7 +104,7 @@ export async function writeRunReport(context: RunContext, folder: RunFolder): Pr
   listener.stage?.("writing the report");
   const { report, options, judged } = await readRun(folder);
   const whole = await withPictures(context, folder, report, options, judged);
-  const page = reportPage(whole, environment.createDocument());
+  const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return page;
 }

@@ -1,4 +1,5 @@
 // `wecolora rollout`: where a model looks in images.
+import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -57,7 +58,9 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   const directory = environment.directory(options.out);
-  const files: Record<string, string> = {};
+  // Without a prototype: a picture may be called __proto__.
+  const files = Object.create(null) as Record<string, string>;
+  const fileNames = new FileNames();
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
     skipped.open(data.skipped, listener);
@@ -70,7 +73,7 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
       { method, fusion, discard },
       skipped.add,
     )) {
-      const file = `${item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__")}.png`;
+      const file = fileNames.add(item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__"), ".png");
       await directory.write(file, [await environment.encodePng(sideBySide([picture, ...overlays.values()]))]);
       files[item.name] = file;
       listener.progress?.(Object.keys(files).length);

@@ -1,4 +1,5 @@
 // `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
+import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import { stackViews } from "../data/loader.ts";
@@ -408,14 +409,15 @@ async function writeExamples(
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
   out: string,
 ): Promise<void> {
+  const fileNames = new FileNames();
   for (const at of spread([...test.keys()], shownSlices)) {
     const stack = await cases.stack(test[at].case);
     const { slice } = test[at];
     const picture = stack.picture(slice);
     const truth = maskOverlay(picture, classMask(stack, slice, labels));
     const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
-    const name = `${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`;
-    await environment.writeFile(`${out}/pictures/${name}.png`, [
+    const name = fileNames.add(`${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`, ".png");
+    await environment.writeFile(`${out}/pictures/${name}`, [
       await environment.encodePng(sideBySide([picture, truth, ...drawn])),
     ]);
   }

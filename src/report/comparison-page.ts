@@ -16,7 +16,7 @@ function differing(runs: readonly RunReport[]): string[] {
 }
 
 /** One page that compares runs. */
-export function comparisonPage(runs: readonly RunReport[], document: Document): string {
+export function comparisonPage(runs: readonly RunReport[], document: Document): Promise<string> {
   const names = differing(runs);
   const students = runs.flatMap((run) =>
     countedRows(run)

@@ -26,7 +26,10 @@ export const weightTypeOption = z
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** A size or a time that a student must fit. */
-export const budgetText = z.string().regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms").optional();
+export const budgetText = z
+  .string()
+  .regex(budgetPattern, "a size (25MB), a share of the teacher (0.3x) or a time per image (10ms)")
+  .optional();
 
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({

@@ -59,7 +59,8 @@ async function recognise(tree: DataTree, options: OpenOptions): Promise<ListedSe
     if (isShard(file)) return openShards(tree, [file], options);
     if (isList(file)) return openList(tree, file, options);
     throw new UserError(
-      `${tree.path}/${file} is a file; a folder of pictures is needed, or a .zip, .tar, .parquet, .csv, .tsv, .jsonl or .txt`,
+      `${tree.path}/${file} is a file; a folder of images is needed, or a .zip, .tar, .parquet, .csv, .tsv, .jsonl or .txt.`,
+      { code: "INVALID_DATA" },
     );
   }
   const published =
@@ -125,16 +126,23 @@ async function below(
   return found;
 }
 
+const isWeightsName = (name: string) => /\.(safetensors|onnx|pth|pt|ckpt)$/i.test(name);
+
 async function openFolders(tree: DataTree, options: OpenOptions): Promise<ListedSet> {
   const walked = await tree.walk("", (name) => isPictureName(name) || isMetadataName(name));
   const names = walked.names.filter(isPictureName);
   if (names.length === 0) {
     const [first] = walked.skipped;
+    if (walked.skipped.some(({ name }) => isWeightsName(name)))
+      throw new UserError(`${tree.path} is a model, not images. Give a folder or an archive of images.`, {
+        code: "NO_IMAGES",
+      });
     const others = first
       ? ` (it holds ${walked.skipped.length} other files, such as ${shorten(first.name)}: ${first.reason})`
       : "";
     throw new UserError(
-      `there are no pictures in ${tree.path}${others}; known are .jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp, and .zip .tar .parquet .csv .nii`,
+      `There are no images in ${tree.path}${others}. Known are .jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp, and .zip .tar .parquet .csv .nii.`,
+      { code: "NO_IMAGES" },
     );
   }
   const metadata = walked.names.filter((name) => !isPictureName(name));

@@ -7,7 +7,8 @@ import { copyFile, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink
 import { dirname, join, relative, resolve } from "node:path";
 import { UserError } from "../../utils/errors.ts";
 import { checkFileName, commitPattern } from "./hub-names.ts";
-import { writeError, writeFileSafely } from "./node-files.ts";
+import { writeFileSafely } from "./node-files.ts";
+import { writeError } from "./system-errors.ts";
 import { homeFolder, userCacheFolder, type Variables } from "./user-folders.ts";
 
 /** Files of weights in the order of preference; the first kind that a model has is taken. */

@@ -6,7 +6,8 @@ import { RunError } from "../../utils/errors.ts";
 import { hasContent, isContentHash, mostJsonBytes, type RepositoryCache } from "./hub-cache.ts";
 import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
-import { writeChunk, writeError } from "./node-files.ts";
+import { writeChunk } from "./node-files.ts";
+import { writeError } from "./system-errors.ts";
 
 export interface DownloadProgress {
   readonly file: string;

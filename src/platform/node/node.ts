@@ -1,4 +1,6 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+// First of all: what starts a worker must find the setting.
+import "./no-telemetry.ts";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -12,7 +14,8 @@ import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
 import { readModel } from "../../models/definition.ts";
-import { longestFile, readFile } from "../../files/storage.ts";
+import { longestFile, readBytes, readFile } from "../../files/storage.ts";
+import { imageFormat } from "../../data/image-formats.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
@@ -54,7 +57,8 @@ import type { DownloadProgress } from "./hub.ts";
 import { encodeSvg } from "./encode-svg.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
-import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
+import { readError, systemCode } from "./system-errors.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
@@ -153,9 +157,13 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
  * Throws a UserError that names the file on whatever is missing or wrong.
  */
 export async function readDefinition(directoryOrFile: string, options: LoadOptions = {}): Promise<ModelDefinition> {
-  const stats = await stat(directoryOrFile).catch(() => undefined);
+  const stats = await stat(directoryOrFile).catch((error: unknown) => {
+    if (["ENOENT", "ENOTDIR", "ENAMETOOLONG"].includes(systemCode(error))) return undefined;
+    throw readError(directoryOrFile, error);
+  });
   if (!stats) {
-    if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
+    if (!isHubName(directoryOrFile))
+      throw new UserError(`There is no file or folder ${directoryOrFile}.`, { code: "FILE_NOT_FOUND" });
     const { revision, download: progress, warn, signal } = options;
     const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
@@ -167,7 +175,45 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
   return { ...definition, origin, preprocessing: { ...definition.preprocessing, mean, std } };
 }
 
+const asModel = "Give a model's folder, its file of weights, or its name on the hub.";
+const weightsPattern = /\.(safetensors|bin|pth|pt|ckpt|onnx)$/i;
+const imagePattern = /\.(jpe?g|png|webp|avif|tiff?|gif|bmp)$/i;
+
+/** Throws a UserError where a file or a folder is plainly of images: its reader would say what it lacks, not what it is. */
+async function refuseImages(path: string, isDirectory: boolean): Promise<void> {
+  if (!isDirectory) {
+    const file = weightsPattern.test(path) ? undefined : await openFile(path);
+    if (!file) return;
+    const head = await readBytes(file, 0, Math.min(file.size, 512)).finally(() => file.close());
+    const format = imageFormat(head);
+    if (format)
+      throw new UserError(`${path} is an image (${format}), not a model. ${asModel}`, { code: "NOT_A_MODEL" });
+    return;
+  }
+  const names = await nodeDirectory(path).list();
+  if (names.some((name) => weightsPattern.test(name) || /^(config|result)\.json$|\.index\.json$/.test(name))) return;
+  // One class a folder, one level down; what stands deeper is rare.
+  const first = names.find((name) => imagePattern.test(name)) ?? (await imageBelow(path, names));
+  if (first !== undefined)
+    throw new UserError(`${path} is a folder of images (such as ${first}), not a model. ${asModel}`, {
+      code: "NOT_A_MODEL",
+    });
+}
+
+/** An image in one of the first folders in a folder. */
+async function imageBelow(path: string, names: readonly string[]): Promise<string | undefined> {
+  for (const name of names.slice(0, 8)) {
+    const inner = await nodeDirectory(join(path, name))
+      .list()
+      .catch(() => []);
+    const image = inner.find((file) => imagePattern.test(file));
+    if (image !== undefined) return `${name}/${image}`;
+  }
+  return undefined;
+}
+
 async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
+  await refuseImages(path, isDirectory);
   const onnx = await onnxFileOf(path, isDirectory);
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
   if (isDirectory) return readModel(nodeDirectory(path), options);

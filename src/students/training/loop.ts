@@ -1,4 +1,5 @@
 // The training loop: one step after the other, each logged; now and then a look at held-out pictures and a checkpoint.
+import { shellWord } from "../../utils/option-names.ts";
 import type { Distillation, MicroBatch } from "./distillation.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
 import type { RunContext } from "../../context/run-context.ts";
@@ -171,10 +172,9 @@ function inRun(error: unknown, folder: RunFolder): unknown {
   // A teacher that gives NaN is no better the next time.
   if (!(error instanceof UserError) || error.cause instanceof LossNotFinite) return error;
   const path = folder.directory.describe("");
-  return new RunError(
-    `${error.message.replace(/\.$/, "")}. Fix this, then resume with: wecolora distill --resume ${path}`,
-    {
-      cause: error,
-    },
-  );
+  const sentence = error.message.replace(/\.?$/, ".");
+  return new RunError(`${sentence} Fix this, then resume with: wecolora distill --resume ${shellWord(path)}`, {
+    code: error.code,
+    cause: error,
+  });
 }
