@@ -57,6 +57,8 @@ import {
   viewsOf,
   warnOfRank,
 } from "../students/training/setup.ts";
+import { checkModelRanges } from "../students/model-ranges.ts";
+import { withRank } from "../students/training/ranks.ts";
 import type { Start } from "../students/start.ts";
 import { startOf } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
@@ -222,7 +224,7 @@ async function perform(
   const advice = () => `Resume with: wecolora distill --resume ${shellWord(folder.directory.describe(""))}`;
   return interruptible(context, advice, async () => {
     const inputs = await openInputs(context, options);
-    const run: Run = { ...inputs, context, options, folder };
+    const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder };
     try {
       const begun = await begin(run, await progress(inputs.parts, (item) => inputs.source.facts(item), inputs.skipped));
       await writeBeginning(begun);
@@ -240,6 +242,7 @@ async function openInputs(context: RunContext, options: DistillRunOptions): Prom
   const { environment, listener } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
+  await checkModelRanges(options, teacher);
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
   skipped.open(unusedOf(data), listener);

@@ -21,6 +21,9 @@ import { writeEvaluation } from "../evaluation/evaluation-files.ts";
 import {
   commonSchema,
   countOption,
+  mostEpochs,
+  mostImages,
+  rateOption,
   dataHelp,
   dataSchema,
   listOption,
@@ -58,13 +61,14 @@ export const evaluateRunSchema = z.strictObject({
       "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
     ),
   neighbours: countOption.default(10).describe("k of the weighted nearest neighbours"),
-  temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
+  temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the neighbours' weights"),
   probeEpochs: countOption
+    .max(mostEpochs)
     .optional()
     .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
-  probeBatch: countOption.default(512).describe("batch of the linear probe"),
+  probeBatch: countOption.max(mostImages).default(512).describe("batch of the linear probe"),
   probeLearningRate: z
-    .union([z.number().positive(), z.array(z.number().positive()).min(1)])
+    .union([rateOption, z.array(rateOption).min(1)])
     .optional()
     .describe(
       "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",

@@ -257,14 +257,14 @@ async function peftBaseOf(
 /** A model with adapters folded in. */
 async function folded(
   model: Model,
-  { rank, alpha, rankStabilized, method }: DistillRunOptions,
+  { alpha, rankStabilized, method }: DistillRunOptions,
   plan: AdapterPlan,
   initialAdapters: ReadonlyMap<string, FloatTensor>,
 ): Promise<Model> {
   const distillation = await createDistillation(model, {
     method,
     reductionFactor: 1,
-    rank,
+    rank: plan.rank,
     alpha,
     rankStabilized,
     targetModules: [...plan.targetModules],

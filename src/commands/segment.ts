@@ -33,6 +33,9 @@ import { ScanCases } from "../segmentation/scan-cases.ts";
 import {
   commonSchema,
   countOption,
+  mostEpochs,
+  mostImages,
+  rateOption,
   listOption,
   pathOption,
   readOptions,
@@ -80,19 +83,26 @@ export const segmentRunSchema = z.strictObject({
     .number()
     .int()
     .min(0)
+    .max(1000)
     .default(sliceDefaults.gap)
     .describe("slices beside held-out blocks that nothing learns from"),
   trainSlices: countOption.optional().describe("at most so many slices to train on, evenly spread"),
-  epochs: countOption.default(segmenterDefaults.epochs).describe("passes over the slices"),
-  warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),
-  batch: countOption.default(segmenterDefaults.batch).describe("slices to a step"),
-  learningRate: z.number().positive().default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  epochs: countOption.max(mostEpochs).default(segmenterDefaults.epochs).describe("passes over the slices"),
+  warmupEpochs: z
+    .number()
+    .min(0)
+    .max(mostEpochs)
+    .default(segmenterDefaults.warmupEpochs)
+    .describe("epochs of linear warm-up"),
+  batch: countOption.max(mostImages).default(segmenterDefaults.batch).describe("slices to a step"),
+  learningRate: rateOption.default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
   encoderRate: z
     .number()
     .positive()
+    .max(1000)
     .default(segmenterDefaults.encoderRate)
     .describe("the encoder's learning rate, times the decoder's"),
-  weightDecay: z.number().min(0).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+  weightDecay: z.number().min(0).max(1000).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
   ...readSchema.shape,
   ...commonSchema.omit({ strict: true }).shape,
 });
@@ -312,7 +322,9 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
   const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
   const train = spread(found.train, options.trainSlices ?? found.train.length);
   if (train.length < 2 || found.test.length === 0)
-    throw new UserError(`${train.length} slices to train on and ${found.test.length} to judge on are too few`);
+    throw new UserError(
+      `${train.length} slices to train on and ${found.test.length} to judge on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut})`,
+    );
   const work: Work = { cases, train, test: found.test, labels, classes, options };
   listener.info?.(
     `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,

@@ -7,6 +7,7 @@ import { bootstrapInterval } from "./confidence.ts";
 import type { JudgedPicture, JudgeOptions } from "./evaluate-models.ts";
 import { judge } from "./evaluate-models.ts";
 import { measureLatencies } from "./latency.ts";
+import { badOption } from "../utils/parse-options.ts";
 import { mean } from "./metrics.ts";
 import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
@@ -33,6 +34,15 @@ export interface Parts {
 /** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
 export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
   if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
+  const sizes = new Map<number | undefined, number>();
+  for (const { label } of data.train.items) sizes.set(label, (sizes.get(label) ?? 0) + 1);
+  const largest = Math.max(0, ...sizes.values());
+  if (largest > 1 && Math.round(heldOut * largest) >= largest)
+    throw badOption(
+      "heldOut",
+      `so small that images are left to learn from (the largest ${sizes.size > 1 ? "class has" : "folder has"} ${largest}): at most ${((largest - 1) / largest).toPrecision(2)}`,
+      heldOut,
+    );
   const { rest, heldOut: queries } = splitHeldOut(data.train.items, heldOut, Number.POSITIVE_INFINITY, seed);
   return { train: rest, bank: rest, queries };
 }

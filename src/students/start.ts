@@ -162,12 +162,8 @@ async function choose(
   context: RunContext,
 ): Promise<Chosen> {
   const { listener } = context;
-  const { mlpWidth, keptHeads, method, keep } = options;
+  const { mlpWidth, keptHeads, keep } = options;
   const { depth } = teacher.config;
-  if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
-    throw new UserError(
-      `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
-    );
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
@@ -192,6 +188,12 @@ async function choose(
   return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads };
 }
 
+/** Which student has as many weights as so many whole blocks, by the options. */
+export const studentWithin =
+  (options: StudentRunOptions, teacher: Model) =>
+  (blocks: number): ModelDefinition =>
+    blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
+
 /** How many blocks a budget allows; undefined without one. */
 async function budgetedCount(
   options: StudentRunOptions,
@@ -202,7 +204,7 @@ async function budgetedCount(
   if (budget === undefined) return undefined;
   if (keptBlocks ?? reductionFactor)
     throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
-  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
+  const studentOf = studentWithin(options, teacher);
   const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
   const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);

@@ -1,6 +1,7 @@
 // Weight copy: which blocks stay, and the student that they make (the paper's section 3.1).
 import type { ModelDefinition } from "../models/definition.ts";
 import { UserError } from "../utils/errors.ts";
+import { badOption } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 
@@ -10,7 +11,7 @@ export function everyNth(depth: number, reductionFactor: number): number[] {
     throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`);
   }
   if (reductionFactor > depth) {
-    throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`);
+    throw badOption("reductionFactor", `between 1 and ${depth} (the teacher's blocks)`, reductionFactor);
   }
   return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
 }
@@ -29,7 +30,7 @@ export function keptBlocksOf(
 export function checkKeptBlocks(kept: readonly number[], depth: number): void {
   const wrong = kept.find((block) => block >= depth);
   if (wrong !== undefined) {
-    throw new UserError(`block ${wrong} can't be kept: the teacher has blocks 0 to ${depth - 1}`);
+    throw badOption("keptBlocks", `numbers between 0 and ${depth - 1} (the teacher's blocks)`, wrong);
   }
   if (kept.some((block, i) => i > 0 && block <= kept[i - 1])) {
     throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`);

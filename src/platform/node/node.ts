@@ -41,6 +41,7 @@ import type { SegmentRunInput, SegmentRunResult } from "../../commands/segment.t
 import { command as segmentCommand } from "../../commands/segment.ts";
 import type { SimilarityRunInput, SimilarityRunResult } from "../../commands/similarity.ts";
 import { command as similarityCommand } from "../../commands/similarity.ts";
+import { mostThreads } from "../../context/common-options.ts";
 import type { Environment } from "../../context/environment.ts";
 import type { ProgressEvent, RunControls } from "../../context/progress.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
@@ -216,8 +217,9 @@ async function readFound(path: string, isDirectory: boolean, options: LoadOption
   await refuseImages(path, isDirectory);
   const onnx = await onnxFileOf(path, isDirectory);
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
-  if (isDirectory) return readModel(nodeDirectory(path), options);
-  return readModel(nodeDirectory(dirname(path)), { ...options, weightsFile: basename(path) });
+  const bounded = { memory: availableMemory(), ...options };
+  if (isDirectory) return readModel(nodeDirectory(path), bounded);
+  return readModel(nodeDirectory(dirname(path)), { ...bounded, weightsFile: basename(path) });
 }
 
 /**
@@ -285,7 +287,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
   const { threads, device } = (options ?? {}) as { threads?: unknown; device?: unknown };
   const name = deviceNames.find((known) => known === device);
   const environment = nodeEnvironment({
-    ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
+    ...(typeof threads === "number" && threads > 0 && threads <= mostThreads ? { threads } : {}),
     device: name,
     signal,
   });

@@ -21,7 +21,8 @@ import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape, Share } from "./gradient-runs.ts";
 import { GradientRuns, LossNotFinite } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
-import { methodOf } from "../methods/lookup.ts";
+import { adapterPlanOf, methodOf } from "../methods/lookup.ts";
+import { checkRanks, withRank } from "./ranks.ts";
 import type { Method, MethodContext } from "../methods/method.ts";
 import type { Objective } from "../methods/objective.ts";
 import type { DistillationInput, DistillationOptions } from "../distillation-options.ts";
@@ -392,9 +393,13 @@ export async function createDistillation(
     throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
   }
   const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
+  const ranked = withRank(parsed, teacher.config);
+  const plan = adapterPlanOf(ranked);
+  // Adapters that are given say by their shapes what is wrong with them.
+  if (plan && !initialAdapters) checkRanks(teacher.config, plan);
   const { precision: wanted, int8Parts: parts } = parsed;
   const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
   // What was decided holds for where adapters stand as well.
-  const settled = { ...parsed, precision: int8 ? ("int8" as const) : ("float32" as const) };
+  const settled = { ...ranked, precision: int8 ? ("int8" as const) : ("float32" as const) };
   return Distillation.create(teacher, settled, initialAdapters, initialStudent, int8);
 }
