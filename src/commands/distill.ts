@@ -246,8 +246,8 @@ async function openInputs(context: RunContext, options: DistillRunOptions): Prom
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
   skipped.open(unusedOf(data), listener);
-  listener.stage?.("reading pictures");
   const parts = splitParts(data, options.heldOut, options.seed);
+  listener.stage?.("reading pictures");
   return { data, teacher, source: environment.createPictureSource(data.path), skipped, parts };
 }
 
