@@ -259,7 +259,7 @@ test("training goes on from it", async () => {
     await createDistillation(teacher, settings),
   ];
   expect((await from.step([input])).loss).toBeLessThan((await plain.step([input])).loss);
-  await expect(createDistillation(teacher, { ...settings, start: "analytic" })).rejects.toThrow("needs pictures");
+  await expect(createDistillation(teacher, { ...settings, start: "analytic" })).rejects.toThrow("needs images");
 });
 
 test("from the command line, and again the same bits", async () => {

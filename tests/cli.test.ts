@@ -52,6 +52,7 @@ describe("distill", () => {
     for (const row of result.results) expect(row).toMatchObject({ neighbours: { top5: 1 }, probe: { top5: 1 } });
 
     expect(readdirSync(out).sort()).toEqual([
+      ".wecolora.jsonl",
       "checkpoints",
       "config.json",
       "judged.jsonl",
@@ -73,7 +74,11 @@ describe("distill", () => {
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line));
-    expect(manifest).toHaveLength(15);
+    // What is trained on, which neighbours are searched in too, and what is evaluated on.
+    expect(manifest.filter(({ uses }) => uses.includes("train"))).toHaveLength(15);
+    expect(manifest.filter(({ uses }) => uses.includes("bank"))).toHaveLength(15);
+    expect(manifest.filter(({ uses }) => uses.includes("evaluation"))).toHaveLength(9);
+    expect(manifest).toHaveLength(24);
     expect(manifest[0]).toMatchObject({
       name: expect.stringMatching(/^train\//),
       sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
@@ -93,14 +98,19 @@ describe("distill", () => {
     expect(again.err).toContain(`${out} already holds a run`);
   });
 
-  test("--overwrite leaves nothing of the earlier run", async () => {
+  test("--overwrite leaves nothing of the earlier run, and what others put there", async () => {
     const args = [...distillArguments(teacher, at("flat"), at("twice")), ...small, "--no-judge"];
     expect(await wecolora(...args)).toMatchObject({ code: 0 });
-    await writeFile(at("twice", "student", "old.txt"), "");
+    await writeFile(at("twice", "student", "mine.txt"), "");
+    const longer = ["--export", "timm", "--seed", "3"];
+    expect(await wecolora(...args, "--overwrite", ...longer)).toMatchObject({ code: 0 });
+    expect(readdirSync(at("twice", "exports"))).toEqual(["timm"]);
     expect(await wecolora(...args, "--overwrite")).toMatchObject({ code: 0 });
+    expect(existsSync(at("twice", "exports"))).toBe(false);
     expect(readdirSync(at("twice", "student")).sort()).toEqual([
       "README.md",
       "config.json",
+      "mine.txt",
       "model.safetensors",
       "onnx",
       "preprocessor_config.json",
@@ -134,7 +144,7 @@ describe("distill", () => {
     await writeFile(file, "teacher: x\nrnak: 3\n");
     const wrong = await wecolora("distill", "--config", file, "--data", at("flat"), "--out", at("never"));
     expect(wrong.code).toBe(2);
-    expect(wrong.err).toContain("unknown option rnak (did you mean rank?)");
+    expect(wrong.err).toContain(`There is no option rnak in ${file}. Did you mean rank?`);
     expect(existsSync(at("never"))).toBe(false);
   });
 
@@ -286,7 +296,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
   expect(blocks.left[2].slice(0, 3)).toEqual([null, null, 0]);
   expect(blocks.left[2][5]).toBeGreaterThan(blocks.left[2][3]);
   expect(blocks.choices.map(({ kept }: { kept: number[] }) => kept.length)).toEqual([1, 2, 3, 4, 5]);
-  expect(readdirSync(out).sort()).toEqual(["blocks.csv", "blocks.png", "blocks.svg"]);
+  expect(readdirSync(out).sort()).toEqual([".wecolora.jsonl", "blocks.csv", "blocks.png", "blocks.svg"]);
   const alone = await wecolora("inspect", teacher, "--search");
   expect(alone).toMatchObject({ code: 2 });
   expect(alone.err).toContain("needs images: add --data <folder>");
@@ -350,30 +360,39 @@ describe("mistakes get one clear message and exit code 2", () => {
   }
 
   test("no such teacher", () =>
-    expectMistake(distill("--teacher", at("no"), "--data", data()), `there is no file or folder ${at("no")}`));
+    expectMistake(distill("--teacher", at("no"), "--data", data()), `There is no file or folder ${at("no")}`));
   test("no such pictures", () =>
-    expectMistake(distill("--teacher", teacher, "--data", at("no")), `there is no file or folder ${at("no")}`));
+    expectMistake(distill("--teacher", teacher, "--data", at("no")), `There is no file or folder ${at("no")}`));
   test("an empty folder", () =>
-    expectMistake(distill("--teacher", teacher, "--data", at("empty")), `there are no pictures in ${at("empty")}`));
+    expectMistake(distill("--teacher", teacher, "--data", at("empty")), `There are no images in ${at("empty")}`));
   test("a file for a folder", () =>
     expectMistake(
       distill("--teacher", teacher, "--data", at("flat/p00.jpg")),
-      "is a file; a folder of pictures is needed",
+      "is a file; a folder of images is needed",
     ));
   test("an option left out", () => expectMistake(["distill", "--teacher", teacher], "distill needs --data and --out"));
   test("an unknown option", () => expectMistake(distill("--techer", "x"), "--techer", "--teacher"));
   test("an unknown command", () => expectMistake(["distil"], "distill"));
   test("a number that is none", () =>
-    expectMistake(distill("--teacher", teacher, "--data", data(), "--rank", "many"), "rank: Invalid input"));
+    expectMistake(
+      distill("--teacher", teacher, "--data", data(), "--rank", "many"),
+      "--rank must be a whole number of at least 1, or values by name",
+    ));
   test("an unknown target module", () =>
-    expectMistake(distill("--teacher", teacher, "--data", data(), "--target-modules", "q,w"), "targetModules.1"));
+    expectMistake(
+      distill("--teacher", teacher, "--data", data(), "--target-modules", "q,w"),
+      'Item 2 of --target-modules must be one of q, k, v, proj, fc1, fc2, got "w".',
+    ));
   test("a factor beyond the depth", () =>
     expectMistake(
       distill("--teacher", teacher, "--data", data(), "--reduction-factor", "7"),
-      "leaves nothing of a teacher of 6 blocks",
+      "--reduction-factor must be between 1 and 6 (the teacher has 6 blocks), got 7.",
     ));
   test("a block beyond the depth", () =>
-    expectMistake(distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"), "block 9 can't be kept"));
+    expectMistake(
+      distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"),
+      "--kept-blocks must be between 0 and 5 (the teacher has 6 blocks), got 9.",
+    ));
   test("too few pictures of each class to hold any out", async () => {
     await mkdir(at("scarce"));
     for (const name of ["a", "b"]) {
@@ -389,7 +408,7 @@ describe("mistakes get one clear message and exit code 2", () => {
       "not both",
     ));
   test("a configuration file that is missing", () =>
-    expectMistake(["distill", "--config", at("no.yaml")], "no.yaml can't be read"));
+    expectMistake(["distill", "--config", at("no.yaml")], "There is no configuration file"));
 
   test("truncated safetensors", async () => {
     const path = await brokenTeacher("truncated", (p) => truncate(join(p, "model.safetensors"), 100_000));

@@ -174,7 +174,12 @@ describe("wecolora export", () => {
     );
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.out).toMatch(/^timm +0\.\d/m);
-    expect(readdirSync(at("timm")).sort()).toEqual(["README.md", "config.json", "model.safetensors"]);
+    expect(readdirSync(at("timm")).sort()).toEqual([
+      ".wecolora.jsonl",
+      "README.md",
+      "config.json",
+      "model.safetensors",
+    ]);
   });
 
   test.each<[string, string[], string]>([

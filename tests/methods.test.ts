@@ -322,7 +322,7 @@ test("clipping keeps the common norm of the gradients at its bound, and layer de
 test.each<[string, CreateDistillationOptions, string]>([
   ["minivit takes no list of blocks", { method: "minivit", keptBlocks: [0, 1] }, "shares weights by reductionFactor"],
   ["dora takes no alpha", { method: "dora", alpha: 4 }, "dora takes neither alpha"],
-  ["a rank for each target", { rank: { q: 4 }, targetModules: ["q", "v"] }, "rank says nothing of v"],
+  ["a rank for each target", { rank: { q: 4 }, targetModules: ["q", "v"] }, "rank names no value for v"],
   ["an unknown method", { method: "weco" as never }, "method"],
   ["an unknown loss", { loss: { kind: "l3" } as never }, "loss"],
 ])("mistakes are named: %s", async (_, options, message) => {

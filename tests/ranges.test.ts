@@ -82,10 +82,10 @@ const distilling: readonly [object, string][] = [
   [{ mlpWidth: 2.5 }, "--mlp-width must be a whole number between 1 and 128"],
   [{ keptHeads: 5 }, "--kept-heads must be a whole number between 1 and 4 (the heads of the teacher's attention)"],
   [{ keptHeads: 0.01 }, "--kept-heads must be a whole number between 1 and 4"],
-  [{ ...paper, keptHeads: 2 }, "need a start in closed form"],
-  [{ keptBlocks: [0, 6] }, "--kept-blocks must be numbers between 0 and 5 (the teacher's blocks), got 6."],
-  [{ keptBlocks: [2, 0] }, "kept blocks must rise"],
-  [{ reductionFactor: 7 }, "--reduction-factor must be between 1 and 6 (the teacher's blocks), got 7."],
+  [{ ...paper, keptHeads: 2 }, "need --start analytic"],
+  [{ keptBlocks: [0, 6] }, "--kept-blocks must be between 0 and 5 (the teacher has 6 blocks), got 6."],
+  [{ keptBlocks: [2, 0] }, "must be in rising order"],
+  [{ reductionFactor: 7 }, "--reduction-factor must be between 1 and 6 (the teacher has 6 blocks), got 7."],
   [{ analyticSweeps: 1e6 }, "--analytic-sweeps must be a whole number between 1 and 100, got 1000000."],
 ];
 

@@ -81,7 +81,7 @@ describe("killed and resumed", () => {
           () => true,
           () => false,
         );
-        const command = begun ? ["distill", "--resume", at(out), "--threads", "1"] : args(out, "--overwrite");
+        const command = begun ? ["distill", "--resume", at(out)] : args(out, "--overwrite");
         const child = wecoloraProcess(...command);
         const delay = attempt < 3 ? 350 + 1500 * random.uniform() : 120_000;
         const timer = setTimeout(() => child.kill("SIGKILL"), delay);
@@ -168,7 +168,7 @@ describe("what stands in the way of going on", () => {
 
   test("no run, a broken configuration, a broken checkpoint", async () => {
     await mkdir(at("nothing"), { recursive: true });
-    expect((await wecolora("distill", "--resume", at("nothing"))).err).toContain("holds no run to go on with");
+    expect((await wecolora("distill", "--resume", at("nothing"))).err).toContain("holds no run to resume");
     await halfDone("broken", "flat2");
     const [state] = readdirSync(at("broken", "checkpoints"))
       .filter((name) => name.startsWith("step-"))

@@ -15,6 +15,7 @@ import { checkFormat, writeModel } from "../exports/save.ts";
 import type { Model } from "../models/model.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
 import { prefixCount } from "../models/config.ts";
 import { badOutput } from "../models/finite-outputs.ts";
 import type { Interval } from "../evaluation/confidence.ts";
@@ -23,14 +24,19 @@ import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { zeros } from "../utils/tensor.ts";
+import { elementBytes, zeros } from "../utils/tensor.ts";
+import type { WeightType } from "../utils/half.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Embedder, NeighbourShares } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
+import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
+import type { OutputRequest } from "../workspace/output-folder.ts";
+import { checkRoom, withOutput } from "../workspace/output-folder.ts";
+import type { RunResult } from "../workspace/run-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   commonSchema,
@@ -124,7 +130,7 @@ export function outOfBounds({
 interface Origin {
   readonly folder: RunFolder;
   readonly options: DistillRunOptions;
-  readonly result: Readonly<Record<string, unknown>>;
+  readonly result: RunResult;
 }
 
 /** The run whose folder, or student, a path is; undefined where it is another model. */
@@ -137,7 +143,9 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     const result = await folder.readResult();
     if (!result) {
       const where = folder.directory.describe("");
-      throw new UserError(`the run in ${where} is not finished; go on with: wecolora distill --resume ${where}`);
+      throw new UserError(`The run in ${where} is not finished. Resume it with: wecolora distill --resume ${where}`, {
+        code: "RUN_NOT_FOUND",
+      });
     }
     return {
       folder,
@@ -160,21 +168,80 @@ export function checkFormats(
   }
 }
 
+/** Bytes of a weight in a format; PEFT's adapters are small. */
+function bytesOfWeight(format: ExportFormat, weightType: WeightType): number {
+  if (format === "peft") return 0;
+  if (!isOnnxFormat(format)) return elementBytes[weightType];
+  return format === "onnx" ? elementBytes.float32 : format === "onnx-float16" ? elementBytes.float16 : 1;
+}
+
+type ExportOptions = z.output<typeof exportRunSchema>;
+
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
-  const { environment, listener } = context;
+  const { environment } = context;
   const options = parseOptions(exportRunSchema, input, "options of export");
-  const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
+  const { out } = options;
+  const run = origin?.folder.directory.describe("");
+  if (out === undefined && run === undefined)
+    throw new UserError("export needs a folder to write to: add --out <folder>.", { code: "INVALID_OPTION" });
+  // Where no folder is named, exports are part of the run.
+  const request: OutputRequest =
+    out === undefined
+      ? { path: run ?? "", kind: "run", inputs: [] }
+      : {
+          path: out,
+          kind: "export",
+          inputs: [
+            { option: "--model", path: origin?.folder.directory.describe("student") ?? options.model },
+            ...(origin ? distillInputs(origin.options) : []),
+            ...(options.data === undefined ? [] : [{ option: "--data", path: options.data }]),
+          ],
+        };
+  return withOutput(environment, request, ({ directory }) =>
+    exportInto(context, options, origin, (format) =>
+      out === undefined
+        ? directory.below(`exports/${format}`)
+        : options.to.length > 1
+          ? directory.below(format)
+          : directory,
+    ),
+  );
+}
+
+/** Writes a run's student in formats into its own folder, which the caller holds. */
+export async function exportRun(
+  context: RunContext,
+  { directory }: RunFolder,
+  formats: readonly ExportFormat[],
+): Promise<ExportRunResult> {
+  const model = directory.describe("");
+  const options = parseOptions(exportRunSchema, { model, to: [...formats] }, "options of export");
+  const origin = await originOf(context.environment, model);
+  return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
+}
+
+async function exportInto(
+  context: RunContext,
+  options: ExportOptions,
+  origin: Origin | undefined,
+  directoryOf: (format: ExportFormat) => Directory,
+): Promise<ExportRunResult> {
+  const { environment, listener } = context;
+  const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
-  if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
-  const out = options.out ?? origin?.folder.directory.describe("exports");
-  if (out === undefined) throw new UserError("say where to write (--out)");
+  if (data === undefined)
+    throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
+    const weightType = options.weightType ?? model.origin.weightType;
+    const parameters = parameterCount(model);
+    const bytes = options.to.reduce((sum, format) => sum + parameters * bytesOfWeight(format, weightType), 0);
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
     const own = await pictures.embed({
       pooled: async (x, images) => (await model.outputs(x, ["pooled"], { images })).pooled,
       dispose: async () => undefined,
@@ -182,8 +249,8 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
     const exports: ExportedModel[] = [];
     for (const format of options.to) {
       listener.stage?.(`exporting ${format}`);
-      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${format}` : out);
-      await writeFormat(context, format, model, directory, origin, options.weightType ?? model.origin.weightType);
+      const directory = directoryOf(format);
+      await writeFormat(context, format, model, directory, origin, weightType);
       const embedder = await openExport(environment, format, model, directory, origin, warn);
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {
@@ -214,7 +281,7 @@ async function writeFormat(
   model: Model,
   directory: Directory,
   origin: Origin | undefined,
-  weightType: "float32" | "float16" | "bfloat16",
+  weightType: WeightType,
 ): Promise<void> {
   const warn = (message: string) => context.listener.warn?.(message);
   if (format !== "peft") return writeModel(model, directory, { format, weightType }, warn);
@@ -241,11 +308,11 @@ async function peftBaseOf(
   plan: AdapterPlan,
   { options, result }: Origin,
 ): Promise<ModelDefinition> {
-  if (options.start === undefined || options.start === "weight-copy")
-    return copyBlocks(teacher, result.keptBlocks as number[]);
+  if (options.start === undefined || options.start === "weight-copy") return copyBlocks(teacher, result.keptBlocks);
   if (plan.magnitude)
     throw new UserError(
-      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
+      `The format peft can't hold dora's adapters over a start that is not the teacher's (${options.start}).`,
+      { code: "INVALID_OPTION" },
     );
   const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
     name,
@@ -278,10 +345,14 @@ async function folded(
 /** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
 function adapterPlan(options: DistillRunOptions | undefined): AdapterPlan {
   if (!options)
-    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+    throw new UserError("The format peft needs the adapters of a run: give the run's folder, --model <run>.", {
+      code: "INVALID_OPTION",
+    });
   const plan = adapterPlanOf(options);
   if (plan) return plan;
-  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
+  throw new UserError(`The method ${options.method} trains no adapters, so there is nothing to write for PEFT.`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {

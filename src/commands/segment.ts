@@ -27,7 +27,10 @@ import { randomStream } from "../utils/random.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
+import type { Directory } from "../files/storage.ts";
 import { modelNames, textChunks } from "../workspace/output-files.ts";
+import type { OutputFolder, OutputRequest } from "../workspace/output-folder.ts";
+import { withOutput } from "../workspace/output-folder.ts";
 import type { SliceId } from "../segmentation/scan-cases.ts";
 import { ScanCases } from "../segmentation/scan-cases.ts";
 import {
@@ -110,6 +113,9 @@ export const segmentRunSchema = z.strictObject({
 export type SegmentRunInput = z.input<typeof segmentRunSchema>;
 export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
 
+/** segmentation.json says who wrote it. */
+const segmentationFormat = { format: "wecolora-segmentation", version: 1 } as const;
+
 /** How one class of one case came out; undefined where the class is in neither mask. */
 export interface ClassResult {
   readonly case: string;
@@ -159,7 +165,10 @@ interface Work {
 function splitOf({ split, heldOut, gap, seed }: SegmentRunOptions, cases: number): SliceSplit {
   const kind = split ?? (cases > 1 ? "cases" : "blocks");
   if (kind !== "cases") return { kind, share: heldOut, gap };
-  if (cases < 2) throw new UserError("there is one case alone, so no case can be held out: use --split blocks");
+  if (cases < 2)
+    throw new UserError("There is one case alone, so no case can be held out. Use --split blocks.", {
+      code: "INVALID_DATA",
+    });
   return { kind, share: heldOut, seed };
 }
 
@@ -179,7 +188,10 @@ function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
 /** The mask of a slice as class numbers. */
 function classMask(stack: SliceStack, slice: number, labels: readonly number[]): Uint8Array {
   const mask = stack.mask(slice);
-  if (!mask) throw new UserError(`the case ${stack.name} has no mask; a segmentation learns from masks`);
+  if (!mask)
+    throw new UserError(`The case ${stack.name} has no mask; a segmentation learns from masks.`, {
+      code: "INVALID_DATA",
+    });
   return mask.map((label) => labels.indexOf(label));
 }
 
@@ -304,8 +316,21 @@ const resamples = 1000;
 
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
 export async function runSegmentation(context: RunContext, input: SegmentRunInput): Promise<SegmentRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(segmentRunSchema, input, "options of segment");
+  const inputs = [
+    ...options.model.map((path) => ({ option: "--model", path })),
+    { option: "--data", path: options.data },
+  ];
+  const request: OutputRequest = { path: options.out, kind: "segmentation", inputs };
+  return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
+}
+
+async function segmentInto(
+  context: RunContext,
+  options: SegmentRunOptions,
+  output: OutputFolder,
+): Promise<SegmentRunResult> {
+  const { environment, listener } = context;
   const directory = environment.directory(options.data);
   const paths = await environment.listFiles(options.data, isVolumeName);
   const { axis, kinds, maskName } = options;
@@ -313,24 +338,27 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
   listener.stage?.("reading scans", cases.files.length);
   const found = await cases.index(splitOf(options, cases.files.length), (done) => listener.progress?.(done));
   const { labels } = found;
-  if (labels.length < 2) throw new UserError(`the masks in ${options.data} show nothing but background`);
+  if (labels.length < 2)
+    throw new UserError(`The masks in ${options.data} show nothing but background.`, { code: "INVALID_DATA" });
   const names = options.classNames;
   if (names && names.length !== labels.length - 1)
     throw new UserError(
-      `classNames (--class-names) has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background`,
+      `--class-names has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background.`,
+      { code: "INVALID_OPTION" },
     );
   const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
   const train = spread(found.train, options.trainSlices ?? found.train.length);
   if (train.length < 2 || found.test.length === 0)
     throw new UserError(
-      `${train.length} slices to train on and ${found.test.length} to judge on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut})`,
+      `${train.length} slices to train on and ${found.test.length} to evaluate on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut}).`,
+      { code: "INVALID_DATA" },
     );
   const work: Work = { cases, train, test: found.test, labels, classes, options };
   listener.info?.(
     `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
   );
 
-  const out = environment.directory(options.out);
+  const out = output.directory;
   const models: SegmentResult[] = [];
   const masks = new Map<string, readonly Uint8Array[]>();
   for (const { path, name, pixels } of jobsOf(options)) {
@@ -348,7 +376,7 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
       await model.dispose();
     }
   }
-  await writeExamples(environment, work, masks, options.out);
+  await writeExamples(environment, work, masks, out);
   const { columns, rows } = segmentTable(models);
   await out.write(
     "table.md",
@@ -357,7 +385,11 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
   await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
   const slices = { train: train.length, test: work.test.length };
   const result = { out: options.out, classes, slices, cases: cases.files.length, models };
-  await out.write("segmentation.json", textChunks(`${JSON.stringify({ options, ...result }, null, 2)}\n`));
+  await out.write(
+    "segmentation.json",
+    textChunks(`${JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2)}\n`),
+  );
+  await output.removeStale();
   return result;
 }
 
@@ -419,7 +451,7 @@ async function writeExamples(
   environment: Environment,
   { cases, test, labels }: Work,
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
-  out: string,
+  out: Directory,
 ): Promise<void> {
   const fileNames = new FileNames();
   for (const at of spread([...test.keys()], shownSlices)) {
@@ -429,9 +461,7 @@ async function writeExamples(
     const truth = maskOverlay(picture, classMask(stack, slice, labels));
     const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
     const name = fileNames.add(`${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`, ".png");
-    await environment.writeFile(`${out}/pictures/${name}`, [
-      await environment.encodePng(sideBySide([picture, truth, ...drawn])),
-    ]);
+    await out.write(`pictures/${name}`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
   }
 }
 

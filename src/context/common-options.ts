@@ -5,7 +5,7 @@ import type { OpenOptions } from "../data/formats/open.ts";
 import { evaluationBatch } from "../data/loader.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import { deviceNames } from "../runtime/device.ts";
-import { UserError } from "../utils/errors.ts";
+import { OptionError } from "../utils/errors.ts";
 
 export const pathOption = z.string().min(1);
 export const countOption = z.number().int().min(1).max(1_000_000_000);
@@ -82,9 +82,10 @@ export function readOptionsFor(
   const own = readOptions(options);
   if (options.normalization === "model") return own;
   if (name === undefined)
-    throw new UserError(
-      `${where} is none of the published data sets, so it has no mean and deviation of its own: name it with dataSet (--data-set), or give mean and std`,
-    );
+    throw new OptionError([
+      (name) =>
+        `${name("normalization")} data-set needs a published data set, and ${where} is not known as one. Name it with ${name("dataSet")}, or give ${name("mean")} and ${name("std")}.`,
+    ]);
   const { mean, std } = protocols[name];
   return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };
 }

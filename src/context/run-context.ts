@@ -110,7 +110,8 @@ export class SkippedPictures {
 
   readonly add = (file: Skipped): void => {
     const { name, reason, expected } = file;
-    if (this.strict && !expected) throw new UserError(`${describe(name, reason)} (and strict is on)`);
+    if (this.strict && !expected)
+      throw new UserError(`${describe(name, reason)} (strict is on).`, { code: "NOT_AN_IMAGE" });
     this.files.set(name, file);
   };
 

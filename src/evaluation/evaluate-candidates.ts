@@ -31,9 +31,9 @@ export interface Parts {
   readonly queries: readonly Item[];
 }
 
-/** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
-export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
-  if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
+/** Throws an OptionError where a share would hold out all images of the largest class, so that none are left to learn from. */
+export function checkHeldOut(data: DataSet, heldOut: number): void {
+  if (data.test) return;
   const sizes = new Map<number | undefined, number>();
   for (const { label } of data.train.items) sizes.set(label, (sizes.get(label) ?? 0) + 1);
   const largest = Math.max(0, ...sizes.values());
@@ -43,6 +43,12 @@ export function splitParts(data: DataSet, heldOut: number, seed: number): Parts 
       `so small that images are left to learn from (the largest ${sizes.size > 1 ? "class has" : "folder has"} ${largest}): at most ${((largest - 1) / largest).toPrecision(2)}`,
       heldOut,
     );
+}
+
+/** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
+export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
+  if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
+  checkHeldOut(data, heldOut);
   const { rest, heldOut: queries } = splitHeldOut(data.train.items, heldOut, Number.POSITIVE_INFINITY, seed);
   return { train: rest, bank: rest, queries };
 }

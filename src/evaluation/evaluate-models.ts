@@ -151,7 +151,8 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
     const found = asked.get(name) as Collected;
-    if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
+    if (found.items.length === 0)
+      throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(found.items, classes);
     const scores = classes && targets ? await scoresOf(options, name, model, classes, found, known?.get(name)) : {};
     const { probe } = scores;

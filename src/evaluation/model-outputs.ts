@@ -7,7 +7,7 @@ import { firstNotFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { FeatureStore } from "./feature-store.ts";
-import { FeatureCache } from "./feature-store.ts";
+import { contentHashes, FeatureCache } from "./feature-store.ts";
 import { absoluteDifferences, comparableTokens, rowCosines, sameAnswers } from "./metrics.ts";
 
 export interface CollectOptions {
@@ -125,13 +125,15 @@ export async function collectVectors(
   const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
   const { preprocessing } = Object.values(models)[0];
   const caches = new Map<Model, FeatureCache>();
-  for (const model of new Set(Object.values(models))) caches.set(model, await FeatureCache.open(store, model, source));
+  const hashOf = await contentHashes(store, source, items);
+  for (const model of new Set(Object.values(models)))
+    caches.set(model, await FeatureCache.open(store, model, hashOf, batch));
   const found = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
   const missing: Item[] = [];
   for (const item of items) {
     let complete = true;
     for (const [model, cache] of caches) {
-      const vector = await cache.get(item);
+      const vector = cache.get(item);
       // Versions before this one kept NaN too: what is not finite is computed again, and refused there.
       if (vector && firstNotFinite(vector) < 0) found.get(model)?.set(item.name, vector);
       else complete = false;
@@ -146,7 +148,7 @@ export async function collectVectors(
       for (const [i, item] of read.entries()) {
         const vector = rows(pooled, i, i + 1).data.slice();
         found.get(model)?.set(item.name, vector);
-        await cache.put(item, vector);
+        cache.put(item, vector);
       }
       tick(read.length);
     }

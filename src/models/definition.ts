@@ -35,6 +35,8 @@ export interface ModelOrigin {
   readonly path?: string;
   /** Its name on the hub, where it comes from there. */
   readonly hub?: string;
+  /** The commit that it was read at there. */
+  readonly commit?: string;
   /** Bytes that the weights take on disk. */
   readonly bytes?: number;
   /** The configuration file's content, of which saving keeps what it does not change. */

@@ -26,7 +26,7 @@ export interface NamedTensors {
 /** A layout's name of the one weight, outside of the prefixes of backbone and block. */
 export function partName(layout: Layout, ours: string): string {
   const entry = [...layout.block, ...layout.outer, ...layout.unprefixed].find((candidate) => candidate.ours === ours);
-  if (!entry) throw new UserError(`${layout.name} has no name for the weight ${ours}`);
+  if (!entry) throw new UserError(`${layout.name} has no name for the weight ${ours}`, { code: "NOT_A_VIT" });
   return entry.parts[0].name;
 }
 
@@ -182,6 +182,7 @@ function locateWeight(
   if (!place)
     throw new UserError(
       `${file}, read as ${layout.name}, should have the weight ${ours}, for which that layout has no name`,
+      { code: "NOT_A_VIT" },
     );
   const { entry, names } = place;
   const parts = names.map((name, i) => {
@@ -219,7 +220,9 @@ function refuseMisfits(
     ] as const
   ).flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listSome(names)}`] : []));
   if (problems.length > 0)
-    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`);
+    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`, {
+      code: "NOT_A_VIT",
+    });
 }
 
 /**
@@ -296,7 +299,7 @@ export function nameWeights(layout: Layout, config: VitConfig, named: NamedWeigh
     const second = ours.startsWith("head.") ? distilled : config.finalNorm === "pooled";
     const pick = (entries: readonly NameEntry[]) => entries[second && entries.length > 1 ? 1 : 0];
     const entry = inBlock ?? pick(outer) ?? pick(unprefixed);
-    if (!entry) throw new UserError(`${layout.name} has no place for the weight ${ours}`);
+    if (!entry) throw new UserError(`${layout.name} has no place for the weight ${ours}`, { code: "NOT_A_VIT" });
     const place = inBlock || outer.length > 0 ? before : "";
     let at = 0;
     for (const part of entry.parts) {

@@ -18,6 +18,9 @@ async function policyFor(script: string): Promise<string> {
   return `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-${base64}'; base-uri 'none'; form-action 'none'`;
 }
 
+/** What a page says of who made it; a page with it may be replaced by another. */
+export const pageGenerator = 'name="generator" content="wecolora"';
+
 export interface Section {
   readonly id: string;
   readonly title: string;
@@ -41,6 +44,7 @@ export async function wholePage(title: string, opening: Html, sections: readonly
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta http-equiv="Content-Security-Policy" content="${policy}" />
+        <meta ${new Html(pageGenerator)} />
         <title>${title}</title>
         <style>
           ${new Html(pageStyle)}

@@ -71,6 +71,8 @@ export interface Device {
    * leave the others to the CPU, with copies there and back.
    */
   readonly operators?: "onnxruntime" | "portable";
+  /** Which one it is; the CPU where left out. */
+  readonly name?: DeviceName;
   /** Threads that one operator may use, where the device runs on the CPU. */
   readonly threads?: number;
   /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */

@@ -1,5 +1,5 @@
 // Options whose ranges follow from the teacher: checked as soon as its configuration is known, before any image is read.
-import { UserError } from "../utils/errors.ts";
+import { OptionError } from "../utils/errors.ts";
 import type { Model } from "../models/model.ts";
 import { keptHeadCount, narrowWidth } from "./closed-form/narrowing.ts";
 import { adapterPlanOf } from "./methods/lookup.ts";
@@ -16,9 +16,10 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
   if (keptBlocks) checkKeptBlocks(keptBlocks, config.depth);
   if (reductionFactor !== undefined) everyNth(config.depth, reductionFactor);
   if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
-    throw new UserError(
-      `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
-    );
+    throw new OptionError([
+      (name) =>
+        `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic; the method ${method} starts otherwise.`,
+    ]);
   if (mlpWidth !== undefined) narrowWidth(teacher, mlpWidth);
   if (keptHeads !== undefined) keptHeadCount(teacher, keptHeads);
   const plan = adapterPlanOf(options);

@@ -1,17 +1,16 @@
 // Weight copy: which blocks stay, and the student that they make (the paper's section 3.1).
-import type { ModelDefinition } from "../models/definition.ts";
-import { UserError } from "../utils/errors.ts";
 import { badOption } from "../utils/parse-options.ts";
+import type { ModelDefinition } from "../models/definition.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
   if (!Number.isInteger(reductionFactor) || reductionFactor < 1) {
-    throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`);
+    throw badOption("reductionFactor", "a whole number of at least 1", reductionFactor);
   }
   if (reductionFactor > depth) {
-    throw badOption("reductionFactor", `between 1 and ${depth} (the teacher's blocks)`, reductionFactor);
+    throw badOption("reductionFactor", `between 1 and ${depth} (the teacher has ${depth} blocks)`, reductionFactor);
   }
   return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
 }
@@ -30,10 +29,10 @@ export function keptBlocksOf(
 export function checkKeptBlocks(kept: readonly number[], depth: number): void {
   const wrong = kept.find((block) => block >= depth);
   if (wrong !== undefined) {
-    throw badOption("keptBlocks", `numbers between 0 and ${depth - 1} (the teacher's blocks)`, wrong);
+    throw badOption("keptBlocks", `between 0 and ${depth - 1} (the teacher has ${depth} blocks)`, wrong);
   }
   if (kept.some((block, i) => i > 0 && block <= kept[i - 1])) {
-    throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`);
+    throw badOption("keptBlocks", "in rising order, each named once", kept);
   }
 }
 

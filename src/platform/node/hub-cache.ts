@@ -61,7 +61,8 @@ export async function readToken(variables: Variables): Promise<string | undefine
   }
   token = token.trim();
   // Errors of fetch would show what it holds.
-  if (!/^[\x21-\x7e]*$/.test(token)) throw new UserError("HF_TOKEN holds characters that no token has.");
+  if (!/^[\x21-\x7e]*$/.test(token))
+    throw new UserError("HF_TOKEN holds characters that no token has.", { code: "DOWNLOAD_FAILED" });
   return token || undefined;
 }
 
@@ -78,7 +79,9 @@ export interface CachedSnapshot {
 
 /** Files that the index of a checkpoint in several files names. */
 export async function shardsOf(index: string): Promise<string[]> {
-  const problem = new UserError(`${index} has no weight_map from weights to plain file names`);
+  const problem = new UserError(`${index} has no weight_map from weights to plain file names`, {
+    code: "DOWNLOAD_FAILED",
+  });
   let names: unknown[];
   try {
     if ((await stat(index)).size > mostJsonBytes) throw problem;

@@ -140,6 +140,7 @@ async function locate(options: DownloadOptions, commit: string, url: string, nam
   const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
   throw new RunError(
     `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
+    { code: "DOWNLOAD_FAILED" },
   );
 }
 
@@ -222,10 +223,13 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
 function boundOf(name: string, total: number | undefined, what: string, origin: string): number {
   if (name.endsWith(".json")) {
     if ((total ?? 0) > mostJsonBytes)
-      throw new RunError(`${what} has ${total} bytes; such files are read up to ${mostJsonBytes}.`);
+      throw new RunError(`${what} has ${total} bytes; such files are read up to ${mostJsonBytes}.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     return total ?? mostJsonBytes;
   }
-  if (total === undefined) throw new RunError(`${origin} did not announce the size of ${what}.`);
+  if (total === undefined)
+    throw new RunError(`${origin} did not announce the size of ${what}.`, { code: "DOWNLOAD_FAILED" });
   return total;
 }
 
@@ -236,6 +240,7 @@ async function checkSpace(path: string, needed: number): Promise<void> {
   const inMegabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   throw new RunError(
     `${path} can't be written: it needs ${inMegabytes(needed)}, and the disk has ${inMegabytes(free)} free.`,
+    { code: "DOWNLOAD_FAILED" },
   );
 }
 

@@ -83,6 +83,7 @@ class Hub {
     if (response.status === 401 || response.status === 403) {
       throw new UserError(
         `${endpoint} does not give out ${what} (${response.status}): ${code === "GatedRepo" ? "its terms must be accepted there first" : "it does not exist, or is private"}; ${hasToken ? "the token that was sent (HF_TOKEN) does not open it" : "set HF_TOKEN where it needs one"}`,
+        { code: "FILE_NOT_FOUND" },
       );
     }
     if (response.status === 404) {
@@ -91,7 +92,9 @@ class Hub {
         code: "FILE_NOT_FOUND",
       });
     }
-    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`);
+    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`, {
+      code: "DOWNLOAD_FAILED",
+    });
   }
 
   /** The revision's commit and files. */
@@ -119,13 +122,17 @@ class Hub {
     try {
       list = JSON.parse(text) as typeof list;
     } catch {
-      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`);
+      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     }
     const { sha, siblings } = list ?? {};
     if (typeof sha !== "string" || !commitPattern.test(sha))
-      throw new RunError(`${endpoint} gave no commit for ${this.name}`);
+      throw new RunError(`${endpoint} gave no commit for ${this.name}`, { code: "DOWNLOAD_FAILED" });
     if (commitPattern.test(this.revision) && sha !== this.revision)
-      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`);
+      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     const files = (Array.isArray(siblings) ? (siblings as ({ rfilename?: unknown } | null)[]) : [])
       .map((sibling) => sibling?.rfilename)
       .filter((file) => typeof file === "string");
@@ -145,6 +152,7 @@ class Hub {
     if (!weights)
       throw new UserError(
         `${this.name} has no weights that can be read here (no safetensors, .bin or .pth among its files)`,
+        { code: "DOWNLOAD_FAILED" },
       );
     checkFileName(weights, this.name);
     const settings = settingFiles.filter((name) => files.includes(name));
@@ -171,7 +179,10 @@ const lack = (name: string, { missing, folder }: CachedSnapshot) =>
 export async function hubSnapshot(name: string, options: HubOptions = {}): Promise<string> {
   const { variables = process.env, revision = "main", signal, warn, retryDelay = 500 } = options;
   signal?.throwIfAborted();
-  if (!isHubName(name)) throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`);
+  if (!isHubName(name))
+    throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`, {
+      code: "DOWNLOAD_FAILED",
+    });
   checkRevision(revision);
   const root = hubCacheFolder(variables);
   const cache = new RepositoryCache(root, name);
@@ -213,7 +224,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
       return takeCached(whole);
     }
-    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`);
+    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
     if (!error.absent) throw error;
     throw new UserError(
       `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,

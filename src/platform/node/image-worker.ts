@@ -48,8 +48,8 @@ function remember(path: string, picture: Picture): void {
 
 async function readBytes(path: string): Promise<Uint8Array> {
   const bytes = await readWhole(path, largestImageFile);
-  if (!bytes) throw new UserError(`${path} does not exist (any more)`);
-  if (bytes.byteLength === 0) throw new UserError(`${path} is empty`);
+  if (!bytes) throw new UserError(`${path} does not exist (any more)`, { code: "FILE_NOT_FOUND" });
+  if (bytes.byteLength === 0) throw new UserError(`${path} is empty`, { code: "NOT_AN_IMAGE" });
   return bytes;
 }
 

@@ -69,7 +69,8 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
     if (name === "cpu") throw error;
     const [reason] = (error as Error).message.split("\n");
     throw new UserError(
-      `the device ${name} can't be used here: ${needs[name]}; or leave --device out (ONNX Runtime: ${reason})`,
+      `The device ${name} can't be used here: ${needs[name]}. Or leave --device out. (ONNX Runtime: ${reason})`,
+      { code: "DEVICE_NOT_AVAILABLE" },
     );
   }
 }
@@ -100,6 +101,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   let neighbour: Device | undefined;
   return {
     operators: operatorsOf(provider),
+    name: provider,
     ...(provider === "cpu"
       ? {
           threads: data.threads,

@@ -1,6 +1,7 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
 // First of all: what starts a worker must find the setting.
 import "./no-telemetry.ts";
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -9,7 +10,7 @@ import sharp from "sharp";
 import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
-import { usualFormat, writeModel } from "../../exports/save.ts";
+import { writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
@@ -48,6 +49,7 @@ import { stoppableSource } from "../../data/stoppable-source.ts";
 import { listenerOf } from "../../context/progress.ts";
 import type { RunContext } from "../../context/run-context.ts";
 import { runContext } from "../../context/run-context.ts";
+import { RunFolder } from "../../workspace/run-folder.ts";
 import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { deviceNames } from "../../runtime/device.ts";
@@ -56,9 +58,11 @@ import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
 import { encodeSvg } from "./encode-svg.ts";
+import { hubCacheFolder } from "./hub-cache.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
+import { nodeOutputs } from "./node-outputs.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
@@ -123,7 +127,9 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
     ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
     (found.length === 1 ? found[0] : undefined);
   if (found.length > 1 && entry === undefined)
-    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}); name the one to read`);
+    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}). Name the one to read.`, {
+      code: "NOT_A_MODEL",
+    });
   return entry && join(path, entry);
 }
 
@@ -132,7 +138,7 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
     const found = await readFile(directory, name, longestFile.graph);
-    if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
+    if (!found) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
     return found;
   };
   const bytes = await bytesOf(basename(path));
@@ -168,7 +174,8 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const { revision, download: progress, warn, signal } = options;
     const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
-    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, path: directoryOrFile } };
+    const origin = { ...definition.origin, hub: directoryOrFile, path: directoryOrFile, commit: basename(snapshot) };
+    return { ...definition, origin };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
   const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
@@ -193,22 +200,25 @@ async function refuseImages(path: string, isDirectory: boolean): Promise<void> {
   }
   const names = await nodeDirectory(path).list();
   if (names.some((name) => weightsPattern.test(name) || /^(config|result)\.json$|\.index\.json$/.test(name))) return;
-  // One class a folder, one level down; what stands deeper is rare.
-  const first = names.find((name) => imagePattern.test(name)) ?? (await imageBelow(path, names));
+  // Class folders may stand in train/ and val/.
+  const first = await imageIn(path, 2);
   if (first !== undefined)
     throw new UserError(`${path} is a folder of images (such as ${first}), not a model. ${asModel}`, {
       code: "NOT_A_MODEL",
     });
 }
 
-/** An image in one of the first folders in a folder. */
-async function imageBelow(path: string, names: readonly string[]): Promise<string | undefined> {
+/** An image in a folder, or in one of the first folders in it. */
+async function imageIn(path: string, levels: number): Promise<string | undefined> {
+  // What is no folder can't be listed.
+  const names = await nodeDirectory(path)
+    .list()
+    .catch(() => []);
+  const image = names.find((name) => imagePattern.test(name));
+  if (image !== undefined || levels === 0) return image;
   for (const name of names.slice(0, 8)) {
-    const inner = await nodeDirectory(join(path, name))
-      .list()
-      .catch(() => []);
-    const image = inner.find((file) => imagePattern.test(file));
-    if (image !== undefined) return `${name}/${image}`;
+    const inner = await imageIn(join(path, name), levels - 1);
+    if (inner !== undefined) return `${name}/${inner}`;
   }
   return undefined;
 }
@@ -243,8 +253,6 @@ export function nodeEnvironment({
   const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType, warn) =>
-      saveModel(model, path, { weightType, format: usualFormat(model), warn }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -252,6 +260,7 @@ export function nodeEnvironment({
       signal ? stoppableSource(createPictureSource(path), signal) : createPictureSource(path),
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
+    outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder(process.env) : path)),
     writeFile: writeFileSafely,
     encodePng: async ({ width, height, data }) =>
       sharp(data, { raw: { width, height, channels: 3 } })
@@ -277,6 +286,19 @@ export function nodeEnvironment({
   };
 }
 
+interface MachineOptions {
+  readonly threads?: unknown;
+  readonly device?: unknown;
+}
+
+/** Threads and device to run with: those given, or those of the run that is resumed, since they decide its bits. */
+async function machineOptions(options: unknown): Promise<MachineOptions> {
+  const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown };
+  if (typeof given.resume !== "string") return given;
+  const recorded = await new RunFolder(nodeDirectory(given.resume)).readConfig();
+  return { threads: given.threads ?? recorded.threads, device: given.device ?? recorded.options.device };
+}
+
 /** Runs a command on this machine: with the threads and on the device that its options name, until its signal stops it. */
 export async function runOnNode<Schema extends z.ZodObject, Result>(
   command: Command<Schema, Result>,
@@ -284,7 +306,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
   { listener, signal }: Partial<Pick<RunContext, "listener" | "signal">> = {},
 ): Promise<Result> {
   // The command's own schema says what is wrong with these, if anything is.
-  const { threads, device } = (options ?? {}) as { threads?: unknown; device?: unknown };
+  const { threads, device } = await machineOptions(options);
   const name = deviceNames.find((known) => known === device);
   const environment = nodeEnvironment({
     ...(typeof threads === "number" && threads > 0 && threads <= mostThreads ? { threads } : {}),

@@ -39,18 +39,19 @@ export function systemCode(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
+/** Why the system refused something and what to do, without a full stop: stands behind "can't be written: ". */
+export const systemReason = (error: unknown): string =>
+  meanings[systemCode(error)]?.text ?? (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
+
 function translated(path: string, done: "read" | "written", error: unknown): UserError | RunError {
   if (error instanceof UserError || error instanceof RunError) return error;
-  const { text, user, code } = meanings[systemCode(error)] ?? {
-    text: (error instanceof Error ? error.message : String(error)).replace(/\.$/, ""),
-    // An unknown answer to a request to read is about what the user named.
-    user: done === "read",
-  };
+  // An unknown answer to a request to read is about what the user named.
+  const { user = done === "read", code }: Partial<Meaning> = meanings[systemCode(error)] ?? {};
   const options = {
     code: code ?? (done === "read" ? ("FILE_NOT_READABLE" as const) : ("OUTPUT_NOT_WRITABLE" as const)),
     cause: error,
   };
-  const message = `${path} can't be ${done}: ${text}.`;
+  const message = `${path} can't be ${done}: ${systemReason(error)}.`;
   return user ? new UserError(message, options) : new RunError(message, options);
 }
 

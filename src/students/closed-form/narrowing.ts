@@ -4,7 +4,7 @@
 import type { VitConfig } from "../../models/config.ts";
 import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError } from "../../utils/errors.ts";
 import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
@@ -42,7 +42,10 @@ export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
 export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
   const { mlpWidth } = config;
   if (!canNarrow(config))
-    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
+    throw new OptionError([
+      (name) =>
+        `${name("mlpWidth")} does not go with this teacher: its MLPs can't be narrowed (gated, shared, or used by its pooling too).`,
+    ]);
   return countOf("mlpWidth", wanted, mlpWidth, "the channels of the teacher's MLPs");
 }
 
@@ -67,7 +70,10 @@ export function canLoseHeads({ sharing }: VitConfig): boolean {
 /** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
 export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
   if (!canLoseHeads(config))
-    throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
+    throw new OptionError([
+      (name) =>
+        `${name("keptHeads")} does not go with this teacher: its blocks share maps across heads, so none can be removed.`,
+    ]);
   return countOf("keptHeads", wanted, config.heads, "the heads of the teacher's attention");
 }
 

@@ -25,10 +25,13 @@ const lambda = 0.1;
 export function deitStudent(student: ModelDefinition, seed: number): ModelDefinition {
   const { config } = student;
   if (!config.head)
-    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head");
-  if (config.prefix[0]?.weight !== "cls_token") throw new UserError("deit needs a teacher with a class token");
+    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head", {
+      code: "INVALID_OPTION",
+    });
+  if (config.prefix[0]?.weight !== "cls_token")
+    throw new UserError("deit needs a teacher with a class token", { code: "INVALID_OPTION" });
   if (config.prefix.some(({ weight }) => weight === "reg_token")) {
-    throw new UserError("deit's distillation token has no place beside registers");
+    throw new UserError("deit's distillation token has no place beside registers", { code: "INVALID_OPTION" });
   }
   const { width } = config;
   const next: VitConfig = {
@@ -97,11 +100,13 @@ function hardAnswer(logits: Value): Value {
 
 function oneHot(labels: readonly number[] | undefined, batch: number, classes: number): FloatTensor {
   if (!labels || labels.length !== batch)
-    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes");
+    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes", {
+      code: "INVALID_OPTION",
+    });
   const out = zeros([batch, classes]);
   labels.forEach((label, i) => {
     if (!(label >= 0 && label < classes))
-      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`);
+      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`, { code: "INVALID_OPTION" });
     out.data[i * classes + label] = 1;
   });
   return out;

@@ -65,7 +65,8 @@ const own = "decoder.";
 
 /** `maskRatio` of the patches is hidden from both models; `config` is the student's. */
 export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number): Objective {
-  if (config.positions.kind !== "learned") throw new UserError("dmae needs a model with a position table");
+  if (config.positions.kind !== "learned")
+    throw new UserError("dmae needs a model with a position table", { code: "INVALID_OPTION" });
   const patches = patchCount(config);
   const front = prefixCount(config);
   const seen = Math.max(1, Math.round(patches * (1 - maskRatio)));

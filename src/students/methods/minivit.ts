@@ -11,7 +11,8 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
 import type { Objective } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError } from "../../utils/errors.ts";
+
 import { defaultReductionFactor } from "../base-options.ts";
 import { defineMethod } from "./method.ts";
 import { backbone } from "./parts.ts";
@@ -102,8 +103,13 @@ export const method = defineMethod({
   trains: true,
   student(_, { teacher, options }) {
     if (options.start !== undefined && options.start !== "weight-copy")
-      throw new UserError("minivit starts from the teacher's own blocks");
-    if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
+      throw new OptionError([
+        (name) => `The method minivit takes no ${name("start")}: it starts from the teacher's own blocks.`,
+      ]);
+    if (options.keptBlocks)
+      throw new OptionError([
+        (name) => `The method minivit takes no ${name("keptBlocks")}: it shares weights by ${name("reductionFactor")}.`,
+      ]);
     return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
   },
   trainables: backbone,

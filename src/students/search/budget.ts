@@ -1,10 +1,10 @@
 // `--budget 25MB`, `--budget 0.3x`, `--budget 10ms`: how many blocks fit.
+import { badOption } from "../../utils/parse-options.ts";
 import { measureLatency } from "../../evaluation/latency.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { parameterCount } from "../../models/definition.ts";
 import { UserError } from "../../utils/errors.ts";
-import { badOption } from "../../utils/parse-options.ts";
 import type { WeightType } from "../../utils/half.ts";
 import { elementBytes } from "../../utils/tensor.ts";
 
@@ -14,6 +14,10 @@ export type Budget =
   | { readonly kind: "share"; readonly most: number }
   | { readonly kind: "milliseconds"; readonly most: number };
 
+/** What a budget must be, in words. */
+export const budgetForms =
+  "a size above 0 in MB (25MB), a share of the teacher above 0 (0.3x) or a time per image above 0 (10ms)";
+
 export const budgetPattern: RegExp = /^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$/i;
 
 /** A budget from its text. Throws a UserError where it is none. */
@@ -21,9 +25,7 @@ export function parseBudget(text: string): Budget {
   const [, number, unit] = budgetPattern.exec(text.trim()) ?? [];
   const most = Number(number);
   if (unit === undefined || !(most > 0)) {
-    throw new UserError(
-      `a budget is a size, a share of the teacher or a time, such as 25MB, 0.3x or 10ms; got ${text}`,
-    );
+    throw badOption("budget", budgetForms, text);
   }
   switch (unit.toLowerCase()) {
     case "mb":
@@ -114,6 +116,7 @@ export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
     `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+    { code: "INVALID_OPTION" },
   );
 }
 

@@ -24,7 +24,8 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
 import { linear, lowRank } from "../../engine/nn/layers.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import { drawStream, randomStream } from "../../utils/random.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
@@ -82,7 +83,10 @@ export function moduleSize(config: VitConfig, module: TargetModule): { inputs: n
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
   const own = typeof rank === "number" ? rank : rank[module];
-  if (own === undefined) throw new UserError(`rank says nothing of ${module}, which is among the target modules`);
+  if (own === undefined)
+    throw new OptionError([
+      (name) => `${name("rank")} names no value for ${module}, which is among ${name("targetModules")}.`,
+    ]);
   return own;
 }
 
@@ -305,14 +309,19 @@ export function foldAdapters(
 export function checkParameters(given: ReadonlyMap<string, FloatTensor>, shapes: Shapes): void {
   for (const [name, dims] of shapes) {
     const tensor = given.get(name);
-    if (!tensor) throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`);
+    if (!tensor)
+      throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`, { code: "INVALID_OPTION" });
     if (tensor.dims.join() !== dims.join()) {
       throw new UserError(
         `the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
+        { code: "INVALID_OPTION" },
       );
     }
   }
   for (const name of given.keys()) {
-    if (!shapes.has(name)) throw new UserError(`the initial adapter ${name} fits no kept block and target module`);
+    if (!shapes.has(name))
+      throw new UserError(`the initial adapter ${name} fits no kept block and target module`, {
+        code: "INVALID_OPTION",
+      });
   }
 }

@@ -173,7 +173,9 @@ export class GradientRuns {
       for (let i = 0; i < this.options.accumulation && !step.failed; i++) {
         const { feeds, batch, given } = await step.take(i);
         if (batch !== shape.batch || given !== shape.given)
-          throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none");
+          throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none", {
+            code: "INVALID_OPTION",
+          });
         const { tensors, kept } = await session.run({
           feeds: {
             ...shareOf(feeds, batch, lane, all.length),
@@ -190,6 +192,7 @@ export class GradientRuns {
           throw new LossNotFinite(
             `the loss is ${loss} at step ${step.number}, so training stops; a lower learning rate or a longer ` +
               "warm-up may help, and pictures or teacher weights that are not finite would explain it too",
+            { code: "NOT_FINITE" },
           );
         }
         losses.push(loss);

@@ -10,7 +10,8 @@ import type { DistillationInput } from "../distillation-options.ts";
 import { distillationSchema } from "../distillation-options.ts";
 import type { Model } from "../../models/model.ts";
 import type { LoggedImage } from "../../report/tensorboard.ts";
-import { nearestName, UserError } from "../../utils/errors.ts";
+import { OptionError, UserError, nearestName } from "../../utils/errors.ts";
+
 import type { Environment } from "../../context/environment.ts";
 import type { Listener } from "../../context/run-context.ts";
 import type { Parts } from "../../evaluation/evaluate-candidates.ts";
@@ -51,9 +52,12 @@ export function checkMethod(
 ): void {
   if (takesTargets && trains) return;
   const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
-  if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
-  if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
-  if (activations === "float16") throw new UserError(`${method} can't save activations so (--activations): ${why}`);
+  if (keptViews !== undefined)
+    throw new OptionError([(name) => `${name("keptViews")} does not go with the method ${method}: ${why}.`]);
+  if (checkpointing)
+    throw new OptionError([(name) => `${name("checkpointing")} does not go with the method ${method}: ${why}.`]);
+  if (activations === "float16")
+    throw new OptionError([(name) => `${name("activations")} float16 does not go with the method ${method}: ${why}.`]);
 }
 
 /** How many pictures at once the memory at hand holds, for `planBatches`. */
@@ -113,22 +117,26 @@ export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (
   }
 }
 
-export function trackerOf(
-  options: StudentRunOptions,
-  teacher: Model,
-  source: PictureSource,
+/** The held-out images that are looked at while training, and those that neighbours are searched in. */
+export function trackedItems(
+  { evaluatePictures: count, seed }: StudentRunOptions,
   parts: Parts,
   data: DataSet,
-): Tracker {
-  const { evaluatePictures: count, seed } = options;
-  return new Tracker({
-    teacher,
-    source,
+): Pick<Parts, "bank" | "queries"> {
+  return {
     queries: limitItems(parts.queries, count, seed),
     // Looks while training count neighbours of one class each.
     bank: data.train.classes && !data.multiLabel ? limitItems(parts.bank, 2 * count, seed) : [],
-    classes: data.train.classes?.length ?? 0,
-  });
+  };
+}
+
+export function trackerOf(
+  teacher: Model,
+  source: PictureSource,
+  tracked: Pick<Parts, "bank" | "queries">,
+  data: DataSet,
+): Tracker {
+  return new Tracker({ teacher, source, ...tracked, classes: data.train.classes?.length ?? 0 });
 }
 
 /** A few training views, for TensorBoard. */

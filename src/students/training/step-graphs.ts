@@ -158,7 +158,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const fed = [tokens ?? pixels, ...parameters.values(), ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
   if (!change) return built;
-  if (!states) throw new UserError(`this method's activations can't be ${change.what}`);
+  if (!states) throw new UserError(`this method's activations can't be ${change.what}`, { code: "INVALID_OPTION" });
   return change.apply(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
 }
 
