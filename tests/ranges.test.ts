@@ -45,7 +45,7 @@ const distilling: readonly [object, string][] = [
   [{ ...paper, rank: 5000 }, "--rank must be between 1 and 32 (the smaller side of the map q), got 5000."],
   [{ ...paper, rank: 0 }, "--rank must be"],
   [{ ...paper, rank: { fc1: 40, q: 4 }, targetModules: ["q", "fc1"] }, "--rank must be between 1 and 32 for fc1"],
-  [{ ...paper, rank: { q: 4 }, targetModules: ["q", "fc1"] }, "rank says nothing of fc1"],
+  [{ ...paper, rank: { q: 4 }, targetModules: ["q", "fc1"] }, "--rank names no value for fc1"],
   [{ ...paper, alpha: Number.POSITIVE_INFINITY }, "--alpha must be a number above 0"],
   [{ ...paper, alpha: 1e308 }, "--alpha must be a number above 0 and at most 1000000"],
   [{ ...paper, baseLearningRate: Number.NaN }, "--base-learning-rate must be a number between"],

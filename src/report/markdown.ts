@@ -1,5 +1,6 @@
 // The report as Markdown: the same numbers as the page's. Names and texts from outside are escaped by `markdown`.
-import { markdown, Markdown, markdownCode, markdownFence } from "../utils/escape.ts";
+import type { Markdown } from "../utils/escape.ts";
+import { markdown, markdownCode, markdownFence } from "../utils/escape.ts";
 import { findings } from "./findings.ts";
 import { evaluatedOn, resultLegend, resultMarks, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
@@ -38,7 +39,7 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
 
 function results(report: RunReport): MarkdownLine[] {
   if (report.results.length === 0) return [];
-  const { columns, rows } = resultTable(report.results);
+  const { columns, rows } = resultTable(countedRows(report));
   const judged = report.judgedOnTrainingPictures
     ? " No pictures were left to hold out: these figures are of training pictures."
     : "";

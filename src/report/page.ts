@@ -20,7 +20,7 @@ function results(report: RunReport, document: Document): Section | undefined {
     id: "results",
     title: "How good, how small, how fast",
     body: html`<p>${evaluatedOn(countedRows(report))}</p>
-      ${warned}${resultsTable(report.results)}
+      ${warned}${resultsTable(countedRows(report))}
       <p class="soft">${resultLegend}; ${resultMarks}.</p>
       <ul class="findings">
         ${findings(report.comparisons).map((sentence) => html`<li>${sentence}</li>`)}
