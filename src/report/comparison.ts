@@ -9,6 +9,8 @@ export interface ComparedRun {
   readonly setting: Readonly<Record<string, string>>;
   readonly seed: number;
   readonly row?: ResultRow;
+  /** The student on further data sets, by the names of these evaluations. */
+  readonly evaluations?: Readonly<Record<string, ResultRow>>;
   readonly trainingSeconds?: number;
   /** Why there is no result. */
   readonly failure?: string;
@@ -16,7 +18,11 @@ export interface ComparedRun {
 
 export interface PublishedFigure {
   readonly where: Readonly<Record<string, string>>;
+  /** The evaluation that it belongs to; the run's own where left out. */
+  readonly on?: string;
   readonly metric: string;
+  /** Evaluation images of a run. */
+  images(run: ComparedRun): number | undefined;
   readonly value: number;
 }
 
@@ -47,6 +53,7 @@ export const metrics: readonly Metric[] = [
     of: ({ row }) => percent(row?.probe?.top1),
     interval: ({ row }) => percents(row?.probe?.interval),
   },
+  { name: "probeBest", title: "probe, best epoch %", digits: 1, of: ({ row }) => percent(row?.probeBest?.top1) },
   {
     name: "head",
     title: "own head %",
@@ -76,6 +83,12 @@ export const metrics: readonly Metric[] = [
     interval: ({ row }) => percents(row?.auroc?.probe?.interval),
   },
   {
+    name: "probeBestAuroc",
+    title: "probe, best epoch AUROC %",
+    digits: 1,
+    of: ({ row }) => percent(row?.probeBest?.auroc),
+  },
+  {
     name: "difference",
     title: "difference",
     digits: 3,
@@ -94,12 +107,45 @@ export const metrics: readonly Metric[] = [
   { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
 ];
 
+/** Metrics that say how good a student is on a data set, in the order of `metrics`; the others say what it costs. */
+const costs = ["parameters", "milliseconds", "seconds"];
+
+/** A metric of one evaluation; `name` is the column's key. */
+export interface ComparedMetric extends Metric {
+  readonly on?: string;
+  readonly metric: string;
+}
+
+/** The metrics of the runs' own evaluation and of each further one, then what students cost. */
+export function comparedMetrics(evaluations: Iterable<string>): ComparedMetric[] {
+  const plain = metrics.map((metric): ComparedMetric => ({
+    ...metric,
+    metric: metric.name,
+    images: ({ row }) => row?.images,
+  }));
+  const quality = plain.filter(({ name }) => !costs.includes(name));
+  const further = [...new Set(evaluations)].flatMap((on) =>
+    quality.map((metric): ComparedMetric => ({
+      ...metric,
+      on,
+      name: `${on}_${metric.name}`,
+      title: `${on}: ${metric.title}`,
+      of: (run) => metric.of({ ...run, row: run.evaluations?.[on] }),
+      interval: (run) => metric.interval?.({ ...run, row: run.evaluations?.[on] }),
+      images: (run) => run.evaluations?.[on]?.images,
+    })),
+  );
+  return [...quality, ...further, ...plain.filter(({ name }) => costs.includes(name))];
+}
+
 export interface Summary {
   readonly setting: Readonly<Record<string, string>>;
   readonly runs: number;
   readonly failures: readonly string[];
   /** Mean and standard deviation over seeds (undefined for one), by metric. */
   readonly figures: Readonly<Record<string, SummaryFigure>>;
+  /** Names of the further evaluations. */
+  readonly evaluations: readonly string[];
 }
 
 export interface SummaryFigure {
@@ -111,9 +157,9 @@ export interface SummaryFigure {
 }
 
 /** The mean of both ends over runs, where all have an interval and too few images to go without. */
-function fewInterval(group: readonly ComparedRun[], { of, interval }: Metric): Bounds | undefined {
+function fewInterval(group: readonly ComparedRun[], { of, interval, images }: ComparedMetric): Bounds | undefined {
   const measured = group.filter((run) => of(run) !== undefined);
-  if (!measured.some(({ row }) => row?.images !== undefined && row.images < fewImages)) return undefined;
+  if (!measured.some((run) => (images(run) ?? fewImages) < fewImages)) return undefined;
   const bounds = measured.map((run) => interval?.(run));
   if (bounds.some((one) => one === undefined)) return undefined;
   const known = bounds.flatMap((one) => (one ? [one] : []));
@@ -125,18 +171,25 @@ const keyOf = (setting: Readonly<Record<string, string>>) => JSON.stringify(sett
 
 /** Runs gathered by setting, in the order of their first. */
 export function summarize(runs: readonly ComparedRun[], published: readonly PublishedFigure[] = []): Summary[] {
+  const evaluationsOf = (some: readonly ComparedRun[]) => [
+    ...new Set(some.flatMap(({ evaluations }) => Object.keys(evaluations ?? {}))),
+  ];
+  const compared = comparedMetrics(evaluationsOf(runs));
   const groups = new Map<string, ComparedRun[]>();
   for (const run of runs) groups.set(keyOf(run.setting), [...(groups.get(keyOf(run.setting)) ?? []), run]);
   return [...groups.values()].map((group) => {
     const { setting } = group[0];
     const figures: Record<string, SummaryFigure> = {};
-    for (const metric of metrics) {
+    for (const metric of compared) {
       const values = group.map(metric.of).filter((v) => v !== undefined);
       if (values.length === 0) continue;
       const mean = values.reduce((a, b) => a + b, 0) / values.length;
       const square = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
       const theirs = published.find(
-        (p) => p.metric === metric.name && Object.entries(p.where).every(([k, v]) => setting[k] === v),
+        (p) =>
+          p.metric === metric.metric &&
+          p.on === metric.on &&
+          Object.entries(p.where).every(([k, v]) => setting[k] === v),
       );
       const interval = fewInterval(group, metric);
       figures[metric.name] = {
@@ -148,17 +201,23 @@ export function summarize(runs: readonly ComparedRun[], published: readonly Publ
     }
     return {
       setting,
-      runs: group.filter(({ row }) => row).length,
+      runs: group.filter(({ row, evaluations }) => row ?? evaluations).length,
       failures: group.flatMap(({ failure }) => (failure === undefined ? [] : [failure])),
       figures,
+      evaluations: evaluationsOf(group),
     };
   });
 }
 
+const columnsOf = (summaries: readonly Summary[]): ComparedMetric[] =>
+  comparedMetrics(summaries.flatMap(({ evaluations }) => evaluations)).filter(({ name }) =>
+    summaries.some(({ figures }) => figures[name]),
+  );
+
 /** Columns and rows as text; behind its mean stand a deviation, an interval where images are few, and a published figure. */
 export function comparisonTable(summaries: readonly Summary[]): { columns: Column[]; rows: string[][] } {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
-  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const used = columnsOf(summaries);
   return {
     columns: [
       ...keys.map((title): Column => ({ title, align: "left" })),
@@ -183,7 +242,7 @@ export function comparisonTable(summaries: readonly Summary[]): { columns: Colum
 /** Comma-separated values, one row a setting, with deviations and intervals in columns of their own. */
 export function comparisonCsv(summaries: readonly Summary[]): string {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
-  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const used = columnsOf(summaries);
   const header = [
     ...keys,
     ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`, `${name}_low`, `${name}_high`]),

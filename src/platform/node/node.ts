@@ -18,6 +18,7 @@ import { readModel } from "../../models/definition.ts";
 import { longestFile, readBytes, readFile } from "../../files/storage.ts";
 import { imageFormat } from "../../data/image-formats.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
+import { withTransform } from "../../models/preprocessing.ts";
 import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
@@ -178,9 +179,10 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     return { ...definition, origin };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
-  const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
   const origin = { ...definition.origin, path: directoryOrFile };
-  return { ...definition, origin, preprocessing: { ...definition.preprocessing, mean, std } };
+  return { ...definition, origin, preprocessing: { ...preprocessing, mean, std } };
 }
 
 const asModel = "Give a model's folder, its file of weights, or its name on the hub.";

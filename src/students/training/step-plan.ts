@@ -91,10 +91,12 @@ function lengthOf(
 }
 
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */
-export function fewShotOf({ fewShotRatio, fewShotCount }: StudentRunOptions): FewShot {
+export function fewShotOf({ fewShotRatio, fewShotRounding, fewShotCount }: StudentRunOptions): FewShot {
   if (fewShotRatio !== undefined && fewShotCount !== undefined) {
     throw new OptionError([(name) => `Give ${name("fewShotRatio")} or ${name("fewShotCount")}, not both.`]);
   }
-  if (fewShotRatio !== undefined) return { kind: "share", share: fewShotRatio };
+  if (fewShotRatio !== undefined) {
+    return { kind: "share", share: fewShotRatio, ...(fewShotRounding === "down" ? { rounding: "down" } : {}) };
+  }
   return fewShotCount === undefined ? { kind: "all" } : { kind: "count", count: fewShotCount };
 }
