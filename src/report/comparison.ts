@@ -21,8 +21,6 @@ export interface PublishedFigure {
   /** The evaluation that it belongs to; the run's own where left out. */
   readonly on?: string;
   readonly metric: string;
-  /** Evaluation images of a run. */
-  images(run: ComparedRun): number | undefined;
   readonly value: number;
 }
 
@@ -114,6 +112,8 @@ const costs = ["parameters", "milliseconds", "seconds"];
 export interface ComparedMetric extends Metric {
   readonly on?: string;
   readonly metric: string;
+  /** Evaluation images of a run. */
+  images(run: ComparedRun): number | undefined;
 }
 
 /** The metrics of the runs' own evaluation and of each further one, then what students cost. */
