@@ -64,7 +64,7 @@ export function markdownInline(text: string): string {
 function markdownBlock(text: string): string {
   return markdownInline(text)
     .replace(/^(\s*)([#+=-])/, "$1\\$2")
-    .replace(/^(\s*\d+)([.)])/, "$1\\$2");
+    .replace(/^(\s*\d+)([.)])(?=\s|$)/, "$1\\$2");
 }
 
 type MarkdownPart = Markdown | string | number;
@@ -74,7 +74,7 @@ export function markdown(strings: TemplateStringsArray, ...parts: MarkdownPart[]
   const shown = parts.map((part, i) => {
     if (part instanceof Markdown) return part.text;
     if (typeof part === "number") return String(part);
-    const begins = /^[\s#>*-]*$/.test(strings.slice(0, i + 1).join("")) && i === 0;
+    const begins = i === 0 && /^\s*(?:[#>*-]+\s+)*$/.test(strings[0]);
     return begins ? markdownBlock(part) : markdownInline(part);
   });
   return new Markdown(strings.map((string, i) => string + (shown[i] ?? "")).join(""));
