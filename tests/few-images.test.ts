@@ -180,9 +180,7 @@ describe("latency is marked only where it differs by more than it varies", () =>
       ["weight copy", "100.0 "],
       ["student", "50.0*"],
     ]);
-    expect(String(resultTable(fast).rows[1][1]).replaceAll("\\", "")).toBe(
-      "**50.0 (48.0–53.0)**",
-    );
+    expect(String(resultTable(fast).rows[1][1]).replaceAll("\\", "")).toBe("**50.0 (48.0–53.0)**");
     expect(isFaster(timed("a", 95, 94.9, 95.1), timed("b", 100, 99.9, 100.1))).toBe(false);
     expect(isFaster(timed("a", 50, 49, 60), timed("b", 58, 57, 66))).toBe(false);
     expect(

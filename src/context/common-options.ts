@@ -11,7 +11,7 @@ import type { TransformChoice } from "../utils/image.ts";
 
 const normalizations = ["model", "data-set", "paper"] as const;
 export const pathOption = z.string().min(1);
-export const countOption = z.number().int().min(1).max(1_000_000_000);
+export const countOption = z.number().int().positive();
 /** Images that go through a model at once: more are no faster, and no memory holds them. */
 export const mostImages = 65_536;
 export const mostEpochs = 100_000;

@@ -5,9 +5,7 @@ import type { TargetModule } from "../../models/vit.ts";
 import type { BaseOptions } from "../base-options.ts";
 import type { AdapterPlan } from "../training/adapters.ts";
 
-/** Above every width; the teacher's own limit is checked when it is known. */
-const highestRank = 65_536;
-const positiveInteger = z.number().int().min(1).max(highestRank);
+const positiveInteger = z.number().int().positive();
 
 /** A rank for all maps, or one for each. */
 export const rankSchema = z.union([positiveInteger, z.partialRecord(z.enum(targetModules), positiveInteger)]);
