@@ -45,7 +45,7 @@ describe("compare", () => {
     const run = at("out", "method=wecolora,reductionFactor=2,seed=1");
     expect(existsSync(join(run, "student", "config.json"))).toBe(true);
     const table = readFileSync(at("out", "table.md"), "utf8");
-    expect(table).toMatch(/\| wecolora \| 2 \| \d+\.\d ± \d+\.\d \(paper 71\.5\) \|/);
+    expect(table).toMatch(/\| wecolora \| 2 \| \d+\.\d ± \d+\.\d \(\d+–\d+\) \(paper 71\.5\) \|/);
     const csv = parseCsv(readFileSync(at("out", "table.csv")), { columns: true }) as Record<string, string>[];
     expect(csv.map(({ method, reductionFactor, runs }) => `${method} ${reductionFactor} ${runs}`)).toEqual([
       "weight-copy 2 2",

@@ -66,7 +66,8 @@ const cases: readonly (readonly [string, () => string[], () => string, string])[
   [
     "a budget",
     () => distill("--budget", "1KB"),
-    () => '--budget must be a size (25MB), a share of the teacher (0.3x) or a time per image (10ms), got "1KB".',
+    () =>
+      '--budget must be a size above 0 in MB (25MB), a share of the teacher above 0 (0.3x) or a time per image above 0 (10ms), got "1KB".',
     "INVALID_OPTION",
   ],
   [

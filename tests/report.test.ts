@@ -198,6 +198,7 @@ test("the result table marks the better of the small models, where one is", () =
     neighbours: { top1, top5: 0.9, interval: [top1 - 0.05, top1 + 0.05] as const },
     fidelity: { meanAbsoluteDifference: difference, cosine: 0.5 },
     millisecondsAPicture: ms,
+    millisecondsQuartiles: [ms - 0.5, ms + 0.5] as const,
   });
   const rows = [row("teacher", 0.9, 0, 20), row("weight copy", 0.4, 1.3, 10), row("student", 0.5, 1.1, 10.4)];
   expect(resultText(rows).rows).toEqual([

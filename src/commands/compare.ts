@@ -9,6 +9,7 @@ import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
 import { comparedMetrics, comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
+import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -361,6 +362,8 @@ async function performComparison(
   const lines = [
     markdown`# ${options.title ?? "Comparison"}`,
     "",
+    evaluatedOn(rowsOf(runs)),
+    "",
     markdownTable(columns, rows),
     "",
     markdownTable(teacherColumns, teacherRows),
@@ -378,12 +381,21 @@ async function performComparison(
   return { out: options.out, runs, summaries, teachers };
 }
 
-function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture }: ResultRow): string[] {
-  const share = (v: number | undefined) => (v === undefined ? "-" : (100 * v).toFixed(1));
+/** The students' rows. */
+const rowsOf = (runs: readonly ComparedRun[]): ResultRow[] => runs.flatMap(({ row }) => row ?? []);
+
+function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture, images }: ResultRow): string[] {
+  const few = images !== undefined && images < fewImages;
+  const share = (figure: ResultRow["head"]) => {
+    if (!figure) return "-";
+    const { top1, interval } = figure;
+    const bounds = few && interval ? boundsText([100 * interval[0], 100 * interval[1]], 0) : "";
+    return `${(100 * top1).toFixed(1)}${bounds}`;
+  };
   return [
-    share(neighbours?.top1),
-    share(probe?.top1),
-    share(head?.top1),
+    share(neighbours),
+    share(probe),
+    share(head),
     parameters === undefined ? "-" : (parameters / 1e6).toFixed(1),
     millisecondsAPicture?.toFixed(1) ?? "-",
   ];
@@ -466,8 +478,8 @@ export const command = defineCommand({
   summary: "Run a grid of distillations and table what they give; needs --config.",
   schema: compareRunSchema,
   run: runComparison,
-  text({ summaries, out }) {
+  text({ summaries, runs, out }) {
     const { columns, rows } = comparisonTable(summaries);
-    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
+    return `${evaluatedOn(rowsOf(runs))}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
   },
 });

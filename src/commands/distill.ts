@@ -35,6 +35,7 @@ import { modelKey } from "../evaluation/feature-store.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import {
   compareJudged,
+  checkHeldOut,
   judgeCandidates,
   judgedLines,
   limitItems,
@@ -74,12 +75,15 @@ import {
   viewsOf,
   warnOfRank,
 } from "../students/training/setup.ts";
+import { checkModelRanges } from "../students/model-ranges.ts";
+import { withRank } from "../students/training/ranks.ts";
 import type { Start } from "../students/start.ts";
 import { startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
 import { resultsText } from "./result-text.ts";
+import { countText } from "../report/results.ts";
 import { textTable } from "../report/table.ts";
 
 export interface DistillRunResult extends Trained, Widths {
@@ -427,7 +431,7 @@ async function perform(
   left: Left | undefined,
 ): Promise<DistillRunResult> {
   const inputs = await openInputs(context, options, left);
-  const run: Run = { ...inputs, context, options, folder, left };
+  const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder, left };
   try {
     const start = async () => {
       const begun = await begin(run);
@@ -451,10 +455,12 @@ async function openInputs(context: RunContext, options: DistillRunOptions, left:
   const { environment, listener } = context;
   const opened = await environment.openDataSet(options.data, openOptions(options));
   const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
+  if (!left) checkHeldOut(data, options.heldOut);
   const read = readOptionsFor(options, data);
   // A branch of the hub may have moved on since the run began.
   const revision = left?.config.teacher.commit ?? read.revision;
   const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
+  await checkModelRanges(options, teacher);
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
   skipped.open(unusedOf(data), listener);
@@ -688,11 +694,17 @@ function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput
 }
 
 /** The result for people: the table, the exports, and where things lie. */
-export function distillText({ results, comparisons, exports, student, report }: DistillRunResult): string {
+export function distillText(result: DistillRunResult): string {
+  const { results, comparisons, exports, student, report, judgedOnTrainingPictures } = result;
   const exported = exports && exportTable(exports);
   return [
-    resultsText(results, comparisons),
-    ...(exported ? [`\n${textTable(exported.columns, exported.rows)}`] : []),
+    resultsText(results, comparisons, judgedOnTrainingPictures ? "training " : ""),
+    ...(exports && exported
+      ? [
+          `\nExports, compared on ${countText([exports[0].images, exports[0].images])}:`,
+          textTable(exported.columns, exported.rows),
+        ]
+      : []),
     `\nstudent: ${student}`,
     ...(report === undefined ? [] : [`report:  ${report}`]),
   ].join("\n");

@@ -25,6 +25,9 @@ import { writeEvaluation } from "../evaluation/evaluation-files.ts";
 import {
   commonSchema,
   countOption,
+  mostEpochs,
+  mostImages,
+  rateOption,
   dataHelp,
   dataSchema,
   listOption,
@@ -63,18 +66,20 @@ export const evaluateRunSchema = z.strictObject({
       "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
     ),
   neighbours: countOption.default(10).describe("k of the weighted nearest neighbours"),
-  temperature: z.number().positive().default(0.07).describe("temperature of the neighbours' weights"),
+  temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the neighbours' weights"),
   probeEpochs: countOption
+    .max(mostEpochs)
     .optional()
     .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
   probeWarmupEpochs: z
     .number()
     .min(0)
+    .max(mostEpochs)
     .optional()
     .describe("epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)"),
-  probeBatch: countOption.default(512).describe("batch of the linear probe"),
+  probeBatch: countOption.max(mostImages).default(512).describe("batch of the linear probe"),
   probeLearningRate: z
-    .union([z.number().positive(), z.array(z.number().positive()).min(1)])
+    .union([rateOption, z.array(rateOption).min(1)])
     .optional()
     .describe(
       "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
@@ -303,6 +308,6 @@ export const command = defineCommand({
   summary: "Judge a model on a folder of pictures.",
   schema: evaluateRunSchema,
   run: runEvaluation,
-  text: ({ results, comparisons, queries, bank, ...result }) =>
-    `${resultsText(results, comparisons)}${publishedText(result)}\njudged on ${queries} pictures${bank > 0 ? `, learned from ${bank}` : ""}`,
+  text: ({ results, comparisons, bank, ...result }) =>
+    `${resultsText(results, comparisons)}${publishedText(result)}${bank > 0 ? `\n\nk-NN and probe learned from ${bank} images.` : ""}`,
 });

@@ -17,6 +17,9 @@ import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { prefixCount } from "../models/config.ts";
+import { badOutput } from "../models/finite-outputs.ts";
+import type { Interval } from "../evaluation/confidence.ts";
+import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -27,7 +30,7 @@ import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { Embedder } from "../exports/measure.ts";
+import type { Embedder, NeighbourShares } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
@@ -79,8 +82,12 @@ export interface ExportedModel {
   readonly difference: number;
   /** Mean cosine with our own forward's. */
   readonly cosine: number;
-  /** Share of held-out pictures that the weighted neighbours get right: with the export, and with our own forward. */
-  readonly neighbours?: { readonly exported: number; readonly own: number };
+  /** Images that it was compared on. */
+  readonly images: number;
+  /** 95 % intervals over the images. */
+  readonly intervals: { readonly difference?: Interval; readonly cosine?: Interval };
+  /** Share of held-out images that the weighted neighbours get right: with the export, and with our own forward. */
+  readonly neighbours?: NeighbourShares;
   readonly millisecondsAPicture: number;
 }
 
@@ -236,7 +243,7 @@ async function exportInto(
     const bytes = options.to.reduce((sum, format) => sum + parameters * bytesOfWeight(format, weightType), 0);
     await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
     const own = await pictures.embed({
-      pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
+      pooled: async (x, images) => (await model.outputs(x, ["pooled"], { images })).pooled,
       dispose: async () => undefined,
     });
     const exports: ExportedModel[] = [];
@@ -250,6 +257,7 @@ async function exportInto(
         format,
         out: directory.describe(""),
         bytes: await weightBytes(directory, format),
+        images: own.queries.dims[0],
         ...differenceOf(exported.queries, own.queries),
         ...(await pictures.neighbours(exported, own)),
         millisecondsAPicture: await latency(environment, embedder, model),
@@ -316,14 +324,14 @@ async function peftBaseOf(
 /** A model with adapters folded in. */
 async function folded(
   model: Model,
-  { rank, alpha, rankStabilized, method }: DistillRunOptions,
+  { alpha, rankStabilized, method }: DistillRunOptions,
   plan: AdapterPlan,
   initialAdapters: ReadonlyMap<string, FloatTensor>,
 ): Promise<Model> {
   const distillation = await createDistillation(model, {
     method,
     reductionFactor: 1,
-    rank,
+    rank: plan.rank,
     alpha,
     rankStabilized,
     targetModules: [...plan.targetModules],
@@ -372,7 +380,8 @@ async function openExport(
     warn(`${format} has no place for the model's head, so it holds the features alone`);
   const used = format === "peft" && origin ? await withPeft(loaded, directory, origin) : loaded;
   return {
-    pooled: async (pixels) => (await used.outputs(pixels, ["pooled"])).pooled,
+    pooled: async (pixels, images) =>
+      (await used.outputs(pixels, ["pooled"], { model: `that the export ${format} holds`, images })).pooled,
     dispose: () => used.dispose(),
   };
 }
@@ -393,10 +402,15 @@ async function openOnnx(directory: Directory, format: OnnxFormat, { device, conf
   // As other runtimes open it, so that the time is theirs.
   const session = await device.createSession({ model, externalData }, { packWeights: true });
   return {
-    async pooled(pixels) {
+    async pooled(pixels, images) {
       const name = hasPooledOutput(config) ? "pooler_output" : "last_hidden_state";
       const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: [name] });
       const tensor = tensors[name] as FloatTensor;
+      const bad = badOutput({ [name]: tensor }, images);
+      if (bad)
+        throw new RunError(
+          `The export ${format} gives ${bad.value} in ${name} for the image ${bad.image}, where the model's own features are finite.`,
+        );
       return tensor.dims.length === 2 ? tensor : pooledTokens(tensor, config);
     },
     dispose: () => session.dispose(),
@@ -436,12 +450,12 @@ async function weightBytes(directory: Directory, format: ExportFormat): Promise<
 }
 
 function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {
-  const { format, difference, cosine, bytes } = measured;
-  const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${(100 * difference).toPrecision(2)} % of their size, mean cosine ${cosine.toFixed(5)}`;
+  const { format, bytes, images } = measured;
+  const figures = exportFigures(measured);
+  const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
+  const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.difference} % of their size, mean cosine ${figures.cosine}`;
   const judged = measured.neighbours
-    ? [
-        `nearest neighbours: ${(100 * measured.neighbours.exported).toFixed(1)} % with this file, ${(100 * measured.neighbours.own).toFixed(1)} % with the original`,
-      ]
+    ? [`nearest neighbours: ${figures.exported} % with this file, ${figures.own} % with the original`]
     : [];
   return modelCard({
     name: path
@@ -450,14 +464,29 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
       .slice(-1)[0],
     config: model.config,
     origin: origin && cardOrigin(origin.options, origin.result),
-    notes: [compared, ...judged],
+    notes: [counted, compared, ...judged],
   });
+}
+
+/** An export's figures as text, with their intervals where the images are few. */
+function exportFigures({ images, difference, cosine, intervals, neighbours }: ExportedModel) {
+  const few = images < fewImages;
+  const percents = (bounds: Interval | undefined): Interval | undefined =>
+    few && bounds ? [100 * bounds[0], 100 * bounds[1]] : undefined;
+  const share = (value: number | undefined, bounds: Interval | undefined) =>
+    value === undefined ? "-" : `${(100 * value).toFixed(1)}${boundsText(percents(bounds), 0)}`;
+  const far = percents(intervals.difference);
+  return {
+    difference: `${(100 * difference).toPrecision(2)}${far ? ` (${far[0].toPrecision(2)}–${far[1].toPrecision(2)})` : ""}`,
+    cosine: `${cosine.toFixed(5)}${boundsText(few ? intervals.cosine : undefined, 5)}`,
+    exported: share(neighbours?.exported, neighbours?.intervals.exported),
+    own: share(neighbours?.own, neighbours?.intervals.own),
+  };
 }
 
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
   const labelled = exports.some(({ neighbours }) => neighbours);
-  const share = (value: number | undefined) => (value === undefined ? "-" : (100 * value).toFixed(1));
   return {
     columns: [
       { title: "format", align: "left" },
@@ -468,15 +497,18 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       ...(labelled ? [{ title: "neighbours %" }, { title: "ours %" }] : []),
       { title: "folder", align: "left" },
     ],
-    rows: exports.map((e) => [
-      e.format,
-      (e.bytes / 1e6).toFixed(1),
-      e.millisecondsAPicture.toFixed(1),
-      (100 * e.difference).toPrecision(2),
-      e.cosine.toFixed(5),
-      ...(labelled ? [share(e.neighbours?.exported), share(e.neighbours?.own)] : []),
-      e.out,
-    ]),
+    rows: exports.map((e) => {
+      const figures = exportFigures(e);
+      return [
+        e.format,
+        (e.bytes / 1e6).toFixed(1),
+        e.millisecondsAPicture.toFixed(1),
+        figures.difference,
+        figures.cosine,
+        ...(labelled ? [figures.exported, figures.own] : []),
+        e.out,
+      ];
+    }),
   };
 }
 
@@ -487,6 +519,7 @@ export const command = defineCommand({
   run: runExport,
   text({ exports, pictures }) {
     const { columns, rows } = exportTable(exports);
-    return `\n${textTable(columns, rows)}\n\ncompared on ${pictures} pictures`;
+    const few = pictures < fewImages ? " In brackets: 95 % confidence intervals." : "";
+    return `Compared on ${countText([pictures, pictures])}.${few}\n\n${textTable(columns, rows)}`;
   },
 });

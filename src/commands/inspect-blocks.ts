@@ -8,6 +8,7 @@ import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
+import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import { withOptionalOutput } from "../workspace/output-folder.ts";
@@ -91,6 +92,7 @@ async function inspectInto(
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
+    requireFiniteWeights(teacher);
     skipped.open(data.skipped, listener);
     const items = searchItems(data.items, options.pictures, options.seed);
     const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);

@@ -5,6 +5,7 @@ import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import { UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
+import { badWeight } from "../models/finite-outputs.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { defineCommand } from "./command.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
@@ -36,6 +37,11 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
   }
   const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
   const description = describeModel(model);
+  const bad = badWeight(model.weights);
+  if (bad)
+    context.listener.warn?.(
+      `the weight ${bad.name} of ${path} holds ${bad.value}: no figure of this model means anything`,
+    );
   await model.dispose();
   const blocks = data === undefined ? undefined : await runBlocks(context, path, { ...options, data });
   return { model: path, ...description, ...(blocks ? { blocks } : {}) };

@@ -44,7 +44,7 @@ export interface CompareOptions {
   }[];
   /** Run again what was run with other settings, another teacher or other data. Default: false. */
   overwrite?: boolean;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -78,7 +78,7 @@ export interface DistillOptions {
   keep?: "even" | "auto";
   /**
    * As many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms). Range:
-   * must match ^(\d+(?:\.\d+)?)\s*(MB|ms|x)$.
+   * must match ^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$.
    */
   budget?: string;
   /** How the student starts, what trains, and the loss (the recipe's where left out). Default: "wecolora". */
@@ -142,9 +142,15 @@ export interface DistillOptions {
   softLabels?: boolean;
   /** Dmae: share of the patches that the models don't see. Range: a number at least 0, below 1. Default: 0.75. */
   maskRatio?: number;
-  /** Rank of the adapters, or one for each map: q=16,v=16,fc1=64. Range: an integer, above 0. Default: 128. */
+  /**
+   * Rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map (default:
+   * 128, or that side). Range: an integer, above 0.
+   */
   rank?: number | Partial<Record<"q" | "k" | "v" | "proj" | "fc1" | "fc2", number>>;
-  /** Adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled). Range: a number above 0. */
+  /**
+   * Adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled). Range: a number above 0, at most
+   * 1000000.
+   */
   alpha?: number;
   /** Scale adapters by alpha / sqrt(rank) instead (rsLoRA). Default: false. */
   rankStabilized?: boolean;
@@ -164,19 +170,19 @@ export interface DistillOptions {
   keptHeads?: number;
   /**
    * Views of each picture that an analytic start is fitted on: as for evaluation, then random ones. Range: an
-   * integer, above 0. Default: 1.
+   * integer, above 0, at most 1000. Default: 1.
    */
   analyticViews?: number;
   /**
    * Tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time.
-   * Range: a number above 0. Default: 5.
+   * Range: a number at least 0.01, at most 1000000000. Default: 5.
    */
   analyticTokens?: number;
   /** Maps that an analytic start refits; fc2 in any case, and proj where heads go. */
   analyticMaps?: "q" | "k" | "v" | "proj" | "fc1" | "fc2" | ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
   /**
    * How often an analytic start goes through all blocks; later sweeps only move what comes nearer by that. Range:
-   * an integer, above 0. Default: 1.
+   * an integer, above 0, at most 100. Default: 1.
    */
   analyticSweeps?: number;
   /** What takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8. Default: "adamw". */
@@ -186,9 +192,9 @@ export interface DistillOptions {
         kind: "adamw";
         /** Default: [0.9,0.95]. */
         betas?: [number, number];
-        /** Range: a number above 0. Default: 1e-8. */
+        /** Range: a number at least 1e-30, at most 1. Default: 1e-8. */
         eps?: number;
-        /** Range: a number at least 0. Default: 0.05. */
+        /** Range: a number at least 0, at most 1000. Default: 0.05. */
         weightDecay?: number;
         /** Gradients are scaled down to this norm over all of them. Range: a number above 0. */
         clipNorm?: number;
@@ -205,30 +211,36 @@ export interface DistillOptions {
    */
   shape?: "balanced" | "channels" | "blocks";
   /**
-   * For an effective batch of 256; larger ones scale it up (lr = blr * batch / 256). Range: a number above 0.
-   * Default: 0.001.
+   * For an effective batch of 256; larger ones scale it up (lr = blr * batch / 256). Range: a number at least
+   * 1e-12, at most 1000. Default: 0.001.
    */
   baseLearningRate?: number;
-  /** Passes over the pictures. Range: a number above 0. Default: 10. */
+  /** Passes over the pictures. Range: a number above 0, at most 100000. Default: 10. */
   epochs?: number;
-  /** Epochs of linear warm-up, before the rate falls to 0. Range: a number at least 0. Default: 2. */
+  /** Epochs of linear warm-up, before the rate falls to 0. Range: a number at least 0, at most 100000. Default: 2. */
   warmupEpochs?: number;
-  /** So many steps instead of epochs; the same share of them is warm-up. Range: an integer, above 0. */
+  /**
+   * So many steps instead of epochs; the same share of them is warm-up. Range: an integer, above 0, at most
+   * 10000000.
+   */
   steps?: number;
   /** How the learning rate falls. Default: "cosine". */
   schedule?: "cosine" | "linear";
-  /** Pictures to a step (1024, or fewer so that an epoch has several steps). Range: an integer, above 0. */
+  /**
+   * Pictures to a step (1024, or fewer so that an epoch has several steps). Range: an integer, above 0, at most
+   * 65536.
+   */
   effectiveBatch?: number;
   /**
    * Views of each picture that training draws from: each is read once, and what teacher and embedding make of it
-   * is kept (new views in each epoch where left out). Range: an integer, above 0.
+   * is kept (new views in each epoch where left out). Range: an integer, above 0, at most 10000.
    */
   keptViews?: number;
   /** Where kept views lie: in memory, in a file in the run folder while it trains, or as they fit. Default: "auto". */
   keptViewsOn?: "auto" | "memory" | "disk";
   /**
    * Pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short).
-   * Range: an integer, above 0.
+   * Range: an integer, above 0, at most 65536.
    */
   batch?: number;
   /** Share of each class (or of a flat folder) to train on. Range: a number above 0, at most 1. */
@@ -243,7 +255,7 @@ export interface DistillOptions {
   weightType?: "float32" | "float16" | "bfloat16";
   /** Steps between checkpoints (an eighth of the run where left out). Range: an integer, above 0. */
   checkpointSteps?: number;
-  /** A checkpoint is never further back than so many minutes. Range: a number above 0. Default: 5. */
+  /** A checkpoint is never further back than so many minutes. Range: a number above 0, at most 100000. Default: 5. */
   checkpointMinutes?: number;
   /** The last so many checkpoints are kept, and the best. Range: an integer, above 0. Default: 2. */
   keepCheckpoints?: number;
@@ -272,7 +284,7 @@ export interface DistillOptions {
   judgeQueries?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -284,7 +296,7 @@ export interface DistillOptions {
   report?: boolean;
   /** Replace a run that is in the folder already. Default: false. */
   overwrite?: boolean;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -337,7 +349,7 @@ export interface EvaluateOptions {
   heldOut?: number;
   /**
    * Pictures read at once; on a processor, models run on four a thread of them at once. Range: an integer, above
-   * 0. Default: 32.
+   * 0, at most 65536. Default: 32.
    */
   batch?: number;
   /**
@@ -347,20 +359,24 @@ export interface EvaluateOptions {
   precision?: "float32" | "int8" | "auto";
   /** K of the weighted nearest neighbours. Range: an integer, above 0. Default: 10. */
   neighbours?: number;
-  /** Temperature of the neighbours' weights. Range: a number above 0. Default: 0.07. */
+  /** Temperature of the neighbours' weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */
   temperature?: number;
-  /** Epochs of the linear probe (90; the published protocol's for its data set). Range: an integer, above 0. */
+  /**
+   * Epochs of the linear probe (90; the published protocol's for its data set). Range: an integer, above 0, at
+   * most 100000.
+   */
   probeEpochs?: number;
   /**
    * Epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less). Range: a number at
-   * least 0.
+   * least 0, at most 100000.
    */
   probeWarmupEpochs?: number;
-  /** Batch of the linear probe. Range: an integer, above 0. Default: 512. */
+  /** Batch of the linear probe. Range: an integer, above 0, at most 65536. Default: 512. */
   probeBatch?: number;
   /**
    * Base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with
-   * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number above 0.
+   * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number at least 1e-12, at
+   * most 1000.
    */
   probeLearningRate?: number | number[];
   /** Also report the probe's best epoch on the evaluation images, as the paper's authors do. Default: false. */
@@ -393,7 +409,7 @@ export interface EvaluateOptions {
   cacheDir?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -401,7 +417,7 @@ export interface EvaluateOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -439,7 +455,7 @@ export interface ExportOptions {
   weightType?: "float32" | "float16" | "bfloat16";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -447,7 +463,7 @@ export interface ExportOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -476,14 +492,14 @@ export interface FeaturesOptions {
   out: string;
   /**
    * Pictures read at once; on a processor, models run on four a thread of them at once. Range: an integer, above
-   * 0. Default: 32.
+   * 0, at most 65536. Default: 32.
    */
   batch?: number;
   /** Of the model's products: float32, 8 bits, or what is faster here while features stay near. Default: "float32". */
   precision?: "float32" | "int8" | "auto";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -491,7 +507,7 @@ export interface FeaturesOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -515,14 +531,15 @@ export interface InspectOptions {
   frontier?: boolean;
   /**
    * Also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the
-   * teacher (0.3x), or time a picture (10ms). Range: must match ^(\d+(?:\.\d+)?)\s*(MB|ms|x)$.
+   * teacher (0.3x), or time a picture (10ms). Range: must match
+   * ^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$.
    */
   budget?: string;
   /** A folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for. */
   out?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -530,7 +547,7 @@ export interface InspectOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -546,7 +563,7 @@ export interface ReportOptions {
   runs: string[];
   /** The page to write (report.html in the run's folder; for several, comparison.html here). */
   out?: string;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -575,7 +592,7 @@ export interface RolloutOptions {
   pictures?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -583,7 +600,7 @@ export interface RolloutOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -620,25 +637,28 @@ export interface SegmentOptions {
   split?: "cases" | "blocks" | "ends";
   /** Share of the cases or slices to judge on. Range: a number above 0, below 1. Default: 0.3. */
   heldOut?: number;
-  /** Slices beside held-out blocks that nothing learns from. Range: an integer, at least 0. Default: 4. */
+  /**
+   * Slices beside held-out blocks that nothing learns from. Range: an integer, at least 0, at most 1000. Default:
+   * 4.
+   */
   gap?: number;
   /** At most so many slices to train on, evenly spread. Range: an integer, above 0. */
   trainSlices?: number;
-  /** Passes over the slices. Range: an integer, above 0. Default: 30. */
+  /** Passes over the slices. Range: an integer, above 0, at most 100000. Default: 30. */
   epochs?: number;
-  /** Epochs of linear warm-up. Range: a number at least 0. Default: 2. */
+  /** Epochs of linear warm-up. Range: a number at least 0, at most 100000. Default: 2. */
   warmupEpochs?: number;
-  /** Slices to a step. Range: an integer, above 0. Default: 8. */
+  /** Slices to a step. Range: an integer, above 0, at most 65536. Default: 8. */
   batch?: number;
-  /** The decoder's, at its highest. Range: a number above 0. Default: 0.002. */
+  /** The decoder's, at its highest. Range: a number at least 1e-12, at most 1000. Default: 0.002. */
   learningRate?: number;
-  /** The encoder's learning rate, times the decoder's. Range: a number above 0. Default: 0.05. */
+  /** The encoder's learning rate, times the decoder's. Range: a number above 0, at most 1000. Default: 0.05. */
   encoderRate?: number;
-  /** Of matrices and kernels. Range: a number at least 0. Default: 0.01. */
+  /** Of matrices and kernels. Range: a number at least 0, at most 1000. Default: 0.01. */
   weightDecay?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -646,7 +666,7 @@ export interface SegmentOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -668,7 +688,7 @@ export interface SimilarityOptions {
   pictures?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0. */
+  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -676,7 +696,7 @@ export interface SimilarityOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
@@ -690,7 +710,7 @@ export interface SimilarityOptions {
 export interface ResumeOptions {
   /** The folder of a run to go on with; its own settings hold. */
   resume: string;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0. */
+  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Where graphs run; tried at the start. Default: "cpu". */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";

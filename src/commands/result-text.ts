@@ -2,17 +2,27 @@
 import type { Comparison } from "../report/findings.ts";
 import { findings } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
-import { resultLegend, resultText } from "../report/results.ts";
+import { evaluatedOn, resultLegend, resultText } from "../report/results.ts";
 import { textTable } from "../report/table.ts";
 
-/** The result table, what its columns mean, and what the figures allow to be said. */
-export function resultsText(results: readonly ResultRow[], comparisons: readonly Comparison[]): string {
+/**
+ * The result table below the number of images, what its columns mean, and what the figures allow to be said. `kind` is said
+ * before "images".
+ */
+export function resultsText(results: readonly ResultRow[], comparisons: readonly Comparison[], kind = ""): string {
   if (results.length === 0) return "";
   const { columns, rows } = resultText(results);
   const starred = rows.some((row) => row.some((text) => text.endsWith("*")));
   const legend = `${resultLegend}${starred ? "; *: the better of the small models" : ""}`;
   const sentences = findings(comparisons);
-  return ["", textTable(columns, rows), "", legend, ...(sentences.length > 0 ? ["", ...sentences] : [])].join("\n");
+  return [
+    evaluatedOn(results, kind),
+    "",
+    textTable(columns, rows),
+    "",
+    legend,
+    ...(sentences.length > 0 ? ["", ...sentences] : []),
+  ].join("\n");
 }
 
 /** A square table of numbers from 0 to 1, one row a student block. */

@@ -18,6 +18,7 @@ export function cardOrigin(options: DistillRunOptions, result: RunResult): Model
     widths: widthsText(result),
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results,
+    onTraining: result.judgedOnTrainingPictures,
   };
 }
 

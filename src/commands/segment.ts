@@ -6,6 +6,8 @@ import { stackViews } from "../data/loader.ts";
 import type { SliceSplit, SliceStack } from "../data/scans.ts";
 import { isVolumeName } from "../data/scans.ts";
 import { classesOf, sliceView } from "../data/slice-views.ts";
+import type { Interval } from "../evaluation/confidence.ts";
+import { resampled } from "../evaluation/confidence.ts";
 import { mean } from "../evaluation/metrics.ts";
 import type { Mask } from "../segmentation/mask-metrics.ts";
 import { hausdorff95, overlaps } from "../segmentation/mask-metrics.ts";
@@ -14,6 +16,7 @@ import { Segmenter, trainSegmenter } from "../segmentation/train-decoder.ts";
 import type { Model } from "../models/model.ts";
 import { maskOverlay } from "../report/masks.ts";
 import { sideBySide } from "../report/overlay.ts";
+import { boundsText, fewImages, tooFewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { csvLines, markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
@@ -33,6 +36,9 @@ import { ScanCases } from "../segmentation/scan-cases.ts";
 import {
   commonSchema,
   countOption,
+  mostEpochs,
+  mostImages,
+  rateOption,
   listOption,
   pathOption,
   readOptions,
@@ -80,19 +86,26 @@ export const segmentRunSchema = z.strictObject({
     .number()
     .int()
     .min(0)
+    .max(1000)
     .default(sliceDefaults.gap)
     .describe("slices beside held-out blocks that nothing learns from"),
   trainSlices: countOption.optional().describe("at most so many slices to train on, evenly spread"),
-  epochs: countOption.default(segmenterDefaults.epochs).describe("passes over the slices"),
-  warmupEpochs: z.number().min(0).default(segmenterDefaults.warmupEpochs).describe("epochs of linear warm-up"),
-  batch: countOption.default(segmenterDefaults.batch).describe("slices to a step"),
-  learningRate: z.number().positive().default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  epochs: countOption.max(mostEpochs).default(segmenterDefaults.epochs).describe("passes over the slices"),
+  warmupEpochs: z
+    .number()
+    .min(0)
+    .max(mostEpochs)
+    .default(segmenterDefaults.warmupEpochs)
+    .describe("epochs of linear warm-up"),
+  batch: countOption.max(mostImages).default(segmenterDefaults.batch).describe("slices to a step"),
+  learningRate: rateOption.default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
   encoderRate: z
     .number()
     .positive()
+    .max(1000)
     .default(segmenterDefaults.encoderRate)
     .describe("the encoder's learning rate, times the decoder's"),
-  weightDecay: z.number().min(0).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+  weightDecay: z.number().min(0).max(1000).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
   ...readSchema.shape,
   ...commonSchema.omit({ strict: true }).shape,
 });
@@ -119,6 +132,8 @@ export interface SegmentResult {
   readonly dice: number;
   readonly iou: number;
   readonly hausdorff95: number | undefined;
+  /** 95 % intervals over the cases, where there are several. */
+  readonly intervals: Partial<Readonly<Record<"dice" | "iou" | "hausdorff95", Interval>>>;
   readonly results: readonly ClassResult[];
   /** Of the encoder; 0 for bare pixels. */
   readonly parameters: number;
@@ -239,7 +254,8 @@ async function predictions(
   for (let from = 0; from < work.test.length; from += work.options.batch) {
     const ids = work.test.slice(from, from + work.options.batch);
     const { pixels } = await batchOf(work, ids, segmenter, normalisation);
-    const { data, dims } = await segmenter.predict(pixels);
+    const names = ids.map((id) => `${work.cases.files[id.case].name}, slice ${id.slice}`);
+    const { data, dims } = await segmenter.predict(pixels, names);
     const size = dims[1] * dims[2] * dims[3];
     for (const [i, id] of ids.entries()) {
       const stack = await work.cases.stack(id.case);
@@ -286,6 +302,18 @@ function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hau
   return means.length > 0 ? mean(means) : undefined;
 }
 
+/** The 95 % interval of a mean over classes and cases: cases are drawn, since slices of one are alike. */
+function overCases(results: readonly ClassResult[], key: "dice" | "iou" | "hausdorff95"): Interval | undefined {
+  const names = [...new Set(results.map((r) => r.case))];
+  return resampled(names.length, resamples, (weights) =>
+    overClasses(
+      results.flatMap((r) => new Array<ClassResult>(weights[names.indexOf(r.case)]).fill(r)),
+      key,
+    ),
+  );
+}
+const resamples = 1000;
+
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
 export async function runSegmentation(context: RunContext, input: SegmentRunInput): Promise<SegmentRunResult> {
   const options = parseOptions(segmentRunSchema, input, "options of segment");
@@ -321,9 +349,10 @@ async function segmentInto(
   const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
   const train = spread(found.train, options.trainSlices ?? found.train.length);
   if (train.length < 2 || found.test.length === 0)
-    throw new UserError(`${train.length} slices to train on and ${found.test.length} to evaluate on are too few.`, {
-      code: "INVALID_DATA",
-    });
+    throw new UserError(
+      `${train.length} slices to train on and ${found.test.length} to evaluate on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut}).`,
+      { code: "INVALID_DATA" },
+    );
   const work: Work = { cases, train, test: found.test, labels, classes, options };
   listener.info?.(
     `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
@@ -349,7 +378,10 @@ async function segmentInto(
   }
   await writeExamples(environment, work, masks, out);
   const { columns, rows } = segmentTable(models);
-  await out.write("table.md", textChunks(`${markdownTable(columns, rows)}\n`));
+  await out.write(
+    "table.md",
+    textChunks(`${segmentedOn(models, work.test.length)}\n\n${markdownTable(columns, rows)}\n`),
+  );
   await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
   const slices = { train: train.length, test: work.test.length };
   const result = { out: options.out, classes, slices, cases: cases.files.length, models };
@@ -394,6 +426,11 @@ async function runOne(
       dice: overClasses(results, "dice") ?? 0,
       iou: overClasses(results, "iou") ?? 0,
       hausdorff95: overClasses(results, "hausdorff95"),
+      intervals: {
+        dice: overCases(results, "dice"),
+        iou: overCases(results, "iou"),
+        hausdorff95: overCases(results, "hausdorff95"),
+      },
       results,
       parameters: encoder.kind === "vit" ? model.parameters : 0,
       trainingSeconds,
@@ -428,6 +465,21 @@ async function writeExamples(
   }
 }
 
+const caseCount = ({ results }: SegmentResult) => new Set(results.map((r) => r.case)).size;
+/** An interval, where the cases are so few that figures don't stand alone. */
+const shown = (model: SegmentResult, interval: Interval | undefined) =>
+  caseCount(model) < fewImages ? interval : undefined;
+
+/** The first line of results: on how many held-out cases and slices, and what that allows. */
+export function segmentedOn(models: readonly SegmentResult[], slices: number): string {
+  const cases = Math.max(0, ...models.map(caseCount));
+  const count = `Evaluated on ${slices} slices of ${cases} ${cases === 1 ? "case" : "cases"}`;
+  if (cases >= fewImages) return `${count}.`;
+  const verdict = cases < tooFewImages ? ": too few cases to judge by" : "";
+  const brackets = cases > 1 ? "In brackets: 95 % confidence intervals over the cases." : "One case has no interval.";
+  return `${count}${verdict}. ${brackets}`;
+}
+
 /** One row a model: mean Dice and IoU, then Dice and distance of each class. */
 export function segmentTable(models: readonly SegmentResult[]): { columns: Column[]; rows: string[][] } {
   const names = [...new Set(models.flatMap(({ results }) => results.map((r) => r.class)))];
@@ -442,18 +494,13 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
   const digits = (value: number | undefined, count: number) => (value === undefined ? "-" : value.toFixed(count));
   const rows = models.map((m) => [
     m.model,
-    digits(m.dice, 3),
-    digits(m.iou, 3),
-    digits(m.hausdorff95, 1),
-    ...names.map((name) =>
-      digits(
-        overClasses(
-          m.results.filter((r) => r.class === name),
-          "dice",
-        ),
-        3,
-      ),
-    ),
+    `${digits(m.dice, 3)}${boundsText(shown(m, m.intervals.dice), 3)}`,
+    `${digits(m.iou, 3)}${boundsText(shown(m, m.intervals.iou), 3)}`,
+    `${digits(m.hausdorff95, 1)}${boundsText(shown(m, m.intervals.hausdorff95), 1)}`,
+    ...names.map((name) => {
+      const own = m.results.filter((r) => r.class === name);
+      return `${digits(overClasses(own, "dice"), 3)}${boundsText(shown(m, overCases(own, "dice")), 3)}`;
+    }),
     m.parameters > 0 ? (m.parameters / 1e6).toFixed(1) : "-",
   ]);
   return { columns, rows };
@@ -464,9 +511,9 @@ export const command = defineCommand({
   summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
   schema: segmentRunSchema,
   run: runSegmentation,
-  text({ models, out }) {
+  text({ models, slices, out }) {
     const { columns, rows } = segmentTable(models);
-    return `\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors`;
+    return `${segmentedOn(models, slices.test)}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors`;
   },
   afterStop: "Segmentations are not resumed: run the same command again to start over.",
 });

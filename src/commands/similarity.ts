@@ -8,6 +8,7 @@ import { compareLayers } from "../evaluation/compare-layers.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { LayerSimilarity } from "../evaluation/similarity.ts";
 import { standalone } from "../report/chart.ts";
+import { countText } from "../report/results.ts";
 import { heatMap } from "../report/figures.ts";
 import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -91,9 +92,9 @@ export const command = defineCommand({
   run: runSimilarity,
   text: ({ cka, cosine, tokens, pictures, out }) =>
     [
+      `Compared over ${tokens} tokens of ${countText([pictures, pictures])}.`,
       similarityText("centred kernel alignment", cka),
       ...(cosine ? [similarityText("mean cosine of tokens", cosine)] : []),
-      `\nover ${tokens} tokens of ${pictures} pictures`,
       ...(out === undefined ? [] : [`${out}: similarity.csv, similarity.svg, similarity.png`]),
     ].join("\n"),
 });

@@ -12,14 +12,24 @@ import type { TransformChoice } from "../utils/image.ts";
 const normalizations = ["model", "data-set", "paper"] as const;
 export const pathOption = z.string().min(1);
 export const countOption = z.number().int().positive();
+/** Images that go through a model at once: more are no faster, and no memory holds them. */
+export const mostImages = 65_536;
+export const mostEpochs = 100_000;
+export const mostSteps = 10_000_000;
+/** Learning rates that float32 can count with, and that don't leave its range at the first step. */
+export const rateOption = z.number().min(1e-12).max(1000);
 /** One or several. */
 export const listOption = <T extends string>(what: z.ZodType<T, T>) =>
   z.union([what, z.array(what).min(1)]).transform((value): T[] => (Array.isArray(value) ? value : [value]));
-const triple = z.tuple([z.number(), z.number(), z.number()]);
+const meanOf = z.number().min(-1).max(1);
+const deviationOf = z.number().min(1e-4).max(100);
+
+/** More than any machine has cores; each takes memory of its own. */
+export const mostThreads = 1024;
 
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
-  threads: countOption.optional().describe("threads of ONNX Runtime (all cores where left out)"),
+  threads: countOption.max(mostThreads).optional().describe("threads of ONNX Runtime (all cores where left out)"),
   device: z.enum(deviceNames).default("cpu").describe("where graphs run; tried at the start"),
   strict: z.boolean().default(false).describe("a file that can't be read as a picture is an error, not skipped"),
   seed: z.number().int().default(0).describe("seed of everything random"),
@@ -28,10 +38,19 @@ export const commonSchema = z.strictObject({
 /** How models are read, where their files leave something open. */
 export const readSchema = z.strictObject({
   numHeads: countOption.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
-  imageSize: countOption.optional().describe("pixels per side of the pictures (the model's own where left out)"),
+  imageSize: countOption
+    .max(16_384)
+    .optional()
+    .describe("pixels per side of the pictures (the model's own where left out)"),
   revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
-  mean: triple.optional().describe("mean of each channel, from 0 to 1, in place of the model's own"),
-  std: triple.optional().describe("standard deviation of each channel, in place of the model's own"),
+  mean: z
+    .tuple([meanOf, meanOf, meanOf])
+    .optional()
+    .describe("mean of each channel, from 0 to 1, in place of the model's own"),
+  std: z
+    .tuple([deviationOf, deviationOf, deviationOf])
+    .optional()
+    .describe("standard deviation of each channel, in place of the model's own"),
 });
 
 /** How data sets are read, where their files leave something open. */
@@ -126,5 +145,6 @@ export function readOptions({
 }
 
 export const readBatchOption = countOption
+  .max(mostImages)
   .default(evaluationBatch)
   .describe("pictures read at once; on a processor, models run on four a thread of them at once");

@@ -40,7 +40,8 @@ export async function* attentionOverlays(
   try {
     for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
       const maps = new Map<string, FloatTensor>();
-      for (const [name, viewer] of viewers) maps.set(name, await viewer.maps(pixels));
+      const images = read.map(({ name }) => name);
+      for (const [name, viewer] of viewers) maps.set(name, await viewer.maps(pixels, { model: name, images }));
       const size = pixels.data.length / read.length;
       for (const [i, item] of read.entries()) {
         const picture = denormalise(pixels.data.subarray(i * size, (i + 1) * size), preprocessing);

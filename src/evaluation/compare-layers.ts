@@ -19,7 +19,8 @@ export function compareLayers(
   skip: SkippedPictures["add"],
 ): Promise<LayerSimilarity> {
   async function* batches() {
-    for await (const { pixels } of evaluationBatches(source, items, batch, teacher.preprocessing, skip)) yield pixels;
+    for await (const { items: read, pixels } of evaluationBatches(source, items, batch, teacher.preprocessing, skip))
+      yield { pixels, images: read.map(({ name }) => name) };
   }
   return layerSimilarity(student, teacher, batches(), items.length);
 }

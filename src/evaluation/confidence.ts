@@ -1,4 +1,5 @@
 // How sure a figure from so many pictures is: percentile bootstrap intervals, paired where two models saw the same ones.
+import { finite, requireFinite } from "../utils/finite.ts";
 import { drawStream } from "../utils/random.ts";
 
 /** From low to high. */
@@ -12,10 +13,11 @@ const level = 0.95;
 /**
  * The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, section 13.3). For the
  * difference of two models on the same pictures, give each picture's difference. The same values give the same interval.
- * Undefined for fewer than two values.
+ * Undefined for fewer than two values. Throws a RunError where a value is not finite.
  */
 export function bootstrapInterval(values: readonly number[]): Interval | undefined {
   const n = values.length;
+  requireFinite(values, "Values of a confidence interval");
   if (n < 2) return undefined;
   const resamples = Math.round(Math.max(fewest, Math.min(most, draws / n)));
   const random = drawStream(0, "bootstrap", n);
@@ -26,6 +28,21 @@ export function bootstrapInterval(values: readonly number[]): Interval | undefin
     means[r] = sum / n;
   }
   return percentiles(means);
+}
+
+/** The 97.5 % quantile of the normal distribution. */
+const normalQuantile = 1.959964;
+
+/**
+ * The 95 % interval of a share, from outcomes of 0 and 1: the bootstrap's, and Wilson's score interval (1927) where all outcomes
+ * are alike, since resamples of these are alike too: four right answers of four don't make a certainty.
+ */
+export function shareInterval(outcomes: readonly number[]): Interval | undefined {
+  const n = outcomes.length;
+  if (n === 0 || outcomes.some((outcome) => outcome !== outcomes[0])) return bootstrapInterval(outcomes);
+  const square = normalQuantile ** 2;
+  const reach = square / (n + square);
+  return outcomes[0] === 1 ? [1 - reach, 1] : [0, reach];
 }
 
 /**
@@ -44,7 +61,7 @@ export function resampled(
     const weights = new Uint16Array(count);
     for (let i = 0; i < count; i++) weights[Math.floor(random.uniform() * count)]++;
     const value = figure(weights);
-    if (value !== undefined) found.push(value);
+    if (value !== undefined) found.push(finite(value, "A resampled figure"));
   }
   return found.length < 2 ? undefined : percentiles(Float64Array.from(found));
 }

@@ -6,11 +6,13 @@ import { splitHeldOut } from "../data/sampling.ts";
 import { bootstrapInterval } from "./confidence.ts";
 import type { JudgedPicture, JudgeOptions } from "./evaluate-models.ts";
 import { judge } from "./evaluate-models.ts";
-import { measureLatency } from "./latency.ts";
+import { measureLatencies } from "./latency.ts";
+import { badOption } from "../utils/parse-options.ts";
 import { mean } from "./metrics.ts";
 import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
+import { tooFewText } from "../report/results.ts";
 import { drawStream } from "../utils/random.ts";
 import type { RunContext, SkippedPictures } from "../context/run-context.ts";
 import type { JudgedLine } from "../workspace/run-folder.ts";
@@ -29,9 +31,24 @@ export interface Parts {
   readonly queries: readonly Item[];
 }
 
+/** Throws an OptionError where a share would hold out all images of the largest class, so that none are left to learn from. */
+export function checkHeldOut(data: DataSet, heldOut: number): void {
+  if (data.test) return;
+  const sizes = new Map<number | undefined, number>();
+  for (const { label } of data.train.items) sizes.set(label, (sizes.get(label) ?? 0) + 1);
+  const largest = Math.max(0, ...sizes.values());
+  if (largest > 1 && Math.round(heldOut * largest) >= largest)
+    throw badOption(
+      "heldOut",
+      `so small that images are left to learn from (the largest ${sizes.size > 1 ? "class has" : "folder has"} ${largest}): at most ${((largest - 1) / largest).toPrecision(2)}`,
+      heldOut,
+    );
+}
+
 /** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
 export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
   if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
+  checkHeldOut(data, heldOut);
   const { rest, heldOut: queries } = splitHeldOut(data.train.items, heldOut, Number.POSITIVE_INFINITY, seed);
   return { train: rest, bank: rest, queries };
 }
@@ -85,14 +102,25 @@ export async function judgeCandidates(
     },
   });
   listener.stage?.("measuring latency");
-  const times = await measureLatency(
+  const times = await measureLatencies(
     candidates.map(({ model }) => model),
     environment.now,
   );
   const rows = candidates.map(({ name, model, bytes }, i): ResultRow => {
-    const { pictures: _, ...figures } = judgements[name];
-    return { name, ...figures, parameters: model.parameters, bytes, millisecondsAPicture: times[i] };
+    const { pictures, ...figures } = judgements[name];
+    const { median, quartiles } = times[i];
+    return {
+      name,
+      images: pictures.length,
+      ...figures,
+      parameters: model.parameters,
+      bytes,
+      millisecondsAPicture: median,
+      millisecondsQuartiles: quartiles,
+    };
   });
+  const few = tooFewText(rows);
+  if (few !== undefined) listener.warn?.(few);
   return {
     rows,
     pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),

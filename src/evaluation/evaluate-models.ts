@@ -1,15 +1,17 @@
 // Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
 import type { Item } from "../data/sampling.ts";
-import type { Augmentation } from "../data/transforms.ts";
+import { modelName } from "../models/finite-outputs.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
+import { requireFinite } from "../utils/finite.ts";
+import type { Augmentation } from "../data/transforms.ts";
 import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows } from "../utils/tensor.ts";
+import { concatRows, rows } from "../utils/tensor.ts";
 import type { Collected, CollectOptions } from "./model-outputs.ts";
 import { collect, collectAugmented, collectVectors } from "./model-outputs.ts";
 import type { Interval } from "./confidence.ts";
-import { bootstrapInterval } from "./confidence.ts";
+import { bootstrapInterval, shareInterval } from "./confidence.ts";
 import type { FeatureStore } from "./feature-store.ts";
 import type { LogisticOptions } from "./logistic.ts";
 import { fitLogistic } from "./logistic.ts";
@@ -26,8 +28,9 @@ import { required } from "../utils/required.ts";
 export interface Accuracy {
   readonly top1: number;
   readonly top5: number;
-  /** The 95 % interval of top-1 over the pictures judged on. */
+  /** The 95 % interval of top-1 over the pictures judged on, and that of top-5. */
   readonly interval?: Interval;
+  readonly top5Interval?: Interval;
 }
 
 /** How near a model's features are to the reference's on the same pictures. */
@@ -38,6 +41,8 @@ export interface Fidelity {
   readonly cosine: number;
   /** The share of pictures on which its head answers as the reference's does, where both have one of the same classes. */
   readonly agreement?: number;
+  /** 95 % intervals over the images; none for the reference itself, which is like itself for certain. */
+  readonly intervals?: Partial<Readonly<Record<"meanAbsoluteDifference" | "cosine" | "agreement", Interval>>>;
 }
 
 /** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
@@ -64,7 +69,7 @@ export interface BestEpoch {
   readonly auroc?: number;
 }
 
-/** What one model makes of one picture; classes are the data set's, counted from 0. */
+/** What one model makes of one picture; classes are the data set's, counted from 0, and `noClass` where scores tie. */
 export interface JudgedPicture {
   readonly name: string;
   readonly label?: number;
@@ -97,7 +102,8 @@ export interface JudgeOptions extends CollectOptions {
 const accuracy = (scores: FloatTensor, labels: readonly number[]): Accuracy => ({
   top1: topAccuracy(scores, labels, 1),
   top5: topAccuracy(scores, labels, 5),
-  interval: bootstrapInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
+  top5Interval: shareInterval(labels.map((label, i) => topAccuracy(rows(scores, i, i + 1), [label], 5))),
+  interval: shareInterval(predictions(scores).map((predicted, i) => Number(predicted === labels[i]))),
 });
 
 /** The columns of the head's logits that belong to the data set's classes; undefined where the names don't match. */
@@ -169,10 +175,11 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     if (found.items.length === 0)
       throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(found.items, classes);
-    const scores = classes && targets ? await scoresOf(trained, model, classes, found, known?.get(name), tick) : {};
+    const scores =
+      classes && targets ? await scoresOf(trained, name, model, classes, found, known?.get(name), tick) : {};
     const { probe } = scores;
     judgements[name] = {
-      ...(reference ? { fidelity: fidelityOf(found) } : {}),
+      ...(reference ? { fidelity: fidelityOf(found, model !== reference) } : {}),
       ...(targets ? figuresOf(scores, targets) : {}),
       ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
       ...(probe?.best === undefined ? {} : { probeBest: probe.best }),
@@ -190,11 +197,20 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   return judgements;
 }
 
-const fidelityOf = ({ differences, cosines, agreements }: Collected): Fidelity => ({
-  meanAbsoluteDifference: mean(differences),
-  cosine: mean(cosines),
-  ...(agreements.length > 0 ? { agreement: mean(agreements.map(Number)) } : {}),
-});
+function fidelityOf({ differences, cosines, agreements }: Collected, withIntervals: boolean): Fidelity {
+  const agreed = agreements.map(Number);
+  const intervals = {
+    meanAbsoluteDifference: bootstrapInterval(differences),
+    cosine: bootstrapInterval(cosines),
+    agreement: agreed.length > 0 ? shareInterval(agreed) : undefined,
+  };
+  return {
+    meanAbsoluteDifference: mean(differences),
+    cosine: mean(cosines),
+    ...(agreed.length > 0 ? { agreement: mean(agreed) } : {}),
+    ...(withIntervals ? { intervals } : {}),
+  };
+}
 
 /** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
 interface Scores {
@@ -239,16 +255,22 @@ const shownNeighbours = 5;
 
 async function scoresOf(
   options: JudgeOptions,
+  name: string,
   model: Model,
   classes: readonly string[],
   queries: Collected,
   bank: Collected | undefined,
   tick: (count: number) => void,
 ): Promise<ScoresByName> {
-  const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
+  const scored = (values: FloatTensor, what: string): Scores => {
+    requireFinite(values.data, `${what} of the model ${modelName(model.origin, name)}`);
+    return { values, predicted: predictions(values) };
+  };
   const columns = headColumns(model, classes);
   const head =
-    columns && queries.logits.length > 0 ? { head: scored(pickColumns(concatRows(queries.logits), columns)) } : {};
+    columns && queries.logits.length > 0
+      ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits") }
+      : {};
   const known = bank && targetsOf(bank.items, classes);
   if (!bank || !known || bank.items.length < 2) return head;
   const { device } = model;
@@ -276,8 +298,17 @@ async function scoresOf(
   const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
   return {
     ...head,
-    neighbours: { ...scored(votesOf(found, known, neighbours.temperature)), nearest },
-    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate, best },
-    ...(regressed ? { logistic: scored(await probeLogits(device, regressed, queryTokens)) } : {}),
+    neighbours: { ...scored(votesOf(found, known, neighbours.temperature), "Votes of the k-NN classifier"), nearest },
+    probe: {
+      ...scored(
+        await probeLogits(device, weights, queryTokens),
+        "Logits of the linear probe (lower --probe-learning-rate)",
+      ),
+      learningRate: baseLearningRate,
+      best,
+    },
+    ...(regressed
+      ? { logistic: scored(await probeLogits(device, regressed, queryTokens), "Logits of the logistic regression") }
+      : {}),
   };
 }

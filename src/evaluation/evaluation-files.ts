@@ -1,4 +1,5 @@
 // What an evaluation leaves in a folder: all figures, each picture, each class, and which classes are taken for which.
+import { noClass } from "./metrics.ts";
 import type { ScoreName } from "./evaluate-models.ts";
 import type { Directory } from "../files/storage.ts";
 import { standalone } from "../report/chart.ts";
@@ -38,7 +39,7 @@ export function confusionOf(pictures: Judged["pictures"][string], kind: ScoreNam
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   for (const { label, predicted } of pictures) {
     const taken = predicted[kind];
-    if (label !== undefined && taken !== undefined) counts[label][taken]++;
+    if (label !== undefined && taken !== undefined && taken !== noClass) counts[label][taken]++;
   }
   return counts;
 }
@@ -59,7 +60,8 @@ export async function writeEvaluation(
     textChunks(`${JSON.stringify({ ...evaluationFormat, ...facts, results: judged.rows }, null, 2)}\n`),
   );
   const models = judged.rows.map(({ name }) => name);
-  const named = (label: number | undefined) => (label === undefined ? "" : (classes?.[label] ?? String(label)));
+  const named = (label: number | undefined) =>
+    label === undefined || label === noClass ? "" : (classes?.[label] ?? String(label));
   const [first] = models;
   const kinds = Object.keys(judged.pictures[first][0]?.predicted ?? {}) as ScoreName[];
   const header = [

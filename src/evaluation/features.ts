@@ -15,7 +15,7 @@ export interface Features {
   readonly items: readonly Item[];
 }
 
-/** Runs a model over pictures. Throws a UserError where none can be read. */
+/** Runs a model over pictures. Throws a UserError where none can be read, or a feature is not finite. */
 export async function extractFeatures(
   model: Model,
   source: PictureSource,
@@ -26,7 +26,8 @@ export async function extractFeatures(
   const rows: FloatTensor[] = [];
   const read: Item[] = [];
   for await (const { items: found, pixels } of evaluationBatches(source, items, batch, model.preprocessing, skip)) {
-    rows.push((await model.outputs(pixels, ["pooled"])).pooled);
+    const images = found.map(({ name }) => name);
+    rows.push((await model.outputs(pixels, ["pooled"], { images })).pooled);
     read.push(...found);
     progress?.(read.length, items.length);
   }

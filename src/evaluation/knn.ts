@@ -2,6 +2,7 @@
 import { compile } from "../engine/compile.ts";
 import { graph, input, matmul, transposeLast } from "../engine/graph/build.ts";
 import type { Device } from "../runtime/device.ts";
+import { requireFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, zeros } from "../utils/tensor.ts";
 import type { Targets } from "./targets.ts";
@@ -12,6 +13,9 @@ export interface NeighbourOptions {
 }
 
 export const neighbourDefaults: NeighbourOptions = { k: 10, temperature: 0.07 };
+
+/** exp() of more, ten times over, is no float32. */
+const largestExponent = 80;
 
 /** Rows compared at once: queries and bank. Their product bounds the memory. */
 const queryChunk = 256;
@@ -44,13 +48,15 @@ function insert(best: Neighbour[], candidate: Neighbour, k: number): void {
   if (best.length > k) best.pop();
 }
 
-/** The k most similar bank rows of each query row; features are `[n, D]`. */
+/** The k most similar bank rows of each query row; features are `[n, D]`. Throws a RunError where they are not finite. */
 export async function nearestNeighbours(
   device: Device,
   bank: FloatTensor,
   queries: FloatTensor,
   k: number,
 ): Promise<Neighbour[][]> {
+  requireFinite(bank.data, "Features of the bank");
+  requireFinite(queries.data, "Features of the queries");
   const width = bank.dims[1];
   const a = input("queries", "float32", ["q", width]);
   const b = input("bank", "float32", ["b", width]);
@@ -96,7 +102,9 @@ export function votesOf(
 ): FloatTensor {
   const votes = zeros([found.length, count]);
   found.forEach((list, i) => {
-    const weights = list.map(({ similarity }) => Math.exp(similarity / temperature));
+    // Votes count by their ratios: where exp() leaves float32's range, all are scaled down alike.
+    const scale = list.length > 0 && list[0].similarity / temperature > largestExponent ? list[0].similarity : 0;
+    const weights = list.map(({ similarity }) => Math.exp((similarity - scale) / temperature));
     const total = kind === "class" ? 1 : weights.reduce((a, b) => a + b, 0);
     list.forEach(({ index }, j) => {
       const own = labels[index];

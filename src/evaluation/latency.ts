@@ -8,8 +8,20 @@ import { zeros } from "../utils/tensor.ts";
 const leastRuns = 7;
 const leastMilliseconds = 700;
 
-/** Median milliseconds that each model takes for a batch of one picture; the models take turns. */
+/** Milliseconds for one image. */
+export interface Latency {
+  readonly median: number;
+  /** The first and the third quartile over the turns: the middle half of the times lies between them. */
+  readonly quartiles: readonly [number, number];
+}
+
+/** Median milliseconds that each model takes for a batch of one image; the models take turns. */
 export async function measureLatency(models: readonly Model[], now: () => number): Promise<number[]> {
+  return (await measureLatencies(models, now)).map(({ median }) => median);
+}
+
+/** Milliseconds that each model takes for a batch of one image, with their spread; the models take turns. */
+export async function measureLatencies(models: readonly Model[], now: () => number): Promise<Latency[]> {
   const random = drawStream(0, "latency");
   const pictures = models.map(({ config }): FloatTensor => {
     const tensor = zeros([1, config.channels, config.imageSize, config.imageSize]);
@@ -20,11 +32,23 @@ export async function measureLatency(models: readonly Model[], now: () => number
   for (const [i, model] of models.entries()) await model.outputs(pictures[i], ["pooled"]);
   const begin = now();
   for (let run = 0; run < leastRuns || now() - begin < leastMilliseconds * models.length; run++) {
-    for (const [i, model] of models.entries()) {
+    // Whoever runs behind a large model finds the caches full of it: each turn begins with another model.
+    for (let turn = 0; turn < models.length; turn++) {
+      const i = (run + turn) % models.length;
       const start = now();
-      await model.outputs(pictures[i], ["pooled"]);
+      await models[i].outputs(pictures[i], ["pooled"]);
       times[i].push(now() - start);
     }
   }
-  return times.map((list) => list.sort((a, b) => a - b)[list.length >> 1]);
+  return times.map(latencyOf);
+}
+
+/** Median and quartiles of times. */
+export function latencyOf(times: readonly number[]): Latency {
+  const sorted = [...times].sort((a, b) => a - b);
+  const last = sorted.length - 1;
+  return {
+    median: sorted[sorted.length >> 1],
+    quartiles: [sorted[Math.floor(last / 4)], sorted[Math.ceil((3 * last) / 4)]],
+  };
 }

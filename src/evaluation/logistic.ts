@@ -6,6 +6,7 @@ import { linear } from "../engine/nn/layers.ts";
 import { binaryCrossEntropy, crossEntropy } from "../engine/nn/losses.ts";
 import { minimise } from "../engine/linalg/lbfgs.ts";
 import type { Device } from "../runtime/device.ts";
+import { requireFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { ProbeWeights } from "./probe.ts";
@@ -47,7 +48,8 @@ function columnStatistics({ dims: [count, width], data }: FloatTensor): { mean: 
 
 /**
  * Minimises mean loss + |W|^2 / (2 C n) over standardised features `[n, D]` by L-BFGS from zero: cross-entropy for
- * classes, for labels the sum of each label's binary cross-entropy. What it gives predicts as a probe's weights do.
+ * classes, for labels the sum of each label's binary cross-entropy. What it gives predicts as a probe's weights do. Throws
+ * a RunError where features are not finite.
  */
 export async function fitLogistic(
   device: Device,
@@ -55,6 +57,7 @@ export async function fitLogistic(
   targets: Targets,
   options: LogisticOptions = logisticDefaults,
 ): Promise<LogisticFit> {
+  requireFinite(features.data, "Features of the logistic regression");
   const [count, width] = features.dims;
   const { count: classes } = targets;
   const { mean, variance } = columnStatistics(features);
@@ -99,6 +102,7 @@ export async function fitLogistic(
       iterations,
       memory: 10,
     });
+    requireFinite(found.point, "The logistic regression's weights");
     const weights = { ...split(found.point), runningMean: mean, runningVariance: variance };
     return { weights, loss: found.value, iterations: found.iterations, converged: found.converged };
   } finally {

@@ -1,6 +1,7 @@
 // Figures from scores and features.
 import type { VitConfig } from "../models/config.ts";
 import { prefixCount } from "../models/config.ts";
+import { finite, requireFinite } from "../utils/finite.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { Interval } from "./confidence.ts";
@@ -8,35 +9,42 @@ import { resampled } from "./confidence.ts";
 import type { Targets } from "./targets.ts";
 import { targetRows } from "./targets.ts";
 
-/** Share of rows `[n, K]` whose label is among the k highest scores; of equal scores the lower class comes first. */
+/** What a row without one highest score predicts: a tie, or a score that is not finite, is no class. */
+export const noClass = -1;
+
+/**
+ * Share of rows `[n, K]` whose label is surely among the k highest scores: wherever equal scores were put. So no order of the
+ * classes makes a tie right, and a label whose score is not finite is wrong.
+ */
 export function topAccuracy(scores: FloatTensor, labels: readonly number[], k: number): number {
   const [count, classes] = scores.dims;
   let hits = 0;
   for (let i = 0; i < count; i++) {
     const own = scores.data[i * classes + labels[i]];
+    if (!Number.isFinite(own)) continue;
     let before = 0;
-    for (let c = 0; c < classes; c++) {
-      const score = scores.data[i * classes + c];
-      if (score > own || (score === own && c < labels[i])) before++;
-    }
+    // What can't be compared stands before the label too.
+    for (let c = 0; c < classes; c++) if (c !== labels[i] && !(scores.data[i * classes + c] < own)) before++;
     if (before < k) hits++;
   }
   return hits / count;
 }
 
-/** The label of each row's highest score `[n, K]`; of equal scores the lower class. */
+/** The label of each row's highest score `[n, K]`; `noClass` where several share it, or it is not finite. */
 export function predictions({ dims: [count, classes], data }: FloatTensor): number[] {
   return Array.from({ length: count }, (_, i) => {
+    const row = data.subarray(i * classes, (i + 1) * classes);
     let best = 0;
-    for (let c = 1; c < classes; c++) if (data[i * classes + c] > data[i * classes + best]) best = c;
-    return best;
+    for (let c = 1; c < classes; c++) if (row[c] > row[best]) best = c;
+    const alone = Number.isFinite(row[best]) && row.every((score, c) => c === best || score < row[best]);
+    return alone ? best : noClass;
   });
 }
 
-/** Whether each row's highest score is at the same place in both `[n, K]`. */
+/** Whether each row's highest score is at the same place in both `[n, K]`; a row without one agrees with nothing. */
 export function sameAnswers(a: FloatTensor, b: FloatTensor): boolean[] {
   const theirs = predictions(b);
-  return predictions(a).map((answer, i) => answer === theirs[i]);
+  return predictions(a).map((answer, i) => answer !== noClass && answer === theirs[i]);
 }
 
 export interface Aurocs {
@@ -50,13 +58,15 @@ export interface Aurocs {
 
 /**
  * Areas under the ROC curves of scores `[n, K]`: the share of pairs of a picture with the label and one without that are
- * in the right order, ties counted half. `resamples` draws of the pictures (with replacement) give the interval.
+ * in the right order, ties counted half. `resamples` draws of the pictures (with replacement) give the interval. Throws a
+ * RunError where a score is not finite: it has no place in an order.
  */
 export function aurocs(scores: FloatTensor, targets: Targets, resamples = 0): Aurocs {
   const {
     dims: [count, labels],
     data,
   } = scores;
+  requireFinite(data, "Scores");
   const wanted = targetRows(targets).data;
   const columns = Array.from({ length: labels }, (_, k) => {
     const order = Array.from({ length: count }, (_, i) => i);
@@ -89,31 +99,37 @@ export function aurocs(scores: FloatTensor, targets: Targets, resamples = 0): Au
   return { each, mean: meanOf(each), ...(drawn ? { interval: drawn } : {}) };
 }
 
-/** Cosine of each pair of rows `[n, D]`. */
+/** Cosine of each pair of rows `[n, D]`; 0 where a row is all zeros. Throws a RunError where a cosine is not finite. */
 export function rowCosines(a: FloatTensor, b: FloatTensor): number[] {
   const [count, width] = a.dims;
-  return Array.from({ length: count }, (_, i) => {
+  const cosines = Array.from({ length: count }, (_, i) => {
     let [dot, aa, bb] = [0, 0, 0];
     for (let j = i * width; j < (i + 1) * width; j++) {
       dot += a.data[j] * b.data[j];
       aa += a.data[j] ** 2;
       bb += b.data[j] ** 2;
     }
-    return aa > 0 && bb > 0 ? dot / Math.sqrt(aa * bb) : 0;
+    return aa === 0 || bb === 0 ? 0 : dot / Math.sqrt(aa * bb);
   });
+  requireFinite(cosines, "Cosines of features");
+  return cosines;
 }
 
-/** Mean absolute difference of each picture's tokens `[B, N, D]`. */
+/** Mean absolute difference of each picture's tokens `[B, N, D]`. Throws a RunError where one is not finite. */
 export function absoluteDifferences(a: FloatTensor, b: FloatTensor): number[] {
   const size = a.data.length / a.dims[0];
-  return Array.from({ length: a.dims[0] }, (_, i) => {
+  const differences = Array.from({ length: a.dims[0] }, (_, i) => {
     let sum = 0;
     for (let j = i * size; j < (i + 1) * size; j++) sum += Math.abs(a.data[j] - b.data[j]);
     return sum / size;
   });
+  requireFinite(differences, "Differences of features");
+  return differences;
 }
 
-export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+/** The mean. Throws a RunError where there is none: of no values, or of such that are not finite. */
+export const mean = (values: readonly number[]): number =>
+  finite(values.reduce((a, b) => a + b, 0) / values.length, `The mean of ${values.length} values`);
 
 interface Tokens {
   /** `[B, N, D]` */

@@ -3,6 +3,7 @@ import type { AugmentedView, PictureSource, Skipped } from "../data/loader.ts";
 import { evaluationBatch, evaluationBatches, stackViews } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model, OutputName } from "../models/model.ts";
+import { firstNotFinite } from "../utils/finite.ts";
 import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows } from "../utils/tensor.ts";
@@ -64,7 +65,11 @@ export class ReferenceOutputs {
 /** 1 GiB of float32. */
 const keptNumbers = 2 ** 28;
 
-/** Runs all models over the pictures, each picture decoded once. */
+/** The name that a model is evaluated under; the reference may have none of its own. */
+const nameOf = (models: CollectOptions["models"], model: Model): string =>
+  Object.entries(models).find(([, own]) => own === model)?.[0] ?? "teacher";
+
+/** Runs all models over the pictures, each picture decoded once. Throws a UserError where an output is not finite. */
 export async function collect(
   options: CollectOptions,
   items: readonly Item[],
@@ -82,12 +87,13 @@ export async function collect(
   const { preprocessing = Object.values(models)[0].preprocessing } = options;
   for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
     const runs = new Map<Model, Record<string, FloatTensor>>();
+    const images = read.map(({ name }) => name);
     for (const model of new Set([...(reference ? [reference] : []), ...Object.values(models)])) {
       const names: OutputName[] = ["pooled"];
       if (asQueries && model.config.head) names.push("logits");
       if (reference) names.push("blockOutput");
-      const run = () => model.outputs(pixels, names);
-      const key = `${names.join()}:${source.id}:${read.map(({ name }) => name).join()}`;
+      const run = () => model.outputs(pixels, names, { model: nameOf(models, model), images });
+      const key = `${names.join()}:${source.id}:${images.join()}`;
       runs.set(model, model === reference && kept ? await kept.of(model, key, run) : await run());
       tick(read.length);
     }
@@ -156,7 +162,8 @@ export async function collectVectors(
     let complete = true;
     for (const [model, cache] of caches) {
       const vector = cache.get(item);
-      if (vector) found.get(model)?.set(item.name, vector);
+      // Versions before this one kept NaN too: what is not finite is computed again, and refused there.
+      if (vector && firstNotFinite(vector) < 0) found.get(model)?.set(item.name, vector);
       else complete = false;
     }
     if (complete) tick(caches.size);
@@ -164,7 +171,8 @@ export async function collectVectors(
   }
   for await (const { items: read, pixels } of evaluationBatches(source, missing, batch, preprocessing, skip)) {
     for (const [model, cache] of caches) {
-      const { pooled } = await model.outputs(pixels, ["pooled"]);
+      const images = read.map(({ name }) => name);
+      const { pooled } = await model.outputs(pixels, ["pooled"], { model: nameOf(models, model), images });
       for (const [i, item] of read.entries()) {
         const vector = rows(pooled, i, i + 1).data.slice();
         found.get(model)?.set(item.name, vector);

@@ -10,6 +10,7 @@ import { larsUpdate } from "../engine/optim/lars.ts";
 import { learningRateAt } from "../engine/optim/schedule.ts";
 import type { Device, DeviceTensor } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
+import { firstNotFinite, requireFinite } from "../utils/finite.ts";
 import { drawStream } from "../utils/random.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
@@ -191,6 +192,8 @@ async function bestRate(
   let best = { rate: rates[0], score: Number.NEGATIVE_INFINITY };
   for (const [i, { weights }] of trained.entries()) {
     const logits = await probeLogits(device, weights, pickRows(features, judged));
+    // A rate at which the probe leaves float32's range is not the best.
+    if (firstNotFinite(logits.data) >= 0) continue;
     const score = wanted.kind === "class" ? topAccuracy(logits, wanted.labels, 1) : (aurocs(logits, wanted).mean ?? 0);
     if (score > best.score) best = { rate: rates[i], score };
   }
@@ -208,6 +211,7 @@ async function trainTogether(
 ): Promise<ProbeTraining[]> {
   let epochFeatures = await featuresOf(features, 0);
   const [count, width] = epochFeatures.dims;
+  requireFinite(epochFeatures.data, "Features of the linear probe");
   if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
   const batch = Math.min(options.batch, count);
   const iterationsPerEpoch = Math.floor(count / batch);

@@ -5,6 +5,8 @@ import { graph, input, reduceMax, reduceMean } from "../engine/graph/build.ts";
 import type { Value } from "../engine/graph/graph.ts";
 import type { Model } from "../models/model.ts";
 import { patchCount, prefixCount } from "../models/config.ts";
+import type { OutputSubject } from "../models/finite-outputs.ts";
+import { checkOutputs } from "../models/finite-outputs.ts";
 import { embed, frozenWeights, vitBlocks } from "../models/vit.ts";
 
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -94,8 +96,11 @@ function lookOf(block: ArrayLike<number>, prefix: number): Float32Array {
 
 /** A model opened for its attention; `dispose` frees the session. */
 export interface AttentionViewer {
-  /** Normalised pictures `[B, 3, H, W]` to maps `[B, P]`, each from 0 to 1, over the patches row by row. */
-  maps(pixels: FloatTensor): Promise<FloatTensor>;
+  /**
+   * Normalised pictures `[B, 3, H, W]` to maps `[B, P]`, each from 0 to 1, over the patches row by row. Throws a
+   * UserError where attention is not finite.
+   */
+  maps(pixels: FloatTensor, subject?: OutputSubject): Promise<FloatTensor>;
   dispose(): Promise<void>;
 }
 
@@ -119,8 +124,10 @@ export async function attentionViewer(
   const session = await compile(graph([pixels], outputs), model.device);
   const [prefix, patches] = [prefixCount(config), patchCount(config)];
   return {
-    async maps(pictures) {
+    async maps(pictures, subject) {
       const { tensors } = await session.run({ feeds: { pixels: pictures }, fetch: [...outputs.keys()] });
+      const seenBy = { weights: model.weights, path: model.origin.path };
+      checkOutputs(tensors as Record<string, FloatTensor>, seenBy, subject, pictures);
       const count = pictures.dims[0];
       const out = zeros([count, patches]);
       for (let b = 0; b < count; b++) {

@@ -5,6 +5,7 @@ import type { Model } from "../models/model.ts";
 import { prefixCount } from "../models/config.ts";
 import type { Device } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
+import { requireFinite } from "../utils/finite.ts";
 import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
@@ -20,12 +21,19 @@ export interface LayerSimilarity {
   readonly pictures: number;
 }
 
+/** Normalised images `[B, 3, H, W]` with their names. */
+export interface ImageBatch {
+  readonly pixels: FloatTensor;
+  readonly images: readonly string[];
+}
+
 /** Rows that alignment is computed from: its kernels are square in them. */
 const mostRows = 1024;
 
 /**
  * Linear centred kernel alignment of each of `xs` with each of `ys`, matrices `[n, D]` of the same n rows in the same
- * order; in float64. A matrix whose rows are all alike has no alignment and gives 0.
+ * order; in float64. A matrix whose rows are all alike has no alignment and gives 0. Throws a RunError where a matrix is not
+ * finite.
  */
 export async function centredKernelAlignment(
   device: Device,
@@ -40,6 +48,7 @@ export async function centredKernelAlignment(
   };
   const norms = (list: readonly Float64Array[]) => list.map((k) => Math.sqrt(product(k, k)));
   const [a, b] = [norms(left), norms(right)];
+  requireFinite([...a, ...b], "The norms of the layers' kernels");
   return left.map((k, i) => right.map((l, j) => (a[i] > 0 && b[j] > 0 ? product(k, l) / (a[i] * b[j]) : 0)));
 }
 
@@ -88,7 +97,7 @@ function chosenRows(tokens: FloatTensor, model: Model, patches: readonly number[
 export async function layerSimilarity(
   student: Model,
   teacher: Model,
-  batches: AsyncIterable<FloatTensor>,
+  batches: AsyncIterable<FloatTensor | ImageBatch>,
   pictures: number,
 ): Promise<LayerSimilarity> {
   const gridOf = ({ config }: Model) => Math.floor(config.imageSize / config.patchSize);
@@ -105,9 +114,11 @@ export async function layerSimilarity(
     Array.from({ length: model.config.depth }, (): FloatTensor[] => []),
   );
   let seen = 0;
-  for await (const pixels of batches) {
+  for await (const given of batches) {
+    const { pixels, images } = "pixels" in given ? given : { pixels: given, images: undefined };
     for (const [m, model] of [student, teacher].entries()) {
-      const { hiddenStates } = await model.forward(pixels, { hiddenStates: true });
+      const subject = { model: m === 0 ? "student" : "teacher", images };
+      const { hiddenStates } = await model.forward(pixels, { hiddenStates: true, ...subject });
       hiddenStates?.slice(1).forEach((tokens, i) => {
         collected[m][i].push(chosenRows(tokens, model, patches, withClass));
       });

@@ -2,7 +2,9 @@
 import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { absoluteDifferences, mean, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
+import type { Interval } from "../evaluation/confidence.ts";
+import { bootstrapInterval, shareInterval } from "../evaluation/confidence.ts";
+import { absoluteDifferences, mean, predictions, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
 import { neighbourVotes } from "../evaluation/knn.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
@@ -13,8 +15,16 @@ import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
 
 /** Anything that gives pooled vectors. */
 export interface Embedder {
-  pooled(pixels: FloatTensor): Promise<FloatTensor>;
+  /** Throws a UserError where a vector is not finite; `images` are the names to say then. */
+  pooled(pixels: FloatTensor, images?: readonly string[]): Promise<FloatTensor>;
   dispose(): Promise<void>;
+}
+
+/** Shares of images that the weighted neighbours get right, with their 95 % intervals. */
+export interface NeighbourShares {
+  readonly exported: number;
+  readonly own: number;
+  readonly intervals: { readonly exported?: Interval; readonly own?: Interval };
 }
 
 export interface Embedded {
@@ -26,16 +36,16 @@ export interface Embedded {
 export class Pictures {
   private readonly source: PictureSource;
   private readonly model: Model;
-  private readonly queries: FloatTensor[];
-  private readonly bank: FloatTensor[];
+  private readonly queries: Batch[];
+  private readonly bank: Batch[];
   private readonly labels: { readonly queries: number[]; readonly bank: number[] };
   private readonly classes: number;
 
   private constructor(source: PictureSource, model: Model, queries: Read, bank: Read, classes: number) {
     this.source = source;
     this.model = model;
-    this.queries = queries.pixels;
-    this.bank = bank.pixels;
+    this.queries = queries.batches;
+    this.bank = bank.batches;
     this.labels = { queries: queries.labels, bank: bank.labels };
     this.classes = classes;
   }
@@ -54,15 +64,15 @@ export class Pictures {
     const queries = await read(source, model, limitItems(asked, most, seed));
     const classes = data.multiLabel ? 0 : (data.train.classes?.length ?? 0);
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
-    if (queries.pixels.length === 0)
+    if (queries.batches.length === 0)
       throw new UserError(`none of the pictures in ${path} can be read`, { code: "NO_IMAGES" });
     return new Pictures(source, model, queries, bank, classes);
   }
 
   async embed({ pooled }: Embedder): Promise<Embedded> {
-    const all = async (batches: readonly FloatTensor[]) => {
+    const all = async (batches: readonly Batch[]) => {
       const found: FloatTensor[] = [];
-      for (const batch of batches) found.push(await pooled(batch));
+      for (const { pixels, images } of batches) found.push(await pooled(pixels, images));
       return concatRows(found);
     };
     const queries = await all(this.queries);
@@ -70,23 +80,23 @@ export class Pictures {
   }
 
   /** Neighbours' accuracy with the export's vectors and with our own; nothing where there are no labels. */
-  async neighbours(
-    exported: Embedded,
-    own: Embedded,
-  ): Promise<{ neighbours?: { readonly exported: number; readonly own: number } }> {
-    const accuracy = async ({ bank, queries }: Embedded) =>
-      topAccuracy(
-        await neighbourVotes(
-          this.model.device,
-          bank as FloatTensor,
-          { kind: "class", count: this.classes, labels: this.labels.bank },
-          queries,
-        ),
-        this.labels.queries,
-        1,
-      );
+  async neighbours(exported: Embedded, own: Embedded): Promise<{ neighbours?: NeighbourShares }> {
+    const answers = async (bank: FloatTensor, queries: FloatTensor) => {
+      const targets = { kind: "class", count: this.classes, labels: this.labels.bank } as const;
+      const votes = await neighbourVotes(this.model.device, bank, targets, queries);
+      const right = predictions(votes).map((answer, i) => Number(answer === this.labels.queries[i]));
+      return { share: topAccuracy(votes, this.labels.queries, 1), interval: shareInterval(right) };
+    };
     if (!exported.bank || !own.bank) return {};
-    return { neighbours: { exported: await accuracy(exported), own: await accuracy(own) } };
+    const theirs = await answers(exported.bank, exported.queries);
+    const ours = await answers(own.bank, own.queries);
+    return {
+      neighbours: {
+        exported: theirs.share,
+        own: ours.share,
+        intervals: { exported: theirs.interval, own: ours.interval },
+      },
+    };
   }
 
   dispose(): Promise<void> {
@@ -94,26 +104,38 @@ export class Pictures {
   }
 }
 
+/** Normalised images `[B, 3, H, W]` and their names. */
+interface Batch {
+  readonly pixels: FloatTensor;
+  readonly images: readonly string[];
+}
+
 interface Read {
-  readonly pixels: FloatTensor[];
+  readonly batches: Batch[];
   readonly labels: number[];
 }
 
 async function read(source: PictureSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
-  const found: Read = { pixels: [], labels: [] };
+  const found: Read = { batches: [], labels: [] };
   for await (const batch of evaluationBatches(source, items, 16, preprocessing, () => undefined)) {
-    found.pixels.push(batch.pixels);
+    found.batches.push({ pixels: batch.pixels, images: batch.items.map(({ name }) => name) });
     found.labels.push(...batch.items.map(({ label }) => label ?? 0));
   }
   return found;
 }
 
-export function differenceOf(exported: FloatTensor, own: FloatTensor): { difference: number; cosine: number } {
+/** How far an export's vectors are from our own, with 95 % intervals over the images. */
+export function differenceOf(exported: FloatTensor, own: FloatTensor) {
   const scale = mean(absoluteDifferences(own, zeros(own.dims)));
   const cosines = rowCosines(exported, own);
+  const differences = absoluteDifferences(exported, own);
   return {
-    difference: mean(absoluteDifferences(exported, own)) / scale,
+    difference: mean(differences) / scale,
     cosine: mean(cosines),
+    intervals: {
+      difference: bootstrapInterval(differences.map((value) => value / scale)),
+      cosine: bootstrapInterval(cosines),
+    },
   };
 }
 

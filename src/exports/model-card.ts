@@ -1,6 +1,6 @@
 // A model card: README.md with the hub's metadata, saying what the model is, where it comes from and how good it is.
 import type { ResultRow } from "../report/results.ts";
-import { resultLegend, resultTable } from "../report/results.ts";
+import { evaluatedOn, resultLegend, resultMarks, resultTable } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import type { VitConfig } from "../models/config.ts";
 import { markdown, markdownCode, markdownFence, visibleJson } from "../utils/escape.ts";
@@ -21,6 +21,8 @@ export interface ModelCard {
     readonly widths?: string;
     readonly command: string;
     readonly results: readonly ResultRow[];
+    /** Whether the results are of training images, since none were held out. */
+    readonly onTraining?: boolean;
   };
   /** How the files differ from the model that they were made from. */
   readonly notes: readonly string[];
@@ -57,7 +59,16 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
           "The licence of the teacher holds for it too.",
         ]
       : []),
-    ...(table && table.rows.length > 0 ? ["", markdownTable(table.columns, table.rows), "", `${resultLegend}.`] : []),
+    ...(table && table.rows.length > 0
+      ? [
+          "",
+          evaluatedOn(origin.results, origin.onTraining ? "training " : ""),
+          "",
+          markdownTable(table.columns, table.rows),
+          "",
+          `${resultLegend}; ${resultMarks}.`,
+        ]
+      : []),
     ...(notes.length > 0 ? ["", ...notes.map((note) => markdown`- ${note}`)] : []),
     ...(origin ? ["", markdownFence(origin.command, "sh")] : []),
     "",

@@ -5,6 +5,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { writeTimmPreprocessing } from "../models/preprocessing.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { conformTo, isHeldBy } from "../models/conform.ts";
+import { checkStorable } from "../models/finite-outputs.ts";
 import type { SaveFormat } from "./registry.ts";
 import { saveFormats } from "./registry.ts";
 import type { Warn } from "./huggingface.ts";
@@ -33,7 +34,7 @@ export function checkFormat(model: ModelDefinition, format: SaveFormat): void {
   }
 }
 
-/** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model. */
+/** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model, or a weight is not finite. */
 export async function writeModel(
   model: ModelDefinition,
   directory: Directory,
@@ -41,6 +42,7 @@ export async function writeModel(
   warn: Warn = () => undefined,
 ): Promise<void> {
   const { format, weightType = model.origin.weightType } = parseOptions(saveSchema, options, "options of saveModel");
+  checkStorable(model.weights, weightType);
   switch (format) {
     case "huggingface":
       return writeWithOnnx(model, "transformers", directory, weightType, warn);

@@ -4,6 +4,7 @@ import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
+import { badOption } from "../utils/parse-options.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { Preprocessing, TransformChoice } from "../utils/image.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
@@ -30,6 +31,8 @@ export interface Application {
 export interface ModelOrigin {
   /** The layout that it was read as. */
   readonly layout: string;
+  /** The path or hub name that it was read from, for messages; a student that is made of it has none. */
+  readonly path?: string;
   /** Its name on the hub, where it comes from there. */
   readonly hub?: string;
   /** The commit that it was read at there. */
@@ -67,6 +70,8 @@ export interface ReadOptions {
   readonly numHeads?: number;
   /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
   readonly imageSize?: number;
+  /** Bytes of memory at hand, which bound the image size that may be asked for. */
+  readonly memory?: number;
   /** Of pictures' channels, in place of the model's own. */
   readonly mean?: Preprocessing["mean"];
   readonly std?: Preprocessing["std"];
@@ -117,6 +122,7 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
         `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
+    if (options.imageSize !== undefined) checkImageSize(vit, options.imageSize, options.memory);
     const preprocessing = await readPreprocessing(directory, layout, config ?? {}, source, vit, warn);
     const { weights, carried } = await readWeights(named, vit, checkpoint.name, warn);
     const origin: ModelOrigin = {
@@ -130,6 +136,28 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
   } finally {
     await checkpoint.close();
   }
+}
+
+/** Bytes that attention over one image may take where nobody says how much memory there is. */
+const usualMemory = 16 * 2 ** 30;
+
+/**
+ * Throws an OptionError where an image size that was asked for is below one patch, or so large that the attention of one image
+ * (scores and their softmax, heads x tokens^2 numbers each) is beyond the memory.
+ */
+export function checkImageSize(
+  { patchSize, heads }: Pick<VitConfig, "patchSize" | "heads">,
+  imageSize: number,
+  memory = usualMemory,
+): void {
+  const side = Math.floor((memory / (2 * 4 * heads)) ** (1 / 4));
+  const most = patchSize * Math.max(1, side);
+  if (imageSize < patchSize || imageSize > most)
+    throw badOption(
+      "imageSize",
+      `between ${patchSize} (one patch) and ${most} (the attention over more patches is beyond this machine's memory)`,
+      imageSize,
+    );
 }
 
 /** Blocks that weights may lack and still have each missing weight named. */

@@ -12,8 +12,10 @@ import type { Device, Session } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import type { OutputSubject } from "./finite-outputs.ts";
+import { checkOutputs } from "./finite-outputs.ts";
 
-export interface ForwardOptions {
+export interface ForwardOptions extends OutputSubject {
   /** Also give the tokens that enter block 0 and each block's output. */
   readonly hiddenStates?: boolean;
 }
@@ -94,7 +96,7 @@ export class Model {
 
   /**
    * Runs the model on normalised pictures `[B, 3, H, W]`. Throws a UserError where the input has another type or shape
-   * than the model takes.
+   * than the model takes, and where an output is not finite.
    */
   async forward(pixels: FloatTensor, options: ForwardOptions = {}): Promise<ForwardResult> {
     const states = options.hiddenStates ? Array.from({ length: this.config.depth + 1 }, (_, i) => `hidden.${i}`) : [];
@@ -104,7 +106,7 @@ export class Model {
       ...(hasPoolerOutput(this.config) ? ["poolerOutput"] : []),
       ...(projection ? ["imageEmbeds"] : []),
     ];
-    const result = await this.run(pixels, ["lastHiddenState", "pooled", ...parts, ...states]);
+    const result = await this.run(pixels, ["lastHiddenState", "pooled", ...parts, ...states], options);
     return {
       lastHiddenState: result.lastHiddenState,
       pooled: result.pooled,
@@ -115,15 +117,26 @@ export class Model {
 
   /**
    * Runs the model and gives just the outputs asked for: `pooled` is `[B, D]`, the vector that stands
-   * for a picture (the class token after the final norm, in most models).
+   * for an image (the class token after the final norm, in most models). Throws a UserError where an output is not
+   * finite; `subject` says what it names.
    */
-  outputs<N extends OutputName>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
-    return this.run(pixels, names);
+  outputs<N extends OutputName>(
+    pixels: FloatTensor,
+    names: readonly N[],
+    subject: OutputSubject = {},
+  ): Promise<Record<N, FloatTensor>> {
+    return this.run(pixels, names, subject);
   }
 
-  private async run<N extends string>(pixels: FloatTensor, names: readonly N[]): Promise<Record<N, FloatTensor>> {
+  private async run<N extends string>(
+    pixels: FloatTensor,
+    names: readonly N[],
+    subject: OutputSubject,
+  ): Promise<Record<N, FloatTensor>> {
     this.checkInput(pixels);
-    return runInParts(await this.session(names), this.device, pixels, names);
+    const outputs = await runInParts(await this.session(names), this.device, pixels, names);
+    checkOutputs(outputs, { weights: this.weights, path: this.origin.path }, subject, pixels);
+    return outputs;
   }
 
   /** One that gives these outputs: where one is open that gives more too, another would take no less time, and hold the weights again. */

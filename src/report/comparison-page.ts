@@ -4,8 +4,9 @@ import { findings } from "./findings.ts";
 import { html } from "./html.ts";
 import type { Section } from "./page-parts.ts";
 import { chart, resultsTable, scrolling, trainingCharts, wholePage } from "./page-parts.ts";
-import { resultLegend, resultMarks } from "./results.ts";
+import { evaluatedOn, resultLegend, resultMarks } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
+import { countedRows } from "./run-report.ts";
 
 /** Settings by name that runs differ in. */
 function differing(runs: readonly RunReport[]): string[] {
@@ -17,10 +18,14 @@ function differing(runs: readonly RunReport[]): string[] {
 /** One page that compares runs. */
 export function comparisonPage(runs: readonly RunReport[], document: Document): Promise<string> {
   const names = differing(runs);
-  const students = runs.flatMap(({ name, results: rows }) =>
-    rows.filter((row) => row.name === "student").map((row) => ({ ...row, name })),
+  const students = runs.flatMap((run) =>
+    countedRows(run)
+      .filter((row) => row.name === "student")
+      .map((row) => ({ ...row, name: run.name })),
   );
-  const first = runs[0].results.filter(({ name }) => name !== "student");
+  const first = countedRows(runs[0]).filter(({ name }) => name !== "student");
+  // Rows of several runs were not measured in turns with each other, so none is marked as faster.
+  const compared = [...first, ...students].map((row) => ({ ...row, millisecondsQuartiles: undefined }));
   const charts = trainingCharts(runs, document);
   const cost = costChart([...first, ...students], document);
   const settingsRows = names.map(
@@ -34,7 +39,8 @@ export function comparisonPage(runs: readonly RunReport[], document: Document): 
     {
       id: "results",
       title: "Results",
-      body: html`${resultsTable([...first, ...students])}
+      body: html`<p>${evaluatedOn(compared)}</p>
+        ${resultsTable(compared)}
         <p class="soft">${resultLegend}; ${resultMarks}. Teacher and weight copy are those of ${runs[0].name}.</p>
         ${cost ? chart(cost, "What accuracy costs.") : undefined}`,
     },

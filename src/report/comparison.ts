@@ -1,6 +1,6 @@
 // The table of a comparison: one row a setting, mean and spread over seeds, with what a paper published beside it.
 import type { ResultRow } from "./results.ts";
-import { percent } from "./results.ts";
+import { boundsText, fewImages, percent } from "./results.ts";
 import type { Column } from "./table.ts";
 import { csvLines } from "./table.ts";
 
@@ -29,29 +29,77 @@ export interface Metric {
   readonly title: string;
   readonly digits: number;
   readonly of: (run: ComparedRun) => number | undefined;
+  /** The 95 % interval of a run's figure over its evaluation images, in the same unit. */
+  readonly interval?: (run: ComparedRun) => Bounds | undefined;
 }
 
+type Bounds = readonly [number, number];
+const percents = (bounds: Bounds | undefined): Bounds | undefined => bounds && [100 * bounds[0], 100 * bounds[1]];
+
 export const metrics: readonly Metric[] = [
-  { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },
-  { name: "probe", title: "probe %", digits: 1, of: ({ row }) => percent(row?.probe?.top1) },
+  {
+    name: "neighbours",
+    title: "neighbours %",
+    digits: 1,
+    of: ({ row }) => percent(row?.neighbours?.top1),
+    interval: ({ row }) => percents(row?.neighbours?.interval),
+  },
+  {
+    name: "probe",
+    title: "probe %",
+    digits: 1,
+    of: ({ row }) => percent(row?.probe?.top1),
+    interval: ({ row }) => percents(row?.probe?.interval),
+  },
   { name: "probeBest", title: "probe, best epoch %", digits: 1, of: ({ row }) => percent(row?.probeBest?.top1) },
-  { name: "head", title: "own head %", digits: 1, of: ({ row }) => percent(row?.head?.top1) },
-  { name: "agreement", title: "as teacher %", digits: 1, of: ({ row }) => percent(row?.fidelity?.agreement) },
+  {
+    name: "head",
+    title: "own head %",
+    digits: 1,
+    of: ({ row }) => percent(row?.head?.top1),
+    interval: ({ row }) => percents(row?.head?.interval),
+  },
+  {
+    name: "agreement",
+    title: "as teacher %",
+    digits: 1,
+    of: ({ row }) => percent(row?.fidelity?.agreement),
+    interval: ({ row }) => percents(row?.fidelity?.intervals?.agreement),
+  },
   {
     name: "neighboursAuroc",
     title: "neighbours AUROC %",
     digits: 1,
     of: ({ row }) => percent(row?.auroc?.neighbours?.mean),
+    interval: ({ row }) => percents(row?.auroc?.neighbours?.interval),
   },
-  { name: "probeAuroc", title: "probe AUROC %", digits: 1, of: ({ row }) => percent(row?.auroc?.probe?.mean) },
+  {
+    name: "probeAuroc",
+    title: "probe AUROC %",
+    digits: 1,
+    of: ({ row }) => percent(row?.auroc?.probe?.mean),
+    interval: ({ row }) => percents(row?.auroc?.probe?.interval),
+  },
   {
     name: "probeBestAuroc",
     title: "probe, best epoch AUROC %",
     digits: 1,
     of: ({ row }) => percent(row?.probeBest?.auroc),
   },
-  { name: "difference", title: "difference", digits: 3, of: ({ row }) => row?.fidelity?.meanAbsoluteDifference },
-  { name: "cosine", title: "cosine", digits: 3, of: ({ row }) => row?.fidelity?.cosine },
+  {
+    name: "difference",
+    title: "difference",
+    digits: 3,
+    of: ({ row }) => row?.fidelity?.meanAbsoluteDifference,
+    interval: ({ row }) => row?.fidelity?.intervals?.meanAbsoluteDifference,
+  },
+  {
+    name: "cosine",
+    title: "cosine",
+    digits: 3,
+    of: ({ row }) => row?.fidelity?.cosine,
+    interval: ({ row }) => row?.fidelity?.intervals?.cosine,
+  },
   { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },
   { name: "milliseconds", title: "ms/picture", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
   { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
@@ -64,11 +112,17 @@ const costs = ["parameters", "milliseconds", "seconds"];
 export interface ComparedMetric extends Metric {
   readonly on?: string;
   readonly metric: string;
+  /** Evaluation images of a run. */
+  images(run: ComparedRun): number | undefined;
 }
 
 /** The metrics of the runs' own evaluation and of each further one, then what students cost. */
 export function comparedMetrics(evaluations: Iterable<string>): ComparedMetric[] {
-  const plain = metrics.map((metric): ComparedMetric => ({ ...metric, metric: metric.name }));
+  const plain = metrics.map((metric): ComparedMetric => ({
+    ...metric,
+    metric: metric.name,
+    images: ({ row }) => row?.images,
+  }));
   const quality = plain.filter(({ name }) => !costs.includes(name));
   const further = [...new Set(evaluations)].flatMap((on) =>
     quality.map((metric): ComparedMetric => ({
@@ -77,6 +131,8 @@ export function comparedMetrics(evaluations: Iterable<string>): ComparedMetric[]
       name: `${on}_${metric.name}`,
       title: `${on}: ${metric.title}`,
       of: (run) => metric.of({ ...run, row: run.evaluations?.[on] }),
+      interval: (run) => metric.interval?.({ ...run, row: run.evaluations?.[on] }),
+      images: (run) => run.evaluations?.[on]?.images,
     })),
   );
   return [...quality, ...further, ...plain.filter(({ name }) => costs.includes(name))];
@@ -87,11 +143,28 @@ export interface Summary {
   readonly runs: number;
   readonly failures: readonly string[];
   /** Mean and standard deviation over seeds (undefined for one), by metric. */
-  readonly figures: Readonly<
-    Record<string, { readonly mean: number; readonly deviation?: number; readonly published?: number }>
-  >;
+  readonly figures: Readonly<Record<string, SummaryFigure>>;
   /** Names of the further evaluations. */
   readonly evaluations: readonly string[];
+}
+
+export interface SummaryFigure {
+  readonly mean: number;
+  readonly deviation?: number;
+  readonly published?: number;
+  /** The 95 % interval of one run over its evaluation images, where these are few: the mean over seeds of both ends. */
+  readonly interval?: Bounds;
+}
+
+/** The mean of both ends over runs, where all have an interval and too few images to go without. */
+function fewInterval(group: readonly ComparedRun[], { of, interval, images }: ComparedMetric): Bounds | undefined {
+  const measured = group.filter((run) => of(run) !== undefined);
+  if (!measured.some((run) => (images(run) ?? fewImages) < fewImages)) return undefined;
+  const bounds = measured.map((run) => interval?.(run));
+  if (bounds.some((one) => one === undefined)) return undefined;
+  const known = bounds.flatMap((one) => (one ? [one] : []));
+  const meanOf = (end: 0 | 1) => known.reduce((sum, one) => sum + one[end], 0) / known.length;
+  return [meanOf(0), meanOf(1)];
 }
 
 const keyOf = (setting: Readonly<Record<string, string>>) => JSON.stringify(setting);
@@ -106,7 +179,7 @@ export function summarize(runs: readonly ComparedRun[], published: readonly Publ
   for (const run of runs) groups.set(keyOf(run.setting), [...(groups.get(keyOf(run.setting)) ?? []), run]);
   return [...groups.values()].map((group) => {
     const { setting } = group[0];
-    const figures: Record<string, { mean: number; deviation?: number; published?: number }> = {};
+    const figures: Record<string, SummaryFigure> = {};
     for (const metric of compared) {
       const values = group.map(metric.of).filter((v) => v !== undefined);
       if (values.length === 0) continue;
@@ -118,8 +191,10 @@ export function summarize(runs: readonly ComparedRun[], published: readonly Publ
           p.on === metric.on &&
           Object.entries(p.where).every(([k, v]) => setting[k] === v),
       );
+      const interval = fewInterval(group, metric);
       figures[metric.name] = {
         mean,
+        ...(interval ? { interval } : {}),
         ...(values.length > 1 ? { deviation: Math.sqrt(square / (values.length - 1)) } : {}),
         ...(theirs ? { published: theirs.value } : {}),
       };
@@ -139,7 +214,7 @@ const columnsOf = (summaries: readonly Summary[]): ComparedMetric[] =>
     summaries.some(({ figures }) => figures[name]),
   );
 
-/** Columns and rows as text; a deviation stands behind its mean, a published figure in brackets. */
+/** Columns and rows as text; behind its mean stand a deviation, an interval where images are few, and a published figure. */
 export function comparisonTable(summaries: readonly Summary[]): { columns: Column[]; rows: string[][] } {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
   const used = columnsOf(summaries);
@@ -156,20 +231,21 @@ export function comparisonTable(summaries: readonly Summary[]): { columns: Colum
         if (!figure) return "-";
         const deviation = figure.deviation === undefined ? "" : ` ± ${figure.deviation.toFixed(digits)}`;
         const published = figure.published === undefined ? "" : ` (paper ${figure.published.toFixed(digits)})`;
-        return `${figure.mean.toFixed(digits)}${deviation}${published}`;
+        const bounds = boundsText(figure.interval, digits === 1 ? 0 : digits);
+        return `${figure.mean.toFixed(digits)}${deviation}${bounds}${published}`;
       }),
       failures.length > 0 ? `${runs}, ${failures.length} failed` : String(runs),
     ]),
   };
 }
 
-/** Comma-separated values, one row a setting, with deviations in columns of their own. */
+/** Comma-separated values, one row a setting, with deviations and intervals in columns of their own. */
 export function comparisonCsv(summaries: readonly Summary[]): string {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
   const used = columnsOf(summaries);
   const header = [
     ...keys,
-    ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`]),
+    ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`, `${name}_low`, `${name}_high`]),
     "runs",
     "failed",
   ];
@@ -177,7 +253,10 @@ export function comparisonCsv(summaries: readonly Summary[]): string {
     ...keys.map((key) => setting[key] ?? ""),
     ...used.flatMap(({ name }) => {
       const figure = figures[name];
-      return [figure?.mean, figure?.deviation, figure?.published].map((v) => (v === undefined ? "" : String(v)));
+      const [low, high] = figure?.interval ?? [];
+      return [figure?.mean, figure?.deviation, figure?.published, low, high].map((v) =>
+        v === undefined ? "" : String(v),
+      );
     }),
     String(runs),
     String(failures.length),

@@ -2,9 +2,9 @@
 import type { Markdown } from "../utils/escape.ts";
 import { markdown, markdownCode, markdownFence } from "../utils/escape.ts";
 import { findings } from "./findings.ts";
-import { resultLegend, resultMarks, resultTable } from "./results.ts";
+import { evaluatedOn, resultLegend, resultMarks, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
-import { blockLabel, keptText } from "./run-report.ts";
+import { blockLabel, countedRows, keptText } from "./run-report.ts";
 import { markdownTable } from "./table.ts";
 
 /** Lines of our own, and Markdown made of values. */
@@ -39,14 +39,16 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
 
 function results(report: RunReport): MarkdownLine[] {
   if (report.results.length === 0) return [];
-  const { columns, rows } = resultTable(report.results);
+  const { columns, rows } = resultTable(countedRows(report));
   const judged = report.judgedOnTrainingPictures
     ? " No pictures were left to hold out: these figures are of training pictures."
     : "";
   return [
+    `${evaluatedOn(countedRows(report))}${judged}`,
+    "",
     markdownTable(columns, rows),
     "",
-    `${resultLegend}; ${resultMarks}. Judged on ${report.judgedPictures} pictures.${judged}`,
+    `${resultLegend}; ${resultMarks}.`,
     "",
     ...findings(report.comparisons).map((sentence) => markdown`- ${sentence}`),
     "",

@@ -4,9 +4,9 @@ import { findings } from "./findings.ts";
 import { html } from "./html.ts";
 import type { Section } from "./page-parts.ts";
 import { chart, image, resultsTable, scrolling, trainingCharts, wholePage } from "./page-parts.ts";
-import { resultLegend, resultMarks } from "./results.ts";
+import { evaluatedOn, resultLegend, resultMarks } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
-import { keptText } from "./run-report.ts";
+import { countedRows, keptText } from "./run-report.ts";
 
 function results(report: RunReport, document: Document): Section | undefined {
   if (report.results.length === 0) return undefined;
@@ -19,8 +19,9 @@ function results(report: RunReport, document: Document): Section | undefined {
   return {
     id: "results",
     title: "How good, how small, how fast",
-    body: html`${warned}${resultsTable(report.results)}
-      <p class="soft">${resultLegend}; ${resultMarks}. Judged on ${report.judgedPictures} pictures.</p>
+    body: html`<p>${evaluatedOn(countedRows(report))}</p>
+      ${warned}${resultsTable(countedRows(report))}
+      <p class="soft">${resultLegend}; ${resultMarks}.</p>
       <ul class="findings">
         ${findings(report.comparisons).map((sentence) => html`<li>${sentence}</li>`)}
       </ul>

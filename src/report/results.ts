@@ -8,11 +8,14 @@ interface Accuracy {
   readonly top5: number;
   /** The 95 % interval of top-1. */
   readonly interval?: readonly [number, number];
+  readonly top5Interval?: readonly [number, number];
 }
 
 /** A row of the result table; what was not measured is left out. */
 export interface ResultRow {
   readonly name: string;
+  /** Evaluation images that the figures are of. */
+  readonly images?: number;
   readonly neighbours?: Accuracy;
   readonly probe?: Accuracy;
   readonly logistic?: Accuracy;
@@ -26,10 +29,54 @@ export interface ResultRow {
     readonly cosine: number;
     /** The share of pictures on which its head answers as the teacher's. */
     readonly agreement?: number;
+    /** 95 % intervals. */
+    readonly intervals?: Partial<Readonly<Record<"meanAbsoluteDifference" | "cosine" | "agreement", Bounds>>>;
   };
   readonly parameters?: number;
   readonly bytes?: number;
   readonly millisecondsAPicture?: number;
+  /** First and third quartile over the turns that it was measured in. */
+  readonly millisecondsQuartiles?: Bounds;
+}
+
+/** From low to high. */
+type Bounds = readonly [number, number];
+
+/** From fewer images, figures stand with their intervals everywhere. */
+export const fewImages = 100;
+/** From fewer, nothing can be told. */
+export const tooFewImages = 20;
+
+const counted = (count: number, what = "image") => `${count} ${what}${count === 1 ? "" : "s"}`;
+
+/** The fewest and the most images that rows are of; undefined where none says it. */
+function imagesOf(rows: readonly Pick<ResultRow, "images">[]): Bounds | undefined {
+  const counts = rows.flatMap(({ images }) => images ?? []);
+  return counts.length > 0 ? [Math.min(...counts), Math.max(...counts)] : undefined;
+}
+
+/** What a run has to say where its images are too few; undefined where they are not. */
+export function tooFewText(rows: readonly Pick<ResultRow, "images">[]): string | undefined {
+  const [fewest] = imagesOf(rows) ?? [tooFewImages];
+  if (fewest >= tooFewImages) return undefined;
+  return `${counted(fewest)} ${fewest === 1 ? "is" : "are"} too few to judge by: evaluate on at least ${tooFewImages}, better ${fewImages}`;
+}
+
+/**
+ * The first line of results: on how many images, and what that allows. Empty where the rows don't say how many. `kind` is said
+ * before "images".
+ */
+export function evaluatedOn(rows: readonly Pick<ResultRow, "images">[], kind = ""): string {
+  const found = imagesOf(rows);
+  if (!found) return "";
+  const brackets = found[0] < fewImages ? " In brackets: 95 % confidence intervals." : "";
+  return `Evaluated on ${countText(found, kind)}.${brackets}`;
+}
+
+/** "12 images: too few to judge by", of the fewest and the most. */
+export function countText([fewest, most]: Bounds, kind = ""): string {
+  const count = fewest === most ? counted(most, `${kind}image`) : `${fewest} to ${most} ${kind}images`;
+  return `${count}${fewest < tooFewImages ? ": too few to judge by" : ""}`;
 }
 
 interface Area {
@@ -44,37 +91,47 @@ interface Cell {
   readonly title: string;
   /** Whether more or less of it is better. */
   readonly better: "more" | "less";
-  /** The share that the best must be ahead by to be marked; what is measured by the clock varies by itself. */
-  readonly margin?: number;
+  /** Whether one row is ahead of another by more than both vary by themselves; the precision shown decides where left out. */
+  readonly ahead?: (row: ResultRow, of: ResultRow) => boolean;
+  /** Whether it is of the evaluation images, so that too few of them tell nothing. */
+  readonly ofImages?: boolean;
+  /** Whether its interval stands in wide tables whatever the number of images. */
+  readonly alwaysBounded?: boolean;
+  readonly boundDigits?: number;
   /** Left out where a table must be narrow. */
   readonly wide?: boolean;
   readonly value: (row: ResultRow) => number | undefined;
   readonly digits: number;
-  readonly interval?: (row: ResultRow) => readonly [number, number] | undefined;
+  /** In the unit of the value. */
+  readonly interval?: (row: ResultRow) => Bounds | undefined;
 }
 
+const percents = (bounds: Bounds | undefined): Bounds | undefined => bounds && [100 * bounds[0], 100 * bounds[1]];
+/** What figures that are shares of images, or areas, have in common. */
+const shares = { better: "more", digits: 1, boundDigits: 0, ofImages: true } as const;
+
 const accuracy = (title: string, of: Scored): Cell => ({
+  ...shares,
   title,
-  better: "more",
+  alwaysBounded: true,
   value: (row) => row[of] && 100 * row[of].top1,
-  digits: 1,
-  interval: (row) => row[of]?.interval,
+  interval: (row) => percents(row[of]?.interval),
 });
 
 const top5 = (of: "neighbours" | "probe"): Cell => ({
+  ...shares,
   title: "top-5",
-  better: "more",
   wide: true,
   value: (row) => row[of] && 100 * row[of].top5,
-  digits: 1,
+  interval: (row) => percents(row[of]?.top5Interval),
 });
 
 const area = (title: string, of: Scored): Cell => ({
+  ...shares,
   title,
-  better: "more",
-  value: (row) => row.auroc?.[of]?.mean && 100 * row.auroc[of].mean,
-  digits: 1,
-  interval: (row) => row.auroc?.[of]?.interval,
+  alwaysBounded: true,
+  value: (row) => percent(row.auroc?.[of]?.mean),
+  interval: (row) => percents(row.auroc?.[of]?.interval),
 });
 
 export const percent = (share: number | undefined): number | undefined =>
@@ -94,13 +151,60 @@ const cells: readonly Cell[] = [
   { title: "probe, best epoch AUROC %", better: "more", value: (r) => percent(r.probeBest?.auroc), digits: 1 },
   area("logistic AUROC %", "logistic"),
   area("own head AUROC %", "head"),
-  { title: "as teacher %", better: "more", value: (r) => percent(r.fidelity?.agreement), digits: 1 },
-  { title: "difference", better: "less", value: (r) => r.fidelity?.meanAbsoluteDifference, digits: 3 },
-  { title: "cosine", better: "more", value: (r) => r.fidelity?.cosine, digits: 3 },
+  {
+    ...shares,
+    title: "as teacher %",
+    value: (r) => percent(r.fidelity?.agreement),
+    interval: (r) => percents(r.fidelity?.intervals?.agreement),
+  },
+  {
+    title: "difference",
+    better: "less",
+    ofImages: true,
+    value: (r) => r.fidelity?.meanAbsoluteDifference,
+    digits: 3,
+    interval: (r) => r.fidelity?.intervals?.meanAbsoluteDifference,
+  },
+  {
+    title: "cosine",
+    better: "more",
+    ofImages: true,
+    value: (r) => r.fidelity?.cosine,
+    digits: 3,
+    interval: (r) => r.fidelity?.intervals?.cosine,
+  },
   { title: "M params", better: "less", value: millions("parameters"), digits: 1 },
   { title: "MB", better: "less", value: millions("bytes"), digits: 1 },
-  { title: "ms/picture", better: "less", margin: 0.1, value: (r) => r.millisecondsAPicture, digits: 1 },
+  {
+    title: "ms/picture",
+    better: "less",
+    ahead: isFaster,
+    alwaysBounded: true,
+    value: (r) => r.millisecondsAPicture,
+    digits: 1,
+    interval: (r) => r.millisecondsQuartiles,
+  },
 ];
+
+/** A lead that is less than this share is a clock's noise in any case. */
+const leastLead = 0.1;
+
+/**
+ * Whether a model is faster than another, as far as both were measured: the medians differ by more than either's times spread
+ * (between their quartiles), and these don't overlap.
+ */
+export function isFaster(row: ResultRow, than: ResultRow): boolean {
+  const [own, other] = [row.millisecondsAPicture, than.millisecondsAPicture];
+  const [range, others] = [row.millisecondsQuartiles, than.millisecondsQuartiles];
+  if (own === undefined || other === undefined || !range || !others) return false;
+  const lead = other - own;
+  const spread = Math.max(range[1] - range[0], others[1] - others[0]);
+  return lead > spread && lead > leastLead * other && range[1] < others[0];
+}
+
+/** " (40–60)": an interval behind its figure; nothing where there is none. */
+export const boundsText = (bounds: Bounds | undefined, digits: number): string =>
+  bounds ? ` (${bounds[0].toFixed(digits)}–${bounds[1].toFixed(digits)})` : "";
 
 /** One figure as text, and whether it is the best of the small models. */
 export interface ResultCell {
@@ -118,24 +222,28 @@ export function resultCells(
 ): { columns: Column[]; rows: { name: string; cells: ResultCell[] }[] } {
   const used = cells.filter((cell) => (wide || !cell.wide) && rows.some((row) => cell.value(row) !== undefined));
   const small = rows.filter(({ name }) => name !== "teacher");
-  const leaders = used.map(({ better, value, digits, margin = 0 }) => {
-    const shown = small.flatMap((row) => value(row) ?? []).map((v) => Number(v.toFixed(digits)));
-    const [best, second] = shown.sort((a, b) => (better === "more" ? b - a : a - b));
-    return second !== undefined && Math.abs(best - second) > margin * Math.abs(second) ? best : undefined;
+  const few = (row: ResultRow) => row.images !== undefined && row.images < fewImages;
+  const leaders = used.map(({ better, value, digits, ahead, ofImages }) => {
+    if (ofImages && small.some(({ images }) => images !== undefined && images < tooFewImages)) return undefined;
+    const shownOf = (row: ResultRow) => Number((value(row) as number).toFixed(digits));
+    const [best, ...others] = small
+      .filter((row) => value(row) !== undefined)
+      .sort((a, b) => (better === "more" ? shownOf(b) - shownOf(a) : shownOf(a) - shownOf(b)));
+    if (others.length === 0 || shownOf(best) === shownOf(others[0])) return undefined;
+    return ahead === undefined || others.every((row) => ahead(best, row)) ? best : undefined;
   });
   return {
     columns: [{ title: "", align: "left" }, ...used.map(({ title }) => ({ title }))],
     rows: rows.map((row) => ({
       name: row.name,
-      cells: used.map(({ value, digits, interval }, i) => {
+      cells: used.map((cell, i) => {
+        const { value, digits, boundDigits = digits, interval, alwaysBounded, ofImages } = cell;
         const own = value(row);
-        const bounds = wide ? interval?.(row) : undefined;
+        const bounded = (wide && alwaysBounded === true) || (ofImages === true && few(row));
+        const bounds = bounded ? interval?.(row) : undefined;
         return {
-          text:
-            own === undefined
-              ? "-"
-              : `${own.toFixed(digits)}${bounds ? ` (${(100 * bounds[0]).toFixed(0)}–${(100 * bounds[1]).toFixed(0)})` : ""}`,
-          best: row.name !== "teacher" && own !== undefined && Number(own.toFixed(digits)) === leaders[i],
+          text: own === undefined ? "-" : `${own.toFixed(digits)}${boundsText(bounds, boundDigits)}`,
+          best: own !== undefined && row === leaders[i],
         };
       }),
     })),
@@ -171,4 +279,4 @@ export const resultLegend =
   "difference: mean absolute difference to the teacher's last block output; cosine: of class tokens with the teacher's; MB: weights on disk";
 /** What its marks mean. */
 export const resultMarks =
-  "in brackets: 95 % interval over the pictures judged on; bold: the better of the small models";
+  "in brackets: 95 % interval over the pictures judged on (of ms/picture: the quartiles over its turns); bold: the better of the small models";

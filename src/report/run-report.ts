@@ -91,6 +91,11 @@ export interface RunReport {
   readonly missing: readonly string[];
 }
 
+/** The results with their number of images; runs of earlier versions have it for all rows together. */
+export function countedRows({ results, judgedPictures }: Pick<RunReport, "results" | "judgedPictures">): ResultRow[] {
+  return results.map((row) => ({ images: judgedPictures, ...row }));
+}
+
 type Kept = Pick<RunReport, "keptBlocks" | "teacherDepth" | "widths">;
 
 /** "blocks 0, 2, 4 of 6 kept", "all 12 blocks kept, each with 3 heads and 768 channels" */

@@ -12,6 +12,7 @@ import { learningRateAt } from "../engine/optim/schedule.ts";
 import type { Held } from "../runtime/device-tensors.ts";
 import { downloadAll, uploadAll } from "../runtime/device-tensors.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/device.ts";
+import { checkOutputs, requireFiniteWeights } from "../models/finite-outputs.ts";
 import { RunError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
@@ -192,15 +193,21 @@ export class Segmenter {
     await this.device.release([...old.values()]);
     this.steps++;
     const loss = Number(tensors.loss.data[0]);
-    if (!Number.isFinite(loss))
+    if (!Number.isFinite(loss)) {
+      // No learning rate helps there.
+      if (this.source.kind === "vit") requireFiniteWeights(this.source.model);
       throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`, {
         code: "NOT_FINITE",
       });
+    }
     return loss;
   }
 
-  /** Scores `[B, K, T, T]` of normalised slices `[B, 3, S, S]`, with the norms' running statistics. */
-  async predict(pixels: FloatTensor): Promise<FloatTensor> {
+  /**
+   * Scores `[B, K, T, T]` of normalised slices `[B, 3, S, S]`, with the norms' running statistics. Throws a UserError where
+   * they are not finite; `slices` are the names to say then.
+   */
+  async predict(pixels: FloatTensor, slices?: readonly string[]): Promise<FloatTensor> {
     const names = [...this.shapes.keys(), ...statisticShapes().keys()];
     if (!this.predictSession) {
       const { inputs, weight } = this.lookup();
@@ -210,7 +217,13 @@ export class Segmenter {
     }
     const held = Object.fromEntries(names.map((name) => [name, required(this.state, name)]));
     const { tensors } = await this.predictSession.run({ feeds: { pixels, ...held }, fetch: ["logits"] });
-    return tensors.logits as FloatTensor;
+    const logits = tensors.logits as FloatTensor;
+    const checked =
+      this.source.kind === "vit"
+        ? { weights: this.source.model.weights, path: this.source.model.origin.path }
+        : { weights: new Map<string, FloatTensor>(), path: "pixels" };
+    checkOutputs({ "the decoder's logits": logits }, checked, { images: slices }, pixels);
+    return logits;
   }
 
   /** What trained, and the running statistics. */

@@ -1,12 +1,13 @@
 // The settings of a distillation that all methods share; the paper's defaults (section 4.1). A method's own are in its file.
 import { z } from "zod";
+import { countOption } from "../context/common-options.ts";
 import { int8Parts, precisions } from "../models/precision.ts";
 
-const positiveInteger = z.number().int().positive();
+const positiveInteger = countOption;
 
 /** What every loss between features can say besides its kind. */
 const featureFields = {
-  weight: z.number().positive().default(1).describe("what it is multiplied by; several losses add up"),
+  weight: z.number().positive().max(1e6).default(1).describe("what it is multiplied by; several losses add up"),
   blocks: z
     .enum(["last", "all"])
     .default("last")
@@ -27,7 +28,7 @@ const plainLosses = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("mse").describe("mean squared difference"), ...featureFields }),
   z.strictObject({
     kind: z.literal("smooth-l1").describe("squared below beta, absolute above"),
-    beta: z.number().positive().default(1),
+    beta: z.number().positive().max(1e6).default(1),
     ...featureFields,
   }),
   z.strictObject({ kind: z.literal("cosine").describe("1 - cosine of each token"), ...featureFields }),
@@ -74,9 +75,14 @@ export const optimizerSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("adamw"),
     betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
-    eps: z.number().positive().default(1e-8),
-    weightDecay: z.number().min(0).default(0.05),
-    clipNorm: z.number().positive().optional().describe("gradients are scaled down to this norm over all of them"),
+    eps: z.number().min(1e-30).max(1).default(1e-8),
+    weightDecay: z.number().min(0).max(1000).default(0.05),
+    clipNorm: z
+      .number()
+      .positive()
+      .max(1e30)
+      .optional()
+      .describe("gradients are scaled down to this norm over all of them"),
     layerDecay: z
       .number()
       .positive()

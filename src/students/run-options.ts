@@ -3,6 +3,10 @@ import { z } from "zod";
 import {
   commonSchema,
   countOption,
+  mostEpochs,
+  mostImages,
+  mostSteps,
+  rateOption,
   dataHelp,
   dataSchema,
   normalizationOption,
@@ -56,19 +60,27 @@ export const studentRunSchema = z.strictObject({
     .describe(
       "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
     ),
-  baseLearningRate: z
-    .number()
-    .positive()
+  baseLearningRate: rateOption
     .default(1e-3)
     .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
-  epochs: z.number().positive().default(10).describe("passes over the pictures"),
-  warmupEpochs: z.number().min(0).default(2).describe("epochs of linear warm-up, before the rate falls to 0"),
-  steps: countOption.optional().describe("so many steps instead of epochs; the same share of them is warm-up"),
+  epochs: z.number().positive().max(mostEpochs).default(10).describe("passes over the pictures"),
+  warmupEpochs: z
+    .number()
+    .min(0)
+    .max(mostEpochs)
+    .default(2)
+    .describe("epochs of linear warm-up, before the rate falls to 0"),
+  steps: countOption
+    .max(mostSteps)
+    .optional()
+    .describe("so many steps instead of epochs; the same share of them is warm-up"),
   schedule: z.enum(["cosine", "linear"]).default("cosine").describe("how the learning rate falls"),
   effectiveBatch: countOption
+    .max(mostImages)
     .optional()
     .describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
   keptViews: countOption
+    .max(10_000)
     .optional()
     .describe(
       "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
@@ -78,6 +90,7 @@ export const studentRunSchema = z.strictObject({
     .default("auto")
     .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
   batch: countOption
+    .max(mostImages)
     .optional()
     .describe(
       "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
@@ -99,6 +112,7 @@ export const studentRunSchema = z.strictObject({
   checkpointMinutes: z
     .number()
     .positive()
+    .max(100_000)
     .default(5)
     .describe("a checkpoint is never further back than so many minutes"),
   keepCheckpoints: countOption.default(2).describe("the last so many checkpoints are kept, and the best"),

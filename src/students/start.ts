@@ -163,13 +163,8 @@ async function choose(
   context: RunContext,
 ): Promise<Chosen> {
   const { listener } = context;
-  const { mlpWidth, keptHeads, method, keep } = options;
+  const { mlpWidth, keptHeads, keep } = options;
   const { depth } = teacher.config;
-  if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
-    throw new OptionError([
-      (name) =>
-        `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic; the method ${method} starts otherwise.`,
-    ]);
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
@@ -194,6 +189,12 @@ async function choose(
   return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads };
 }
 
+/** Which student has as many weights as so many whole blocks, by the options. */
+export const studentWithin =
+  (options: StudentRunOptions, teacher: Model) =>
+  (blocks: number): ModelDefinition =>
+    blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
+
 /** How many blocks a budget allows; undefined without one. */
 async function budgetedCount(
   options: StudentRunOptions,
@@ -206,7 +207,7 @@ async function budgetedCount(
     throw new OptionError([
       (name) => `Give ${name("budget")}, ${name("reductionFactor")} or ${name("keptBlocks")}, not several of them.`,
     ]);
-  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
+  const studentOf = studentWithin(options, teacher);
   const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
   const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
   listener.info?.(`${count} of ${teacher.config.depth} blocks fit the budget of ${budget}`);

@@ -1,7 +1,6 @@
 // Weight copy: which blocks stay, and the student that they make (the paper's section 3.1).
 import { badOption } from "../utils/parse-options.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 import { blockWeight, splitBlockName } from "../models/weight-table.ts";
@@ -44,7 +43,9 @@ export function stoodFor(kept: readonly number[], depth: number): number[] {
 }
 
 /** What is known of where the teacher came from, for a student of its kept blocks. */
-function originOf({ origin, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+function originOf({ origin: whole, config }: ModelDefinition, kept: readonly number[]): ModelDefinition["origin"] {
+  // The path is the teacher's alone.
+  const { path: _, ...origin } = whole;
   const { application } = origin;
   if (!application) return origin;
   const stands = stoodFor(kept, config.depth).map((block) => application.stands[block]);

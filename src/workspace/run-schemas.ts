@@ -59,7 +59,12 @@ export const runConfigSchema = z.object({
 });
 export type RunConfig = z.output<typeof runConfigSchema>;
 
-const accuracySchema = z.object({ top1: figure, top5: figure, interval: interval.optional() });
+const accuracySchema = z.object({
+  top1: figure,
+  top5: figure,
+  interval: interval.optional(),
+  top5Interval: interval.optional(),
+});
 const areaSchema = z.object({
   each: z
     .array(
@@ -76,6 +81,8 @@ const areaSchema = z.object({
 /** A row of a result table. */
 export const resultRowSchema = z.object({
   name: z.string(),
+  /** Evaluation images; runs of earlier versions don't say how many. */
+  images: count.optional(),
   neighbours: accuracySchema.optional(),
   probe: accuracySchema.optional(),
   logistic: accuracySchema.optional(),
@@ -88,13 +95,27 @@ export const resultRowSchema = z.object({
       head: areaSchema.optional(),
     })
     .optional(),
-  fidelity: z.looseObject({ meanAbsoluteDifference: figure, cosine: figure, agreement: figure.optional() }).optional(),
+  fidelity: z
+    .looseObject({
+      meanAbsoluteDifference: figure,
+      cosine: figure,
+      agreement: figure.optional(),
+      intervals: z
+        .object({
+          meanAbsoluteDifference: interval.optional(),
+          cosine: interval.optional(),
+          agreement: interval.optional(),
+        })
+        .optional(),
+    })
+    .optional(),
   /** The probe's, where it was chosen. */
   probeLearningRate: figure.optional(),
   probeBest: z.object({ epoch: count, top1: figure.optional(), auroc: figure.optional() }).optional(),
   parameters: z.number().optional(),
   bytes: z.number().optional(),
   millisecondsAPicture: figure.optional(),
+  millisecondsQuartiles: interval.optional(),
 }) satisfies z.ZodType<ResultRow>;
 
 const comparisonSchema = z.object({

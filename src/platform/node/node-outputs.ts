@@ -1,18 +1,6 @@
 // Where outputs go on disk: locks on folders, whether an output and an input lie in each other, room, and permissions.
 import { rmSync } from "node:fs";
-import {
-  link,
-  lstat,
-  open,
-  readFile,
-  realpath,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  statfs,
-  writeFile,
-} from "node:fs/promises";
+import { link, lstat, open, readFile, realpath, rename, rm, rmdir, stat, statfs, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { FolderLock, OutputPlatform, Relation } from "../../context/outputs.ts";

@@ -57,6 +57,7 @@ import type { SegmentRunResult } from "../../commands/segment.ts";
 import { command as segmentCommand } from "../../commands/segment.ts";
 import type { SimilarityRunResult } from "../../commands/similarity.ts";
 import { command as similarityCommand } from "../../commands/similarity.ts";
+import { mostThreads } from "../../context/common-options.ts";
 import type { Environment, LoadRequest } from "../../context/environment.ts";
 import type { ProgressEvent, RunControls } from "../../context/progress.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
@@ -203,12 +204,14 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const hubOptions = { revision, progress, warn, signal, fileStatus, cacheFolder, localFilesOnly };
     const snapshot = await hubSnapshot(directoryOrFile, hubOptions);
     const definition = await readDefinition(snapshot, options);
-    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
+    const origin = { ...definition.origin, hub: directoryOrFile, path: directoryOrFile, commit: basename(snapshot) };
+    return { ...definition, origin };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
   const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
   const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
-  return { ...definition, preprocessing: { ...preprocessing, mean, std } };
+  const origin = { ...definition.origin, path: directoryOrFile };
+  return { ...definition, origin, preprocessing: { ...preprocessing, mean, std } };
 }
 
 const asModel = "Give a model's folder, its file of weights, or its name on the hub.";
@@ -255,8 +258,9 @@ async function readFound(path: string, isDirectory: boolean, options: LoadOption
   await refuseImages(path, isDirectory);
   const onnx = await onnxFileOf(path, isDirectory);
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
-  if (isDirectory) return readModel(nodeDirectory(path), options);
-  return readModel(nodeDirectory(dirname(path)), { ...options, weightsFile: basename(path) });
+  const bounded = { memory: availableMemory(), ...options };
+  if (isDirectory) return readModel(nodeDirectory(path), bounded);
+  return readModel(nodeDirectory(dirname(path)), { ...bounded, weightsFile: basename(path) });
 }
 
 /**
@@ -389,7 +393,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
   const { threads, device } = await machineOptions(options);
   const name = deviceNames.find((known) => known === device);
   const environment = nodeEnvironment({
-    ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
+    ...(typeof threads === "number" && threads > 0 && threads <= mostThreads ? { threads } : {}),
     device: name,
     signal,
     models,

@@ -53,7 +53,9 @@
 // what a user says to options. `students/start.ts` decides blocks (even, searched, within a budget) and channels, and
 // makes the start. `students/search/frontier.ts` measures students of several sizes, and `commands/proposal.ts` picks
 // among them for a budget.
+import { badWeight, modelName } from "../../models/finite-outputs.ts";
 import type { Model } from "../../models/model.ts";
+import { UserError } from "../../utils/errors.ts";
 import type { VitConfig } from "../../models/config.ts";
 import { attentionWidth, headWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
@@ -76,7 +78,7 @@ import {
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
 import type { TokenType } from "./refit-passes.ts";
-import { embedAll, heldBy, Passes, startAgain, sumUp } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, SumsNotFinite, sumUp } from "./refit-passes.ts";
 import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
 import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
@@ -128,7 +130,7 @@ export interface AnalyticStart {
 /**
  * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
  * tokens of all pictures three times (in half precision with `int8`), a sample of them once more, and one map's normal equations
- * twice. Throws a RunError where sums are not finite.
+ * twice. Throws a UserError that names the block where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
@@ -209,7 +211,7 @@ async function sweepBlocks(
     const teachTo = async (end: number) => {
       for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, options.int8);
     };
-    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+    const refitFrom = async (block: number, end: number) => {
       await sample.take(["student"]);
       await teachTo(kept[block]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
@@ -230,6 +232,11 @@ async function sweepBlocks(
       const found = await refitBlock(tools, student, block, options);
       student = found.student;
       refits.push(...found.refits);
+    };
+    for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
+      await refitFrom(block, end).catch((error: unknown) => {
+        throw error instanceof SumsNotFinite ? notFiniteAt(teacher, kept[block], end, error) : error;
+      });
       progress(block + 1);
     }
   } finally {
@@ -238,6 +245,19 @@ async function sweepBlocks(
     await passes.dispose();
   }
   return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
+}
+
+/** That the closed form met NaN or infinity: the blocks, and the weight that holds it too, where there is one. */
+function notFiniteAt(teacher: Model, first: number, last: number, cause: Error): UserError {
+  const blocks = first === last ? `block ${first}` : `blocks ${first} to ${last}`;
+  const bad = badWeight(teacher.weights);
+  const why = bad
+    ? `Its weight ${bad.name} holds ${bad.value}. Use another copy of the model.`
+    : "All its weights are finite, so numbers overflow inside of it. Try --precision float32.";
+  return new UserError(
+    `The teacher ${modelName(teacher.origin)} gives NaN or infinity in ${blocks}, so the closed form can't refit it. ${why}`,
+    { cause },
+  );
 }
 
 /**

@@ -4,8 +4,8 @@
 import type { VitConfig } from "../../models/config.ts";
 import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { OptionError, UserError } from "../../utils/errors.ts";
-
+import { OptionError } from "../../utils/errors.ts";
+import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
@@ -47,15 +47,20 @@ export function narrowWidth({ config }: ModelDefinition, wanted: number): number
       (name) =>
         `${name("mlpWidth")} does not go with this teacher: its MLPs can't be narrowed (gated, shared, or used by its pooling too).`,
     ]);
-  return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
+  return countOf("mlpWidth", wanted, mlpWidth, "the channels of the teacher's MLPs");
 }
 
-/** A count, or a share below 1, of `all`. Throws a UserError that begins with `has` where there are not so many. */
-function countOf(wanted: number, all: number, has: string): number {
-  const count = wanted < 1 ? Math.max(1, Math.round(wanted * all)) : wanted;
-  if (!(Number.isInteger(count) && count <= all))
-    throw new UserError(`${has}; ${wanted} can't be kept`, { code: "INVALID_OPTION" });
-  return count;
+/** A count, or a share below 1, of `all`. Throws an OptionError where there are not so many, or nothing would be left. */
+function countOf(option: string, wanted: number, all: number, whose: string): number {
+  const count = wanted < 1 ? Math.round(wanted * all) : wanted;
+  if (Number.isInteger(count) && count >= 1 && count <= all) return count;
+  // Shares that round to one at least.
+  const least = Number((0.5 / all).toPrecision(2));
+  throw badOption(
+    option,
+    `a whole number between 1 and ${all} (${whose}), or a share from ${least} to below 1`,
+    wanted,
+  );
 }
 
 /** Whether attention can lose heads: not where blocks share maps across them. */
@@ -70,7 +75,7 @@ export function keptHeadCount({ config }: ModelDefinition, wanted: number): numb
       (name) =>
         `${name("keptHeads")} does not go with this teacher: its blocks share maps across heads, so none can be removed.`,
     ]);
-  return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
+  return countOf("keptHeads", wanted, config.heads, "the heads of the teacher's attention");
 }
 
 /**

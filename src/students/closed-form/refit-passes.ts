@@ -9,6 +9,8 @@ import { embed, frozenWeights } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
 import { storedInHalf } from "../../engine/passes/stored-half.ts";
 import type { Device, DeviceTensor } from "../../runtime/device.ts";
+import { RunError } from "../../utils/errors.ts";
+import { firstNotFinite } from "../../utils/finite.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
@@ -274,6 +276,13 @@ export interface Summed {
   readonly difference: number;
 }
 
+/** That sums over tokens hold NaN or infinity; whoever knows the block says which. */
+export class SumsNotFinite extends RunError {
+  constructor(pass: string) {
+    super(`The closed form's sums over tokens (${pass}) are not finite.`);
+  }
+}
+
 /**
  * Adds up one pass over all batches, for a map of `m` outputs. Without batches set aside, differences are of all.
  */
@@ -320,7 +329,10 @@ async function addUp(
     }
     const parts: Record<string, Tensor> = {};
     for (const [name, part] of Object.entries(held ?? {})) parts[name] = await device.download(part);
-    return { sums: sumsFrom(parts, rows, m), difference };
+    const sums = sumsFrom(parts, rows, m);
+    if ([sums.gram, sums.cross, [difference]].some((values) => firstNotFinite(values) >= 0))
+      throw new SumsNotFinite(pass);
+    return { sums, difference };
   } finally {
     await device.release(Object.values(held ?? {}));
   }

@@ -26,11 +26,13 @@ export const closedFormOptions = {
     .optional()
     .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
   analyticViews: countOption
+    .max(1000)
     .default(1)
     .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
   analyticTokens: z
     .number()
-    .positive()
+    .min(0.01)
+    .max(1e9)
     .default(analyticDefaults.tokensPerUnknown)
     .describe(
       "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
@@ -39,6 +41,7 @@ export const closedFormOptions = {
     .default([...analyticDefaults.maps])
     .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
   analyticSweeps: countOption
+    .max(100)
     .default(analyticDefaults.sweeps)
     .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
 };

@@ -12,10 +12,15 @@ export const rankSchema = z.union([positiveInteger, z.partialRecord(z.enum(targe
 export const defaultRank = 128;
 
 export const adapterOptions = {
-  rank: rankSchema.default(defaultRank).describe("rank of the adapters, or one for each map: q=16,v=16,fc1=64"),
+  rank: rankSchema
+    .optional()
+    .describe(
+      `rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map (default: ${defaultRank}, or that side)`,
+    ),
   alpha: z
     .number()
     .positive()
+    .max(1e6)
     .optional()
     .describe("adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled)"),
   rankStabilized: z.boolean().default(false).describe("scale adapters by alpha / sqrt(rank) instead (rsLoRA)"),
@@ -37,5 +42,13 @@ export function adapterPlan(
 ): AdapterPlan {
   const { rank, alpha, rankStabilized, adapterDropout: dropout } = options;
   const beside = options.precision !== "float32";
-  return { rank, alpha, rankStabilized, dropout, magnitude, beside, targetModules: options.targetModules ?? modules };
+  return {
+    rank: rank ?? defaultRank,
+    alpha,
+    rankStabilized,
+    dropout,
+    magnitude,
+    beside,
+    targetModules: options.targetModules ?? modules,
+  };
 }

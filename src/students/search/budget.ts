@@ -5,7 +5,6 @@ import { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { parameterCount } from "../../models/definition.ts";
 import { UserError } from "../../utils/errors.ts";
-
 import type { WeightType } from "../../utils/half.ts";
 import { elementBytes } from "../../utils/tensor.ts";
 
@@ -16,9 +15,10 @@ export type Budget =
   | { readonly kind: "milliseconds"; readonly most: number };
 
 /** What a budget must be, in words. */
-export const budgetForms = "a size (25MB), a share of the teacher (0.3x) or a time per image (10ms)";
+export const budgetForms =
+  "a size above 0 in MB (25MB), a share of the teacher above 0 (0.3x) or a time per image above 0 (10ms)";
 
-export const budgetPattern: RegExp = /^(\d+(?:\.\d+)?)\s*(MB|ms|x)$/i;
+export const budgetPattern: RegExp = /^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$/i;
 
 /** A budget from its text. Throws a UserError where it is none. */
 export function parseBudget(text: string): Budget {
@@ -83,6 +83,19 @@ export async function mostWithin(question: BudgetQuestion): Promise<number> {
   return fits;
 }
 
+/** Throws a UserError where a size is below that of one block's student, or above that of all blocks'. */
+export async function checkBudget(question: BudgetQuestion, text: string): Promise<void> {
+  const { budget, teacher } = question;
+  const { depth } = teacher.config;
+  const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
+  if (budget.most < one) throw await noneWithin(question);
+  const shown = costText[budget.kind];
+  if (budget.most > all * (1 + slack))
+    throw badOption("budget", `between ${shown(one)} (one block) and ${shown(all)} (all ${depth} blocks)`, text);
+}
+/** What is shown of a size is rounded, and may be given back. */
+const slack = 0.05;
+
 /** The same. Throws a UserError where nothing fits. */
 export async function blocksWithin(question: BudgetQuestion): Promise<number> {
   const most = await mostWithin(question);
@@ -90,15 +103,16 @@ export async function blocksWithin(question: BudgetQuestion): Promise<number> {
   return most;
 }
 
+const costText = {
+  milliseconds: (c: number) => `${c.toFixed(1)} ms`,
+  share: (c: number) => `${c.toFixed(2)}x`,
+  bytes: (c: number) => `${(c / 1e6).toFixed(c < 1e6 ? 3 : 1)} MB`,
+};
+
 /** That nothing fits, and what the least and the most cost. */
 export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const { depth } = question.teacher.config;
-  const shown = {
-    milliseconds: (c: number) => `${c.toFixed(1)} ms`,
-    share: (c: number) => `${c.toFixed(2)}x`,
-    bytes: (c: number) => `${(c / 1e6).toFixed(1)} MB`,
-  };
-  const told = shown[question.budget.kind];
+  const told = costText[question.budget.kind];
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
     `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,

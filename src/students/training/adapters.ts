@@ -66,7 +66,7 @@ function qkvIndex(module: TargetModule): number | undefined {
 }
 
 /** Inputs and outputs of a module's linear map. */
-function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; outputs: number } {
+export function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; outputs: number } {
   const { width, mlpWidth, mlp } = config;
   switch (module) {
     case "q":

@@ -88,7 +88,8 @@ export class KeptViews {
           const seen = await Promise.all(
             shown.map((item) => source.augmentedView(item, { augmentation, seed, preprocessing, epoch })),
           );
-          const targets = await distillation.targets(stackViews(seen, [3, side, side]));
+          const images = shown.map(({ name }) => name);
+          const targets = await distillation.targets(stackViews(seen, [3, side, side]), images);
           const parts = partsOf(targets);
           const kept = shown.map((_, i) => one(targets, parts, i));
           if (!found) {

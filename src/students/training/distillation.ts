@@ -4,6 +4,7 @@ import type { z } from "zod";
 import { compile } from "../../engine/compile.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import { inputName } from "../../engine/graph/graph.ts";
+import { badWeight, checkOutputs, modelName } from "../../models/finite-outputs.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { parameterCount } from "../../models/definition.ts";
@@ -20,9 +21,10 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape, Share } from "./gradient-runs.ts";
-import { GradientRuns } from "./gradient-runs.ts";
+import { GradientRuns, LossNotFinite } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
-import { methodOf, withMethod } from "../methods/lookup.ts";
+import { adapterPlanOf, methodOf, withMethod } from "../methods/lookup.ts";
+import { checkRanks, withRank } from "./ranks.ts";
 import type { Method, MethodContext, OptionShape } from "../methods/method.ts";
 import type { Objective } from "../methods/objective.ts";
 import type { DistillationInput, DistillationOptions } from "../distillation-options.ts";
@@ -180,7 +182,9 @@ export class Distillation {
     }
     const learningRate = learningRateAt(schedule, this.stepsDone);
     const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
-    const { loss, shares } = await this.gradientRuns.run(parts, this.stepsDone + 1);
+    const { loss, shares } = await this.gradientRuns.run(parts, this.stepsDone + 1).catch((error: unknown) => {
+      throw error instanceof LossNotFinite ? this.withCause(error) : error;
+    });
     try {
       const gradients = options.gradients ? await this.fetched(shares) : undefined;
       await this.state.update(
@@ -193,6 +197,16 @@ export class Distillation {
     } finally {
       for (const { device, gradients } of shares) await device.release([...gradients.values()]);
     }
+  }
+
+  /** A loss that is not finite because a weight of the teacher is not: the user's input, not the run's failure. */
+  private withCause(error: LossNotFinite): Error {
+    const bad = badWeight(this.teacher.weights);
+    if (!bad) return error;
+    return new UserError(
+      `The teacher ${modelName(this.teacher.origin)} can't be learned from: its weight ${bad.name} holds ${bad.value}. Use another copy of the model.`,
+      { cause: error },
+    );
   }
 
   private async fetched([first, ...others]: readonly Share[]): Promise<Map<string, FloatTensor>> {
@@ -260,9 +274,9 @@ export class Distillation {
   /**
    * What is made of normalised pictures `[B, 3, H, W]` at each step on the same views: `[B, N, D]` for each of the teacher's states
    * that the loss reads, and as `embedded` what enters the student's first block, unless that changes while it trains. Throws a
-   * UserError where the method reads more of the teacher.
+   * UserError where the method reads more of the teacher, and where one is not finite; `images` are the names to say then.
    */
-  async targets(pixels: FloatTensor): Promise<Targets> {
+  async targets(pixels: FloatTensor, images?: readonly string[]): Promise<Targets> {
     const { targets } = this.objective;
     if (!targets)
       throw new UserError(
@@ -275,7 +289,9 @@ export class Distillation {
       this.device,
       { int8: this.int8, keepMemory: false },
     );
-    return runInParts(this.targetSession, this.device, pixels, this.targetSession.outputNames);
+    const found = await runInParts(this.targetSession, this.device, pixels, this.targetSession.outputNames);
+    checkOutputs(found, { weights: this.teacher.weights, path: this.teacher.origin.path }, { images }, pixels);
+    return found;
   }
 
   /**
@@ -289,12 +305,18 @@ export class Distillation {
 
   /**
    * The student's features as it is now, without folding: `blockOutput` `[B, N, D]` and `pooled` `[B, D]` of normalised
-   * pictures `[B, 3, H, W]`.
+   * pictures `[B, 3, H, W]`. Throws a UserError where they are not finite; `images` are the names to say then.
    */
-  async features(pixels: FloatTensor): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
+  async features(
+    pixels: FloatTensor,
+    images?: readonly string[],
+  ): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
     this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
     const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
-    return runInParts(this.featureSession, this.device, pixels, ["blockOutput", "pooled"], Object.fromEntries(own));
+    const names = ["blockOutput", "pooled"] as const;
+    const found = await runInParts(this.featureSession, this.device, pixels, names, Object.fromEntries(own));
+    checkOutputs(found, { weights: this.weightCopy.weights }, { model: "student", images }, pixels);
+    return found;
   }
 
   /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */
@@ -389,9 +411,13 @@ export async function createDistillation<Own extends OptionShape = OptionShape>(
   }
   const known = withMethod(distillationSchema, settings);
   const parsed = parseOptions(known.schema, known.options, "options of createDistillation");
+  const ranked = withRank(parsed, teacher.config);
+  const plan = adapterPlanOf(ranked);
+  // Adapters that are given say by their shapes what is wrong with them.
+  if (plan && !initialAdapters) checkRanks(teacher.config, plan);
   const { precision: wanted, int8Parts: parts } = parsed;
   const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
   // What was decided holds for where adapters stand as well.
-  const settled = { ...parsed, precision: int8 ? ("int8" as const) : ("float32" as const) };
+  const settled = { ...ranked, precision: int8 ? ("int8" as const) : ("float32" as const) };
   return Distillation.create(teacher, settled, initialAdapters, initialStudent, int8);
 }

@@ -120,6 +120,9 @@ interface Step {
   failed: boolean;
 }
 
+/** That a step's loss is NaN or infinite. */
+export class LossNotFinite extends RunError {}
+
 export class GradientRuns {
   private readonly options: GradientRunsOptions;
   private lanes: Lanes | undefined;
@@ -187,7 +190,7 @@ export class GradientRuns {
         sums = new Map(names.map((name) => [name, kept[slot.gradient(name)]]));
         const loss = Number(tensors.loss.data[0]);
         if (!Number.isFinite(loss)) {
-          throw new RunError(
+          throw new LossNotFinite(
             `the loss is ${loss} at step ${step.number}, so training stops; a lower learning rate or a longer ` +
               "warm-up may help, and pictures or teacher weights that are not finite would explain it too",
             { code: "NOT_FINITE" },

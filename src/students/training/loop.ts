@@ -7,6 +7,7 @@ import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
 import type { LogEntry, RunFolder } from "../../workspace/run-folder.ts";
 import type { Evaluation, Tracker } from "./tracking.ts";
+import { LossNotFinite } from "./gradient-runs.ts";
 import { bestEvaluation, isSpent, warningsOf } from "./tracking.ts";
 
 export interface TrainingOptions {
@@ -172,7 +173,8 @@ class TrainingLoop {
 
 /** What goes wrong in the middle of a run is the run's failure, also where a file of the user's is behind it. */
 function inRun(error: unknown, folder: RunFolder): unknown {
-  if (!(error instanceof UserError)) return error;
+  // A teacher that gives NaN is no better the next time.
+  if (!(error instanceof UserError) || error.cause instanceof LossNotFinite) return error;
   const path = folder.directory.describe("");
   const sentence = error.message.replace(/\.?$/, ".");
   return new RunError(`${sentence} Fix this, then resume with: wecolora distill --resume ${shellWord(path)}`, {

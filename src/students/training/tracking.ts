@@ -21,6 +21,7 @@ export interface Evaluation {
 }
 
 interface Look {
+  readonly images: readonly string[];
   readonly pixels: FloatTensor;
   readonly blockOutput: FloatTensor;
   readonly pooled: FloatTensor;
@@ -58,8 +59,9 @@ export class Tracker {
     const looks: Look[] = [];
     const skip = () => undefined;
     for await (const { items, pixels } of evaluationBatches(source, queries, batch, teacher.preprocessing, skip)) {
-      const { blockOutput, pooled } = await teacher.outputs(pixels, ["blockOutput", "pooled"]);
-      looks.push({ pixels, blockOutput, pooled });
+      const images = items.map(({ name }) => name);
+      const { blockOutput, pooled } = await teacher.outputs(pixels, ["blockOutput", "pooled"], { images });
+      looks.push({ images, pixels, blockOutput, pooled });
       this.labels.queries.push(...items.map(({ label }) => label ?? -1));
     }
     this.bankPixels = [];
@@ -79,8 +81,8 @@ export class Tracker {
     const differences: number[] = [];
     const cosines: number[] = [];
     const found: FloatTensor[] = [];
-    for (const { pixels, blockOutput, pooled } of looks) {
-      const student = await distillation.features(pixels);
+    for (const { images, pixels, blockOutput, pooled } of looks) {
+      const student = await distillation.features(pixels, images);
       const [own, theirs] = comparableTokens(
         { tokens: student.blockOutput, config: distillation.weightCopy.config },
         { tokens: blockOutput, config: teacher.config },
