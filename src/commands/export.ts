@@ -1,31 +1,21 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
 import { z } from "zod";
-import { readSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../files/storage.ts";
-import { longestFile, readFile } from "../files/storage.ts";
-import type { AdapterPlan } from "../students/training/adapters.ts";
-import { createDistillation } from "../students/training/distillation.ts";
-import { adapterPlanOf } from "../students/methods/lookup.ts";
-import { copyBlocks } from "../students/weight-copy.ts";
-import type { ExportFormat, OnnxFormat } from "../exports/registry.ts";
-import { isOnnxFormat, onnxFiles } from "../exports/registry.ts";
+import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
+import { embedderOf } from "../exports/export-format.ts";
+import type { ExportName } from "../exports/lookup.ts";
+import { exportHelp, exportName, exportOf, withOwnOptions } from "../exports/lookup.ts";
 import { modelCard } from "../exports/model-card.ts";
-import { peftBase, readPeft, writePeft } from "../exports/peft.ts";
-import { checkFormat, writeModel } from "../exports/save.ts";
+import { formatOptions } from "../exports/registry.ts";
 import type { Model } from "../models/model.ts";
-import type { VitConfig } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { prefixCount } from "../models/config.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
-import { zeros } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { Embedder } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillOptions } from "./distill-options.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
@@ -37,7 +27,6 @@ import {
   readOptions,
   readSchema,
 } from "../context/common-options.ts";
-import { exportFormats } from "../exports/registry.ts";
 import { saveSchema } from "../exports/save.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { defineCommand } from "./command.ts";
@@ -46,7 +35,7 @@ import { textTable } from "../report/table.ts";
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
   model: pathOption.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
-  to: listOption(z.enum(exportFormats)).describe(`what to write, several with commas`),
+  to: listOption(exportName).describe("what to write, several with commas"),
   out: pathOption
     .optional()
     .describe(
@@ -57,6 +46,7 @@ export const exportRunSchema = z.strictObject({
     .default(100)
     .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
   ...saveSchema.pick({ weightType: true }).shape,
+  ...formatOptions,
   ...readSchema.shape,
   ...commonSchema.omit({ strict: true }).shape,
 });
@@ -65,7 +55,7 @@ export type ExportRunInput = z.input<typeof exportRunSchema>;
 
 /** What an export is measured to be. */
 export interface ExportedModel {
-  readonly format: ExportFormat;
+  readonly format: ExportName;
   readonly out: string;
   /** Bytes of the files that hold its weights. */
   readonly bytes: number;
@@ -84,20 +74,6 @@ export interface ExportRunResult {
   readonly exports: readonly ExportedModel[];
 }
 
-/** The most that a format's features may differ by, and the most that neighbours may lose. */
-const bounds: Readonly<Record<ExportFormat, { readonly difference: number; readonly cosine: number }>> = {
-  huggingface: { difference: 1e-3, cosine: 0.9999 },
-  timm: { difference: 1e-3, cosine: 0.9999 },
-  safetensors: { difference: 1e-3, cosine: 0.9999 },
-  peft: { difference: 1e-3, cosine: 0.9999 },
-  onnx: { difference: 1e-3, cosine: 0.9999 },
-  // 11 bits at every step of the computation.
-  "onnx-float16": { difference: 0.02, cosine: 0.999 },
-  // 8 bits: a part in 250 of the largest, in every map.
-  "onnx-int8": { difference: 0.25, cosine: 0.97 },
-  "onnx-int8-weights": { difference: 0.2, cosine: 0.98 },
-};
-
 /** Says what is wrong with an export whose features are not near enough to the model's; undefined where they are. */
 export function outOfBounds({
   format,
@@ -105,16 +81,16 @@ export function outOfBounds({
   difference,
   cosine,
 }: Pick<ExportedModel, "format" | "out" | "difference" | "cosine">): string | undefined {
-  const bound = bounds[format];
+  const bound = exportOf(format).tolerance;
   if (difference <= bound.difference && cosine >= bound.cosine) return undefined;
   return (
     `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +
-    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine})`
+    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine}; ${bound.reason})`
   );
 }
 
 /** A run that a model comes from. */
-interface Origin {
+interface Origin extends RunOrigin {
   readonly folder: RunFolder;
   readonly options: DistillRunOptions;
   readonly result: Readonly<Record<string, unknown>>;
@@ -134,6 +110,8 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     }
     return {
       folder,
+      directory: folder.directory,
+      keptBlocks: result.keptBlocks as number[],
       options: distillOptions(options, `the options in ${folder.directory.describe("config.json")}`),
       result,
     };
@@ -143,20 +121,17 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
 
 /** Throws a UserError where one of the formats has no place for a model, or for what its run trained. */
 export function checkFormats(
-  formats: readonly ExportFormat[],
+  names: readonly ExportName[],
   model: ModelDefinition,
   options: DistillRunOptions | undefined,
 ): void {
-  for (const format of formats) {
-    if (format === "peft") adapterPlan(options);
-    else checkFormat(model, format);
-  }
+  for (const name of names) exportOf(name).check?.(model, options && { options });
 }
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
   const { environment, listener } = context;
-  const options = parseOptions(exportRunSchema, input, "options of export");
+  const options = parseOptions(withOwnOptions(exportRunSchema), input, "options of export");
   const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
@@ -168,19 +143,18 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
-    const own = await pictures.embed({
-      pooled: async (x) => (await model.outputs(x, ["pooled"])).pooled,
-      dispose: async () => undefined,
-    });
+    const weightType = options.weightType ?? model.origin.weightType;
+    const own = await pictures.embed(embedderOf(model));
     const exports: ExportedModel[] = [];
-    for (const format of options.to) {
-      listener.stage?.(`exporting ${format}`);
-      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${format}` : out);
-      await writeFormat(context, format, model, directory, origin, options.weightType ?? model.origin.weightType);
-      const embedder = await openExport(environment, format, model, directory, origin, warn);
+    for (const name of options.to) {
+      const format = exportOf(name);
+      listener.stage?.(`exporting ${name}`);
+      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${name}` : out);
+      await format.write({ model, directory, weightType, options, warn, run: origin && { origin, context } });
+      const embedder = await format.open({ directory, model, context, origin, warn });
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {
-        format,
+        format: name,
         out: directory.describe(""),
         bytes: await weightBytes(directory, format),
         ...differenceOf(exported.queries, own.queries),
@@ -200,161 +174,8 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   }
 }
 
-async function writeFormat(
-  context: RunContext,
-  format: ExportFormat,
-  model: Model,
-  directory: Directory,
-  origin: Origin | undefined,
-  weightType: "float32" | "float16" | "bfloat16",
-): Promise<void> {
-  const warn = (message: string) => context.listener.warn?.(message);
-  if (format !== "peft") return writeModel(model, directory, { format, weightType }, warn);
-  const plan = adapterPlan(origin?.options);
-  const run = origin as Origin;
-  const adapters = await readFloats(run.folder.directory, "checkpoints/final/adapters.safetensors");
-  const teacher = await context.environment.loadModel(
-    run.options.teacher,
-    loadRequest(readOptions(run.options), context),
-  );
-  const base = await peftBaseOf(model, teacher, adapters, plan, run);
-  await writePeft(base, adapters, plan, directory, weightType, warn);
-  await teacher.dispose();
-}
-
-/**
- * The model that a run's adapters were trained on: the weight copy, or, where that was changed before, the student with
- * the adapters taken out again. Throws a UserError where they can't be (DoRA scales what it adds to).
- */
-async function peftBaseOf(
-  student: Model,
-  teacher: Model,
-  adapters: ReadonlyMap<string, FloatTensor>,
-  plan: AdapterPlan,
-  { options, result }: Origin,
-): Promise<ModelDefinition> {
-  if (options.start === undefined || options.start === "weight-copy")
-    return copyBlocks(teacher, result.keptBlocks as number[]);
-  if (plan.magnitude)
-    throw new UserError(
-      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
-    );
-  const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
-    name,
-    name.endsWith("lora_B") ? { ...tensor, data: tensor.data.map((v) => -v) } : tensor,
-  ]);
-  return folded(student, options, plan, new Map(negated));
-}
-
-/** A model with adapters folded in. */
-async function folded(
-  model: Model,
-  { rank, alpha, rankStabilized, method }: DistillRunOptions,
-  plan: AdapterPlan,
-  initialAdapters: ReadonlyMap<string, FloatTensor>,
-): Promise<Model> {
-  const distillation = await createDistillation(model, {
-    method,
-    reductionFactor: 1,
-    rank,
-    alpha,
-    rankStabilized,
-    targetModules: [...plan.targetModules],
-    initialAdapters,
-  });
-  const result = await distillation.student();
-  await distillation.dispose();
-  return result;
-}
-
-/** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
-function adapterPlan(options: DistillRunOptions | undefined): AdapterPlan {
-  if (!options)
-    throw new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
-  const plan = adapterPlanOf(options);
-  if (plan) return plan;
-  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
-}
-
-async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
-  const file = await directory.open(entry);
-  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
-  try {
-    return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
-  } finally {
-    await file.close();
-  }
-}
-
-/** The export as a reader sees it: loaded from its files. */
-async function openExport(
-  environment: Environment,
-  format: ExportFormat,
-  model: Model,
-  directory: Directory,
-  origin: Origin | undefined,
-  warn: (message: string) => void,
-): Promise<Embedder> {
-  if (isOnnxFormat(format)) return openOnnx(directory, format, model);
-  const loaded = await environment.loadModel(directory.describe(format === "peft" ? peftBase : ""), {});
-  if (model.config.head && !loaded.config.head)
-    warn(`${format} has no place for the model's head, so it holds the features alone`);
-  const used = format === "peft" && origin ? await withPeft(loaded, directory, origin) : loaded;
-  return {
-    pooled: async (pixels) => (await used.outputs(pixels, ["pooled"])).pooled,
-    dispose: () => used.dispose(),
-  };
-}
-
-/** The base with the adapters that the directory's files hold folded in. */
-async function withPeft(base: Model, directory: Directory, { options }: Origin): Promise<Model> {
-  const plan = adapterPlan(options);
-  const adapters = readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan);
-  return folded(base, options, plan, adapters);
-}
-
-async function openOnnx(directory: Directory, format: OnnxFormat, { device, config }: Model): Promise<Embedder> {
-  const { file } = onnxFiles[format];
-  const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
-  if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
-  const beside = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
-  const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
-  // As other runtimes open it, so that the time is theirs.
-  const session = await device.createSession({ model, externalData }, { packWeights: true });
-  return {
-    async pooled(pixels) {
-      const name = hasPooledOutput(config) ? "pooler_output" : "last_hidden_state";
-      const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: [name] });
-      const tensor = tensors[name] as FloatTensor;
-      return tensor.dims.length === 2 ? tensor : pooledTokens(tensor, config);
-    },
-    dispose: () => session.dispose(),
-  };
-}
-
-/** Whether the ONNX file's `pooler_output` is what stands for a picture. */
-const hasPooledOutput = (config: VitConfig) => config.pooling === "attention" || config.finalNorm === "pooled";
-
-/** Class token or mean of the patches, of `[B, N, D]`. */
-function pooledTokens({ dims, data }: FloatTensor, config: VitConfig): FloatTensor {
-  const [batch, count, width] = dims;
-  const [from, to] = config.pooling === "mean" ? [prefixCount(config), count] : [0, 1];
-  const out = zeros([batch, width]);
-  for (let b = 0; b < batch; b++) {
-    for (let n = from; n < to; n++) {
-      for (let d = 0; d < width; d++) out.data[b * width + d] += data[(b * count + n) * width + d] / (to - from);
-    }
-  }
-  return out;
-}
-
 /** Bytes of the files in an export that hold weights. */
-async function weightBytes(directory: Directory, format: ExportFormat): Promise<number> {
-  const files = isOnnxFormat(format)
-    ? [`onnx/${onnxFiles[format].file}`, `onnx/${onnxFiles[format].file}_data`]
-    : format === "peft"
-      ? ["adapter_model.safetensors", `${peftBase}/model.safetensors`]
-      : ["model.safetensors"];
+async function weightBytes(directory: Directory, { files }: ExportFormat): Promise<number> {
   let bytes = 0;
   for (const name of files) {
     const file = await directory.open(name);
@@ -414,6 +235,7 @@ export const command = defineCommand({
   summary: "Write a model in other formats; each is loaded again and compared.",
   schema: exportRunSchema,
   run: runExport,
+  details: () => `Formats:\n${exportHelp()}`,
   text({ exports, pictures }) {
     const { columns, rows } = exportTable(exports);
     return `\n${textTable(columns, rows)}\n\ncompared on ${pictures} pictures`;

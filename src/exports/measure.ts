@@ -9,13 +9,8 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
 import type { Environment } from "../context/environment.ts";
+import type { Embedder } from "./export-format.ts";
 import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
-
-/** Anything that gives pooled vectors. */
-export interface Embedder {
-  pooled(pixels: FloatTensor): Promise<FloatTensor>;
-  dispose(): Promise<void>;
-}
 
 export interface Embedded {
   readonly bank?: FloatTensor;

@@ -1,8 +1,15 @@
 // A PEFT adapter directory over the shallow base: base model, adapter_config.json and adapter_model.safetensors.
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readOptions } from "../context/common-options.ts";
+import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import type { AdapterPlan } from "../students/training/adapters.ts";
 import { adapterName, rankOf } from "../students/training/adapters.ts";
+import { adapterPlanOf } from "../students/methods/lookup.ts";
+import type { StudentRunOptions } from "../students/run-options.ts";
+import { createDistillation } from "../students/training/distillation.ts";
+import { copyBlocks } from "../students/weight-copy.ts";
+import { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/registry.ts";
 import type { TargetModule } from "../models/vit.ts";
@@ -10,13 +17,14 @@ import { moduleWeightName } from "../models/vit.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows, rows } from "../utils/tensor.ts";
+import { concatRows, elementBytes, rows } from "../utils/tensor.ts";
 import { conformTo } from "../models/conform.ts";
-import type { Warn } from "./huggingface.ts";
-import { jsonFile, writeWithOnnx } from "./huggingface.ts";
+import { jsonFile, writeWithOnnx } from "./directories.ts";
+import type { RunOrigin, Warn, WriteContext } from "./export-format.ts";
+import { defineExport, embedderOf, exactTolerance, openDirectory } from "./export-format.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */
-export const peftBase = "base";
+const peftBase = "base";
 
 /** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
 function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
@@ -35,7 +43,7 @@ function moduleFileName(layout: Layout, block: number, module: TargetModule): st
  * Writes the adapter directory. `base` is the student before training. Throws a UserError where PEFT has no place for
  * what trained.
  */
-export async function writePeft(
+async function writePeft(
   base: ModelDefinition,
   adapters: ReadonlyMap<string, FloatTensor>,
   plan: AdapterPlan,
@@ -102,7 +110,7 @@ function magnitudeOf(
 }
 
 /** Adapters by our names from a PEFT file's tensors, over a base read from its directory. */
-export function readPeft(
+function readPeft(
   base: ModelDefinition,
   tensors: ReadonlyMap<string, FloatTensor>,
   plan: AdapterPlan,
@@ -129,3 +137,106 @@ export function readPeft(
   }
   return adapters;
 }
+
+/**
+ * The model that a run's adapters were trained on: the weight copy, or, where that was changed before, the student with
+ * the adapters taken out again. Throws a UserError where they can't be (DoRA scales what it adds to).
+ */
+async function peftBaseOf(
+  student: ModelDefinition,
+  teacher: Model,
+  adapters: ReadonlyMap<string, FloatTensor>,
+  plan: AdapterPlan,
+  { options, keptBlocks }: RunOrigin,
+): Promise<ModelDefinition> {
+  if (options.start === undefined || options.start === "weight-copy") return copyBlocks(teacher, keptBlocks);
+  if (plan.magnitude)
+    throw new UserError(
+      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
+    );
+  const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
+    name,
+    name.endsWith("lora_B") ? { ...tensor, data: tensor.data.map((v) => -v) } : tensor,
+  ]);
+  return folded(new Model(student, teacher.device), options, plan, new Map(negated));
+}
+
+/** A model with adapters folded in. */
+async function folded(
+  model: Model,
+  { rank, alpha, rankStabilized, method }: StudentRunOptions,
+  plan: AdapterPlan,
+  initialAdapters: ReadonlyMap<string, FloatTensor>,
+): Promise<Model> {
+  const distillation = await createDistillation(model, {
+    method,
+    reductionFactor: 1,
+    rank,
+    alpha,
+    rankStabilized,
+    targetModules: [...plan.targetModules],
+    initialAdapters,
+  });
+  const result = await distillation.student();
+  await distillation.dispose();
+  return result;
+}
+
+const withoutRun = () =>
+  new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+
+/** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
+function adapterPlan(options: StudentRunOptions | undefined): AdapterPlan {
+  if (!options) throw withoutRun();
+  const plan = adapterPlanOf(options);
+  if (plan) return plan;
+  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
+}
+
+async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
+  const file = await directory.open(entry);
+  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
+  try {
+    return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeRunAdapters({ model, directory, weightType, warn, run }: WriteContext): Promise<void> {
+  if (!run) throw withoutRun();
+  const { origin, context } = run;
+  const plan = adapterPlan(origin.options);
+  const adapters = await readFloats(origin.directory, "checkpoints/final/adapters.safetensors");
+  const teacher = await context.environment.loadModel(
+    origin.options.teacher,
+    loadRequest(readOptions(origin.options), context),
+  );
+  const base = await peftBaseOf(model, teacher, adapters, plan, origin);
+  await writePeft(base, adapters, plan, directory, weightType, warn);
+  await teacher.dispose();
+}
+
+export const format = defineExport({
+  name: "peft",
+  summary: "a PEFT adapter directory with its base model, for runs that train adapters",
+  options: {},
+  needsRun: true,
+  check(_, origin) {
+    adapterPlan(origin?.options);
+  },
+  write: writeRunAdapters,
+  /** The base with the adapters that the directory's own files hold folded in. */
+  async open(context) {
+    const { directory, origin } = context;
+    const base = await openDirectory("peft", context, peftBase);
+    if (!origin) throw withoutRun();
+    const plan = adapterPlan(origin.options);
+    const adapters = readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan);
+    return embedderOf(await folded(base, origin.options, plan, adapters));
+  },
+  files: ["adapter_model.safetensors", `${peftBase}/model.safetensors`],
+  // Adapters are small beside the base.
+  bytesPerWeight: (weightType) => elementBytes[weightType],
+  tolerance: exactTolerance,
+});
