@@ -10,7 +10,14 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const registries = [
   { folder: "src/commands", member: "command", plural: "commands", of: "`wecolora`'s commands" },
   { folder: "src/students/methods", member: "method", plural: "methods", of: "the methods", options: "methodOptions" },
-  { folder: "src/exports", member: "format", plural: "formats", of: "the exports", options: "formatOptions" },
+  { folder: "src/exports", member: "format", plural: "exportFormats", of: "the exports", options: "exportOptions" },
+  {
+    folder: "src/data/formats",
+    member: "format",
+    plural: "dataFormats",
+    of: "the data formats",
+    options: "dataFormatOptions",
+  },
 ];
 
 const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());

@@ -4,13 +4,14 @@ import type { Directory } from "../files/storage.ts";
 import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
-import { exportHelp, exportName, exportOf, withOwnOptions } from "../exports/lookup.ts";
+import { exportHelp, exportName, exportOf, allExports } from "../exports/lookup.ts";
 import { modelCard } from "../exports/model-card.ts";
-import { formatOptions } from "../exports/registry.ts";
+import { exportOptions } from "../exports/registry.ts";
 import type { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import { withOptionsOf } from "../utils/option-shapes.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
@@ -46,7 +47,7 @@ export const exportRunSchema = z.strictObject({
     .default(100)
     .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
   ...saveSchema.pick({ weightType: true }).shape,
-  ...formatOptions,
+  ...exportOptions,
   ...readSchema.shape,
   ...commonSchema.omit({ strict: true }).shape,
 });
@@ -85,7 +86,7 @@ export function outOfBounds({
   if (difference <= bound.difference && cosine >= bound.cosine) return undefined;
   return (
     `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +
-    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine}; ${bound.reason})`
+    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine}); the bounds allow for ${bound.reason}`
   );
 }
 
@@ -131,7 +132,7 @@ export function checkFormats(
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
   const { environment, listener } = context;
-  const options = parseOptions(withOwnOptions(exportRunSchema), input, "options of export");
+  const options = parseOptions(withOptionsOf(exportRunSchema, allExports()), input, "options of export");
   const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
   const path = origin ? origin.folder.directory.describe("student") : options.model;

@@ -7,6 +7,7 @@ import type { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
 import type { WeightType } from "../utils/half.ts";
+import type { OptionShape } from "../utils/option-shapes.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 
 /** Receives what a library does otherwise than the model. */
@@ -17,9 +18,6 @@ export interface Embedder {
   pooled(pixels: FloatTensor): Promise<FloatTensor>;
   dispose(): Promise<void>;
 }
-
-/** An export's own options, by name: each with its default, and a description that is its help. */
-export type OptionShape = Readonly<Record<string, z.ZodType>>;
 
 /** The finished run that a model comes from. */
 export interface RunOrigin {

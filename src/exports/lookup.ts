@@ -1,13 +1,14 @@
 // Exports by their names: those of this folder, and those that callers have registered.
 import { z } from "zod";
 import { nearestName, UserError } from "../utils/errors.ts";
-import type { ExportFormat, OptionShape } from "./export-format.ts";
-import { formats } from "./registry.ts";
+import type { OptionShape } from "../utils/option-shapes.ts";
+import type { ExportFormat } from "./export-format.ts";
+import { exportFormats } from "./registry.ts";
 
 /** Names of exports: those of this package, for editors to offer, and any that are registered. */
-export type ExportName = (typeof formats)[number]["name"] | (string & {});
+export type ExportName = (typeof exportFormats)[number]["name"] | (string & {});
 
-const byName = new Map<string, ExportFormat>(formats.map((format) => [format.name, format]));
+const byName = new Map<string, ExportFormat>(exportFormats.map((format) => [format.name, format]));
 
 /** Makes an export known by its name, for this process. Throws a UserError where another has the name. */
 export function registerExport<Own extends OptionShape>(format: ExportFormat<Own>): void {
@@ -56,18 +57,6 @@ export const exportName = nameSchema(() => true);
 
 /** What `saveModel` takes: exports that need no run. */
 export const saveName = nameSchema(({ needsRun }) => !needsRun);
-
-/** A schema that also takes the own options of exports that are registered. Throws a UserError where a name is taken. */
-export function withOwnOptions<S extends z.ZodObject>(schema: S): S {
-  const own: Record<string, z.ZodType> = {};
-  for (const { name, options } of allExports())
-    for (const [key, option] of Object.entries(options)) {
-      if (Object.hasOwn(schema.shape, key) && schema.shape[key] !== option)
-        throw new UserError(`The export ${name} has an option ${key}, which means something else already.`);
-      own[key] = option;
-    }
-  return schema.extend(own) as S;
-}
 
 /** Help on what each export is. */
 export const exportHelp = (): string =>

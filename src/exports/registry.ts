@@ -8,7 +8,7 @@ import { format as peftFormat } from "./peft.ts";
 import { format as safetensorsFormat } from "./safetensors.ts";
 import { format as timmFormat } from "./timm.ts";
 
-export const formats = [
+export const exportFormats = [
   huggingfaceFormat,
   onnxFormat,
   onnxFloat16Format,
@@ -20,7 +20,7 @@ export const formats = [
 ] as const;
 
 /** The options of all, by name. */
-export const formatOptions = {
+export const exportOptions = {
   ...huggingfaceFormat.options,
   ...onnxFormat.options,
   ...onnxFloat16Format.options,

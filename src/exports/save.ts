@@ -4,10 +4,11 @@ import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { isHeldBy } from "../models/conform.ts";
 import { weightTypes } from "../utils/half.ts";
+import { withOptionsOf } from "../utils/option-shapes.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { Warn } from "./export-format.ts";
 import type { ExportName } from "./lookup.ts";
-import { exportOf, saveName, withOwnOptions } from "./lookup.ts";
+import { allExports, exportOf, saveName } from "./lookup.ts";
 
 export const saveSchema = z.strictObject({
   format: saveName
@@ -26,7 +27,7 @@ export async function writeModel(
   options: SaveOptions = {},
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const schema = withOwnOptions(saveSchema);
+  const schema = withOptionsOf(saveSchema, allExports());
   const parsed = parseOptions(schema, options, "options of saveModel");
   const format = exportOf(parsed.format);
   const { weightType = model.origin.weightType } = parsed;
