@@ -18,14 +18,26 @@ const registries = [
     of: "the data formats",
     options: "dataFormatOptions",
   },
+  { folder: "src/models/layouts", file: "layout-groups.ts", member: "group", plural: "groups", of: "the layouts" },
 ];
 
 const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
 
+/** A list as Prettier has it. */
+function list(name, items) {
+  const short = `export const ${name} = [${items.join(", ")}] as const;`;
+  return short.length <= 120
+    ? [short]
+    : [`export const ${name} = [`, ...items.map((item) => `  ${item},`), "] as const;"];
+}
+
+/** Where a registry is written. */
+const fileOf = ({ file = "registry.ts" }) => file;
+
 function registryText({ folder, member, plural, of, options }) {
   const names = readdirSync(join(root, folder))
-    .filter((file) => file.endsWith(".ts") && file !== "registry.ts")
-    .map((file) => file.slice(0, -3))
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => name.slice(0, -3))
     .filter((name) =>
       new RegExp(`^export const ${member}\\b`, "m").test(readFileSync(join(root, folder, `${name}.ts`), "utf8")),
     )
@@ -35,9 +47,7 @@ function registryText({ folder, member, plural, of, options }) {
     `// All of ${of}, from the files of this folder. Made by \`npm run generate\`; don't edit it.`,
     ...names.map((name) => `import { ${member} as ${local(name)} } from "./${name}.ts";`),
     "",
-    `export const ${plural} = [`,
-    ...names.map((name) => `  ${local(name)},`),
-    "] as const;",
+    ...list(plural, names.map(local)),
     ...(options
       ? [
           "",
@@ -53,7 +63,7 @@ function registryText({ folder, member, plural, of, options }) {
 
 let stale = 0;
 for (const registry of registries) {
-  const path = join(root, registry.folder, "registry.ts");
+  const path = join(root, registry.folder, fileOf(registry));
   const text = registryText(registry);
   let current = "";
   try {
@@ -63,7 +73,7 @@ for (const registry of registries) {
   }
   if (current === text) continue;
   if (process.argv.includes("--check")) {
-    console.error(`${registry.folder}/registry.ts is not current: run npm run generate`);
+    console.error(`${registry.folder}/${fileOf(registry)} is not current: run npm run generate`);
     stale++;
   } else writeFileSync(path, text);
 }

@@ -37,10 +37,8 @@ const cpuParts = { plain: { usual: 8, least: 6 }, checkpointing: { usual: 4, lea
 const gpuParts = { plain: { usual: 16, least: 6 }, checkpointing: { usual: 16, least: 6 } };
 const gpu = { inProcess: false, ownMemory: false, parts: gpuParts } as const;
 
-const row = <const Name extends string>(device: DeviceRow<Name>): DeviceRow<Name> => device;
-
 export const devices = [
-  row({
+  {
     name: "cpu",
     aliases: [],
     provider: "cpu",
@@ -48,8 +46,8 @@ export const devices = [
     inProcess: true,
     ownMemory: false,
     parts: cpuParts,
-  }),
-  row({
+  },
+  {
     ...gpu,
     name: "cuda",
     aliases: [],
@@ -57,8 +55,8 @@ export const devices = [
     operators: "onnxruntime",
     needs:
       "it needs an NVIDIA GPU, CUDA's libraries, and ONNX Runtime's files for CUDA beside onnxruntime-node's own (npm rebuild onnxruntime-node --ignore-scripts=false fetches them)",
-  }),
-  row({
+  },
+  {
     ...gpu,
     name: "webgpu",
     aliases: [],
@@ -66,25 +64,30 @@ export const devices = [
     operators: "portable",
     ownMemory: true,
     needs: "it needs a GPU with a driver that the system finds (on Linux libvulkan.so.1)",
-  }),
-  row({ ...gpu, name: "coreml", aliases: [], provider: "coreml", operators: "portable", needs: "it needs macOS" }),
-  row({
+  },
+  { ...gpu, name: "coreml", aliases: [], provider: "coreml", operators: "portable", needs: "it needs macOS" },
+  {
     ...gpu,
     name: "dml",
     aliases: ["directml"],
     provider: "dml",
     operators: "onnxruntime",
     needs: "it needs Windows",
-  }),
-] as const;
+  },
+] as const satisfies readonly DeviceRow[];
 
 /** Where graphs can run, by the names that ONNX Runtime's users know. */
 export type DeviceName = (typeof devices)[number]["name"];
 /** The device that is used where none is named. */
 export const defaultDeviceName: DeviceName = "cpu";
 
+export type DeviceSpelling = DeviceName | (typeof devices)[number]["aliases"][number];
+
 /** All spellings: names and aliases. */
-export const deviceSpellings: readonly string[] = devices.flatMap(({ name, aliases }) => [name, ...aliases]);
+export const deviceSpellings: readonly DeviceSpelling[] = devices.flatMap(({ name, aliases }): DeviceSpelling[] => [
+  name,
+  ...aliases,
+]);
 
 /** The device of a spelling; undefined where there is none. */
 export const findDevice = (spelling: unknown): DeviceRow<DeviceName> | undefined =>

@@ -1,6 +1,6 @@
 // A graph as an ONNX ModelProto. Weights stand in the file, or beside it as external data where they are big.
 import { create, toBinary } from "@bufbuild/protobuf";
-import type { OpKind } from "../graph/operators.ts";
+import type { Attributes, OpKind } from "../graph/operators.ts";
 import { operators } from "../graph/operators.ts";
 import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
@@ -200,24 +200,57 @@ interface Lowered {
 type Extra = (values: readonly number[]) => string;
 type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra, opset: number) => Lowered;
 
-const plain: Lowering<OpKind> = () => ({ inputs: [], attributes: [] });
-const withAxis = ({ attributes }: Node<"Softmax">): Lowered => ({
+const withAxis = ({ attributes }: { readonly attributes: { readonly axis: number } }): Lowered => ({
   inputs: [],
   attributes: [int("axis", attributes.axis)],
 });
-const reduction = ({ attributes }: Node<"ReduceSum">, extra: Extra): Lowered => ({
+
+interface Reduction {
+  readonly attributes: { readonly axes: readonly number[]; readonly keepDims: boolean };
+}
+const reduction = ({ attributes }: Reduction, extra: Extra): Lowered => ({
   inputs: [extra(attributes.axes)],
   attributes: [int("keepdims", attributes.keepDims ? 1 : 0)],
 });
 
-function laterReduction(node: Node<"ReduceSum">, extra: Extra, opset: number): Lowered {
+function laterReduction(node: Reduction, extra: Extra, opset: number): Lowered {
   if (opset >= axesAsInput) return reduction(node, extra);
   const { axes, keepDims } = node.attributes;
   return { inputs: [], attributes: [ints("axes", axes), int("keepdims", keepDims ? 1 : 0)] };
 }
 
-/** Operators whose attributes ONNX takes; the others have none. */
-const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
+/** A row: how attributes are written, or `as is` for operators that have none. */
+type LoweringRow<K extends OpKind> = Lowering<K> | (keyof Attributes<K> extends never ? "as is" : never);
+
+/** How each operator is written. The table is exhaustive: an operator without a row does not type-check. */
+const lowerings: { readonly [K in OpKind]: LoweringRow<K> } = {
+  Add: "as is",
+  Sub: "as is",
+  Mul: "as is",
+  Div: "as is",
+  Pow: "as is",
+  Max: "as is",
+  Neg: "as is",
+  Abs: "as is",
+  Sign: "as is",
+  Sqrt: "as is",
+  Exp: "as is",
+  Log: "as is",
+  Erf: "as is",
+  Tanh: "as is",
+  Sigmoid: "as is",
+  Relu: "as is",
+  Floor: "as is",
+  Round: "as is",
+  StopGradient: "as is",
+  Equal: "as is",
+  Greater: "as is",
+  Where: "as is",
+  MatMul: "as is",
+  MatMulInteger: "as is",
+  DynamicQuantizeLinear: "as is",
+  // Its shape comes in as an input.
+  AwaitedReshape: () => ({ inputs: [], attributes: [] }),
   Gelu: ({ attributes }) => ({ inputs: [], attributes: [text("approximate", attributes.approximate)] }),
   Cast: ({ attributes }) => ({ inputs: [], attributes: [int("to", onnxTypes[attributes.to])] }),
   FusedMatMul: ({ attributes }) => ({
@@ -228,18 +261,18 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
       real("alpha", attributes.alpha),
     ],
   }),
-  QuantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
-  DequantizeLinear: (node) => withAxis(node as unknown as Node<"Softmax">),
+  QuantizeLinear: withAxis,
+  DequantizeLinear: withAxis,
   Softmax: withAxis,
-  LogSoftmax: (node) => withAxis(node as unknown as Node<"Softmax">),
+  LogSoftmax: withAxis,
   LayerNormalization: ({ attributes }) => ({
     inputs: [],
     attributes: [int("axis", -1), real("epsilon", attributes.epsilon)],
   }),
   ReduceSum: reduction,
-  ReduceMean: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
-  ReduceMax: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
-  ReduceMin: (node, extra, opset) => laterReduction(node as unknown as Node<"ReduceSum">, extra, opset),
+  ReduceMean: laterReduction,
+  ReduceMax: laterReduction,
+  ReduceMin: laterReduction,
   // The weights' zero point, before the bias.
   MatMulIntegerToFloat: ({ inputs }) => ({ inputs: [], attributes: [], leftOut: inputs.length > 5 ? 5 : undefined }),
   Reshape: ({ attributes, inputs }, extra) => ({
@@ -279,9 +312,9 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
   }),
 };
 
-function lower(node: Node, extra: Extra, opset: number): Lowered {
-  const lowering = (lowerings[node.op] ?? plain) as Lowering<OpKind>;
-  return lowering(node, extra, opset);
+function lower<K extends OpKind>(node: Node<K>, extra: Extra, opset: number): Lowered {
+  const lowering: Lowering<K> | "as is" = lowerings[node.op];
+  return lowering === "as is" ? { inputs: [], attributes: [] } : lowering(node, extra, opset);
 }
 
 /** A named dimension is written as 0 (copied) where it keeps its place, else as -1, which ONNX allows once. */
