@@ -43,6 +43,7 @@ const mayImport = {
     "index",
     "commands",
     "exports",
+    "workspace",
     "evaluation",
     "context",
     "data",

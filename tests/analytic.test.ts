@@ -17,7 +17,7 @@ import { addedUp, partFeed, sumParts, sumsFrom } from "../src/students/closed-fo
 import { checkKeptBlocks, stoodFor } from "../src/students/weight-copy.ts";
 import { input } from "../src/engine/graph/build.ts";
 import { distillOptions } from "../src/commands/distill-options.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
@@ -34,7 +34,7 @@ describe("the ridge solver", () => {
   afterAll(() => device.dispose());
 
   function system(n: number, m: number, count: number, scale: (column: number) => number) {
-    const random = randomStream(4, n, count);
+    const random = drawStream(4, n, count);
     const sums = emptySums(n, m);
     for (let r = 0; r < count; r++) {
       const g = Float64Array.from({ length: n }, (_, i) => scale(i) * random.normal());
@@ -259,7 +259,7 @@ test("training goes on from it", async () => {
     await createDistillation(teacher, settings),
   ];
   expect((await from.step([input])).loss).toBeLessThan((await plain.step([input])).loss);
-  await expect(createDistillation(teacher, { ...settings, start: "analytic" })).rejects.toThrow("needs pictures");
+  await expect(createDistillation(teacher, { ...settings, start: "analytic" })).rejects.toThrow("needs images");
 });
 
 test("from the command line, and again the same bits", async () => {

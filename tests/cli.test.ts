@@ -52,6 +52,7 @@ describe("distill", () => {
     for (const row of result.results) expect(row).toMatchObject({ neighbours: { top5: 1 }, probe: { top5: 1 } });
 
     expect(readdirSync(out).sort()).toEqual([
+      ".wecolora.jsonl",
       "checkpoints",
       "config.json",
       "judged.jsonl",
@@ -73,7 +74,11 @@ describe("distill", () => {
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line));
-    expect(manifest).toHaveLength(15);
+    // What is trained on, which neighbours are searched in too, and what is evaluated on.
+    expect(manifest.filter(({ uses }) => uses.includes("train"))).toHaveLength(15);
+    expect(manifest.filter(({ uses }) => uses.includes("bank"))).toHaveLength(15);
+    expect(manifest.filter(({ uses }) => uses.includes("evaluation"))).toHaveLength(9);
+    expect(manifest).toHaveLength(24);
     expect(manifest[0]).toMatchObject({
       name: expect.stringMatching(/^train\//),
       sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
@@ -93,14 +98,19 @@ describe("distill", () => {
     expect(again.err).toContain(`${out} already holds a run`);
   });
 
-  test("--overwrite leaves nothing of the earlier run", async () => {
+  test("--overwrite leaves nothing of the earlier run, and what others put there", async () => {
     const args = [...distillArguments(teacher, at("flat"), at("twice")), ...small, "--no-judge"];
     expect(await wecolora(...args)).toMatchObject({ code: 0 });
-    await writeFile(at("twice", "student", "old.txt"), "");
+    await writeFile(at("twice", "student", "mine.txt"), "");
+    const longer = ["--export", "timm", "--seed", "3"];
+    expect(await wecolora(...args, "--overwrite", ...longer)).toMatchObject({ code: 0 });
+    expect(readdirSync(at("twice", "exports"))).toEqual(["timm"]);
     expect(await wecolora(...args, "--overwrite")).toMatchObject({ code: 0 });
+    expect(existsSync(at("twice", "exports"))).toBe(false);
     expect(readdirSync(at("twice", "student")).sort()).toEqual([
       "README.md",
       "config.json",
+      "mine.txt",
       "model.safetensors",
       "onnx",
       "preprocessor_config.json",
@@ -286,7 +296,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
   expect(blocks.left[2].slice(0, 3)).toEqual([null, null, 0]);
   expect(blocks.left[2][5]).toBeGreaterThan(blocks.left[2][3]);
   expect(blocks.choices.map(({ kept }: { kept: number[] }) => kept.length)).toEqual([1, 2, 3, 4, 5]);
-  expect(readdirSync(out).sort()).toEqual(["blocks.csv", "blocks.png", "blocks.svg"]);
+  expect(readdirSync(out).sort()).toEqual([".wecolora.jsonl", "blocks.csv", "blocks.png", "blocks.svg"]);
   const alone = await wecolora("inspect", teacher, "--search");
   expect(alone).toMatchObject({ code: 2 });
   expect(alone.err).toContain("needs images: add --data <folder>");

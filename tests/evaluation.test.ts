@@ -283,22 +283,57 @@ describe("wecolora evaluate", () => {
     const options = { model, data: join(data, "all.csv"), cacheDir: join(folder, "cache"), probeEpochs: 5 };
     const plain = await evaluate({ ...options, cache: false });
     const first = await evaluate(options);
-    const [file] = await readdir(join(folder, "cache"));
-    const written = await stat(join(folder, "cache", file));
+    /** Files of features, and when they were written. */
+    const packs = async () => {
+      const names = (await readdir(options.cacheDir, { recursive: true })).filter((name) => /safetensors$/.test(name));
+      return Promise.all(
+        names.sort().map(async (name) => [name, (await stat(join(options.cacheDir, name))).mtimeMs] as const),
+      );
+    };
+    const written = await packs();
+    expect(written.length).toBeGreaterThan(0);
     const second = await evaluate(options);
     const figures = ({ results: [{ neighbours, probe }] }: typeof first) => ({ neighbours, probe });
     expect(figures(first)).toEqual(figures(plain));
     expect(figures(second)).toEqual(figures(plain));
-    expect((await stat(join(folder, "cache", file))).mtimeMs).toBe(written.mtimeMs);
-    // What is kept is what is used: vectors that lie turn the votes.
-    const bytes = await readFile(join(folder, "cache", file));
+    expect(await packs()).toEqual(written);
+    // An image that changes is another one; what was kept stays.
     const changed = join(data, "pictures", "0.jpg");
     await writeFile(changed, await readFile(join(data, "pictures", "2.jpg")));
     const third = await evaluate(options);
-    expect(Buffer.compare(await readFile(join(folder, "cache", file)), bytes)).not.toBe(0);
     expect(third.duplicates.map(({ judged }) => judged)).toEqual([]);
-    await writeFile(join(folder, "cache", file), bytes.subarray(0, 500));
+    expect(figures(third)).toEqual(figures(await evaluate({ ...options, cache: false })));
+    // A folder that moved finds its features again; one with like names and other images has its own.
+    const moved = join(folder, "moved");
+    await cp(data, moved, { recursive: true });
+    const before = await packs();
+    await evaluate({ ...options, data: join(moved, "all.csv") });
+    expect(await packs()).toEqual(before);
+    const swapped = { from: join(moved, "pictures", "1.jpg"), to: join(moved, "pictures", "4.jpg") };
+    const [one, other] = [await readFile(swapped.from), await readFile(swapped.to)];
+    await writeFile(swapped.from, other);
+    await writeFile(swapped.to, one);
+    const like = await evaluate({ ...options, data: join(moved, "all.csv") });
+    expect(figures(like)).toEqual(figures(await evaluate({ ...options, data: join(moved, "all.csv"), cache: false })));
+    // A pack that was cut off is as if it were not there.
+    for (const [name] of await packs()) {
+      const bytes = await readFile(join(options.cacheDir, name));
+      await writeFile(join(options.cacheDir, name), bytes.subarray(0, 100));
+    }
     expect(figures(await evaluate(options))).toEqual(figures(third));
+  });
+
+  test("where the cache can't be written, features are not kept, and that is said", async () => {
+    await writeFile(join(folder, "no-folder"), "");
+    const warnings: string[] = [];
+    const options = { model, data: join(sets("listed"), "all.csv"), probeEpochs: 2 };
+    const kept = await evaluate({
+      ...options,
+      cacheDir: join(folder, "no-folder", "cache"),
+      onProgress: messagesInto(warnings),
+    });
+    expect(kept.results).toHaveLength(1);
+    expect(warnings.join()).toContain("features are not kept for the next time");
   });
 
   test("a head's answers are held against the reference's, without labels", async () => {

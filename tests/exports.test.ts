@@ -12,7 +12,7 @@ import { evaluate } from "../src/engine/graph/evaluate.ts";
 import type { Tensor as OwnTensor } from "../src/utils/tensor.ts";
 import { quantizeColumns, quantizeRows, quantizeLinearMaps } from "../src/engine/passes/int8/quantize.ts";
 import { outOfBounds } from "../src/commands/export.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { rows } from "../src/utils/tensor.ts";
 import { distillArguments, noisePicture, wecolora } from "./support/cli.ts";
@@ -30,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe("8-bit maps", () => {
-  const random = randomStream(3);
+  const random = drawStream(3);
   const numbers = (dims: number[], scale: number): FloatTensor => ({
     type: "float32",
     dims,
@@ -174,7 +174,12 @@ describe("wecolora export", () => {
     );
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.out).toMatch(/^timm +0\.\d/m);
-    expect(readdirSync(at("timm")).sort()).toEqual(["README.md", "config.json", "model.safetensors"]);
+    expect(readdirSync(at("timm")).sort()).toEqual([
+      ".wecolora.jsonl",
+      "README.md",
+      "config.json",
+      "model.safetensors",
+    ]);
   });
 
   test.each<[string, string[], string]>([

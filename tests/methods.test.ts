@@ -18,7 +18,7 @@ import { usualFormat } from "../src/exports/save.ts";
 import type { VitConfig } from "../src/models/config.ts";
 import { expectedWeights, plainVit } from "../src/models/config.ts";
 import type { ModelDefinition } from "../src/models/definition.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { Tensor } from "../src/utils/tensor.ts";
 import { elementCount, rows } from "../src/utils/tensor.ts";
 import { expectClose, readReference, referencePath, relativeError } from "./support/reference.ts";
@@ -43,7 +43,7 @@ const tiny: VitConfig = {
   head: { classes: 3, input: "pooled" },
 };
 
-const random = randomStream(5);
+const random = drawStream(5);
 const numbers = (dims: readonly number[], scale: number): Tensor<"float64"> => ({
   type: "float64",
   dims,

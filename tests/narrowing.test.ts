@@ -27,7 +27,7 @@ import {
   shapeFor,
   spreadBlocks,
 } from "../src/students/search/shape.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import { zeros } from "../src/utils/tensor.ts";
 import { distillArguments, noiseFolder, wecolora } from "./support/cli.ts";
 import { inlineDevice } from "./support/device.ts";
@@ -48,7 +48,7 @@ afterAll(async () => {
 
 /** Rows g (with a one for the bias), what fc2 makes of them, and what is missing, with the sums that follow. */
 function problem(n: number, m: number, count: number) {
-  const random = randomStream(7, n);
+  const random = drawStream(7, n);
   const fc2 = zeros([m, n]);
   for (let i = 0; i < fc2.data.length; i++) fc2.data[i] = random.normal() * (0.2 + (i % n) / n);
   const g = Array.from({ length: count }, () => {

@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { resize } from "../src/data/resize.ts";
 import { evaluationPixels, evaluationView, normalise, randomCrop } from "../src/data/transforms.ts";
 import type { Picture, Preprocessing } from "../src/utils/image.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { Tensor } from "../src/utils/tensor.ts";
 import { readJson, readTensors, referencePath, root } from "./support/reference.ts";
 
@@ -71,7 +71,7 @@ test("the demo's pictures become the pixel values that PyTorch saw", async () =>
 });
 
 test("a window of a resized picture is that part of the whole", () => {
-  const random = randomStream(3);
+  const random = drawStream(3);
   const picture = {
     width: 50,
     height: 37,
@@ -96,7 +96,7 @@ test("a flip mirrors rows, and normalising uses each channel's own numbers", () 
 });
 
 test("random crops lie inside and cover the asked share of the area", () => {
-  const random = randomStream(5);
+  const random = drawStream(5);
   const shares: number[] = [];
   for (let i = 0; i < 500; i++) {
     const box = randomCrop({ width: 300, height: 200, data: new Uint8Array() }, [0.2, 1], random);

@@ -42,7 +42,7 @@ import { distillationSchema } from "../src/students/distillation-options.ts";
 import type { DistillRunInput } from "../src/commands/distill-options.ts";
 import { int8Of } from "../src/students/settle-precision.ts";
 import { distillOptions } from "../src/commands/distill-options.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import { elementBytes, elementCount, rows } from "../src/utils/tensor.ts";
 import { noisePicture } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
@@ -77,7 +77,7 @@ const picturesOf = async () =>
 test("the largest weight is one with which this machine multiplies exactly, wherever it stands", async () => {
   const largest = await largestOn(device);
   const [rows, inner, columns] = [9, 130, 33];
-  const random = randomStream(5);
+  const random = drawStream(5);
   // Extremes everywhere: sums of two neighbours are where 16 bits overflow.
   const a = Uint8Array.from({ length: rows * inner }, () => (random.uniform() < 0.9 ? 255 : random.integer(0, 255)));
   const b = Int8Array.from({ length: inner * columns }, () => (random.uniform() < 0.9 ? largest : -largest));

@@ -19,7 +19,7 @@ import {
 import { UserError } from "../src/utils/errors.ts";
 import type { Picture, Preprocessing, Resize } from "../src/utils/image.ts";
 import { interpolations } from "../src/utils/image.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { Tensor } from "../src/utils/tensor.ts";
 import { readJson, readTensors, referencePath } from "./support/reference.ts";
 
@@ -227,7 +227,7 @@ describe("against transformers", () => {
 
 /** Transforms of every kind, with any sizes. */
 function anyPreprocessing(seed: number): Preprocessing {
-  const random = randomStream(seed);
+  const random = drawStream(seed);
   const pixels = () => random.integer(1, 600);
   const cropSize = pixels();
   const kinds: (() => Resize)[] = [

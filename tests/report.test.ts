@@ -9,7 +9,7 @@ import { html } from "../src/report/html.ts";
 import { attentionOverlay, sideBySide } from "../src/report/overlay.ts";
 import { resultTable, resultText } from "../src/report/results.ts";
 import { keptText } from "../src/report/run-report.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { FloatTensor } from "../src/utils/tensor.ts";
 import { readReference, referencePath, relativeError } from "./support/reference.ts";
 
@@ -18,7 +18,7 @@ afterAll(() => device.dispose());
 
 /** Normal numbers `[rows, columns]`, columns of very different size. */
 function randomMatrix(rows: number, columns: number, seed: number): FloatTensor {
-  const random = randomStream(seed, "matrix");
+  const random = drawStream(seed, "matrix");
   const data = Float32Array.from({ length: rows * columns }, (_, i) => random.normal() * (1 + (i % columns)) + (i % 3));
   return { type: "float32", dims: [rows, columns], data };
 }
@@ -163,7 +163,7 @@ describe("intervals", () => {
   test("cover the truth about as often as they say", () => {
     let covered = 0;
     for (let trial = 0; trial < 200; trial++) {
-      const random = randomStream(trial, "coverage");
+      const random = drawStream(trial, "coverage");
       const [low, high] = bootstrapInterval(Array.from({ length: 80 }, () => Number(random.uniform() < 0.4))) as [
         number,
         number,

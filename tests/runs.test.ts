@@ -9,7 +9,7 @@ import { loadModel, nodeEnvironment } from "wecolora/node";
 import { resumeDistillation, runDistillation } from "../src/commands/distill.ts";
 import { runContext } from "../src/context/run-context.ts";
 import { bestEvaluation, isSpent, warningsOf } from "../src/students/training/tracking.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import { distillArguments, noisePicture, wecolora, wecoloraProcess } from "./support/cli.ts";
 import { readTensors, referencePath } from "./support/reference.ts";
 
@@ -71,7 +71,7 @@ describe("killed and resumed", () => {
 
   const kills = Number(process.env.WECOLORA_KILLS ?? 5);
   test(`${kills} runs, killed at random moments up to three times each, end with the same bits`, async () => {
-    const random = randomStream(Date.now() % 1e9);
+    const random = drawStream(Date.now() % 1e9);
     let killed = 0;
     for (let i = 0; i < kills; i++) {
       const out = `killed-${i}`;
@@ -81,7 +81,7 @@ describe("killed and resumed", () => {
           () => true,
           () => false,
         );
-        const command = begun ? ["distill", "--resume", at(out), "--threads", "1"] : args(out, "--overwrite");
+        const command = begun ? ["distill", "--resume", at(out)] : args(out, "--overwrite");
         const child = wecoloraProcess(...command);
         const delay = attempt < 3 ? 350 + 1500 * random.uniform() : 120_000;
         const timer = setTimeout(() => child.kill("SIGKILL"), delay);
@@ -168,7 +168,7 @@ describe("what stands in the way of going on", () => {
 
   test("no run, a broken configuration, a broken checkpoint", async () => {
     await mkdir(at("nothing"), { recursive: true });
-    expect((await wecolora("distill", "--resume", at("nothing"))).err).toContain("holds no run to go on with");
+    expect((await wecolora("distill", "--resume", at("nothing"))).err).toContain("holds no run to resume");
     await halfDone("broken", "flat2");
     const [state] = readdirSync(at("broken", "checkpoints"))
       .filter((name) => name.startsWith("step-"))

@@ -16,7 +16,7 @@ import { classesOf, sliceView } from "../src/data/slice-views.ts";
 import { decode, decoderShapes, inputLookup, statisticShapes } from "../src/segmentation/decoder.ts";
 import { hausdorff95, overlaps } from "../src/segmentation/mask-metrics.ts";
 import { segmentationLoss } from "../src/segmentation/train-decoder.ts";
-import { randomStream } from "../src/utils/random.ts";
+import { drawStream } from "../src/utils/random.ts";
 import type { FloatTensor, Tensor } from "../src/utils/tensor.ts";
 import { wecolora } from "./support/cli.ts";
 import { inlineDevice, runOnce } from "./support/device.ts";
@@ -175,7 +175,7 @@ describe("cases and slices", () => {
     const normalisation = { mean: [0, 0, 0], std: [1, 1, 1] } as const;
     const sides = { picture: 60, mask: 60 };
     for (let seed = 0; seed < 8; seed++) {
-      const view = sliceView({ width, height, data }, classes, sides, normalisation, randomStream(seed, "view"));
+      const view = sliceView({ width, height, data }, classes, sides, normalisation, drawStream(seed, "view"));
       const labels = view.labels as Float32Array;
       let different = 0;
       // Bicubic edges are soft; away from them brightness is the class.

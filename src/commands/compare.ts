@@ -13,11 +13,28 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { resumeDistillation, runDistillation } from "./distill.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { interruptible } from "../context/run-context.ts";
+import { interruptible, loadRequest } from "../context/run-context.ts";
 import { runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import { commonSchema, pathOption } from "../context/common-options.ts";
+import { commonSchema, openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
+import type { DistillRunOptions } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
+import {
+  distillInputs,
+  listingHash,
+  ofTheEnd,
+  optionDifferences,
+  requestedOptions,
+  teacherHasChanged,
+} from "./run-settings.ts";
+import type { DataSet } from "../data/dataset.ts";
+import type { Directory } from "../files/storage.ts";
+import { modelKey } from "../evaluation/feature-store.ts";
+import { mapInTurns } from "../utils/lists.ts";
+import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
+import type { RunStage } from "../workspace/run-folder.ts";
+import { teacherFormat, teacherRowSchema } from "../workspace/run-schemas.ts";
+import { checkVersion, parseJson } from "../workspace/versioned.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { defineCommand } from "./command.ts";
 import { textTable } from "../report/table.ts";
@@ -56,6 +73,10 @@ export const compareRunSchema = z.strictObject({
     )
     .default([])
     .describe("figures of a paper, shown beside those measured"),
+  overwrite: z
+    .boolean()
+    .default(false)
+    .describe("run again what was run with other settings, another teacher or other data"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
@@ -71,7 +92,7 @@ export interface CompareRunResult {
 }
 
 interface Planned {
-  readonly options: Record<string, unknown>;
+  readonly options: DistillRunOptions;
   readonly setting: Record<string, string>;
   readonly seed: number;
   readonly name: string;
@@ -99,9 +120,9 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .join(",") || "run",
     );
     const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
-    distillOptions(run, `options of the run ${name}`);
+    const checked = distillOptions(run, `options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
-    return { options: run, setting: Object.fromEntries(named), seed: Number(seed), name };
+    return { options: checked, setting: Object.fromEntries(named), seed: Number(seed), name };
   });
   const names = planned.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -109,30 +130,103 @@ export function planRuns(options: CompareRunOptions): Planned[] {
   return planned;
 }
 
-/** The result of one run: read where it is finished, gone on with where it was begun, else run. */
-async function runOne(context: RunContext, run: Planned): Promise<ComparedRun> {
+/** The result of one run: read where it is finished, resumed where it was begun, else run. */
+async function runOne(context: RunContext, run: Planned, overwrite: boolean): Promise<ComparedRun> {
   const { environment, listener } = context;
-  const out = String(run.options.out);
-  const folder = new RunFolder(environment.directory(out));
-  const begun = (await folder.directory.list()).includes("config.json");
-  const finished = begun ? await folder.readResult() : undefined;
+  const { out } = run.options;
   try {
+    const stage = overwrite ? "absent" : await stageOf(environment, out);
+    const finished = stage === "finished" ? await new RunFolder(environment.directory(out)).readResult() : undefined;
     const result =
       finished ??
-      (begun
-        ? await resumeDistillation(context, { resume: out })
-        : await runDistillation(context, run.options as never));
-    const rows = result.results as readonly ResultRow[];
+      (stage === "absent" || stage === "finished"
+        ? await runDistillation(context, { ...run.options, overwrite })
+        : await resumeDistillation(context, { resume: out }));
     return {
       setting: run.setting,
       seed: run.seed,
-      row: rows.find(({ name }) => name === "student"),
-      trainingSeconds: Number(result.trainingSeconds) + Number(result.startSeconds ?? 0),
+      row: result.results.find(({ name }) => name === "student"),
+      trainingSeconds: result.trainingSeconds + result.startSeconds,
     };
   } catch (error) {
     if (context.signal.aborted || !(error instanceof Error)) throw error;
     listener.warn?.(`the run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
+  }
+}
+
+/** How far the run in a folder has come. */
+async function stageOf(environment: Environment, out: string): Promise<RunStage> {
+  const directory = environment.directory(out);
+  const output = await OutputFolder.open(directory, "run");
+  return new RunFolder(output).stage();
+}
+
+/**
+ * Runs that are in the folder already and are not what is planned now, by name. Throws a UserError that says what differs (which
+ * option, teacher, data) unless they are to be run again.
+ */
+async function changedRuns(
+  context: RunContext,
+  planned: readonly Planned[],
+  { overwrite, out }: CompareRunOptions,
+): Promise<Set<string>> {
+  const { environment } = context;
+  const changed = new Map<string, string[]>();
+  const hashes = new Map<string, Promise<string>>();
+  const once = (key: string, make: () => Promise<string>) => {
+    const known = hashes.get(key) ?? make();
+    hashes.set(key, known);
+    return known;
+  };
+  for (const { options, name } of planned) {
+    const { out: where } = options;
+    if ((await stageOf(environment, where)) === "absent") continue;
+    const folder = new RunFolder(environment.directory(where));
+    const config = await folder.readConfig();
+    const now = options;
+    const before = requestedOptions(config, where, folder.directory.describe("config.json"));
+    const differences = optionDifferences(before, now, ofTheEnd);
+    const data = await environment.openDataSet(now.data, openOptions(now));
+    const { teacher, data: path } = now;
+    const read = readOptionsFor(now, data);
+    const teacherHash = await once(JSON.stringify([teacher, read]), async () =>
+      modelKey(await environment.loadModel(teacher, loadRequest(read, context))),
+    );
+    if (before.teacher === teacher && config.teacher.sha256 !== teacherHash)
+      differences.push(teacherHasChanged(teacher));
+    const listing = await once(JSON.stringify([path, openOptions(now)]), () => listingHash(data));
+    if (before.data === path && config.data.listing !== listing)
+      differences.push(`the data ${path} has other images or classes than when the run began`);
+    else if (before.data === path) differences.push(...(await changedImages(environment, folder, data)));
+    if (differences.length > 0) changed.set(name, differences);
+  }
+  if (changed.size > 0 && !overwrite) {
+    const lines = [...changed].slice(0, 5).map(([name, differences]) => `${name}: ${differences.join("; ")}`);
+    const more = changed.size > lines.length ? [`and ${changed.size - lines.length} more`] : [];
+    throw new UserError(
+      `${out} holds runs that are not what is planned now. Give another output folder, or --overwrite to run them again.\n  ${[...lines, ...more].join("\n  ")}`,
+    );
+  }
+  return new Set(changed.keys());
+}
+
+/** Images of a run whose files are others than when it began; the first of them by name. */
+async function changedImages(environment: Environment, folder: RunFolder, data: DataSet): Promise<string[]> {
+  const known = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  const source = environment.createPictureSource(data.path);
+  try {
+    const lines = (await folder.readManifest()).filter(({ sha256 }) => sha256 !== undefined);
+    const prints = await mapInTurns(lines, async ({ name }) => {
+      const item = known.get(name);
+      return item && source.fingerprint(item);
+    });
+    const changed = lines.filter(({ sha256 }, i) => sha256 !== prints[i]);
+    if (changed.length === 0) return [];
+    const others = changed.length === 1 ? "" : ` and ${changed.length - 1} more`;
+    return [`${changed[0].name}${others} changed since the run began`];
+  } finally {
+    await source.dispose();
   }
 }
 
@@ -144,7 +238,12 @@ export async function runComparison(context: RunContext, input: CompareRunInput)
   const { environment } = context;
   const options = parseOptions(compareRunSchema, input, "options of compare");
   const planned = planRuns(options);
-  return performComparison({ ...context, environment: withSharedTeachers(environment, planned) }, options, planned);
+  const inputs = planned.flatMap((run) => distillInputs(run.options));
+  const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
+  const shared = { ...context, environment: withSharedTeachers(environment, planned) };
+  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, ({ directory }) =>
+    performComparison(shared, options, planned, directory),
+  );
 }
 
 /** Teachers are loaded once, so that what they give for pictures to judge on is known to the next run. */
@@ -168,16 +267,17 @@ async function performComparison(
   context: RunContext,
   options: CompareRunOptions,
   planned: readonly Planned[],
+  directory: Directory,
 ): Promise<CompareRunResult> {
   const { environment, listener } = context;
-  const directory = environment.directory(options.out);
+  const changed = await changedRuns(context, planned, options);
   const runs: ComparedRun[] = [];
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
     const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
-    runs.push(await interruptible(context, advice, () => runOne(context, run)));
+    runs.push(await interruptible(context, advice, () => runOne(context, run, changed.has(run.name))));
   }
-  const teachers = await judgeTeachers(context, planned);
+  const teachers = await judgeTeachers(context, planned, directory);
   const summaries = summarize(runs, options.published);
   const { columns, rows } = comparisonTable(summaries);
   const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
@@ -214,24 +314,35 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
   ].join(" | ");
 }
 
-/** Each teacher judged once, on the data that its runs are judged on; kept in its own file. */
-async function judgeTeachers(context: RunContext, planned: readonly Planned[]): Promise<Record<string, ResultRow>> {
+/** Each teacher judged once, on the data that its runs are judged on; kept in its own file with what it follows from. */
+async function judgeTeachers(
+  context: RunContext,
+  planned: readonly Planned[],
+  directory: Directory,
+): Promise<Record<string, ResultRow>> {
   const { environment, listener } = context;
   const teachers: Record<string, ResultRow> = {};
   for (const { options } of planned) {
-    const [teacher, data] = [String(options.teacher), String(options.data)];
+    const { teacher, data } = options;
     const key = planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
-    if (teachers[key] || options.judge === false) continue;
-    const directory = environment.directory(`${String(options.out)}/..`);
+    if (teachers[key] || !options.judge) continue;
     const entry = `teacher-${fileName(key)}.json`;
-    const known = await readText(directory, entry);
-    if (known !== undefined) {
-      teachers[key] = JSON.parse(known) as ResultRow;
+    const hashes = {
+      teacher: await modelKey(await environment.loadModel(teacher, loadRequest({}, context))),
+      data: await listingHash(await environment.openDataSet(data)),
+    };
+    const written = await readText(directory, entry);
+    const file = directory.describe(entry);
+    const known =
+      written === undefined ? undefined : checkVersion(teacherRowSchema, parseJson(written, file), file, teacherFormat);
+    if (known?.teacher === hashes.teacher && known.data === hashes.data) {
+      teachers[key] = known.row;
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);
     const { results } = await runEvaluation(context, { model: teacher, data });
-    await directory.write(entry, [new TextEncoder().encode(JSON.stringify(results[0]))]);
+    const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
+    await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
     teachers[key] = results[0];
   }
   return teachers;

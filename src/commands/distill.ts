@@ -1,7 +1,7 @@
 // One run from pictures to a judged student in a run folder, begun anew or gone on with.
 import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { PictureFacts, PictureSource } from "../data/loader.ts";
 import { formatHelp } from "../data/formats/lookup.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
@@ -14,21 +14,25 @@ import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import { modelCard } from "../exports/model-card.ts";
+import { usualFormat, writeModel } from "../exports/save.ts";
 import type { VitConfig } from "../models/config.ts";
 import { Model } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
+import { largestOn } from "../models/precision.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
+import { mapInTurns } from "../utils/lists.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
-import type { RunContext } from "../context/run-context.ts";
+import type { Listener, RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
 import type { ExportedModel } from "./export.ts";
-import { checkFormats, exportTable, runExport } from "./export.ts";
+import { checkFormats, exportRun, exportTable } from "./export.ts";
+import { modelKey } from "../evaluation/feature-store.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import {
   compareJudged,
@@ -45,7 +49,19 @@ import { distillOptions, distillRunSchema } from "./distill-options.ts";
 import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
-import type { LogEntry, ManifestEntry } from "../workspace/run-folder.ts";
+import type { ImageUse, LogEntry, ManifestEntry, ManifestLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
+import type { OutputRequest } from "../workspace/output-folder.ts";
+import { checkRoom, withOutput } from "../workspace/output-folder.ts";
+import {
+  classNames,
+  distillInputs,
+  listingHash,
+  optionDifferences,
+  requestedOptions,
+  settledInt8,
+  teacherHasChanged,
+  withSettledShape,
+} from "./run-settings.ts";
 import { writeRunReport } from "./report.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
@@ -54,12 +70,13 @@ import {
   distillationOptions,
   keptViewsOf,
   teacherLabels,
+  trackedItems,
   trackerOf,
   viewsOf,
   warnOfRank,
 } from "../students/training/setup.ts";
 import type { Start } from "../students/start.ts";
-import { startOf } from "../students/start.ts";
+import { startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
@@ -89,17 +106,17 @@ export interface DistillRunResult extends Trained, Widths {
   readonly exports?: readonly ExportedModel[];
 }
 
-/** Draws the training pictures and takes their facts; unreadable ones are passed over. */
-async function choosePictures(
+/** Draws the training images and takes their facts; unreadable ones are skipped. */
+async function chooseImages(
   options: DistillRunOptions,
   candidates: readonly Item[],
-  facts: (item: Item) => Promise<Omit<ManifestEntry, "item">>,
+  source: PictureSource,
   skipped: SkippedPictures,
-): Promise<ManifestEntry[]> {
-  const known = new Map<Item, ManifestEntry>();
+): Promise<Map<Item, PictureFacts>> {
+  const facts = new Map<Item, PictureFacts>();
   const usable = async (item: Item): Promise<boolean> => {
     try {
-      known.set(item, { item, ...(await facts(item)) });
+      facts.set(item, await source.facts(item));
       return true;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
@@ -108,80 +125,262 @@ async function choosePictures(
     }
   };
   const chosen = await sampleFewShot(candidates, fewShotOf(options), options.seed, usable);
-  return chosen.map((item) => known.get(item) as ManifestEntry);
+  return new Map(
+    chosen.flatMap((item) => {
+      const own = facts.get(item);
+      return own ? [[item, own] as const] : [];
+    }),
+  );
 }
 
-/** Where a run begins: with nothing, or with what an earlier process left in the folder. */
-interface Progress {
+/** The images of a run, by what they are used for. */
+interface RunImages {
   readonly manifest: readonly ManifestEntry[];
+  readonly train: readonly Item[];
+  /** What neighbours and probe learn from, and what is evaluated on, at the end and while training. */
+  readonly judged: Pick<Parts, "bank" | "queries">;
+  readonly tracked: Pick<Parts, "bank" | "queries">;
+  /** Whether the images that are evaluated on are not trained on. */
+  readonly heldOut: boolean;
+}
+
+/** The hash of each image; undefined of what can't be read. */
+async function hashes(source: PictureSource, items: readonly Item[]): Promise<Map<Item, string | undefined>> {
+  const prints = await mapInTurns(items, (item) =>
+    source.fingerprint(item).catch((error: unknown) => {
+      // Evaluating skips it and says so.
+      if (error instanceof UserError) return undefined;
+      throw error;
+    }),
+  );
+  return new Map(items.map((item, i) => [item, prints[i]]));
+}
+
+/** Draws all images of a run. */
+async function drawImages(
+  options: DistillRunOptions,
+  data: DataSet,
+  source: PictureSource,
+  skipped: SkippedPictures,
+): Promise<RunImages> {
+  const { seed } = options;
+  const parts = splitParts(data, options.heldOut, seed);
+  const facts = await chooseImages(options, parts.train, source, skipped);
+  const train = [...facts.keys()];
+  const heldOut = parts.queries.length > 0;
+  const none = { bank: [], queries: [] };
+  const judged = options.judge
+    ? {
+        bank: limitItems(parts.bank, options.judgeBank, seed),
+        queries: limitItems(heldOut ? parts.queries : train, options.judgeQueries, seed),
+      }
+    : none;
+  const tracked = heldOut && options.evaluateSteps !== 0 ? trackedItems(options, parts, data) : none;
+  const used: readonly (readonly [ImageUse, readonly Item[]])[] = [
+    ["train", train],
+    // Without classes nothing learns from the bank.
+    ["bank", data.train.classes ? judged.bank : []],
+    ["evaluation", judged.queries],
+    ["tracking bank", tracked.bank],
+    ["tracking", tracked.queries],
+  ];
+  const uses = new Map<Item, ImageUse[]>();
+  for (const [use, items] of used) for (const item of items) uses.set(item, [...(uses.get(item) ?? []), use]);
+  const others = await hashes(
+    source,
+    [...uses.keys()].filter((item) => !facts.has(item)),
+  );
+  // In the data set's order, in which all of these lists are.
+  const manifest = [...data.train.items, ...(data.test?.items ?? [])].flatMap((item): ManifestEntry[] => {
+    const own = uses.get(item);
+    if (!own) return [];
+    const print = others.get(item);
+    return [{ item, uses: own, ...(facts.get(item) ?? (print === undefined ? {} : { sha256: print })) }];
+  });
+  return { manifest, train, judged, tracked, heldOut };
+}
+
+/** What an image that is gone or changed is used for, in words. */
+const useText: Readonly<Record<ImageUse, string>> = {
+  train: "trains on",
+  bank: "compares with",
+  evaluation: "evaluates on",
+  "tracking bank": "compares with",
+  tracking: "evaluates on",
+};
+
+/**
+ * The images that a run recorded, in its order; others may have come to the data since. Throws a UserError where one is gone or
+ * is not what it was.
+ */
+async function recordedImages(
+  { heldOut }: RunConfig["data"],
+  lines: readonly ManifestLine[],
+  data: DataSet,
+  source: PictureSource,
+): Promise<RunImages> {
+  const { classes } = data.train;
+  const known = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  const manifest = await mapInTurns(lines, async (line): Promise<ManifestEntry> => {
+    const { name, uses, sha256, class: of, labels, ...facts } = line;
+    const item = known.get(name);
+    if (!item) throw new UserError(`the run ${useText[uses[0]]} ${name}, which is gone; put it back to resume`);
+    if (sha256 !== undefined && (await source.fingerprint(item)) !== sha256)
+      throw new UserError(`${name} has changed since the run began; put the old image back, or begin a new run`);
+    const recorded = labels ?? (of === undefined ? [] : [of]);
+    const names = classes ? classNames(item, classes) : [];
+    if (JSON.stringify(recorded) !== JSON.stringify(names))
+      throw new UserError(
+        `${name} had the class ${recorded.join(", ") || "none"} when the run began, and now has ${names.join(", ") || "none"}`,
+      );
+    return { item, uses, ...(sha256 === undefined ? {} : { sha256 }), ...facts };
+  });
+  const usedFor = (use: ImageUse) => manifest.flatMap(({ item, uses }) => (uses.includes(use) ? [item] : []));
+  return {
+    manifest,
+    train: usedFor("train"),
+    judged: { bank: usedFor("bank"), queries: usedFor("evaluation") },
+    tracked: { bank: usedFor("tracking bank"), queries: usedFor("tracking") },
+    heldOut,
+  };
+}
+
+/** Classes as a run knows them: a class that has come to the data since must not move the others. */
+function withRecordedClasses(data: DataSet, classes: readonly string[] | undefined): DataSet {
+  const now = data.train.classes;
+  if (!classes || !now || JSON.stringify(classes) === JSON.stringify(now)) return data;
+  const moved = (index: number) => classes.indexOf(now[index]);
+  const renumbered = (item: Item): Item[] => {
+    const { label, labels } = item;
+    const all = [...(label === undefined ? [] : [label]), ...(labels ?? [])].map(moved);
+    // Of a class that the run does not know, so it is none of its images.
+    if (all.includes(-1)) return [];
+    return [
+      {
+        ...item,
+        ...(label === undefined ? {} : { label: moved(label) }),
+        ...(labels === undefined ? {} : { labels: labels.map(moved) }),
+      },
+    ];
+  };
+  const { train, test } = data;
+  return {
+    ...data,
+    train: { ...train, classes, items: train.items.flatMap(renumbered) },
+    ...(test ? { test: { ...test, items: test.items.flatMap(renumbered) } } : {}),
+  };
+}
+
+/** What an earlier process left of a run in its folder. */
+interface Left {
+  readonly config: RunConfig;
+  readonly manifest: readonly ManifestLine[];
   readonly before: readonly LogEntry[];
   readonly state?: DistillationState & { readonly losses: readonly number[] };
-  /** Pictures at once, as the run has chosen before. */
-  readonly batch?: number;
+  readonly int8: Int8Options | undefined;
+  /** Where it resumes. */
+  readonly device: string;
 }
 
 /**
- * Distils a teacher with a folder of pictures and writes the run folder. Throws a UserError on settings, models or
- * pictures that don't fit (nothing is written then), and a RunError where the run itself fails.
+ * Distils a teacher with a folder of images and writes the run folder. Throws a UserError on settings, models or images that
+ * don't fit (nothing is written then), and a RunError where the run itself fails.
  */
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
   const { environment, listener } = context;
   const options = distillOptions(input);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
-  const folder = new RunFolder(environment.directory(options.out));
-  await folder.check(options.overwrite);
-  return perform(context, options, folder, async (parts, facts, skipped) => ({
-    manifest: await choosePictures(options, parts.train, facts, skipped),
-    before: [],
-  }));
+  const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
+  return withOutput(environment, request, async (output) => {
+    const folder = new RunFolder(output);
+    if (!options.overwrite) {
+      // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
+      const measured = (await folder.stage()) === "measured" ? await measuredRun(folder, options.out) : undefined;
+      if (measured && optionDifferences(measured.options, options).length === 0)
+        return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
+      await folder.refuseRun();
+    }
+    return perform(context, options, folder, undefined);
+  });
+}
+
+/** A run that has its result, but maybe not its report and exports. */
+async function measuredRun(folder: RunFolder, out: string) {
+  const config = await folder.readConfig();
+  const result = await folder.readResult();
+  if (!result) return undefined;
+  const file = folder.directory.describe("config.json");
+  return { options: requestedOptions(config, out, file), result };
 }
 
 /**
- * Goes on with a run that was stopped, killed or failed; its settings are those in its folder. A run that goes on ends
- * with the same bits as one that never stopped. Throws a UserError where the folder holds no run, or its pictures have
- * changed.
+ * Resumes a run that was stopped, killed or failed; its settings are those in its folder. A resumed run ends with the same bits
+ * as one that never stopped. Throws a UserError where the folder holds no run, or teacher or images have changed.
  */
 export async function resumeDistillation(context: RunContext, input: ResumeInput): Promise<DistillRunResult> {
   const { environment, listener } = context;
   const { resume } = parseOptions(resumeSchema, input, "options of distill --resume");
-  const folder = new RunFolder(environment.directory(resume));
-  const config = await folder.readConfig();
-  if (await folder.readResult())
-    throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
-  const kept = { ...(config.options as object), out: resume };
-  const options = distillOptions(kept, `the options in ${folder.directory.describe("config.json")}`);
-  const state = await folder.readState();
-  listener.info?.(`going on with ${resume} after step ${state?.steps ?? 0}`);
-  return perform(context, options, folder, async (parts, facts) => {
+  // A folder without a run is left alone.
+  await new RunFolder(environment.directory(resume)).readConfig();
+  const request: OutputRequest = { path: resume, kind: "run", inputs: [], option: "--resume" };
+  return withOutput(environment, request, async (output) => {
+    const folder = new RunFolder(output);
+    const stage = await folder.stage();
+    if (stage === "finished")
+      throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
+    const config = await folder.readConfig();
+    const file = folder.directory.describe("config.json");
+    if (stage === "absent")
+      throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
+    const measured = stage === "measured" ? await measuredRun(folder, resume) : undefined;
+    if (measured) {
+      listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
+      return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
+    }
+    const options = requestedOptions(config, resume, file);
+    const state = await folder.readState();
+    listener.info?.(`resuming ${resume} after step ${state?.steps ?? 0}`);
     const log = await folder.readLog();
-    return {
-      manifest: await confirmPictures(folder, parts.train, facts),
+    const left: Left = {
+      config,
+      manifest: await folder.readManifest(),
       // Steps after the checkpoint are taken again.
-      before: log.filter(({ kind, step }) => kind !== "result" && Number(step) <= (state?.steps ?? -1)),
+      before: log.filter((entry) => entry.kind !== "result" && entry.step <= (state?.steps ?? -1)),
       state,
-      batch: (config.plan as Partial<BatchPlan> | undefined)?.batch,
+      int8: settledInt8(config, file),
+      device: input.device ?? options.device,
     };
+    return perform(context, options, folder, left);
   });
 }
 
-type Facts = (item: Item) => Promise<Omit<ManifestEntry, "item">>;
+/** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
+async function checkMachine({ config, int8, device }: Left, teacher: Model, listener: Listener): Promise<void> {
+  const { threads } = teacher.device;
+  if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
+    listener.warn?.(
+      `the run began with --threads ${config.threads} and resumes with ${threads}, so its bits differ from those of a run that was not stopped`,
+    );
+  if (config.options.device !== device)
+    listener.warn?.(
+      `the run began with --device ${String(config.options.device)} and resumes with ${device}, so its bits differ from those of a run that was not stopped`,
+    );
+  if (int8 && int8.largest > (await largestOn(teacher.device)))
+    throw new UserError(
+      "the run has weights of 8 bits, which this processor multiplies wrongly (it adds pairs of products in 16 bits): resume it on a processor such as the one it began on",
+    );
+}
 
-/** The run's own pictures, in its order. Throws a UserError where one is gone or is not what it was. */
-async function confirmPictures(folder: RunFolder, candidates: readonly Item[], facts: Facts): Promise<ManifestEntry[]> {
-  const known = new Map(candidates.map((item) => [item.name, item]));
-  const recorded = await folder.readManifest();
-  return Promise.all(
-    recorded.map(async ({ name, sha256 }) => {
-      const item = known.get(name);
-      if (!item) throw new UserError(`the run trains on ${name}, which is gone; put it back to go on`);
-      const found = await facts(item);
-      if (found.sha256 !== sha256) {
-        throw new UserError(`${name} has changed since the run began; put the old picture back, or begin a new run`);
-      }
-      return { item, ...found };
-    }),
-  );
+/** Bytes that a run surely writes: the student's weights, once in their own type and once as float32 for ONNX. */
+function leastBytes(options: DistillRunOptions, teacher: Model): number {
+  // A budget may leave less than this share.
+  if (options.budget !== undefined || options.mlpWidth !== undefined || options.keptHeads !== undefined) return 0;
+  const { depth } = teacher.config;
+  const blocks = options.keptBlocks?.length ?? usualCount(options, depth);
+  // A student has about this share of the teacher's weights; half of it, so that no run is refused that would fit.
+  const parameters = (parameterCount(teacher) * blocks) / depth / 2;
+  return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32);
 }
 
 /** The files and models that a run reads. */
@@ -190,7 +389,8 @@ interface Inputs {
   readonly teacher: Model;
   readonly source: PictureSource;
   readonly skipped: SkippedPictures;
-  readonly parts: Parts;
+  readonly images: RunImages;
+  readonly teacherHash: string;
 }
 
 /** A run that is under way. */
@@ -198,73 +398,105 @@ interface Run extends Inputs {
   readonly context: RunContext;
   readonly options: DistillRunOptions;
   readonly folder: RunFolder;
+  /** What an earlier process left of it, where it is resumed. */
+  readonly left: Left | undefined;
 }
 
 /** A run with its pictures, its plan and what it begins with. */
-interface Begun extends Run, Progress {
+interface Begun extends Run {
   readonly items: readonly Item[];
   readonly plan: BatchPlan;
   /** The teacher's classes for the data set's, where the method learns from labels. */
   readonly labels: readonly number[] | undefined;
   readonly initial: Start;
   readonly int8: Int8Options | undefined;
+  /** Blocks whose weight copy has as many weights as the student, where these are others. */
+  readonly copied: readonly number[] | undefined;
   readonly distillation: Distillation;
 }
 
-type FindProgress = (parts: Parts, facts: Facts, skipped: SkippedPictures) => Promise<Progress>;
+/** Runs a part of a run; where it is stopped, says how to go on from what is in the folder then. */
+function resumable<T>(context: RunContext, { directory }: RunFolder, run: () => Promise<T>): Promise<T> {
+  const advice = () => `Resume with: wecolora distill --resume ${shellWord(directory.describe(""))}`;
+  return interruptible(context, advice, run);
+}
 
 async function perform(
   context: RunContext,
   options: DistillRunOptions,
   folder: RunFolder,
-  progress: FindProgress,
+  left: Left | undefined,
 ): Promise<DistillRunResult> {
-  const advice = () => `Resume with: wecolora distill --resume ${shellWord(folder.directory.describe(""))}`;
-  return interruptible(context, advice, async () => {
-    const inputs = await openInputs(context, options);
-    const run: Run = { ...inputs, context, options, folder };
-    try {
-      const begun = await begin(run, await progress(inputs.parts, (item) => inputs.source.facts(item), inputs.skipped));
+  const inputs = await openInputs(context, options, left);
+  const run: Run = { ...inputs, context, options, folder, left };
+  try {
+    const start = async () => {
+      const begun = await begin(run);
       await writeBeginning(begun);
+      return begun;
+    };
+    // Until something is written there is nothing to resume.
+    const begun = left ? await resumable(context, folder, start) : await start();
+    return await resumable(context, folder, async () => {
       const trained = await trainStudent(begun);
       const saved = await saveStudent(begun);
-      return await finish(begun, saved, trained, await judgeStudent(begun, saved));
-    } finally {
-      await inputs.source.dispose();
-      await inputs.teacher.dispose();
-    }
-  });
+      return finish(begun, saved, trained, await judgeStudent(begun, saved));
+    });
+  } finally {
+    await inputs.source.dispose();
+    await inputs.teacher.dispose();
+  }
 }
 
-async function openInputs(context: RunContext, options: DistillRunOptions): Promise<Inputs> {
+async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
   const { environment, listener } = context;
-  const data = await environment.openDataSet(options.data, openOptions(options));
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
+  const opened = await environment.openDataSet(options.data, openOptions(options));
+  const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
+  const read = readOptionsFor(options, data);
+  // A branch of the hub may have moved on since the run began.
+  const revision = left?.config.teacher.commit ?? read.revision;
+  const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
   await teacher.rest();
   const skipped = new SkippedPictures(options.strict);
   skipped.open(unusedOf(data), listener);
-  listener.stage?.("reading pictures");
-  const parts = splitParts(data, options.heldOut, options.seed);
-  return { data, teacher, source: environment.createPictureSource(data.path), skipped, parts };
+  const source = environment.createPictureSource(data.path);
+  try {
+    const teacherHash = await modelKey(teacher);
+    if (left && left.config.teacher.sha256 !== teacherHash)
+      throw new UserError(`${teacherHasChanged(options.teacher)}; put the old one back, or begin a new run`);
+    if (left) await checkMachine(left, teacher, listener);
+    else await checkRoom(environment, options.out, leastBytes(options, teacher));
+    listener.stage?.("reading pictures");
+    const images = left
+      ? await recordedImages(left.config.data, left.manifest, data, source)
+      : await drawImages(options, data, source, skipped);
+    if (images.train.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    return { data, teacher, source, skipped, images, teacherHash };
+  } catch (error) {
+    await source.dispose();
+    await teacher.dispose();
+    throw error;
+  }
 }
 
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
-async function begin(run: Run, progress: Progress): Promise<Begun> {
-  const { context, options, teacher, data, source } = run;
+async function begin(run: Run): Promise<Begun> {
+  const { context, options, teacher, data, source, left } = run;
   const { environment, listener } = context;
-  if (progress.manifest.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
-  const items = progress.manifest.map(({ item }) => item);
+  const { train: items } = run.images;
   const method = methodOf(options.method);
-  const { batch } = progress;
+  const batch = left?.config.plan.batch;
   const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);
   for (const note of plan.notes) listener.info?.(note);
   const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
-  const int8 = await int8Of(options, teacher, source, items, listener);
-  const initial = await startOf(options, teacher, source, items, int8, context);
+  const shaped = left ? withSettledShape(options, left.config) : options;
+  const int8 = left ? left.int8 : await int8Of(options, teacher, source, items, listener);
+  const initial = await startOf(shaped, teacher, source, items, int8, context);
+  const copied = left ? left.config.copied : initial.copied;
   checkFormats(options.export ?? [], initial.student ?? teacher, options);
   const distillation = await createDistillation(teacher, {
-    ...distillationOptions(options, plan, initial.keptBlocks),
+    ...distillationOptions(shaped, plan, initial.keptBlocks),
     precision: int8 ? "int8" : "float32",
     initialStudent: initial.student,
     int8,
@@ -278,19 +510,32 @@ async function begin(run: Run, progress: Progress): Promise<Begun> {
       : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
   );
   warnOfRank(options, items.length, (message) => listener.warn?.(message));
-  return { ...run, ...progress, items, plan, labels, initial, int8, distillation };
+  return { ...run, items, plan, labels, initial, int8, copied, distillation };
 }
 
 /** All that decides a run's bits, as config.json holds it. */
-function settingsOf({ context, options, int8, plan, distillation, initial }: Begun) {
+async function settingsOf(begun: Begun): Promise<RunConfig> {
+  const { context, options, int8, plan, distillation, initial, copied, teacher, teacherHash, data, images } = begun;
+  if (begun.left) return begun.left.config;
+  const { precision, int8Parts } = options;
+  const { commit } = teacher.origin;
   return {
     command: "distill",
     // What was decided by measuring is decided: a run that is resumed takes the same.
-    options: { ...options, ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }) },
-    int8,
+    options: {
+      ...options,
+      overwrite: false,
+      ...(int8 ? { precision: "int8", int8Parts: int8.parts } : { precision: "float32" }),
+    },
+    requested: { precision, int8Parts },
+    teacher: { sha256: teacherHash, ...(commit === undefined ? {} : { commit }) },
+    data: { listing: await listingHash(data), classes: data.train.classes, heldOut: images.heldOut },
+    int8: int8 && { largest: int8.largest, parts: int8.parts },
     plan,
     keptBlocks: distillation.keptBlocks,
     ...initial.widths,
+    copied,
+    threads: teacher.device.threads,
     fewShot: fewShotOf(options),
     about: context.environment.about,
   };
@@ -298,21 +543,16 @@ function settingsOf({ context, options, int8, plan, distillation, initial }: Beg
 
 /** Writes what a run begins with, or takes up what an earlier process has left. */
 async function writeBeginning(begun: Begun): Promise<void> {
-  const { folder, state, before, manifest, data, distillation } = begun;
-  if (state) {
-    await distillation.loadState(state);
-    await folder.sweep();
-    await folder.writeLog(before);
-    return;
-  }
-  await folder.begin();
-  await folder.writeManifest(manifest, data.train.classes);
-  await folder.writeConfig(settingsOf(begun));
+  const { folder, left, options, images, data, distillation } = begun;
+  if (!left) return folder.begin(await settingsOf(begun), images.manifest, data.train.classes);
+  if (left.state) await distillation.loadState(left.state);
+  await folder.prepareResume(left.before, options.keepCheckpoints);
 }
 
 async function trainStudent(begun: Begun): Promise<Trained> {
-  const { context, options, folder, teacher, data, source, parts, items, plan, labels, before, state } = begun;
+  const { context, options, folder, teacher, data, source, images, items, plan, labels, left } = begun;
   const { distillation } = begun;
+  const before = left?.before ?? [];
   const loaderOptions = {
     source,
     items,
@@ -324,17 +564,16 @@ async function trainStudent(begun: Begun): Promise<Trained> {
     views: options.keptViews,
   };
   const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener);
-  await folder.writeEvents(before, settingsOf(begun), await viewsOf(context.environment, loaderOptions));
-  const tracked = parts.queries.length > 0 && options.evaluateSteps !== 0;
+  await folder.writeEvents(before, await settingsOf(begun), await viewsOf(context.environment, loaderOptions));
   const training = {
     distillation,
     next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
     plan,
     options,
     folder,
-    tracker: tracked ? trackerOf(options, teacher, source, parts, data) : undefined,
+    tracker: images.tracked.queries.length > 0 ? trackerOf(teacher, source, images.tracked, data) : undefined,
     before,
-    losses: state?.losses ?? [],
+    losses: left?.state?.losses ?? [],
   };
   return train(training, context).finally(() => kept?.dispose());
 }
@@ -348,8 +587,7 @@ interface Saved {
 
 /** Writes the student and its adapters, and frees what trained. */
 async function saveStudent({ context, options, folder, teacher, distillation }: Begun): Promise<Saved> {
-  const { environment, listener } = context;
-  listener.stage?.("saving the student");
+  context.listener.stage?.("saving the student");
   const student = await distillation.student();
   const adapters = await distillation.adapters();
   const { steps } = distillation;
@@ -358,7 +596,9 @@ async function saveStudent({ context, options, folder, teacher, distillation }: 
   await folder.writeAdapters(adapters, steps);
   const path = folder.directory.describe("student");
   const weightType = options.weightType ?? teacher.origin.weightType;
-  await environment.saveModel(student, path, weightType, (message) => listener.warn?.(message));
+  const format = usualFormat(student);
+  const warn = (message: string) => context.listener.warn?.(message);
+  await writeModel(student, folder.directory.below("student"), { weightType, format }, warn);
   await student.dispose();
   return { path, config: student.config, keptBlocks: distillation.keptBlocks };
 }
@@ -367,12 +607,11 @@ type Figures = Pick<DistillRunResult, "results" | "comparisons">;
 
 /** Evaluates what was saved, read back, beside the teacher and the weight copy. */
 async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<Figures> {
-  const { context, options, folder, teacher, data, source, parts, items, skipped, initial } = begun;
+  const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
   if (!options.judge) return { results: [], comparisons: [] };
   const { environment } = context;
   const saved = await environment.loadModel(path, loadRequest({}, context));
-  const weightCopy = new Model(copyBlocks(teacher, initial.copied ?? keptBlocks), teacher.device);
-  const onTraining = parts.queries.length === 0;
+  const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
   const own = { name: "student", model: saved, bytes: saved.origin.bytes };
   const baseline = parameterCount(weightCopy) * elementBytes[weightType];
@@ -383,13 +622,8 @@ async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<
         own,
       ]
     : [own];
-  const judged: Parts = {
-    train: items,
-    bank: limitItems(parts.bank, options.judgeBank, options.seed),
-    queries: limitItems(onTraining ? items : parts.queries, options.judgeQueries, options.seed),
-  };
-  const classes = onTraining ? undefined : data.train.classes;
-  const judging = { candidates, reference: teacher, source, parts: judged, classes };
+  const classes = images.heldOut ? data.train.classes : undefined;
+  const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
   const found = await judgeCandidates(context, judging, skipped);
   await folder.writeJudged(judgedLines(found, data.train.classes));
   for (const row of found.rows) await folder.log({ kind: "result", ...row });
@@ -401,16 +635,13 @@ async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<
 /** Writes the model card and the result, then the report and the exports that were asked for. */
 async function finish(
   begun: Begun,
-  { path, config, keptBlocks }: Saved,
+  { config, keptBlocks }: Saved,
   trained: Trained,
   figures: Figures,
 ): Promise<DistillRunResult> {
-  const { context, options, folder, teacher, parts, items, skipped, initial } = begun;
+  const { context, options, folder, teacher, images, items, skipped, initial } = begun;
   skipped.report(context.listener);
-  const result: DistillRunResult = {
-    out: options.out,
-    student: path,
-    method: options.method,
+  const result: RunResult = {
     teacherFromHub: teacher.origin.hub !== undefined,
     pictures: items.length,
     keptBlocks,
@@ -419,22 +650,33 @@ async function finish(
     startSeconds: initial.seconds,
     skipped: skipped.count,
     ...figures,
-    judgedOnTrainingPictures: parts.queries.length === 0,
+    judgedOnTrainingPictures: !images.heldOut,
   };
-  await folder.writeCard(
-    modelCard({
-      name: `${options.method} student`,
-      config,
-      origin: cardOrigin(options, result as unknown as Readonly<Record<string, unknown>>),
-      notes: [],
-    }),
-  );
+  const card = { name: `${options.method} student`, config, origin: cardOrigin(options, result), notes: [] };
+  await folder.writeCard(modelCard(card));
   await folder.writeResult(result);
+  return addReports(context, folder, options, result);
+}
+
+/** Adds what was asked for besides the student: report and exports. With them the run is finished. */
+async function addReports(
+  context: RunContext,
+  folder: RunFolder,
+  options: DistillRunOptions,
+  result: RunResult,
+): Promise<DistillRunResult> {
+  const { directory } = folder;
   if (options.report) await writeRunReport(context, folder);
-  const reported = options.report ? { ...result, report: folder.directory.describe("report.html") } : result;
-  if (options.export === undefined) return reported;
-  const { exports } = await runExport(context, { model: folder.directory.describe(""), to: options.export });
-  return { ...reported, exports };
+  const exported = options.export && (await exportRun(context, folder, options.export));
+  await folder.markFinished();
+  return {
+    ...result,
+    out: options.out,
+    student: directory.describe("student"),
+    method: options.method,
+    ...(options.report ? { report: directory.describe("report.html") } : {}),
+    ...(exported ? { exports: exported.exports } : {}),
+  };
 }
 
 /** Distils, or resumes a run where `resume` names its folder. */

@@ -12,7 +12,10 @@ import { parseOptions } from "../utils/parse-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { inPrecision } from "../students/settle-precision.ts";
+import type { FeatureStore } from "../evaluation/feature-store.ts";
 import { modelNames } from "../workspace/output-files.ts";
+import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
+import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
 import type { Parts } from "../evaluation/evaluate-candidates.ts";
 import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
 import type { Duplicate } from "../data/duplicates.ts";
@@ -109,8 +112,45 @@ async function duplicatesOf(
 
 /** Judges a model on a folder of pictures, beside its teacher where one is given. */
 export async function runEvaluation(context: RunContext, input: EvaluateRunInput): Promise<EvaluateRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
+  const { environment } = context;
+  const inputs = evaluationInputs(options);
+  if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
+  return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, (output) =>
+    evaluateInto(context, options, output),
+  );
+}
+
+type EvaluateOptions = z.output<typeof evaluateRunSchema>;
+
+/** What an evaluation reads, and must not write over. */
+const evaluationInputs = ({ model, teacher, data }: EvaluateOptions): NamedInput[] => [
+  ...model.map((path) => ({ option: "--model", path })),
+  ...(teacher === undefined ? [] : [{ option: "--teacher", path: teacher }]),
+  { option: "--data", path: data },
+];
+
+/** Where features are kept; undefined, with a warning, where nothing can be written there. */
+async function storeFor(
+  { environment, listener }: RunContext,
+  { cache, cacheDir }: EvaluateOptions,
+): Promise<FeatureStore | undefined> {
+  if (!cache) return undefined;
+  const warn = (message: string) => listener.warn?.(message);
+  const store = environment.featureStore(cacheDir, warn);
+  const problem = await store.problem();
+  if (problem === undefined) return store;
+  warn(`features are not kept for the next time: ${problem}`);
+  return undefined;
+}
+
+async function evaluateInto(
+  context: RunContext,
+  options: EvaluateOptions,
+  output: OutputFolder | undefined,
+): Promise<EvaluateRunResult> {
+  const { environment, listener } = context;
+  const store = await storeFor(context, options);
   const data = await environment.openDataSet(options.data, openOptions(options));
   const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
   const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
@@ -154,7 +194,7 @@ export async function runEvaluation(context: RunContext, input: EvaluateRunInput
         batch: options.batch,
         neighbours: { k: options.neighbours, temperature: options.temperature },
         logistic: options.logistic ? logisticDefaults : undefined,
-        store: options.cache ? environment.featureStore(options.cacheDir) : undefined,
+        store,
         probe: {
           epochs: probeEpochs,
           warmupEpochs: Math.min(10, probeEpochs / 9),
@@ -168,9 +208,13 @@ export async function runEvaluation(context: RunContext, input: EvaluateRunInput
     skipped.report(listener);
     const comparisons = compareJudged(judged);
     const facts = { queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count, duplicates };
-    if (options.out !== undefined) {
-      const directory = environment.directory(options.out);
-      await writeEvaluation(environment, directory, judged, data.train.classes, { options, comparisons, ...facts });
+    if (output) {
+      await writeEvaluation(environment, output.directory, judged, data.train.classes, {
+        options,
+        comparisons,
+        ...facts,
+      });
+      await output.removeStale();
     }
     return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
   } finally {

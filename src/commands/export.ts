@@ -4,11 +4,12 @@ import type { Directory } from "../files/storage.ts";
 import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
-import { exportHelp, exportName, exportOf, allExports } from "../exports/lookup.ts";
+import { allExports, exportHelp, exportName, exportOf } from "../exports/lookup.ts";
 import { modelCard } from "../exports/model-card.ts";
 import { exportOptions } from "../exports/registry.ts";
 import type { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { withOptionsOf } from "../utils/option-shapes.ts";
@@ -18,7 +19,11 @@ import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
+import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
+import type { OutputRequest } from "../workspace/output-folder.ts";
+import { checkRoom, withOutput } from "../workspace/output-folder.ts";
+import type { RunResult } from "../workspace/run-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   commonSchema,
@@ -94,7 +99,7 @@ export function outOfBounds({
 interface Origin extends RunOrigin {
   readonly folder: RunFolder;
   readonly options: DistillRunOptions;
-  readonly result: Readonly<Record<string, unknown>>;
+  readonly result: RunResult;
 }
 
 /** The run whose folder, or student, a path is; undefined where it is another model. */
@@ -112,7 +117,7 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     return {
       folder,
       directory: folder.directory,
-      keptBlocks: result.keptBlocks as number[],
+      keptBlocks: result.keptBlocks,
       options: distillOptions(options, `the options in ${folder.directory.describe("config.json")}`),
       result,
     };
@@ -129,28 +134,81 @@ export function checkFormats(
   for (const name of names) exportOf(name).check?.(model, options && { options });
 }
 
+type ExportOptions = z.output<typeof exportRunSchema>;
+
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
-  const { environment, listener } = context;
+  const { environment } = context;
   const options = parseOptions(withOptionsOf(exportRunSchema, allExports()), input, "options of export");
-  const warn = (message: string) => listener.warn?.(message);
   const origin = await originOf(environment, options.model);
+  const { out } = options;
+  const run = origin?.folder.directory.describe("");
+  if (out === undefined && run === undefined) throw new UserError("say where to write (--out)");
+  // Where no folder is named, exports are part of the run.
+  const request: OutputRequest =
+    out === undefined
+      ? { path: run ?? "", kind: "run", inputs: [] }
+      : {
+          path: out,
+          kind: "export",
+          inputs: [
+            { option: "--model", path: origin?.folder.directory.describe("student") ?? options.model },
+            ...(origin ? distillInputs(origin.options) : []),
+            ...(options.data === undefined ? [] : [{ option: "--data", path: options.data }]),
+          ],
+        };
+  return withOutput(environment, request, ({ directory }) =>
+    exportInto(context, options, origin, (format) =>
+      out === undefined
+        ? directory.below(`exports/${format}`)
+        : options.to.length > 1
+          ? directory.below(format)
+          : directory,
+    ),
+  );
+}
+
+/** Writes a run's student in formats into its own folder, which the caller holds. */
+export async function exportRun(
+  context: RunContext,
+  { directory }: RunFolder,
+  names: readonly ExportName[],
+): Promise<ExportRunResult> {
+  const model = directory.describe("");
+  const options = parseOptions(
+    withOptionsOf(exportRunSchema, allExports()),
+    { model, to: [...names] },
+    "options of export",
+  );
+  const origin = await originOf(context.environment, model);
+  return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
+}
+
+async function exportInto(
+  context: RunContext,
+  options: ExportOptions,
+  origin: Origin | undefined,
+  directoryOf: (name: ExportName) => Directory,
+): Promise<ExportRunResult> {
+  const { environment, listener } = context;
+  const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
   if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
-  const out = options.out ?? origin?.folder.directory.describe("exports");
-  if (out === undefined) throw new UserError("say where to write (--out)");
   const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {
     checkFormats(options.to, model, origin?.options);
     const weightType = options.weightType ?? model.origin.weightType;
+    const parameters = parameterCount(model);
+    const bytes = options.to.reduce((sum, format) => sum + parameters * exportOf(format).bytesPerWeight(weightType), 0);
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
     const own = await pictures.embed(embedderOf(model));
     const exports: ExportedModel[] = [];
     for (const name of options.to) {
       const format = exportOf(name);
       listener.stage?.(`exporting ${name}`);
-      const directory = environment.directory(options.to.length > 1 || !options.out ? `${out}/${name}` : out);
+      const directory = directoryOf(name);
       await format.write({ model, directory, weightType, options, warn, run: origin && { origin, context } });
       const embedder = await format.open({ directory, model, context, origin, warn });
       const exported = await pictures.embed(embedder);

@@ -16,6 +16,8 @@ import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { extractFeatures } from "../evaluation/features.ts";
 import { precisions } from "../models/precision.ts";
 import { inPrecision } from "../students/settle-precision.ts";
+import { elementBytes } from "../utils/tensor.ts";
+import { checkOutputFile, checkRoom } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { defineCommand } from "./command.ts";
 
@@ -43,6 +45,17 @@ export interface FeaturesRunResult {
   readonly skipped: number;
 }
 
+/** Metadata of a file of features. Safetensors holds texts alone; `names` is a list as JSON. */
+const featureFormat = { format: "wecolora-features", version: "1" } as const;
+export const featureMetadataSchema = z.object({
+  format: z.literal(featureFormat.format),
+  version: z.literal(featureFormat.version),
+  names: z.string(),
+});
+
+/** Whether a file begins as our files of features do. */
+const isFeatureFile = (head: string) => head.includes(`"format":"${featureFormat.format}"`);
+
 /**
  * Writes the class tokens of all pictures of a folder as `features` `[n, D]` into a safetensors file; its metadata
  * holds the pictures' names in the order of the rows, as JSON.
@@ -50,6 +63,11 @@ export interface FeaturesRunResult {
 export async function runFeatures(context: RunContext, input: FeaturesRunInput): Promise<FeaturesRunResult> {
   const { environment, listener } = context;
   const options = parseOptions(featuresRunSchema, input, "options of features");
+  const inputs = [
+    { option: "--model", path: options.model },
+    { option: "--data", path: options.data },
+  ];
+  await checkOutputFile(environment, options.out, inputs, isFeatureFile);
   const data = await environment.openPictures(options.data, openOptions(options));
   let model = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
   await model.rest();
@@ -59,13 +77,15 @@ export async function runFeatures(context: RunContext, input: FeaturesRunInput):
     skipped.open(data.skipped, listener);
     listener.stage?.("features", data.items.length);
     model = await inPrecision(model, options.precision, source, data.items, listener);
+    await checkRoom(environment, options.out, data.items.length * model.config.width * elementBytes.float32);
     const { features, items } = await extractFeatures(model, source, data.items, {
       batch: options.batch,
       progress: (done) => listener.progress?.(done),
       skip: skipped.add,
     });
     const names = JSON.stringify(items.map(({ name }) => name));
-    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), { names }));
+    const metadata = featureMetadataSchema.parse({ ...featureFormat, names });
+    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), metadata));
     skipped.report(listener);
     return { out: options.out, pictures: items.length, width: features.dims[1], skipped: skipped.count };
   } finally {

@@ -8,6 +8,9 @@ import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
+import type { Directory } from "../files/storage.ts";
+import type { OutputFolder } from "../workspace/output-folder.ts";
+import { withOptionalOutput } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
@@ -66,8 +69,23 @@ export interface BlocksRunResult {
 
 /** Looks at a model's blocks with pictures. Throws a UserError where there are fewer than two. */
 export async function runBlocks(context: RunContext, model: string, input: BlocksRunInput): Promise<BlocksRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(blocksRunSchema, input, "options of inspect");
+  const inputs = [
+    { option: "the model", path: model },
+    { option: "--data", path: options.data },
+  ];
+  return withOptionalOutput(context.environment, { path: options.out, kind: "inspection", inputs }, (output) =>
+    inspectInto(context, model, options, output),
+  );
+}
+
+async function inspectInto(
+  context: RunContext,
+  model: string,
+  options: BlocksRunOptions,
+  output: OutputFolder | undefined,
+): Promise<BlocksRunResult> {
+  const { environment, listener } = context;
   const data = await environment.openPictures(options.data);
   const teacher = await environment.loadModel(model, loadRequest(readOptions(options), context));
   const source = environment.createPictureSource(data.path);
@@ -92,9 +110,10 @@ export async function runBlocks(context: RunContext, model: string, input: Block
       });
     }
     const { frontier, proposal } = await measureSizes(options, model, teacher, views(evidenceParts), context);
-    if (options.out !== undefined) {
-      await writeBlocks(environment, options.out, left);
-      if (frontier) await writeFrontier(environment, options.out, frontier);
+    if (output) {
+      await writeBlocks(environment, output.directory, left);
+      if (frontier) await writeFrontier(environment, output.directory, frontier);
+      await output.removeStale();
     }
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
@@ -126,8 +145,11 @@ async function measureSizes(
   return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, options) } };
 }
 
-async function writeFrontier(environment: Environment, out: string, points: readonly FrontierPoint[]): Promise<void> {
-  const directory = environment.directory(out);
+async function writeFrontier(
+  environment: Environment,
+  directory: Directory,
+  points: readonly FrontierPoint[],
+): Promise<void> {
   const head =
     "blocks,heads,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
   const rows = points.map((p) => [
@@ -154,8 +176,11 @@ async function writeFrontier(environment: Environment, out: string, points: read
   await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
 }
 
-async function writeBlocks(environment: Environment, out: string, left: readonly (readonly number[])[]): Promise<void> {
-  const directory = environment.directory(out);
+async function writeBlocks(
+  environment: Environment,
+  directory: Directory,
+  left: readonly (readonly number[])[],
+): Promise<void> {
   const lines = left.flatMap((row, k) =>
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );

@@ -2,28 +2,25 @@
 import { z } from "zod";
 import type { Item } from "../data/sampling.ts";
 import { methodOf } from "../students/methods/lookup.ts";
-import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { Model } from "../models/model.ts";
-import type { Comparison } from "../report/findings.ts";
 import { markdownReport } from "../report/markdown.ts";
 import { comparisonPage } from "../report/comparison-page.ts";
 import { reportPage } from "../report/page.ts";
-import type { ResultRow } from "../report/results.ts";
 import type {
   Attention,
   BlockSimilarity,
   ClassFigures,
   HardPicture,
-  Look,
   NeighbourExample,
   RunReport,
   Shown,
-  Step,
 } from "../report/run-report.ts";
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
+import { pageGenerator } from "../report/page-parts.ts";
 import { distillCommand } from "./run-card.ts";
+import { distillInputs } from "./run-settings.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
@@ -31,7 +28,9 @@ import { textChunks } from "../workspace/output-files.ts";
 import { attentionOverlays } from "../evaluation/attention-overlays.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { distillOptions } from "./distill-options.ts";
-import type { JudgedLine, LogEntry } from "../workspace/run-folder.ts";
+import type { JudgedLine } from "../workspace/run-folder.ts";
+import type { NamedInput, OutputRequest } from "../workspace/output-folder.ts";
+import { checkOutputFile, withOutput } from "../workspace/output-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { widthsText } from "../students/search/shape.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
@@ -69,13 +68,30 @@ export interface ReportRunResult {
 export async function runReport(context: RunContext, input: ReportRunInput): Promise<ReportRunResult> {
   const { environment } = context;
   const { runs, out } = parseOptions(reportRunSchema, input, "options of report");
-  const folders = runs.map((run) => new RunFolder(environment.directory(run)));
-  if (folders.length === 1) {
-    const page = await writeRunReport(context, folders[0]);
-    if (out === undefined) return { out: folders[0].directory.describe("report.html"), runs };
-    await environment.writeFile(out, textChunks(page));
-    return { out, runs };
+  const inputs: NamedInput[] = [];
+  const folders: RunFolder[] = [];
+  for (const run of runs) {
+    const folder = new RunFolder(environment.directory(run));
+    const { teacher, data } = (await readRun(folder)).options;
+    folders.push(folder);
+    inputs.push(...distillInputs({ teacher, data }));
+    for (const entry of ["student", "checkpoints", "exports", "tensorboard"])
+      inputs.push({ option: `the run's ${entry}/`, path: folder.directory.describe(entry) });
   }
+  if (runs.length === 1) {
+    const [run] = runs;
+    if (out !== undefined) await checkOutputFile(environment, out, inputs, isPage);
+    const request: OutputRequest = { path: run, kind: "run", inputs: [] };
+    return withOutput(environment, request, async (output) => {
+      const folder = new RunFolder(output);
+      const page = await writeRunReport(context, folder);
+      if (out === undefined) return { out: folder.directory.describe("report.html"), runs };
+      await environment.writeFile(out, textChunks(page));
+      return { out, runs };
+    });
+  }
+  const file = out ?? "comparison.html";
+  await checkOutputFile(environment, file, inputs, isPage);
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
@@ -83,10 +99,12 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
     reports.map((report, i) => ({ ...report, name: named[i] })),
     environment.createDocument(),
   );
-  const file = out ?? "comparison.html";
   await environment.writeFile(file, textChunks(page));
   return { out: file, runs };
 }
+
+/** Whether a file begins as our pages do. */
+const isPage = (head: string) => head.includes(pageGenerator);
 
 /** Names as they are, with a number behind those that are there twice. */
 function distinct(names: readonly string[]): string[] {
@@ -109,9 +127,6 @@ export async function writeRunReport(context: RunContext, folder: RunFolder): Pr
   return page;
 }
 
-const numbersOf = <T>(log: readonly LogEntry[], kind: string) =>
-  log.filter((entry) => entry.kind === kind) as unknown as T[];
-
 /** What the folder's files say, without a picture or a model. */
 async function readRun(
   folder: RunFolder,
@@ -121,12 +136,12 @@ async function readRun(
   const result = await folder.readResult();
   if (!result) throw new UserError(`the run in ${path} is not finished; go on with: wecolora distill --resume ${path}`);
   const options = distillOptions(
-    { ...(config.options as object), out: path },
+    { ...config.options, out: path },
     `the options in ${folder.directory.describe("config.json")}`,
   );
   const log = await folder.readLog();
   const judged = await folder.readJudged();
-  const manifest = await folder.readManifest();
+  const trained = (await folder.readManifest()).filter(({ uses }) => uses.includes("train"));
   const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
   const report: RunReport = {
     name,
@@ -134,31 +149,29 @@ async function readRun(
     methodSummary: summaryOf(options),
     teacher: options.teacher,
     data: options.data,
-    keptBlocks: result.keptBlocks as number[],
-    widths: widthsText(result as Widths),
-    trainingSeconds: Number(result.trainingSeconds ?? 0),
+    keptBlocks: result.keptBlocks,
+    widths: widthsText(result),
+    trainingSeconds: result.trainingSeconds,
     notes: [
-      ...(Number(result.startSeconds ?? 0) >= 1
-        ? [`choosing and refitting blocks took ${Number(result.startSeconds).toFixed(1)} s`]
-        : []),
-      ...((config.plan as { notes?: string[] } | undefined)?.notes ?? []),
+      ...(result.startSeconds >= 1 ? [`choosing and refitting blocks took ${result.startSeconds.toFixed(1)} s`] : []),
+      ...config.plan.notes,
     ],
-    results: (result.results ?? []) as ResultRow[],
-    comparisons: (result.comparisons ?? []) as Comparison[],
+    results: result.results,
+    comparisons: result.comparisons,
     judgedPictures: judged.length,
-    judgedOnTrainingPictures: result.judgedOnTrainingPictures === true,
-    steps: numbersOf<Step>(log, "step"),
-    looks: numbersOf<Look>(log, "evaluation"),
+    judgedOnTrainingPictures: result.judgedOnTrainingPictures,
+    steps: log.filter((entry) => entry.kind === "step"),
+    looks: log.filter((entry) => entry.kind === "evaluation"),
     classes: classFigures(judged),
     hardest: [],
     neighbours: [],
     attention: [],
-    used: { total: manifest.length, shown: manifest.map(({ name: own, class: of }) => ({ name: own, className: of })) },
+    used: { total: trained.length, shown: trained.map(({ name: own, class: of }) => ({ name: own, className: of })) },
     settings: Object.entries(options)
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
     command: distillCommand(options),
-    about: (config.about ?? {}) as Record<string, unknown>,
+    about: config.about,
     missing: [],
   };
   return { report, options, judged };

@@ -9,6 +9,8 @@ import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/roll
 import type { Model } from "../models/model.ts";
 import { sideBySide } from "../report/overlay.ts";
 import { UserError } from "../utils/errors.ts";
+import type { OutputFolder, OutputRequest } from "../workspace/output-folder.ts";
+import { modelInputs, withOutput } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { defineCommand } from "./command.ts";
 
@@ -47,8 +49,17 @@ export interface RolloutRunResult {
 
 /** Writes one PNG a picture: the picture, and where the teacher (where one is given) and the model look in it. */
 export async function runRollout(context: RunContext, input: RolloutRunInput): Promise<RolloutRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(rolloutRunSchema, input, "options of rollout");
+  const request: OutputRequest = { path: options.out, kind: "rollout", inputs: modelInputs(options) };
+  return withOutput(context.environment, request, (output) => rolloutInto(context, options, output));
+}
+
+async function rolloutInto(
+  context: RunContext,
+  options: z.output<typeof rolloutRunSchema>,
+  output: OutputFolder,
+): Promise<RolloutRunResult> {
+  const { environment, listener } = context;
   const data = await environment.openPictures(options.data);
   const models = new Map<string, Model>();
   if (options.teacher !== undefined)
@@ -56,7 +67,7 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
   models.set("model", await environment.loadModel(options.model, loadRequest(readOptions(options), context)));
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
-  const directory = environment.directory(options.out);
+  const { directory } = output;
   const files: Record<string, string> = {};
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
@@ -76,6 +87,7 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
       listener.progress?.(Object.keys(files).length);
     }
     if (Object.keys(files).length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    await output.removeStale();
     skipped.report(listener);
     return { out: options.out, files, columns: ["picture", ...models.keys()], skipped: skipped.count };
   } finally {

@@ -1,24 +1,23 @@
 // What a model card says of the run that a model comes from.
-import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { ModelCard } from "../exports/model-card.ts";
-import type { ResultRow } from "../report/results.ts";
 import { kebab, shellWord } from "../utils/option-names.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
+import type { RunResult } from "../workspace/run-folder.ts";
 import { widthsText } from "../students/search/shape.ts";
 
 /** What a card says of the run that a model comes from. */
-export function cardOrigin(options: DistillRunOptions, result: Readonly<Record<string, unknown>>): ModelCard["origin"] {
+export function cardOrigin(options: DistillRunOptions, result: RunResult): ModelCard["origin"] {
   return {
     teacher: options.teacher,
-    fromHub: result.teacherFromHub === true,
+    fromHub: result.teacherFromHub,
     method: options.method,
-    pictures: Number(result.pictures),
+    pictures: result.pictures,
     data: options.data,
-    keptBlocks: result.keptBlocks as number[],
-    widths: widthsText(result as Widths),
+    keptBlocks: result.keptBlocks,
+    widths: widthsText(result),
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
-    results: result.results as ResultRow[],
+    results: result.results,
   };
 }
 

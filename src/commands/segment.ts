@@ -23,7 +23,10 @@ import { randomStream } from "../utils/random.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
+import type { Directory } from "../files/storage.ts";
 import { modelNames, textChunks } from "../workspace/output-files.ts";
+import type { OutputFolder, OutputRequest } from "../workspace/output-folder.ts";
+import { withOutput } from "../workspace/output-folder.ts";
 import type { SliceId } from "../segmentation/scan-cases.ts";
 import { ScanCases } from "../segmentation/scan-cases.ts";
 import {
@@ -95,6 +98,9 @@ export const segmentRunSchema = z.strictObject({
 
 export type SegmentRunInput = z.input<typeof segmentRunSchema>;
 export type SegmentRunOptions = z.output<typeof segmentRunSchema>;
+
+/** segmentation.json says who wrote it. */
+const segmentationFormat = { format: "wecolora-segmentation", version: 1 } as const;
 
 /** How one class of one case came out; undefined where the class is in neither mask. */
 export interface ClassResult {
@@ -275,8 +281,21 @@ function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hau
 
 /** Trains and judges decoders on several encoders, all with the same slices in the same order. */
 export async function runSegmentation(context: RunContext, input: SegmentRunInput): Promise<SegmentRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(segmentRunSchema, input, "options of segment");
+  const inputs = [
+    ...options.model.map((path) => ({ option: "--model", path })),
+    { option: "--data", path: options.data },
+  ];
+  const request: OutputRequest = { path: options.out, kind: "segmentation", inputs };
+  return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
+}
+
+async function segmentInto(
+  context: RunContext,
+  options: SegmentRunOptions,
+  output: OutputFolder,
+): Promise<SegmentRunResult> {
+  const { environment, listener } = context;
   const directory = environment.directory(options.data);
   const paths = await environment.listFiles(options.data, isVolumeName);
   const { axis, kinds, maskName } = options;
@@ -299,7 +318,7 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
     `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
   );
 
-  const out = environment.directory(options.out);
+  const out = output.directory;
   const models: SegmentResult[] = [];
   const masks = new Map<string, readonly Uint8Array[]>();
   for (const { path, name, pixels } of jobsOf(options)) {
@@ -317,13 +336,17 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
       await model.dispose();
     }
   }
-  await writeExamples(environment, work, masks, options.out);
+  await writeExamples(environment, work, masks, out);
   const { columns, rows } = segmentTable(models);
   await out.write("table.md", textChunks(`${markdownTable(columns, rows)}\n`));
   await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
   const slices = { train: train.length, test: work.test.length };
   const result = { out: options.out, classes, slices, cases: cases.files.length, models };
-  await out.write("segmentation.json", textChunks(`${JSON.stringify({ options, ...result }, null, 2)}\n`));
+  await out.write(
+    "segmentation.json",
+    textChunks(`${JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2)}\n`),
+  );
+  await output.removeStale();
   return result;
 }
 
@@ -380,7 +403,7 @@ async function writeExamples(
   environment: Environment,
   { cases, test, labels }: Work,
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
-  out: string,
+  out: Directory,
 ): Promise<void> {
   for (const at of spread([...test.keys()], shownSlices)) {
     const stack = await cases.stack(test[at].case);
@@ -389,9 +412,7 @@ async function writeExamples(
     const truth = maskOverlay(picture, classMask(stack, slice, labels));
     const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
     const name = `${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`;
-    await environment.writeFile(`${out}/pictures/${name}.png`, [
-      await environment.encodePng(sideBySide([picture, truth, ...drawn])),
-    ]);
+    await out.write(`pictures/${name}.png`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
   }
 }
 

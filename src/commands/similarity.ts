@@ -9,6 +9,9 @@ import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { LayerSimilarity } from "../evaluation/similarity.ts";
 import { standalone } from "../report/chart.ts";
 import { heatMap } from "../report/figures.ts";
+import type { Directory } from "../files/storage.ts";
+import type { OutputFolder } from "../workspace/output-folder.ts";
+import { modelInputs, withOptionalOutput } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { defineCommand } from "./command.ts";
@@ -34,8 +37,17 @@ export interface SimilarityRunResult extends LayerSimilarity {
 
 /** Compares a student's blocks with a teacher's, and writes the table and a heat map where a folder is given. */
 export async function runSimilarity(context: RunContext, input: SimilarityRunInput): Promise<SimilarityRunResult> {
-  const { environment, listener } = context;
   const options = parseOptions(similarityRunSchema, input, "options of similarity");
+  const request = { path: options.out, kind: "similarity" as const, inputs: modelInputs(options) };
+  return withOptionalOutput(context.environment, request, (output) => similarityInto(context, options, output));
+}
+
+async function similarityInto(
+  context: RunContext,
+  options: z.output<typeof similarityRunSchema>,
+  output: OutputFolder | undefined,
+): Promise<SimilarityRunResult> {
+  const { environment, listener } = context;
   const data = await environment.openPictures(options.data);
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), context));
   const student = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
@@ -47,7 +59,7 @@ export async function runSimilarity(context: RunContext, input: SimilarityRunInp
     listener.stage?.("comparing layers");
     const found = await compareLayers(student, teacher, source, items, skipped.add);
     skipped.report(listener);
-    if (options.out !== undefined) await writeSimilarity(environment, options.out, found);
+    if (output) await writeSimilarity(environment, output.directory, found);
     return { ...found, out: options.out, skipped: skipped.count };
   } finally {
     await source.dispose();
@@ -56,8 +68,11 @@ export async function runSimilarity(context: RunContext, input: SimilarityRunInp
   }
 }
 
-async function writeSimilarity(environment: Environment, out: string, { cka, cosine }: LayerSimilarity): Promise<void> {
-  const directory = environment.directory(out);
+async function writeSimilarity(
+  environment: Environment,
+  directory: Directory,
+  { cka, cosine }: LayerSimilarity,
+): Promise<void> {
   const lines = cka.flatMap((row, s) => row.map((value, t) => [s, t, value, cosine?.[s][t] ?? ""].join(",")));
   await directory.write(
     "similarity.csv",

@@ -1,5 +1,6 @@
 // What runs ask of their platform.
 import type { Directory } from "../files/storage.ts";
+import type { OutputPlatform } from "./outputs.ts";
 import type { DataSet, PictureFolder } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
 import type { PictureSource } from "../data/loader.ts";
@@ -7,7 +8,6 @@ import type { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { FeatureStore } from "../evaluation/feature-store.ts";
 import type { Model } from "../models/model.ts";
 import type { ReadOptions } from "../models/definition.ts";
-import type { WeightType } from "../utils/half.ts";
 import type { Picture } from "../utils/image.ts";
 
 export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
@@ -19,17 +19,18 @@ export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
 
 export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
-  saveModel(model: Model, path: string, weightType: WeightType, warn?: (message: string) => void): Promise<void>;
   openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
   /** Paths below a folder, with `/`, of the files whose names are wanted. */
   listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;
   /** All pictures below a folder. */
   openPictures(path: string, options?: OpenOptions): Promise<PictureFolder>;
   /** Where features are kept from one time to the next; the user's cache folder where none is named. */
-  featureStore(path?: string): FeatureStore;
+  featureStore(path?: string, warn?: (message: string) => void): FeatureStore;
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
   createPictureSource(path: string): PictureSource;
   directory(path: string): Directory;
+  /** Locks, room and permissions where outputs go. */
+  readonly outputs: OutputPlatform;
   /** A picture as a PNG file. */
   encodePng(picture: Picture): Promise<Uint8Array>;
   /** A picture as a JPEG file, small enough for a page. */

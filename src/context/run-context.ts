@@ -30,7 +30,23 @@ export function runContext(
   environment: Environment,
   { listener = {}, signal = new AbortController().signal }: Partial<Omit<RunContext, "environment">> = {},
 ): RunContext {
-  return { environment, listener, signal };
+  return { environment, listener: stoppableListener(listener, signal), signal };
+}
+
+/** A listener that throws the signal's reason once it has fired: a run stops wherever it reports how far it is. */
+function stoppableListener(listener: Listener, signal: AbortSignal): Listener {
+  return {
+    ...listener,
+    stage(name, total) {
+      signal.throwIfAborted();
+      listener.stage?.(name, total);
+      signal.throwIfAborted();
+    },
+    progress(done, note) {
+      listener.progress?.(done, note);
+      signal.throwIfAborted();
+    },
+  };
 }
 
 /** A run that was stopped by its signal; what can be resumed has been saved. */

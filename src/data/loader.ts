@@ -28,8 +28,8 @@ export interface PictureSource<T extends Item = Item> {
   /** `[3, S, S]`, a random view that `seed`, the picture's name and `epoch` decide. */
   augmentedView(item: T, view: AugmentedView): Promise<Float32Array>;
   facts(item: T): Promise<PictureFacts>;
-  /** Changes where the picture's file does, as far as size and time tell. */
-  stamp(item: T): Promise<string>;
+  /** Changes where the image's file does; undefined where that can't be told. */
+  stamp(item: T): Promise<string | undefined>;
   /** Equal for pictures of the same bytes. */
   fingerprint(item: T): Promise<string>;
   dispose(): Promise<void>;

@@ -1,5 +1,5 @@
 // Which pictures are used: few-shot sampling, held-out pictures, and the order of an epoch. All seeded.
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { Place } from "./places.ts";
 
 /** A picture of a data set: its path inside of it, and its class where the set has any. */
@@ -51,7 +51,7 @@ export async function sampleFewShot<T extends Item>(
 ): Promise<T[]> {
   const chosen = new Set<T>();
   for (const group of groups(items)) {
-    const random = randomStream(seed, "few-shot", group[0].label ?? "flat");
+    const random = drawStream(seed, "few-shot", group[0].label ?? "flat");
     const wanted = wantedOf(fewShot, group.length);
     const order = random.shuffle(group);
     let taken = 0;
@@ -75,13 +75,13 @@ export function splitHeldOut<T extends Item>(
 ): { readonly rest: T[]; readonly heldOut: T[] } {
   const aside = new Set<T>();
   for (const group of groups(items)) {
-    const random = randomStream(seed, "held out", group[0].label ?? "flat");
+    const random = drawStream(seed, "held out", group[0].label ?? "flat");
     const count = Math.min(group.length - 1, Math.round(share * group.length));
     for (const item of random.shuffle(group).slice(0, count)) aside.add(item);
   }
   const limited = new Set(
     aside.size > most
-      ? randomStream(seed, "limit")
+      ? drawStream(seed, "limit")
           .shuffle([...aside])
           .slice(0, most)
       : aside,
@@ -91,5 +91,5 @@ export function splitHeldOut<T extends Item>(
 
 /** The order of an epoch's pictures: a permutation of 0 to count - 1. */
 export function epochOrder(count: number, epoch: number, seed: number): number[] {
-  return randomStream(seed, "order", epoch).shuffle(Array.from({ length: count }, (_, i) => i));
+  return drawStream(seed, "order", epoch).shuffle(Array.from({ length: count }, (_, i) => i));
 }

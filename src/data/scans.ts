@@ -2,7 +2,7 @@
 // are held out.
 import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/image.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { Volume } from "./nifti.ts";
 
 /** The files of one case: scans of one or several kinds, and a mask where there is one. Names count from the folder. */
@@ -298,5 +298,5 @@ export function blockParts(count: number, { kind, share, gap }: Extract<SliceSpl
 export function heldOutCases(count: number, { share, seed }: Extract<SliceSplit, { kind: "cases" }>): Set<number> {
   const wanted = Math.min(count - 1, Math.max(1, Math.round(count * share)));
   const all = Array.from({ length: count }, (_, i) => i);
-  return new Set(randomStream(seed, "cases").shuffle(all).slice(0, wanted));
+  return new Set(drawStream(seed, "cases").shuffle(all).slice(0, wanted));
 }

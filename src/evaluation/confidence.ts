@@ -1,5 +1,5 @@
 // How sure a figure from so many pictures is: percentile bootstrap intervals, paired where two models saw the same ones.
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 
 /** From low to high. */
 export type Interval = readonly [number, number];
@@ -18,7 +18,7 @@ export function bootstrapInterval(values: readonly number[]): Interval | undefin
   const n = values.length;
   if (n < 2) return undefined;
   const resamples = Math.round(Math.max(fewest, Math.min(most, draws / n)));
-  const random = randomStream(0, "bootstrap", n);
+  const random = drawStream(0, "bootstrap", n);
   const means = new Float64Array(resamples);
   for (let r = 0; r < resamples; r++) {
     let sum = 0;
@@ -38,7 +38,7 @@ export function resampled(
   figure: (weights: Uint16Array) => number | undefined,
 ): Interval | undefined {
   if (count < 2 || resamples < 2) return undefined;
-  const random = randomStream(0, "bootstrap", count);
+  const random = drawStream(0, "bootstrap", count);
   const found: number[] = [];
   for (let r = 0; r < resamples; r++) {
     const weights = new Uint16Array(count);

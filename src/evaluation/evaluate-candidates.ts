@@ -11,7 +11,7 @@ import { mean } from "./metrics.ts";
 import type { Model } from "../models/model.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { RunContext, SkippedPictures } from "../context/run-context.ts";
 import type { JudgedLine } from "../workspace/run-folder.ts";
 
@@ -39,7 +39,7 @@ export function splitParts(data: DataSet, heldOut: number, seed: number): Parts 
 /** At most so many items, drawn evenly from the whole list, in its order. */
 export function limitItems(items: readonly Item[], most: number, seed: number): readonly Item[] {
   if (items.length <= most) return items;
-  const chosen = new Set(randomStream(seed, "limit", most).shuffle(items).slice(0, most));
+  const chosen = new Set(drawStream(seed, "limit", most).shuffle(items).slice(0, most));
   return items.filter((item) => chosen.has(item));
 }
 

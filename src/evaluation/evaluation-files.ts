@@ -5,6 +5,7 @@ import { standalone } from "../report/chart.ts";
 import { confusionMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
 import type { Environment } from "../context/environment.ts";
+import { evaluationFormat } from "../workspace/run-schemas.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import type { Judged } from "./evaluate-candidates.ts";
 
@@ -55,7 +56,7 @@ export async function writeEvaluation(
 ): Promise<void> {
   await directory.write(
     "evaluation.json",
-    textChunks(`${JSON.stringify({ ...facts, results: judged.rows }, null, 2)}\n`),
+    textChunks(`${JSON.stringify({ ...evaluationFormat, ...facts, results: judged.rows }, null, 2)}\n`),
   );
   const models = judged.rows.map(({ name }) => name);
   const named = (label: number | undefined) => (label === undefined ? "" : (classes?.[label] ?? String(label)));

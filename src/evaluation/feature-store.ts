@@ -1,85 +1,121 @@
-// Features that were computed before: one vector a picture, kept by model and data for probe, neighbours and regression.
+// Features that were computed before: one vector an image, kept by the content of model and image for probe, neighbours and
+// regression. Neither names nor times decide what is found: two folders with like names never share, a folder that moved does.
+import { defaultDeviceName } from "../runtime/devices.ts";
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
+import { sha256 } from "../utils/digest.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 
-/** Vectors `[n, D]` by picture: a name and a stamp that changes with its file. */
-export interface KnownFeatures {
-  readonly names: readonly string[];
-  readonly stamps: readonly string[];
-  readonly features: FloatTensor;
+/** Vectors by the hash of the image that each is of. */
+export type VectorsByHash = ReadonlyMap<string, Float32Array>;
+
+/** Hashes of files that were read before, by what tells that a file is still the same. */
+export interface HashMemory {
+  get(stamp: string): string | undefined;
+  set(stamp: string, hash: string): void;
+  /** Keeps what was added. */
+  save(): Promise<void>;
 }
 
 /** Where features are kept; platforms hand one in. What can't be read is as if it were not there. */
 export interface FeatureStore {
-  load(key: string): Promise<KnownFeatures | undefined>;
-  save(key: string, known: KnownFeatures): Promise<void>;
+  /** Why nothing can be kept; undefined where it can. Asked before any work. */
+  problem(): Promise<string | undefined>;
+  /** What is known of the images wanted. */
+  load(key: string, wanted: ReadonlySet<string>): Promise<VectorsByHash>;
+  /** Adds vectors. Where that fails, it says so and goes on. */
+  save(key: string, vectors: VectorsByHash): Promise<void>;
+  /** The memory of a source's hashes. */
+  hashes(source: string): Promise<HashMemory>;
 }
 
-const hex = (bytes: ArrayBuffer) => Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
-const digest = async (bytes: Uint8Array) => hex(await crypto.subtle.digest("SHA-256", Uint8Array.from(bytes)));
+const keys = new WeakMap<Model, Promise<string>>();
 
-/** What a model computes from a picture, as a key: its weights, its configuration and how it sees pictures. */
-export async function modelKey({ weights, config, preprocessing, int8 }: Model): Promise<string> {
+/** What a model computes from an image, as a key: its weights, its configuration and how it sees images. */
+export function modelKey(model: Model): Promise<string> {
+  const known = keys.get(model) ?? hashModel(model);
+  keys.set(model, known);
+  return known;
+}
+
+async function hashModel({ weights, config, preprocessing, int8 }: Model): Promise<string> {
   const parts = [JSON.stringify(config), JSON.stringify(preprocessing), ...(int8 ? [JSON.stringify(int8)] : [])];
-  for (const [name, tensor] of weights) parts.push(name, await digest(tensorBytes(tensor)));
-  return digest(new TextEncoder().encode(parts.join("\n")));
+  for (const [name, tensor] of weights) parts.push(name, await sha256(tensorBytes(tensor)));
+  return sha256(parts.join("\n"));
 }
 
-/** The features of one model over one source's pictures, read once and written once. */
+/** Counts up where the same model and image give other features than before. */
+const computation = 1;
+
+/** The features of one model over some images, read once and written once. */
 export class FeatureCache {
   private readonly store: FeatureStore;
-  private readonly source: PictureSource;
   private readonly key: string;
-  private readonly vectors = new Map<string, { readonly stamp: string; readonly vector: Float32Array }>();
-  private changed = false;
+  private readonly hashOf: ReadonlyMap<Item, string>;
+  private readonly known: VectorsByHash;
+  private readonly added = new Map<string, Float32Array>();
 
-  private constructor(store: FeatureStore, source: PictureSource, key: string) {
+  private constructor(store: FeatureStore, key: string, hashOf: ReadonlyMap<Item, string>, known: VectorsByHash) {
     this.store = store;
-    this.source = source;
     this.key = key;
+    this.hashOf = hashOf;
+    this.known = known;
   }
 
-  static async open(store: FeatureStore, model: Model, source: PictureSource): Promise<FeatureCache> {
-    const key = await digest(new TextEncoder().encode(`${await modelKey(model)}\n${source.id}`));
-    const cache = new FeatureCache(store, source, key);
-    const known = await store.load(key);
-    if (known) {
-      const width = known.features.dims[1];
-      known.names.forEach((name, i) => {
-        const vector = known.features.data.subarray(i * width, (i + 1) * width);
-        cache.vectors.set(name, { stamp: known.stamps[i], vector });
-      });
-    }
-    return cache;
+  /** `batch`: images at once, which 8-bit scales depend on. */
+  static async open(
+    store: FeatureStore,
+    model: Model,
+    hashOf: ReadonlyMap<Item, string>,
+    batch: number,
+  ): Promise<FeatureCache> {
+    const { device, int8 } = model;
+    const settings = [computation, device.name ?? defaultDeviceName, ...(int8 ? [batch] : [])];
+    const key = await sha256(JSON.stringify([await modelKey(model), ...settings]));
+    return new FeatureCache(store, key, hashOf, await store.load(key, new Set(hashOf.values())));
   }
 
-  /** The picture's vector; undefined where it is not known, or the file has changed since. */
-  async get(item: Item): Promise<Float32Array | undefined> {
-    const known = this.vectors.get(item.name);
-    return known && known.stamp === (await this.source.stamp(item)) ? known.vector : undefined;
+  /** The image's vector, where it is known. */
+  get(item: Item): Float32Array | undefined {
+    const hash = this.hashOf.get(item);
+    return hash === undefined ? undefined : (this.added.get(hash) ?? this.known.get(hash));
   }
 
-  async put(item: Item, vector: Float32Array): Promise<void> {
-    this.vectors.set(item.name, { stamp: await this.source.stamp(item), vector });
-    this.changed = true;
+  put(item: Item, vector: Float32Array): void {
+    const hash = this.hashOf.get(item);
+    if (hash !== undefined) this.added.set(hash, vector);
   }
 
   async save(): Promise<void> {
-    if (!this.changed) return;
-    const all = [...this.vectors];
-    const width = all[0][1].vector.length;
-    const data = new Float32Array(all.length * width);
-    all.forEach(([, { vector }], i) => {
-      data.set(vector, i * width);
-    });
-    await this.store.save(this.key, {
-      names: all.map(([name]) => name),
-      stamps: all.map(([, { stamp }]) => stamp),
-      features: { type: "float32", dims: [all.length, width], data },
-    });
-    this.changed = false;
+    if (this.added.size > 0) await this.store.save(this.key, this.added);
+    this.added.clear();
   }
+}
+
+/** Images that are hashed side by side. */
+const askedAtOnce = 64;
+
+/** The content hash of each image that can be read; files that were hashed before and did not change are not read again. */
+export async function contentHashes(
+  store: FeatureStore,
+  source: PictureSource,
+  items: readonly Item[],
+): Promise<Map<Item, string>> {
+  const memory = await store.hashes(source.id);
+  const hashes = new Map<Item, string>();
+  const hash = async (item: Item): Promise<void> => {
+    const stamp = await source.stamp(item);
+    const known = stamp === undefined ? undefined : memory.get(stamp);
+    // What can't be read is reported where it is used.
+    const print = known ?? (await source.fingerprint(item).catch(() => undefined));
+    if (print === undefined) return;
+    hashes.set(item, print);
+    // A file that changed meanwhile is hashed again the next time.
+    if (known === undefined && stamp !== undefined && stamp === (await source.stamp(item))) memory.set(stamp, print);
+  };
+  for (let from = 0; from < items.length; from += askedAtOnce)
+    await Promise.all(items.slice(from, from + askedAtOnce).map(hash));
+  await memory.save();
+  return hashes;
 }

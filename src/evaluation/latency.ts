@@ -1,6 +1,6 @@
 // How long one picture takes, on the machine at hand.
 import type { Model } from "../models/model.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 
@@ -10,7 +10,7 @@ const leastMilliseconds = 700;
 
 /** Median milliseconds that each model takes for a batch of one picture; the models take turns. */
 export async function measureLatency(models: readonly Model[], now: () => number): Promise<number[]> {
-  const random = randomStream(0, "latency");
+  const random = drawStream(0, "latency");
   const pictures = models.map(({ config }): FloatTensor => {
     const tensor = zeros([1, config.channels, config.imageSize, config.imageSize]);
     for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = 2 * random.uniform() - 1;

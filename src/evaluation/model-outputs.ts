@@ -6,7 +6,7 @@ import type { Model, OutputName } from "../models/model.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { FeatureStore } from "./feature-store.ts";
-import { FeatureCache } from "./feature-store.ts";
+import { contentHashes, FeatureCache } from "./feature-store.ts";
 import { absoluteDifferences, comparableTokens, rowCosines, sameAnswers } from "./metrics.ts";
 
 export interface CollectOptions {
@@ -119,13 +119,15 @@ export async function collectVectors(
   const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
   const { preprocessing } = Object.values(models)[0];
   const caches = new Map<Model, FeatureCache>();
-  for (const model of new Set(Object.values(models))) caches.set(model, await FeatureCache.open(store, model, source));
+  const hashOf = await contentHashes(store, source, items);
+  for (const model of new Set(Object.values(models)))
+    caches.set(model, await FeatureCache.open(store, model, hashOf, batch));
   const found = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
   const missing: Item[] = [];
   for (const item of items) {
     let complete = true;
     for (const [model, cache] of caches) {
-      const vector = await cache.get(item);
+      const vector = cache.get(item);
       if (vector) found.get(model)?.set(item.name, vector);
       else complete = false;
     }
@@ -138,7 +140,7 @@ export async function collectVectors(
       for (const [i, item] of read.entries()) {
         const vector = rows(pooled, i, i + 1).data.slice();
         found.get(model)?.set(item.name, vector);
-        await cache.put(item, vector);
+        cache.put(item, vector);
       }
       tick(read.length);
     }

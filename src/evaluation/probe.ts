@@ -10,7 +10,7 @@ import { larsUpdate } from "../engine/optim/lars.ts";
 import { learningRateAt } from "../engine/optim/schedule.ts";
 import type { Device, DeviceTensor } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
 import { aurocs, topAccuracy } from "./metrics.ts";
@@ -56,7 +56,7 @@ export interface ProbeWeights {
 
 /** Weights from a normal distribution of deviation 0.01, bias zero. */
 function freshProbe(width: number, classes: number, seed: number): ProbeWeights {
-  const random = randomStream(seed, "probe");
+  const random = drawStream(seed, "probe");
   const weight = zeros([classes, width]);
   for (let i = 0; i < weight.data.length; i++) weight.data[i] = 0.01 * random.normal();
   const variance = zeros([width]);
@@ -167,7 +167,7 @@ async function bestRate(
   rates: readonly number[],
 ): Promise<number> {
   const count = features.dims[0];
-  const order = randomStream(options.seed, "probe rates").shuffle(Array.from({ length: count }, (_, i) => i));
+  const order = drawStream(options.seed, "probe rates").shuffle(Array.from({ length: count }, (_, i) => i));
   const aside = Math.max(1, Math.round(comparedShare * count));
   const [judged, used] = [order.slice(0, aside), order.slice(aside)];
   const trained = await trainTogether(device, pickRows(features, used), takeTargets(targets, used), options, rates);
@@ -213,7 +213,7 @@ async function trainTogether(
     state[name] = await device.upload({ ...start, ...blank }[own as keyof ProbeWeights]);
   }
   const all = Array.from({ length: count }, (_, i) => i);
-  const order = fixed.order ?? ((epoch: number) => randomStream(options.seed, "probe order", epoch).shuffle(all));
+  const order = fixed.order ?? ((epoch: number) => drawStream(options.seed, "probe order", epoch).shuffle(all));
   const losses: number[][] = rates.map(() => []);
   try {
     for (let epoch = 0, step = 0; epoch < epochs; epoch++) {

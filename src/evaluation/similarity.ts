@@ -5,7 +5,7 @@ import type { Model } from "../models/model.ts";
 import { prefixCount } from "../models/config.ts";
 import type { Device } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
 import { mean, rowCosines } from "./metrics.ts";
@@ -100,7 +100,7 @@ export async function layerSimilarity(
   const withClass = [student, teacher].every(({ config }) => config.prefix[0]?.weight === "cls_token");
   const perPicture = Math.max(1, Math.floor(mostRows / Math.max(1, pictures)) - (withClass ? 1 : 0));
   const all = Array.from({ length: gridOf(teacher) ** 2 }, (_, i) => i);
-  const patches = randomStream(0, "similarity").shuffle(all).slice(0, perPicture);
+  const patches = drawStream(0, "similarity").shuffle(all).slice(0, perPicture);
   const collected = [student, teacher].map((model) =>
     Array.from({ length: model.config.depth }, (): FloatTensor[] => []),
   );

@@ -77,6 +77,8 @@ export interface Directory {
   append(entry: string, content: string | Uint8Array): Promise<void>;
   /** Removes a file or a whole folder; nothing where there is none. */
   remove(entry: string): Promise<void>;
+  /** Removes a folder where it is empty; does nothing otherwise. */
+  removeEmpty(entry: string): Promise<void>;
   /** A folder in this one. */
   below(entry: string): Directory;
   /** Names in the folder or one below it, sorted; none where it does not exist. */

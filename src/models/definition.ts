@@ -32,6 +32,8 @@ export interface ModelOrigin {
   readonly layout: string;
   /** Its name on the hub, where it comes from there. */
   readonly hub?: string;
+  /** The commit that it was read at there. */
+  readonly commit?: string;
   /** Bytes that the weights take on disk. */
   readonly bytes?: number;
   /** The configuration file's content, of which saving keeps what it does not change. */

@@ -24,7 +24,7 @@ import type { Int8Options, Int8Part } from "../engine/passes/int8/int8-products.
 import { int8Parts } from "../engine/passes/int8/int8-products.ts";
 import { largestWeight, safeWeight } from "../engine/passes/int8/quantize.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/device.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 
@@ -81,7 +81,7 @@ export async function largestOn(device: Device): Promise<Int8Options["largest"]>
 }
 
 function noise(dims: readonly number[]): FloatTensor {
-  const random = randomStream(0, "noise");
+  const random = drawStream(0, "noise");
   return { type: "float32", dims, data: Float32Array.from({ length: elementCount(dims) }, () => random.normal()) };
 }
 

@@ -12,6 +12,9 @@ import type { RunReport, Shown } from "./run-report.ts";
 const policy =
   "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
+/** What a page says of who made it; a page with it may be replaced by another. */
+export const pageGenerator = 'name="generator" content="wecolora"';
+
 export interface Section {
   readonly id: string;
   readonly title: string;
@@ -34,6 +37,7 @@ export function wholePage(title: string, opening: Html, sections: readonly Secti
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
         <meta http-equiv="Content-Security-Policy" content="${policy}" />
+        <meta ${new Html(pageGenerator)} />
         <title>${title}</title>
         <style>
           ${new Html(pageStyle)}

@@ -31,7 +31,7 @@ export interface ResultRow {
 interface Area {
   /** Of each label; undefined where it applies to all pictures or to none. */
   readonly each: readonly (number | undefined)[];
-  readonly mean: number | undefined;
+  readonly mean?: number;
   readonly interval?: readonly [number, number];
 }
 type Scored = "neighbours" | "probe" | "logistic" | "head";

@@ -2,10 +2,10 @@
 import type { LoopSource } from "../utils/loop-source.ts";
 import type { RestingFile } from "../utils/offloaded.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
-import type { OperatorSet } from "./devices.ts";
+import type { DeviceName, OperatorSet } from "./devices.ts";
 import type { LoopArguments } from "./loop-runner.ts";
 
-export type { DeviceName } from "./devices.ts";
+export type { DeviceName };
 
 /** A model ready to be run: ONNX bytes, and weights that stand outside of it by location, or in files of one folder by name. */
 export interface ModelSource {
@@ -67,6 +67,8 @@ export interface SessionOptions {
 export interface Device {
   /** Which operators graphs may use: ONNX Runtime's own too where left out. */
   readonly operators?: OperatorSet;
+  /** Which one it is; the CPU where left out. */
+  readonly name?: DeviceName;
   /** Threads that one operator may use, where the device runs on the CPU. */
   readonly threads?: number;
   /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */

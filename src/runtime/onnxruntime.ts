@@ -1,4 +1,11 @@
 // A Device over ONNX Runtime's JavaScript API. The runtime itself (onnxruntime-node or onnxruntime-web) is handed in.
+//
+// `onnxruntime-node` blocks its thread in `run`, so sessions live in `session-worker` behind the `Device` interface.
+// Pictures are decoded in two `picture-worker`s; training pictures stay there decoded, up to 512 MiB each. Loaded
+// weights lie in shared memory, so that a worker reads them without a copy, or rest in a file. ONNX Runtime takes
+// shared memory as external data, but not as an input; the device copies such inputs. What a worker is told in one
+// turn travels as one message, and so do its answers (`Outbox` in `platform/rpc.ts`): a step moves some hundred
+// tensors.
 import { RunError } from "../utils/errors.ts";
 import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
 import { providerTraits } from "./devices.ts";

@@ -19,6 +19,7 @@ export function stoppable(device: Device, signal: AbortSignal): Device {
   const { beside, createLoop, rest } = device;
   return {
     operators: device.operators,
+    name: device.name,
     threads: device.threads,
     ...(beside ? { beside: () => (sibling ??= stoppable(beside.call(device), signal)) } : {}),
     async createSession(source, options) {

@@ -7,7 +7,7 @@ import { prefixCount } from "../models/config.ts";
 import type { WeightLookup } from "../models/vit.ts";
 import { vitForward } from "../models/vit.ts";
 import { batchNorm, channelStatistics } from "../engine/nn/layers.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 
@@ -91,7 +91,7 @@ export function freshDecoder(encoder: EncoderKind, classes: number, seed: number
     const tensor = zeros(dims);
     if (name.endsWith("norm.weight") || name.endsWith("running_var")) tensor.data.fill(1);
     if (dims.length === 4) {
-      const random = randomStream(seed, name);
+      const random = drawStream(seed, name);
       const bound = 1 / Math.sqrt(dims[1] * dims[2] * dims[3]);
       for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = bound * (2 * random.uniform() - 1);
     }

@@ -5,7 +5,7 @@ import type { Axis, ScanFiles, SliceSplit, SliceStack } from "../data/scans.ts";
 import { blockParts, groupScans, heldOutCases, shownSlices, sliceStack } from "../data/scans.ts";
 import { longestScan, readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 
 /** Slices of cases are kept up to this many bytes. */
 const keptBytes = 2 ** 30;
@@ -100,7 +100,7 @@ export class ScanCases {
       if (own) own.push(id);
       else byCase.set(id.case, [id]);
     }
-    const random = randomStream(seed, "slices", epoch);
+    const random = drawStream(seed, "slices", epoch);
     const { bytes } = await this.stack(slices[0].case);
     const together = Math.max(1, Math.floor(keptBytes / bytes / 2));
     const cases = random.shuffle([...byCase.keys()]);

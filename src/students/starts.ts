@@ -2,7 +2,7 @@
 import type { VitConfig } from "../models/config.ts";
 import { expectedWeights } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { randomStream } from "../utils/random.ts";
+import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { BaseOptions, StartName } from "./base-options.ts";
@@ -26,7 +26,7 @@ export function randomWeight(name: string, dims: readonly number[], seed: number
   const tensor = zeros(dims);
   if (/norm\w*\.weight$|gamma$/.test(name)) tensor.data.fill(1);
   else if (!name.endsWith(".bias")) {
-    const random = randomStream(seed, "weight", name);
+    const random = drawStream(seed, "weight", name);
     for (let i = 0; i < tensor.data.length; i++) {
       tensor.data[i] = deviation * Math.max(-2, Math.min(2, random.normal()));
     }

@@ -44,6 +44,9 @@ export class RunError extends Error {
   }
 }
 
+/** A UserError about where a command writes. */
+export const outputError = (message: string): UserError => new UserError(message, { code: "OUTPUT_IN_USE" });
+
 /** The code of any error. */
 export const codeOf = (error: unknown): ErrorCode =>
   error instanceof UserError || error instanceof RunError ? error.code : "INTERNAL";

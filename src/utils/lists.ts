@@ -5,3 +5,15 @@ export function spread<T>(list: readonly T[], count: number): T[] {
   if (list.length <= count) return [...list];
   return Array.from({ length: count }, (_, i) => list[Math.floor(((i + 0.5) * list.length) / count)]);
 }
+
+/** What an action gives for each item, in order; so many are under way at once. */
+export async function mapInTurns<T, U>(
+  items: readonly T[],
+  action: (item: T) => Promise<U>,
+  atOnce = 64,
+): Promise<U[]> {
+  const results: U[] = [];
+  for (let from = 0; from < items.length; from += atOnce)
+    results.push(...(await Promise.all(items.slice(from, from + atOnce).map(action))));
+  return results;
+}

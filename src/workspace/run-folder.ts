@@ -1,4 +1,8 @@
-// The run folder: settings, pictures used, log, checkpoints, student and report. Its layout is that of ARCHITECTURE.md.
+// The run folder: settings, images used, log, checkpoints, student and report.
+//
+// A run is begun when config.json is there, which is written last of what it begins with; it has its result when result.json is
+// there; it is finished when the journal says that report and exports, where they were asked for, are there too.
+import type { z } from "zod";
 import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
@@ -7,145 +11,160 @@ import type { Item } from "../data/sampling.ts";
 import type { DistillationState } from "./training-state.ts";
 import { eventFile, scalarEvents } from "../report/tensorboard.ts";
 import type { LoggedImage } from "../report/tensorboard.ts";
-import { UserError } from "../utils/errors.ts";
+import { outputError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { textChunks } from "./output-files.ts";
+import type { OutputFolder } from "./output-folder.ts";
+import type { ImageUse, JudgedLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
+import {
+  configFormat,
+  judgedLineSchema,
+  logEntrySchema,
+  manifestLineSchema,
+  resultFormat,
+  runConfigSchema,
+  runResultSchema,
+} from "./run-schemas.ts";
+import { eventsEntry, keptViewsEntry, stateName, statePattern } from "./run-entries.ts";
+import { checkSchema, checkVersion, parseJson } from "./versioned.ts";
 
-/** Where cached teacher features lie while a run trains. */
-export const keptViewsEntry = "kept-views.bin";
+export { keptViewsEntry } from "./run-entries.ts";
+export type { ImageUse, JudgedLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
 
-/** All that a run writes. */
-const runEntries = [
-  "config.json",
-  "manifest.jsonl",
-  "log.jsonl",
-  "tensorboard",
-  "checkpoints",
-  "student",
-  "exports",
-  "judged.jsonl",
-  "report.md",
-  "report.html",
-  "result.json",
-  keptViewsEntry,
-];
-
-const eventsEntry = "tensorboard/events.out.tfevents.wecolora";
-
-export interface ManifestEntry extends PictureFacts {
+/** An image of a run: what it is used for, and what is known of its file. */
+export interface ManifestEntry extends Partial<PictureFacts> {
   readonly item: Item;
+  readonly uses: readonly ImageUse[];
 }
 
-/** A picture that was judged on, with its class and what models take it for by name. */
-export interface JudgedLine {
-  readonly name: string;
-  readonly class?: string;
-  readonly models: Readonly<Record<string, JudgedBy>>;
-}
+/** An entry of the log as it is handed in; the time is added. */
+export type LoggedEntry = {
+  readonly [K in LogEntry["kind"]]: Omit<Extract<LogEntry, { kind: K }>, "time">;
+}[LogEntry["kind"]];
 
-export interface JudgedBy extends Partial<Readonly<Record<"neighbours" | "probe" | "head", string>>> {
-  /** The most similar pictures of the bank, nearest first. */
-  readonly nearest?: readonly string[];
-  readonly difference?: number;
-  readonly cosine?: number;
-}
+/** How far a run has come. */
+export type RunStage = "absent" | "begun" | "measured" | "finished";
 
-export type LogEntry = Readonly<Record<string, unknown>>;
+const jsonChunks = (value: unknown) => textChunks(`${JSON.stringify(value, null, 2)}\n`);
+const lineChunks = (values: readonly unknown[]) =>
+  textChunks(values.map((value) => `${JSON.stringify(value)}\n`).join(""));
 
-/** What a saved state is named by: the steps done, so that names sort as numbers. */
-const stateName = (steps: number) => `step-${String(steps).padStart(8, "0")}.safetensors`;
-const statePattern = /^step-(\d{8})\.safetensors$/;
-
+/** A run as its files say, for whoever reads it; written to only by the process that holds its folder (`OutputFolder`). */
 export class RunFolder {
   readonly directory: Directory;
+  private readonly output: OutputFolder | undefined;
 
-  constructor(directory: Directory) {
-    this.directory = directory;
+  constructor(from: Directory | OutputFolder) {
+    this.output = "directory" in from ? from : undefined;
+    this.directory = "directory" in from ? from.directory : from;
   }
 
-  /** Throws a UserError where a run is there already and must not be replaced. */
-  async check(overwrite: boolean): Promise<void> {
-    const entries = await this.directory.list();
-    const holdsRun = entries.some((name) => name === "config.json" || name === "log.jsonl");
-    if (holdsRun && !overwrite) {
-      const path = this.directory.describe("");
-      throw new UserError(
-        `${path} already holds a run; go on with --resume ${path}, give another folder, or --overwrite to replace it`,
-      );
-    }
+  private get path(): string {
+    return this.directory.describe("");
   }
 
-  /** Removes what a killed process had begun to write beside its files. */
-  async sweep(): Promise<void> {
-    for (const folder of ["", "checkpoints/", "checkpoints/final/", "student/", "student/onnx/", "tensorboard/"]) {
-      const begun = (await this.directory.list(folder)).filter((name) => name.endsWith(".partial"));
-      for (const name of begun) await this.directory.remove(folder + name);
-    }
+  /** The folder as it is held for writing. */
+  private get held(): OutputFolder {
+    if (!this.output) throw new Error(`${this.path} was opened for reading`);
+    return this.output;
   }
 
-  /** Begins with nothing of an earlier run: its student must not be taken for this one's. */
-  async begin(): Promise<void> {
-    for (const entry of runEntries) await this.directory.remove(entry);
+  /** How far the run in this folder has come; a run that is being replaced is none. */
+  async stage(): Promise<RunStage> {
+    if (this.held.isReplacing || !this.held.has("config.json")) return "absent";
+    const names = await this.directory.list();
+    if (!names.includes("config.json")) return "absent";
+    if (!names.includes("result.json")) return "begun";
+    return this.held.isFinished ? "finished" : "measured";
+  }
+
+  /** Throws a UserError where a run is there already. */
+  async refuseRun(): Promise<void> {
+    const stage = await this.stage();
+    if (stage === "absent") return;
+    throw outputError(
+      stage === "finished"
+        ? `${this.path} already holds a run, which is finished. Give another folder, or --overwrite to replace it.`
+        : `${this.path} already holds a run, which is not finished. Resume it with --resume ${this.path}, give another folder, or --overwrite to replace it.`,
+    );
+  }
+
+  /**
+   * Begins a run in place of what an earlier one has written here: its student must not be taken for this one's. The settings
+   * come last, so that there either is a run to resume or none.
+   */
+  async begin(
+    config: RunConfig,
+    manifest: readonly ManifestEntry[],
+    classes: readonly string[] | undefined,
+  ): Promise<void> {
+    await this.held.clear();
     await this.directory.write("log.jsonl", []);
+    await this.writeManifest(manifest, classes);
+    await this.directory.write("config.json", jsonChunks({ ...configFormat, ...config }));
   }
 
-  writeConfig(config: unknown): Promise<void> {
-    return this.directory.write("config.json", textChunks(`${JSON.stringify(config, null, 2)}\n`));
+  /** Says that all that was asked for is there. */
+  markFinished(): Promise<void> {
+    return this.held.markFinished();
   }
 
-  /** What `writeConfig` wrote. Throws a UserError where there is no run. */
-  async readConfig(): Promise<Readonly<Record<string, unknown>>> {
+  /** What `begin` wrote. Throws a UserError where there is no run. */
+  async readConfig(): Promise<RunConfig> {
     const written = await readText(this.directory, "config.json");
     if (written === undefined) {
-      throw new UserError(`${this.directory.describe("")} holds no run to go on with: there is no config.json`);
+      const again = this.output?.isReplacing
+        ? "the one that was there was being replaced when its process ended, so run the same command again"
+        : "there is no config.json";
+      throw new UserError(`${this.path} holds no run to resume: ${again}.`, { code: "FILE_NOT_FOUND" });
     }
-    return parseObject(written, this.directory.describe("config.json"));
+    const file = this.directory.describe("config.json");
+    return checkVersion(runConfigSchema, parseJson(written, file), file, configFormat);
   }
 
-  /** One line a picture. */
-  writeManifest(entries: readonly ManifestEntry[], classes: readonly string[] | undefined): Promise<void> {
-    const lines = entries.map(({ item, ...facts }) =>
-      JSON.stringify({
-        name: item.name,
-        ...(item.label !== undefined && classes ? { class: classes[item.label] } : {}),
-        ...facts,
-      }),
-    );
-    return this.directory.write("manifest.jsonl", textChunks(lines.map((line) => `${line}\n`).join("")));
+  /** One line an image. */
+  private writeManifest(entries: readonly ManifestEntry[], classes: readonly string[] | undefined): Promise<void> {
+    const lines = entries.map(({ item, uses, ...facts }): ManifestLine => ({
+      name: item.name,
+      ...(item.label !== undefined && classes ? { class: classes[item.label] } : {}),
+      ...(item.labels && classes ? { labels: item.labels.map((label) => classes[label]) } : {}),
+      uses: [...uses],
+      ...facts,
+    }));
+    return this.directory.write("manifest.jsonl", lineChunks(lines));
   }
 
-  /** Names and hashes of the pictures that the run uses, in its order. */
-  async readManifest(): Promise<{ name: string; sha256: string; class?: string }[]> {
+  /** Names and hashes of the images that the run uses, in its order. */
+  async readManifest(): Promise<ManifestLine[]> {
     const file = this.directory.describe("manifest.jsonl");
     const written = await readText(this.directory, "manifest.jsonl");
-    if (written === undefined) throw new UserError(`there is no ${file}, so the run's pictures are not known`);
-    return parseLines(written, file).map(({ name, sha256, class: of }) => ({
-      name: String(name),
-      sha256: String(sha256),
-      ...(typeof of === "string" ? { class: of } : {}),
-    }));
+    if (written === undefined) throw new UserError(`There is no ${file}, so the run's images are not known.`);
+    return parseLines(manifestLineSchema, written, file);
   }
 
   /** Appends to the log and, where it is begun, to TensorBoard's events. */
-  async log(given: LogEntry): Promise<void> {
-    const entry = { ...given, time: Math.round(Date.now()) / 1000 };
+  async log(given: LoggedEntry): Promise<void> {
+    const time = Math.round(Date.now()) / 1000;
+    const entry = { ...given, time };
     await this.directory.append("log.jsonl", `${JSON.stringify(entry)}\n`);
-    for (const event of scalarEvents(entry, entry.time)) await this.directory.append(eventsEntry, event);
+    for (const event of scalarEvents(entry, time)) await this.directory.append(eventsEntry, event);
   }
 
   /** All that was logged; a last line that was cut off is left out. */
   async readLog(): Promise<LogEntry[]> {
     const written = (await readText(this.directory, "log.jsonl")) ?? "";
     const whole = written.slice(0, written.lastIndexOf("\n") + 1);
-    return parseLines(whole, this.directory.describe("log.jsonl"));
+    return parseLines(logEntrySchema, whole, this.directory.describe("log.jsonl"));
   }
 
-  /** Replaces the log, where a run goes on from before its last lines. */
-  writeLog(entries: readonly LogEntry[]): Promise<void> {
-    return this.directory.write("log.jsonl", textChunks(entries.map((entry) => `${JSON.stringify(entry)}\n`).join("")));
+  /** Takes the folder back to where a run resumes: the log before its last state, and as many states as are kept. */
+  async prepareResume(entries: readonly LogEntry[], keep: number): Promise<void> {
+    await this.directory.write("log.jsonl", lineChunks(entries));
+    await this.directory.remove(keptViewsEntry);
+    await this.removeOlderStates(keep);
   }
 
-  /** Begins TensorBoard's event file: the settings, a few pictures, and what was logged before. */
+  /** Begins TensorBoard's event file: the settings, a few images, and what was logged before. */
   writeEvents(entries: readonly LogEntry[], settings: unknown, images: readonly LoggedImage[]): Promise<void> {
     const written = JSON.stringify(settings, null, 2);
     return this.directory.write(eventsEntry, eventFile(entries, written, images, Date.now() / 1000));
@@ -155,6 +174,10 @@ export class RunFolder {
   async writeState({ steps, tensors }: DistillationState, losses: readonly number[], keep: number): Promise<void> {
     const metadata = { format: "wecolora-state", steps: String(steps), losses: JSON.stringify(losses) };
     await this.directory.write(`checkpoints/${stateName(steps)}`, writeSafetensors(tensors, metadata));
+    await this.removeOlderStates(keep);
+  }
+
+  private async removeOlderStates(keep: number): Promise<void> {
     const older = (await this.stateFiles()).slice(0, -keep);
     for (const name of older) await this.directory.remove(`checkpoints/${name}`);
   }
@@ -180,7 +203,7 @@ export class RunFolder {
       if (metadata.format !== "wecolora-state" || !Number.isInteger(steps) || !Array.isArray(losses)) {
         throw new UserError(`${file.name} is no checkpoint of a run`);
       }
-      return { steps, tensors: tensors as Map<string, FloatTensor>, losses: losses as number[] };
+      return { steps, tensors: tensors as Map<string, FloatTensor>, losses: losses.map(Number) };
     } finally {
       await file.close();
     }
@@ -201,15 +224,15 @@ export class RunFolder {
     return this.directory.write("checkpoints/final/adapters.safetensors", writeSafetensors(adapters, metadata));
   }
 
-  /** One line a picture that was judged on: what each model makes of it. */
+  /** One line an image that was evaluated on: what each model makes of it. */
   writeJudged(lines: readonly JudgedLine[]): Promise<void> {
-    return this.directory.write("judged.jsonl", textChunks(lines.map((line) => `${JSON.stringify(line)}\n`).join("")));
+    return this.directory.write("judged.jsonl", lineChunks(lines));
   }
 
-  /** What `writeJudged` wrote; nothing where the run was not judged. */
+  /** What `writeJudged` wrote; nothing where the run was not evaluated. */
   async readJudged(): Promise<JudgedLine[]> {
     const written = (await readText(this.directory, "judged.jsonl")) ?? "";
-    return parseLines(written, this.directory.describe("judged.jsonl")) as unknown as JudgedLine[];
+    return parseLines(judgedLineSchema, written, this.directory.describe("judged.jsonl"));
   }
 
   async writeReport(markdown: string, page: string): Promise<void> {
@@ -221,31 +244,26 @@ export class RunFolder {
     return this.directory.write("student/README.md", textChunks(markdown));
   }
 
-  /** The run's result, written last: a folder that has it is finished. */
-  writeResult(result: unknown): Promise<void> {
-    return this.directory.write("result.json", textChunks(`${JSON.stringify(result, null, 2)}\n`));
+  /** The run's result: with it nothing is left but report and exports. */
+  writeResult(result: z.input<typeof runResultSchema>): Promise<void> {
+    return this.directory.write("result.json", jsonChunks({ ...resultFormat, ...result }));
   }
 
-  /** The result of a finished run. */
-  async readResult(): Promise<Readonly<Record<string, unknown>> | undefined> {
+  /** The result of a run; undefined where it has none yet. */
+  async readResult(): Promise<RunResult | undefined> {
     const written = await readText(this.directory, "result.json");
-    return written === undefined ? undefined : parseObject(written, this.directory.describe("result.json"));
+    if (written === undefined) return undefined;
+    const file = this.directory.describe("result.json");
+    return checkVersion(runResultSchema, parseJson(written, file), file, resultFormat);
   }
 }
 
-function parseObject(written: string, file: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(written);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  } catch (error) {
-    throw new UserError(`${file} is not valid JSON: ${(error as Error).message}`);
-  }
-  throw new UserError(`${file} must hold a JSON object`);
-}
-
-function parseLines(written: string, file: string): Readonly<Record<string, unknown>>[] {
+function parseLines<S extends z.ZodType>(schema: S, written: string, file: string): z.output<S>[] {
   return written
     .split("\n")
     .filter((line) => line !== "")
-    .map((line, i) => parseObject(line, `line ${i + 1} of ${file}`));
+    .map((line, i) => {
+      const where = `line ${i + 1} of ${file}`;
+      return checkSchema(schema, parseJson(line, where), where);
+    });
 }

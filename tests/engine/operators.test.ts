@@ -8,7 +8,7 @@ import { evaluate } from "../../src/engine/graph/evaluate.ts";
 import type { Attributes, OpKind } from "../../src/engine/graph/operators.ts";
 import { operators } from "../../src/engine/graph/operators.ts";
 import type { Value } from "../../src/engine/graph/graph.ts";
-import { randomStream } from "../../src/utils/random.ts";
+import { drawStream } from "../../src/utils/random.ts";
 import type { DataType, Tensor } from "../../src/utils/tensor.ts";
 import { elementCount } from "../../src/utils/tensor.ts";
 import { inlineDevice, runOnce } from "../support/device.ts";
@@ -286,7 +286,7 @@ function build(
   { shapes, attributes, range = [-2, 2], awayFromZero = 0, condition, types }: Case<never>,
   type: FloatType,
 ): Built {
-  const random = randomStream(1, op);
+  const random = drawStream(1, op);
   const feeds: Record<string, Tensor> = {};
   const inputs = shapes.map((shape, i) => {
     const count = elementCount(shape);
@@ -322,7 +322,7 @@ function build(
 
 /** A scalar that depends on all the outputs unevenly. */
 function lossOf(outputs: readonly Value[], type: FloatType): Value {
-  const random = randomStream(2, "weights");
+  const random = drawStream(2, "weights");
   return outputs
     .map((y) => {
       const dims = y.shape as number[];

@@ -37,7 +37,7 @@ import { foldConstants } from "../../src/engine/passes/fold-constants.ts";
 import { storedInHalf } from "../../src/engine/passes/stored-half.ts";
 import { tidy } from "../../src/engine/passes/tidy.ts";
 import { unroll } from "../../src/engine/passes/unroll.ts";
-import { randomStream } from "../../src/utils/random.ts";
+import { drawStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 import { fromFloat32, toFloat32 } from "../../src/utils/half.ts";
 import { elementCount, float32 } from "../../src/utils/tensor.ts";
@@ -48,7 +48,7 @@ const device = inlineDevice();
 afterAll(() => device.dispose());
 
 function numbers(dims: readonly number[], seed: number): Tensor<"float32"> {
-  const random = randomStream(seed);
+  const random = drawStream(seed);
   return float32(
     Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1),
     dims,
@@ -204,7 +204,7 @@ test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)(
   "gradients through whole blocks with %s",
   (activation) => {
     const config: VitConfig = { ...tiny, activation };
-    const random = randomStream(9);
+    const random = drawStream(9);
     const numbers64 = (dims: readonly number[], scale: number): Tensor => ({
       type: "float64",
       dims,

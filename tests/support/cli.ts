@@ -4,7 +4,7 @@ import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
-import { randomStream } from "../../src/utils/random.ts";
+import { drawStream } from "../../src/utils/random.ts";
 import { root } from "./reference.ts";
 
 export interface Outcome {
@@ -75,7 +75,7 @@ export function wecoloraProcess(...args: string[]) {
 
 /** A small picture of noise in which one colour is strong. */
 export async function noisePicture(path: string, seed: number, colour: number): Promise<void> {
-  const random = randomStream(seed);
+  const random = drawStream(seed);
   const data = Uint8Array.from(
     { length: 40 * 30 * 3 },
     (_, i) => (i % 3 === colour ? 200 : 40) + random.integer(0, 50),

@@ -1,9 +1,9 @@
 import type { FloatTensor } from "wecolora/node";
-import { randomStream } from "../../src/utils/random.ts";
+import { drawStream } from "../../src/utils/random.ts";
 import { elementCount } from "../../src/utils/tensor.ts";
 
 /** Normal numbers, from the stream that is named. */
-export function noise(dims: readonly number[], ...stream: Parameters<typeof randomStream>): FloatTensor {
-  const random = randomStream(...stream);
+export function noise(dims: readonly number[], ...stream: Parameters<typeof drawStream>): FloatTensor {
+  const random = drawStream(...stream);
   return { type: "float32", dims, data: Float32Array.from({ length: elementCount(dims) }, () => random.normal()) };
 }

@@ -87,7 +87,12 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
       needs[1] ? mul(dy, mul(node.outputs[0], log(a))) : undefined,
     ];
   },
-  Max: (dy, { node }) => node.inputs.map((x) => where(equal(x, node.outputs[0]), dy, 0)),
+  // Equal maxima share the gradient, as in PyTorch.
+  Max(dy, { node }) {
+    const isLargest = node.inputs.map((x) => where(equal(x, node.outputs[0]), 1, 0));
+    const count = isLargest.reduce((sum, one) => add(sum, one));
+    return isLargest.map((one) => mul(dy, div(one, count)));
+  },
   Neg: (dy) => [neg(dy)],
   Abs: (dy, { node }) => [mul(dy, sign(node.inputs[0]))],
   Sign: "zero",

@@ -1,5 +1,9 @@
 // A teacher out of an ONNX file: its weights found by structure, its embedding read off what it computes for an empty
 // picture, and the whole proved against the file itself before anyone trains with it.
+//
+// An ONNX file is searched by structure (`onnx-blocks.ts`): a softmax between two products is attention, and what
+// leads to it and from it are a block's maps. The embedding, whatever a file does there, is read off what it computes
+// for an empty picture. Guesses are allowed because the result is proved: its features must be those of the file.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Model } from "../model.ts";
 import type { VitConfig } from "../config.ts";
@@ -18,7 +22,7 @@ import {
 import type { Device } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { randomStream } from "../../utils/random.ts";
+import { drawStream } from "../../utils/random.ts";
 import { shapeText, shorten } from "../../utils/quote.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { concatRows, float32, rows, zeros } from "../../utils/tensor.ts";
@@ -246,7 +250,7 @@ export async function importOnnx(
         ),
     },
   };
-  const random = randomStream(0, "onnx proof");
+  const random = drawStream(0, "onnx proof");
   const pixels = float32(
     Float32Array.from({ length: empty.data.length }, () => 2 * random.uniform() - 1),
     empty.dims,

@@ -92,6 +92,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   let neighbour: Device | undefined;
   return {
     operators: row.operators,
+    name: row.name,
     ...(row.inProcess
       ? {
           threads: data.threads,

@@ -1,52 +1,150 @@
-// Features on disk, in the user's cache folder: safetensors with the pictures' names and stamps beside them.
+// Features on disk, in the user's cache folder.
+//
+// A model has a folder, and in it packs: safetensors files of vectors and the hashes of their images. A pack is never changed,
+// and is named by the hashes that it holds, so that several processes can add at the same time. Hashes of images are remembered
+// in lines that are only added to.
+import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { z } from "zod";
 import { readSafetensors, writeSafetensors } from "../../checkpoints/safetensors.ts";
-import type { FeatureStore } from "../../evaluation/feature-store.ts";
-import { UserError } from "../../utils/errors.ts";
-import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
-import { openFile, writeFileSafely } from "./node-files.ts";
+import type { FeatureStore, HashMemory, VectorsByHash } from "../../evaluation/feature-store.ts";
+import { sha256 } from "../../utils/digest.ts";
+import type { Tensor } from "../../utils/tensor.ts";
+import { openFile, removeAbandoned, writeFileSafely } from "./node-files.ts";
+import { checkFile } from "./node-outputs.ts";
 import { userCacheFolder } from "./user-folders.ts";
 
-function usualFolder(): string {
-  return join(userCacheFolder(), "wecolora", "features");
+const format = { format: "wecolora-feature-cache", version: "2" } as const;
+/** With so many packs of a model they are joined. */
+const mostPacks = 32;
+const hashBytes = 32;
+
+const toHex = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+
+/** What a pack holds; nothing where it can't be read: it was cut off, removed meanwhile, or another version wrote it. */
+async function readPack(path: string): Promise<Map<string, Float32Array>> {
+  const vectors = new Map<string, Float32Array>();
+  try {
+    const file = await openFile(path);
+    if (!file) return vectors;
+    try {
+      const { tensors, metadata } = await readSafetensors(file);
+      const [hashes, features] = [tensors.get("hashes"), tensors.get("features")];
+      const known = metadata.format === format.format && metadata.version === format.version;
+      if (!known || hashes?.type !== "uint8" || features?.type !== "float32") return vectors;
+      const [count, width] = features.dims;
+      if (features.dims.length !== 2 || hashes.dims[0] !== count || hashes.dims[1] !== hashBytes) return vectors;
+      const bytes = Uint8Array.from(hashes.data as Uint8Array);
+      for (let i = 0; i < count; i++)
+        vectors.set(
+          toHex(bytes.subarray(i * hashBytes, (i + 1) * hashBytes)),
+          (features.data as Float32Array).slice(i * width, (i + 1) * width),
+        );
+    } finally {
+      await file.close();
+    }
+  } catch {
+    // See above.
+  }
+  return vectors;
 }
 
-/** A folder of features, one file a model and data set. */
-export function nodeFeatureStore(folder: string = usualFolder()): FeatureStore {
-  const pathOf = (key: string) => join(folder, `${key.slice(0, 32)}.safetensors`);
+/** Writes vectors of one length as a pack. */
+async function writePack(folder: string, vectors: VectorsByHash): Promise<string> {
+  const hashes = [...vectors.keys()].sort();
+  const width = vectors.get(hashes[0])?.length ?? 0;
+  const data = new Float32Array(hashes.length * width);
+  hashes.forEach((hash, i) => {
+    data.set(vectors.get(hash) ?? [], i * width);
+  });
+  const tensors = new Map<string, Tensor>([
+    ["features", { type: "float32", dims: [hashes.length, width], data }],
+    ["hashes", { type: "uint8", dims: [hashes.length, hashBytes], data: Buffer.from(hashes.join(""), "hex") }],
+  ]);
+  const name = `${(await sha256(hashes.join("\n"))).slice(0, 32)}.safetensors`;
+  await writeFileSafely(join(folder, name), writeSafetensors(tensors, format));
+  return name;
+}
+
+const hashLine = z.tuple([z.string(), z.string().regex(/^[0-9a-f]{64}$/)]);
+
+/** Lines of `["stamp","hash"]`; several processes may add to them, and a line that was cut off is passed over. */
+async function hashMemory(path: string, warn: (message: string) => void): Promise<HashMemory> {
+  const hashes = new Map<string, string>();
+  const text = await readFile(path, "utf8").catch(() => "");
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    try {
+      const [stamp, hash] = hashLine.parse(JSON.parse(line));
+      hashes.set(stamp, hash);
+    } catch {
+      // See above.
+    }
+  }
+  const added: string[] = [];
   return {
-    async load(key) {
-      const file = await openFile(pathOf(key));
-      if (!file) return undefined;
+    get: (stamp) => hashes.get(stamp),
+    set(stamp, hash) {
+      hashes.set(stamp, hash);
+      added.push(JSON.stringify([stamp, hash]));
+    },
+    async save() {
+      if (added.length === 0) return;
+      // A line break first: what is there may end in a line that was cut off.
+      const lines = `${text === "" || text.endsWith("\n") ? "" : "\n"}${added.join("\n")}\n`;
+      added.length = 0;
       try {
-        const { tensors } = await readSafetensors(file);
-        const texts = (name: string) =>
-          JSON.parse(new TextDecoder().decode(tensors.get(name)?.data as Uint8Array | undefined)) as string[];
-        const [names, stamps] = [texts("names"), texts("stamps")];
-        const features = tensors.get("features") as FloatTensor | undefined;
-        if (features?.dims.length !== 2 || features.dims[0] !== names.length || stamps.length !== names.length)
-          return undefined;
-        return { names, stamps, features };
+        await mkdir(join(path, ".."), { recursive: true });
+        await appendFile(path, lines);
       } catch (error) {
-        // A file that is cut off, or of another version, is written anew.
-        if (error instanceof UserError || error instanceof SyntaxError) return undefined;
-        throw error;
-      } finally {
-        await file.close();
+        warn(`hashes of images are not kept: ${(error as Error).message}`);
       }
     },
-    async save(key, { names, stamps, features }) {
-      const texts = (list: readonly string[]): Tensor => {
-        const data = new TextEncoder().encode(JSON.stringify(list));
-        return { type: "uint8", dims: [data.length], data };
-      };
-      // Names stand in tensors of their own: a header of millions of them would be too long for other readers.
-      const tensors = new Map<string, Tensor>([
-        ["features", features],
-        ["names", texts(names)],
-        ["stamps", texts(stamps)],
-      ]);
-      await writeFileSafely(pathOf(key), writeSafetensors(tensors));
+  };
+}
+
+/** Features below a folder; `warn` is told where they can't be kept. */
+export function nodeFeatureStore(
+  folder: string = join(userCacheFolder(), "wecolora", "features"),
+  warn: (message: string) => void = () => undefined,
+): FeatureStore {
+  const folderOf = (key: string) => join(folder, key.slice(0, 32));
+  const packsOf = async (key: string) =>
+    (await readdir(folderOf(key)).catch((): string[] => [])).filter((name) => name.endsWith(".safetensors")).sort();
+  return {
+    async problem() {
+      try {
+        await checkFile(join(folder, "probe"));
+        return undefined;
+      } catch (error) {
+        return (error as Error).message;
+      }
     },
+    async load(key, wanted) {
+      await removeAbandoned(folderOf(key), () => true);
+      const found = new Map<string, Float32Array>();
+      for (const name of await packsOf(key))
+        for (const [hash, vector] of await readPack(join(folderOf(key), name)))
+          if (wanted.has(hash)) found.set(hash, vector);
+      return found;
+    },
+    async save(key, vectors) {
+      try {
+        const older = await packsOf(key);
+        if (older.length < mostPacks) {
+          await writePack(folderOf(key), vectors);
+          return;
+        }
+        const all = new Map<string, Float32Array>();
+        for (const name of older)
+          for (const [hash, vector] of await readPack(join(folderOf(key), name))) all.set(hash, vector);
+        for (const [hash, vector] of vectors) all.set(hash, vector);
+        const joined = await writePack(folderOf(key), all);
+        for (const name of older) if (name !== joined) await rm(join(folderOf(key), name), { force: true });
+      } catch (error) {
+        warn(`features are not kept for the next time: ${(error as Error).message}`);
+      }
+    },
+    hashes: async (source) => hashMemory(join(folder, "hashes", `${(await sha256(source)).slice(0, 32)}.jsonl`), warn),
   };
 }

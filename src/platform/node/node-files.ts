@@ -3,11 +3,12 @@ import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { constants } from "node:fs";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
-import { appendFile, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { appendFile, mkdir, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../../files/storage.ts";
 import { readAtMost } from "../../files/storage.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
+import { isAlive, machineId } from "./process-identity.ts";
 
 /** Node reads and writes at most 2 GiB - 1 at once. */
 const largestRead = 2 ** 30;
@@ -104,9 +105,21 @@ export async function writeChunk(handle: NodeHandle, chunk: Uint8Array, position
   }
 }
 
+/** Names a temporary file by machine and process, so that those of dead processes can be told. */
+export const temporaryTag = (): string => `${machineId()}-${process.pid}-${randomBytes(4).toString("hex")}`;
+
+/** Removes what processes of this machine that are gone had begun to write beside files of a folder. */
+export async function removeAbandoned(folder: string, ofWhich: (file: string) => boolean): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const [, file, machine, pid] = /^(.+)\.([0-9a-f]{12})-(\d+)-[0-9a-f]{8}\.partial$/.exec(name) ?? [];
+    if (file === undefined || machine !== machineId() || isAlive(Number(pid)) || !ofWhich(file)) continue;
+    await rm(join(folder, name), { force: true });
+  }
+}
+
 /** Writes a file whole or not at all: beside it first, then renamed. Throws a RunError on a full disk. */
 export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const beside = `${path}.${randomBytes(4).toString("hex")}.partial`;
+  const beside = `${path}.${temporaryTag()}.partial`;
   try {
     await mkdir(dirname(path), { recursive: true });
     const handle = await open(beside, "wx");
@@ -151,6 +164,10 @@ export function nodeDirectory(path: string): Directory {
       } catch (error) {
         throw writeError(join(path, entry), error);
       }
+    },
+    async removeEmpty(entry) {
+      // A folder that holds something, or is none, stays.
+      await rmdir(join(path, entry)).catch(() => undefined);
     },
     append: (entry, content) => appendTo(join(path, entry), content),
     list: async (entry = "") => {

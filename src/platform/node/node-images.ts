@@ -1,4 +1,5 @@
 // Pictures on disk: data sets in folders and files, and a source that decodes them in workers.
+import { realpathSync } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { DataSet, PictureFolder } from "../../data/dataset.ts";
@@ -182,6 +183,28 @@ export async function listPictures(path: string, options: OpenOptions = {}): Pro
   return { path: train.path, items: items.map(({ name, place }) => ({ name, place })), skipped };
 }
 
+/** Where a folder really lies; as it is named where that can't be told. */
+function realPathOf(folder: string): string {
+  try {
+    return realpathSync(folder);
+  } catch {
+    return resolve(folder);
+  }
+}
+
+/** A change so short ago (milliseconds) may be followed by another one that clocks of file systems don't tell apart. */
+const settled = 2000;
+
+/**
+ * Device, number, size and times of a file, which change with its content; undefined where there is none, or it changed just
+ * now.
+ */
+async function stampOf(path: string): Promise<string | undefined> {
+  const stats = await stat(path, { bigint: true }).catch(() => undefined);
+  if (!stats || Date.now() - Number(stats.ctimeMs) < settled) return undefined;
+  return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(":");
+}
+
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
   const pool = Array.from({ length: workers }, () => new WorkerLane(() => new WorkerCalls("image-worker", folder)));
@@ -196,21 +219,24 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     return known;
   };
   return {
-    id: folder,
+    id: realPathOf(folder),
     evaluationView: (item, preprocessing: Preprocessing) =>
       workerOf(item).call<Float32Array>(item.name, "evaluationView", pathOf(item), preprocessing),
     augmentedView: (item, view: AugmentedView) =>
       workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
     facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
     async stamp({ name, place }) {
-      const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
-      const known = stamps.get(file);
-      if (known !== undefined) return known;
-      const stats = await stat(join(folder, file)).catch(() => undefined);
-      const stamp = stats ? `${stats.size}:${stats.mtimeMs}` : "missing";
-      // A container is asked about for each of its pictures.
-      if (place) stamps.set(file, stamp);
-      return stamp;
+      const files = place ? (place.kind === "slice" ? place.scans : [place.file]) : [name.replaceAll("/", sep)];
+      const parts: string[] = [];
+      for (const file of files) {
+        // A container is asked about for each of its images.
+        const known = place && stamps.get(file);
+        const stamp = known ?? (await stampOf(join(folder, file)));
+        if (stamp === undefined) return undefined;
+        if (place) stamps.set(file, stamp);
+        parts.push(stamp);
+      }
+      return place ? `${parts.join(" ")} ${JSON.stringify(place)}` : parts[0];
     },
     fingerprint: (item) => workerOf(item).call<string>(item.name, "fingerprint", pathOf(item)),
     async dispose() {

@@ -1,4 +1,5 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -7,7 +8,7 @@ import sharp from "sharp";
 import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
 import type { SaveOptions } from "../../exports/save.ts";
-import { usualFormat, writeModel } from "../../exports/save.ts";
+import { writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
@@ -44,6 +45,7 @@ import { stoppableSource } from "../../data/stoppable-source.ts";
 import { listenerOf } from "../../context/progress.ts";
 import type { RunContext } from "../../context/run-context.ts";
 import { runContext } from "../../context/run-context.ts";
+import { RunFolder } from "../../workspace/run-folder.ts";
 import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { findDevice } from "../../runtime/devices.ts";
@@ -51,9 +53,12 @@ import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress } from "./hub.ts";
+import { encodeSvg } from "./encode-svg.ts";
+import { hubCacheFolder } from "./hub-cache.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { nodeOutputs } from "./node-outputs.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
@@ -158,7 +163,7 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const { revision, download: progress, warn, signal } = options;
     const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
     const definition = await readDefinition(snapshot, options);
-    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile } };
+    return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
   const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
@@ -193,8 +198,6 @@ export function nodeEnvironment({
   const device = signal ? stoppable(own, signal) : own;
   return {
     loadModel: (path, options) => loadModel(path, { ...options, device }),
-    saveModel: (model, path, weightType, warn) =>
-      saveModel(model, path, { weightType, format: usualFormat(model), warn }),
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -202,6 +205,7 @@ export function nodeEnvironment({
       signal ? stoppableSource(createPictureSource(path), signal) : createPictureSource(path),
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
+    outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder(process.env) : path)),
     writeFile: writeFileSafely,
     encodePng: async ({ width, height, data }) =>
       sharp(data, { raw: { width, height, channels: 3 } })
@@ -212,7 +216,7 @@ export function nodeEnvironment({
         .jpeg({ quality: 78 })
         .toBuffer(),
     createDocument: () => parseHTML("<html></html>").document as unknown as Document,
-    encodeSvg: async (svg) => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer(),
+    encodeSvg,
     availableMemory,
     now: () => performance.now(),
     about: {
@@ -227,6 +231,19 @@ export function nodeEnvironment({
   };
 }
 
+interface MachineOptions {
+  readonly threads?: unknown;
+  readonly device?: unknown;
+}
+
+/** Threads and device to run with: those given, or those of the run that is resumed, since they decide its bits. */
+async function machineOptions(options: unknown): Promise<MachineOptions> {
+  const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown };
+  if (typeof given.resume !== "string") return given;
+  const recorded = await new RunFolder(nodeDirectory(given.resume)).readConfig();
+  return { threads: given.threads ?? recorded.threads, device: given.device ?? recorded.options.device };
+}
+
 /** Runs a command on this machine: with the threads and on the device that its options name, until its signal stops it. */
 export async function runOnNode<Schema extends z.ZodObject, Result>(
   command: Command<Schema, Result>,
@@ -234,7 +251,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
   { listener, signal }: Partial<Pick<RunContext, "listener" | "signal">> = {},
 ): Promise<Result> {
   // The command's own schema says what is wrong with these, if anything is.
-  const { threads, device } = (options ?? {}) as { threads?: unknown; device?: unknown };
+  const { threads, device } = await machineOptions(options);
   const row = findDevice(device);
   const environment = nodeEnvironment({
     ...(typeof threads === "number" && threads > 0 ? { threads } : {}),

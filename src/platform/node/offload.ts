@@ -1,9 +1,18 @@
 // Weights that rest in a file while models run: ONNX Runtime maps it into memory, once for all sessions, instead of copying it.
-import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, readlinkSync, readSync, realpathSync, rmSync } from "node:fs";
+//
+// Distilling, comparing, evaluating and taking features let large weights rest (`Model.rest`): they are written once,
+// as float32, into a file of the system's temporary folder, and leave JavaScript's memory. Sessions map that file
+// where each would have a copy of its own. `utils/offloaded.ts` says what such a tensor is: its `data` reads the file
+// (the last 64 MiB are kept until the event loop goes on), so code that only wants a size asks `dims`
+// (`elementCount`, `byteCount`), and passes tell weights apart by `wholeOf`, not by their memory.
+// `platform/node/offload.ts` keeps the file for as long as a tensor in it can be reached, and removes what killed
+// processes left. ONNX Runtime takes weights from files or from memory, not both: where most of a graph's rest, the
+// others stand in the model (`engine/onnx/write-model.ts`). On disks without room weights stay in memory.
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readSync, realpathSync, rmSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { open } from "node:fs/promises";
-import { hostname, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
 import type { RestingFile } from "../../utils/offloaded.ts";
@@ -12,6 +21,7 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { byteCount, elementCount, tensorBytes } from "../../utils/tensor.ts";
 import { leftBehind } from "./collect-garbage.ts";
 import { writeChunk } from "./node-files.ts";
+import { isAlive, machineId } from "./process-identity.ts";
 
 /** Smaller tensors stay in memory. */
 const restFrom = 4096;
@@ -40,7 +50,7 @@ let scratch: string | undefined;
 /** A folder of this process for such files, removed at its end. */
 function scratchFolder(): string {
   if (scratch !== undefined) return scratch;
-  const here = `wecolora-${machine()}-`;
+  const here = `wecolora-${machineId()}-`;
   // ONNX Runtime compares paths without links.
   const folders = realpathSync(tmpdir());
   removeOrphans(folders, here);
@@ -49,17 +59,6 @@ function scratchFolder(): string {
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   scratch = folder;
   return folder;
-}
-
-/** What process numbers hold for: a machine, and on it a container. */
-function machine(): string {
-  let namespace = "";
-  try {
-    namespace = readlinkSync("/proc/self/ns/pid");
-  } catch {
-    // Not on Linux.
-  }
-  return createHash("sha256").update(`${hostname()} ${namespace}`).digest("hex").slice(0, 12);
 }
 
 /** Removes what processes left that were killed. */
@@ -72,15 +71,6 @@ function removeOrphans(folders: string, prefix: string): void {
     } catch {
       // Another user's.
     }
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: string }).code !== "ESRCH";
   }
 }
 

@@ -25,7 +25,7 @@ import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts"
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
 import { linear, lowRank } from "../../engine/nn/layers.ts";
 import { UserError } from "../../utils/errors.ts";
-import { randomStream } from "../../utils/random.ts";
+import { drawStream, randomStream } from "../../utils/random.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
@@ -119,7 +119,7 @@ export function freshAdapters(student: ModelDefinition, plan: AdapterPlan, seed:
   for (const [name, dims] of adapterShapes(student.config, plan)) {
     const tensor = zeros(dims);
     if (name.endsWith("lora_A")) {
-      const random = randomStream(seed, "adapter", name);
+      const random = drawStream(seed, "adapter", name);
       const bound = 1 / Math.sqrt(dims[1]);
       for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = (2 * random.uniform() - 1) * bound;
     } else if (name.endsWith("magnitude")) {

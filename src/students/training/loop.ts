@@ -57,7 +57,11 @@ class TrainingLoop {
     this.training = training;
     this.context = context;
     this.losses = [...training.losses];
-    this.evaluations = training.before.filter(({ kind }) => kind === "evaluation") as unknown as Evaluation[];
+    this.evaluations = training.before.flatMap((entry): Evaluation[] => {
+      if (entry.kind !== "evaluation") return [];
+      const { step, difference, cosine, neighbours } = entry;
+      return [{ step, difference, cosine, ...(neighbours === undefined ? {} : { neighbours }) }];
+    });
     this.begun = context.environment.now();
     this.lastCheckpoint = this.begun;
     this.savedStep = training.distillation.steps;

@@ -113,22 +113,26 @@ export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (
   }
 }
 
-export function trackerOf(
-  options: StudentRunOptions,
-  teacher: Model,
-  source: PictureSource,
+/** The held-out images that are looked at while training, and those that neighbours are searched in. */
+export function trackedItems(
+  { evaluatePictures: count, seed }: StudentRunOptions,
   parts: Parts,
   data: DataSet,
-): Tracker {
-  const { evaluatePictures: count, seed } = options;
-  return new Tracker({
-    teacher,
-    source,
+): Pick<Parts, "bank" | "queries"> {
+  return {
     queries: limitItems(parts.queries, count, seed),
     // Looks while training count neighbours of one class each.
     bank: data.train.classes && !data.multiLabel ? limitItems(parts.bank, 2 * count, seed) : [],
-    classes: data.train.classes?.length ?? 0,
-  });
+  };
+}
+
+export function trackerOf(
+  teacher: Model,
+  source: PictureSource,
+  tracked: Pick<Parts, "bank" | "queries">,
+  data: DataSet,
+): Tracker {
+  return new Tracker({ teacher, source, ...tracked, classes: data.train.classes?.length ?? 0 });
 }
 
 /** A few training views, for TensorBoard. */

@@ -1,4 +1,63 @@
 // The two graphs of a training step: loss and gradients of one run, and the optimizer's update.
+//
+// `step-graphs.ts` builds two graphs. The first holds teacher and student: loss and gradients of one micro-batch. In
+// one graph, common subexpressions make the embedding and the first block's frozen q, k and v once for both (they are
+// merged before constants are folded too, which would make two of one reshaped weight), and each weight is held once
+// there. Another session would hold 8-bit weights, or all where they can't rest, again, so the teacher's session for
+// kept views closes before the first step, and the student is folded block by block at the end. The second is the
+// optimizer. On a CPU it is no session: ONNX Runtime would take a pass over memory for each of its operations, and
+// give new tensors, so `engine/wasm/write-loop.ts` makes a loop of the graph, a module of half a kilobyte that
+// changes parameters and running means in place (`Device.createLoop`, `runtime/loop-runner.ts`). Adapters, gradients
+// and optimizer state are `DeviceTensor`s that stay in the worker; memory of released ones is reused. With
+// accumulation, a session of gradients takes sums in and gives sums out (the last pass adds them,
+// `engine/passes/unroll.ts`).
+//
+// A micro-batch of an even number of pictures is taken in halves (`gradient-runs.ts`): the graph has a session in the
+// device's worker and one in that of `Device.beside`, each with half of the threads, where they are even. Nodes then
+// wait less for each other's threads, and what runs in one thread anyway (small nodes, transpositions) does so in
+// both at once. Both devices have all parameters, and each updates about half of them, block by block, while the
+// other does the same (`OptimizerState.on`): gradients go to where their block is updated, and its new parameters to
+// the other. What is drawn for a micro-batch is drawn for all of it and then cut, and each half goes to the same
+// session each time. A second session has activations and 8-bit weights of its own: not with `--checkpointing`, and
+// not where weights and what trains are above 128 MB (ViT-S is below, ViT-B above in 8 bits too). Within a session's
+// graph, pictures are taken in two turns where each has two of them for each of its threads (the same pass): the
+// graph for half of them stands there twice, with the same weights and roundings of what trains, gradients go from
+// the first turn into the second's sums, and the second's pictures wait for all gradients of the first. A run's plan
+// cuts steps into about 8 pictures on a CPU, where larger parts are no faster, 4 with `--checkpointing`, and 16 on a
+// GPU (`step-plan.ts`).
+//
+// Adapters are folded into the weight for tokens and for the gradient that goes on to them; their own gradients come
+// from a term that is zero but for its gradient (`gradientOnly` in `adapters.ts`, dropped by `foldConstants` once
+// gradients are made), so that they stay thin products. With dropout, and where frozen products are in 8 bits,
+// adapters stay beside the map.
+//
+// With `--checkpointing`, `engine/passes/recompute.ts` lets gradients read copies of a block's operations that start
+// from what entered it, and of the products that fold adapters into its weights. With `--activations float16`,
+// `engine/passes/save-half.ts` lets them read half-precision copies instead. ONNX Runtime orders nodes as it likes,
+// so each copy is made to wait for the gradient behind its block (`after` in `engine/graph/build.ts`, a reshape whose
+// shape is computed from what it waits for; `engine/passes/gradient-checkpoints.ts` is what both share), and a
+// block's output for the half-precision copies.
+//
+// ONNX Runtime's memory patterns are off: with them a session holds its activations twice
+// (docs/performance-notes.md). On the CPU an output that is kept is written into memory that was handed in, and what
+// the runtime answers with is a copy that nobody reads; `platform/node/collect-garbage.ts` calls the collector when
+// enough of such memory, of which it isn't told, has come together: the quick one for what has just been made.
+// Sessions for looks at held-out pictures close after each look.
+//
+// Models, a student's looks and kept views take four pictures a thread at once, however many they are handed
+// (`runtime/batch-parts.ts`): more don't fit a processor's caches, and take more memory. A model's open session that
+// gives more than is asked for serves as well (`Model.session`): one more would hold the weights again.
+//
+// Weights are prepacked (`session.disable_prepacking`) in 8 bits and where a model just runs forward, which takes up
+// to 9 % less time and no more memory, since packed copies stand for the others. In steps in float32 they are not:
+// gradients read weights the other way round, so both copies stay, for 2 % (docs/performance-notes.md). A session's
+// threads rest after each run (`force_spinning_stop`): each session has its own, and they would spin in the next
+// one's way.
+//
+// A device says which operators it has kernels for (`Device.operators`): graphs for WebGPU and CoreML keep to ONNX's
+// own, since what they lack goes to the CPU and back. On WebGPU, float32 outputs that are kept stay in the GPU's
+// memory (`runtime/gpu-memory.ts`); a tensor there must not outlive its session, and is read by a graph of one
+// Identity node. `tests/webgpu.test.ts` runs it on SwiftShader, which Debian's Chromium brings.
 import { gradients } from "../../engine/autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../../engine/graph/build.ts";
 import type { Graph, Value } from "../../engine/graph/graph.ts";

@@ -1,5 +1,23 @@
 // Products with frozen weights and with adapters in 8 bits, for training and inference on ONNX Runtime: one scale for each output
 // channel and, where tokens differ much in size, one for each token. Everything else stays float32.
+//
+// `int8-products.ts` turns products with constant matrices into 8-bit ones after differentiation, so that gradients
+// are those of the float32 map (straight through). Which part of a step a product belongs to is read off the graph:
+// the student's depend on what trains, the teacher's don't, and a product that reads its weights as they are stored
+// belongs to a gradient. Tokens behind a layer norm share a scale, with outlier channels balanced against the weights
+// of all maps that read them (`balance.ts`); a bias goes into its product; others are divided by their largest number
+// first (long ones as they are rounded, by a scale of their own: `longTokens`), and get their sizes back when what
+// else is made of them has been added (`TokenProducts`). Adapters that stand beside frozen maps read the same tokens
+// (`int8-adapters.ts`); A, B and the thin side of each gradient are rounded in the graph, with one scale a matrix.
+// Which inputs they are is said by `Trainables.lowRank`. Processors before AVX-512 VNNI add pairs of 8-bit products
+// in 16 bits, which overflows: `models/precision.ts` tries it, and weights take 7 bits there. Exported files always
+// do, as they are for all machines. Scales depend on the batch, so a picture's 8-bit features do too, a little.
+//
+// With `--kept-views`, views repeat every so many epochs. The teacher sees them all once, in the pictures' order,
+// before training (`cached-features.ts`: in memory, or in a file of the run folder while it trains), and the step's
+// graph takes what the loss reads of it (`Objective.targets`) as inputs; the teacher is not in it. Nor is the
+// student's embedding, unless it trains: what enters its first block is kept too, so pictures are read once
+// (`micro-batches.ts`). A run that goes on shows them again, in the same batches, and gets the same bits.
 import { constant, transpose } from "../../graph/build.ts";
 import type { Graph, Node, Value } from "../../graph/graph.ts";
 import { readerCounts, rewrite, sortedNodes } from "../../graph/walk.ts";

@@ -1,0 +1,290 @@
+// Where outputs go on disk: locks on folders, whether an output and an input lie in each other, room, and permissions.
+import { rmSync } from "node:fs";
+import {
+  link,
+  lstat,
+  mkdir,
+  open,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  statfs,
+  writeFile,
+} from "node:fs/promises";
+import { hostname } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import type { FolderLock, OutputPlatform, Relation } from "../../context/outputs.ts";
+import { lockEntry } from "../../context/outputs.ts";
+import { outputError, UserError } from "../../utils/errors.ts";
+import { removeAbandoned, temporaryTag } from "./node-files.ts";
+import { isAlive, machineId, processStart } from "./process-identity.ts";
+
+const codeOf = (error: unknown): string => (error as { code?: string }).code ?? "";
+
+const problems: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "the disk is read-only",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  ENOTDIR: "a part of the path is a file, not a folder",
+  ENAMETOOLONG: "the name is too long",
+};
+
+const reasonOf = (error: unknown): string => problems[codeOf(error)] ?? (error as Error).message;
+
+/** Makes a folder and those above it; gives those that were made, the innermost first. */
+async function makeFolder(path: string): Promise<string[]> {
+  const stats = await stat(path).catch(() => undefined);
+  if (stats && !stats.isDirectory()) throw outputError(`${path} is a file. Give a folder for the output.`);
+  if (stats) return [];
+  try {
+    const first = await mkdir(path, { recursive: true });
+    if (first === undefined) return [];
+    const made: string[] = [];
+    for (let at = resolve(path); at.length >= resolve(first).length; at = dirname(at)) made.push(at);
+    return made;
+  } catch (error) {
+    const dangling = await lstat(path).catch(() => undefined);
+    if (dangling?.isSymbolicLink()) throw outputError(`${path} is a link that leads nowhere. Give another folder.`);
+    throw outputError(`The folder ${path} can't be made: ${reasonOf(error)}.`);
+  }
+}
+
+/** Removes folders that are empty, the innermost first, up to one that is not. */
+async function removeEmpty(folders: readonly string[]): Promise<void> {
+  for (const folder of folders) {
+    try {
+      await rmdir(folder);
+    } catch {
+      return;
+    }
+  }
+}
+
+/** Who holds a lock. */
+interface Owner {
+  readonly pid: number;
+  readonly host: string;
+  readonly machine: string;
+  /** See `processStart`. */
+  readonly start?: string;
+  readonly since: string;
+}
+
+async function readOwner(path: string): Promise<Owner | undefined> {
+  try {
+    const owner: unknown = JSON.parse(await readFile(path, "utf8"));
+    if (typeof owner !== "object" || owner === null) return undefined;
+    const { pid, host, machine, start, since } = owner as Readonly<Record<string, unknown>>;
+    if (typeof pid !== "number" || typeof host !== "string" || typeof machine !== "string") return undefined;
+    return { pid, host, machine, since: String(since), ...(typeof start === "string" ? { start } : {}) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the owner is known to have ended: its process is gone, or its number is another process's by now. */
+function hasEnded({ pid, machine, start }: Owner): boolean {
+  if (machine !== machineId()) return false;
+  if (!isAlive(pid)) return true;
+  const now = processStart(pid);
+  return start !== undefined && now !== undefined && start !== now;
+}
+
+function inUse(folder: string, lock: string, owner: Owner | undefined): Error {
+  if (owner === undefined)
+    return outputError(`${folder} is in use: its lock can't be read. If no other process uses it, remove ${lock}.`);
+  const { pid, host, machine, since } = owner;
+  const who = `process ${pid} on ${host} since ${since}`;
+  if (machine !== machineId())
+    return outputError(
+      `${folder} is in use by ${who}. That is another machine or container, so whether it still runs is not known here. ` +
+        `If it does not, remove ${lock}.`,
+    );
+  return outputError(`${folder} is in use by ${who}. Wait until it has ended, or give another folder.`);
+}
+
+/** Puts a lock there whole and only where there is none. Says whether that was so. */
+async function putLock(lock: string, owner: Owner): Promise<boolean> {
+  const beside = `${lock}.${temporaryTag()}.partial`;
+  const text = `${JSON.stringify(owner)}\n`;
+  try {
+    await writeFile(beside, text, { flag: "wx" });
+    try {
+      await link(beside, lock);
+      return true;
+    } catch (error) {
+      if (codeOf(error) === "EEXIST") return false;
+      // Without hard links (exFAT, some network disks): made at once, filled a moment later.
+      const handle = await open(lock, "wx").catch((opened: unknown) => {
+        if (codeOf(opened) === "EEXIST") return undefined;
+        throw opened;
+      });
+      if (!handle) return false;
+      await handle.writeFile(text).finally(() => handle.close());
+      return true;
+    }
+  } finally {
+    await rm(beside, { force: true });
+  }
+}
+
+/** A lock that is being written by a system without hard links has no content yet. */
+const writingTime = 5000;
+
+/** Takes a dead owner's lock away. Says whether it is gone; another process may have been faster, and owns a new one. */
+async function removeStale(lock: string, stale: Owner | undefined): Promise<boolean> {
+  const aside = `${lock}.${temporaryTag()}.partial`;
+  try {
+    await rename(lock, aside);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return true;
+    throw error;
+  }
+  const taken = await readOwner(aside);
+  if (taken && JSON.stringify(taken) !== JSON.stringify(stale)) {
+    // This was a new lock already: back to its place.
+    await link(aside, lock).catch(() => undefined);
+    await rm(aside, { force: true });
+    return false;
+  }
+  await rm(aside, { force: true });
+  return true;
+}
+
+const mostAttempts = 4;
+
+async function lockFolder(folder: string): Promise<FolderLock> {
+  let made = await makeFolder(folder);
+  // A path that is as good when the process changes its working folder.
+  const lock = join(resolve(folder), lockEntry);
+  const start = processStart(process.pid);
+  const owner: Owner = {
+    pid: process.pid,
+    host: hostname(),
+    machine: machineId(),
+    ...(start === undefined ? {} : { start }),
+    since: new Date().toISOString(),
+  };
+  try {
+    for (let attempt = 0; ; attempt++) {
+      const isOurs = await putLock(lock, owner).catch((error: unknown) => {
+        // Whoever had the folder before has just removed it, as it was empty.
+        if (codeOf(error) === "ENOENT" && attempt < mostAttempts) return undefined;
+        throw error;
+      });
+      if (isOurs) break;
+      if (isOurs === undefined) {
+        made = await makeFolder(folder);
+        continue;
+      }
+      const holder = await readOwner(lock);
+      const age = Date.now() - ((await stat(lock).catch(() => undefined))?.mtimeMs ?? 0);
+      const stale = holder ? hasEnded(holder) : age > writingTime;
+      if (!stale || attempt >= mostAttempts || !(await removeStale(lock, holder))) throw inUse(folder, lock, holder);
+    }
+  } catch (error) {
+    await removeEmpty(made);
+    if (error instanceof UserError) throw error;
+    throw outputError(`Nothing can be written in ${folder}: ${reasonOf(error)}.`);
+  }
+  await removeAbandoned(dirname(lock), (file) => file === lockEntry);
+  // A process that is made to exit takes its lock along; one that is killed leaves it, and it is recognised as stale.
+  const atExit = () => rmSync(lock, { force: true });
+  process.once("exit", atExit);
+  return {
+    async release() {
+      process.off("exit", atExit);
+      await rm(lock, { force: true });
+      await removeEmpty(made);
+    },
+  };
+}
+
+/** A file or folder by its device and number, which links and other spellings of a name share. */
+async function identity(path: string): Promise<string | undefined> {
+  const stats = await stat(path, { bigint: true }).catch(() => undefined);
+  return stats && `${stats.dev}:${stats.ino}`;
+}
+
+/** The identities of a path, where it exists, and of all folders above where it really lies. */
+async function identities(path: string): Promise<{ readonly own?: string; readonly above: readonly string[] }> {
+  let at = resolve(path);
+  let own: string | undefined;
+  const above: string[] = [];
+  const real = await realpath(at).catch(() => undefined);
+  if (real !== undefined) {
+    at = real;
+    own = await identity(at);
+    at = dirname(at);
+  } else {
+    // The nearest folder above that exists may itself be a link.
+    for (let upper = dirname(at); upper !== at; upper = dirname(at)) {
+      at = upper;
+      const found = await realpath(at).catch(() => undefined);
+      if (found === undefined) continue;
+      at = found;
+      break;
+    }
+  }
+  for (;;) {
+    const id = await identity(at);
+    if (id !== undefined) above.push(id);
+    const upper = dirname(at);
+    if (upper === at) break;
+    at = upper;
+  }
+  return { own, above };
+}
+
+/** How an output lies to an input. Names, links and the case of letters don't matter: files are compared themselves. */
+export async function relationOf(output: string, input: string): Promise<Relation> {
+  const [out, given] = [await identities(output), await identities(input)];
+  if (given.own === undefined) return "apart";
+  if (out.own === given.own) return "same";
+  if (out.above.includes(given.own)) return "inside";
+  return out.own !== undefined && given.above.includes(out.own) ? "around" : "apart";
+}
+
+async function freeBytes(path: string): Promise<number | undefined> {
+  for (let at = resolve(path); ; at = dirname(at)) {
+    try {
+      const { bavail, bsize } = await statfs(at);
+      return bavail * bsize;
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT" || dirname(at) === at) return undefined;
+    }
+  }
+}
+
+/** Sees by trying whether a file can be written. Leaves nothing behind. */
+export async function checkFile(path: string): Promise<void> {
+  const stats = await stat(path).catch(() => undefined);
+  if (stats?.isDirectory()) throw outputError(`${path} is a folder. Give a file for the output.`);
+  if (/[\\/]$/.test(path)) throw outputError(`${path} names a folder. Give a file for the output.`);
+  const made = await makeFolder(dirname(resolve(path)));
+  await removeAbandoned(dirname(resolve(path)), (file) => file === basename(path));
+  const probe = join(dirname(resolve(path)), `${basename(path)}.${temporaryTag()}.partial`);
+  try {
+    await (await open(probe, "wx")).close();
+  } catch (error) {
+    throw outputError(`${path} can't be written: ${reasonOf(error)}.`);
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined);
+    await removeEmpty(made);
+  }
+}
+
+/** What commands ask of the disk before they write. `hubCache` says where models by a hub name are kept. */
+export function nodeOutputs(inputPath: (name: string) => string): OutputPlatform {
+  return {
+    lock: lockFolder,
+    relation: (output, input) => relationOf(output, inputPath(input)),
+    freeBytes,
+    checkFile,
+  };
+}

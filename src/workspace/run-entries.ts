@@ -1,0 +1,45 @@
+// Names of files in a run folder.
+import type { Directory } from "../files/storage.ts";
+import { readText } from "../files/storage.ts";
+import { configFormat } from "./run-schemas.ts";
+
+/** Where cached teacher features lie while a run trains. */
+export const keptViewsEntry = "kept-views.bin";
+export const eventsEntry = "tensorboard/events.out.tfevents.wecolora";
+
+/** What a saved state is named by: the steps done, so that names sort as numbers. */
+export const stateName = (steps: number): string => `step-${String(steps).padStart(8, "0")}.safetensors`;
+export const statePattern: RegExp = /^step-(\d{8})\.safetensors$/;
+
+const fixedEntries = [
+  "config.json",
+  "manifest.jsonl",
+  "log.jsonl",
+  "judged.jsonl",
+  "report.md",
+  "report.html",
+  "result.json",
+  keptViewsEntry,
+  eventsEntry,
+  "checkpoints/best.safetensors",
+  "checkpoints/final/adapters.safetensors",
+  ...["README.md", "config.json", "preprocessor_config.json", "model.safetensors"].map((name) => `student/${name}`),
+  ...["model.onnx", "model.onnx_data"].map((name) => `student/onnx/${name}`),
+];
+
+/**
+ * The files of a run whose journal did not come along, as where a copy leaves out hidden files; undefined where config.json is
+ * not a run's. Its exports are not among them.
+ */
+export async function filesWithoutJournal(directory: Directory): Promise<string[] | undefined> {
+  const config = await readText(directory, "config.json").catch(() => undefined);
+  if (config === undefined || !config.includes(`"format": "${configFormat.format}"`)) return undefined;
+  const states = (await directory.list("checkpoints")).filter((name) => statePattern.test(name));
+  const files: string[] = [];
+  for (const entry of [...fixedEntries, ...states.map((name) => `checkpoints/${name}`)]) {
+    const file = await directory.open(entry);
+    await file?.close();
+    if (file) files.push(entry);
+  }
+  return files;
+}

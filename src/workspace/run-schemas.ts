@@ -1,0 +1,200 @@
+// What the files of a run folder hold. config.json and result.json carry a format and a version; the version in config.json is
+// that of the lines in log.jsonl, manifest.jsonl and judged.jsonl too, which are never read without it.
+import { z } from "zod";
+import type { Comparison } from "../report/findings.ts";
+import type { ResultRow } from "../report/results.ts";
+
+export const configFormat = { format: "wecolora-run", version: 1 } as const;
+export const resultFormat = { format: "wecolora-result", version: 1 } as const;
+export const teacherFormat = { format: "wecolora-teacher", version: 1 } as const;
+
+const count = z.number().int().min(0);
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+/** JSON has no word for what is not a number: such figures are written as null. */
+const figure = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? Number.NaN);
+const interval = z.tuple([figure, figure]).readonly();
+const widths = { mlpWidth: count.optional(), keptHeads: count.optional() };
+
+const planSchema = z.object({
+  batch: z.number().int().positive(),
+  steps: count,
+  notes: z.array(z.string()).readonly(),
+});
+
+/** config.json: all that decides a run's bits. */
+export const runConfigSchema = z.object({
+  command: z.literal("distill"),
+  /** As distillOptions reads them, with the precision that was settled. */
+  options: z.record(z.string(), z.unknown()),
+  /** What of the options was settled by measuring, as it was asked for. */
+  requested: z.strictObject({ precision: z.string(), int8Parts: z.array(z.string()).readonly() }),
+  teacher: z.object({
+    /** Of weights, configuration and preprocessing. */
+    sha256,
+    /** The commit that a model on the hub was read at. */
+    commit: z.string().optional(),
+  }),
+  data: z.object({
+    /** Of all images' names and classes. */
+    listing: sha256,
+    classes: z.array(z.string()).readonly().optional(),
+    /** Whether images to evaluate on are set aside; those trained on are evaluated on otherwise. */
+    heldOut: z.boolean(),
+  }),
+  /** Products in 8 bits, where there are any. */
+  int8: z.object({ largest: z.number(), parts: z.array(z.string()).readonly() }).optional(),
+  plan: planSchema,
+  keptBlocks: z.array(count).readonly(),
+  ...widths,
+  /** Blocks whose weight copy has as many weights. */
+  copied: z.array(count).readonly().optional(),
+  /** Threads of ONNX Runtime, where the device has a number of them. */
+  threads: z.number().int().positive().optional(),
+  fewShot: z.unknown(),
+  about: z.record(z.string(), z.unknown()),
+});
+export type RunConfig = z.output<typeof runConfigSchema>;
+
+const accuracySchema = z.object({ top1: figure, top5: figure, interval: interval.optional() });
+const areaSchema = z.object({
+  each: z
+    .array(
+      z
+        .number()
+        .nullish()
+        .transform((value) => value ?? undefined),
+    )
+    .readonly(),
+  mean: z.number().optional(),
+  interval: interval.optional(),
+});
+
+/** A row of a result table. */
+export const resultRowSchema = z.object({
+  name: z.string(),
+  neighbours: accuracySchema.optional(),
+  probe: accuracySchema.optional(),
+  logistic: accuracySchema.optional(),
+  head: accuracySchema.optional(),
+  auroc: z
+    .looseObject({
+      neighbours: areaSchema.optional(),
+      probe: areaSchema.optional(),
+      logistic: areaSchema.optional(),
+      head: areaSchema.optional(),
+    })
+    .optional(),
+  fidelity: z.looseObject({ meanAbsoluteDifference: figure, cosine: figure, agreement: figure.optional() }).optional(),
+  /** The probe's, where it was chosen. */
+  probeLearningRate: figure.optional(),
+  parameters: z.number().optional(),
+  bytes: z.number().optional(),
+  millisecondsAPicture: figure.optional(),
+}) satisfies z.ZodType<ResultRow>;
+
+const comparisonSchema = z.object({
+  metric: z.enum(["neighbours", "probe", "head"]),
+  model: z.string(),
+  than: z.string(),
+  difference: figure,
+  interval: interval.optional(),
+}) satisfies z.ZodType<Comparison>;
+
+const evaluationSchema = z.object({
+  step: count,
+  difference: figure,
+  cosine: figure,
+  neighbours: figure.optional(),
+});
+
+/** result.json: what a run came to. */
+export const runResultSchema = z.object({
+  teacherFromHub: z.boolean(),
+  pictures: count,
+  keptBlocks: z.array(count).readonly(),
+  ...widths,
+  steps: count,
+  firstLoss: figure.optional(),
+  lastLoss: figure.optional(),
+  trainingSeconds: z.number(),
+  evaluations: z.array(evaluationSchema).readonly(),
+  bestStep: count.optional(),
+  startSeconds: z.number(),
+  skipped: count,
+  results: z.array(resultRowSchema).readonly(),
+  comparisons: z.array(comparisonSchema).readonly(),
+  judgedOnTrainingPictures: z.boolean(),
+});
+export type RunResult = z.output<typeof runResultSchema>;
+
+const time = z.number();
+/** A line of log.jsonl. */
+export const logEntrySchema = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("step"),
+    step: count,
+    epoch: z.number(),
+    loss: z.number(),
+    learningRate: z.number(),
+    seconds: z.number(),
+    time,
+  }),
+  z.object({ kind: z.literal("evaluation"), ...evaluationSchema.shape, time }),
+  z.object({ kind: z.literal("result"), ...resultRowSchema.shape, time }),
+]);
+export type LogEntry = z.output<typeof logEntrySchema>;
+
+/** What a run uses an image for. */
+export const imageUses = ["train", "bank", "evaluation", "tracking bank", "tracking"] as const;
+export type ImageUse = (typeof imageUses)[number];
+
+/** A line of manifest.jsonl: an image that the run uses, in the run's order. */
+export const manifestLineSchema = z.object({
+  name: z.string(),
+  class: z.string().optional(),
+  /** All that apply, where several may. */
+  labels: z.array(z.string()).readonly().optional(),
+  uses: z.array(z.enum(imageUses)).min(1).readonly(),
+  /** Left out where an image to evaluate on can't be read. */
+  sha256: sha256.optional(),
+  bytes: count.optional(),
+  width: count.optional(),
+  height: count.optional(),
+});
+export type ManifestLine = z.output<typeof manifestLineSchema>;
+
+const judgedBySchema = z.object({
+  neighbours: z.string().optional(),
+  probe: z.string().optional(),
+  head: z.string().optional(),
+  /** The most similar images of the bank, nearest first. */
+  nearest: z.array(z.string()).readonly().optional(),
+  difference: figure.optional(),
+  cosine: figure.optional(),
+});
+
+/** A line of judged.jsonl: an image that was evaluated on, with its class and what models take it for by name. */
+export const judgedLineSchema = z.object({
+  name: z.string(),
+  class: z.string().optional(),
+  models: z.record(z.string(), judgedBySchema),
+});
+export type JudgedLine = z.output<typeof judgedLineSchema>;
+
+/** evaluation.json: what `wecolora evaluate --out` found. */
+export const evaluationFormat = { format: "wecolora-evaluation", version: 1 } as const;
+export const evaluationFileSchema = z.object({
+  options: z.record(z.string(), z.unknown()),
+  comparisons: z.array(comparisonSchema).readonly(),
+  queries: count,
+  bank: count,
+  skipped: count,
+  duplicates: z.array(z.object({ judged: z.string(), learned: z.string() })).readonly(),
+  results: z.array(resultRowSchema).readonly(),
+});
+
+/** A teacher's row of a comparison, kept so that it is evaluated once. */
+export const teacherRowSchema = z.object({ teacher: sha256, data: sha256, row: resultRowSchema });
