@@ -13,8 +13,30 @@ export type {
 } from "./students/training/distillation.ts";
 export { createDistillation } from "./students/training/distillation.ts";
 export type { DistillationInput, DistillationOptions } from "./students/distillation-options.ts";
+export type { Method, MethodContext, MethodOptions, OptionShape } from "./students/methods/method.ts";
+export { defineMethod } from "./students/methods/method.ts";
+export * as methodParts from "./students/methods/parts.ts";
+export { registerMethod } from "./students/methods/lookup.ts";
+export { weightTrainables } from "./students/training/weights-trainables.ts";
 export { copyBlocks, everyNth } from "./students/weight-copy.ts";
 export type { SaveOptions } from "./exports/save.ts";
+export type {
+  Embedder,
+  ExportFormat,
+  OpenContext,
+  RunOrigin,
+  Tolerance,
+  WriteContext,
+} from "./exports/export-format.ts";
+export { defineExport, embedderOf, exactTolerance } from "./exports/export-format.ts";
+export { registerExport } from "./exports/lookup.ts";
+export type { Contents, DataFormat } from "./data/formats/data-format.ts";
+export { askedAs, defineFormat } from "./data/formats/data-format.ts";
+export { registerFormat } from "./data/formats/lookup.ts";
+export type { DataTree } from "./data/formats/tree.ts";
+export { textOf } from "./data/formats/tree.ts";
+export type { Classified, ListedSet } from "./data/dataset.ts";
+export { listedDataSet } from "./data/dataset.ts";
 export type { ForwardOptions, ForwardResult } from "./models/model.ts";
 export { Model } from "./models/model.ts";
 export type { VitConfig } from "./models/config.ts";

@@ -4,7 +4,7 @@ import type { Directory } from "../files/storage.ts";
 import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
-import { allExports, exportHelp, exportName, exportOf } from "../exports/lookup.ts";
+import { exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
 import { modelCard } from "../exports/model-card.ts";
 import { exportOptions } from "../exports/registry.ts";
 import type { Model } from "../models/model.ts";
@@ -139,7 +139,7 @@ type ExportOptions = z.output<typeof exportRunSchema>;
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
   const { environment } = context;
-  const options = parseOptions(withOptionsOf(exportRunSchema, allExports()), input, "options of export");
+  const options = parseOptions(withOptionsOf(exportRunSchema, exportsNamed(input.to)), input, "options of export");
   const origin = await originOf(environment, options.model);
   const { out } = options;
   const run = origin?.folder.directory.describe("");
@@ -176,7 +176,7 @@ export async function exportRun(
 ): Promise<ExportRunResult> {
   const model = directory.describe("");
   const options = parseOptions(
-    withOptionsOf(exportRunSchema, allExports()),
+    withOptionsOf(exportRunSchema, exportsNamed(names)),
     { model, to: [...names] },
     "options of export",
   );

@@ -21,6 +21,10 @@ export function registerExport<Own extends OptionShape>(format: ExportFormat<Own
 /** All exports that are known now. */
 export const allExports = (): ExportFormat[] => [...byName.values()];
 
+/** The exports that a name, or a list of names, asks for; unknown ones are left to the schema. */
+export const exportsNamed = (names: unknown): ExportFormat[] =>
+  allExports().filter(({ name }) => (Array.isArray(names) ? names.includes(name) : names === name));
+
 /** The export of a name. Throws a UserError where there is none. */
 export function exportOf(name: string): ExportFormat {
   const format = byName.get(name);

@@ -8,7 +8,7 @@ import { withOptionsOf } from "../utils/option-shapes.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { Warn } from "./export-format.ts";
 import type { ExportName } from "./lookup.ts";
-import { allExports, exportOf, saveName } from "./lookup.ts";
+import { exportOf, exportsNamed, saveName } from "./lookup.ts";
 
 export const saveSchema = z.strictObject({
   format: saveName
@@ -27,7 +27,7 @@ export async function writeModel(
   options: SaveOptions = {},
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const schema = withOptionsOf(saveSchema, allExports());
+  const schema = withOptionsOf(saveSchema, exportsNamed(options.format));
   const parsed = parseOptions(schema, options, "options of saveModel");
   const format = exportOf(parsed.format);
   const { weightType = model.origin.weightType } = parsed;

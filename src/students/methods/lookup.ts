@@ -1,16 +1,43 @@
 // Methods by their names: those of this folder, and those that callers have registered.
+import { z } from "zod";
 import { nearestName, UserError } from "../../utils/errors.ts";
 import type { AdapterPlan } from "../training/adapters.ts";
 import type { Method } from "./method.ts";
 import { methods } from "./registry.ts";
 
-const byName = new Map<string, Method>(methods.map((method) => [method.name, method as unknown as Method]));
+const byName = new Map<string, Method>(methods.map((method) => [method.name, method]));
 
 /** Makes a method known by its name, for this process. Throws a UserError where another has the name. */
 export function registerMethod(method: Method): void {
   const present = byName.get(method.name);
   if (present !== undefined && present !== method) throw new UserError(`A method named ${method.name} exists already.`);
   byName.set(method.name, method);
+}
+
+const isMethod = (value: unknown): value is Method =>
+  typeof value === "object" && value !== null && "name" in value && "objective" in value && "trainables" in value;
+
+/**
+ * Options that may name a method or hold one: a method that is held is registered and named, and the schema takes a
+ * registered method's name and own options.
+ */
+export function withMethod<S extends z.ZodObject>(schema: S, options: unknown): { schema: S; options: unknown } {
+  if (typeof options !== "object" || options === null || !("method" in options)) return { schema, options };
+  const { method } = options;
+  if (isMethod(method)) registerMethod(method);
+  const name = isMethod(method) ? method.name : method;
+  const registered = typeof name === "string" && !methods.some((own) => own.name === name) && byName.get(name);
+  if (!registered) return { schema, options: { ...options, method: name } };
+  const extended = schema.extend({ method: z.literal(registered.name), ...registered.options });
+  return { schema: extended as z.ZodObject as S, options: { ...options, method: name } };
+}
+
+/** Throws a UserError where a run's method is not known in this process. */
+export function checkRunMethod(name: unknown, path: string): void {
+  if (typeof name !== "string" || byName.has(name)) return;
+  throw new UserError(
+    `The run in ${path} has the method ${name}, which is not part of wecolora. Call registerMethod with it, then resume.`,
+  );
 }
 
 /** The method of a name. Throws a UserError where there is none. */

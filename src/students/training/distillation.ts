@@ -1,5 +1,6 @@
 // A distillation: teacher, student with what trains in it, optimizer state. One `step` is one update.
 import type { DistillationState } from "../../workspace/training-state.ts";
+import type { z } from "zod";
 import { compile } from "../../engine/compile.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import { inputName } from "../../engine/graph/graph.ts";
@@ -20,8 +21,8 @@ import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape, Share } from "./gradient-runs.ts";
 import { GradientRuns } from "./gradient-runs.ts";
 import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
-import { methodOf } from "../methods/lookup.ts";
-import type { Method, MethodContext } from "../methods/method.ts";
+import { methodOf, withMethod } from "../methods/lookup.ts";
+import type { Method, MethodContext, OptionShape } from "../methods/method.ts";
 import type { Objective } from "../methods/objective.ts";
 import type { DistillationInput, DistillationOptions } from "../distillation-options.ts";
 import { distillationSchema } from "../distillation-options.ts";
@@ -345,7 +346,11 @@ export function studentBefore(method: Method, context: MethodContext): ModelDefi
   return method.student?.(started, context) ?? started;
 }
 
-export type CreateDistillationOptions = DistillationInput & {
+export type CreateDistillationOptions<Own extends OptionShape = OptionShape> = (
+  | DistillationInput
+  // A method of the caller's, with its own options.
+  | (Omit<DistillationInput, "method"> & { readonly method: Method<Own> } & z.input<z.ZodObject<Own>>)
+) & {
   /** Parameters to start from, by name and in the shapes that `adapters()` gives; fresh ones where left out. */
   readonly initialAdapters?: ReadonlyMap<string, FloatTensor>;
   /** The student before training, such as `analyticStart` gives; what the method starts from where left out. */
@@ -359,9 +364,9 @@ export type CreateDistillationOptions = DistillationInput & {
  * otherwise: weight copy of every r-th block, adapters on the kept blocks' linear maps. Throws a UserError on options
  * that don't fit each other or the teacher.
  */
-export async function createDistillation(
+export async function createDistillation<Own extends OptionShape = OptionShape>(
   teacher: Model,
-  options: CreateDistillationOptions = {},
+  options: CreateDistillationOptions<Own> = {},
 ): Promise<Distillation> {
   const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
@@ -370,7 +375,8 @@ export async function createDistillation(
   if (settings.checkpointing && settings.activations === "float16") {
     throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
   }
-  const parsed = parseOptions(distillationSchema, settings, "options of createDistillation");
+  const known = withMethod(distillationSchema, settings);
+  const parsed = parseOptions(known.schema, known.options, "options of createDistillation");
   const { precision: wanted, int8Parts: parts } = parsed;
   const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
   // What was decided holds for where adapters stand as well.
