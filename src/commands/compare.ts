@@ -5,7 +5,7 @@ import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { ComparisonChart } from "../report/chart.ts";
 import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
-import { comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
+import { comparedMetrics, comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
@@ -14,9 +14,10 @@ import { resumeDistillation, runDistillation } from "./distill.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest } from "../context/run-context.ts";
-import { runEvaluation } from "./evaluate.ts";
+import type { EvaluateRunInput } from "./evaluate.ts";
+import { evaluateRunSchema, runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import { commonSchema, openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
+import { commonSchema, dataSchema, openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
 import {
@@ -33,7 +34,7 @@ import { modelKey } from "../evaluation/feature-store.ts";
 import { mapInTurns } from "../utils/lists.ts";
 import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
 import type { RunStage } from "../workspace/run-folder.ts";
-import { teacherFormat, teacherRowSchema } from "../workspace/run-schemas.ts";
+import { studentRowFormat, studentRowSchema, teacherFormat, teacherRowSchema } from "../workspace/run-schemas.ts";
 import { checkVersion, parseJson } from "../workspace/versioned.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { defineCommand } from "./command.ts";
@@ -63,10 +64,15 @@ export const compareRunSchema = z.strictObject({
       "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
     ),
   base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
+  evaluations: z
+    .record(z.string().regex(/^[\w-]+$/), z.record(z.string(), z.unknown()))
+    .default({})
+    .describe("further evaluations of each student, by name: options of evaluate, data among them"),
   published: z
     .array(
       z.strictObject({
         where: z.record(z.string(), z.union([z.string(), z.number()]).transform(String)),
+        on: z.string().optional().describe("the evaluation that it belongs to"),
         metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
         value: z.number(),
       }),
@@ -82,6 +88,10 @@ export const compareRunSchema = z.strictObject({
 
 export type CompareRunInput = z.input<typeof compareRunSchema>;
 type CompareRunOptions = z.output<typeof compareRunSchema>;
+
+/** Options of `evaluate` for a model, as a comparison's `evaluations` hold them. */
+const evaluationOf = (name: string, given: Readonly<Record<string, unknown>>, model: string) =>
+  parseOptions(evaluateRunSchema, { ...given, model }, `options of the evaluation ${name}`);
 
 export interface CompareRunResult {
   readonly out: string;
@@ -111,7 +121,15 @@ const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 18
 
 /** The runs of a comparison, their options checked before the first begins. */
 export function planRuns(options: CompareRunOptions): Planned[] {
-  const { teacher, data, grid, base, threads } = options;
+  const { teacher, data, grid, base, threads, evaluations, published } = options;
+  for (const [name, given] of Object.entries(evaluations)) evaluationOf(name, given, "student");
+  const elsewhere = published.find(({ on }) => on !== undefined && !Object.hasOwn(evaluations, on));
+  if (elsewhere) {
+    const names = Object.keys(evaluations).join(", ") || "none";
+    throw new UserError(`A published figure is on ${elsewhere.on}, but the evaluations are: ${names}.`, {
+      code: "INVALID_OPTION",
+    });
+  }
   const planned = grid.flatMap(combinations).map((chosen): Planned => {
     const { seed = base.seed ?? 0, ...setting } = chosen;
     const name = fileName(
@@ -131,7 +149,13 @@ export function planRuns(options: CompareRunOptions): Planned[] {
 }
 
 /** The result of one run: read where it is finished, resumed where it was begun, else run. */
-async function runOne(context: RunContext, run: Planned, overwrite: boolean): Promise<ComparedRun> {
+async function runOne(
+  context: RunContext,
+  run: Planned,
+  overwrite: boolean,
+  evaluations: CompareRunOptions["evaluations"],
+  directory: Directory,
+): Promise<ComparedRun> {
   const { environment, listener } = context;
   const { out } = run.options;
   try {
@@ -142,9 +166,13 @@ async function runOne(context: RunContext, run: Planned, overwrite: boolean): Pr
       (stage === "absent" || stage === "finished"
         ? await runDistillation(context, { ...run.options, overwrite })
         : await resumeDistillation(context, { resume: out }));
+    const evaluated: Record<string, ResultRow> = {};
+    for (const [name, given] of Object.entries(evaluations))
+      evaluated[name] = await evaluateStudent(context, directory, run, name, given);
     return {
       setting: run.setting,
       seed: run.seed,
+      ...(Object.keys(evaluated).length > 0 ? { evaluations: evaluated } : {}),
       row: result.results.find(({ name }) => name === "student"),
       trainingSeconds: result.trainingSeconds + result.startSeconds,
     };
@@ -153,6 +181,45 @@ async function runOne(context: RunContext, run: Planned, overwrite: boolean): Pr
     listener.warn?.(`the run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
   }
+}
+
+/**
+ * A run's student on a further data set; kept in a file of the comparison with what it follows from, and read from there while
+ * that is the same.
+ */
+async function evaluateStudent(
+  context: RunContext,
+  directory: Directory,
+  { name: run, options }: Planned,
+  name: string,
+  given: Readonly<Record<string, unknown>>,
+): Promise<ResultRow> {
+  const { environment, listener } = context;
+  const student = environment.directory(options.out).describe("student");
+  const settings = evaluationOf(name, given, student);
+  const data = await environment.openDataSet(settings.data, openOptions(settings));
+  const model = await environment.loadModel(student, loadRequest(readOptionsFor(settings, data), context));
+  const basis = {
+    settings: JSON.stringify(given),
+    student: await modelKey(model),
+    data: await listingHash(data),
+  };
+  await model.dispose();
+  const entry = `evaluation-${name}-${run}.json`;
+  const file = directory.describe(entry);
+  const written = await readText(directory, entry);
+  const known =
+    written === undefined
+      ? undefined
+      : checkVersion(studentRowSchema, parseJson(written, file), file, studentRowFormat);
+  const isSame = known?.student === basis.student && known.data === basis.data;
+  if (isSame && known.settings === basis.settings) return known.row;
+  listener.info?.(`evaluating on ${name}`);
+  const { results } = await runEvaluation(context, { ...given, model: student } as EvaluateRunInput);
+  const [row] = results.slice(-1);
+  const kept: z.input<typeof studentRowSchema> = { ...basis, row };
+  await directory.write(entry, textChunks(JSON.stringify({ ...studentRowFormat, ...kept })));
+  return row;
 }
 
 /** How far the run in a folder has come. */
@@ -275,7 +342,11 @@ async function performComparison(
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
     const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
-    runs.push(await interruptible(context, advice, () => runOne(context, run, changed.has(run.name))));
+    runs.push(
+      await interruptible(context, advice, () =>
+        runOne(context, run, changed.has(run.name), options.evaluations, directory),
+      ),
+    );
   }
   const teachers = await judgeTeachers(context, planned, directory);
   const summaries = summarize(runs, options.published);
@@ -314,6 +385,12 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
   ].join(" | ");
 }
 
+/** Options of a run that say how data and images are read: its teacher is evaluated with the same. */
+function seenBy(options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const names = [...Object.keys(dataSchema.shape), "normalization", "imageSize", "mean", "std"];
+  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
+}
+
 /** Each teacher judged once, on the data that its runs are judged on; kept in its own file with what it follows from. */
 async function judgeTeachers(
   context: RunContext,
@@ -327,9 +404,12 @@ async function judgeTeachers(
     const key = planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
     if (teachers[key] || !options.judge) continue;
     const entry = `teacher-${fileName(key)}.json`;
+    const listed = await environment.openDataSet(data, openOptions(options));
     const hashes = {
-      teacher: await modelKey(await environment.loadModel(teacher, loadRequest({}, context))),
-      data: await listingHash(await environment.openDataSet(data)),
+      teacher: await modelKey(
+        await environment.loadModel(teacher, loadRequest(readOptionsFor(options, listed), context)),
+      ),
+      data: await listingHash(listed),
     };
     const written = await readText(directory, entry);
     const file = directory.describe(entry);
@@ -340,7 +420,7 @@ async function judgeTeachers(
       continue;
     }
     listener.info?.(`judging the teacher ${key}`);
-    const { results } = await runEvaluation(context, { model: teacher, data });
+    const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
     const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
     await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
     teachers[key] = results[0];
@@ -354,7 +434,8 @@ function chartOf(
   summaries: readonly Summary[],
   teachers: readonly ResultRow[],
 ): ComparisonChart | undefined {
-  const metric = metrics.find(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const names = summaries.flatMap(({ evaluations }) => evaluations);
+  const metric = comparedMetrics(names).find(({ name }) => summaries.some(({ figures }) => figures[name]));
   if (!metric) return undefined;
   const [first] = Object.keys(summaries[0].setting);
   const marks = summaries.flatMap(({ setting, figures }) => {
@@ -370,7 +451,7 @@ function chartOf(
     unit: metric.title,
     labels: [...new Set(marks.map(({ label }) => label))],
     marks,
-    ...(teacher === undefined || metric.name === "difference"
+    ...(teacher === undefined || metric.metric === "difference"
       ? {}
       : { reference: { label: "teacher", value: teacher } }),
   };

@@ -40,8 +40,27 @@ export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
     baseLearningRate: 3e-4,
     earlyStop: 2,
   },
-  paper: { method: "wecolora" },
+  paper: { method: "wecolora", fewShotRounding: "down" },
 };
+
+/** Methods that the paper's authors compare after the final norm; students with LoRA are compared before it. */
+const comparedAfterNorm: readonly unknown[] = ["kd", "weco-kd", "dora"];
+
+/**
+ * The loss of a run as the paper's authors compute it: on which side of the final norm depends on the method. Losses that say
+ * it themselves, or that read other blocks than the last, stay as they are.
+ */
+function paperLoss({ method, loss }: Readonly<Record<string, unknown>>): unknown {
+  if (!comparedAfterNorm.includes(method)) return loss;
+  const losses: readonly unknown[] = Array.isArray(loss) ? loss : [loss ?? "l1"];
+  return losses.map((each): unknown => {
+    const given: Readonly<Record<string, unknown>> =
+      typeof each === "object" && each !== null ? { ...each } : { kind: each };
+    const onlyLast = !ofSeveralBlocks.includes(given.kind) && given.blocks !== "all";
+    return onlyLast ? { norm: "after", ...given } : given;
+  });
+}
+const ofSeveralBlocks: readonly unknown[] = ["multi-block", "multi", "blockwise"];
 
 /** Options that say how training goes: who gives one wants training. */
 const ofTraining: readonly (keyof DistillRunInput)[] = [
@@ -82,5 +101,11 @@ export function distillOptions(input: unknown, what = "options of distill"): Dis
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined));
   const recipe = recipeOf(given);
   const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
-  return parseOptions(distillRunSchema, known ? { recipe, ...recipes[recipe as RecipeName], ...given } : given, what);
+  if (!known) return parseOptions(distillRunSchema, given, what);
+  const settings: Readonly<Record<string, unknown>> = { recipe, ...recipes[recipe as RecipeName], ...given };
+  return parseOptions(
+    distillRunSchema,
+    recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings,
+    what,
+  );
 }

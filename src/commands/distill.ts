@@ -610,7 +610,9 @@ async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<
   const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
   if (!options.judge) return { results: [], comparisons: [] };
   const { environment } = context;
-  const saved = await environment.loadModel(path, loadRequest({}, context));
+  // The student's file holds the mean and deviation that it was trained with; a protocol's transform is the run's.
+  const { transform } = readOptionsFor(options, data);
+  const saved = await environment.loadModel(path, loadRequest({ transform }, context));
   const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
   const own = { name: "student", model: saved, bytes: saved.origin.bytes };

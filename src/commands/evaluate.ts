@@ -6,6 +6,7 @@ import { protocols } from "../data/protocols.ts";
 import { logisticDefaults } from "../evaluation/logistic.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
 import type { Comparison } from "../report/findings.ts";
+import { metrics } from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -30,6 +31,7 @@ import {
   normalizationOption,
   openOptions,
   pathOption,
+  probeViewsFor,
   readBatchOption,
   readOptionsFor,
   readSchema,
@@ -65,6 +67,11 @@ export const evaluateRunSchema = z.strictObject({
   probeEpochs: countOption
     .optional()
     .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
+  probeWarmupEpochs: z
+    .number()
+    .min(0)
+    .optional()
+    .describe("epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)"),
   probeBatch: countOption.default(512).describe("batch of the linear probe"),
   probeLearningRate: z
     .union([z.number().positive(), z.array(z.number().positive()).min(1)])
@@ -72,7 +79,21 @@ export const evaluateRunSchema = z.strictObject({
     .describe(
       "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
     ),
+  probeBestEpoch: z
+    .boolean()
+    .default(false)
+    .describe("also report the probe's best epoch on the evaluation images, as the paper's authors do"),
   logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence, as a second opinion"),
+  published: z
+    .array(
+      z.strictObject({
+        model: z.string().optional().describe("the model as given, where there are several"),
+        metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
+        value: z.number(),
+      }),
+    )
+    .optional()
+    .describe("figures of a paper, shown beside those measured"),
   cache: z.boolean().default(true).describe("keep features on disk for the next time"),
   cacheDir: pathOption.optional().describe("where to (wecolora/features in the user's cache folder)"),
   ...readSchema.shape,
@@ -95,6 +116,49 @@ export interface EvaluateRunResult {
   /** The published data set, where it is one. */
   readonly dataSet?: string;
   readonly out?: string;
+  /** A paper's figures beside those measured, where such are given. */
+  readonly published?: readonly PublishedBeside[];
+}
+
+/** A published figure and the one measured here, in the unit of the metric. */
+export interface PublishedBeside {
+  readonly model: string;
+  readonly metric: string;
+  readonly published: number;
+  /** Left out where the metric was not measured. */
+  readonly measured?: number;
+}
+
+type Published = NonNullable<z.output<typeof evaluateRunSchema>["published"]>;
+
+/** Checks which models published figures speak of. Throws a UserError where one is none of those evaluated. */
+function checkPublished({ published = [], model }: z.output<typeof evaluateRunSchema>): void {
+  const elsewhere = published.find((figure) => figure.model === undefined && model.length > 1);
+  const unknown = published.find((figure) => figure.model !== undefined && !model.includes(figure.model));
+  const problem = unknown
+    ? `is of ${unknown.model}, which is not evaluated`
+    : elsewhere && `of ${elsewhere.metric} does not say its model`;
+  if (problem === undefined) return;
+  throw new UserError(`A published figure ${problem}. The models are: ${model.join(", ")}.`, {
+    code: "INVALID_OPTION",
+  });
+}
+
+const besideMeasured = (published: Published, models: readonly string[], rows: readonly ResultRow[]) =>
+  published.map(({ model = models[0], metric: name, value }): PublishedBeside => {
+    const row = rows[models.indexOf(model)];
+    const measured = metrics.find((metric) => metric.name === name)?.of({ setting: {}, seed: 0, row });
+    return { model, metric: name, published: value, ...(measured === undefined ? {} : { measured }) };
+  });
+
+function publishedText({ published = [] }: Pick<EvaluateRunResult, "published">): string {
+  return published
+    .map(({ model, metric: name, published: theirs, measured }) => {
+      const { title = name, digits = 1 } = metrics.find((metric) => metric.name === name) ?? {};
+      const ours = measured === undefined ? "not measured" : `measured ${measured.toFixed(digits)}`;
+      return `\n${model}, ${title}: published ${theirs.toFixed(digits)}, ${ours}`;
+    })
+    .join("");
 }
 
 /** Equal files in both parts, with a warning where there are any. */
@@ -113,6 +177,7 @@ async function duplicatesOf(
 /** Judges a model on a folder of pictures, beside its teacher where one is given. */
 export async function runEvaluation(context: RunContext, input: EvaluateRunInput): Promise<EvaluateRunResult> {
   const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
+  checkPublished(options);
   const { environment } = context;
   const inputs = evaluationInputs(options);
   if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
@@ -195,11 +260,13 @@ async function evaluateInto(
         neighbours: { k: options.neighbours, temperature: options.temperature },
         logistic: options.logistic ? logisticDefaults : undefined,
         store,
+        probeViews: probeViewsFor(options, data),
         probe: {
           epochs: probeEpochs,
-          warmupEpochs: Math.min(10, probeEpochs / 9),
+          warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
           batch: options.probeBatch,
           baseLearningRate: options.probeLearningRate,
+          bestEpoch: options.probeBestEpoch,
           seed: options.seed,
         },
       },
@@ -207,7 +274,15 @@ async function evaluateInto(
     );
     skipped.report(listener);
     const comparisons = compareJudged(judged);
-    const facts = { queries: parts.queries.length, bank: parts.bank.length, skipped: skipped.count, duplicates };
+    const published =
+      options.published && besideMeasured(options.published, options.model, judged.rows.slice(teachers.length));
+    const facts = {
+      queries: parts.queries.length,
+      bank: parts.bank.length,
+      skipped: skipped.count,
+      duplicates,
+      published,
+    };
     if (output) {
       await writeEvaluation(environment, output.directory, judged, data.train.classes, {
         options,
@@ -228,6 +303,6 @@ export const command = defineCommand({
   summary: "Judge a model on a folder of pictures.",
   schema: evaluateRunSchema,
   run: runEvaluation,
-  text: ({ results, comparisons, queries, bank }) =>
-    `${resultsText(results, comparisons)}\njudged on ${queries} pictures${bank > 0 ? `, learned from ${bank}` : ""}`,
+  text: ({ results, comparisons, queries, bank, ...result }) =>
+    `${resultsText(results, comparisons)}${publishedText(result)}\njudged on ${queries} pictures${bank > 0 ? `, learned from ${bank}` : ""}`,
 });

@@ -5,12 +5,15 @@ import { fileEndings } from "../data/formats/lookup.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
 import { dataFormatOptions } from "../data/formats/registry.ts";
 import { evaluationBatch } from "../data/loader.ts";
+import type { PaperProtocol } from "../data/protocols.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import type { DeviceName } from "../runtime/devices.ts";
 import { defaultDeviceName, deviceOf, deviceSpellings, findDevice } from "../runtime/devices.ts";
 import { UserError } from "../utils/errors.ts";
+import type { TransformChoice } from "../utils/image.ts";
 export { listOption } from "../utils/option-shapes.ts";
 
+const normalizations = ["model", "data-set", "paper"] as const;
 export const pathOption = z.string().min(1);
 export const countOption = z.number().int().positive();
 const triple = z.tuple([z.number(), z.number(), z.number()]);
@@ -49,13 +52,35 @@ export function openOptions(options: z.output<typeof dataSchema> & { readonly se
   return Object.fromEntries(["seed", ...Object.keys(dataSchema.shape)].map((name) => [name, given.get(name)]));
 }
 
-/** The mean and deviation to see pictures with: those given, those of the data set where asked for, or the model's. */
+type Normalization = (typeof normalizations)[number];
+
+/** How a model is read, and how it sees images where a protocol says it. */
+export type ProtocolReadOptions = z.output<typeof readSchema> & { readonly transform?: TransformChoice };
+
+/** What the paper's authors do with a data set. Throws a UserError where it is none that they evaluated on. */
+function paperProtocolOf({ path, name }: Pick<DataSet, "path" | "name">): PaperProtocol {
+  const paper = name === undefined ? undefined : protocols[name].paper;
+  if (paper) return paper;
+  const known = dataSetNames.filter((each) => protocols[each].paper).join(", ");
+  const problem = name === undefined ? `${path} is not a known data set` : `the paper does not use ${name}`;
+  throw new UserError(
+    `--normalization paper is known for ${known}, but ${problem}. Name the data set with dataSet (--data-set), or use --normalization model.`,
+    { code: "INVALID_OPTION" },
+  );
+}
+
+/** How images are normalized and resized: as given, as the data set's protocol says where asked for, or as the model does. */
 export function readOptionsFor(
-  options: z.output<typeof readSchema> & { readonly normalization: "model" | "data-set" },
-  { path: where, name }: Pick<DataSet, "path" | "name">,
-): z.output<typeof readSchema> {
+  options: z.output<typeof readSchema> & { readonly normalization: Normalization },
+  data: Pick<DataSet, "path" | "name">,
+): ProtocolReadOptions {
   const own = readOptions(options);
   if (options.normalization === "model") return own;
+  if (options.normalization === "paper") {
+    const { mean, std, transform } = paperProtocolOf(data);
+    return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std], transform };
+  }
+  const { path: where, name } = data;
   if (name === undefined)
     throw new UserError(
       `${where} is none of the published data sets, so it has no mean and deviation of its own: name it with dataSet (--data-set), or give mean and std`,
@@ -64,9 +89,23 @@ export function readOptionsFor(
   return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };
 }
 
+/** How the images that a probe trains on differ from those that it is evaluated on; undefined where they don't. */
+export function probeViewsFor(
+  options: Pick<z.output<typeof readSchema>, "std"> & { readonly normalization: Normalization },
+  data: Pick<DataSet, "path" | "name">,
+): Pick<PaperProtocol, "trainStd" | "augmentation"> | undefined {
+  if (options.normalization !== "paper") return undefined;
+  const { trainStd, augmentation } = paperProtocolOf(data);
+  if (!trainStd && !augmentation) return undefined;
+  return { augmentation, ...(options.std ? {} : { trainStd }) };
+}
+
 export const normalizationOption = z
-  .enum(["model", "data-set"])
+  .enum(normalizations)
   .default("model")
+  .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
+export const dataHelp =
+  "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .zip, .tar, .parquet, .csv or .txt";
   .describe("whose mean and deviation pictures are normalised with: the model's, or the published data set's");
 export const dataHelp = `pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
 

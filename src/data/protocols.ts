@@ -1,4 +1,6 @@
 // The published data sets that are known by name: how pictures are normalised, what is measured, how a probe is trained.
+import type { TransformChoice } from "../utils/image.ts";
+import type { JitterAugmentation } from "./transforms.ts";
 
 export const dataSetNames = ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"] as const;
 export type DataSetName = (typeof dataSetNames)[number];
@@ -16,17 +18,38 @@ export interface Protocol {
   readonly probeEpochs: number;
   /** Share of each class to train on, where the set comes without a split. */
   readonly trainShare?: number;
+  /** What the paper's authors do, as their published code says (`--normalization paper`). */
+  readonly paper?: PaperProtocol;
 }
 
+export interface PaperProtocol {
+  readonly mean: Triple;
+  readonly std: Triple;
+  readonly transform: TransformChoice;
+  /** Where the authors train the probe with another deviation than they evaluate with. */
+  readonly trainStd?: Triple;
+  /** Where the probe's training images are augmented. */
+  readonly augmentation?: JitterAugmentation;
+}
+
+const grey = (value: number): Triple => [value, value, value];
 const imagenet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
 
+const paperImagenet: PaperProtocol = { ...imagenet, transform: { kind: "crop", interpolation: "bicubic" } };
+
 /**
- * Means and deviations are those in common use for each set; ImageNet's stand in where none is common. The paper's own
- * were not at hand.
+ * Means and deviations are those in common use for each set; ImageNet's stand in where none is common. Those of the paper's
+ * authors stand under `paper`; both data sets that they resize without a crop are resized by torchvision's default, bilinear.
  */
 export const protocols: Readonly<Record<DataSetName, Protocol>> = {
-  imagenet: { title: "ImageNet-1K", ...imagenet, metric: "accuracy", probeEpochs: 90 },
-  inaturalist2019: { title: "iNaturalist 2019", ...imagenet, metric: "accuracy", probeEpochs: 50 },
+  imagenet: { title: "ImageNet-1K", ...imagenet, metric: "accuracy", probeEpochs: 90, paper: paperImagenet },
+  inaturalist2019: {
+    title: "iNaturalist 2019",
+    ...imagenet,
+    metric: "accuracy",
+    probeEpochs: 50,
+    paper: paperImagenet,
+  },
   cifar10: {
     title: "CIFAR-10",
     mean: [0.4914, 0.4822, 0.4465],
@@ -40,6 +63,7 @@ export const protocols: Readonly<Record<DataSetName, Protocol>> = {
     std: [0.2673, 0.2564, 0.2762],
     metric: "accuracy",
     probeEpochs: 50,
+    paper: paperImagenet,
   },
   resisc45: {
     title: "NWPU-RESISC45",
@@ -48,8 +72,25 @@ export const protocols: Readonly<Record<DataSetName, Protocol>> = {
     metric: "accuracy",
     probeEpochs: 50,
     trainShare: 0.1,
+    paper: {
+      mean: [0.3684, 0.3813, 0.3439],
+      std: [0.1999, 0.1814, 0.1808],
+      transform: { kind: "both-sides", interpolation: "bilinear" },
+    },
   },
-  chestxray14: { title: "ChestX-ray14", ...imagenet, metric: "auroc", probeEpochs: 50 },
+  chestxray14: {
+    title: "ChestX-ray14",
+    ...imagenet,
+    metric: "auroc",
+    probeEpochs: 50,
+    paper: {
+      mean: grey(0.5057),
+      std: grey(0.2508),
+      trainStd: grey(0.2507),
+      transform: { kind: "both-sides", interpolation: "bilinear" },
+      augmentation: { flip: true, brightness: 0.2, contrast: 0.2 },
+    },
+  },
 };
 
 /** The 45 classes of NWPU-RESISC45 (arXiv 1703.00121, table 2), by which its folders are known. */

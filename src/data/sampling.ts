@@ -16,7 +16,7 @@ export interface Item {
 /** All pictures, a share of each class (or of a flat folder), or a count of each class (or of a flat folder). */
 export type FewShot =
   | { readonly kind: "all" }
-  | { readonly kind: "share"; readonly share: number }
+  | { readonly kind: "share"; readonly share: number; readonly rounding?: "nearest" | "down" }
   | { readonly kind: "count"; readonly count: number };
 
 /** Pictures by class, or all in one group where there are no classes; in the order of the list. */
@@ -33,7 +33,8 @@ function groups<T extends Item>(items: readonly T[]): T[][] {
 function wantedOf(fewShot: FewShot, size: number): number {
   if (fewShot.kind === "all") return size;
   if (fewShot.kind === "count") return Math.min(fewShot.count, size);
-  return Math.min(size, Math.max(1, Math.round(fewShot.share * size)));
+  const round = fewShot.rounding === "down" ? Math.trunc : Math.round;
+  return Math.min(size, Math.max(1, round(size * fewShot.share)));
 }
 
 /** Pictures that are looked at side by side. */

@@ -5,14 +5,25 @@ import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";
 
-/** The paper's augmentations (section 4.1): a random crop of a share of the area, resized, and a flip. */
-export interface Augmentation {
+/** Random crops: a share of the area, resized, and a flip. */
+export interface CropAugmentation {
   /** Smallest and largest share of the picture's area. */
   readonly scale: readonly [number, number];
   readonly flip: boolean;
 }
 
-export const paperAugmentation: Augmentation = { scale: [0.2, 1], flip: true };
+/** The whole image as the evaluation transform gives it, flipped and with other brightness and contrast. */
+export interface JitterAugmentation {
+  readonly flip: boolean;
+  /** Factors are drawn from 1 - x to 1 + x, as torchvision's ColorJitter draws them. */
+  readonly brightness: number;
+  readonly contrast: number;
+}
+
+export type Augmentation = CropAugmentation | JitterAugmentation;
+
+/** The paper's augmentations while a student trains (section 4.1). */
+export const paperAugmentation: CropAugmentation = { scale: [0.2, 1], flip: true };
 
 type Normalisation = Pick<Preprocessing, "mean" | "std">;
 
@@ -132,17 +143,63 @@ export function randomCrop({ width, height }: Picture, scale: readonly [number, 
   return { left: (width - w) >> 1, top: (height - h) >> 1, width: w, height: h };
 }
 
-/** One random view of a picture, `[3, S, S]`. */
+/**
+ * What random views of an image are made from, so that it can be kept in memory: the image itself, reduced where it is very
+ * large, or the evaluation transform's pixels where views show the whole image.
+ */
+export function augmentationBase(picture: Picture, preprocessing: Preprocessing, augmentation: Augmentation): Picture {
+  return "scale" in augmentation ? reduceForTraining(picture, preprocessing) : evaluationPixels(picture, preprocessing);
+}
+
+/** One random view of an image, `[3, S, S]`; `picture` is what `augmentationBase` gives. */
 export function augmentedView(
   picture: Picture,
   preprocessing: Preprocessing,
   augmentation: Augmentation,
   random: RandomStream,
 ): Float32Array {
+  if (!("scale" in augmentation)) {
+    const flip = augmentation.flip && random.uniform() < 0.5;
+    return normalise(jittered(picture, augmentation, random), preprocessing, flip);
+  }
   const box = randomCrop(picture, augmentation.scale, random);
   const { cropSize, interpolation } = preprocessing;
   const pixels = resize(picture, box, cropSize, cropSize, interpolation);
   return normalise(pixels, preprocessing, augmentation.flip && random.uniform() < 0.5);
+}
+
+/** torchvision's ColorJitter: both changes in random order, each by a factor of its own. */
+function jittered(picture: Picture, { brightness, contrast }: JitterAugmentation, random: RandomStream): Picture {
+  const factor = (range: number) => Math.max(0, 1 - range) + (1 + range - Math.max(0, 1 - range)) * random.uniform();
+  const contrastFirst = random.uniform() < 0.5;
+  const [bright, strong] = [factor(brightness), factor(contrast)];
+  return contrastFirst
+    ? adjustBrightness(adjustContrast(picture, strong), bright)
+    : adjustContrast(adjustBrightness(picture, bright), strong);
+}
+
+/** Pillow's ImageEnhance.Brightness, which torchvision's adjust_brightness calls: a blend with black. */
+export const adjustBrightness = (picture: Picture, factor: number): Picture => blendWith(picture, 0, factor);
+
+/** Pillow's ImageEnhance.Contrast, which torchvision's adjust_contrast calls: a blend with the mean of the grey image. */
+export function adjustContrast(picture: Picture, factor: number): Picture {
+  const { data } = picture;
+  let sum = 0;
+  // Pillow's grey (ITU-R 601-2) in 16-bit fixed point.
+  for (let i = 0; i < data.length; i += 3)
+    sum += (19595 * data[i] + 38470 * data[i + 1] + 7471 * data[i + 2] + 0x8000) >> 16;
+  return blendWith(picture, Math.trunc((3 * sum) / data.length + 0.5), factor);
+}
+
+/** `level + factor * (pixel - level)` in single precision, cut down to whole numbers from 0 to 255. */
+function blendWith(picture: Picture, level: number, factor: number): Picture {
+  const single = Math.fround(factor);
+  const levels = new Uint8Array(256);
+  for (let v = 0; v < 256; v++) {
+    const blended = Math.fround(level + Math.fround(single * (v - level)));
+    levels[v] = single === 1 ? v : Math.max(0, Math.min(255, Math.trunc(blended)));
+  }
+  return { ...picture, data: picture.data.map((v) => levels[v]) };
 }
 
 /** Pictures whose shorter side is longer than this many crops are reduced once before training crops are cut. */

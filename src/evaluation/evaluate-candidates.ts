@@ -43,7 +43,10 @@ export function limitItems(items: readonly Item[], most: number, seed: number): 
   return items.filter((item) => chosen.has(item));
 }
 
-export interface JudgingOptions extends Pick<JudgeOptions, "batch" | "neighbours" | "probe" | "logistic" | "store"> {
+export interface JudgingOptions extends Pick<
+  JudgeOptions,
+  "batch" | "neighbours" | "probe" | "probeViews" | "logistic" | "store"
+> {
   readonly candidates: readonly Candidate[];
   readonly reference?: Model;
   readonly source: PictureSource;

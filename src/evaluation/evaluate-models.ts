@@ -1,11 +1,13 @@
 // Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
 import type { Item } from "../data/sampling.ts";
+import type { Augmentation } from "../data/transforms.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
+import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
 import type { Collected, CollectOptions } from "./model-outputs.ts";
-import { collect, collectVectors } from "./model-outputs.ts";
+import { collect, collectAugmented, collectVectors } from "./model-outputs.ts";
 import type { Interval } from "./confidence.ts";
 import { bootstrapInterval } from "./confidence.ts";
 import type { FeatureStore } from "./feature-store.ts";
@@ -15,7 +17,7 @@ import type { Aurocs } from "./metrics.ts";
 import { aurocs, mean, predictions, topAccuracy } from "./metrics.ts";
 import type { NeighbourOptions } from "./knn.ts";
 import { nearestNeighbours, neighbourDefaults, votesOf } from "./knn.ts";
-import type { ProbeOptions } from "./probe.ts";
+import type { ProbeOptions, ProbeWeights } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 import type { Targets } from "./targets.ts";
 
@@ -45,9 +47,20 @@ export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>
   readonly auroc?: Partial<Readonly<Record<ScoreName, Aurocs>>>;
   /** The probe's rate, where it was chosen among several. */
   readonly probeLearningRate?: number;
+  /** The probe after the epoch that is best on the very images it is evaluated on, as the paper's authors print it. */
+  readonly probeBest?: BestEpoch;
   readonly fidelity?: Fidelity;
   /** What became of each picture that was judged on, in order. */
   readonly pictures: readonly JudgedPicture[];
+}
+
+/** The best epoch by the evaluation images themselves: an optimistic figure. */
+export interface BestEpoch {
+  /** Counted from 1. */
+  readonly epoch: number;
+  /** Top-1 accuracy, or the mean area under the ROC curves where several labels may apply. */
+  readonly top1?: number;
+  readonly auroc?: number;
 }
 
 /** What one model makes of one picture; classes are the data set's, counted from 0. */
@@ -70,6 +83,8 @@ export interface JudgeOptions extends CollectOptions {
   readonly classes?: readonly string[];
   readonly neighbours?: NeighbourOptions;
   readonly probe?: ProbeOptions;
+  /** How the images that the probe trains on are seen, where that is not as the models' own preprocessing says. */
+  readonly probeViews?: { readonly trainStd?: Preprocessing["std"]; readonly augmentation?: Augmentation };
   /** Also fit a logistic regression. */
   readonly logistic?: LogisticOptions;
   /** Where features are kept from one time to the next. */
@@ -115,7 +130,7 @@ function targetsOf(items: readonly Item[], classes: readonly string[] | undefine
  * UserError where models see pictures through different transforms, or no picture can be read.
  */
 export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
-  const { models, reference, bank, queries, classes } = options;
+  const { models, reference, bank, queries, classes, probeViews } = options;
   const seen = new Set(
     [...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)),
   );
@@ -126,7 +141,8 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   }
   const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
   const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
-  const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length : 0);
+  const passes = 1 + (probeViews?.augmentation ? (options.probe ?? probeDefaults).epochs : 0);
+  const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length * passes : 0);
   let done = 0;
   const tick = (count: number) => {
     done += count;
@@ -139,20 +155,25 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   const asked = await (vectorsDo
     ? collectVectors(options, store, queries, tick)
     : collect(options, queries, true, tick));
+  const { preprocessing } = Object.values(models)[0];
+  const trained = probeViews?.trainStd
+    ? { ...options, preprocessing: { ...preprocessing, std: probeViews.trainStd } }
+    : options;
   const known = !withLabels
     ? undefined
-    : await (store ? collectVectors(options, store, bank, tick) : collect(options, bank, false, tick));
+    : await (store ? collectVectors(trained, store, bank, tick) : collect(trained, bank, false, tick));
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
     const found = asked.get(name) as Collected;
     if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
     const targets = targetsOf(found.items, classes);
-    const scores = classes && targets ? await scoresOf(options, model, classes, found, known?.get(name)) : {};
+    const scores = classes && targets ? await scoresOf(trained, model, classes, found, known?.get(name), tick) : {};
     const { probe } = scores;
     judgements[name] = {
       ...(reference ? { fidelity: fidelityOf(found) } : {}),
       ...(targets ? figuresOf(scores, targets) : {}),
       ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
+      ...(probe?.best === undefined ? {} : { probeBest: probe.best }),
       pictures: found.items.map(({ name: picture, label, labels }, i) => ({
         name: picture,
         label,
@@ -180,6 +201,7 @@ interface Scores {
   /** Names of neighbours in the bank. */
   readonly nearest?: readonly (readonly string[])[];
   readonly learningRate?: number;
+  readonly best?: BestEpoch;
 }
 type ScoresByName = Partial<Record<ScoreName, Scores>>;
 
@@ -201,6 +223,15 @@ function figuresOf(scores: ScoresByName, targets: Targets): Omit<Judgement, "pic
   return areas.length > 0 ? { auroc: Object.fromEntries(areas) } : {};
 }
 
+const scoreOf = ({ top1, auroc }: Pick<BestEpoch, "top1" | "auroc">) => top1 ?? auroc ?? Number.NEGATIVE_INFINITY;
+
+function epochFigure(logits: FloatTensor, targets: Targets | undefined): Pick<BestEpoch, "top1" | "auroc"> {
+  if (!targets) return {};
+  return targets.kind === "class"
+    ? { top1: topAccuracy(logits, targets.labels, 1) }
+    : { auroc: aurocs(logits, targets).mean };
+}
+
 /** Neighbours whose names are kept for a look at them. */
 const shownNeighbours = 5;
 
@@ -210,6 +241,7 @@ async function scoresOf(
   classes: readonly string[],
   queries: Collected,
   bank: Collected | undefined,
+  tick: (count: number) => void,
 ): Promise<ScoresByName> {
   const scored = (values: FloatTensor): Scores => ({ values, predicted: predictions(values) });
   const columns = headColumns(model, classes);
@@ -221,13 +253,29 @@ async function scoresOf(
   const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
   const { neighbours = neighbourDefaults, probe = probeDefaults, logistic } = options;
   const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
-  const { weights, baseLearningRate } = await trainProbe(device, bankTokens, known, probe);
+  const augmentation = options.probeViews?.augmentation;
+  const features = augmentation
+    ? (epoch: number) => collectAugmented(model, options, bank.items, { augmentation, seed: probe.seed, epoch }, tick)
+    : bankTokens;
+  const queryTargets = targetsOf(queries.items, classes);
+  let best: BestEpoch | undefined;
+  const afterEpoch = async (epoch: number, trained: ProbeWeights) => {
+    const figure = epochFigure(await probeLogits(device, trained, queryTokens), queryTargets);
+    if (best === undefined || scoreOf(figure) > scoreOf(best)) best = { epoch: epoch + 1, ...figure };
+  };
+  const { weights, baseLearningRate } = await trainProbe(
+    device,
+    features,
+    known,
+    probe,
+    probe.bestEpoch ? { afterEpoch } : {},
+  );
   const nearest = found.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
   const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
   return {
     ...head,
     neighbours: { ...scored(votesOf(found, known, neighbours.temperature)), nearest },
-    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate },
+    probe: { ...scored(await probeLogits(device, weights, queryTokens)), learningRate: baseLearningRate, best },
     ...(regressed ? { logistic: scored(await probeLogits(device, regressed, queryTokens)) } : {}),
   };
 }

@@ -4,6 +4,7 @@ import { defaultDeviceName } from "../runtime/devices.ts";
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
+import type { Preprocessing } from "../utils/image.ts";
 import { sha256 } from "../utils/digest.ts";
 import { tensorBytes } from "../utils/tensor.ts";
 
@@ -63,15 +64,24 @@ export class FeatureCache {
     this.known = known;
   }
 
-  /** `batch`: images at once, which 8-bit scales depend on. */
+  /**
+   * `batch`: images at once, which 8-bit scales depend on; `preprocessing`: how the model sees these images, where that is not
+   * its own.
+   */
   static async open(
     store: FeatureStore,
     model: Model,
     hashOf: ReadonlyMap<Item, string>,
     batch: number,
+    preprocessing?: Preprocessing,
   ): Promise<FeatureCache> {
     const { device, int8 } = model;
-    const settings = [computation, device.name ?? defaultDeviceName, ...(int8 ? [batch] : [])];
+    const settings = [
+      computation,
+      device.name ?? defaultDeviceName,
+      ...(int8 ? [batch] : []),
+      ...(preprocessing ? [preprocessing] : []),
+    ];
     const key = await sha256(JSON.stringify([await modelKey(model), ...settings]));
     return new FeatureCache(store, key, hashOf, await store.load(key, new Set(hashOf.values())));
   }

@@ -1,10 +1,11 @@
 // Pictures through models: what judging looks at, each picture decoded once and nothing computed that is known.
-import type { PictureSource, Skipped } from "../data/loader.ts";
-import { evaluationBatch, evaluationBatches } from "../data/loader.ts";
+import type { AugmentedView, PictureSource, Skipped } from "../data/loader.ts";
+import { evaluationBatch, evaluationBatches, stackViews } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model, OutputName } from "../models/model.ts";
+import type { Preprocessing } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { rows } from "../utils/tensor.ts";
+import { concatRows, rows } from "../utils/tensor.ts";
 import type { FeatureStore } from "./feature-store.ts";
 import { contentHashes, FeatureCache } from "./feature-store.ts";
 import { absoluteDifferences, comparableTokens, rowCosines, sameAnswers } from "./metrics.ts";
@@ -16,6 +17,8 @@ export interface CollectOptions {
   /** Where the reference's outputs are kept for the next time, if there is one. */
   readonly kept?: ReferenceOutputs;
   readonly source: PictureSource;
+  /** How images are seen, where that is not as the models' own preprocessing says. */
+  readonly preprocessing?: Preprocessing;
   readonly batch?: number;
   readonly skip?: (skipped: Skipped) => void;
 }
@@ -75,7 +78,7 @@ export async function collect(
       { items: [], tokens: [], logits: [], differences: [], cosines: [], agreements: [] },
     ]),
   );
-  const { preprocessing } = Object.values(models)[0];
+  const { preprocessing = Object.values(models)[0].preprocessing } = options;
   for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
     const runs = new Map<Model, Record<string, FloatTensor>>();
     for (const model of new Set([...(reference ? [reference] : []), ...Object.values(models)])) {
@@ -109,6 +112,30 @@ export async function collect(
   return collected;
 }
 
+/** Pooled vectors `[n, D]` of one epoch's random views of images that can all be read. */
+export async function collectAugmented(
+  model: Model,
+  { source, preprocessing = model.preprocessing, batch = evaluationBatch }: CollectOptions,
+  items: readonly Item[],
+  view: Omit<AugmentedView, "preprocessing">,
+  tick: (count: number) => void,
+): Promise<FloatTensor> {
+  const side = preprocessing.cropSize;
+  const load = (from: number) =>
+    Promise.all(items.slice(from, from + batch).map((item) => source.augmentedView(item, { ...view, preprocessing })));
+  const vectors: FloatTensor[] = [];
+  let ahead = load(0);
+  for (let from = 0; from < items.length; from += batch) {
+    const views = await ahead;
+    ahead = load(from + batch);
+    // A failure is thrown when these views are waited for.
+    ahead.catch(() => undefined);
+    vectors.push((await model.outputs(stackViews(views, [3, side, side]), ["pooled"])).pooled);
+    tick(views.length);
+  }
+  return concatRows(vectors);
+}
+
 /** Pooled vectors alone: those that are known are not computed again, and pictures that all models know not decoded. */
 export async function collectVectors(
   options: CollectOptions,
@@ -117,11 +144,11 @@ export async function collectVectors(
   tick: (count: number) => void,
 ): Promise<Map<string, Collected>> {
   const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
-  const { preprocessing } = Object.values(models)[0];
+  const { preprocessing = Object.values(models)[0].preprocessing } = options;
   const caches = new Map<Model, FeatureCache>();
   const hashOf = await contentHashes(store, source, items);
   for (const model of new Set(Object.values(models)))
-    caches.set(model, await FeatureCache.open(store, model, hashOf, batch));
+    caches.set(model, await FeatureCache.open(store, model, hashOf, batch, options.preprocessing));
   const found = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
   const missing: Item[] = [];
   for (const item of items) {

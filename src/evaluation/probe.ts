@@ -26,6 +26,8 @@ export interface ProbeOptions {
    * side, the one is taken that does best on a tenth of the pictures, and trained again on all.
    */
   readonly baseLearningRate?: number | readonly number[];
+  /** Also evaluate the probe after each epoch, for the best epoch's figure. */
+  readonly bestEpoch?: boolean;
   readonly seed: number;
 }
 
@@ -126,9 +128,19 @@ export interface ProbeTraining {
   readonly baseLearningRate?: number;
 }
 
+/** Features `[n, D]`, the same in every epoch or, where images are augmented, each epoch's own. */
+export type ProbeFeatures = FloatTensor | ((epoch: number) => Promise<FloatTensor>);
+
+const featuresOf = async (features: ProbeFeatures, epoch: number): Promise<FloatTensor> =>
+  typeof features === "function" ? features(epoch) : features;
+
+/** Called with the probe after each epoch, counted from 0. */
+type AfterEpoch = (epoch: number, weights: ProbeWeights) => Promise<void>;
+
 interface Fixed {
   readonly initial?: Pick<ProbeWeights, "weight" | "bias">;
   readonly order?: (epoch: number) => number[];
+  readonly afterEpoch?: AfterEpoch;
 }
 
 /** The rate at its highest, which a schedule begins to fall from. */
@@ -139,11 +151,12 @@ function peakRate(rate: number | undefined, batch: number, steps: number): numbe
 
 /**
  * Trains a probe on features `[n, D]`. The last batch of an epoch is dropped where it is not full, as in the paper's
- * protocol. `fixed` is for comparing with other implementations. Throws a UserError on fewer than 2 pictures.
+ * protocol. `fixed` is for comparing with other implementations, and for watching epochs. Several rates are compared on the
+ * first epoch's features. Throws a UserError on fewer than 2 pictures.
  */
 export async function trainProbe(
   device: Device,
-  features: FloatTensor,
+  features: ProbeFeatures,
   targets: Targets,
   options: ProbeOptions = probeDefaults,
   fixed: Fixed = {},
@@ -151,7 +164,10 @@ export async function trainProbe(
   const { baseLearningRate: rates } = options;
   if (!Array.isArray(rates))
     return (await trainTogether(device, features, targets, options, [rates as number], fixed))[0];
-  const chosen = rates.length > 1 ? await bestRate(device, features, targets, options, rates) : (rates[0] as number);
+  const chosen =
+    rates.length > 1
+      ? await bestRate(device, await featuresOf(features, 0), targets, options, rates)
+      : (rates[0] as number);
   const [training] = await trainTogether(device, features, targets, options, [chosen], fixed);
   return { ...training, baseLearningRate: chosen };
 }
@@ -181,16 +197,17 @@ async function bestRate(
   return best.rate;
 }
 
-/** One pass over the pictures for several rates. */
+/** One pass over the pictures for several rates; `afterEpoch` sees the first's probe. */
 async function trainTogether(
   device: Device,
-  features: FloatTensor,
+  features: ProbeFeatures,
   targets: Targets,
   options: ProbeOptions,
   rates: readonly (number | undefined)[],
   fixed: Fixed = {},
 ): Promise<ProbeTraining[]> {
-  const [count, width] = features.dims;
+  let epochFeatures = await featuresOf(features, 0);
+  const [count, width] = epochFeatures.dims;
   if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
   const batch = Math.min(options.batch, count);
   const iterationsPerEpoch = Math.floor(count / batch);
@@ -215,14 +232,22 @@ async function trainTogether(
   const all = Array.from({ length: count }, (_, i) => i);
   const order = fixed.order ?? ((epoch: number) => drawStream(options.seed, "probe order", epoch).shuffle(all));
   const losses: number[][] = rates.map(() => []);
+  const download = async (name: string) => (await device.download(state[name])) as FloatTensor;
+  const weightsOf = async (r: number): Promise<ProbeWeights> => ({
+    weight: await download(`weight.${r}`),
+    bias: await download(`bias.${r}`),
+    runningMean: await download("runningMean"),
+    runningVariance: await download("runningVariance"),
+  });
   try {
     for (let epoch = 0, step = 0; epoch < epochs; epoch++) {
       const indices = order(epoch);
+      if (epoch > 0) epochFeatures = await featuresOf(features, epoch);
       for (let i = 0; i < iterationsPerEpoch; i++, step++) {
         const rows = indices.slice(i * batch, (i + 1) * batch);
         const feeds: Record<string, Tensor | DeviceTensor> = {
           ...state,
-          features: pickRows(features, rows),
+          features: pickRows(epochFeatures, rows),
           targets: targetRows(takeTargets(targets, rows)),
         };
         schedules.forEach((schedule, r) => {
@@ -237,19 +262,10 @@ async function trainTogether(
         state = Object.fromEntries(names.map((name) => [name, kept[`next.${name}`]]));
         losses.forEach((list, r) => list.push(Number(tensors[`loss.${r}`].data[0])));
       }
+      if (fixed.afterEpoch) await fixed.afterEpoch(epoch, await weightsOf(0));
     }
-    const download = async (name: string) => (await device.download(state[name])) as FloatTensor;
-    const [runningMean, runningVariance] = [await download("runningMean"), await download("runningVariance")];
     const trained: ProbeTraining[] = [];
-    for (const [r, lossByStep] of losses.entries()) {
-      const weights = {
-        weight: await download(`weight.${r}`),
-        bias: await download(`bias.${r}`),
-        runningMean,
-        runningVariance,
-      };
-      trained.push({ weights, lossByStep });
-    }
+    for (const [r, lossByStep] of losses.entries()) trained.push({ weights: await weightsOf(r), lossByStep });
     return trained;
   } finally {
     await device.release(Object.values(state));

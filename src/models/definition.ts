@@ -5,7 +5,7 @@ import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
-import type { Preprocessing } from "../utils/image.ts";
+import type { Preprocessing, TransformChoice } from "../utils/image.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
@@ -70,6 +70,8 @@ export interface ReadOptions {
   /** Of pictures' channels, in place of the model's own. */
   readonly mean?: Preprocessing["mean"];
   readonly std?: Preprocessing["std"];
+  /** How images are resized and cropped, in place of the model's own transform. */
+  readonly transform?: TransformChoice;
   /** Told what was guessed for want of a file. */
   readonly warn?: (message: string) => void;
 }

@@ -2,7 +2,7 @@
 // pretrained_cfg (timm), each as its own library reads it.
 import { z } from "zod";
 import { UserError } from "../utils/errors.ts";
-import type { Interpolation, Preprocessing, Resize } from "../utils/image.ts";
+import type { Interpolation, Preprocessing, Resize, TransformChoice } from "../utils/image.ts";
 import { interpolations } from "../utils/image.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -569,4 +569,14 @@ function scaledResize(resize: Resize, scaled: (edge: number) => number): Resize 
     shortestEdge: scaled(resize.shortestEdge),
     ...(resize.longestEdge === undefined ? {} : { longestEdge: scaled(resize.longestEdge) }),
   };
+}
+
+/** A model's preprocessing with a protocol's transform, at the model's own image size; cropped as torchvision does it. */
+export function withTransform(
+  { cropSize, mean, std }: Preprocessing,
+  { kind, interpolation }: TransformChoice,
+): Preprocessing {
+  const shortestEdge = Math.trunc((cropSize * 256) / 224);
+  const resize = kind === "crop" ? { shortestEdge } : { height: cropSize, width: cropSize };
+  return { resize, cropSize, interpolation, mean, std };
 }

@@ -9,6 +9,8 @@ export interface ComparedRun {
   readonly setting: Readonly<Record<string, string>>;
   readonly seed: number;
   readonly row?: ResultRow;
+  /** The student on further data sets, by the names of these evaluations. */
+  readonly evaluations?: Readonly<Record<string, ResultRow>>;
   readonly trainingSeconds?: number;
   /** Why there is no result. */
   readonly failure?: string;
@@ -16,6 +18,8 @@ export interface ComparedRun {
 
 export interface PublishedFigure {
   readonly where: Readonly<Record<string, string>>;
+  /** The evaluation that it belongs to; the run's own where left out. */
+  readonly on?: string;
   readonly metric: string;
   readonly value: number;
 }
@@ -30,6 +34,7 @@ export interface Metric {
 export const metrics: readonly Metric[] = [
   { name: "neighbours", title: "neighbours %", digits: 1, of: ({ row }) => percent(row?.neighbours?.top1) },
   { name: "probe", title: "probe %", digits: 1, of: ({ row }) => percent(row?.probe?.top1) },
+  { name: "probeBest", title: "probe, best epoch %", digits: 1, of: ({ row }) => percent(row?.probeBest?.top1) },
   { name: "head", title: "own head %", digits: 1, of: ({ row }) => percent(row?.head?.top1) },
   { name: "agreement", title: "as teacher %", digits: 1, of: ({ row }) => percent(row?.fidelity?.agreement) },
   {
@@ -39,12 +44,43 @@ export const metrics: readonly Metric[] = [
     of: ({ row }) => percent(row?.auroc?.neighbours?.mean),
   },
   { name: "probeAuroc", title: "probe AUROC %", digits: 1, of: ({ row }) => percent(row?.auroc?.probe?.mean) },
+  {
+    name: "probeBestAuroc",
+    title: "probe, best epoch AUROC %",
+    digits: 1,
+    of: ({ row }) => percent(row?.probeBest?.auroc),
+  },
   { name: "difference", title: "difference", digits: 3, of: ({ row }) => row?.fidelity?.meanAbsoluteDifference },
   { name: "cosine", title: "cosine", digits: 3, of: ({ row }) => row?.fidelity?.cosine },
   { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },
   { name: "milliseconds", title: "ms/picture", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
   { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
 ];
+
+/** Metrics that say how good a student is on a data set, in the order of `metrics`; the others say what it costs. */
+const costs = ["parameters", "milliseconds", "seconds"];
+
+/** A metric of one evaluation; `name` is the column's key. */
+export interface ComparedMetric extends Metric {
+  readonly on?: string;
+  readonly metric: string;
+}
+
+/** The metrics of the runs' own evaluation and of each further one, then what students cost. */
+export function comparedMetrics(evaluations: Iterable<string>): ComparedMetric[] {
+  const plain = metrics.map((metric): ComparedMetric => ({ ...metric, metric: metric.name }));
+  const quality = plain.filter(({ name }) => !costs.includes(name));
+  const further = [...new Set(evaluations)].flatMap((on) =>
+    quality.map((metric): ComparedMetric => ({
+      ...metric,
+      on,
+      name: `${on}_${metric.name}`,
+      title: `${on}: ${metric.title}`,
+      of: (run) => metric.of({ ...run, row: run.evaluations?.[on] }),
+    })),
+  );
+  return [...quality, ...further, ...plain.filter(({ name }) => costs.includes(name))];
+}
 
 export interface Summary {
   readonly setting: Readonly<Record<string, string>>;
@@ -54,24 +90,33 @@ export interface Summary {
   readonly figures: Readonly<
     Record<string, { readonly mean: number; readonly deviation?: number; readonly published?: number }>
   >;
+  /** Names of the further evaluations. */
+  readonly evaluations: readonly string[];
 }
 
 const keyOf = (setting: Readonly<Record<string, string>>) => JSON.stringify(setting);
 
 /** Runs gathered by setting, in the order of their first. */
 export function summarize(runs: readonly ComparedRun[], published: readonly PublishedFigure[] = []): Summary[] {
+  const evaluationsOf = (some: readonly ComparedRun[]) => [
+    ...new Set(some.flatMap(({ evaluations }) => Object.keys(evaluations ?? {}))),
+  ];
+  const compared = comparedMetrics(evaluationsOf(runs));
   const groups = new Map<string, ComparedRun[]>();
   for (const run of runs) groups.set(keyOf(run.setting), [...(groups.get(keyOf(run.setting)) ?? []), run]);
   return [...groups.values()].map((group) => {
     const { setting } = group[0];
     const figures: Record<string, { mean: number; deviation?: number; published?: number }> = {};
-    for (const metric of metrics) {
+    for (const metric of compared) {
       const values = group.map(metric.of).filter((v) => v !== undefined);
       if (values.length === 0) continue;
       const mean = values.reduce((a, b) => a + b, 0) / values.length;
       const square = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
       const theirs = published.find(
-        (p) => p.metric === metric.name && Object.entries(p.where).every(([k, v]) => setting[k] === v),
+        (p) =>
+          p.metric === metric.metric &&
+          p.on === metric.on &&
+          Object.entries(p.where).every(([k, v]) => setting[k] === v),
       );
       figures[metric.name] = {
         mean,
@@ -81,17 +126,23 @@ export function summarize(runs: readonly ComparedRun[], published: readonly Publ
     }
     return {
       setting,
-      runs: group.filter(({ row }) => row).length,
+      runs: group.filter(({ row, evaluations }) => row ?? evaluations).length,
       failures: group.flatMap(({ failure }) => (failure === undefined ? [] : [failure])),
       figures,
+      evaluations: evaluationsOf(group),
     };
   });
 }
 
+const columnsOf = (summaries: readonly Summary[]): ComparedMetric[] =>
+  comparedMetrics(summaries.flatMap(({ evaluations }) => evaluations)).filter(({ name }) =>
+    summaries.some(({ figures }) => figures[name]),
+  );
+
 /** Columns and rows as text; a deviation stands behind its mean, a published figure in brackets. */
 export function comparisonTable(summaries: readonly Summary[]): { columns: Column[]; rows: string[][] } {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
-  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const used = columnsOf(summaries);
   return {
     columns: [
       ...keys.map((title): Column => ({ title, align: "left" })),
@@ -115,7 +166,7 @@ export function comparisonTable(summaries: readonly Summary[]): { columns: Colum
 /** Comma-separated values, one row a setting, with deviations in columns of their own. */
 export function comparisonCsv(summaries: readonly Summary[]): string {
   const keys = [...new Set(summaries.flatMap(({ setting }) => Object.keys(setting)))];
-  const used = metrics.filter(({ name }) => summaries.some(({ figures }) => figures[name]));
+  const used = columnsOf(summaries);
   const header = [
     ...keys,
     ...used.flatMap(({ name }) => [name, `${name}_deviation`, `${name}_published`]),

@@ -15,6 +15,8 @@ export interface ResultRow {
   readonly probe?: Accuracy;
   readonly logistic?: Accuracy;
   readonly head?: Accuracy;
+  /** The probe's best epoch on the evaluation images: top-1, or the mean area under the ROC curves. */
+  readonly probeBest?: { readonly epoch: number; readonly top1?: number; readonly auroc?: number };
   /** Areas under ROC curves instead, where several labels may apply. */
   readonly auroc?: Partial<Readonly<Record<Scored, Area>>>;
   readonly fidelity?: {
@@ -82,10 +84,12 @@ const cells: readonly Cell[] = [
   top5("neighbours"),
   accuracy("probe %", "probe"),
   top5("probe"),
+  { title: "probe, best epoch %", better: "more", value: (r) => percent(r.probeBest?.top1), digits: 1 },
   accuracy("logistic %", "logistic"),
   accuracy("own head %", "head"),
   area("neighbours AUROC %", "neighbours"),
   area("probe AUROC %", "probe"),
+  { title: "probe, best epoch AUROC %", better: "more", value: (r) => percent(r.probeBest?.auroc), digits: 1 },
   area("logistic AUROC %", "logistic"),
   area("own head AUROC %", "head"),
   { title: "as teacher %", better: "more", value: (r) => percent(r.fidelity?.agreement), digits: 1 },

@@ -88,6 +88,10 @@ export const studentRunSchema = z.strictObject({
     .max(1)
     .optional()
     .describe("share of each class (or of a flat folder) to train on"),
+  fewShotRounding: z
+    .enum(["nearest", "down"])
+    .default("nearest")
+    .describe("how a class's share becomes a count, of at least one image (recipe paper: down)"),
   fewShotCount: countOption.optional().describe("pictures of each class (or of a flat folder) to train on"),
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
   weightType: weightTypeOption,

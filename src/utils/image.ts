@@ -39,3 +39,9 @@ export interface Preprocessing {
   readonly mean: readonly [number, number, number];
   readonly std: readonly [number, number, number];
 }
+
+/** A protocol's transform for models of any image size: the shorter side to 256/224 of the crop, or both sides to it. */
+export interface TransformChoice {
+  readonly kind: "crop" | "both-sides";
+  readonly interpolation: Interpolation;
+}

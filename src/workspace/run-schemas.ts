@@ -6,6 +6,7 @@ import type { ResultRow } from "../report/results.ts";
 
 export const configFormat = { format: "wecolora-run", version: 1 } as const;
 export const resultFormat = { format: "wecolora-result", version: 1 } as const;
+export const studentRowFormat = { format: "wecolora-student-row", version: 1 } as const;
 export const teacherFormat = { format: "wecolora-teacher", version: 1 } as const;
 
 const count = z.number().int().min(0);
@@ -90,6 +91,7 @@ export const resultRowSchema = z.object({
   fidelity: z.looseObject({ meanAbsoluteDifference: figure, cosine: figure, agreement: figure.optional() }).optional(),
   /** The probe's, where it was chosen. */
   probeLearningRate: figure.optional(),
+  probeBest: z.object({ epoch: count, top1: figure.optional(), auroc: figure.optional() }).optional(),
   parameters: z.number().optional(),
   bytes: z.number().optional(),
   millisecondsAPicture: figure.optional(),
@@ -196,5 +198,12 @@ export const evaluationFileSchema = z.object({
   results: z.array(resultRowSchema).readonly(),
 });
 
+/** A student on a further data set of a comparison, with the options, the model and the data that the row follows from. */
+export const studentRowSchema = z.object({
+  settings: z.string(),
+  student: sha256,
+  data: sha256,
+  row: resultRowSchema,
+});
 /** A teacher's row of a comparison, kept so that it is evaluated once. */
 export const teacherRowSchema = z.object({ teacher: sha256, data: sha256, row: resultRowSchema });

@@ -89,7 +89,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   },
   // Equal maxima share the gradient, as in PyTorch.
   Max(dy, { node }) {
-    const isLargest = node.inputs.map((x) => where(equal(x, node.outputs[0]), 1, 0));
+    const isLargest = node.inputs.map((x) => where(equal(x, node.outputs[0]), filled(x, 1), 0));
     const count = isLargest.reduce((sum, one) => add(sum, one));
     return isLargest.map((one) => mul(dy, div(one, count)));
   },

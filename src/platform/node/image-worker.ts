@@ -8,7 +8,7 @@ import type { AugmentedView, PictureFacts } from "../../data/loader.ts";
 import type { Content, Place } from "../../data/places.ts";
 import { largestImageFile, mostPixels } from "../../data/image-formats.ts";
 import { PlaceReader } from "../../data/places.ts";
-import { augmentedView, evaluationView, reduceForTraining } from "../../data/transforms.ts";
+import { augmentationBase, augmentedView, evaluationView } from "../../data/transforms.ts";
 import { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Picture, Preprocessing } from "../../utils/image.ts";
@@ -85,9 +85,11 @@ const methods = {
     return evaluationView(await read(where), preprocessing);
   },
   async augmentedView(where: Where, name: string, { preprocessing, augmentation, seed, epoch }: AugmentedView) {
-    const key = keyOf(where);
+    const { resize, cropSize, interpolation } = preprocessing;
+    const whole = "scale" in augmentation ? "" : JSON.stringify([resize, cropSize, interpolation]);
+    const key = keyOf(where) + whole;
     const kept = cache.get(key);
-    const picture = kept ?? reduceForTraining(await read(where), preprocessing);
+    const picture = kept ?? augmentationBase(await read(where), preprocessing, augmentation);
     if (!kept) remember(key, picture);
     return augmentedView(picture, preprocessing, augmentation, randomStream(seed, "view", epoch, name));
   },

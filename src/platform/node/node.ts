@@ -15,6 +15,7 @@ import { imageSettingsBeside } from "../../models/image-settings.ts";
 import { readModel } from "../../models/definition.ts";
 import { longestFile, readFile } from "../../files/storage.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
+import { withTransform } from "../../models/preprocessing.ts";
 import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
@@ -166,8 +167,9 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
   }
   const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
-  const { mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
-  return { ...definition, preprocessing: { ...definition.preprocessing, mean, std } };
+  const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
+  const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
+  return { ...definition, preprocessing: { ...preprocessing, mean, std } };
 }
 
 async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {

@@ -87,10 +87,12 @@ function lengthOf(
 }
 
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */
-export function fewShotOf({ fewShotRatio, fewShotCount }: StudentRunOptions): FewShot {
+export function fewShotOf({ fewShotRatio, fewShotRounding, fewShotCount }: StudentRunOptions): FewShot {
   if (fewShotRatio !== undefined && fewShotCount !== undefined) {
     throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both");
   }
-  if (fewShotRatio !== undefined) return { kind: "share", share: fewShotRatio };
+  if (fewShotRatio !== undefined) {
+    return { kind: "share", share: fewShotRatio, ...(fewShotRounding === "down" ? { rounding: "down" } : {}) };
+  }
   return fewShotCount === undefined ? { kind: "all" } : { kind: "count", count: fewShotCount };
 }
