@@ -104,9 +104,6 @@ export const normalizationOption = z
   .enum(normalizations)
   .default("model")
   .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
-export const dataHelp =
-  "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .zip, .tar, .parquet, .csv or .txt";
-  .describe("whose mean and deviation pictures are normalised with: the model's, or the published data set's");
 export const dataHelp = `pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
 
 /** What `loadModel` takes of a command's options. */
