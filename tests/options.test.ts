@@ -13,7 +13,8 @@ import { runContext } from "../src/context/run-context.ts";
 import { distillationSchema } from "../src/students/distillation-options.ts";
 import type { DistillationInput } from "../src/students/distillation-options.ts";
 import { startOf } from "../src/students/start.ts";
-import { distillationOptions } from "../src/students/training/setup.ts";
+import { train } from "../src/students/training/loop.ts";
+import { distillationOptions, trackedItems } from "../src/students/training/setup.ts";
 import { fewShotOf, planBatches } from "../src/students/training/step-plan.ts";
 import { changed } from "./support/device.ts";
 import { noise } from "./support/noise.ts";
@@ -182,9 +183,6 @@ const inRuns: Readonly<Record<string, string>> = {
   keptViewsOn: "kept-views",
   heldOut: "runs",
   weightType: "precision",
-  checkpointSteps: "runs",
-  evaluateSteps: "kept-views",
-  earlyStop: "runs",
   judge: "evaluation",
   judgeTeacher: "run-settings",
   judgeBank: "stopping",
@@ -196,15 +194,24 @@ const inRuns: Readonly<Record<string, string>> = {
   export: "exports",
   recipe: "cli",
 };
-/** Options that no test of a run asserts on yet. */
-const unasserted = ["checkpointMinutes", "keepCheckpoints", "evaluatePictures"];
-const fewShot = ["fewShotRatio", "fewShotCount"];
+const fewShot = ["fewShotRatio", "fewShotRounding", "fewShotCount"];
+
+/** Options of a run's loop: when it evaluates, when it saves, when it stops. */
+const looped: Readonly<Record<string, unknown>> = {
+  checkpointSteps: 3,
+  checkpointMinutes: 1,
+  keepCheckpoints: 5,
+  evaluateSteps: 2,
+  earlyStop: 1,
+};
+/** Options of the images that are looked at while training. */
+const tracking = ["evaluatePictures"];
 
 test("every option has a row", () => {
   const rows = [
-    ...[training, starting, planned, handedOn.data, handedOn.model, inRuns].flatMap(Object.keys),
+    ...[training, starting, planned, looped, handedOn.data, handedOn.model, inRuns].flatMap(Object.keys),
     ...fewShot,
-    ...unasserted,
+    ...tracking,
   ];
   const keys = new Set([...Object.keys(distillationSchema.shape), ...Object.keys(distillRunSchema.shape)]);
   expect([...keys].filter((key) => !rows.includes(key))).toEqual([]);
@@ -263,6 +270,53 @@ test.each(Object.entries(planned))("a run's plan: %s", (name, value) => {
   expect(figures(plan({ [name]: value }))).not.toEqual(figures(plan({})));
 });
 
+/** What a loop of 16 steps of a minute each does; students get no better after its first look. */
+async function loopOf(options: Readonly<Record<string, unknown>>): Promise<string[]> {
+  const done: string[] = [];
+  let [steps, minutes] = [0, 0];
+  // The parts of a distillation, a run folder and a tracker that the loop calls.
+  const fakes = {
+    distillation: {
+      trains: true,
+      get steps() {
+        return steps;
+      },
+      step: async () => ({ loss: 1, learningRate: 1, step: [++steps, ++minutes] }),
+      saveState: async () => ({ steps, tensors: new Map() }),
+      loadState: async () => done.push("best"),
+    },
+    folder: {
+      log: async ({ kind }: { kind: string }) => kind === "evaluation" && done.push(`evaluated ${steps}`),
+      writeState: async (_: unknown, __: unknown, keep: number) => done.push(`saved ${steps}, keeps ${keep}`),
+      writeBest: async () => undefined,
+      readBest: async () => ({}),
+    },
+    tracker: { evaluate: async () => ({ step: steps, difference: 1 + steps, cosine: 0.5 }) },
+  };
+  const environment = { now: () => 60_000 * minutes } as Environment;
+  const parsed = distillOptions({ ...required, method: "wecolora", ...options });
+  const parts = { options: parsed, plan: plan({ steps: 16 }), before: [], losses: [], next: () => Promise.reject() };
+  await train({ ...fakes, ...parts } as never, runContext(environment));
+  return done;
+}
+
+test.each(Object.entries(looped))("a run's loop: %s", async (name, value) => {
+  expect(await loopOf({ [name]: value })).not.toEqual(await loopOf({}));
+});
+
+test("as many images as asked for are looked at while training", () => {
+  const folder = { path: "D", classes: ["a", "b"], items, skipped: [] };
+  const of = (options: object) =>
+    trackedItems(
+      distillOptions({ ...required, ...options }),
+      { train: items, bank: items, queries: items },
+      { path: "D", train: folder, unused: [] },
+    );
+  expect(of({ evaluatePictures: 5 }).queries).toHaveLength(5);
+  expect(of({ evaluatePictures: 5 }).bank).toHaveLength(10);
+  expect(of({}).queries).toHaveLength(items.length);
+});
+
 test("the readers of data and models get their options", () => {
   const options = distillOptions({ ...required, ...handedOn.data, ...handedOn.model, seed: 3 });
   expect(openOptions(options)).toEqual({ ...handedOn.data, seed: 3 });
@@ -273,6 +327,8 @@ test("few-shot shares and counts", () => {
   const of = (options: object) => fewShotOf(distillOptions({ ...required, ...options }));
   expect(of({})).toEqual({ kind: "all" });
   expect(of({ fewShotRatio: 0.1 })).toEqual({ kind: "share", share: 0.1 });
+  const down = { kind: "share", share: 0.1, rounding: "down" };
+  expect(of({ fewShotRatio: 0.1, fewShotRounding: "down" })).toEqual(down);
   expect(of({ fewShotCount: 3 })).toEqual({ kind: "count", count: 3 });
 });
 
