@@ -40,6 +40,7 @@ const mayImport = {
     ...base,
   ],
   platform: [
+    "students",
     "index",
     "commands",
     "exports",

@@ -1,8 +1,10 @@
-// `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file alone.
+// `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file
+// alone; writes the page of error codes, and the API's option interfaces from the commands' schemas.
 // With --check, fails where a list is not current.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { optionInterfaces } from "./generate-options.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -61,20 +63,49 @@ function registryText({ folder, member, plural, of, options }) {
   ].join("\n");
 }
 
+/** The page of error codes, from the table in src/utils/errors.ts. */
+function errorsPage() {
+  const source = readFileSync(join(root, "src/utils/errors.ts"), "utf8");
+  const [, table] = /export const errorCodes = \{\n([\s\S]*?)\n\} as const;/.exec(source);
+  const codes = [...table.matchAll(/^ {2}([A-Z_]+):\s+("(?:[^"\\]|\\.)*"),$/gm)];
+  if (codes.length !== table.split(",\n").length) throw new Error("the table in src/utils/errors.ts can't be read");
+  return [
+    "# Error codes",
+    "",
+    "Made by `npm run generate` from `src/utils/errors.ts`; don't edit it.",
+    "",
+    "Every error that wecolora throws has a `code`. The command line prints it with `--json`:",
+    '`{"error": {"code": "FILE_NOT_FOUND", "message": "..."}}`. A `UserError` is something that you can fix, and the',
+    "command line exits with 2. A `RunError` is a failure while running: it exits with 1, or with 130, 143 or 129 after",
+    "Ctrl-C, SIGTERM or SIGHUP. Codes are stable, messages are not.",
+    "",
+    "| code | meaning |",
+    "| --- | --- |",
+    ...codes.map(([, code, meaning]) => `| \`${code}\` | ${JSON.parse(meaning)} |`),
+    "",
+  ].join("\n");
+}
+
 let stale = 0;
-for (const registry of registries) {
-  const path = join(root, registry.folder, fileOf(registry));
-  const text = registryText(registry);
+
+/** Writes a file, or with --check reports that it is not current. */
+function settle(name, text) {
+  const path = join(root, name);
   let current = "";
   try {
     current = readFileSync(path, "utf8");
   } catch {
-    // A new registry.
+    // A new file.
   }
-  if (current === text) continue;
+  if (current === text) return;
   if (process.argv.includes("--check")) {
-    console.error(`${registry.folder}/${fileOf(registry)} is not current: run npm run generate`);
+    console.error(`${name} is not current: run npm run generate`);
     stale++;
   } else writeFileSync(path, text);
 }
+
+for (const registry of registries) settle(`${registry.folder}/${fileOf(registry)}`, registryText(registry));
+settle("docs/errors.md", errorsPage());
+const options = "src/commands/options.generated.ts";
+settle(options, await optionInterfaces(root, join(root, options)));
 process.exitCode = stale > 0 ? 1 : 0;

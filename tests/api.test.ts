@@ -20,12 +20,12 @@ test("ONNX Runtime's own tensors are taken", async () => {
 test.each([
   [{ reductionFactor: 2, keptBlocks: [0] }, "not both"],
   [{ reductionFactor: 0 }, "reductionFactor"],
-  [{ keptBlocks: [3, 1] }, "kept blocks must rise"],
-  [{ rank: 2.5 }, "rank"],
-  [{ ranks: 4 }, "unknown option ranks (did you mean rank?)"],
-  [{ epochs: 4 }, "unknown option epochs (did you mean schedule.epochs?)"],
-  [{ loss: { kind: "l3" } }, "loss"],
-  [{ schedule: { kind: "cosine", epoch: 3 } }, "unknown option schedule.epoch (did you mean epochs?)"],
+  [{ keptBlocks: [3, 1] }, "keptBlocks must be in rising order, each named once, got [3,1]."],
+  [{ rank: 2.5 }, "rank must be a whole number of at least 1, or values by name"],
+  [{ ranks: 4 }, "There is no option ranks. Did you mean rank?"],
+  [{ epochs: 4 }, "There is no option epochs. Did you mean schedule.epochs?"],
+  [{ loss: { kind: "l3" } }, 'kind in loss must be one of l1, mse, smooth-l1, cosine, l1+kl, got "l3".'],
+  [{ schedule: { kind: "cosine", epoch: 3 } }, "There is no option epoch in schedule. Did you mean epochs?"],
   [{ rank: 2, initialAdapters: new Map() }, "the initial adapters lack blocks.0.q.lora_A [2, 32]"],
 ])("createDistillation refuses %o", async (options, message) => {
   const creating = createDistillation(teacher, options as never);

@@ -85,7 +85,7 @@ describe("compare", () => {
   });
 
   test.each([
-    ["an option that is none", { grid: { methods: ["kd"] } }, "unknown option methods (did you mean method?)"],
+    ["an option that is none", { grid: { methods: ["kd"] } }, "There is no option methods. Did you mean method?"],
     ["a run twice", { grid: { method: ["kd", "kd"] } }, "twice"],
     ["a metric that is none", { published: [{ where: {}, metric: "luck", value: 1 }] }, "metric"],
   ])("mistakes are named before anything runs: %s", async (_, more, message) => {

@@ -29,7 +29,7 @@ test("devices that are not there say what they need", async () => {
       "--data",
       referencePath("images"),
     );
-    expect(err).toContain(`the device ${device} can't be used here: ${reason}`);
+    expect(err).toContain(`The device ${device} can't be used here: ${reason}`);
     expect(code).toBe(2);
   }
 });

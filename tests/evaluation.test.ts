@@ -376,7 +376,7 @@ describe("wecolora evaluate", () => {
       await nearest({ ...cifar, mean: [...cifar.mean], std: [...cifar.std] }),
     );
     await expect(evaluate({ ...options, data: sets("listed"), normalization: "data-set" })).rejects.toThrow(
-      "is none of the published data sets",
+      "normalization data-set needs a published data set",
     );
   });
 });

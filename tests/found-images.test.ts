@@ -234,8 +234,10 @@ describe("split folders", () => {
       },
     ]);
     const said: string[] = [];
-    new SkippedPictures(true).open(data.train.skipped, { warn: (message) => said.push(message) });
-    expect(said).toEqual(["skipped 1 file:\n  pred/9.png: outside of the split folders"]);
+    new SkippedPictures(true).open(data.train.skipped, {
+      warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+    });
+    expect(said).toEqual(["Skipped 1 file:\n  pred/9.png: outside of the split folders"]);
     expect((await listPictures(path)).items).toHaveLength(7);
   });
 
@@ -269,7 +271,7 @@ describe("links and names", () => {
     });
     expect(countsOf(data)).toEqual({ "a link back to a folder around it": 3, "broken link": 1, "not an image": 1 });
     const strict = new SkippedPictures(true);
-    expect(() => strict.open(data.train.skipped, {})).toThrow("cat/gone.png: broken link (and strict is on)");
+    expect(() => strict.open(data.train.skipped, {})).toThrow("cat/gone.png: broken link (strict is on)");
   });
 
   test("folders that link to each other many times over are not walked for ever", async () => {
@@ -643,10 +645,12 @@ test("reasons are shown a line each, images that are wrong once more with their 
   const data = await openDataSet(path);
   const said: string[] = [];
   const skipped = new SkippedPictures(true);
-  skipped.open(data.train.skipped, { warn: (message) => said.push(message) });
+  skipped.open(data.train.skipped, {
+    warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+  });
   expect(said).toEqual([
-    "skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
+    "Skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
   ]);
-  expect(() => skipped.add({ name: "a.png", reason: "is cut off" })).toThrow("a.png: is cut off (and strict is on)");
+  expect(() => skipped.add({ name: "a.png", reason: "is cut off" })).toThrow("a.png: is cut off (strict is on)");
   expect((await readFile(join(path, "a.png"))).length).toBe(image.length);
 });

@@ -100,11 +100,11 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
 
   const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
   expect(refused.code).toBe(2);
-  expect(refused.err).toContain("minivit can't do with kept views (--kept-views): its loss reads more");
+  expect(refused.err).toContain("--kept-views does not go with the method minivit: its loss reads more");
   expect(existsSync(join(folder, "never"))).toBe(false);
   const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
   expect(idle.code).toBe(2);
-  expect(idle.err).toContain("weight-copy can't compute activations anew (--checkpointing): nothing trains");
+  expect(idle.err).toContain("--checkpointing does not go with the method weight-copy: nothing trains");
   const both = ["--checkpointing", "--activations", "float16", "--out", join(folder, "never")];
   const refusedBoth = await wecolora(...args, "--method", "wecolora", ...both);
   expect(refusedBoth.code).toBe(2);

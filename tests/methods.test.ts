@@ -16,7 +16,8 @@ import { studentBefore } from "../src/students/training/distillation.ts";
 import { distillationSchema, methodNames } from "../src/students/distillation-options.ts";
 import { usualFormat } from "../src/exports/save.ts";
 import type { VitConfig } from "../src/models/config.ts";
-import { expectedWeights, plainVit } from "../src/models/config.ts";
+import { plainVit } from "../src/models/config.ts";
+import { expectedWeights } from "../src/models/weight-table.ts";
 import type { ModelDefinition } from "../src/models/definition.ts";
 import { drawStream } from "../src/utils/random.ts";
 import type { Tensor } from "../src/utils/tensor.ts";
@@ -322,7 +323,7 @@ test("clipping keeps the common norm of the gradients at its bound, and layer de
 test.each<[string, CreateDistillationOptions, string]>([
   ["minivit takes no list of blocks", { method: "minivit", keptBlocks: [0, 1] }, "shares weights by reductionFactor"],
   ["dora takes no alpha", { method: "dora", alpha: 4 }, "dora takes neither alpha"],
-  ["a rank for each target", { rank: { q: 4 }, targetModules: ["q", "v"] }, "rank says nothing of v"],
+  ["a rank for each target", { rank: { q: 4 }, targetModules: ["q", "v"] }, "rank names no value for v"],
   ["an unknown method", { method: "weco" as never }, "method"],
   ["an unknown loss", { loss: { kind: "l3" } as never }, "loss"],
 ])("mistakes are named: %s", async (_, options, message) => {

@@ -389,8 +389,8 @@ describe("the probe of the protocols", () => {
     expect(results[0].probeBest).toBeUndefined();
     // Published figures stand beside those measured, and are of the models evaluated.
     const published = [
-      { metric: "probe", value: 50 },
-      { metric: "probeBest", value: 60 },
+      { metric: "probe" as const, value: 50 },
+      { metric: "probeBest" as const, value: 60 },
     ];
     const beside = await evaluate({ ...cifar, out: undefined, published });
     expect(beside.published).toEqual([
@@ -442,9 +442,9 @@ describe("a whole run under the protocols", () => {
         chest: { data: sets("chestxray14"), normalization: "paper", probeEpochs: 2, includeNoFinding: true },
       },
       published: [
-        { where: { method: "dora" }, on: "cifar", metric: "probeBest", value: 12.3 },
-        { where: { method: "dora" }, on: "chest", metric: "probeAuroc", value: 45.6 },
-        { where: { method: "dora" }, metric: "probe", value: 78.9 },
+        { where: { method: "dora" }, on: "cifar", metric: "probeBest" as const, value: 12.3 },
+        { where: { method: "dora" }, on: "chest", metric: "probeAuroc" as const, value: 45.6 },
+        { where: { method: "dora" }, metric: "probe" as const, value: 78.9 },
       ],
     };
     const messages: string[] = [];
@@ -483,7 +483,7 @@ describe("a whole run under the protocols", () => {
     await expect(compare({ ...options, evaluations: { cifar: { ...cifar, probeEpoch: 1 } } })).rejects.toThrow(
       "options of the evaluation cifar: unknown option probeEpoch (did you mean probeEpochs?)",
     );
-    const published = [{ where: {}, on: "cifer", metric: "probe", value: 1 }];
+    const published = [{ where: {}, on: "cifer", metric: "probe" as const, value: 1 }];
     await expect(compare({ ...options, evaluations: { cifar }, published })).rejects.toThrow(
       "A published figure is on cifer, but the evaluations are: cifar.",
     );

@@ -27,7 +27,8 @@ import {
 } from "../src/engine/graph/build.ts";
 import type { Graph, Value } from "../src/engine/graph/graph.ts";
 import { sortedNodes } from "../src/engine/graph/walk.ts";
-import { expectedWeights, plainVit } from "../src/models/config.ts";
+import { plainVit } from "../src/models/config.ts";
+import { expectedWeights } from "../src/models/weight-table.ts";
 import { defaultPreprocessing } from "../src/models/preprocessing.ts";
 import type { Int8Inputs, Int8Part } from "../src/engine/passes/int8/int8-products.ts";
 import { int8Parts } from "../src/engine/passes/int8/int8-products.ts";

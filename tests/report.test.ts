@@ -206,7 +206,7 @@ test("the result table marks the better of the small models, where one is", () =
     // Neither equal figures nor a clock's noise make a better one.
     ["student", "50.0*", "1.100*", "0.500 ", "10.4 "],
   ]);
-  expect(resultTable(rows).rows[2].slice(1, 3)).toEqual(["**50.0 (45–55)**", "90.0"]);
+  expect(resultTable(rows).rows[2].slice(1, 3).map(String)).toEqual(["**50.0 (45–55)**", "90.0"]);
 });
 
 test("markup from text shows the text", () => {

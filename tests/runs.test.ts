@@ -203,7 +203,7 @@ describe("what stands in the way of going on", () => {
     }
     const { code, err } = await child.ended;
     expect(code).toBe(1);
-    expect(err).toContain("could not be written");
+    expect(err).toContain("can't be written");
   });
 });
 

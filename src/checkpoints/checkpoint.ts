@@ -45,6 +45,7 @@ export async function findWeights(directory: Directory): Promise<string> {
     if (candidates.length > 1) {
       throw new UserError(
         `${directory.describe("")} holds several files of weights (${listSome(candidates)}); name the one to read`,
+        { code: "NOT_A_MODEL" },
       );
     }
   }
@@ -53,6 +54,7 @@ export async function findWeights(directory: Directory): Promise<string> {
   const near = names.map((name) => nearestName(name, usual)).find((name) => name !== undefined);
   throw new UserError(
     `there are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin, .pth, .pt or .ckpt${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
+    { code: "NOT_A_MODEL" },
   );
 }
 
@@ -66,7 +68,7 @@ async function newestOfDeepSpeed(directory: Directory): Promise<string | undefin
 export async function openCheckpoint(directory: Directory, entry: string): Promise<Checkpoint> {
   if (entry.endsWith(".index.json")) return openShards(directory, entry);
   const file = await directory.open(entry);
-  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
+  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
   try {
     return { name: file.name, tensors: await openTensors(file), bytes: file.size, close: () => file.close() };
   } catch (error) {
@@ -97,13 +99,17 @@ async function openShards(directory: Directory, entry: string): Promise<Checkpoi
     const tensors = new Map<string, StoredTensor | UnreadableTensor>();
     for (const [weight, shardName] of map) {
       if (!/^[\w.-]+$/.test(shardName) || shardName === "..") {
-        throw new UserError(`${name} names the shard ${quote(shardName)}, which is no plain file name`);
+        throw new UserError(`${name} names the shard ${quote(shardName)}, which is no plain file name`, {
+          code: "NOT_A_MODEL",
+        });
       }
       const shard = opened.get(shardName) ?? (await openCheckpoint(directory, shardName));
       opened.set(shardName, shard);
       const tensor = shard.tensors.get(weight);
       if (!tensor)
-        throw new UserError(`${name} says that ${shorten(weight)} is in ${shorten(shardName)}, but it is not there`);
+        throw new UserError(`${name} says that ${shorten(weight)} is in ${shorten(shardName)}, but it is not there`, {
+          code: "NOT_A_MODEL",
+        });
       tensors.set(weight, tensor);
     }
     const bytes = [...opened.values()].reduce((sum, shard) => sum + shard.bytes, 0);
@@ -117,16 +123,16 @@ async function openShards(directory: Directory, entry: string): Promise<Checkpoi
 async function readWeightMap(directory: Directory, entry: string): Promise<[string, string][]> {
   const name = directory.describe(entry);
   const text = await readText(directory, entry);
-  if (text === undefined) throw new UserError(`there is no ${name}`);
+  if (text === undefined) throw new UserError(`there is no ${name}`, { code: "FILE_NOT_FOUND" });
   let map: unknown;
   try {
     map = (JSON.parse(text) as { weight_map?: unknown }).weight_map;
   } catch (error) {
-    throw new UserError(`${name} is not valid JSON: ${(error as Error).message}`);
+    throw new UserError(`${name} is not valid JSON: ${(error as Error).message}`, { code: "NOT_A_MODEL" });
   }
   const entries = typeof map === "object" && map !== null ? Object.entries(map) : [];
   if (entries.length === 0 || !entries.every((pair): pair is [string, string] => typeof pair[1] === "string")) {
-    throw new UserError(`${name} has no weight_map from weights to files`);
+    throw new UserError(`${name} has no weight_map from weights to files`, { code: "NOT_A_MODEL" });
   }
   return entries;
 }

@@ -64,7 +64,7 @@ export interface StoredSafetensors {
 /** Reads and checks the header. Throws a UserError that says what is wrong. */
 export async function openSafetensors(file: FileHandle): Promise<StoredSafetensors> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no valid safetensors file: ${message}`);
+    throw new UserError(`${file.name} is no valid safetensors file: ${message}`, { code: "NOT_A_MODEL" });
   };
   if (file.size < 8) fail(`it holds ${file.size} bytes, and its header's length alone takes 8`);
   const lengthBytes = await readBytes(file, 0, 8);
@@ -95,7 +95,9 @@ export async function readSafetensors(file: FileHandle): Promise<Safetensors> {
   const tensors = new Map<string, Tensor>();
   for (const [name, tensor] of stored) {
     if (tensor.type === undefined)
-      throw new UserError(`${file.name} can't be read whole: ${shorten(name)} ${tensor.problem}`);
+      throw new UserError(`${file.name} can't be read whole: ${shorten(name)} ${tensor.problem}`, {
+        code: "NOT_A_MODEL",
+      });
     tensors.set(name, await readTensor(tensor));
   }
   return { tensors, metadata };

@@ -133,7 +133,7 @@ export interface TorchHandlers extends PickleHandlers {
 /** The handlers for one file. Nothing else than tensors is made; storages are noted as they come, wherever they are. */
 export function torchHandlers(file: string): TorchHandlers {
   const fail = (message: string): never => {
-    throw new UserError(`${file} can't be read: ${message}`);
+    throw new UserError(`${file} can't be read: ${message}`, { code: "NOT_A_MODEL" });
   };
   const storages = new Map<string, Storage>();
   const view = (

@@ -33,10 +33,13 @@ async function openZip(file: FileHandle): Promise<StoredTensors> {
   // PyTorch leaves its own entries as they are; what is compressed could unpack to anything.
   const stored = (entry: ZipEntry) => {
     if (entry.deflated)
-      throw new UserError(`${file.name}: ${shorten(entry.name)} is compressed, which PyTorch never does`);
+      throw new UserError(`${file.name}: ${shorten(entry.name)} is compressed, which PyTorch never does`, {
+        code: "NOT_A_MODEL",
+      });
     return entry;
   };
-  if (main.size > largestPickle) throw new UserError(`${file.name}: its data.pkl takes ${main.size} bytes`);
+  if (main.size > largestPickle)
+    throw new UserError(`${file.name}: its data.pkl takes ${main.size} bytes`, { code: "NOT_A_MODEL" });
   const { offset, size } = stored(main);
   const folder = main.name.slice(0, -"data.pkl".length);
   await checkByteOrder(file, entries.get(`${folder}byteorder`));
@@ -60,14 +63,17 @@ function mainEntry(entries: ReadonlyMap<string, ZipEntry>, name: string): ZipEnt
   if (within(/^([^/]+\/)?(constants\.pkl$|code\/)/))
     throw new UserError(
       `${name} is a TorchScript model: its weights come with code, which can't be read here. In Python, load it with torch.jit.load and save its state_dict() with torch.save`,
+      { code: "NOT_A_MODEL" },
     );
   if (within(/^([^/]+\/)?(archive_format$|models\/.*\.json$|serialized_exported_program\.json$)/))
     throw new UserError(
       `${name} is a program of torch.export, which can't be read here. In Python, load it with torch.export.load and save its state_dict with torch.save`,
+      { code: "NOT_A_MODEL" },
     );
   const main = names.find((entry) => /^([^/]+\/)?data\.pkl$/.test(entry));
   const entry = main === undefined ? undefined : entries.get(main);
-  if (!entry) throw new UserError(`${name} is a zip archive without data.pkl, so no PyTorch checkpoint`);
+  if (!entry)
+    throw new UserError(`${name} is a zip archive without data.pkl, so no PyTorch checkpoint`, { code: "NOT_A_MODEL" });
   return entry;
 }
 
@@ -77,7 +83,9 @@ async function checkByteOrder(file: FileHandle, entry: ZipEntry | undefined): Pr
 }
 
 function bigEndian(name: string): UserError {
-  return new UserError(`${name} was written on a big-endian machine, which can't be read here`);
+  return new UserError(`${name} was written on a big-endian machine, which can't be read here`, {
+    code: "NOT_A_MODEL",
+  });
 }
 
 /** Before PyTorch 1.6: magic number, version, system, the object, the storages' keys; then each storage's numbers. */
@@ -91,9 +99,12 @@ async function openLegacy(file: FileHandle): Promise<StoredTensors> {
     at = end;
     return value;
   };
-  if (next() !== legacyMagic) throw new UserError(`${file.name} is a pickle, but not one that torch.save wrote`);
+  if (next() !== legacyMagic)
+    throw new UserError(`${file.name} is a pickle, but not one that torch.save wrote`, { code: "NOT_A_MODEL" });
   if (next() !== legacyVersion)
-    throw new UserError(`${file.name} was written by a version of torch.save that is not known here`);
+    throw new UserError(`${file.name} was written by a version of torch.save that is not known here`, {
+      code: "NOT_A_MODEL",
+    });
   const system = next();
   if (system instanceof Map && system.get("little_endian") === false) throw bigEndian(file.name);
   const value = next();
@@ -108,7 +119,7 @@ function storageOffsets(
   at: number,
   name: string,
 ): Map<string, number> {
-  if (!Array.isArray(keys)) throw new UserError(`${name} has no list of storages`);
+  if (!Array.isArray(keys)) throw new UserError(`${name} has no list of storages`, { code: "NOT_A_MODEL" });
   const offsets = new Map<string, number>();
   let end = at;
   for (const key of keys as PickleValue[]) {
@@ -128,7 +139,7 @@ function collect(value: PickleValue, file: FileHandle, locate: Locate): StoredTe
   const { tensors: records, opaque } = tensorsIn(value);
   if (records.size === 0) {
     const asked = opaque.length > 0 ? `; it asks for ${listSome(opaque, 3)}, which is never run here` : "";
-    throw new UserError(`${file.name} holds no tensors by name${asked}`);
+    throw new UserError(`${file.name} holds no tensors by name${asked}`, { code: "NOT_A_MODEL" });
   }
   const tensors = new Map<string, StoredTensor | UnreadableTensor>();
   let bytes = 0;
@@ -139,7 +150,9 @@ function collect(value: PickleValue, file: FileHandle, locate: Locate): StoredTe
   }
   // Tied weights share a storage; a file that says it of all its weights would ask for memory without end.
   if (bytes > mostSharing * file.size)
-    throw new UserError(`${file.name}: its tensors would take ${bytes} bytes, the file has ${file.size}`);
+    throw new UserError(`${file.name}: its tensors would take ${bytes} bytes, the file has ${file.size}`, {
+      code: "NOT_A_MODEL",
+    });
   return tensors;
 }
 

@@ -26,7 +26,8 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
   const folder = fileURLToPath(new URL("../demo", import.meta.url));
   if (!existsSync(join(folder, "teacher"))) {
     throw new UserError(
-      "the demo's teacher and pictures come with the repository, not with the npm package; clone it to run the demo",
+      "The demo's teacher and images come with the repository, not with the npm package. Clone the repository to run the demo.",
+      { code: "FILE_NOT_FOUND" },
     );
   }
   const { quick, ...given } = options;

@@ -1,4 +1,5 @@
 // Command-line options made from the schemas that the API uses: names, help and defaults stand in one place.
+import { quote } from "../utils/quote.ts";
 import type { Command } from "commander";
 import { Option } from "commander";
 import { parse as parseYaml } from "yaml";
@@ -6,6 +7,7 @@ import { z } from "zod";
 import { longestFile } from "../files/storage.ts";
 import { readWhole } from "../platform/node/node-files.ts";
 import { UserError } from "../utils/errors.ts";
+
 import { kebab } from "../utils/option-names.ts";
 
 interface Property {
@@ -120,16 +122,23 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
 /** Reads a YAML or JSON file of options, in camelCase. Throws a UserError where it can't be read. */
 async function readConfig(path: string): Promise<Record<string, unknown>> {
   const bytes = await readWhole(path, longestFile.text);
-  if (!bytes) throw new UserError(`the configuration file ${path} can't be read: it does not exist`);
+  if (!bytes) throw new UserError(`There is no configuration file ${path}.`, { code: "FILE_NOT_FOUND" });
   const text = new TextDecoder().decode(bytes);
   let value: unknown;
   try {
     value = parseYaml(text);
   } catch (error) {
-    throw new UserError(`${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0]}`);
+    throw new UserError(
+      `${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0].replace(/[.:]?$/, ".")}`,
+      {
+        code: "INVALID_OPTION",
+      },
+    );
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64"`);
+    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64", got ${quote(value)}.`, {
+      code: "INVALID_OPTION",
+    });
   }
   return value as Record<string, unknown>;
 }

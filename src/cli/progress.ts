@@ -1,6 +1,7 @@
 // Progress for people: one line that redraws itself on a terminal, plain lines now and then where output is piped.
 import { createLogUpdate } from "log-update";
 import type { Listener } from "../context/run-context.ts";
+import { visibleText } from "../utils/escape.ts";
 
 /** Plain output has at most one line of progress in so many milliseconds. */
 const plainInterval = 5000;
@@ -44,15 +45,18 @@ export function progressLine(stage: Stage, now: number, drawBar: boolean): strin
   return parts.filter(Boolean).join("  ");
 }
 
-/** A listener that writes to a stream (standard error), and an end that clears the redrawn line. */
+/**
+ * A listener that writes to a stream (standard error), and an end that clears the redrawn line. Whatever comes in is one
+ * line of text: names in it can't end the line or steer the terminal.
+ */
 export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): void } {
   const live = stream.isTTY ? createLogUpdate(stream) : undefined;
   let stage: Stage | undefined;
   let lastPlain = 0;
 
-  const print = (message: string) => {
+  const print = (message: string, details: readonly string[] = []) => {
     live?.clear();
-    stream.write(`${message}\n`);
+    stream.write([message, ...details.map((detail) => `  ${detail}`), ""].map(visibleText).join("\n"));
     draw();
   };
   const draw = () => {
@@ -70,8 +74,9 @@ export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): 
     }
   };
   return {
-    stage(name, total) {
+    stage(given, total) {
       finish();
+      const name = visibleText(given);
       stage = { name, total, begun: performance.now(), done: 0, note: "" };
       lastPlain = performance.now();
       if (live) draw();
@@ -80,15 +85,15 @@ export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): 
     progress(done, note = "") {
       if (!stage) return;
       stage.done = done;
-      stage.note = note;
+      stage.note = visibleText(note);
       draw();
       const now = performance.now();
       if (live || now - lastPlain < plainInterval) return;
       lastPlain = now;
       stream.write(`${progressLine(stage, now, false)}\n`);
     },
-    info: print,
-    warn: (message) => print(`warning: ${message}`),
+    info: (message) => print(message),
+    warn: (message, details) => print(`warning: ${message}`, details),
     end: finish,
   };
 }

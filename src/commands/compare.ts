@@ -1,4 +1,6 @@
 // A grid of runs on one data set, one after the other, and one table at the end.
+import { markdown, markdownCode, safeFileName } from "../utils/escape.ts";
+import type { Column } from "../report/table.ts";
 import { z } from "zod";
 import { readText } from "../files/storage.ts";
 import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
@@ -117,7 +119,8 @@ function combinations(grid: z.output<typeof gridSchema>): Record<string, unknown
 }
 
 const shown = (value: unknown) => (typeof value === "object" ? JSON.stringify(value) : String(value));
-const fileName = (text: string) => text.replace(/[^\w.=,+-]+/g, "_").slice(0, 180);
+/** A name for a run's folder or a teacher's file, which later runs of the same comparison find again. */
+const fileName = (text: string) => safeFileName(text.replace(/[^\w.=,+-]+/g, "_"));
 
 /** The runs of a comparison, their options checked before the first begins. */
 export function planRuns(options: CompareRunOptions): Planned[] {
@@ -138,13 +141,13 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .join(",") || "run",
     );
     const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
-    const checked = distillOptions(run, `options of the run ${name}`);
+    const checked = distillOptions(run, `the options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: checked, setting: Object.fromEntries(named), seed: Number(seed), name };
   });
   const names = planned.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice) throw new UserError(`the grid holds the run ${twice} twice`);
+  if (twice) throw new UserError(`The grid holds the run ${twice} twice.`, { code: "INVALID_OPTION" });
   return planned;
 }
 
@@ -351,20 +354,21 @@ async function performComparison(
   const teachers = await judgeTeachers(context, planned, directory);
   const summaries = summarize(runs, options.published);
   const { columns, rows } = comparisonTable(summaries);
-  const teacherLines = Object.entries(teachers).map(([name, row]) => `| ${name} | ${teacherCells(row)} |`);
-  const markdown = [
-    `# ${options.title ?? "Comparison"}`,
+  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
+    (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
+  );
+  const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);
+  const lines = [
+    markdown`# ${options.title ?? "Comparison"}`,
     "",
     markdownTable(columns, rows),
     "",
-    "| teacher | neighbours % | probe % | own head % | M params | ms/picture |",
-    "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ...teacherLines,
+    markdownTable(teacherColumns, teacherRows),
     "",
-    `Mean over seeds, with the standard deviation where there are several. Settings shared by all: \`${JSON.stringify(options.base)}\`.`,
+    markdown`Mean over seeds, with the standard deviation where there are several. Settings shared by all: ${markdownCode(JSON.stringify(options.base))}.`,
     "",
   ].join("\n");
-  await directory.write("table.md", textChunks(markdown));
+  await directory.write("table.md", textChunks(lines));
   await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
   const chart = chartOf(options, summaries, Object.values(teachers));
   if (chart) {
@@ -374,7 +378,7 @@ async function performComparison(
   return { out: options.out, runs, summaries, teachers };
 }
 
-function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture }: ResultRow): string {
+function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture }: ResultRow): string[] {
   const share = (v: number | undefined) => (v === undefined ? "-" : (100 * v).toFixed(1));
   return [
     share(neighbours?.top1),
@@ -382,7 +386,7 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
     share(head?.top1),
     parameters === undefined ? "-" : (parameters / 1e6).toFixed(1),
     millisecondsAPicture?.toFixed(1) ?? "-",
-  ].join(" | ");
+  ];
 }
 
 /** Options of a run that say how data and images are read: its teacher is evaluated with the same. */

@@ -3,6 +3,7 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { z } from "zod";
 import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
 import { exportName } from "../exports/lookup.ts";
+import { withMethod } from "../students/methods/lookup.ts";
 import { studentRunSchema } from "../students/run-options.ts";
 
 export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
@@ -98,14 +99,11 @@ function recipeOf(given: Readonly<Record<string, unknown>>): unknown {
  */
 export function distillOptions(input: unknown, what = "options of distill"): DistillRunOptions {
   if (typeof input !== "object" || input === null) return parseOptions(distillRunSchema, input, what);
-  const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined));
+  const { schema, options } = withMethod(distillRunSchema, input);
+  const given = Object.fromEntries(Object.entries(options as object).filter(([, value]) => value !== undefined));
   const recipe = recipeOf(given);
   const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
-  if (!known) return parseOptions(distillRunSchema, given, what);
+  if (!known) return parseOptions(schema, given, what);
   const settings: Readonly<Record<string, unknown>> = { recipe, ...recipes[recipe as RecipeName], ...given };
-  return parseOptions(
-    distillRunSchema,
-    recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings,
-    what,
-  );
+  return parseOptions(schema, recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings, what);
 }

@@ -112,7 +112,9 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     const result = await folder.readResult();
     if (!result) {
       const where = folder.directory.describe("");
-      throw new UserError(`the run in ${where} is not finished; go on with: wecolora distill --resume ${where}`);
+      throw new UserError(`The run in ${where} is not finished. Resume it with: wecolora distill --resume ${where}`, {
+        code: "RUN_NOT_FOUND",
+      });
     }
     return {
       folder,
@@ -143,7 +145,8 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   const origin = await originOf(environment, options.model);
   const { out } = options;
   const run = origin?.folder.directory.describe("");
-  if (out === undefined && run === undefined) throw new UserError("say where to write (--out)");
+  if (out === undefined && run === undefined)
+    throw new UserError("export needs a folder to write to: add --out <folder>.", { code: "INVALID_OPTION" });
   // Where no folder is named, exports are part of the run.
   const request: OutputRequest =
     out === undefined
@@ -194,7 +197,8 @@ async function exportInto(
   const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
-  if (data === undefined) throw new UserError("export compares on real pictures: say where some are (--data)");
+  if (data === undefined)
+    throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
   try {

@@ -1,5 +1,6 @@
 // `wecolora inspect M`: what a model is, and how much its blocks matter.
 
+import { visibleText } from "../utils/escape.ts";
 import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
@@ -76,7 +77,7 @@ export function inspectText(name: string, d: ModelDescription): string {
       `${resizeText(d.preprocessing.resize)}, ${d.preprocessing.uncropped ? "no crop" : `crop ${d.preprocessing.cropSize}`}, ${d.preprocessing.interpolation}, mean ${d.preprocessing.mean.join(" ")}, std ${d.preprocessing.std.join(" ")}`,
     ],
   ];
-  return rows.map(([key, value]) => `${key.padEnd(11)}${value}`).join("\n");
+  return rows.map(([key, value]) => `${key.padEnd(11)}${visibleText(value)}`).join("\n");
 }
 
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */

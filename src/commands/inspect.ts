@@ -31,7 +31,8 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
   const { model: path, data, ...options } = parseOptions(inspectRunSchema, input, "options of inspect");
   if (data === undefined) {
     const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
-    if (given !== undefined) throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`);
+    if (given !== undefined)
+      throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`, { code: "INVALID_OPTION" });
   }
   const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
   const description = describeModel(model);

@@ -68,6 +68,11 @@ export interface ReportRunResult {
 export async function runReport(context: RunContext, input: ReportRunInput): Promise<ReportRunResult> {
   const { environment } = context;
   const { runs, out } = parseOptions(reportRunSchema, input, "options of report");
+  for (const run of runs)
+    if ((await environment.directory(run).list()).length === 0)
+      throw new UserError(`There is no run in ${run}. Give the output folder of wecolora distill.`, {
+        code: "RUN_NOT_FOUND",
+      });
   const inputs: NamedInput[] = [];
   const folders: RunFolder[] = [];
   for (const run of runs) {
@@ -95,7 +100,7 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
-  const page = comparisonPage(
+  const page = await comparisonPage(
     reports.map((report, i) => ({ ...report, name: named[i] })),
     environment.createDocument(),
   );
@@ -122,7 +127,7 @@ export async function writeRunReport(context: RunContext, folder: RunFolder): Pr
   listener.stage?.("writing the report");
   const { report, options, judged } = await readRun(folder);
   const whole = await withPictures(context, folder, report, options, judged);
-  const page = reportPage(whole, environment.createDocument());
+  const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return page;
 }
@@ -134,7 +139,10 @@ async function readRun(
   const path = folder.directory.describe("");
   const config = await folder.readConfig();
   const result = await folder.readResult();
-  if (!result) throw new UserError(`the run in ${path} is not finished; go on with: wecolora distill --resume ${path}`);
+  if (!result)
+    throw new UserError(`The run in ${path} is not finished. Resume it with: wecolora distill --resume ${path}`, {
+      code: "RUN_NOT_FOUND",
+    });
   const options = distillOptions(
     { ...config.options, out: path },
     `the options in ${folder.directory.describe("config.json")}`,

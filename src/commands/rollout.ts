@@ -1,4 +1,5 @@
 // `wecolora rollout`: where a model looks in images.
+import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -68,7 +69,9 @@ async function rolloutInto(
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   const { directory } = output;
-  const files: Record<string, string> = {};
+  // Without a prototype: an image may be called __proto__.
+  const files = Object.create(null) as Record<string, string>;
+  const fileNames = new FileNames();
   try {
     const items = limitItems(data.items, options.pictures, options.seed);
     skipped.open(data.skipped, listener);
@@ -81,12 +84,13 @@ async function rolloutInto(
       { method, fusion, discard },
       skipped.add,
     )) {
-      const file = `${item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__")}.png`;
+      const file = fileNames.add(item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__"), ".png");
       await directory.write(file, [await environment.encodePng(sideBySide([picture, ...overlays.values()]))]);
       files[item.name] = file;
       listener.progress?.(Object.keys(files).length);
     }
-    if (Object.keys(files).length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    if (Object.keys(files).length === 0)
+      throw new UserError(`None of the images in ${options.data} can be read.`, { code: "NO_IMAGES" });
     await output.removeStale();
     skipped.report(listener);
     return { out: options.out, files, columns: ["picture", ...models.keys()], skipped: skipped.count };

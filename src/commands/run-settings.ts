@@ -11,6 +11,7 @@ import type { NamedInput } from "../workspace/output-folder.ts";
 import type { RunConfig } from "../workspace/run-folder.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
+import { checkRunMethod } from "../students/methods/lookup.ts";
 
 /** What a run reads, and must not write over. */
 export const distillInputs = ({ teacher, data }: Pick<DistillRunOptions, "teacher" | "data">): NamedInput[] => [
@@ -25,6 +26,7 @@ export const ofTheEnd: readonly (keyof DistillRunOptions)[] = ["report", "export
 
 /** A run's options as they were asked for, before its precision was settled. */
 export function requestedOptions(config: RunConfig, out: string, file: string): DistillRunOptions {
+  checkRunMethod(config.options.method, out);
   const { precision, int8Parts: parts } = config.requested;
   return distillOptions({ ...config.options, precision, int8Parts: parts, out }, `the options in ${file}`);
 }

@@ -1,4 +1,5 @@
 // `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
+import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import { stackViews } from "../data/loader.ts";
@@ -149,7 +150,10 @@ interface Work {
 function splitOf({ split, heldOut, gap, seed }: SegmentRunOptions, cases: number): SliceSplit {
   const kind = split ?? (cases > 1 ? "cases" : "blocks");
   if (kind !== "cases") return { kind, share: heldOut, gap };
-  if (cases < 2) throw new UserError("there is one case alone, so no case can be held out: use --split blocks");
+  if (cases < 2)
+    throw new UserError("There is one case alone, so no case can be held out. Use --split blocks.", {
+      code: "INVALID_DATA",
+    });
   return { kind, share: heldOut, seed };
 }
 
@@ -169,7 +173,10 @@ function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
 /** The mask of a slice as class numbers. */
 function classMask(stack: SliceStack, slice: number, labels: readonly number[]): Uint8Array {
   const mask = stack.mask(slice);
-  if (!mask) throw new UserError(`the case ${stack.name} has no mask; a segmentation learns from masks`);
+  if (!mask)
+    throw new UserError(`The case ${stack.name} has no mask; a segmentation learns from masks.`, {
+      code: "INVALID_DATA",
+    });
   return mask.map((label) => labels.indexOf(label));
 }
 
@@ -303,16 +310,20 @@ async function segmentInto(
   listener.stage?.("reading scans", cases.files.length);
   const found = await cases.index(splitOf(options, cases.files.length), (done) => listener.progress?.(done));
   const { labels } = found;
-  if (labels.length < 2) throw new UserError(`the masks in ${options.data} show nothing but background`);
+  if (labels.length < 2)
+    throw new UserError(`The masks in ${options.data} show nothing but background.`, { code: "INVALID_DATA" });
   const names = options.classNames;
   if (names && names.length !== labels.length - 1)
     throw new UserError(
-      `classNames (--class-names) has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background`,
+      `--class-names has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background.`,
+      { code: "INVALID_OPTION" },
     );
   const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
   const train = spread(found.train, options.trainSlices ?? found.train.length);
   if (train.length < 2 || found.test.length === 0)
-    throw new UserError(`${train.length} slices to train on and ${found.test.length} to judge on are too few`);
+    throw new UserError(`${train.length} slices to train on and ${found.test.length} to evaluate on are too few.`, {
+      code: "INVALID_DATA",
+    });
   const work: Work = { cases, train, test: found.test, labels, classes, options };
   listener.info?.(
     `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
@@ -405,14 +416,15 @@ async function writeExamples(
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
   out: Directory,
 ): Promise<void> {
+  const fileNames = new FileNames();
   for (const at of spread([...test.keys()], shownSlices)) {
     const stack = await cases.stack(test[at].case);
     const { slice } = test[at];
     const picture = stack.picture(slice);
     const truth = maskOverlay(picture, classMask(stack, slice, labels));
     const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
-    const name = `${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`;
-    await out.write(`pictures/${name}.png`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
+    const name = fileNames.add(`${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`, ".png");
+    await out.write(`pictures/${name}`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
   }
 }
 

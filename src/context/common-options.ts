@@ -9,7 +9,7 @@ import type { PaperProtocol } from "../data/protocols.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import type { DeviceName } from "../runtime/devices.ts";
 import { defaultDeviceName, deviceOf, deviceSpellings, findDevice } from "../runtime/devices.ts";
-import { UserError } from "../utils/errors.ts";
+import { OptionError, UserError } from "../utils/errors.ts";
 import type { TransformChoice } from "../utils/image.ts";
 export { listOption } from "../utils/option-shapes.ts";
 
@@ -82,9 +82,10 @@ export function readOptionsFor(
   }
   const { path: where, name } = data;
   if (name === undefined)
-    throw new UserError(
-      `${where} is none of the published data sets, so it has no mean and deviation of its own: name it with dataSet (--data-set), or give mean and std`,
-    );
+    throw new OptionError([
+      (name) =>
+        `${name("normalization")} data-set needs a published data set, and ${where} is not known as one. Name it with ${name("dataSet")}, or give ${name("mean")} and ${name("std")}.`,
+    ]);
   const { mean, std } = protocols[name];
   return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };
 }

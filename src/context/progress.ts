@@ -35,6 +35,7 @@ export function listenerOf(onProgress: (event: ProgressEvent) => void): Listener
     progress: (done, note) =>
       onProgress({ status: "progress", ...current, done, ...(note === undefined ? {} : { note }) }),
     info: (message) => onProgress({ status: "info", message }),
-    warn: (message) => onProgress({ status: "warning", message }),
+    warn: (message, details = []) =>
+      onProgress({ status: "warning", message: [message, ...details.map((detail) => `  ${detail}`)].join("\n") }),
   };
 }

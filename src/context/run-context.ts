@@ -12,7 +12,8 @@ export interface Listener {
   /** Units done in this stage, and what is worth seeing now. */
   progress?(done: number, note?: string): void;
   info?(message: string): void;
-  warn?(message: string): void;
+  /** What may be wrong, in one line, and further lines where it is a list. */
+  warn?(message: string, details?: readonly string[]): void;
 }
 
 export interface RunContext {
@@ -109,7 +110,8 @@ export class SkippedPictures {
 
   readonly add = (file: Skipped): void => {
     const { name, reason, expected } = file;
-    if (this.strict && !expected) throw new UserError(`${describe(name, reason)} (and strict is on)`);
+    if (this.strict && !expected)
+      throw new UserError(`${describe(name, reason)} (strict is on).`, { code: "NOT_AN_IMAGE" });
     this.files.set(name, file);
   };
 
@@ -135,9 +137,7 @@ export class SkippedPictures {
       return `${reason}: ${count} (${names.map((name) => shorten(name)).join(", ")}${count > names.length ? ", ..." : ""})`;
     });
     const more = counts.length > shown.length ? [`and ${counts.length - shown.length} more reasons`] : [];
-    listener.warn?.(
-      `skipped ${unseen.length} ${unseen.length === 1 ? "file" : "files"}:\n  ${[...shown, ...more].join("\n  ")}`,
-    );
+    listener.warn?.(`Skipped ${unseen.length} ${unseen.length === 1 ? "file" : "files"}:`, [...shown, ...more]);
   }
 }
 

@@ -105,7 +105,9 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
   const first = all.find((entry) => entry.class !== undefined);
   const bare = all.find((entry) => entry.class === undefined);
   if (first && bare)
-    throw new UserError(`${shorten(first.item.name)} of ${path} has a class, but ${shorten(bare.item.name)} has none`);
+    throw new UserError(`${shorten(first.item.name)} of ${path} has a class, but ${shorten(bare.item.name)} has none`, {
+      code: "INVALID_DATA",
+    });
   const classes = first && (known?.map((name) => name.normalize("NFC")) ?? classNames(all));
   const index = new Map(classes?.map((name, i) => [name, i]));
   const labelled = (entry: Classified): Item => {
@@ -114,6 +116,7 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
     if (label === undefined || !(Number.isInteger(label) && label >= 0 && label < classes.length))
       throw new UserError(
         `${shorten(entry.item.name)} of ${path} has the class ${shorten(String(entry.class))}, which is none of ${classes.length}`,
+        { code: "INVALID_DATA" },
       );
     return { ...entry.item, label };
   };
@@ -147,6 +150,7 @@ function classNames(entries: readonly Classified[]): string[] {
   if (numbers.length < values.size || highest > 100_000 || numbers.some((n) => !Number.isInteger(n) || n < 0))
     throw new UserError(
       `classes are numbers and names at once, or no numbers from 0 on (such as ${shorten(String([...values][0]))})`,
+      { code: "INVALID_DATA" },
     );
   return Array.from({ length: highest + 1 }, (_, i) => `class ${i}`);
 }

@@ -29,7 +29,7 @@ const headerBytes = 540;
 
 /** Unpacks no more than the volume's own header asks for. */
 function unpack(packed: Uint8Array, name: string): Uint8Array {
-  if (packed.byteLength < leastPacked) throw new UserError(`${name} is cut off`);
+  if (packed.byteLength < leastPacked) throw new UserError(`${name} is cut off`, { code: "INVALID_DATA" });
   // The last four bytes are the unpacked size; a file that is cut off ends in something else.
   const stated = new DataView(packed.buffer, packed.byteOffset + packed.byteLength - 4, 4).getUint32(0, true);
   const head = new Uint8Array(headerBytes);
@@ -48,7 +48,9 @@ function unpack(packed: Uint8Array, name: string): Uint8Array {
     if (!out) {
       const { end, shape } = layoutOf(head, name);
       if (end > mostInflated(packed.length))
-        throw new UserError(`${name} is too short: ${shape} don't fit into ${packed.length} packed bytes`);
+        throw new UserError(`${name} is too short: ${shape} don't fit into ${packed.length} packed bytes`, {
+          code: "INVALID_DATA",
+        });
       out = new Uint8Array(end);
       out.set(head.subarray(0, Math.min(headerBytes, end)));
     }
@@ -60,10 +62,15 @@ function unpack(packed: Uint8Array, name: string): Uint8Array {
     isWhole = pumpInflated(stream, packed, take);
   } catch (error) {
     if (error instanceof UserError) throw error;
-    throw new UserError(`${name} can't be unpacked (${(error as Error).message}); is it cut off?`);
+    throw new UserError(`${name} can't be unpacked (${(error as Error).message}); is it cut off?`, {
+      code: "INVALID_DATA",
+    });
   }
-  if (!isWhole) throw new UserError(`${name} unpacks to more than the ${out?.length} bytes that its header states`);
-  if (members === 1 && stated !== size % 2 ** 32) throw new UserError(`${name} is cut off`);
+  if (!isWhole)
+    throw new UserError(`${name} unpacks to more than the ${out?.length} bytes that its header states`, {
+      code: "INVALID_DATA",
+    });
+  if (members === 1 && stated !== size % 2 ** 32) throw new UserError(`${name} is cut off`, { code: "INVALID_DATA" });
   const unpacked = out ?? head;
   return size < unpacked.length ? unpacked.subarray(0, size) : unpacked;
 }
@@ -109,11 +116,14 @@ export function orientation(affine: readonly (readonly number[])[]): { axis: num
 }
 
 function headerOf(buffer: ArrayBuffer, name: string) {
-  if (buffer.byteLength < 348 || !isNIFTI(buffer)) throw new UserError(`${name} is no NIfTI volume`);
+  if (buffer.byteLength < 348 || !isNIFTI(buffer))
+    throw new UserError(`${name} is no NIfTI volume`, { code: "INVALID_DATA" });
   try {
     return readHeader(buffer);
   } catch (error) {
-    throw new UserError(`${name} is no NIfTI volume that can be read (${(error as Error).message})`);
+    throw new UserError(`${name} is no NIfTI volume that can be read (${(error as Error).message})`, {
+      code: "INVALID_DATA",
+    });
   }
 }
 
@@ -125,17 +135,25 @@ function layoutOf(bytes: Uint8Array, name: string) {
   const sizes = [1, 2, 3, 4].map((i) => (i <= rank ? dims[i] : 1));
   const rest = dims.slice(5, rank + 1).every((d) => d === 1);
   if (!(rank >= 3 && rank <= 7) || !rest || sizes.some((d) => !(Number.isInteger(d) && d >= 1)))
-    throw new UserError(`${name} has the size ${dims.slice(1, Math.max(1, rank) + 1).join(" x ")}; a volume is needed`);
+    throw new UserError(
+      `${name} has the size ${dims.slice(1, Math.max(1, rank) + 1).join(" x ")}; a volume is needed`,
+      { code: "INVALID_DATA" },
+    );
   const reader = readers[datatypeCode];
-  if (!reader) throw new UserError(`${name} holds numbers of NIfTI's type ${datatypeCode}, which is not read here`);
+  if (!reader)
+    throw new UserError(`${name} holds numbers of NIfTI's type ${datatypeCode}, which is not read here`, {
+      code: "INVALID_DATA",
+    });
   const count = sizes.reduce((a, b) => a * b, 1);
   const offset = Math.round(header.vox_offset);
   const end = offset + count * reader.bytes;
   const shape = `${sizes.join(" x ")} numbers of ${reader.bytes} bytes`;
   if (count * reader.bytes > largestVolume)
-    throw new UserError(`${name} holds ${shape}, more than the ${largestVolume} bytes that are read`);
+    throw new UserError(`${name} holds ${shape}, more than the ${largestVolume} bytes that are read`, {
+      code: "INVALID_DATA",
+    });
   if (!(offset >= 348 && offset <= 348 + slack))
-    throw new UserError(`${name} says that its numbers begin at ${offset}`);
+    throw new UserError(`${name} says that its numbers begin at ${offset}`, { code: "INVALID_DATA" });
   return { header, sizes, reader, count, offset, end, shape };
 }
 
@@ -148,7 +166,9 @@ export function readNifti(file: Uint8Array, name: string): Volume {
   const { header, sizes, reader, offset, end, shape } = layoutOf(bytes, name);
   const { pixDims, littleEndian } = header;
   if (end > bytes.byteLength) {
-    throw new UserError(`${name} is too short: ${shape} from ${offset} on don't fit into ${bytes.byteLength} bytes`);
+    throw new UserError(`${name} is too short: ${shape} from ${offset} on don't fit into ${bytes.byteLength} bytes`, {
+      code: "INVALID_DATA",
+    });
   }
   // A slope of 0 means that there is none.
   const scales = Number.isFinite(header.scl_slope) && header.scl_slope !== 0;

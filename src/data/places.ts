@@ -70,7 +70,7 @@ export class PlaceReader {
 
   private async opened(file: string): Promise<FileHandle> {
     const handle = await this.open(file);
-    if (!handle) throw new UserError(`${file} does not exist (any more)`);
+    if (!handle) throw new UserError(`${file} does not exist (any more)`, { code: "FILE_NOT_FOUND" });
     return handle;
   }
 
@@ -96,13 +96,17 @@ export class PlaceReader {
 
   private async range({ file, offset, length, size }: Extract<Place, { kind: "range" }>): Promise<Uint8Array> {
     if (Math.max(length, size ?? 0) > largestImageFile)
-      throw new UserError(`${file} holds an image of more than ${largestImageFile} bytes at ${offset}`);
+      throw new UserError(`${file} holds an image of more than ${largestImageFile} bytes at ${offset}`, {
+        code: "INVALID_DATA",
+      });
     const bytes = await readBytes(await this.handle(file), offset, length);
     if (size === undefined) return bytes;
     try {
       return inflateBounded("deflate", bytes, { size, isExact: true });
     } catch (error) {
-      throw new UserError(`${file} can't be unpacked at ${offset} (${(error as Error).message})`);
+      throw new UserError(`${file} can't be unpacked at ${offset} (${(error as Error).message})`, {
+        code: "INVALID_DATA",
+      });
     }
   }
 
@@ -141,11 +145,12 @@ export class PlaceReader {
     const rows = await run.catch((error: unknown) => {
       throw error instanceof UserError
         ? error
-        : new UserError(`row ${row} of ${file} can't be read (${(error as Error).message})`);
+        : new UserError(`row ${row} of ${file} can't be read (${(error as Error).message})`, { code: "INVALID_DATA" });
     });
     const found = rows[row - rowStart]?.[column];
     const bytes = found instanceof Uint8Array ? found : (found as { bytes?: unknown } | null | undefined)?.bytes;
-    if (!(bytes instanceof Uint8Array)) throw new UserError(`row ${row} of ${file} holds no picture in ${column}`);
+    if (!(bytes instanceof Uint8Array))
+      throw new UserError(`row ${row} of ${file} holds no picture in ${column}`, { code: "INVALID_DATA" });
     return bytes;
   }
 

@@ -62,12 +62,14 @@ export function groupScans(paths: readonly string[], kinds?: readonly string[], 
   }
   return whole(cases, kinds).map(([key, { scans, mask }]): ScanFiles => {
     const name = key.split("/").filter(Boolean).at(-1) ?? "scan";
-    if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`);
+    if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`, { code: "INVALID_DATA" });
     const wanted = kinds ?? [...scans.keys()].sort();
     const found = wanted.map((kind) => {
       const path = scans.get(kind.toLowerCase());
       if (path === undefined)
-        throw new UserError(`the case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`);
+        throw new UserError(`the case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`, {
+          code: "INVALID_DATA",
+        });
       return path;
     });
     return { name, scans: found, mask };
@@ -180,9 +182,13 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
   const [first] = scans;
   for (const other of [...scans.slice(1), ...(mask ? [mask] : [])]) {
     if (other.dims.join() !== first.dims.join())
-      throw new UserError(`${other.name} is ${other.dims.join(" x ")}, but ${first.name} is ${first.dims.join(" x ")}`);
+      throw new UserError(
+        `${other.name} is ${other.dims.join(" x ")}, but ${first.name} is ${first.dims.join(" x ")}`,
+        { code: "INVALID_DATA" },
+      );
   }
-  if (mask && mask.channels !== 1) throw new UserError(`${mask.name} has ${mask.channels} volumes; a mask has one`);
+  if (mask && mask.channels !== 1)
+    throw new UserError(`${mask.name} has ${mask.channels} volumes; a mask has one`, { code: "INVALID_DATA" });
   const sources = scans.flatMap((scan) => Array.from({ length: scan.channels }, (_, channel) => ({ scan, channel })));
   const shown = sources.slice(0, 3).map(({ scan, channel }) => ({ scan, channel, range: rangeOf(scan, channel) }));
   const { sizes, order, at } = placer(axis, first.dims);
@@ -211,7 +217,7 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
         box.left = Math.min(box.left, c);
         box.right = Math.max(box.right, c);
       }
-  if (box.bottom < 0) throw new UserError(`${first.name} is empty: all its voxels are alike`);
+  if (box.bottom < 0) throw new UserError(`${first.name} is empty: all its voxels are alike`, { code: "INVALID_DATA" });
   const [height, width] = [box.bottom - box.top + 1, box.right - box.left + 1];
   const cropped = (source: Uint8Array): Uint8Array => {
     const out = new Uint8Array(count * height * width);
@@ -225,7 +231,8 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
   const planes = whole.map(cropped);
   const masks = mask && cropped(maskNumbers(mask, sizes, at));
   const size = height * width;
-  const spacing = order.map((i) => first.spacing[i]) as unknown as SliceStack["spacing"];
+  const [i, j, k] = order;
+  const spacing = [first.spacing[i], first.spacing[j], first.spacing[k]] as const;
   return {
     name,
     count,
@@ -265,7 +272,9 @@ function maskNumbers(
         const [x, y, z] = at(s, r, c);
         const value = mask.at(x, y, z);
         if (!(Number.isInteger(value) && value >= 0 && value <= 255))
-          throw new UserError(`${mask.name} holds ${value} at ${x}, ${y}, ${z}; a mask holds whole numbers up to 255`);
+          throw new UserError(`${mask.name} holds ${value} at ${x}, ${y}, ${z}; a mask holds whole numbers up to 255`, {
+            code: "INVALID_DATA",
+          });
         out[i++] = value;
       }
   return out;

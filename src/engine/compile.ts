@@ -2,11 +2,16 @@
 import type { Graph } from "./graph/graph.ts";
 import { writeOnnx } from "./onnx/write-model.ts";
 import type { PassOptions } from "./passes/tidy.ts";
+import { toHalf } from "./passes/half-precision.ts";
 import { tidy } from "./passes/tidy.ts";
 import type { Device, Loop, Session, SessionOptions } from "../runtime/device.ts";
 import { writeLoop } from "./wasm/write-loop.ts";
 
-export type CompileOptions = SessionOptions & Pick<PassOptions, "int8" | "unrolled">;
+export type CompileOptions = SessionOptions &
+  Pick<PassOptions, "int8" | "unrolled"> & {
+    /** Compute in float16, with ONNX's own operators; inputs and outputs stay float32. */
+    readonly half?: boolean;
+  };
 
 /** Tidies a graph, writes it and opens a session. Weights are handed over where they lie, without a copy in between. */
 export async function compile(graph: Graph, device: Device, options: CompileOptions = {}): Promise<Session> {
@@ -18,9 +23,12 @@ export async function compile(graph: Graph, device: Device, options: CompileOpti
 export async function compileOn(
   devices: readonly Device[],
   graph: Graph,
-  { int8, unrolled, ...session }: CompileOptions,
+  { int8, unrolled, half, ...session }: CompileOptions,
 ): Promise<Session[]> {
-  const tidied = tidy(graph, { target: devices[0].operators ?? "onnxruntime", int8, unrolled });
+  // Not all of ONNX Runtime's own operators are there in float16.
+  const target = half ? "portable" : (devices[0].operators ?? "onnxruntime");
+  const exact = tidy(graph, { target, int8, unrolled });
+  const tidied = half ? toHalf(exact) : exact;
   const source = writeOnnx(tidied, { weights: { kind: "separate" } });
   const floats = [...tidied.outputs].filter(([, { type }]) => type === "float32").map(([name]) => name);
   const options = { packWeights: int8 !== undefined, floats, ...session };

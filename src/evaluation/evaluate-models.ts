@@ -20,6 +20,7 @@ import { nearestNeighbours, neighbourDefaults, votesOf } from "./knn.ts";
 import type { ProbeOptions, ProbeWeights } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 import type { Targets } from "./targets.ts";
+import { required } from "../utils/required.ts";
 
 /** Shares from 0 to 1. */
 export interface Accuracy {
@@ -164,8 +165,9 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     : await (store ? collectVectors(trained, store, bank, tick) : collect(trained, bank, false, tick));
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
-    const found = asked.get(name) as Collected;
-    if (found.items.length === 0) throw new UserError("none of the pictures to judge on can be read");
+    const found = required(asked, name);
+    if (found.items.length === 0)
+      throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(found.items, classes);
     const scores = classes && targets ? await scoresOf(trained, model, classes, found, known?.get(name), tick) : {};
     const { probe } = scores;

@@ -9,6 +9,7 @@ import { concatRows, rows } from "../utils/tensor.ts";
 import type { FeatureStore } from "./feature-store.ts";
 import { contentHashes, FeatureCache } from "./feature-store.ts";
 import { absoluteDifferences, comparableTokens, rowCosines, sameAnswers } from "./metrics.ts";
+import { required } from "../utils/required.ts";
 
 export interface CollectOptions {
   readonly models: Readonly<Record<string, Model>>;
@@ -92,8 +93,8 @@ export async function collect(
     }
     const wanted = reference && runs.get(reference);
     for (const [name, model] of Object.entries(models)) {
-      const outputs = runs.get(model) as Record<string, FloatTensor>;
-      const into = collected.get(name) as Collected;
+      const outputs = required(runs, model);
+      const into = required(collected, name);
       into.items.push(...read);
       into.tokens.push(outputs.pooled);
       if (outputs.logits) into.logits.push(outputs.logits);
@@ -175,10 +176,10 @@ export async function collectVectors(
   for (const cache of caches.values()) await cache.save();
   return new Map(
     Object.entries(models).map(([name, model]): [string, Collected] => {
-      const vectors = found.get(model) as Map<string, Float32Array>;
+      const vectors = required(found, model);
       const own = items.filter((item) => vectors.has(item.name));
       const tokens = own.map(({ name: picture }): FloatTensor => {
-        const data = vectors.get(picture) as Float32Array;
+        const data = required(vectors, picture);
         return { type: "float32", dims: [1, data.length], data };
       });
       return [name, { items: own, tokens, logits: [], differences: [], cosines: [], agreements: [] }];

@@ -1,11 +1,12 @@
 // Where a model looks: attention rollout (arXiv 2005.00928) as in the paper's figures, and the last block's attention.
+import { badOption } from "../utils/parse-options.ts";
 import { compile } from "../engine/compile.ts";
 import { graph, input, reduceMax, reduceMean } from "../engine/graph/build.ts";
 import type { Value } from "../engine/graph/graph.ts";
 import type { Model } from "../models/model.ts";
 import { patchCount, prefixCount } from "../models/config.ts";
 import { embed, frozenWeights, vitBlocks } from "../models/vit.ts";
-import { UserError } from "../utils/errors.ts";
+
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 
@@ -104,8 +105,7 @@ export async function attentionViewer(
   options: RolloutOptions = rolloutDefaults,
 ): Promise<AttentionViewer> {
   const { method, fusion, discard } = options;
-  if (!(discard >= 0 && discard < 1))
-    throw new UserError(`the share to discard must be from 0 to below 1, got ${discard}`);
+  if (!(discard >= 0 && discard < 1)) throw badOption("discard", "a number of at least 0 and below 1", discard);
   const { config } = model;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
   const weight = frozenWeights(model.weights);

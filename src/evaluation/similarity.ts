@@ -114,7 +114,7 @@ export async function layerSimilarity(
     }
     seen += pixels.dims[0];
   }
-  if (seen === 0) throw new UserError("none of the pictures to compare layers on can be read");
+  if (seen === 0) throw new UserError("none of the pictures to compare layers on can be read", { code: "NO_IMAGES" });
   const [own, theirs] = collected.map((blocks) => blocks.map(concatRows));
   const cka = await centredKernelAlignment(teacher.device, own, theirs);
   const cosine =

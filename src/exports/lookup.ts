@@ -51,6 +51,7 @@ const nameSchema = (listed: (format: ExportFormat) => boolean): z.ZodType<Export
       });
     })
     .meta({
+      open: true,
       enum: allExports()
         .filter(listed)
         .map((format) => format.name),

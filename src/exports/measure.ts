@@ -49,7 +49,8 @@ export class Pictures {
     const queries = await read(source, model, limitItems(asked, most, seed));
     const classes = data.multiLabel ? 0 : (data.train.classes?.length ?? 0);
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
-    if (queries.pixels.length === 0) throw new UserError(`none of the pictures in ${path} can be read`);
+    if (queries.pixels.length === 0)
+      throw new UserError(`none of the pictures in ${path} can be read`, { code: "NO_IMAGES" });
     return new Pictures(source, model, queries, bank, classes);
   }
 

@@ -3,6 +3,7 @@ import type { ResultRow } from "../report/results.ts";
 import { resultLegend, resultTable } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import type { VitConfig } from "../models/config.ts";
+import { markdown, markdownCode, markdownFence, visibleJson } from "../utils/escape.ts";
 
 export interface ModelCard {
   readonly name: string;
@@ -26,7 +27,7 @@ export interface ModelCard {
 }
 
 /** Text that YAML reads as one string. */
-const yaml = (text: string) => JSON.stringify(text);
+const yaml = (text: string) => visibleJson(text);
 /** The last part of a path: what a reader elsewhere can make sense of. */
 const lastPart = (path: string) =>
   path
@@ -46,19 +47,19 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     ...(origin?.fromHub ? [`base_model: ${yaml(origin.teacher)}`] : []),
     "---",
     "",
-    `# ${name}`,
+    markdown`# ${name}`,
     "",
     `A vision transformer of ${config.depth} blocks, width ${config.width}, ${config.heads} heads${config.headWidth ? ` of ${config.headWidth} channels` : ""}, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
     ...(origin
       ? [
           "",
-          `Made from \`${origin.fromHub ? origin.teacher : lastPart(origin.teacher)}\` by the method ${origin.method} with ${origin.pictures} pictures of \`${lastPart(origin.data)}\`; it keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
+          markdown`Made from ${markdownCode(origin.fromHub ? origin.teacher : lastPart(origin.teacher))} by the method ${origin.method} with ${origin.pictures} pictures of ${markdownCode(lastPart(origin.data))}; it keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
           "The licence of the teacher holds for it too.",
         ]
       : []),
     ...(table && table.rows.length > 0 ? ["", markdownTable(table.columns, table.rows), "", `${resultLegend}.`] : []),
-    ...(notes.length > 0 ? ["", ...notes.map((note) => `- ${note}`)] : []),
-    ...(origin ? ["", "```sh", origin.command, "```"] : []),
+    ...(notes.length > 0 ? ["", ...notes.map((note) => markdown`- ${note}`)] : []),
+    ...(origin ? ["", markdownFence(origin.command, "sh")] : []),
     "",
   ];
   return lines.join("\n");

@@ -22,13 +22,14 @@ import { conformTo } from "../models/conform.ts";
 import { jsonFile, writeWithOnnx } from "./directories.ts";
 import type { RunOrigin, Warn, WriteContext } from "./export-format.ts";
 import { defineExport, embedderOf, exactTolerance, openDirectory } from "./export-format.ts";
+import { splitBlockName } from "../models/weight-table.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */
 const peftBase = "base";
 
 /** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
 function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
-  const [, own] = /^blocks\.\d+\.(.*)$/.exec(moduleWeightName(block, module)) as RegExpExecArray;
+  const own = splitBlockName(moduleWeightName(block, module))?.inBlock;
   const parts = layout.block.find(({ ours }) => ours === own)?.parts ?? [];
   const index = Math.max(0, ["q", "k", "v"].indexOf(module));
   const part = parts.length > 1 ? parts[index] : parts[0];
@@ -152,7 +153,8 @@ async function peftBaseOf(
   if (options.start === undefined || options.start === "weight-copy") return copyBlocks(teacher, keptBlocks);
   if (plan.magnitude)
     throw new UserError(
-      `peft can't write dora's adapters over a start that is none of the teacher's (${options.start})`,
+      `The format peft can't hold dora's adapters over a start that is not the teacher's (${options.start}).`,
+      { code: "INVALID_OPTION" },
     );
   const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
     name,
@@ -183,19 +185,23 @@ async function folded(
 }
 
 const withoutRun = () =>
-  new UserError("peft needs the adapters of a run: give the run's folder as the model (--model RUN)");
+  new UserError("The format peft needs the adapters of a run: give the run's folder, --model <run>.", {
+    code: "INVALID_OPTION",
+  });
 
 /** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
 function adapterPlan(options: StudentRunOptions | undefined): AdapterPlan {
   if (!options) throw withoutRun();
   const plan = adapterPlanOf(options);
   if (plan) return plan;
-  throw new UserError(`the method ${options.method} trains no adapters, so there is nothing to write for PEFT`);
+  throw new UserError(`The method ${options.method} trains no adapters, so there is nothing to write for PEFT.`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
   const file = await directory.open(entry);
-  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`);
+  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
   try {
     return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
   } finally {

@@ -44,7 +44,7 @@ export class PickleMachine {
   }
 
   readonly fail: (message: string) => never = (message) => {
-    throw new UserError(`${this.#file} holds a pickle that can't be read: ${message}`);
+    throw new UserError(`${this.#file} holds a pickle that can't be read: ${message}`, { code: "FILE_NOT_READABLE" });
   };
 
   get position(): number {

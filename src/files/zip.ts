@@ -32,7 +32,7 @@ type Fail = (message: string) => never;
 /** Lists an archive's entries. Throws a UserError on anything that is not a plain entry inside the file. */
 export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no zip archive that can be read: ${message}`);
+    throw new UserError(`${file.name} is no zip archive that can be read: ${message}`, { code: "FILE_NOT_READABLE" });
   };
   const { offset, size, count } = await findDirectory(file, fail);
   const bytes = await readBytes(file, offset, size);

@@ -1,12 +1,14 @@
 // A model rewritten so that another library's class can hold it: same function, other parts.
 import type { VitConfig } from "./config.ts";
-import { attentionWidth, expectedWeights, prefixCount } from "./config.ts";
+import { attentionWidth, prefixCount } from "./config.ts";
+import { expectedWeights } from "./weight-table.ts";
 import type { ModelDefinition } from "./definition.ts";
 import type { Layout } from "./layouts/registry.ts";
 import { layouts } from "./layouts/registry.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, scaledRows, zeros } from "../utils/tensor.ts";
+import { required } from "../utils/required.ts";
 
 type Weights = Map<string, FloatTensor>;
 
@@ -16,7 +18,7 @@ const filledWith = (dims: readonly number[], value: number): FloatTensor => {
   return tensor;
 };
 
-const get = (weights: Weights, name: string) => weights.get(name) as FloatTensor;
+const get = (weights: Weights, name: string) => required(weights, name);
 
 /** Rows of the position table move into the learned tokens before the patches, or a table gets rows of zeros. */
 function conformPositions(weights: Weights, from: VitConfig, to: VitConfig): void {

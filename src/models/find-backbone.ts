@@ -115,5 +115,6 @@ function nameByShapes(bare: BareTensors, names: readonly string[]): NamedTensors
 function unknownNames(file: string, stored: StoredTensors): never {
   throw new UserError(
     `${file} holds no vision transformer that is known here, by the names of its weights (${listSome([...stored.keys()], 4)})`,
+    { code: "NOT_A_VIT" },
   );
 }

@@ -34,6 +34,8 @@ export interface ForwardResult {
 }
 
 export interface ModelOptions {
+  /** Compute in float16; what goes in and comes out stays float32. */
+  readonly half?: boolean;
   /** Run linear maps in 8 bits; float32 where left out (`choosePrecision` says what suits the machine). */
   readonly int8?: Int8Options;
 }
@@ -70,7 +72,7 @@ export class Model {
     this.origin = definition.origin;
     this.device = device;
     this.int8 = options.int8;
-    this.sessions = new Sessions(device, { int8: options.int8, packWeights: true });
+    this.sessions = new Sessions(device, { int8: options.int8, half: options.half, packWeights: true });
   }
 
   get weights(): ReadonlyMap<string, FloatTensor> {

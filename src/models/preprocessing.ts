@@ -119,6 +119,7 @@ function processorName(json: Json, file: string): string | undefined {
     const known = Object.keys(processors).map((one) => `${one}ImageProcessor`);
     throw new UserError(
       `${file}: ${key} ${JSON.stringify(name)} is not supported. Known are ${known.join(", ")}. If one of them prepares images as this class does, name it in the file.`,
+      { code: "NOT_A_MODEL" },
     );
   }
   return undefined;
@@ -132,17 +133,17 @@ export function isTimmWrapper(json: Json, file: string): boolean {
 function flag(json: Json, key: string, fallback: boolean, file: string): boolean {
   const value = json[key] ?? fallback;
   if (typeof value === "boolean") return value;
-  throw new UserError(`${key} in ${file} must be true or false, got ${JSON.stringify(value)}`);
+  throw new UserError(`${key} in ${file} must be true or false, got ${JSON.stringify(value)}`, { code: "NOT_A_MODEL" });
 }
 
 function side(value: unknown, what: string): number {
   if (typeof value === "number" && Number.isInteger(value) && value > 0 && value <= 65536) return value;
-  throw new UserError(`${what} must be a number of pixels, got ${JSON.stringify(value)}`);
+  throw new UserError(`${what} must be a number of pixels, got ${JSON.stringify(value)}`, { code: "NOT_A_MODEL" });
 }
 
 function positive(value: unknown, what: string): number {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-  throw new UserError(`${what} must be a number above 0, got ${JSON.stringify(value)}`);
+  throw new UserError(`${what} must be a number above 0, got ${JSON.stringify(value)}`, { code: "NOT_A_MODEL" });
 }
 
 /** Three numbers; one number stands for all channels. */
@@ -152,13 +153,13 @@ function triple(value: unknown, what: string): Triple {
     const [r, g, b] = value as unknown[];
     if ([r, g, b].every((v) => Number.isFinite(v))) return [r as number, g as number, b as number];
   }
-  throw new UserError(`${what} must be three numbers, got ${JSON.stringify(value)}`);
+  throw new UserError(`${what} must be three numbers, got ${JSON.stringify(value)}`, { code: "NOT_A_MODEL" });
 }
 
 function deviations(value: unknown, what: string): Triple {
   const std = triple(value, what);
   if (std.every((v) => v > 0)) return std;
-  throw new UserError(`${what} must be above 0, got ${JSON.stringify(value)}`);
+  throw new UserError(`${what} must be above 0, got ${JSON.stringify(value)}`, { code: "NOT_A_MODEL" });
 }
 
 /** Pillow's number of a filter, or its name. */
@@ -168,6 +169,7 @@ function interpolationOf(resample: unknown, file: string): Interpolation {
   if (found) return found;
   throw new UserError(
     `resample in ${file} is ${JSON.stringify(resample)}; known are ${interpolations.map((name, i) => `${i} (${name})`).join(", ")}`,
+    { code: "NOT_A_MODEL" },
   );
 }
 
@@ -194,15 +196,17 @@ function readSize(value: unknown, isSquare: boolean, what: string): Resize {
   }
   throw new UserError(
     `${what} is ${JSON.stringify(value)}; supported are a number, {height, width}, {shortest_edge} and {shortest_edge, longest_edge}`,
+    { code: "NOT_A_MODEL" },
   );
 }
 
 /** The side of a square crop. */
 function readCrop(value: unknown, what: string): number {
-  if (value === undefined) throw new UserError(`${what} is left out, but do_center_crop is true`);
+  if (value === undefined)
+    throw new UserError(`${what} is left out, but do_center_crop is true`, { code: "NOT_A_MODEL" });
   const crop = readSize(value, true, what);
   if ("height" in crop && crop.height === crop.width) return crop.height;
-  throw new UserError(`${what} is ${JSON.stringify(value)}; only squares can be read`);
+  throw new UserError(`${what} is ${JSON.stringify(value)}; only squares can be read`, { code: "NOT_A_MODEL" });
 }
 
 export interface ReadPreprocessorOptions {
@@ -233,7 +237,7 @@ export function readPreprocessor(
     );
   }
   if (json.pad_size !== undefined && flag(json, "do_pad", false, file)) {
-    throw new UserError(`${file}: do_pad with pad_size is not supported`);
+    throw new UserError(`${file}: do_pad with pad_size is not supported`, { code: "NOT_A_MODEL" });
   }
   const { resize, cropSize } = readGeometry(json, name, processor, file);
   return settle({
@@ -265,10 +269,13 @@ function readGeometry(
       if (!("shortestEdge" in size)) return { resize: size, cropSize };
       return { resize: { shortestEdge: Math.trunc((256 / 224) * size.shortestEdge) }, cropSize };
     case "convnext": {
-      if (!("shortestEdge" in size)) throw new UserError(`${what} must have shortest_edge for ${name}ImageProcessor`);
+      if (!("shortestEdge" in size))
+        throw new UserError(`${what} must have shortest_edge for ${name}ImageProcessor`, { code: "NOT_A_MODEL" });
       const { shortestEdge: edge } = size;
       if (cropSize !== undefined && cropSize !== edge) {
-        throw new UserError(`${file}: a crop_size other than size is not supported for ${name}ImageProcessor`);
+        throw new UserError(`${file}: a crop_size other than size is not supported for ${name}ImageProcessor`, {
+          code: "NOT_A_MODEL",
+        });
       }
       if (edge >= 384) return { resize: { height: edge, width: edge }, cropSize: edge };
       const share = positive(json.crop_pct ?? 224 / 256, `crop_pct in ${file}`);
@@ -287,6 +294,7 @@ function uncroppedSize(
     if (resize.height === resize.width) return { cropSize: resize.height };
     throw new UserError(
       `${file} makes images of ${resize.width}x${resize.height} pixels (width x height); only squares are supported`,
+      { code: "NOT_A_MODEL" },
     );
   }
   return { cropSize: "shortestEdge" in resize ? resize.shortestEdge : imageSize, uncropped: true };
@@ -372,7 +380,10 @@ function readSettled(
 ): Preprocessing | undefined {
   if (ours === undefined || ours === null) return undefined;
   const parsed = settledSchema.safeParse((ours as Json).preprocessing);
-  if (!parsed.success) throw new UserError(`wecolora.preprocessing in ${file} can't be read; remove it from the file`);
+  if (!parsed.success)
+    throw new UserError(`wecolora.preprocessing in ${file} can't be read; remove it from the file`, {
+      code: "NOT_A_MODEL",
+    });
   // Each key in one order, and none that is undefined, so that what is read equals what was written.
   const settled = settle(parsed.data);
   const fields = fieldsOf(settled);
@@ -464,6 +475,7 @@ export function readTimmPreprocessing(
   if (!interpolation) {
     throw new UserError(
       `interpolation in ${file} is ${JSON.stringify(cfg.interpolation)}; known are ${interpolations.join(", ")}`,
+      { code: "NOT_A_MODEL" },
     );
   }
   return settle({
@@ -484,7 +496,9 @@ function timmResize(mode: unknown, scaled: number, file: string): Resize {
     case "border":
       return { borderedSide: scaled };
     default:
-      throw new UserError(`crop_mode in ${file} is ${JSON.stringify(mode)}; known are center, squash and border`);
+      throw new UserError(`crop_mode in ${file} is ${JSON.stringify(mode)}; known are center, squash and border`, {
+        code: "NOT_A_MODEL",
+      });
   }
 }
 
@@ -493,7 +507,9 @@ function readInputSize(value: unknown, imageSize: number, file: string): number 
   const [, height, width] = Array.isArray(value) && value.length === 3 ? (value as unknown[]) : [];
   const pixels = side(height, `input_size in ${file}`);
   if (width === pixels) return pixels;
-  throw new UserError(`input_size in ${file} is ${JSON.stringify(value)}; only squares can be read`);
+  throw new UserError(`input_size in ${file} is ${JSON.stringify(value)}; only squares can be read`, {
+    code: "NOT_A_MODEL",
+  });
 }
 
 /** The share that timm divides the crop by, such that cutting the quotient to a whole number gives `scaled`. */
@@ -520,7 +536,9 @@ function plainTimm({ resize, cropSize, cropRounding, ...rest }: Preprocessing, f
           : [];
   if (mode === undefined || scaled === undefined) {
     const how = "height" in resize ? `resizes images to ${resize.width}x${resize.height}` : "doesn't resize images";
-    throw new UserError(`${file}: timm can't express this model's preprocessing, which ${how}`);
+    throw new UserError(`${file}: timm can't express this model's preprocessing, which ${how}`, {
+      code: "NOT_A_MODEL",
+    });
   }
   return {
     json: {

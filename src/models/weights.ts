@@ -7,7 +7,7 @@ import { toFloat32 } from "../utils/half.ts";
 import type { DataType, FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
-import { expectedWeights } from "./config.ts";
+import { expectedWeights, splitBlockName } from "./weight-table.ts";
 import type { Evidence, Layout } from "./layouts/registry.ts";
 import type { NameEntry, Part } from "./layouts/layout.ts";
 
@@ -26,7 +26,7 @@ export interface NamedTensors {
 /** A layout's name of the one weight, outside of the prefixes of backbone and block. */
 export function partName(layout: Layout, ours: string): string {
   const entry = [...layout.block, ...layout.outer, ...layout.unprefixed].find((candidate) => candidate.ours === ours);
-  if (!entry) throw new UserError(`${layout.name} has no name for the weight ${ours}`);
+  if (!entry) throw new UserError(`${layout.name} has no name for the weight ${ours}`, { code: "NOT_A_VIT" });
   return entry.parts[0].name;
 }
 
@@ -46,11 +46,11 @@ function locate(
   { layout, prefix, tensors }: NamedTensors,
   ours: string,
 ): { entry: NameEntry; names: string[] } | undefined {
-  const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
+  const inside = splitBlockName(ours);
   const candidates: { entry: NameEntry; before: string }[] = [];
-  if (block !== undefined) {
+  if (inside) {
     for (const entry of layout.block)
-      if (entry.ours === rest) candidates.push({ entry, before: prefix + layout.blockPrefix(Number(block)) });
+      if (entry.ours === inside.inBlock) candidates.push({ entry, before: prefix + layout.blockPrefix(inside.block) });
   } else {
     for (const entry of layout.outer) if (entry.ours === ours) candidates.push({ entry, before: prefix });
     for (const entry of layout.unprefixed)
@@ -182,6 +182,7 @@ function locateWeight(
   if (!place)
     throw new UserError(
       `${file}, read as ${layout.name}, should have the weight ${ours}, for which that layout has no name`,
+      { code: "NOT_A_VIT" },
     );
   const { entry, names } = place;
   const parts = names.map((name, i) => {
@@ -219,7 +220,9 @@ function refuseMisfits(
     ] as const
   ).flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listSome(names)}`] : []));
   if (problems.length > 0)
-    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`);
+    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`, {
+      code: "NOT_A_VIT",
+    });
 }
 
 /**
@@ -287,16 +290,16 @@ export function nameWeights(layout: Layout, config: VitConfig, named: NamedWeigh
   const out = new Map<string, Tensor>();
   const distilled = config.head?.input === "class+distillation";
   for (const [ours, tensor] of named.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(ours) ?? [];
-    const inBlock = block === undefined ? undefined : layout.block.find((entry) => entry.ours === rest);
-    const before = block === undefined ? prefix : prefix + layout.blockPrefix(Number(block));
+    const inside = splitBlockName(ours);
+    const inBlock = inside && layout.block.find((entry) => entry.ours === inside.inBlock);
+    const before = inside ? prefix + layout.blockPrefix(inside.block) : prefix;
     const outer = layout.outer.filter((entry) => entry.ours === ours);
     const unprefixed = layout.unprefixed.filter((entry) => entry.ours === ours);
     // Where a layout has two names for a weight, the second belongs to its other kind of head or norm.
     const second = ours.startsWith("head.") ? distilled : config.finalNorm === "pooled";
     const pick = (entries: readonly NameEntry[]) => entries[second && entries.length > 1 ? 1 : 0];
     const entry = inBlock ?? pick(outer) ?? pick(unprefixed);
-    if (!entry) throw new UserError(`${layout.name} has no place for the weight ${ours}`);
+    if (!entry) throw new UserError(`${layout.name} has no place for the weight ${ours}`, { code: "NOT_A_VIT" });
     const place = inBlock || outer.length > 0 ? before : "";
     let at = 0;
     for (const part of entry.parts) {

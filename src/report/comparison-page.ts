@@ -15,7 +15,7 @@ function differing(runs: readonly RunReport[]): string[] {
 }
 
 /** One page that compares runs. */
-export function comparisonPage(runs: readonly RunReport[], document: Document): string {
+export function comparisonPage(runs: readonly RunReport[], document: Document): Promise<string> {
   const names = differing(runs);
   const students = runs.flatMap(({ name, results: rows }) =>
     rows.filter((row) => row.name === "student").map((row) => ({ ...row, name })),

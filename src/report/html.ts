@@ -1,4 +1,5 @@
 // Markup from text and values: whatever comes in as text is shown as text.
+import { visibleText } from "../utils/escape.ts";
 
 /** Markup that is known to be whole. */
 export class Html {
@@ -23,8 +24,13 @@ const entities: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Text as it stands in markup and in attributes. */
-export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => entities[c]);
+/** Text as it stands in markup and in attributes; its lines stay, and what can't be seen stands as its code. */
+export const escapeHtml = (text: string): string =>
+  text
+    .split("\n")
+    .map(visibleText)
+    .join("\n")
+    .replace(/[&<>"']/g, (c) => entities[c]);
 
 function render(part: Part): string {
   if (part === undefined || part === false) return "";

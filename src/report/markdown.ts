@@ -1,24 +1,29 @@
-// The report as Markdown: the same numbers as the page's.
+// The report as Markdown: the same numbers as the page's. Names and texts from outside are escaped by `markdown`.
+import type { Markdown } from "../utils/escape.ts";
+import { markdown, markdownCode, markdownFence } from "../utils/escape.ts";
 import { findings } from "./findings.ts";
 import { resultLegend, resultMarks, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
 import { blockLabel, keptText } from "./run-report.ts";
 import { markdownTable } from "./table.ts";
 
+/** Lines of our own, and Markdown made of values. */
+type MarkdownLine = string | Markdown;
+
 /** The title, and what was done in one sentence. */
-function opening(report: RunReport): string[] {
+function opening(report: RunReport): MarkdownLine[] {
   return [
-    `# ${report.name}`,
+    markdown`# ${report.name}`,
     "",
-    `Method ${report.method} (${report.methodSummary}), teacher \`${report.teacher}\`, pictures \`${report.data}\` (${report.used.total} used), ${keptText(report)}.`,
+    markdown`Method ${report.method} (${report.methodSummary}), teacher ${markdownCode(report.teacher)}, pictures ${markdownCode(report.data)} (${report.used.total} used), ${keptText(report)}.`,
     "",
   ];
 }
 
-function training({ notes, steps, looks, trainingSeconds }: RunReport): string[] {
+function training({ notes, steps, looks, trainingSeconds }: RunReport): MarkdownLine[] {
   const [first, last] = [steps[0], steps.at(-1)];
   return [
-    ...notes.map((note) => `- ${note}`),
+    ...notes.map((note) => markdown`- ${note}`),
     ...(first && last
       ? [
           `- training took ${trainingSeconds.toFixed(1)} s; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
@@ -32,7 +37,7 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): string[]
   ];
 }
 
-function results(report: RunReport): string[] {
+function results(report: RunReport): MarkdownLine[] {
   if (report.results.length === 0) return [];
   const { columns, rows } = resultTable(report.results);
   const judged = report.judgedOnTrainingPictures
@@ -43,7 +48,7 @@ function results(report: RunReport): string[] {
     "",
     `${resultLegend}; ${resultMarks}. Judged on ${report.judgedPictures} pictures.${judged}`,
     "",
-    ...findings(report.comparisons).flatMap((sentence) => [`- ${sentence}`]),
+    ...findings(report.comparisons).map((sentence) => markdown`- ${sentence}`),
     "",
   ];
 }
@@ -110,12 +115,10 @@ export function markdownReport(report: RunReport): string {
     ...training(report),
     ...failures(report),
     ...layers(report),
-    ...report.missing.map((what) => `- not here: ${what}`),
+    ...report.missing.map((what) => markdown`- not here: ${what}`),
     "## Again",
     "",
-    "```",
-    report.command,
-    "```",
+    markdownFence(report.command),
     "",
     "The student's directory is `student/`; settings are in `config.json`, the pictures used in `manifest.jsonl`, what became of each picture in `judged.jsonl`, and `report.html` has all this with pictures.",
     "",

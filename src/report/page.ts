@@ -228,7 +228,7 @@ function settings(report: RunReport): Section {
 }
 
 /** The report of a run as one HTML file. */
-export function reportPage(report: RunReport, document: Document): string {
+export function reportPage(report: RunReport, document: Document): Promise<string> {
   const opening = html`<header>
     <h1>${report.name}</h1>
     <p class="lead">${report.method}: ${report.methodSummary}.</p>

@@ -1,4 +1,6 @@
 // The result table of a run: teacher, weight copy and student beside each other.
+import type { Markdown } from "../utils/escape.ts";
+import { markdown } from "../utils/escape.ts";
 import type { Column } from "./table.ts";
 
 interface Accuracy {
@@ -152,11 +154,14 @@ export function resultText(results: readonly ResultRow[]): { columns: Column[]; 
 }
 
 /** The table for Markdown: all figures with their intervals, the better one of the small models bold. */
-export function resultTable(results: readonly ResultRow[]): { columns: Column[]; rows: string[][] } {
+export function resultTable(results: readonly ResultRow[]): { columns: Column[]; rows: (string | Markdown)[][] } {
   const { columns, rows } = resultCells(results, { wide: true });
   return {
     columns,
-    rows: rows.map(({ name, cells: own }) => [name, ...own.map(({ text, best }) => (best ? `**${text}**` : text))]),
+    rows: rows.map(({ name, cells: own }) => [
+      name,
+      ...own.map(({ text, best }) => (best ? markdown`**${text}**` : text)),
+    ]),
   };
 }
 

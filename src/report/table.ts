@@ -1,12 +1,11 @@
-// Tables as aligned text and as Markdown.
+// Tables as aligned text, as Markdown and as CSV; cells are text, and what a medium would take for more is escaped here.
+import type { Markdown } from "../utils/escape.ts";
+import { csvCell, markdownCell, visibleText } from "../utils/escape.ts";
 
 export interface Column {
   readonly title: string;
   readonly align?: "left" | "right";
 }
-
-/** Escapes what would end a Markdown cell. */
-const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
 function widths(columns: readonly Column[], rows: readonly (readonly string[])[]): number[] {
   return columns.map(({ title }, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
@@ -17,10 +16,12 @@ function pad(text: string, width: number, align: Column["align"]): string {
 }
 
 /** Lines of text with aligned columns; numbers stand to the right unless said otherwise. */
-export function textTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+export function textTable(given: readonly Column[], cells: readonly (readonly string[])[]): string {
+  const columns = given.map((column) => ({ ...column, title: visibleText(column.title) }));
+  const rows = cells.map((row) => row.map(visibleText));
   const size = widths(columns, rows);
-  const line = (cells: readonly string[]) =>
-    cells
+  const line = (row: readonly string[]) =>
+    row
       .map((text, i) => pad(text, size[i], columns[i].align))
       .join("  ")
       .trimEnd();
@@ -28,14 +29,13 @@ export function textTable(columns: readonly Column[], rows: readonly (readonly s
 }
 
 /** A GitHub-flavoured Markdown table. */
-export function markdownTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map(cell).join(" | ")} |`;
+export function markdownTable(columns: readonly Column[], rows: readonly (readonly (string | Markdown)[])[]): string {
+  const line = (cells: readonly (string | Markdown)[]) => `| ${cells.map(markdownCell).join(" | ")} |`;
   const rule = line(columns.map(({ align }) => (align === "left" ? "---" : "---:")));
   return [line(columns.map((c) => c.title)), rule, ...rows.map(line)].join("\n");
 }
 
-/** Comma-separated values; cells with commas, quotes or line ends in quotes. */
+/** Comma-separated values; see csvCell. */
 export function csvLines(rows: readonly (readonly string[])[]): string {
-  const quoted = (text: string) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  return rows.map((row) => `${row.map(quoted).join(",")}\n`).join("");
+  return rows.map((row) => `${row.map(csvCell).join(",")}\n`).join("");
 }

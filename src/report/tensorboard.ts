@@ -1,5 +1,6 @@
 // TensorBoard's event files: records framed by lengths and checksums, each a small protobuf message (tensorflow's
 // event.proto and summary.proto).
+import { markdownFence, visibleText } from "../utils/escape.ts";
 
 const encoder = new TextEncoder();
 
@@ -80,7 +81,9 @@ export interface LoggedImage {
 
 /** Event: wall_time = 1, step = 2, file_version = 3, summary = 5. Summary: value = 1 with tag = 1. */
 function summary(seconds: number, step: number, tag: string, value: readonly Field[]): Uint8Array {
-  return record(join([double(1, seconds), integer(2, step), message(5, [message(1, [string(1, tag), ...value])])]));
+  return record(
+    join([double(1, seconds), integer(2, step), message(5, [message(1, [string(1, visibleText(tag)), ...value])])]),
+  );
 }
 
 /** A text: plugin data "text" in the metadata (9), and the text in a tensor (8) of strings. */
@@ -123,7 +126,7 @@ export function eventFile(
   const when = (entry: Readonly<Record<string, unknown>>) => (typeof entry.time === "number" ? entry.time : seconds);
   return [
     record(join([double(1, seconds), string(3, "brain.Event:2")])),
-    textSummary(seconds, "settings", `\`\`\`json\n${settings}\n\`\`\``),
+    textSummary(seconds, "settings", markdownFence(settings, "json").text),
     ...images.map((image) => imageSummary(seconds, image)),
     ...entries.flatMap((entry) => scalarEvents(entry, when(entry))),
   ];

@@ -274,7 +274,10 @@ async function translateErrors<T>(result: Promise<T>): Promise<T> {
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     if (/alloc|out of memory/i.test(message)) {
-      throw new RunError(`ONNX Runtime ran out of memory: use a smaller batch. (${message})`, { cause: error });
+      throw new RunError(`ONNX Runtime ran out of memory: use a smaller batch. (${message})`, {
+        code: "OUT_OF_MEMORY",
+        cause: error,
+      });
     }
     throw new RunError(`ONNX Runtime could not run the graph: ${message}`, { cause: error });
   }

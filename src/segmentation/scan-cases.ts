@@ -6,6 +6,7 @@ import { blockParts, groupScans, heldOutCases, shownSlices, sliceStack } from ".
 import { longestScan, readNifti } from "../data/nifti.ts";
 import { UserError } from "../utils/errors.ts";
 import { drawStream } from "../utils/random.ts";
+import { required } from "../utils/required.ts";
 
 /** Slices of cases are kept up to this many bytes. */
 const keptBytes = 2 ** 30;
@@ -40,12 +41,14 @@ export class ScanCases {
     this.axis = options.axis;
     this.files = groupScans(paths, options.kinds, options.maskName);
     if (this.files.length === 0)
-      throw new UserError(`there are no volumes in ${directory.describe("")}; known are .nii and .nii.gz`);
+      throw new UserError(`there are no volumes in ${directory.describe("")}; known are .nii and .nii.gz`, {
+        code: "NO_IMAGES",
+      });
   }
 
   private async volume(path: string) {
     const bytes = await readFile(this.directory, path, longestScan);
-    if (!bytes) throw new UserError(`there is no ${this.directory.describe(path)}`);
+    if (!bytes) throw new UserError(`there is no ${this.directory.describe(path)}`, { code: "FILE_NOT_FOUND" });
     return readNifti(bytes, this.directory.describe(path));
   }
 
@@ -106,7 +109,7 @@ export class ScanCases {
     const cases = random.shuffle([...byCase.keys()]);
     const order: SliceId[] = [];
     for (let at = 0; at < cases.length; at += together)
-      order.push(...random.shuffle(cases.slice(at, at + together).flatMap((i) => byCase.get(i) as SliceId[])));
+      order.push(...random.shuffle(cases.slice(at, at + together).flatMap((i) => required(byCase, i))));
     return order;
   }
 }

@@ -17,6 +17,7 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { float32, zeros } from "../utils/tensor.ts";
 import type { EncoderKind } from "./decoder.ts";
 import { decode, decoderShapes, freshDecoder, inputLookup, outputSide, patchMap, statisticShapes } from "./decoder.ts";
+import { required } from "../utils/required.ts";
 
 /** What the decoder sits on: a model, frozen or trained with it, or the bare pixels of its patches. */
 export type Encoder =
@@ -150,7 +151,7 @@ export class Segmenter {
     const outputs = new Map<string, Value>([["loss", loss]]);
     const moments: Value[] = [];
     names.forEach((name, i) => {
-      const dims = this.shapes.get(name) as readonly number[];
+      const dims = required(this.shapes, name);
       const state = {
         parameter: weight(name),
         momentum: input(adamwSlots.momentum(name), "float32", dims),
@@ -192,7 +193,9 @@ export class Segmenter {
     this.steps++;
     const loss = Number(tensors.loss.data[0]);
     if (!Number.isFinite(loss))
-      throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`);
+      throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`, {
+        code: "NOT_FINITE",
+      });
     return loss;
   }
 
@@ -205,7 +208,7 @@ export class Segmenter {
       const { logits } = decode(weight, patchMap(this.encoder, weight, x), false);
       this.predictSession = await compile(graph([x, ...inputs.values()], { logits }), this.device);
     }
-    const held = Object.fromEntries(names.map((name) => [name, this.state.get(name) as DeviceTensor]));
+    const held = Object.fromEntries(names.map((name) => [name, required(this.state, name)]));
     const { tensors } = await this.predictSession.run({ feeds: { pixels, ...held }, fetch: ["logits"] });
     return tensors.logits as FloatTensor;
   }
@@ -213,7 +216,7 @@ export class Segmenter {
   /** What trained, and the running statistics. */
   async weights(): Promise<Map<string, FloatTensor>> {
     const names = [...this.shapes.keys(), ...statisticShapes().keys()];
-    return downloadAll(this.device, new Map(names.map((name) => [name, this.state.get(name) as DeviceTensor])));
+    return downloadAll(this.device, new Map(names.map((name) => [name, required(this.state, name)])));
   }
 
   async dispose(): Promise<void> {

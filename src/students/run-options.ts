@@ -13,7 +13,7 @@ import { weightTypes } from "../utils/half.ts";
 import { baseSchema, optimizerSchema } from "./base-options.ts";
 import { distillationSchema } from "./distillation-options.ts";
 import { methodOptions } from "./methods/registry.ts";
-import { budgetPattern } from "./search/budget.ts";
+import { budgetForms, budgetPattern } from "./search/budget.ts";
 import { shapeKinds } from "./search/shape.ts";
 import { keptPlaces } from "./training/cached-features.ts";
 
@@ -26,7 +26,7 @@ export const weightTypeOption = z
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** A size or a time that a student must fit. */
-export const budgetText = z.string().regex(budgetPattern, "a budget is such as 25MB, 0.3x or 10ms").optional();
+export const budgetText = z.string().regex(budgetPattern, budgetForms).optional();
 
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({

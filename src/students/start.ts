@@ -12,7 +12,8 @@ import { everyNth, keptBlocksOf } from "./weight-copy.ts";
 import type { Model } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { UserError } from "../utils/errors.ts";
+import { OptionError, UserError } from "../utils/errors.ts";
+
 import type { FloatTensor } from "../utils/tensor.ts";
 import { blocksWithin, parseBudget, plainFormat } from "./search/budget.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -165,9 +166,10 @@ async function choose(
   const { mlpWidth, keptHeads, method, keep } = options;
   const { depth } = teacher.config;
   if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
-    throw new UserError(
-      `fewer channels and heads (--mlp-width, --kept-heads) need a start in closed form (--start analytic), not ${method}'s own`,
-    );
+    throw new OptionError([
+      (name) =>
+        `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic; the method ${method} starts otherwise.`,
+    ]);
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
@@ -201,7 +203,9 @@ async function budgetedCount(
   const { budget, keptBlocks, reductionFactor, weightType } = options;
   if (budget === undefined) return undefined;
   if (keptBlocks ?? reductionFactor)
-    throw new UserError("give a budget (--budget), a reductionFactor or keptBlocks, not several of them");
+    throw new OptionError([
+      (name) => `Give ${name("budget")}, ${name("reductionFactor")} or ${name("keptBlocks")}, not several of them.`,
+    ]);
   const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, shapeOf(options)));
   const format = plainFormat(teacher, weightType ?? teacher.origin.weightType);
   const count = await blocksWithin({ teacher, budget: parseBudget(budget), format, studentOf, now });
@@ -223,7 +227,8 @@ async function searchedBlocks(
   { listener }: RunContext,
 ): Promise<readonly number[]> {
   const { depth } = teacher.config;
-  if (options.keptBlocks) throw new UserError("give keep: auto (--keep auto) or keptBlocks (--kept-blocks), not both");
+  if (options.keptBlocks)
+    throw new OptionError([(name) => `Give ${name("keep")} auto or ${name("keptBlocks")}, not both.`]);
   const most = count ?? usualCount(options, depth);
   const shown = searchItems(items, searchPictures, options.seed);
   const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
@@ -231,6 +236,6 @@ async function searchedBlocks(
   const views = searchViews(source, shown, teacher, options.seed);
   const { choices } = await searchBlocks(teacher, views, { most, longest }, (done) => listener.progress?.(done));
   const best = choices.find(({ kept }) => kept.length === most);
-  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`);
+  if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`, { code: "INVALID_OPTION" });
   return best.kept;
 }

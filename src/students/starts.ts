@@ -1,12 +1,14 @@
 // How a student starts: kept blocks of the teacher (the paper's section 3.1), its first blocks, or random weights.
 import type { VitConfig } from "../models/config.ts";
-import { expectedWeights } from "../models/config.ts";
+import type { WeightRow } from "../models/weight-table.ts";
+import { isBehindFeatures, weightTable } from "../models/weight-table.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { BaseOptions, StartName } from "./base-options.ts";
 import { copyBlocks } from "./weight-copy.ts";
+import { required } from "../utils/required.ts";
 
 /** Deviation of random weights, as vision transformers are made (truncated at two deviations). */
 const deviation = 0.02;
@@ -16,16 +18,17 @@ const deviation = 0.02;
  * one; LayerScale 1, so that nothing is switched off.
  */
 export function randomWeights(config: VitConfig, seed: number): Map<string, FloatTensor> {
-  const weights = new Map<string, FloatTensor>();
-  for (const [name, dims] of expectedWeights(config)) weights.set(name, randomWeight(name, dims, seed));
-  return weights;
+  return new Map(weightTable(config).map((row) => [row.name, randomWeight(row, seed)]));
 }
 
-/** One random weight, by the rule for its kind. */
-export function randomWeight(name: string, dims: readonly number[], seed: number): FloatTensor {
-  const tensor = zeros(dims);
-  if (/norm\w*\.weight$|gamma$/.test(name)) tensor.data.fill(1);
-  else if (!name.endsWith(".bias")) {
+/** One random weight, by the rule for its role. */
+export function randomWeight(
+  { name, shape, role }: Pick<WeightRow, "name" | "shape" | "role">,
+  seed: number,
+): FloatTensor {
+  const tensor = zeros(shape);
+  if (role === "norm" || role === "scale") tensor.data.fill(1);
+  else if (role !== "bias" && role !== "norm-bias") {
     const random = drawStream(seed, "weight", name);
     for (let i = 0; i < tensor.data.length; i++) {
       tensor.data[i] = deviation * Math.max(-2, Math.min(2, random.normal()));
@@ -57,12 +60,7 @@ export const starts: Readonly<Record<Exclude<StartName, "analytic">, Start>> = {
     const copied = copyBlocks(teacher, kept);
     const random = randomWeights(copied.config, options.seed);
     // The teacher's head belongs to its own features; a student that meets them can use it.
-    for (const name of random.keys()) if (isHead(name)) random.set(name, teacher.weights.get(name) as FloatTensor);
+    for (const name of random.keys()) if (isBehindFeatures(name)) random.set(name, required(teacher.weights, name));
     return { ...copied, weights: random };
   },
 };
-
-/** Weights behind the features: heads, poolers, projections. They are copied and don't train with the backbone. */
-export function isHead(name: string): boolean {
-  return /^(head|head_dist|pooler|projection|attn_pool)\./.test(name);
-}

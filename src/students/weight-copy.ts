@@ -1,16 +1,18 @@
 // Weight copy: which blocks stay, and the student that they make (the paper's section 3.1).
+import { badOption } from "../utils/parse-options.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { UserError } from "../utils/errors.ts";
+
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
+import { blockWeight, splitBlockName } from "../models/weight-table.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
   if (!Number.isInteger(reductionFactor) || reductionFactor < 1) {
-    throw new UserError(`the reduction factor must be a whole number from 1 on, got ${reductionFactor}`);
+    throw badOption("reductionFactor", "a whole number of at least 1", reductionFactor);
   }
   if (reductionFactor > depth) {
-    throw new UserError(`a reduction factor of ${reductionFactor} leaves nothing of a teacher of ${depth} blocks`);
+    throw badOption("reductionFactor", `between 1 and ${depth} (the teacher has ${depth} blocks)`, reductionFactor);
   }
   return Array.from({ length: Math.ceil(depth / reductionFactor) }, (_, i) => i * reductionFactor);
 }
@@ -29,10 +31,10 @@ export function keptBlocksOf(
 export function checkKeptBlocks(kept: readonly number[], depth: number): void {
   const wrong = kept.find((block) => block >= depth);
   if (wrong !== undefined) {
-    throw new UserError(`block ${wrong} can't be kept: the teacher has blocks 0 to ${depth - 1}`);
+    throw badOption("keptBlocks", `between 0 and ${depth - 1} (the teacher has ${depth} blocks)`, wrong);
   }
   if (kept.some((block, i) => i > 0 && block <= kept[i - 1])) {
-    throw new UserError(`kept blocks must rise, each named once; got ${kept.join(", ")}`);
+    throw badOption("keptBlocks", "in rising order, each named once", kept);
   }
 }
 
@@ -52,12 +54,13 @@ function originOf({ origin, config }: ModelDefinition, kept: readonly number[]):
 /** The teacher with the kept blocks alone. Weights are shared with it, not copied. */
 export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): ModelDefinition {
   checkKeptBlocks(kept, teacher.config.depth);
-  const position = new Map(kept.map((block, i) => [String(block), i]));
+  const position = new Map(kept.map((block, i) => [block, i]));
   const weights = new Map<string, FloatTensor>();
   for (const [name, tensor] of teacher.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
-    if (block === undefined) weights.set(name, tensor);
-    else if (position.has(block)) weights.set(`blocks.${position.get(block)}.${rest}`, tensor);
+    const inside = splitBlockName(name);
+    const block = inside && position.get(inside.block);
+    if (!inside) weights.set(name, tensor);
+    else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
   const config = { ...teacher.config, depth: kept.length };
   return { ...teacher, config, weights, origin: originOf(teacher, kept) };

@@ -6,15 +6,25 @@ const longestMessage = 2000;
 
 /** What an error is about, for programs: stable names, listed in the documentation. */
 export const errorCodes = {
-  INVALID_OPTION: "An option is unknown, missing or out of range.",
-  INVALID_INPUT: "A file, model, image or data set is not what the command needs.",
+  INVALID_OPTION: "An option is unknown, missing, out of range, or doesn't go with another one.",
+  INVALID_INPUT: "What was given is not what the command or function needs.",
   FILE_NOT_FOUND: "A file or folder is not there.",
-  FILE_NOT_READABLE: "A file can't be read, or is damaged.",
-  OUTPUT_IN_USE: "The output folder is in use, holds something else, or can't be written.",
-  NOT_A_VIT: "The model is no vision transformer that is supported.",
+  FILE_NOT_READABLE: "A file can't be read: permissions, damage, or an unknown format.",
+  NOT_A_MODEL: "A file or folder given as a model holds no model that can be read.",
+  NOT_A_VIT: "A model is not a vision transformer that is supported.",
+  NOT_AN_IMAGE: "A file is not an image that can be decoded.",
+  NO_IMAGES: "A data set holds no image that can be used.",
+  INVALID_DATA: "A data set, its labels or its masks are not as the format or the command needs them.",
+  OUTPUT_IN_USE: "An output folder or file is in use, or holds something else.",
+  OUTPUT_NOT_WRITABLE: "An output can't be written: permissions, a read-only disk, or a full disk.",
+  RUN_NOT_FOUND: "A folder holds no run, or a run that can't be resumed.",
+  DOWNLOAD_FAILED: "A download from the hub failed or was refused.",
+  DEVICE_NOT_AVAILABLE: "The device asked for can't be used here.",
+  OUT_OF_MEMORY: "The memory is not enough.",
+  NOT_FINITE: "A loss or a result is not a finite number.",
   INTERRUPTED: "The run was stopped; what can be resumed was saved.",
   RUN_FAILED: "Something failed while running.",
-  INTERNAL: "A fault of wecolora's own.",
+  INTERNAL: "A fault of wecolora's own. Please report it.",
 } as const;
 export type ErrorCode = keyof typeof errorCodes;
 
@@ -30,6 +40,31 @@ export class UserError extends Error {
   constructor(message: string, { code = "INVALID_INPUT", ...options }: CodedOptions = {}) {
     super(shorten(message, longestMessage), options);
     this.code = code;
+  }
+}
+
+/** How an option is called where it was typed: `rank`, `--rank`, `rank in options.yaml`. */
+export type NameOption = (option: string) => string;
+/** What is wrong with an option, as a sentence. */
+export type OptionProblem = (name: NameOption) => string;
+
+/** Options that don't fit. The message names them as the library does; the command line names them as they were typed. */
+export class OptionError extends UserError {
+  private readonly problems: readonly OptionProblem[];
+  private readonly what: string | undefined;
+
+  /** @param what whose options they are: `options of distill`, or the file that they stand in */
+  constructor(problems: readonly OptionProblem[], what?: string) {
+    const begin = what === undefined ? "" : `${what.replace(/^(?=options of |the )./, (c) => c.toUpperCase())}: `;
+    super(`${begin}${problems.map((problem) => problem((option) => option)).join(" ")}`, { code: "INVALID_OPTION" });
+    this.problems = problems;
+    this.what = what;
+  }
+
+  /** The message with options named as they were typed; options that stand in a file of their own keep their names. */
+  typed(name: NameOption): string {
+    if (this.what !== undefined && !this.what.startsWith("options of ")) return this.message;
+    return shorten(this.problems.map((problem) => problem(name)).join(" "), longestMessage);
   }
 }
 

@@ -1,6 +1,7 @@
 // What runs write besides weights: texts, and charts as SVG with a PNG beside it.
 import type { Directory } from "../files/storage.ts";
 import type { Environment } from "../context/environment.ts";
+import { FileNames } from "../utils/escape.ts";
 
 /** A text as the chunks that files are written from. */
 export const textChunks = (text: string): Uint8Array[] => [new TextEncoder().encode(text)];
@@ -18,14 +19,10 @@ export async function writeChart(
 
 /** Models' names in tables and files: the folder that holds each, or the run that made it. */
 export function modelNames(paths: readonly string[]): string[] {
-  const names: string[] = [];
-  for (const path of paths) {
+  const names = new FileNames();
+  return paths.map((path) => {
     const parts = path.split(/[/\\]/).filter((part) => part && part !== ".");
     const own = parts.at(-1) === "student" ? parts.at(-2) : parts.at(-1);
-    const name = (own ?? "model").replace(/[^\w.-]+/g, "-");
-    let unique = name;
-    for (let i = 2; names.includes(unique); i++) unique = `${name}-${i}`;
-    names.push(unique);
-  }
-  return names;
+    return names.add((own ?? "model").replace(/[^\w.-]+/g, "-"));
+  });
 }

@@ -54,12 +54,14 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
   const columns = [table.index("Image Index"), table.index("Finding Labels")];
   for (const { line, values } of table.rows) {
     const [picture, found] = columns.map((column) => values[column]);
-    if (!picture || !found) throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`);
+    if (!picture || !found)
+      throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
     const labels = found.split("|").flatMap((word) => {
       const index = classes.indexOf(word.trim());
       if (index < 0 && word.trim() !== nothing)
         throw new UserError(
           `line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
+          { code: "INVALID_DATA" },
         );
       return index < 0 ? [] : [index];
     });
@@ -67,7 +69,8 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
     if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, picture));
     else items.set(picture, { name: path, labels });
   }
-  if (items.size === 0) throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`);
+  if (items.size === 0)
+    throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`, { code: "INVALID_DATA" });
   const listedNames = new Set<string>();
   const never = (used: ReadonlySet<string>) =>
     walked.names.filter((name) => !used.has(name)).map((name) => unusedFile(name, "named in no list"));
@@ -79,7 +82,8 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
       else missing.push(missingImage(`${list}, line ${line}`, text));
       return item ? [item] : [];
     });
-    if (listed.length === 0) throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`);
+    if (listed.length === 0)
+      throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`, { code: "INVALID_DATA" });
     return { path: tree.path, classes, items: listed, skipped: [...said, ...missing] };
   };
   const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };

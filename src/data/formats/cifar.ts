@@ -101,7 +101,8 @@ async function classNames(tree: DataTree, prefix: string, { names }: Layout): Pr
   const file = prefix + names.file;
   if (names.key === undefined) return numberedLines(await textOf(tree, file)).map(({ text }) => text);
   const found = dictionaryOf(await bytesOf(tree, file), pathOf(tree, file)).get(names.key);
-  if (!Array.isArray(found)) throw new UserError(`${pathOf(tree, file)} holds no list ${names.key}`);
+  if (!Array.isArray(found))
+    throw new UserError(`${pathOf(tree, file)} holds no list ${names.key}`, { code: "INVALID_DATA" });
   return found.map(textOfKey);
 }
 
@@ -114,6 +115,7 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
     if (!(Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes.length))
       throw new UserError(
         `picture ${i} of ${named} has the label ${quote(label)}; there are ${classes.length} classes`,
+        { code: "INVALID_DATA" },
       );
     return label as number;
   };
@@ -121,7 +123,9 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
     const { front, label } = layout.record;
     const size = front + numbers;
     if (bytes.byteLength === 0 || bytes.byteLength % size !== 0)
-      throw new UserError(`${named} is ${bytes.byteLength} bytes long, no whole number of records of ${size} bytes`);
+      throw new UserError(`${named} is ${bytes.byteLength} bytes long, no whole number of records of ${size} bytes`, {
+        code: "INVALID_DATA",
+      });
     return Array.from({ length: bytes.byteLength / size }, (_, i) => ({
       name: nameOf(file, i),
       label: labelled(bytes[i * size + label], i),
@@ -131,9 +135,11 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   const batch = dictionaryOf(bytes, named);
   const labels = batch.get(layout.labels as string);
   const data = batch.get("data");
-  if (!Array.isArray(labels)) throw new UserError(`${named} holds no list ${layout.labels}`);
+  if (!Array.isArray(labels)) throw new UserError(`${named} holds no list ${layout.labels}`, { code: "INVALID_DATA" });
   if (!(data instanceof Uint8Array) || data.byteLength !== labels.length * numbers)
-    throw new UserError(`${named} does not hold ${numbers} numbers for each of its ${labels.length} labels`);
+    throw new UserError(`${named} does not hold ${numbers} numbers for each of its ${labels.length} labels`, {
+      code: "INVALID_DATA",
+    });
   const from = data.byteOffset - bytes.byteOffset;
   return labels.map((label, i) => ({
     name: nameOf(file, i),
@@ -174,16 +180,16 @@ function dictionaryOf(bytes: Uint8Array, named: string): Map<string, unknown> {
         if (!(object instanceof NumPyArray) || !Array.isArray(state)) return;
         const [, , type, columns, data] = state as [unknown, unknown, { dtype?: string } | null, boolean, unknown];
         if (type?.dtype !== "u1" || columns === true || !(data instanceof Uint8Array))
-          throw new UserError(`${named} holds an array that is not of bytes, row by row`);
+          throw new UserError(`${named} holds an array that is not of bytes, row by row`, { code: "INVALID_DATA" });
         object.bytes = data;
       },
       persistent: () => {
-        throw new UserError(`${named} refers to something outside of it`);
+        throw new UserError(`${named} refers to something outside of it`, { code: "INVALID_DATA" });
       },
     },
     named,
   );
-  if (!(value instanceof Map)) throw new UserError(`${named} holds no dictionary`);
+  if (!(value instanceof Map)) throw new UserError(`${named} holds no dictionary`, { code: "INVALID_DATA" });
   return new Map(
     [...value].map(([key, held]) => [textOfKey(key), held instanceof NumPyArray ? held.bytes : (held as unknown)]),
   );

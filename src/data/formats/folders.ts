@@ -1,4 +1,5 @@
 // Folders of images: flat, in class folders, in split folders, with metadata files or without. What any folder is at last.
+import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
 import type { ListedSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
@@ -11,6 +12,8 @@ import type { ListOptions } from "./table-options.ts";
 import { tableOptions } from "./table-options.ts";
 import type { DataTree } from "./tree.ts";
 import { isPictureName, textOf } from "./tree.ts";
+
+const isWeightsName = (name: string) => /\.(safetensors|onnx|pth|pt|ckpt)$/i.test(name);
 
 interface Walked {
   /** Images. */
@@ -26,10 +29,14 @@ async function openFolders(
 ): Promise<ListedSet> {
   if (names.length === 0) {
     const [first] = skipped;
+    if (skipped.some(({ name }) => isWeightsName(name)))
+      throw new UserError(`${tree.path} is a model, not images. Give a folder or an archive of images.`, {
+        code: "NO_IMAGES",
+      });
     const others = first
       ? ` (it holds ${skipped.length} other files, such as ${shorten(first.name)}: ${first.reason})`
       : "";
-    throw new NoImages(`there are no pictures in ${tree.path}${others}`);
+    throw new NoImages(`There are no images in ${tree.path}${others}`, { code: "NO_IMAGES" });
   }
   const found = await foundDataSet(
     tree.path,

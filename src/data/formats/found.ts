@@ -99,6 +99,7 @@ function folderSet(path: string, sections: readonly Section[], unused: Skipped[]
     if (isStrict && found && strange >= 0)
       throw new UserError(
         `the class ${shorten(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training pictures`,
+        { code: "INVALID_DATA" },
       );
     return {
       items: section.files.map(({ item }, i) => (labels?.[i] === undefined ? item : { ...item, label: labels[i] })),
@@ -154,6 +155,7 @@ async function readMetadata(
     if (several && !found && column !== undefined && table.rows.length > 0)
       throw new UserError(
         `${table.name} has one label for each image, ${listSome(tables.map((t) => t.table.name))} several`,
+        { code: "INVALID_DATA" },
       );
     for (const row of table.rows) {
       const where = `${table.name}, line ${row.line}`;
@@ -185,7 +187,10 @@ function describedSet(
   );
   for (const [key, { where }] of rows) if (!used.has(key)) unused.push(missingImage(where, key));
   const empty = sections.find((_, i) => entries[i].length === 0);
-  if (empty) throw new UserError(`the metadata files name no image of ${path}${empty.folder && `/${nameOf(empty)}`}`);
+  if (empty)
+    throw new UserError(`the metadata files name no image of ${path}${empty.folder && `/${nameOf(empty)}`}`, {
+      code: "INVALID_DATA",
+    });
   const [train, evaluated, other] = entries;
   // Labels of a test split may be kept secret.
   const bare = (list: Classified[] | undefined) => list?.every((entry) => entry.class === undefined) ?? false;

@@ -42,7 +42,8 @@ export async function labelValidation(
       skipped.push({ name: item.name, reason, group: "without a class that is trained on" });
       return [];
     });
-    if (items.length === 0) throw new UserError(`${found.file} names none of the pictures in ${folder.path}`);
+    if (items.length === 0)
+      throw new UserError(`${found.file} names none of the pictures in ${folder.path}`, { code: "INVALID_DATA" });
     return { ...folder, classes, items, skipped: [...folder.skipped, ...skipped] };
   }
   return undefined;
@@ -62,7 +63,8 @@ async function kaggleLabels(tree: DataTree): Promise<Labels | undefined> {
   const [image, prediction] = [table.index("ImageId"), table.index("PredictionString")];
   for (const { line, values } of table.rows) {
     const [synset] = values[prediction].split(" ");
-    if (!values[image] || !synset) throw new UserError(`line ${line} of ${file} has no ImageId or no PredictionString`);
+    if (!values[image] || !synset)
+      throw new UserError(`line ${line} of ${file} has no ImageId or no PredictionString`, { code: "INVALID_DATA" });
     found.set(values[image], synset);
   }
   return { file, of: (picture) => found.get(picture) };
@@ -76,7 +78,9 @@ async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
     const lines = numberedLines(await textOf(tree, folder + truth)).map(({ line, text }) => {
       const synset = synsets.get(Number(text));
       if (synset === undefined)
-        throw new UserError(`line ${line} of ${file} has ${shorten(text)}, which is no class of the devkit`);
+        throw new UserError(`line ${line} of ${file} has ${shorten(text)}, which is no class of the devkit`, {
+          code: "INVALID_DATA",
+        });
       return synset;
     });
     // ILSVRC2012_val_00000001 stands in the first line.
@@ -94,13 +98,15 @@ async function synsetsOf(tree: DataTree, folder: string): Promise<Map<number, st
   }
   const file = `${folder}meta.mat`;
   const records = readMat(await bytesOf(tree, file, 2 ** 28), pathOf(tree, file)).get("synsets");
-  if (!Array.isArray(records)) throw new UserError(`${pathOf(tree, file)} holds no synsets`);
+  if (!Array.isArray(records)) throw new UserError(`${pathOf(tree, file)} holds no synsets`, { code: "INVALID_DATA" });
   const found = new Map<number, string>();
   for (const record of records as Readonly<Record<string, unknown>>[]) {
     const number = record.ILSVRC2012_ID as readonly number[] | undefined;
     if (Array.isArray(number) && typeof record.WNID === "string") found.set(number[0] as number, record.WNID);
   }
   if (found.size === 0)
-    throw new UserError(`the synsets in ${pathOf(tree, file)} have no numbers (ILSVRC2012_ID, WNID)`);
+    throw new UserError(`the synsets in ${pathOf(tree, file)} have no numbers (ILSVRC2012_ID, WNID)`, {
+      code: "INVALID_DATA",
+    });
   return found;
 }

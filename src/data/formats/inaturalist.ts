@@ -56,12 +56,14 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
       json = JSON.parse(await textOf(tree, list));
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} is no JSON (${shorten((error as Error).message)})`);
+      throw new UserError(`${named} is no JSON (${shorten((error as Error).message)})`, { code: "INVALID_DATA" });
     }
     const parsed = annotationSchema.safeParse(json);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
-      throw new UserError(`${named} is no annotation file: ${issue.path.join(".")} ${issue.message}`);
+      throw new UserError(`${named} is no annotation file: ${issue.path.join(".")} ${issue.message}`, {
+        code: "INVALID_DATA",
+      });
     }
     const { images, annotations, categories } = parsed.data;
     const categoryNames = namesOf(categories);
@@ -69,7 +71,8 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
     const categoryOf = new Map(annotations.map((a) => [a.image_id, a.category_id]));
     return images.flatMap(({ id: image, file_name: name }): Classified[] => {
       const category = categoryNames.get(categoryOf.get(image) ?? "");
-      if (category === undefined) throw new UserError(`${named} has no category for the picture ${shorten(name)}`);
+      if (category === undefined)
+        throw new UserError(`${named} has no category for the picture ${shorten(name)}`, { code: "INVALID_DATA" });
       const own = present.get(name.normalize("NFC"));
       if (own === undefined) skipped.push(missingImage(list, name));
       else used.add(own);
@@ -81,6 +84,7 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
   if (parts.train.length === 0)
     throw new UserError(
       `none of the pictures that ${pathOf(tree, train)} names is there; paths count from ${tree.path}`,
+      { code: "INVALID_DATA" },
     );
   return {
     ...listedDataSet(tree.path, { ...parts, skipped }, classes),

@@ -75,6 +75,7 @@ export function severalOf(table: Table, columns: readonly string[]): Several | u
           if (!yesOrNo.has(value))
             throw new UserError(
               `line ${line} of ${table.name} has ${shorten(value)} in ${shorten(columns[i])}; 0 or 1 is needed`,
+              { code: "INVALID_DATA" },
             );
           return Number(value) === 1 ? [i] : [];
         }),
@@ -183,6 +184,7 @@ class ListedImages {
       if (known !== label)
         throw new UserError(
           `line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
+          { code: "INVALID_DATA" },
         );
       this.again.push(unusedFile(where, "names an image again"));
       return undefined;
@@ -220,6 +222,7 @@ class ListedImages {
       first
         ? `none of the pictures that ${list} names is there (${first.name} ${first.reason}); paths count from ${this.tree.path}, absolute ones are read as they stand`
         : `${list} names no pictures`,
+      { code: "INVALID_DATA" },
     );
   }
 
@@ -238,11 +241,12 @@ class ListedImages {
 async function openTable(tree: DataTree, file: string, text: string, options: ListOptions): Promise<ListedSet> {
   const named = pathOf(tree, file);
   const table = tableOf(file, named, text);
-  if (table.rows.length === 0) throw new UserError(`${named} has no rows`);
+  if (table.rows.length === 0) throw new UserError(`${named} has no rows`, { code: "INVALID_DATA" });
   const path = columnOf(table, options.pictureColumn, pathColumns);
   if (path === undefined)
     throw new UserError(
       `${named} has no column that is known to hold paths; its columns are ${listSome(table.columns)}: name one with pictureColumn (--picture-column)`,
+      { code: "INVALID_DATA" },
     );
   const columns = labelColumnsOf(table, options);
   const several = severalOf(table, columns);
@@ -259,13 +263,16 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
     if (!own && part !== undefined)
       throw new UserError(
         `line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
+        { code: "INVALID_DATA" },
       );
     if (!own) {
       outside.push(unusedFile(name, "outside of the split folders"));
       continue;
     }
     if (label !== undefined && row.values[label] === "")
-      throw new UserError(`line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`);
+      throw new UserError(`line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`, {
+        code: "INVALID_DATA",
+      });
     const item: Item = several ? { name, labels: several.of(row) } : { name };
     parts[own].push({ item, class: label === undefined ? undefined : row.values[label] });
   }

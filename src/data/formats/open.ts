@@ -48,10 +48,14 @@ async function openFormat(tree: DataTree, options: z.output<typeof openSchema>):
       return await format.open(tree, seen, options);
     } catch (error) {
       if (!(error instanceof NoImages)) throw error;
-      throw new UserError(`${error.message}; known are ${shownPictureEndings}, and ${fileEndings()}`);
+      throw new UserError(`${error.message}. Known are ${shownPictureEndings}, and ${fileEndings()}.`, {
+        code: "NO_IMAGES",
+      });
     }
   }
-  throw new UserError(`${tree.path}/${file} is a file; a folder of pictures is needed, or a ${fileEndings()}`);
+  throw new UserError(`${tree.path}/${file} is a file; a folder of images is needed, or a ${fileEndings()}.`, {
+    code: "INVALID_DATA",
+  });
 }
 
 /** What the published protocol adds: a split by class, where the set comes without one. */

@@ -45,7 +45,8 @@ function topColumns(schema: readonly SchemaElement[], named: string): Map<string
   const found = new Map<string, TopColumn>();
   let at = 1;
   const skip = (depth: number): string[] => {
-    if (at >= schema.length || depth > 100) throw new UserError(`${named} has a schema that is cut off`);
+    if (at >= schema.length || depth > 100)
+      throw new UserError(`${named} has a schema that is cut off`, { code: "INVALID_DATA" });
     const { name, num_children: children = 0 } = schema[at++];
     const inner: string[] = [];
     for (let i = 0; i < children; i++) for (const below of skip(depth + 1)) inner.push(below);
@@ -91,7 +92,9 @@ function columnsOf(
   const top = topColumns(metadata.schema, named);
   const has = (wanted: string) => {
     if (!top.has(wanted))
-      throw new UserError(`${named} has no column ${shorten(wanted)}; its columns are ${listSome([...top.keys()])}`);
+      throw new UserError(`${named} has no column ${shorten(wanted)}; its columns are ${listSome([...top.keys()])}`, {
+        code: "INVALID_DATA",
+      });
     return wanted;
   };
   const holding = [...top].filter(([, column]) => mayHoldImages(column)).map(([name]) => name);
@@ -99,10 +102,11 @@ function columnsOf(
   const common = imageColumns.find((name) => holding.includes(name));
   const picture = image === undefined ? (common ?? records[0]) : has(image);
   if (image !== undefined && !holding.includes(image))
-    throw new UserError(`the column ${shorten(image)} of ${named} holds no encoded images`);
+    throw new UserError(`the column ${shorten(image)} of ${named} holds no encoded images`, { code: "INVALID_DATA" });
   if (picture === undefined)
     throw new UserError(
       `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}: name one with pictureColumn (--picture-column)`,
+      { code: "INVALID_DATA" },
     );
   const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
   return { picture, label: labels, names: labels === undefined ? undefined : hubNames(metadata, labels) };
@@ -122,7 +126,7 @@ async function openTables(
   for (const file of files) {
     const named = pathOf(tree, file);
     const handle = await tree.open(file);
-    if (!handle) throw new UserError(`there is no ${named}`);
+    if (!handle) throw new UserError(`there is no ${named}`, { code: "FILE_NOT_FOUND" });
     try {
       const buffer = parquetBuffer(handle);
       const metadata = await parquetMetadataAsync(buffer);
@@ -131,7 +135,7 @@ async function openTables(
         columns.label === undefined ? [] : await labelsOf(buffer, metadata, columns.label, label !== undefined);
       const own = labels.some((value) => typeof value === "boolean") ? ["false", "true"] : columns.names;
       if (names && own && names.join("\0") !== own.join("\0"))
-        throw new UserError(`${named} has other class names than the shards before it`);
+        throw new UserError(`${named} has other class names than the shards before it`, { code: "INVALID_DATA" });
       names ??= own;
       const into = parts[splitOf(file) ?? "train"];
       for (let row = 0; row < Number(metadata.num_rows); row++) {
@@ -145,13 +149,15 @@ async function openTables(
       }
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} can't be read as parquet (${shorten((error as Error).message)})`);
+      throw new UserError(`${named} can't be read as parquet (${shorten((error as Error).message)})`, {
+        code: "INVALID_DATA",
+      });
     } finally {
       await handle.close();
     }
   }
   if (parts.train.length + parts.val.length + parts.test.length === 0)
-    throw new UserError(`there are no rows in ${tree.path}`);
+    throw new UserError(`there are no rows in ${tree.path}`, { code: "NO_IMAGES" });
   const skipped: Skipped[] = [];
   // A split whose labels are kept secret is none to evaluate on.
   if (parts.train[0]?.label !== undefined)
@@ -187,20 +193,26 @@ function labelledSet(
     -1,
   );
   if (highest > 100_000)
-    throw new UserError(`${tree.path} has the label ${highest}, too high for the number of a class`);
+    throw new UserError(`${tree.path} has the label ${highest}, too high for the number of a class`, {
+      code: "INVALID_DATA",
+    });
   const classes =
     names ?? (highest >= 0 ? Array.from({ length: highest + 1 }, (_, i) => `class ${i}`) : values.map(String).sort());
   const index = new Map(classes.map((name, i) => [name, i]));
   const indexOf = (value: string | number, { name }: Item): number => {
     const at = typeof value === "number" ? value : index.get(value);
     if (at === undefined || !Number.isInteger(at) || at < 0 || at >= classes.length)
-      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is no class`);
+      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is no class`, {
+        code: "INVALID_DATA",
+      });
     return at;
   };
   const entries = (split: Split) =>
     parts[split].map(({ item, label }) => {
       if (label !== undefined && !isLabelList(label))
-        throw new UserError(`${item.name} of ${tree.path} has one label, others a list of them`);
+        throw new UserError(`${item.name} of ${tree.path} has one label, others a list of them`, {
+          code: "INVALID_DATA",
+        });
       return { item: { ...item, labels: (label ?? []).map((value) => indexOf(value, item)) } };
     });
   const set = { train: entries("train"), val: entries("val"), test: entries("test"), skipped };
@@ -226,7 +238,7 @@ async function labelsOf(
     const list = Array.isArray(value) ? (value as unknown[]).map(plain).filter((v) => v !== undefined) : undefined;
     const label = list ?? plain(value);
     if (label === undefined && isAsked && value !== null && value !== undefined)
-      throw new UserError(`the column ${shorten(column)} holds neither numbers nor words`);
+      throw new UserError(`the column ${shorten(column)} holds neither numbers nor words`, { code: "INVALID_DATA" });
     return label;
   });
 }

@@ -25,9 +25,11 @@ export class Table {
   index(column: string): number {
     const at = this.columns.indexOf(column);
     if (at < 0)
-      throw new UserError(`${this.name} has no column ${shorten(column)}; its columns are ${listSome(this.columns)}`);
+      throw new UserError(`${this.name} has no column ${shorten(column)}; its columns are ${listSome(this.columns)}`, {
+        code: "INVALID_DATA",
+      });
     if (this.columns.includes(column, at + 1))
-      throw new UserError(`${this.name} has more than one column ${shorten(column)}`);
+      throw new UserError(`${this.name} has more than one column ${shorten(column)}`, { code: "INVALID_DATA" });
     return at;
   }
 }
@@ -148,7 +150,7 @@ class RecordReader {
 /** Reads a table with a header. Throws a UserError that names file and line where a row does not fit. */
 export function readTable(text: string, named: string, separator = ","): Table {
   const fail = (message: string): never => {
-    throw new UserError(`${named} is no table that can be read: ${message}`);
+    throw new UserError(`${named} is no table that can be read: ${message}`, { code: "INVALID_DATA" });
   };
   let content = text.startsWith("\uFEFF") ? text.slice(1) : text;
   // Lines of old Macs.
@@ -180,7 +182,7 @@ export function readJsonLines(text: string, named: string): Table {
     line++;
     if (content.trim() === "") continue;
     const fail = (message: string): never => {
-      throw new UserError(`line ${line} of ${named} ${message}`);
+      throw new UserError(`line ${line} of ${named} ${message}`, { code: "INVALID_DATA" });
     };
     let value: unknown;
     try {
@@ -201,7 +203,9 @@ export function readJsonLines(text: string, named: string): Table {
     records.push({ line, fields });
   }
   if (records.length * columns.size > 2 ** 27)
-    throw new UserError(`${named} has too many different fields: ${columns.size} in ${records.length} lines`);
+    throw new UserError(`${named} has too many different fields: ${columns.size} in ${records.length} lines`, {
+      code: "INVALID_DATA",
+    });
   const rows = records.map(({ line: begin, fields }): Row => {
     const values = new Array<string>(columns.size).fill("");
     for (const [at, cell] of fields) values[at] = cell;

@@ -118,7 +118,7 @@ export interface UnreadEntry {
  */
 export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; unread: UnreadEntry[] }> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no tar archive that can be read: ${message}`);
+    throw new UserError(`${file.name} is no tar archive that can be read: ${message}`, { code: "INVALID_DATA" });
   };
   const records: TarRecord[] = [];
   let longName: Uint8Array | undefined;
@@ -212,7 +212,7 @@ export async function shardSamples(
   const chosen = [...images.values()].flatMap((group) => imagesOfKey(group, pass));
   const short = async (entry: TarEntry) => {
     if (entry.size > largestText)
-      throw new UserError(`${shorten(entry.name)} in ${handle.name} is too long for a label`);
+      throw new UserError(`${shorten(entry.name)} in ${handle.name} is too long for a label`, { code: "INVALID_DATA" });
     return new TextDecoder().decode(await readBytes(handle, entry.offset, entry.size)).trim();
   };
   const read = new Set<TarEntry>();

@@ -31,7 +31,7 @@ export function node<K extends OpKind>(op: K, inputs: readonly Value[], attribut
   const outputs: Value[] = [];
   const made: Node<K> = { op, inputs, attributes, outputs };
   inferTypes(op, inputs, attributes).forEach((type, index) => {
-    outputs.push({ ...type, source: { kind: "node", node: made as unknown as Node, index } });
+    outputs.push({ ...type, source: { kind: "node", node: made, index } });
   });
   return made;
 }

@@ -3,6 +3,7 @@ import { elementCount } from "../../utils/tensor.ts";
 import type { Graph, Value } from "./graph.ts";
 import { formatType } from "./graph.ts";
 import { sortedNodes } from "./walk.ts";
+import { required } from "../../utils/required.ts";
 
 /** Names for all values: inputs and constants by their own name where they have one, the rest numbered. */
 export function valueNames(graph: Graph): Map<Value, string> {
@@ -39,7 +40,7 @@ export function print(graph: Graph): string {
     if (value.source.kind === "constant" && elementCount(value.source.tensor.dims) === 1) {
       return String(value.source.tensor.data[0]);
     }
-    return names.get(value) as string;
+    return required(names, value);
   };
   const lines = graph.inputs.map((v) => `input ${names.get(v)}: ${formatType(v)}`);
   for (const node of sortedNodes(graph.outputs.values())) {

@@ -21,6 +21,7 @@ import {
   TensorProtoSchema,
   ValueInfoProtoSchema,
 } from "./onnx_pb.ts";
+import { required } from "../../utils/required.ts";
 
 const onnxTypes: Readonly<Record<DataType, OnnxType>> = {
   float32: OnnxType.FLOAT,
@@ -84,7 +85,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
   const read = readValues(graph, nodes);
   const constants = [...read].filter((v) => v.source.kind === "constant");
   const weights = new WeightStore(options, constants);
-  const initializers = constants.map((v) => weights.add(names.get(v) as string, tensorOf(v)));
+  const initializers = constants.map((v) => weights.add(required(names, v), tensorOf(v)));
 
   const protos: NodeProto[] = [];
   const fresh = freshNames(new Set(names.values()));
@@ -95,7 +96,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
       return name;
     };
     const { inputs: more, attributes, leftOut } = lower(node, extra, opset);
-    const inputs = [...node.inputs.map((v) => names.get(v) as string), ...more];
+    const inputs = [...node.inputs.map((v) => required(names, v)), ...more];
     if (leftOut !== undefined) inputs.splice(leftOut, 0, "");
     protos.push(
       create(NodeProtoSchema, {
@@ -111,7 +112,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
   // An output that is an input, a constant or the second name of a value needs a node of its own.
   for (const [name, value] of graph.outputs) {
     if (names.get(value) === name && value.source.kind === "node") continue;
-    protos.push(create(NodeProtoSchema, { opType: "Identity", input: [names.get(value) as string], output: [name] }));
+    protos.push(create(NodeProtoSchema, { opType: "Identity", input: [required(names, value)], output: [name] }));
   }
   const model = create(ModelProtoSchema, {
     irVersion,
@@ -125,7 +126,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
       name: "wecolora",
       node: protos,
       initializer: initializers,
-      input: graph.inputs.map((v) => valueInfo(names.get(v) as string, v)),
+      input: graph.inputs.map((v) => valueInfo(required(names, v), v)),
       output: [...graph.outputs].map(([name, value]) => valueInfo(name, value)),
     },
   });
@@ -157,7 +158,7 @@ function freshNames(taken: Set<string>): (wanted: string) => string {
 function outputNames(node: Node, names: ReadonlyMap<Value, string>, read: ReadonlySet<Value>): string[] {
   let last = node.outputs.length;
   while (last > 1 && !read.has(node.outputs[last - 1])) last--;
-  return node.outputs.slice(0, last).map((v) => names.get(v) as string);
+  return node.outputs.slice(0, last).map((v) => required(names, v));
 }
 
 function valueInfo(name: string, value: Value): ValueInfoProto {

@@ -2,6 +2,7 @@
 import { input } from "../graph/build.ts";
 import type { Graph, Node, Value } from "../graph/graph.ts";
 import { rewrite, sortedNodes } from "../graph/walk.ts";
+import { required } from "../../utils/required.ts";
 
 export interface Checkpoints {
   readonly loss: Value;
@@ -40,11 +41,11 @@ export function rewriteGated(
   let rebuilt = rewrite({ ...graph, outputs: new Map([...graph.outputs, ...watched]) }, replacing(gates));
   // From the last block to the first: the gradient behind a block holds no gate but those behind it.
   for (const [k, gate] of [...gates.entries()].reverse()) {
-    const gradient = rebuilt.outputs.get(late(k + 1)) as Value;
+    const gradient = required(rebuilt.outputs, late(k + 1));
     rebuilt = rewrite(rebuilt, () => undefined, new Map([[gate, gradient]]));
   }
   return {
     ...rebuilt,
-    outputs: new Map([...graph.outputs.keys()].map((name) => [name, rebuilt.outputs.get(name) as Value])),
+    outputs: new Map([...graph.outputs.keys()].map((name) => [name, required(rebuilt.outputs, name)])),
   };
 }

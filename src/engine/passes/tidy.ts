@@ -1,6 +1,9 @@
 // The passes that every graph goes through before it is written.
 import type { Graph } from "../graph/graph.ts";
+import { debug } from "../../utils/debug.ts";
+import { print } from "../graph/print.ts";
 import { verify } from "../graph/verify.ts";
+import { sortedNodes } from "../graph/walk.ts";
 import { fuseScales, shortenSoftmaxGradients } from "./attention.ts";
 import { deduplicate } from "./deduplicate.ts";
 import { foldConstants } from "./fold-constants.ts";
@@ -18,6 +21,8 @@ export interface PassOptions {
   /** Takes the pictures of a run in turns, and adds up what is a sum. */
   readonly unrolled?: UnrollOptions;
 }
+
+const nodeCount = ({ outputs }: Graph): number => sortedNodes(outputs.values()).length;
 
 type Pass = (graph: Graph) => Graph;
 
@@ -46,9 +51,13 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
   if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);
   if (unrolled) passes.push(["unroll", (g) => unroll(g, unrolled)]);
   verify(graph);
-  return passes.reduce((current, [name, pass]) => {
+  debug("graph", () => `graph of ${nodeCount(graph)} nodes before passes\n${print(graph)}`);
+  const tidied = passes.reduce((current, [name, pass]) => {
     const next = pass(current);
     verify(next, name);
+    debug("passes", () => `${name}: ${nodeCount(current)} nodes before, ${nodeCount(next)} after\n${print(next)}`);
     return next;
   }, graph);
+  debug("graph", () => `graph of ${nodeCount(tidied)} nodes after passes\n${print(tidied)}`);
+  return tidied;
 }

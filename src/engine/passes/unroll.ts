@@ -4,6 +4,7 @@ import { add, after, cornersOf, input, mul, slice } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/graph.ts";
 import { inputName } from "../graph/graph.ts";
 import { rewrite } from "../graph/walk.ts";
+import { required } from "../../utils/required.ts";
 
 export interface UnrollOptions {
   readonly turns: number;
@@ -31,7 +32,7 @@ export function unroll(graph: Graph, { turns, pictures, sums }: UnrollOptions): 
   const begun = [...totals.values()];
   for (let turn = 0; turn < turns; turn++) {
     // ONNX Runtime would take turns abreast, which takes the memory of all.
-    const gate = turn > 0 && cornersOf([...sums.keys()].map((output) => totals.get(output) as Value));
+    const gate = turn > 0 && cornersOf([...sums.keys()].map((output) => required(totals, output)));
     const standIns = new Map<Value, Value>();
     for (const [value, all] of whole) {
       const rows = value.shape[0] as number;
@@ -43,7 +44,7 @@ export function unroll(graph: Graph, { turns, pictures, sums }: UnrollOptions): 
     }
   }
   const result = (output: string): Value => {
-    const total = totals.get(output) as Value;
+    const total = required(totals, output);
     return sums.has(output) || turns === 1 ? total : mul(total, 1 / turns);
   };
   return {

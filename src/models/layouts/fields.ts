@@ -49,6 +49,7 @@ export function readActivation(value: unknown, file: string): Activation {
   const near = nearestName(name, Object.keys(activationNames));
   throw new UserError(
     `${file} names the activation ${quote(value)}, which is not known here${near ? ` (did you mean ${near}?)` : ""}`,
+    { code: "NOT_A_VIT" },
   );
 }
 
@@ -56,13 +57,13 @@ export function readActivation(value: unknown, file: string): Activation {
 export function count(config: Json, key: string, file: string, fallback?: number): number {
   const value = config[key] ?? fallback;
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= 1_000_000) return value;
-  throw new UserError(`${key} in ${file} must be a whole number above 0, got ${quote(value)}`);
+  throw new UserError(`${key} in ${file} must be a whole number above 0, got ${quote(value)}`, { code: "NOT_A_VIT" });
 }
 
 export function positive(config: Json, key: string, file: string, fallback: number): number {
   const value = config[key] ?? fallback;
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-  throw new UserError(`${key} in ${file} must be a number above 0, got ${quote(value)}`);
+  throw new UserError(`${key} in ${file} must be a number above 0, got ${quote(value)}`, { code: "NOT_A_VIT" });
 }
 
 /** A side in pixels; files may say it as a pair of equal numbers. */
@@ -70,14 +71,14 @@ export function side(config: Json, key: string, file: string, fallback: number):
   const value = config[key];
   if (!Array.isArray(value)) return count(config, key, file, fallback);
   if (value.length === 2 && value[0] === value[1]) return count({ [key]: value[0] }, key, file);
-  throw new UserError(`${key} in ${file} is ${quote(value)}; only squares can be read`);
+  throw new UserError(`${key} in ${file} is ${quote(value)}; only squares can be read`, { code: "NOT_A_VIT" });
 }
 
 /** An object in a JSON file; nothing where it is left out. */
 export function section(config: Json, key: string, file: string): Json {
   const value = config[key] ?? {};
   if (typeof value === "object" && !Array.isArray(value)) return value as Json;
-  throw new UserError(`${key} in ${file} must be an object, got ${quote(value)}`);
+  throw new UserError(`${key} in ${file} must be an object, got ${quote(value)}`, { code: "NOT_A_VIT" });
 }
 
 /** Class names by index, where the configuration has them. */

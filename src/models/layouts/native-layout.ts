@@ -2,9 +2,9 @@
 // no other library has a class.
 import { z } from "zod";
 import { parseOptions } from "../../utils/parse-options.ts";
-import type { VitConfig } from "../config.ts";
-import { activationKinds, expectedWeights, resamplings } from "../config.ts";
+import { activationKinds, resamplings } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
+import { allWeights } from "../weight-table.ts";
 import type { Layout, LayoutGroup, NameTable } from "./layout.ts";
 import { one } from "./layout.ts";
 
@@ -65,34 +65,6 @@ const configSchema = z.strictObject({
 
 const modelType = "wecolora_vit";
 
-/** A configuration with every part that there is, for the names of all weights. */
-const everything: VitConfig = {
-  imageSize: 2,
-  patchSize: 1,
-  channels: 3,
-  width: 1,
-  depth: 1,
-  heads: 1,
-  mlpWidth: 1,
-  mlp: "plain",
-  activation: "gelu",
-  normEpsilon: 1,
-  qkvBias: true,
-  patchBias: true,
-  prefix: (["cls_token", "dist_token", "reg_token"] as const).map((weight) => ({ weight, count: 1 })),
-  positions: { kind: "learned", prefix: 0 },
-  resampling: "bicubic",
-  sharing: { factor: 1 },
-  preNorm: true,
-  layerScale: true,
-  finalNorm: "tokens",
-  pooling: "attention",
-  pooler: true,
-  projection: 1,
-  head: { classes: 1, input: "class+distillation" },
-};
-
-const names = [...expectedWeights(everything).keys()];
 const same = (list: readonly string[]): NameTable => list.map((name) => one(name, name));
 
 export const native: Layout = {
@@ -101,9 +73,9 @@ export const native: Layout = {
   matches: (config) => config.model_type === modelType,
   recognises: () => false,
   settings: (config) => config,
-  outer: same(names.filter((name) => !name.startsWith("blocks."))),
+  outer: same(allWeights.flatMap(({ name, block }) => (block === undefined ? [name] : []))),
   blockPrefix: (i) => `blocks.${i}.`,
-  block: same(names.filter((name) => name.startsWith("blocks.0.")).map((name) => name.slice("blocks.0.".length))),
+  block: same(allWeights.flatMap(({ inBlock }) => (inBlock === undefined ? [] : [inBlock]))),
   unprefixed: [],
   carried: [],
   readConfig: (config, file) => parseOptions(configSchema, config.vit, file),

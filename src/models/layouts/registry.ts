@@ -18,7 +18,8 @@ const modelTypes = ordered.flatMap((group) => group.modelTypes);
 export function findLayout(config: Json, file: string): Layout {
   for (const key of ["model_type", "architecture"]) {
     const value = config[key] ?? "";
-    if (typeof value !== "string") throw new UserError(`${key} in ${file} must be a name, got ${quote(value)}`);
+    if (typeof value !== "string")
+      throw new UserError(`${key} in ${file} must be a name, got ${quote(value)}`, { code: "NOT_A_VIT" });
   }
   const layout = layouts.find((candidate) => candidate.matches(config));
   if (layout) return layout;
@@ -26,10 +27,12 @@ export function findLayout(config: Json, file: string): Layout {
   if (found === undefined || found === null) {
     throw new UserError(
       `${file} names neither a model_type (Hugging Face) nor an architecture (timm), so this is no vision transformer that can be read here`,
+      { code: "NOT_A_VIT" },
     );
   }
   const near = nearestName(String(found), modelTypes);
   throw new UserError(
     `${file} is of a ${quote(found)} model, which is no vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; known are ${modelTypes.join(", ")} and timm's ViTs`,
+    { code: "NOT_A_VIT" },
   );
 }

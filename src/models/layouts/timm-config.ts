@@ -59,6 +59,7 @@ function readArchitecture(config: Json, file: string): Architecture {
     }
     throw new UserError(
       `${file} names the architecture ${name}, which is not a vision transformer of timm ${timmVersion} that can be read here. A model of your own needs model_args with num_heads there.`,
+      { code: "NOT_A_VIT" },
     );
   }
   const [type, own] = entry;
@@ -71,7 +72,9 @@ function readArchitecture(config: Json, file: string): Architecture {
 }
 
 function refusal(file: string, name: string, reason: string): UserError {
-  return new UserError(`${file} names the architecture ${name} of timm, which can't be read here: ${reason}.`);
+  return new UserError(`${file} names the architecture ${name} of timm, which can't be read here: ${reason}.`, {
+    code: "NOT_A_VIT",
+  });
 }
 
 /** Arguments that change what a model computes and that only these values can be read of, with what others mean. */
@@ -114,7 +117,9 @@ const poolings: Readonly<Record<string, VitConfig["pooling"]>> = {
 function readPooling(value: unknown, file: string): VitConfig["pooling"] {
   const name = String(value);
   if (Object.hasOwn(poolings, name)) return poolings[name];
-  throw new UserError(`${file} names the pooling ${JSON.stringify(value)}; known are token, avg and map.`);
+  throw new UserError(`${file} names the pooling ${JSON.stringify(value)}; known are token, avg and map.`, {
+    code: "NOT_A_VIT",
+  });
 }
 
 /** How Eva turns queries and keys. */
@@ -122,7 +127,9 @@ function readRotary(args: TimmArguments, file: string): RotaryPositions | undefi
   if (args.use_rot_pos_emb !== true) return undefined;
   const reference = Array.isArray(args.ref_feat_shape) ? (args.ref_feat_shape as unknown[]) : [args.ref_feat_shape];
   if (reference.some((side) => side !== reference[0])) {
-    throw new UserError(`ref_feat_shape in ${file} is ${JSON.stringify(reference)}; only squares can be read.`);
+    throw new UserError(`ref_feat_shape in ${file} is ${JSON.stringify(reference)}; only squares can be read.`, {
+      code: "NOT_A_VIT",
+    });
   }
   const centred = args.rope_type === "dinov3";
   const offset = Number(args.rope_grid_offset ?? 0);
@@ -185,6 +192,7 @@ function refuseBare(file: string, evidence: Evidence): void {
   if (has("norm_pre.weight") && (has("attn_pool.latent") || !has("norm.weight"))) {
     throw new UserError(
       `${file} has the weights of a Perception Encoder, which don't hold its rotary positions. Put timm's config.json beside it.`,
+      { code: "NOT_A_VIT" },
     );
   }
 }

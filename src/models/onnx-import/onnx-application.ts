@@ -33,6 +33,7 @@ function opsetOf(model: ModelProto, file: string): number {
   if (version < oldest)
     throw new UserError(
       `${file} is of ONNX version ${version}; what stands behind its backbone can be kept from version ${oldest} on`,
+      { code: "NOT_A_VIT" },
     );
   return Math.min(version, newest);
 }

@@ -123,7 +123,9 @@ export class BlockFinder {
   }
 
   private fail(message: string): never {
-    throw new UserError(`${this.graph.file} holds no vision transformer that can be recognised: ${message}.`);
+    throw new UserError(`${this.graph.file} holds no vision transformer that can be recognised: ${message}.`, {
+      code: "NOT_A_VIT",
+    });
   }
 
   /** The patch embedding: the convolution nearest to the input whose stride is its kernel. */

@@ -142,7 +142,7 @@ export class OnnxGraph {
   private readonly turned = new Map<string, FloatTensor>();
 
   constructor(model: ModelProto, file: string, external: ExternalFiles) {
-    if (!model.graph) throw new UserError(`${file} holds no graph`);
+    if (!model.graph) throw new UserError(`${file} holds no graph`, { code: "NOT_A_VIT" });
     this.file = file;
     this.external = external;
     const given = new Set(model.graph.input.map(({ name }) => name));
@@ -167,7 +167,7 @@ export class OnnxGraph {
   }
 
   private invalid(reason: string): UserError {
-    return new UserError(`${this.file} is not a valid ONNX model: ${reason}.`);
+    return new UserError(`${this.file} is not a valid ONNX model: ${reason}.`, { code: "NOT_A_VIT" });
   }
 
   /**
@@ -332,13 +332,16 @@ export class OnnxGraph {
     if (!type)
       throw new UserError(
         `${this.file}: ${name} has the type ${OnnxType[proto.dataType] ?? proto.dataType}, which can't be read; quantized models can't be read.`,
+        { code: "NOT_A_VIT" },
       );
     const dims = proto.dims.map(Number);
     const count = elementCount(dims);
     const bytes = this.bytesOf(proto);
     if (bytes) {
       if (bytes.byteLength !== count * elementBytes[type])
-        throw new UserError(`${this.file}: ${name} ${shapeText(dims)} has ${bytes.byteLength} bytes.`);
+        throw new UserError(`${this.file}: ${name} ${shapeText(dims)} has ${bytes.byteLength} bytes.`, {
+          code: "NOT_A_VIT",
+        });
       return { type, dims, data: viewBytes(type, bytes) };
     }
     const listed =
@@ -350,7 +353,9 @@ export class OnnxGraph {
             ? proto.floatData
             : proto.int32Data;
     if (listed.length !== count)
-      throw new UserError(`${this.file}: ${name} ${shapeText(dims)} holds ${listed.length} numbers.`);
+      throw new UserError(`${this.file}: ${name} ${shapeText(dims)} holds ${listed.length} numbers.`, {
+        code: "NOT_A_VIT",
+      });
     if (type === "int64") return { type, dims, data: BigInt64Array.from(listed as bigint[]) };
     if (type === "float32") return { type, dims, data: Float32Array.from(listed as number[]) };
     if (type === "float64") return { type, dims, data: Float64Array.from(listed as number[]) };
@@ -368,12 +373,16 @@ export class OnnxGraph {
     const location = entry("location") ?? "";
     const file = this.external.get(location);
     const name = `"${shorten(proto.name)}"`;
-    if (!file) throw new UserError(`${this.file} keeps ${name} in "${shorten(location)}", which is not beside it.`);
+    if (!file)
+      throw new UserError(`${this.file} keeps ${name} in "${shorten(location)}", which is not beside it.`, {
+        code: "NOT_A_VIT",
+      });
     const offset = Number(entry("offset") ?? 0);
     const length = Number(entry("length") ?? file.byteLength - offset);
     if (!(Number.isInteger(offset) && offset >= 0 && length >= 0 && offset + length <= file.byteLength))
       throw new UserError(
         `${this.file}: ${name} is said to lie beyond the end of ${shorten(location)} (is it cut off?).`,
+        { code: "NOT_A_VIT" },
       );
     return file.subarray(offset, offset + length);
   }
@@ -394,10 +403,12 @@ export function decodeOnnx(bytes: Uint8Array, file: string): ModelProto {
     checkMessages(ModelProtoSchema, bytes);
     model = fromBinary(ModelProtoSchema, bytes);
   } catch (error) {
-    throw new UserError(`${file} is no ONNX model that can be read: ${shorten((error as Error).message, 200)}.`);
+    throw new UserError(`${file} is no ONNX model that can be read: ${shorten((error as Error).message, 200)}.`, {
+      code: "NOT_A_VIT",
+    });
   }
   if (!model.graph || model.graph.node.length === 0)
-    throw new UserError(`${file} is no ONNX model that can be read: it holds no graph.`);
+    throw new UserError(`${file} is no ONNX model that can be read: it holds no graph.`, { code: "NOT_A_VIT" });
   return model;
 }
 
@@ -410,6 +421,7 @@ export function externalNames(model: ModelProto, file: string): string[] {
     if (!/^[^/\\\0]+$/.test(location) || location === ".." || location === ".") {
       throw new UserError(
         `${file} names the file ${JSON.stringify(shorten(location))} for its weights, which is no plain file name`,
+        { code: "NOT_A_VIT" },
       );
     }
     names.add(location);

@@ -62,7 +62,9 @@ function cutAt(graph: OnnxGraph, outputs: readonly string[]): Uint8Array {
     nodes.push(kept);
     for (const name of namesRead(kept)) needed.add(name);
     if (nodes.length > mostNodes)
-      throw new UserError(`${graph.file} has more than ${mostNodes} nodes, which no vision transformer needs.`);
+      throw new UserError(`${graph.file} has more than ${mostNodes} nodes, which no vision transformer needs.`, {
+        code: "NOT_A_VIT",
+      });
   }
   const cut = create(ModelProtoSchema, {
     ...graph.model,
@@ -89,22 +91,28 @@ function imageInput(model: ModelProto, file: string): { name: string; imageSize?
     const names = inputs.slice(0, 6).map(({ name }) => shorten(name));
     throw new UserError(
       `${file} has the inputs ${names.join(", ") || "none"}${inputs.length > 6 ? ", ..." : ""}; one of images [B, 3, H, W] is needed.`,
+      { code: "NOT_A_VIT" },
     );
   }
   const [{ name, type }] = images;
   const tensor = type?.value.case === "tensorType" ? type.value.value : undefined;
   const elements = tensor?.elemType ?? OnnxType.FLOAT;
   if (!imageTypes.has(elements))
-    throw new UserError(`${file} takes images of the type ${OnnxType[elements] ?? elements}; floats are needed.`);
+    throw new UserError(`${file} takes images of the type ${OnnxType[elements] ?? elements}; floats are needed.`, {
+      code: "NOT_A_VIT",
+    });
   const dims = tensor?.shape?.dim ?? [];
   const size = (i: number) => (dims[i]?.value.case === "dimValue" ? Number(dims[i].value.value) : undefined);
   const [batch, channels, height, width] = [0, 1, 2, 3].map(size);
   if (channels !== undefined && channels !== 3)
-    throw new UserError(`${file} takes images of ${channels} channels; only 3 can be read.`);
-  if (height !== width) throw new UserError(`${file} takes images of ${width}x${height}; only squares can be read.`);
+    throw new UserError(`${file} takes images of ${channels} channels; only 3 can be read.`, { code: "NOT_A_VIT" });
+  if (height !== width)
+    throw new UserError(`${file} takes images of ${width}x${height}; only squares can be read.`, { code: "NOT_A_VIT" });
   const numbers = (batch ?? 1) * 3 * (height ?? 1) ** 2;
   if (!(numbers > 0 && numbers <= largestInput))
-    throw new UserError(`${file} takes images [${batch ?? "B"}, 3, ${height}, ${width}], a shape that can't be run.`);
+    throw new UserError(`${file} takes images [${batch ?? "B"}, 3, ${height}, ${width}], a shape that can't be run.`, {
+      code: "NOT_A_VIT",
+    });
   return { name, imageSize: height, batch };
 }
 
@@ -120,6 +128,7 @@ export function fixedImageSize(model: ModelProto, file: string, asked?: number):
   if (imageSize !== undefined && asked !== undefined && imageSize !== asked)
     throw new UserError(
       `${file} takes only images of ${imageSize}x${imageSize}, so the image size (--image-size, imageSize) can't be ${asked}.`,
+      { code: "NOT_A_VIT" },
     );
   return imageSize;
 }
@@ -149,11 +158,14 @@ export async function importOnnx(
   const finalNorm = finder.normsOf(last.output)[0];
   const imageSize = options.imageSize ?? fixed ?? options.preprocessing?.cropSize ?? 224;
   if ((input.batch ?? 1) * 3 * imageSize ** 2 > largestInput)
-    throw new UserError(`${file} can't be run on images of ${imageSize}x${imageSize}: they are too large.`);
+    throw new UserError(`${file} can't be run on images of ${imageSize}x${imageSize}: they are too large.`, {
+      code: "NOT_A_VIT",
+    });
   const externalData = [...graph.external].map(([location, bytes]) => ({ location, chunks: [bytes] }));
   const run = async (pixels: FloatTensor, names: readonly string[]) => {
     const session = await device.createSession({ model: cutAt(graph, names), externalData }).catch((error: unknown) => {
       throw new UserError(`${file} can't be run by ONNX Runtime: ${shorten((error as Error).message, 400)}`, {
+        code: "NOT_A_VIT",
         cause: error,
       });
     });
@@ -164,7 +176,7 @@ export async function importOnnx(
       const hint = fixed === undefined ? " (give the size that it was made for with --image-size)" : "";
       throw new UserError(
         `${file} can't be run on images [${pixels.dims.join(", ")}]${hint}: ${shorten((error as Error).message, 400)}`,
-        { cause: error },
+        { code: "NOT_A_VIT", cause: error },
       );
     } finally {
       await session.dispose();
@@ -177,6 +189,7 @@ export async function importOnnx(
   if (embedded.dims.length !== 3 || embedded.dims[2] !== width) {
     throw new UserError(
       `${file}: tokens enter the first block as ${shapeText(embedded.dims)}, not as [B, N, ${width}].`,
+      { code: "NOT_A_VIT" },
     );
   }
   const patches = Math.floor(imageSize / conv.patch) ** 2;
@@ -184,10 +197,13 @@ export async function importOnnx(
   if (front < 0)
     throw new UserError(
       `${file} makes ${embedded.dims[1]} tokens of images of ${imageSize}x${imageSize}, fewer than patches of ${conv.patch}x${conv.patch}.`,
+      { code: "NOT_A_VIT" },
     );
   const [{ rotation }] = blocks;
   if (blocks.some((block) => (block.rotation === undefined) !== (rotation === undefined)))
-    throw new UserError(`${file} rotates queries in some of its blocks and not in others, which is not supported.`);
+    throw new UserError(`${file} rotates queries in some of its blocks and not in others, which is not supported.`, {
+      code: "NOT_A_VIT",
+    });
   const rotary =
     rotation &&
     rotaryOf(file, await run(empty, [rotation.cos, rotation.sin]), imageSize, conv.patch, weightType !== "float32");
@@ -294,6 +310,7 @@ export async function importOnnx(
   const tried = candidates.length > 1 ? ` (${candidates.length} numbers of heads were tried)` : "";
   throw new UserError(
     `${file} looks like a vision transformer of ${blocks.length} blocks, but read as one its features differ by ${(100 * nearest).toPrecision(2)} % from those of the file itself, so it can't be used${tried}.${reason}`,
+    { code: "NOT_A_VIT" },
   );
 }
 
@@ -327,6 +344,7 @@ function pooledAs(
   if (normed && again && relativeDifference(again, normed) > agreement)
     throw new UserError(
       `${file}: its last norm has the epsilon ${finalNorm?.epsilon}, its blocks have ${model.config.normEpsilon}; only models with one are supported.`,
+      { code: "NOT_A_VIT" },
     );
   const pooled = vectors.filter(([, { dims }]) => dims.length === 2 && dims[0] === batch && dims[1] === width);
   if (pooled.length === 0) return model;
@@ -357,6 +375,7 @@ function pooledAs(
   if (pooled.some(([vector]) => outputs.has(vector)))
     throw new UserError(
       `${file} pools its tokens in a way that can't be read from ONNX files (attention pooling, for one): "${shorten(name)}" is neither the class token nor the mean of the patches. Read the model from its weights, or export it with all tokens as the output.`,
+      { code: "NOT_A_VIT" },
     );
   warn?.(
     `${file}: what it reads behind its blocks ("${shorten(name)}") is neither the class token nor the mean of the patches; ${model.config.pooling === "class" ? "the class token" : "the mean of the patches"} stands for an image.`,
@@ -398,6 +417,7 @@ function rotaryOf(file: string, tables: readonly FloatTensor[], imageSize: numbe
   const unknown = () =>
     new UserError(
       `${file} has rotary positions that are not those of DINOv3 (angles 2 pi x / theta^(4i/d) of patch centres, halves rotated), which alone are supported.`,
+      { code: "NOT_A_VIT" },
     );
   const [cos, sin] = tables;
   const side = Math.floor(imageSize / patchSize);
@@ -432,7 +452,9 @@ function checkRotaryEmbedding(file: string, embedded: FloatTensor, front: number
   for (let i = front * width; i < count * width; i++) {
     const expected = bias ? bias.data[i % width] : 0;
     if (!(Math.abs(embedded.data[i] - expected) <= agreement * (1 + Math.abs(expected))))
-      throw new UserError(`${file} has rotary positions and a table of positions, which is not supported.`);
+      throw new UserError(`${file} has rotary positions and a table of positions, which is not supported.`, {
+        code: "NOT_A_VIT",
+      });
   }
 }
 

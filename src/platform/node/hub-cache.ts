@@ -7,7 +7,8 @@ import { copyFile, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink
 import { dirname, join, relative, resolve } from "node:path";
 import { UserError } from "../../utils/errors.ts";
 import { checkFileName, commitPattern } from "./hub-names.ts";
-import { writeError, writeFileSafely } from "./node-files.ts";
+import { writeFileSafely } from "./node-files.ts";
+import { writeError } from "./system-errors.ts";
 import { homeFolder, userCacheFolder, type Variables } from "./user-folders.ts";
 
 /** Files of weights in the order of preference; the first kind that a model has is taken. */
@@ -60,7 +61,8 @@ export async function readToken(variables: Variables): Promise<string | undefine
   }
   token = token.trim();
   // Errors of fetch would show what it holds.
-  if (!/^[\x21-\x7e]*$/.test(token)) throw new UserError("HF_TOKEN holds characters that no token has.");
+  if (!/^[\x21-\x7e]*$/.test(token))
+    throw new UserError("HF_TOKEN holds characters that no token has.", { code: "DOWNLOAD_FAILED" });
   return token || undefined;
 }
 
@@ -77,7 +79,9 @@ export interface CachedSnapshot {
 
 /** Files that the index of a checkpoint in several files names. */
 export async function shardsOf(index: string): Promise<string[]> {
-  const problem = new UserError(`${index} has no weight_map from weights to plain file names`);
+  const problem = new UserError(`${index} has no weight_map from weights to plain file names`, {
+    code: "DOWNLOAD_FAILED",
+  });
   let names: unknown[];
   try {
     if ((await stat(index)).size > mostJsonBytes) throw problem;

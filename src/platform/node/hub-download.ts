@@ -6,7 +6,8 @@ import { RunError } from "../../utils/errors.ts";
 import { hasContent, isContentHash, mostJsonBytes, type RepositoryCache } from "./hub-cache.ts";
 import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
-import { writeChunk, writeError } from "./node-files.ts";
+import { writeChunk } from "./node-files.ts";
+import { writeError } from "./system-errors.ts";
 
 export interface DownloadProgress {
   readonly file: string;
@@ -14,6 +15,9 @@ export interface DownloadProgress {
   readonly done: number;
   readonly total: number;
 }
+
+/** A file of a model is looked for, begins to be downloaded, or is there. */
+export type FileStatus = "initiate" | "download" | "done";
 
 export interface DownloadOptions {
   readonly connection: HubConnection;
@@ -23,6 +27,7 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal;
   readonly progress?: (progress: DownloadProgress) => void;
   readonly warn?: (message: string) => void;
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
   /** Throws in plain words where the hub said no. */
   readonly refuse: (answer: Answer, what: string) => never;
 }
@@ -61,7 +66,8 @@ function contentLength(headers: Headers): number | undefined {
 export async function downloadFile(options: DownloadOptions, commit: string, name: string): Promise<void> {
   const { connection, cache, repository } = options;
   const pointer = join(cache.snapshot(commit), name);
-  if (await stat(pointer).catch(() => undefined)) return;
+  options.fileStatus?.("initiate", name);
+  if (await stat(pointer).catch(() => undefined)) return options.fileStatus?.("done", name);
   const path = name.split("/").map(encodeURIComponent).join("/");
   const url = `${connection.endpoint}/${repository}/resolve/${commit}/${path}`;
   let mismatches = 0;
@@ -75,6 +81,7 @@ export async function downloadFile(options: DownloadOptions, commit: string, nam
     }
   });
   await cache.link(hash, pointer);
+  options.fileStatus?.("done", name);
 }
 
 async function fetchBlob(options: DownloadOptions, commit: string, url: string, name: string): Promise<string> {
@@ -139,6 +146,7 @@ async function locate(options: DownloadOptions, commit: string, url: string, nam
   const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
   throw new RunError(
     `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
+    { code: "DOWNLOAD_FAILED" },
   );
 }
 
@@ -180,6 +188,7 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
     await rm(partial, { force: true });
     had = 0;
   }
+  options.fileStatus?.("download", name);
   const answer = await connection.ask(source.url, had > 0 ? { Range: `bytes=${had}-` } : {});
   const { status, headers } = answer.response;
   try {
@@ -221,10 +230,13 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
 function boundOf(name: string, total: number | undefined, what: string, origin: string): number {
   if (name.endsWith(".json")) {
     if ((total ?? 0) > mostJsonBytes)
-      throw new RunError(`${what} has ${total} bytes; such files are read up to ${mostJsonBytes}.`);
+      throw new RunError(`${what} has ${total} bytes; such files are read up to ${mostJsonBytes}.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     return total ?? mostJsonBytes;
   }
-  if (total === undefined) throw new RunError(`${origin} did not announce the size of ${what}.`);
+  if (total === undefined)
+    throw new RunError(`${origin} did not announce the size of ${what}.`, { code: "DOWNLOAD_FAILED" });
   return total;
 }
 
@@ -235,6 +247,7 @@ async function checkSpace(path: string, needed: number): Promise<void> {
   const inMegabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   throw new RunError(
     `${path} can't be written: it needs ${inMegabytes(needed)}, and the disk has ${inMegabytes(free)} free.`,
+    { code: "DOWNLOAD_FAILED" },
   );
 }
 

@@ -7,7 +7,7 @@ import { link, mkdir, open, readFile, rename, rm, stat, utimes } from "node:fs/p
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { writeError } from "./node-files.ts";
+import { writeError } from "./system-errors.ts";
 
 interface Owner {
   readonly id: string;

@@ -65,12 +65,18 @@ export function checkRevision(revision: string): void {
 export function checkListing(files: readonly string[], repository: string): void {
   for (const file of files) {
     const problem = escapes(file);
-    if (problem) throw new RunError(`${repository} lists a file ${shown(file)}, which is refused: ${problem}.`);
+    if (problem)
+      throw new RunError(`${repository} lists a file ${shown(file)}, which is refused: ${problem}.`, {
+        code: "DOWNLOAD_FAILED",
+      });
   }
 }
 
 /** @throws a RunError where a file that is to be downloaded can't be written under its name */
 export function checkFileName(file: string, repository: string): void {
   const problem = escapes(file) ?? unwritable(file);
-  if (problem) throw new RunError(`${repository} has a file ${shown(file)}, which is refused: ${problem}.`);
+  if (problem)
+    throw new RunError(`${repository} has a file ${shown(file)}, which is refused: ${problem}.`, {
+      code: "DOWNLOAD_FAILED",
+    });
 }

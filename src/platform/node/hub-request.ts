@@ -138,7 +138,9 @@ export class HubConnection {
       if (next.origin !== this.origin) return { ...answer, hubHeaders, outside: next };
       target = next;
     }
-    throw new RunError(`${this.endpoint} redirects more than ${mostRedirects} times when asked for ${url}.`);
+    throw new RunError(`${this.endpoint} redirects more than ${mostRedirects} times when asked for ${url}.`, {
+      code: "DOWNLOAD_FAILED",
+    });
   }
 
   /** Requests any URL and follows all redirects. Once a redirect has led away from the hub, no token is sent any more. */
@@ -153,7 +155,9 @@ export class HubConnection {
       answer.close();
       target = next;
     }
-    throw new RunError(`${url.origin} redirects more than ${mostRedirects} times when asked for a file.`);
+    throw new RunError(`${url.origin} redirects more than ${mostRedirects} times when asked for a file.`, {
+      code: "DOWNLOAD_FAILED",
+    });
   }
 
   private redirectOf({ url, response }: Answer): URL | undefined {
@@ -161,7 +165,9 @@ export class HubConnection {
     if (!redirects.has(response.status) || location === null) return undefined;
     const next = URL.canParse(location, url.href) ? new URL(location, url) : undefined;
     if (!next || !["http:", "https:"].includes(next.protocol) || next.username || next.password)
-      throw new RunError(`${url.origin} redirects to an address that is not followed: only http and https are.`);
+      throw new RunError(`${url.origin} redirects to an address that is not followed: only http and https are.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     return next;
   }
 
@@ -238,7 +244,10 @@ export class HubConnection {
     let length = 0;
     for await (const part of this.body(answer)) {
       length += part.byteLength;
-      if (length > most) throw new RunError(`${answer.url.origin} sent more than ${most} bytes for ${what}.`);
+      if (length > most)
+        throw new RunError(`${answer.url.origin} sent more than ${most} bytes for ${what}.`, {
+          code: "DOWNLOAD_FAILED",
+        });
       parts.push(part);
     }
     return Buffer.concat(parts).toString("utf8");

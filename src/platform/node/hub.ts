@@ -13,12 +13,12 @@ import {
   shardsOf,
   weightFiles,
 } from "./hub-cache.ts";
-import { downloadFile, type DownloadOptions, type DownloadProgress } from "./hub-download.ts";
+import { downloadFile, type DownloadOptions, type DownloadProgress, type FileStatus } from "./hub-download.ts";
 import { checkFileName, checkListing, checkRevision, commitPattern, isHubName } from "./hub-names.ts";
 import { type Answer, HubConnection, Temporary } from "./hub-request.ts";
 import type { Variables } from "./user-folders.ts";
 
-export type { DownloadProgress } from "./hub-download.ts";
+export type { DownloadProgress, FileStatus } from "./hub-download.ts";
 export { isHubName } from "./hub-names.ts";
 
 export interface HubOptions {
@@ -26,6 +26,12 @@ export interface HubOptions {
   readonly revision?: string;
   readonly progress?: (progress: DownloadProgress) => void;
   readonly warn?: (message: string) => void;
+  /** Receives when a file is looked for, downloaded and there. */
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
+  /** The cache folder, in place of the one that HF_HUB_CACHE and HF_HOME name. */
+  readonly cacheFolder?: string;
+  /** Takes the model from the cache alone, as HF_HUB_OFFLINE=1 does. */
+  readonly localFilesOnly?: boolean;
   /** Environment variables as huggingface_hub's users know them. */
   readonly variables?: Variables;
   /** Stops a download at once; what was downloaded is kept and resumed the next time. */
@@ -71,9 +77,9 @@ class Hub {
     this.revision = revision;
     this.connection = connection;
     this.cache = cache;
-    const { signal, progress, warn } = options;
+    const { signal, progress, warn, fileStatus } = options;
     const refuse = (answer: Answer, what: string) => this.refuse(answer, what);
-    this.options = { connection, cache, repository: name, signal, progress, warn, refuse };
+    this.options = { connection, cache, repository: name, signal, progress, warn, fileStatus, refuse };
   }
 
   /** Throws in plain words where the hub said no. */
@@ -83,6 +89,7 @@ class Hub {
     if (response.status === 401 || response.status === 403) {
       throw new UserError(
         `${endpoint} does not give out ${what} (${response.status}): ${code === "GatedRepo" ? "its terms must be accepted there first" : "it does not exist, or is private"}; ${hasToken ? "the token that was sent (HF_TOKEN) does not open it" : "set HF_TOKEN where it needs one"}`,
+        { code: "FILE_NOT_FOUND" },
       );
     }
     if (response.status === 404) {
@@ -91,7 +98,9 @@ class Hub {
         code: "FILE_NOT_FOUND",
       });
     }
-    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`);
+    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`, {
+      code: "DOWNLOAD_FAILED",
+    });
   }
 
   /** The revision's commit and files. */
@@ -119,13 +128,17 @@ class Hub {
     try {
       list = JSON.parse(text) as typeof list;
     } catch {
-      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`);
+      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     }
     const { sha, siblings } = list ?? {};
     if (typeof sha !== "string" || !commitPattern.test(sha))
-      throw new RunError(`${endpoint} gave no commit for ${this.name}`);
+      throw new RunError(`${endpoint} gave no commit for ${this.name}`, { code: "DOWNLOAD_FAILED" });
     if (commitPattern.test(this.revision) && sha !== this.revision)
-      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`);
+      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`, {
+        code: "DOWNLOAD_FAILED",
+      });
     const files = (Array.isArray(siblings) ? (siblings as ({ rfilename?: unknown } | null)[]) : [])
       .map((sibling) => sibling?.rfilename)
       .filter((file) => typeof file === "string");
@@ -145,6 +158,7 @@ class Hub {
     if (!weights)
       throw new UserError(
         `${this.name} has no weights that can be read here (no safetensors, .bin or .pth among its files)`,
+        { code: "DOWNLOAD_FAILED" },
       );
     checkFileName(weights, this.name);
     const settings = settingFiles.filter((name) => files.includes(name));
@@ -171,9 +185,12 @@ const lack = (name: string, { missing, folder }: CachedSnapshot) =>
 export async function hubSnapshot(name: string, options: HubOptions = {}): Promise<string> {
   const { variables = process.env, revision = "main", signal, warn, retryDelay = 500 } = options;
   signal?.throwIfAborted();
-  if (!isHubName(name)) throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`);
+  if (!isHubName(name))
+    throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`, {
+      code: "DOWNLOAD_FAILED",
+    });
   checkRevision(revision);
-  const root = hubCacheFolder(variables);
+  const root = options.cacheFolder ?? hubCacheFolder(variables);
   const cache = new RepositoryCache(root, name);
   const cached = await cache.find(revision);
   const whole = cached?.missing.length === 0 ? cached : undefined;
@@ -182,10 +199,10 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
     return folder;
   };
-  if (isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
+  if (options.localFilesOnly || isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
     if (whole) return takeCached(whole);
     throw new UserError(
-      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and HF_HUB_OFFLINE forbids to download it`,
+      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and ${options.localFilesOnly ? "localFilesOnly" : "HF_HUB_OFFLINE"} forbids to download it`,
       { code: "FILE_NOT_FOUND" },
     );
   }
@@ -213,7 +230,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
       warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
       return takeCached(whole);
     }
-    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`);
+    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
     if (!error.absent) throw error;
     throw new UserError(
       `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,

@@ -15,6 +15,7 @@ import type { Picture, Preprocessing } from "../../utils/image.ts";
 import { randomStream } from "../../utils/random.ts";
 import { blockOtherLoaders, decodeImage } from "./decode-image.ts";
 import { openFile, readWhole } from "./node-files.ts";
+import type { WorkerImage } from "./preprocess-images.ts";
 import { serve } from "./rpc.ts";
 
 // One thread a picture: the cores are needed by the model.
@@ -48,8 +49,8 @@ function remember(path: string, picture: Picture): void {
 
 async function readBytes(path: string): Promise<Uint8Array> {
   const bytes = await readWhole(path, largestImageFile);
-  if (!bytes) throw new UserError(`${path} does not exist (any more)`);
-  if (bytes.byteLength === 0) throw new UserError(`${path} is empty`);
+  if (!bytes) throw new UserError(`${path} does not exist (any more)`, { code: "FILE_NOT_FOUND" });
+  if (bytes.byteLength === 0) throw new UserError(`${path} is empty`, { code: "NOT_AN_IMAGE" });
   return bytes;
 }
 
@@ -83,6 +84,11 @@ const keyOf = (where: Where) => (typeof where === "string" ? where : JSON.string
 const methods = {
   async evaluationView(where: Where, preprocessing: Preprocessing) {
     return evaluationView(await read(where), preprocessing);
+  },
+  /** Of an image that the caller has at hand. */
+  async viewOfImage(named: string, image: WorkerImage, preprocessing: Preprocessing) {
+    const picture = "picture" in image ? image.picture : await decodeImage(named, image.encoded, pixels);
+    return evaluationView(picture, preprocessing);
   },
   async augmentedView(where: Where, name: string, { preprocessing, augmentation, seed, epoch }: AugmentedView) {
     const { resize, cropSize, interpolation } = preprocessing;

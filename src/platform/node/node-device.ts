@@ -61,7 +61,8 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
     if (needs === undefined) throw error;
     const [reason] = (error as Error).message.split("\n");
     throw new UserError(
-      `the device ${name} can't be used here: ${needs}; or leave --device out (ONNX Runtime: ${reason})`,
+      `The device ${name} can't be used here: ${needs}. Or leave --device out. (ONNX Runtime: ${reason})`,
+      { code: "DEVICE_NOT_AVAILABLE" },
     );
   }
 }

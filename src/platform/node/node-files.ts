@@ -7,30 +7,12 @@ import { appendFile, mkdir, open, readdir, rename, rm, rmdir, stat } from "node:
 import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../../files/storage.ts";
 import { readAtMost } from "../../files/storage.ts";
-import { RunError, UserError } from "../../utils/errors.ts";
+import { UserError } from "../../utils/errors.ts";
 import { isAlive, machineId } from "./process-identity.ts";
+import { readError, systemCode, writeError } from "./system-errors.ts";
 
 /** Node reads and writes at most 2 GiB - 1 at once. */
 const largestRead = 2 ** 30;
-
-const readProblems: Readonly<Record<string, string>> = {
-  EACCES: "may not be read (permissions)",
-  EISDIR: "is a folder, not a file",
-  ENAMETOOLONG: "has a name that is too long",
-};
-
-const writeProblems: Readonly<Record<string, string>> = {
-  ENOSPC: "the disk is full",
-  EDQUOT: "the disk quota is used up",
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EROFS: "the disk is read-only",
-  ENOTDIR: "a part of the path is a file, not a folder",
-};
-
-function errorCode(error: unknown): string {
-  return (error as { code?: string }).code ?? "";
-}
 
 /** What is no regular file, by name: a pipe would wait for ever, a device may have no end. */
 function kindOf(stats: Stats): string | undefined {
@@ -44,7 +26,10 @@ function kindOf(stats: Stats): string | undefined {
 /** Throws a UserError where a path leads to something else than a regular file. */
 function checkRegular(path: string, stats: Stats): void {
   const kind = kindOf(stats);
-  if (kind !== undefined) throw new UserError(`${path} is ${kind}, not a ${kind === "a folder" ? "" : "regular "}file`);
+  if (kind !== undefined)
+    throw new UserError(`${path} is ${kind}, not a ${kind === "a folder" ? "" : "regular "}file.`, {
+      code: "FILE_NOT_READABLE",
+    });
 }
 
 /** Opens a file for reading; undefined where there is none. Throws a UserError on all that is no regular file. */
@@ -57,9 +42,8 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
     handle = await open(path, constants.O_RDONLY | ((constants.O_NONBLOCK as number | undefined) ?? 0));
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const code = errorCode(error);
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new UserError(`${path} ${readProblems[code] ?? `can't be opened: ${(error as Error).message}`}`);
+    if (["ENOENT", "ENOTDIR"].includes(systemCode(error))) return undefined;
+    throw readError(path, error);
   }
   const stats = await handle.stat();
   try {
@@ -75,7 +59,10 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
       const length = target.byteLength;
       for (let at = 0; at < length;) {
         const { bytesRead } = await handle.read(target, at, Math.min(length - at, largestRead), offset + at);
-        if (bytesRead === 0) throw new UserError(`${path} ends at ${offset + at}, before the ${length} bytes expected`);
+        if (bytesRead === 0)
+          throw new UserError(`${path} ends at ${offset + at}, before the ${length} bytes expected.`, {
+            code: "FILE_NOT_READABLE",
+          });
         at += bytesRead;
       }
     },
@@ -117,7 +104,7 @@ export async function removeAbandoned(folder: string, ofWhich: (file: string) =>
   }
 }
 
-/** Writes a file whole or not at all: beside it first, then renamed. Throws a RunError on a full disk. */
+/** Writes a file whole or not at all: beside it first, then renamed. Throws what writeError makes of a failure. */
 export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const beside = `${path}.${temporaryTag()}.partial`;
   try {
@@ -134,12 +121,6 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
     await rm(beside, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
-}
-
-/** What a failed write is reported as. */
-export function writeError(path: string, error: unknown): RunError {
-  const reason = writeProblems[errorCode(error)] ?? (error as Error).message;
-  return new RunError(`${path} could not be written: ${reason}`, { cause: error });
 }
 
 async function appendTo(path: string, content: string | Uint8Array): Promise<void> {
@@ -174,8 +155,8 @@ export function nodeDirectory(path: string): Directory {
       try {
         return (await readdir(join(path, entry))).sort();
       } catch (error) {
-        if (errorCode(error) === "ENOENT") return [];
-        throw new UserError(`${path} can't be read: ${(error as Error).message}`);
+        if (systemCode(error) === "ENOENT") return [];
+        throw readError(join(path, entry), error);
       }
     },
   };

@@ -1,4 +1,5 @@
 // Pictures on disk: data sets in folders and files, and a source that decodes them in workers.
+import type { Stats } from "node:fs";
 import { realpathSync } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
@@ -13,6 +14,7 @@ import { hiddenReason, notAnImage, unusedFile } from "../../data/unused.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
 import { openFile } from "./node-files.ts";
+import { readError, systemCode } from "./system-errors.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import { WorkerLane } from "./worker-lane.ts";
 
@@ -20,10 +22,7 @@ async function listFolder(path: string) {
   try {
     return (await readdir(path, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1));
   } catch (error) {
-    const code = (error as { code?: string }).code;
-    if (code === "ENOENT") throw new UserError(`there is no folder ${path}`);
-    if (code === "ENOTDIR") throw new UserError(`${path} is a file; a folder of pictures is needed`);
-    throw new UserError(`the folder ${path} can't be read (${code})`);
+    throw readError(path, error);
   }
 }
 
@@ -123,10 +122,23 @@ async function entriesOf(path: string): Promise<{ readonly name: string; readonl
   );
 }
 
+/** What stands at a path. Throws a UserError where there is nothing, or a file that holds a model. */
+async function statOf(path: string): Promise<Stats> {
+  const stats = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) === "ENOENT")
+      throw new UserError(`There is no file or folder ${path}.`, { code: "FILE_NOT_FOUND" });
+    throw readError(path, error);
+  });
+  if (stats.isFile() && /\.(safetensors|onnx|pth|pt|ckpt)$/i.test(path))
+    throw new UserError(`${path} is a model, not images. Give a folder or an archive of images.`, {
+      code: "NO_IMAGES",
+    });
+  return stats;
+}
+
 /** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
 async function treeAt(path: string): Promise<DataTree> {
-  const stats = await stat(path).catch(() => undefined);
-  if (!stats) throw new UserError(`there is no file or folder ${path}`);
+  const stats = await statOf(path);
   const folder = stats.isDirectory() ? path : dirname(path);
   const real = await realpath(folder);
   const namesIn = new Map<string, Promise<ReadonlySet<string>>>();

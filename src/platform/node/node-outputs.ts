@@ -21,20 +21,7 @@ import { lockEntry } from "../../context/outputs.ts";
 import { outputError, UserError } from "../../utils/errors.ts";
 import { removeAbandoned, temporaryTag } from "./node-files.ts";
 import { isAlive, machineId, processStart } from "./process-identity.ts";
-
-const codeOf = (error: unknown): string => (error as { code?: string }).code ?? "";
-
-const problems: Readonly<Record<string, string>> = {
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EROFS: "the disk is read-only",
-  ENOSPC: "the disk is full",
-  EDQUOT: "the disk quota is used up",
-  ENOTDIR: "a part of the path is a file, not a folder",
-  ENAMETOOLONG: "the name is too long",
-};
-
-const reasonOf = (error: unknown): string => problems[codeOf(error)] ?? (error as Error).message;
+import { systemCode, systemReason } from "./system-errors.ts";
 
 /** Makes a folder and those above it; gives those that were made, the innermost first. */
 async function makeFolder(path: string): Promise<string[]> {
@@ -50,7 +37,7 @@ async function makeFolder(path: string): Promise<string[]> {
   } catch (error) {
     const dangling = await lstat(path).catch(() => undefined);
     if (dangling?.isSymbolicLink()) throw outputError(`${path} is a link that leads nowhere. Give another folder.`);
-    throw outputError(`The folder ${path} can't be made: ${reasonOf(error)}.`);
+    throw outputError(`The folder ${path} can't be made: ${systemReason(error)}.`);
   }
 }
 
@@ -118,10 +105,10 @@ async function putLock(lock: string, owner: Owner): Promise<boolean> {
       await link(beside, lock);
       return true;
     } catch (error) {
-      if (codeOf(error) === "EEXIST") return false;
+      if (systemCode(error) === "EEXIST") return false;
       // Without hard links (exFAT, some network disks): made at once, filled a moment later.
       const handle = await open(lock, "wx").catch((opened: unknown) => {
-        if (codeOf(opened) === "EEXIST") return undefined;
+        if (systemCode(opened) === "EEXIST") return undefined;
         throw opened;
       });
       if (!handle) return false;
@@ -142,7 +129,7 @@ async function removeStale(lock: string, stale: Owner | undefined): Promise<bool
   try {
     await rename(lock, aside);
   } catch (error) {
-    if (codeOf(error) === "ENOENT") return true;
+    if (systemCode(error) === "ENOENT") return true;
     throw error;
   }
   const taken = await readOwner(aside);
@@ -174,7 +161,7 @@ async function lockFolder(folder: string): Promise<FolderLock> {
     for (let attempt = 0; ; attempt++) {
       const isOurs = await putLock(lock, owner).catch((error: unknown) => {
         // Whoever had the folder before has just removed it, as it was empty.
-        if (codeOf(error) === "ENOENT" && attempt < mostAttempts) return undefined;
+        if (systemCode(error) === "ENOENT" && attempt < mostAttempts) return undefined;
         throw error;
       });
       if (isOurs) break;
@@ -190,7 +177,7 @@ async function lockFolder(folder: string): Promise<FolderLock> {
   } catch (error) {
     await removeEmpty(made);
     if (error instanceof UserError) throw error;
-    throw outputError(`Nothing can be written in ${folder}: ${reasonOf(error)}.`);
+    throw outputError(`Nothing can be written in ${folder}: ${systemReason(error)}.`);
   }
   await removeAbandoned(dirname(lock), (file) => file === lockEntry);
   // A process that is made to exit takes its lock along; one that is killed leaves it, and it is recognised as stale.
@@ -256,7 +243,7 @@ async function freeBytes(path: string): Promise<number | undefined> {
       const { bavail, bsize } = await statfs(at);
       return bavail * bsize;
     } catch (error) {
-      if (codeOf(error) !== "ENOENT" || dirname(at) === at) return undefined;
+      if (systemCode(error) !== "ENOENT" || dirname(at) === at) return undefined;
     }
   }
 }
@@ -272,7 +259,7 @@ export async function checkFile(path: string): Promise<void> {
   try {
     await (await open(probe, "wx")).close();
   } catch (error) {
-    throw outputError(`${path} can't be written: ${reasonOf(error)}.`);
+    throw outputError(`${path} can't be written: ${systemReason(error)}.`);
   } finally {
     await rm(probe, { force: true }).catch(() => undefined);
     await removeEmpty(made);

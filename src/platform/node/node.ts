@@ -1,8 +1,10 @@
 // `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+// First of all: what starts a worker must find the setting.
+import "./no-telemetry.ts";
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import type { z } from "zod";
@@ -13,34 +15,49 @@ import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import { imageSettingsBeside } from "../../models/image-settings.ts";
 import { readModel } from "../../models/definition.ts";
-import { longestFile, readFile } from "../../files/storage.ts";
+import { longestFile, readBytes, readFile } from "../../files/storage.ts";
+import { imageFormat } from "../../data/image-formats.ts";
 import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
 import { withTransform } from "../../models/preprocessing.ts";
 import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
-import type { CompareRunInput, CompareRunResult } from "../../commands/compare.ts";
+import type { CompareRunResult } from "../../commands/compare.ts";
 import { command as compareCommand } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
 import { command as distillCommand } from "../../commands/distill.ts";
-import type { DistillRunInput, ResumeInput } from "../../commands/distill-options.ts";
-import type { EvaluateRunInput, EvaluateRunResult } from "../../commands/evaluate.ts";
+import type {
+  CompareOptions,
+  DistillOptions,
+  EvaluateOptions,
+  ExportOptions,
+  FeaturesOptions,
+  InspectOptions,
+  ReportOptions,
+  ResumeOptions,
+  RolloutOptions,
+  SegmentOptions,
+  SimilarityOptions,
+} from "../../commands/options.generated.ts";
+import type { ApiOptions, DistillWithMethod } from "./api-options.ts";
+import { commandOptions } from "./api-options.ts";
+import type { EvaluateRunResult } from "../../commands/evaluate.ts";
 import { command as evaluateCommand } from "../../commands/evaluate.ts";
-import type { ExportRunInput, ExportRunResult } from "../../commands/export.ts";
+import type { ExportRunResult } from "../../commands/export.ts";
 import { command as exportCommand } from "../../commands/export.ts";
-import type { FeaturesRunInput, FeaturesRunResult } from "../../commands/features.ts";
+import type { FeaturesRunResult } from "../../commands/features.ts";
 import { command as featuresCommand } from "../../commands/features.ts";
-import type { InspectRunInput, InspectRunResult } from "../../commands/inspect.ts";
+import type { InspectRunResult } from "../../commands/inspect.ts";
 import { command as inspectCommand } from "../../commands/inspect.ts";
-import type { ReportRunInput, ReportRunResult } from "../../commands/report.ts";
+import type { ReportRunResult } from "../../commands/report.ts";
 import { command as reportCommand } from "../../commands/report.ts";
-import type { RolloutRunInput, RolloutRunResult } from "../../commands/rollout.ts";
+import type { RolloutRunResult } from "../../commands/rollout.ts";
 import { command as rolloutCommand } from "../../commands/rollout.ts";
-import type { SegmentRunInput, SegmentRunResult } from "../../commands/segment.ts";
+import type { SegmentRunResult } from "../../commands/segment.ts";
 import { command as segmentCommand } from "../../commands/segment.ts";
-import type { SimilarityRunInput, SimilarityRunResult } from "../../commands/similarity.ts";
+import type { SimilarityRunResult } from "../../commands/similarity.ts";
 import { command as similarityCommand } from "../../commands/similarity.ts";
-import type { Environment } from "../../context/environment.ts";
+import type { Environment, LoadRequest } from "../../context/environment.ts";
 import type { ProgressEvent, RunControls } from "../../context/progress.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
 import { listenerOf } from "../../context/progress.ts";
@@ -50,23 +67,32 @@ import { RunFolder } from "../../workspace/run-folder.ts";
 import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
 import { findDevice } from "../../runtime/devices.ts";
+import type { OptionShape } from "../../students/methods/method.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
-import type { DownloadProgress } from "./hub.ts";
+import type { DownloadProgress, FileStatus } from "./hub.ts";
 import { encodeSvg } from "./encode-svg.ts";
 import { hubCacheFolder } from "./hub-cache.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
 import { nodeFeatureStore } from "./node-features.ts";
-import { nodeDirectory, writeFileSafely } from "./node-files.ts";
+import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
 import { nodeOutputs } from "./node-outputs.ts";
+import { readError, systemCode } from "./system-errors.ts";
+import type { PretrainedOptions } from "./pretrained.ts";
+import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 
 export * from "../../index.ts";
+export type * from "../../commands/options.generated.ts";
+export type { ApiOptions, DistillWithMethod } from "./api-options.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export type { DownloadProgress } from "./hub.ts";
 export { createNodeDevice } from "./node-device.ts";
 export { nodeDirectory } from "./node-files.ts";
+export type { ImageInput, PixelImage, SharpImage } from "./preprocess-images.ts";
+export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedProgress } from "./pretrained.ts";
+export { PretrainedModel } from "./pretrained.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
 export type {
   CompareRunResult,
@@ -107,6 +133,12 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
   /** Told while a model is downloaded from the hub. */
   readonly download?: (progress: DownloadProgress) => void;
+  /** Receives when a file is looked for, downloaded and there. */
+  readonly fileStatus?: (status: FileStatus, file: string) => void;
+  /** The cache folder of models from the hub; huggingface_hub's where left out. */
+  readonly cacheFolder?: string;
+  /** Takes models by hub name from the cache alone. */
+  readonly localFilesOnly?: boolean;
   /** Stops a download at once; what was downloaded is resumed the next time. */
   readonly signal?: AbortSignal;
 }
@@ -123,7 +155,9 @@ async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | 
     ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
     (found.length === 1 ? found[0] : undefined);
   if (found.length > 1 && entry === undefined)
-    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}); name the one to read`);
+    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}). Name the one to read.`, {
+      code: "NOT_A_MODEL",
+    });
   return entry && join(path, entry);
 }
 
@@ -132,7 +166,7 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
   const directory = nodeDirectory(dirname(path));
   const bytesOf = async (name: string): Promise<Uint8Array> => {
     const found = await readFile(directory, name, longestFile.graph);
-    if (!found) throw new UserError(`there is no ${directory.describe(name)}`);
+    if (!found) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
     return found;
   };
   const bytes = await bytesOf(basename(path));
@@ -158,11 +192,16 @@ async function readOnnx(path: string, device: Device, options: LoadOptions): Pro
  * Throws a UserError that names the file on whatever is missing or wrong.
  */
 export async function readDefinition(directoryOrFile: string, options: LoadOptions = {}): Promise<ModelDefinition> {
-  const stats = await stat(directoryOrFile).catch(() => undefined);
+  const stats = await stat(directoryOrFile).catch((error: unknown) => {
+    if (["ENOENT", "ENOTDIR", "ENAMETOOLONG"].includes(systemCode(error))) return undefined;
+    throw readError(directoryOrFile, error);
+  });
   if (!stats) {
-    if (!isHubName(directoryOrFile)) throw new UserError(`there is no file or folder ${directoryOrFile}`);
-    const { revision, download: progress, warn, signal } = options;
-    const snapshot = await hubSnapshot(directoryOrFile, { revision, progress, warn, signal });
+    if (!isHubName(directoryOrFile))
+      throw new UserError(`There is no file or folder ${directoryOrFile}.`, { code: "FILE_NOT_FOUND" });
+    const { revision, download: progress, warn, signal, fileStatus, cacheFolder, localFilesOnly } = options;
+    const hubOptions = { revision, progress, warn, signal, fileStatus, cacheFolder, localFilesOnly };
+    const snapshot = await hubSnapshot(directoryOrFile, hubOptions);
     const definition = await readDefinition(snapshot, options);
     return { ...definition, origin: { ...definition.origin, hub: directoryOrFile, commit: basename(snapshot) } };
   }
@@ -172,7 +211,48 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
   return { ...definition, preprocessing: { ...preprocessing, mean, std } };
 }
 
+const asModel = "Give a model's folder, its file of weights, or its name on the hub.";
+const weightsPattern = /\.(safetensors|bin|pth|pt|ckpt|onnx)$/i;
+const imagePattern = /\.(jpe?g|png|webp|avif|tiff?|gif|bmp)$/i;
+
+/** Throws a UserError where a file or a folder is plainly of images: its reader would say what it lacks, not what it is. */
+async function refuseImages(path: string, isDirectory: boolean): Promise<void> {
+  if (!isDirectory) {
+    const file = weightsPattern.test(path) ? undefined : await openFile(path);
+    if (!file) return;
+    const head = await readBytes(file, 0, Math.min(file.size, 512)).finally(() => file.close());
+    const format = imageFormat(head);
+    if (format)
+      throw new UserError(`${path} is an image (${format}), not a model. ${asModel}`, { code: "NOT_A_MODEL" });
+    return;
+  }
+  const names = await nodeDirectory(path).list();
+  if (names.some((name) => weightsPattern.test(name) || /^(config|result)\.json$|\.index\.json$/.test(name))) return;
+  // Class folders may stand in train/ and val/.
+  const first = await imageIn(path, 2);
+  if (first !== undefined)
+    throw new UserError(`${path} is a folder of images (such as ${first}), not a model. ${asModel}`, {
+      code: "NOT_A_MODEL",
+    });
+}
+
+/** An image in a folder, or in one of the first folders in it. */
+async function imageIn(path: string, levels: number): Promise<string | undefined> {
+  // What is no folder can't be listed.
+  const names = await nodeDirectory(path)
+    .list()
+    .catch(() => []);
+  const image = names.find((name) => imagePattern.test(name));
+  if (image !== undefined || levels === 0) return image;
+  for (const name of names.slice(0, 8)) {
+    const inner = await imageIn(join(path, name), levels - 1);
+    if (inner !== undefined) return `${name}/${inner}`;
+  }
+  return undefined;
+}
+
 async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
+  await refuseImages(path, isDirectory);
   const onnx = await onnxFileOf(path, isDirectory);
   if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
   if (isDirectory) return readModel(nodeDirectory(path), options);
@@ -180,26 +260,74 @@ async function readFound(path: string, isDirectory: boolean, options: LoadOption
 }
 
 /**
- * Loads a vision transformer, ready to run: a directory of transformers or timm, a file of weights (safetensors, .pth,
- * .bin) with or without config.json beside it, an ONNX file, or a model by its hub name.
+ * Loads a vision transformer as `fromPretrained` does, with the options that commands read models by (`mean`, `std`) and a
+ * device that the caller owns. Use `fromPretrained` where that is not needed.
  */
-export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<Model> {
+export async function loadModel(directoryOrFile: string, options: LoadOptions = {}): Promise<PretrainedModel> {
   const device = options.device ?? defaultDevice();
-  return new Model(await readDefinition(directoryOrFile, { ...options, device }), device);
+  return new PretrainedModel(await readDefinition(directoryOrFile, { ...options, device }), device, directoryOrFile);
+}
+
+/**
+ * Loads a vision transformer, ready to run.
+ * @param id a directory of transformers or timm, a file of weights (safetensors, .pth, .bin) with or without config.json
+ * beside it, an ONNX file, or a model by its hub name
+ * @throws a UserError that names the option or the file where something does not fit
+ */
+export async function fromPretrained(id: string, options: PretrainedOptions = {}): Promise<PretrainedModel> {
+  const { dtype, revision, cacheDir, localFilesOnly, imageSize, numHeads, signal, onProgress, warn } = options;
+  signal?.throwIfAborted();
+  checkDtype(dtype);
+  const device = await pretrainedDevice(options.device, defaultDevice);
+  const events = onProgress && progressEvents(id, onProgress);
+  const definition = await readDefinition(id, {
+    device,
+    revision,
+    localFilesOnly,
+    imageSize,
+    numHeads,
+    signal,
+    warn,
+    ...(cacheDir === undefined ? {} : { cacheFolder: resolve(cacheDir) }),
+    ...(events ? { download: events.progress, fileStatus: events.fileStatus } : {}),
+  });
+  signal?.throwIfAborted();
+  const model = await pretrainedModel(definition, device, id, dtype);
+  onProgress?.({ status: "ready", model: id });
+  return model;
+}
+
+/** A model that the caller has loaded, for a run on a device. Throws a UserError on options that say how to read it. */
+function loadedModel(model: Model, device: Device, options: LoadRequest): Model {
+  for (const name of ["imageSize", "numHeads", "revision"] as const)
+    if (options[name] !== undefined)
+      throw new UserError(`${name} belongs to fromPretrained where a loaded model is given, not to the run.`, {
+        code: "INVALID_OPTION",
+      });
+  const { config, weights, origin } = model;
+  const { mean = model.preprocessing.mean, std = model.preprocessing.std } = options;
+  return new Model({ config, weights, origin, preprocessing: { ...model.preprocessing, mean, std } }, device);
 }
 
 /** What runs need, on Node. */
 export function nodeEnvironment({
   signal,
+  models,
   ...options
-}: NodeDeviceOptions & { readonly signal?: AbortSignal } = {}): Environment & {
+}: NodeDeviceOptions & {
+  readonly signal?: AbortSignal;
+  readonly models?: ReadonlyMap<string, Model>;
+} = {}): Environment & {
   tryDevice(name: DeviceName): Promise<void>;
   dispose(): Promise<void>;
 } {
   const own = createNodeDevice(options);
   const device = signal ? stoppable(own, signal) : own;
   return {
-    loadModel: (path, options) => loadModel(path, { ...options, device }),
+    async loadModel(path, options) {
+      const loaded = models?.get(path);
+      return loaded ? loadedModel(loaded, device, options) : loadModel(path, { ...options, device });
+    },
     openDataSet,
     listFiles,
     openPictures: listPictures,
@@ -217,7 +345,7 @@ export function nodeEnvironment({
       sharp(data, { raw: { width, height, channels: 3 } })
         .jpeg({ quality: 78 })
         .toBuffer(),
-    createDocument: () => parseHTML("<html></html>").document as unknown as Document,
+    createDocument: () => parseHTML("<html></html>").document,
     encodeSvg,
     availableMemory,
     now: () => performance.now(),
@@ -231,6 +359,11 @@ export function nodeEnvironment({
     tryDevice: (name) => tryDevice(device, name),
     dispose: () => device.dispose(),
   };
+}
+
+/** Who watches and stops a run, and models that are loaded already, by the names that its options have for them. */
+export interface RunSettings extends Partial<Pick<RunContext, "listener" | "signal">> {
+  readonly models?: ReadonlyMap<string, Model>;
 }
 
 interface MachineOptions {
@@ -250,7 +383,7 @@ async function machineOptions(options: unknown): Promise<MachineOptions> {
 export async function runOnNode<Schema extends z.ZodObject, Result>(
   command: Command<Schema, Result>,
   options: z.input<Schema>,
-  { listener, signal }: Partial<Pick<RunContext, "listener" | "signal">> = {},
+  { listener, signal, models = new Map() }: RunSettings = {},
 ): Promise<Result> {
   // The command's own schema says what is wrong with these, if anything is.
   const { threads, device } = await machineOptions(options);
@@ -259,6 +392,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
     ...(typeof threads === "number" && threads > 0 ? { threads } : {}),
     device: row?.name,
     signal,
+    models,
   });
   try {
     if (row?.needs !== undefined) await environment.tryDevice(row.name);
@@ -270,49 +404,59 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
 
 /** A command as a function: its options, with `signal` and `onProgress` beside them. */
 const callable =
-  <Input, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
-  ({ signal, onProgress, ...options }: Input & RunControls): Promise<Result> =>
-    runOnNode(command, options as z.input<Schema>, {
+  <Options extends object, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
+  async ({ signal, onProgress, ...given }: ApiOptions<Options> & RunControls): Promise<Result> => {
+    const { options, models } = commandOptions(given);
+    return runOnNode(command, options as z.input<Schema>, {
       signal,
+      models,
       ...(onProgress ? { listener: listenerOf(onProgress) } : {}),
     });
+  };
+
+const runDistill = callable<object, typeof distillCommand.schema, DistillRunResult>(distillCommand);
 
 /**
  * Distils a teacher with a folder of images into a run folder, or resumes a run (`{ resume: folder }`): what
- * `wecolora distill` does.
+ * `wecolora distill` does. `method` may be a method of one's own (`defineMethod`), whose options stand beside the others.
  */
-export const distill = callable<DistillRunInput | ResumeInput, typeof distillCommand.schema, DistillRunResult>(
-  distillCommand,
-);
+export function distill(options: ApiOptions<DistillOptions> & RunControls): Promise<DistillRunResult>;
+export function distill(options: ResumeOptions & RunControls): Promise<DistillRunResult>;
+export function distill<Own extends OptionShape>(
+  options: DistillWithMethod<Own> & RunControls,
+): Promise<DistillRunResult>;
+export function distill(options: object): Promise<DistillRunResult> {
+  return runDistill(options);
+}
 
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
-export const compare = callable<CompareRunInput, typeof compareCommand.schema, CompareRunResult>(compareCommand);
+export const compare = callable<CompareOptions, typeof compareCommand.schema, CompareRunResult>(compareCommand);
 
 /** Writes a model in other formats and measures each: what `wecolora export` does. */
-export const exportModel = callable<ExportRunInput, typeof exportCommand.schema, ExportRunResult>(exportCommand);
+export const exportModel = callable<ExportOptions, typeof exportCommand.schema, ExportRunResult>(exportCommand);
 
 /** Makes the report of a run anew, or one page that compares runs: what `wecolora report` does. */
-export const report = callable<ReportRunInput, typeof reportCommand.schema, ReportRunResult>(reportCommand);
+export const report = callable<ReportOptions, typeof reportCommand.schema, ReportRunResult>(reportCommand);
 
 /** Draws where models look in images: what `wecolora rollout` does. */
-export const rollout = callable<RolloutRunInput, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
+export const rollout = callable<RolloutOptions, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
 
 /** What a model is and, with `data`, how much its blocks matter for these images: what `wecolora inspect` does. */
-export const inspect = callable<InspectRunInput, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
+export const inspect = callable<InspectOptions, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
 
 /** Trains decoders on models' patch tokens and evaluates their masks: what `wecolora segment` does. */
-export const segment = callable<SegmentRunInput, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);
+export const segment = callable<SegmentOptions, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);
 
 /** Compares a student's blocks with a teacher's: what `wecolora similarity` does. */
-export const similarity = callable<SimilarityRunInput, typeof similarityCommand.schema, SimilarityRunResult>(
+export const similarity = callable<SimilarityOptions, typeof similarityCommand.schema, SimilarityRunResult>(
   similarityCommand,
 );
 
 /** Evaluates a model on a folder of images: what `wecolora evaluate` does. */
-export const evaluate = callable<EvaluateRunInput, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
+export const evaluate = callable<EvaluateOptions, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
 
 /** Writes the features of a folder of images: what `wecolora features` does. */
-export const features = callable<FeaturesRunInput, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
+export const features = callable<FeaturesOptions, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
 export async function saveModel(

@@ -1,7 +1,8 @@
 // Calls across a worker's boundary: requests numbered, errors carried over with their kind. What is sent in one turn travels as one
 // message: a step moves some hundred tensors, each of which would cost a message there and one back.
 import { parentPort } from "node:worker_threads";
-import { RunError, UserError } from "../../utils/errors.ts";
+import type { ErrorCode } from "../../utils/errors.ts";
+import { codeOf, RunError, UserError } from "../../utils/errors.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 
 export interface Request {
@@ -10,11 +11,19 @@ export interface Request {
   readonly args: readonly unknown[];
 }
 
+/** An error as it travels between threads. */
+export interface CarriedError {
+  readonly name: string;
+  readonly message: string;
+  readonly stack?: string;
+  readonly code?: ErrorCode;
+}
+
 export type Reply =
   | { readonly id: number; readonly value: unknown }
   | {
       readonly id: number;
-      readonly error: { readonly name: string; readonly message: string; readonly stack?: string };
+      readonly error: CarriedError;
     };
 
 type Methods = Readonly<Record<string, (...args: never[]) => Promise<unknown>>>;
@@ -70,14 +79,19 @@ async function answer(methods: Methods, { id, method, args }: Request): Promise<
     return { id, value: await methods[method](...(args as never[])) };
   } catch (caught) {
     const error = caught instanceof Error ? caught : new Error(String(caught));
-    return { id, error: { name: error.name, message: error.message, stack: error.stack } };
+    const { name, message, stack } = error;
+    return { id, error: { name, message, stack, code: codeOf(error) } };
   }
 }
 
 /** The error that a reply carries, of its own class again. */
-export function revive({ name, message, stack }: { name: string; message: string; stack?: string }): Error {
+export function revive({ name, message, stack, code }: CarriedError): Error {
   const error =
-    name === "UserError" ? new UserError(message) : name === "RunError" ? new RunError(message) : new Error(message);
+    name === "UserError"
+      ? new UserError(message, { code })
+      : name === "RunError"
+        ? new RunError(message, { code })
+        : new Error(message);
   if (stack) error.stack = stack;
   return error;
 }

@@ -1,7 +1,6 @@
 // The worker that holds ONNX Runtime's sessions: `run` blocks its thread, and this one may be blocked.
 import { workerData } from "node:worker_threads";
 import * as runtime from "onnxruntime-node";
-import type { OnnxRuntime } from "../../runtime/onnx-api.ts";
 import type { OnnxDeviceOptions } from "../../runtime/onnxruntime.ts";
 import { createOnnxDevice } from "../../runtime/onnxruntime.ts";
 import type { LoopArguments } from "../../runtime/loop-runner.ts";
@@ -20,7 +19,7 @@ import { elementCount } from "../../utils/tensor.ts";
 import { bytesOf, leftBehind } from "./collect-garbage.ts";
 import { ownMemory, serve } from "./rpc.ts";
 
-const device = createOnnxDevice(runtime as unknown as OnnxRuntime, workerData as OnnxDeviceOptions);
+const device = createOnnxDevice(runtime, workerData as OnnxDeviceOptions);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
 const loops = new Map<number, Loop>();

@@ -83,6 +83,7 @@ import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { copyBlocks, stoodFor } from "../weight-copy.ts";
+import { required } from "../../utils/required.ts";
 
 /** Widths are counts, or shares below 1. */
 export interface AnalyticOptions extends Widths {
@@ -283,7 +284,7 @@ async function refitAttention(
   const mixed = attentionWidth(student.config);
   const name = `blocks.${block}.attn.proj`;
   if (widths.keptHeads !== undefined) {
-    const proj = student.weights.get(`${name}.weight`) as FloatTensor;
+    const proj = required(student.weights, `${name}.weight`);
     const headWidth = headWidthOf(student.config);
     const seen = behindScale(student, block, "ls1", proj);
     // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
@@ -331,7 +332,7 @@ async function refitMlp(
     ...(left === undefined ? {} : { share: left / before.difference }),
   });
   if (widths.mlpWidth !== undefined) {
-    const fc2 = student.weights.get(`${name}.weight`) as FloatTensor;
+    const fc2 = required(student.weights, `${name}.weight`);
     const seen = behindScale(student, block, "ls2", fc2);
     const kept = await keptChannels(solver, before.fitting, seen, widths.mlpWidth, ridges[0]);
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);

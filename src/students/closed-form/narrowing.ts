@@ -4,11 +4,13 @@
 import type { VitConfig } from "../../models/config.ts";
 import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { emptySums, invertedFactor, ridgeOf } from "../../engine/linalg/ridge.ts";
+import { required } from "../../utils/required.ts";
 
 /** What each block keeps; all where left out. */
 export interface Widths {
@@ -41,14 +43,18 @@ export function canNarrow({ mlp, pooling, sharing }: VitConfig): boolean {
 export function narrowWidth({ config }: ModelDefinition, wanted: number): number {
   const { mlpWidth } = config;
   if (!canNarrow(config))
-    throw new UserError("the MLPs of this teacher can't be narrowed (gated, shared, or used by its pooling too)");
+    throw new OptionError([
+      (name) =>
+        `${name("mlpWidth")} does not go with this teacher: its MLPs can't be narrowed (gated, shared, or used by its pooling too).`,
+    ]);
   return countOf(wanted, mlpWidth, `the teacher's MLPs have ${mlpWidth} channels`);
 }
 
 /** A count, or a share below 1, of `all`. Throws a UserError that begins with `has` where there are not so many. */
 function countOf(wanted: number, all: number, has: string): number {
   const count = wanted < 1 ? Math.max(1, Math.round(wanted * all)) : wanted;
-  if (!(Number.isInteger(count) && count <= all)) throw new UserError(`${has}; ${wanted} can't be kept`);
+  if (!(Number.isInteger(count) && count <= all))
+    throw new UserError(`${has}; ${wanted} can't be kept`, { code: "INVALID_OPTION" });
   return count;
 }
 
@@ -60,7 +66,10 @@ export function canLoseHeads({ sharing }: VitConfig): boolean {
 /** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
 export function keptHeadCount({ config }: ModelDefinition, wanted: number): number {
   if (!canLoseHeads(config))
-    throw new UserError("this teacher's blocks share maps across heads, so none can be removed");
+    throw new OptionError([
+      (name) =>
+        `${name("keptHeads")} does not go with this teacher: its blocks share maps across heads, so none can be removed.`,
+    ]);
   return countOf(wanted, config.heads, `the teacher's attention has ${config.heads} heads`);
 }
 
@@ -201,7 +210,7 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
     if (joint) weights.set(name, chosenRows(joint, rowsKept));
   }
   const proj = `${attention}.proj.weight`;
-  weights.set(proj, columnsOf(weights.get(proj) as FloatTensor, channels));
+  weights.set(proj, columnsOf(required(weights, proj), channels));
   return { ...student, weights };
 }
 
@@ -218,7 +227,7 @@ function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatT
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const mlp = `blocks.${block}.mlp`;
   const weights = new Map(student.weights);
-  const get = (name: string) => weights.get(name) as FloatTensor;
+  const get = (name: string) => required(weights, name);
   for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
   weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
   return { ...student, weights };

@@ -10,6 +10,7 @@ import { sumUp } from "./refit-passes.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
 import { isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { required } from "../../utils/required.ts";
 
 /** The maps behind a block's norms: the stored weight that holds them, and the rows of it that each has. */
 const behindNorms = {
@@ -50,7 +51,7 @@ export async function refitEntering(
     const unseen = summed.all === summed.fitting ? undefined : difference(all, fitting);
     if (unseen && !((await gain(solver, unseen, first)) > 0)) continue;
     const delta = unseen ? await solveRidged(solver, all, ridge) : first;
-    const old = student.weights.get(`${name}.weight`) as FloatTensor;
+    const old = required(student.weights, `${name}.weight`);
     const size = norm === "norm1" ? attentionWidth(student.config) : old.dims[0];
     const change = new Float64Array((width + 1) * old.dims[0]);
     for (const map of wanted) {

@@ -16,7 +16,8 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Graph, Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, expectedWeights } from "../../models/config.ts";
+import { attentionWidth } from "../../models/config.ts";
+import { blockWeight, splitBlockName, weightTable } from "../../models/weight-table.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { attentionHalf, blockNorm, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../../models/vit.ts";
 import { layerNorm, linear } from "../../engine/nn/layers.ts";
@@ -24,15 +25,15 @@ import type { DataType, FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
 import { addedUp, sumParts } from "./refit-sums.ts";
 
-/** Block 0's weights stand for those of whichever block is fed. */
-const prefix = "blocks.0.";
-
-/** Names of a block's weights within the block, with their shapes. */
+/** Names of a block's weights within the block, with their shapes. Block 0's stand for those of whichever block is fed. */
 function blockWeights(config: VitConfig): [string, readonly number[]][] {
-  return [...expectedWeights({ ...config, depth: 1 })].flatMap(([name, dims]) =>
-    name.startsWith(prefix) ? [[name.slice(prefix.length), dims]] : [],
+  return weightTable({ ...config, depth: 1 }).flatMap(({ inBlock, shape }) =>
+    inBlock === undefined ? [] : [[inBlock, shape]],
   );
 }
+
+/** The name within its block. */
+const ownName = (name: string) => splitBlockName(name)?.inBlock ?? name;
 
 const scaleNames = ["ls1", "ls2"] as const;
 /** A LayerScale this small says nothing about what should come through it. */
@@ -68,7 +69,7 @@ export interface BlockValues {
 /** Block `index`'s weights as constants, for products that want to know them. */
 export function blockConstants(weights: ReadonlyMap<string, FloatTensor>, index: number): BlockValues {
   const frozen = frozenWeights(weights);
-  return { inputs: [], weight: (name) => frozen(`blocks.${index}.${name.slice(prefix.length)}`) };
+  return { inputs: [], weight: (name) => frozen(blockWeight(index, ownName(name))) };
 }
 
 interface BlockInputs extends BlockValues {
@@ -87,7 +88,7 @@ function blockInputs(config: VitConfig): BlockInputs {
   };
   return {
     inputs: [...inputs.values()],
-    weight: (name) => get(name.slice(prefix.length)),
+    weight: (name) => get(ownName(name)),
     throughScale: (missing, name) => (config.layerScale ? mul(missing, get(`inverse.${name}`)) : missing),
   };
 }
@@ -162,7 +163,7 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
 /** Tokens behind a block's attention, from those that enter the block and what enters the attention's output map. */
 function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
   const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
-  return add(x, config.layerScale ? mul(product, weight(`${prefix}ls1.gamma`)) : product);
+  return add(x, config.layerScale ? mul(product, weight(blockWeight(0, "ls1.gamma"))) : product);
 }
 
 /** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
@@ -303,7 +304,7 @@ export function changedPass(config: VitConfig, dims: readonly number[], targets:
   const changes = matmul(withOnes(rows), change);
   const outputs = wanted.map((_, i) => {
     const own = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
-    return add(y, config.layerScale ? mul(own, block.weight(`${prefix}ls2.gamma`)) : own);
+    return add(y, config.layerScale ? mul(own, block.weight(blockWeight(0, "ls2.gamma"))) : own);
   });
   const left = outputs.map((output, i) => {
     const difference = sub(seen(output), seen(wanted[i]));

@@ -2,6 +2,7 @@
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { scaledRows } from "../../utils/tensor.ts";
+import { required } from "../../utils/required.ts";
 
 /** A map's rows as they count behind their LayerScale, where the block has one. */
 export function behindScale(
@@ -11,13 +12,13 @@ export function behindScale(
   map: FloatTensor,
 ): FloatTensor {
   if (!config.layerScale) return map;
-  const gamma = weights.get(`blocks.${block}.${scale}.gamma`) as FloatTensor;
+  const gamma = required(weights, `blocks.${block}.${scale}.gamma`);
   return scaledRows(map, gamma.data);
 }
 
 /** The student with zeros in all columns of a map but the kept ones. */
 export function withoutColumns(student: ModelDefinition, name: string, kept: readonly number[]): ModelDefinition {
-  const old = student.weights.get(name) as FloatTensor;
+  const old = required(student.weights, name);
   const [width, inside] = [old.dims[1], new Set(kept)];
   const data = old.data.map((v, i) => (inside.has(i % width) ? v : 0));
   return { ...student, weights: new Map(student.weights).set(name, { ...old, data }) };
@@ -34,7 +35,7 @@ export function spread(solution: Float64Array, kept: readonly number[], width: n
 /** The student with `solution` `[in + 1, out]` added to a map: its last row to the bias, where the map has one. */
 export function moved(student: ModelDefinition, name: string, solution: Float64Array, step: number): ModelDefinition {
   const weights = new Map(student.weights);
-  const old = weights.get(`${name}.weight`) as FloatTensor;
+  const old = required(weights, `${name}.weight`);
   const [outputs, width] = old.dims;
   const weight = { ...old, data: old.data.slice() };
   for (let o = 0; o < outputs; o++)

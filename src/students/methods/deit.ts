@@ -13,9 +13,11 @@ import { randomWeight } from "../starts.ts";
 import type { Objective } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
 import { z } from "zod";
-import { isHead } from "../starts.ts";
+import type { WeightRole } from "../../models/weight-table.ts";
+import { isBehindFeatures, weightKind } from "../../models/weight-table.ts";
 import { weightTrainables } from "../training/weights-trainables.ts";
 import { defineMethod } from "./method.ts";
+import { required } from "../../utils/required.ts";
 
 /** Soft distillation's temperature and weight (the paper's table 4: tau 3, lambda 0.1). */
 const temperature = 3;
@@ -25,10 +27,13 @@ const lambda = 0.1;
 export function deitStudent(student: ModelDefinition, seed: number): ModelDefinition {
   const { config } = student;
   if (!config.head)
-    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head");
-  if (config.prefix[0]?.weight !== "cls_token") throw new UserError("deit needs a teacher with a class token");
+    throw new UserError("deit learns the teacher's answers: it needs a teacher with a classification head", {
+      code: "INVALID_OPTION",
+    });
+  if (config.prefix[0]?.weight !== "cls_token")
+    throw new UserError("deit needs a teacher with a class token", { code: "INVALID_OPTION" });
   if (config.prefix.some(({ weight }) => weight === "reg_token")) {
-    throw new UserError("deit's distillation token has no place beside registers");
+    throw new UserError("deit's distillation token has no place beside registers", { code: "INVALID_OPTION" });
   }
   const { width } = config;
   const next: VitConfig = {
@@ -45,10 +50,11 @@ export function deitStudent(student: ModelDefinition, seed: number): ModelDefini
     head: { ...config.head, input: "class+distillation" },
   };
   const weights = new Map(student.weights);
-  const fresh = (name: string, dims: readonly number[]) => weights.set(name, randomWeight(name, dims, seed));
-  if (!weights.has("dist_token")) fresh("dist_token", [1, 1, width]);
+  const fresh = (name: string, shape: readonly number[], role: WeightRole) =>
+    weights.set(name, randomWeight({ name, shape, role }, seed));
+  if (!weights.has("dist_token")) fresh("dist_token", [1, 1, width], "token");
   for (const head of ["head", "head_dist"]) {
-    fresh(`${head}.weight`, [config.head.classes, width]);
+    fresh(`${head}.weight`, [config.head.classes, width], "map");
     weights.set(`${head}.bias`, zeros([config.head.classes]));
   }
   for (const part of ["weight", "bias"]) weights.delete(`pooler.dense.${part}`);
@@ -75,7 +81,7 @@ export function deitObjective(hard: boolean, classes: number): Objective {
           bias: student.weight(`${name}.bias`),
         });
       const [onLabels, onTeacher] = [head(0, "head"), head(1, "head_dist")];
-      const truth = crossEntropy(onLabels, inputs.get("labels") as Value);
+      const truth = crossEntropy(onLabels, required(inputs, "labels"));
       const teacherLogits = answer as Value;
       return hard
         ? weightedSum([
@@ -97,11 +103,13 @@ function hardAnswer(logits: Value): Value {
 
 function oneHot(labels: readonly number[] | undefined, batch: number, classes: number): FloatTensor {
   if (!labels || labels.length !== batch)
-    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes");
+    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes", {
+      code: "INVALID_OPTION",
+    });
   const out = zeros([batch, classes]);
   labels.forEach((label, i) => {
     if (!(label >= 0 && label < classes))
-      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`);
+      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`, { code: "INVALID_OPTION" });
     out.data[i * classes + label] = 1;
   });
   return out;
@@ -117,6 +125,7 @@ export const method = defineMethod({
   trains: true,
   needsLabels: true,
   student: (started, { options }) => deitStudent(started, options.seed),
-  trainables: (student) => weightTrainables(student, (name) => !isHead(name) || name.startsWith("head")),
+  trainables: (student) =>
+    weightTrainables(student, (name) => !isBehindFeatures(name) || weightKind(name)?.part === "head"),
   objective: (student, { options }) => deitObjective(!options.softLabels, student.config.head?.classes ?? 0),
 });

@@ -21,7 +21,9 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { expectedWeights, patchCount, plainVit, prefixCount } from "../../models/config.ts";
+import { patchCount, plainVit, prefixCount } from "../../models/config.ts";
+import type { WeightRole } from "../../models/weight-table.ts";
+import { weightTable } from "../../models/weight-table.ts";
 import type { WeightLookup } from "../../models/vit.ts";
 import { embed, finalNorm, vitBlocks } from "../../models/vit.ts";
 import { linear } from "../../engine/nn/layers.ts";
@@ -35,6 +37,7 @@ import type { Objective } from "./objective.ts";
 import { z } from "zod";
 import { defineMethod } from "./method.ts";
 import { backbone } from "./parts.ts";
+import { required } from "../../utils/required.ts";
 
 /** Weight of the features' part (the paper's alpha). */
 const featureWeight = 1;
@@ -65,31 +68,34 @@ const own = "decoder.";
 
 /** `maskRatio` of the patches is hidden from both models; `config` is the student's. */
 export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number): Objective {
-  if (config.positions.kind !== "learned") throw new UserError("dmae needs a model with a position table");
+  if (config.positions.kind !== "learned")
+    throw new UserError("dmae needs a model with a position table", { code: "INVALID_OPTION" });
   const patches = patchCount(config);
   const front = prefixCount(config);
   const seen = Math.max(1, Math.round(patches * (1 - maskRatio)));
   const decoder = decoderConfig(config);
   const pixelsPerPatch = 3 * config.patchSize ** 2;
-  const shapes = new Map<string, readonly number[]>([
-    [`${own}embed.weight`, [decoder.width, config.width]],
-    [`${own}embed.bias`, [decoder.width]],
-    [`${own}mask_token`, [1, 1, decoder.width]],
-    [`${own}predict.weight`, [pixelsPerPatch, decoder.width]],
-    [`${own}predict.bias`, [pixelsPerPatch]],
-    [`${own}project.weight`, [config.width, config.width]],
-    [`${own}project.bias`, [config.width]],
-  ]);
-  for (const [name, dims] of expectedWeights(decoder)) {
-    if (name.startsWith("blocks.") || name.startsWith("norm.")) shapes.set(own + name, dims);
-  }
+  const beside: [string, readonly number[], WeightRole][] = [
+    ["embed.weight", [decoder.width, config.width], "map"],
+    ["embed.bias", [decoder.width], "bias"],
+    ["mask_token", [1, 1, decoder.width], "token"],
+    ["predict.weight", [pixelsPerPatch, decoder.width], "map"],
+    ["predict.bias", [pixelsPerPatch], "bias"],
+    ["project.weight", [config.width, config.width], "map"],
+    ["project.bias", [config.width], "bias"],
+  ];
+  const rows = [
+    ...beside.map(([name, shape, role]) => ({ name, shape, role })),
+    ...weightTable(decoder).filter(({ part }) => part === "block" || part === "norm"),
+  ].map(({ name, shape, role }) => ({ name: own + name, shape, role }));
+  const shapes = new Map(rows.map(({ name, shape }) => [name, shape]));
   return {
     shapes,
-    fresh: () => new Map([...shapes].map(([name, dims]) => [name, randomWeight(name, dims, seed)])),
+    fresh: () => new Map(rows.map((row) => [row.name, randomWeight(row, seed)])),
     inputs: (batch) => new Map([["visible", input("visible", "float32", [batch, seen, patches])]]),
     feeds: ({ batch, step, part }) => ({ visible: drawVisible(batch, patches, seen, seed, step, part) }),
     loss({ pixels, teacher, student, parameters, inputs }) {
-      const visible = inputs.get("visible") as Value;
+      const visible = required(inputs, "visible");
       const large = teacher.definition.config;
       const choose = (tokens: Value) => selectTokens(tokens, visible, front);
       const target = vitBlocks(
@@ -100,7 +106,7 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
         comparedBlock(large.depth),
       ).at(-1) as Value;
       const states = vitBlocks(config, student.weight, choose(student.embedded), student.map);
-      const parameter: WeightLookup = (name) => parameters.get(own + name) as Value;
+      const parameter: WeightLookup = (name) => required(parameters, own + name);
       const dense = (name: string) => ({ weight: parameter(`${name}.weight`), bias: parameter(`${name}.bias`) });
       const compared = linear(states[comparedBlock(config.depth)], dense("project"));
       const code = linear(finalNorm(config, student.weight, states[config.depth]), dense("embed"));

@@ -10,7 +10,8 @@ const byName = new Map<string, Method>(methods.map((method) => [method.name, met
 /** Makes a method known by its name, for this process. Throws a UserError where another has the name. */
 export function registerMethod(method: Method): void {
   const present = byName.get(method.name);
-  if (present !== undefined && present !== method) throw new UserError(`A method named ${method.name} exists already.`);
+  if (present !== undefined && present !== method)
+    throw new UserError(`A method named ${method.name} exists already.`, { code: "INVALID_OPTION" });
   byName.set(method.name, method);
 }
 
@@ -45,7 +46,9 @@ export function methodOf(name: string): Method {
   const method = byName.get(name);
   if (method) return method;
   const near = nearestName(name, byName.keys());
-  throw new UserError(`There is no method ${name}${near ? ` (did you mean ${near}?)` : ""}.`);
+  throw new UserError(`There is no method ${name}${near ? ` (did you mean ${near}?)` : ""}.`, {
+    code: "INVALID_OPTION",
+  });
 }
 
 /** Help on what each method is. */

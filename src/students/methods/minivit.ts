@@ -2,6 +2,7 @@
 import { matmul, mul, softmax, transposeLast } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
+import { splitBlockName, weightKind } from "../../models/weight-table.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, WeightLookup } from "../../models/vit.ts";
 import { blockQueries, vitForward } from "../../models/vit.ts";
@@ -11,7 +12,8 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { zeros } from "../../utils/tensor.ts";
 import type { Objective } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError } from "../../utils/errors.ts";
+
 import { defaultReductionFactor } from "../base-options.ts";
 import { defineMethod } from "./method.ts";
 import { backbone } from "./parts.ts";
@@ -28,9 +30,9 @@ export function sharedStudent(teacher: ModelDefinition, factor: number): ModelDe
   const config: VitConfig = { ...teacher.config, sharing: { factor } };
   const weights = new Map<string, FloatTensor>();
   for (const [name, tensor] of teacher.weights) {
-    const [, block, rest] = /^blocks\.(\d+)\.(.*)$/.exec(name) ?? [];
-    const shared = block !== undefined && !rest.startsWith("norm") && Number(block) % factor !== 0;
-    if (!shared) weights.set(name, tensor);
+    const block = splitBlockName(name)?.block ?? 0;
+    const role = weightKind(name)?.role;
+    if (block % factor === 0 || role === "norm" || role === "norm-bias") weights.set(name, tensor);
   }
   for (let i = 0; i < config.depth; i++) {
     weights.set(`blocks.${i}.attn.mix_scores`, identity(config.heads));
@@ -102,8 +104,13 @@ export const method = defineMethod({
   trains: true,
   student(_, { teacher, options }) {
     if (options.start !== undefined && options.start !== "weight-copy")
-      throw new UserError("minivit starts from the teacher's own blocks");
-    if (options.keptBlocks) throw new UserError("minivit shares weights by reductionFactor; it takes no keptBlocks");
+      throw new OptionError([
+        (name) => `The method minivit takes no ${name("start")}: it starts from the teacher's own blocks.`,
+      ]);
+    if (options.keptBlocks)
+      throw new OptionError([
+        (name) => `The method minivit takes no ${name("keptBlocks")}: it shares weights by ${name("reductionFactor")}.`,
+      ]);
     return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
   },
   trainables: backbone,

@@ -2,7 +2,7 @@
 import { tokenCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { BaseOptions, FeatureLoss } from "../base-options.ts";
-import { isHead } from "../starts.ts";
+import { isBehindFeatures } from "../../models/weight-table.ts";
 import type { AdapterPlan } from "../training/adapters.ts";
 import { adapterTrainables } from "../training/adapters.ts";
 import type { Trainables } from "../training/trainables.ts";
@@ -36,6 +36,7 @@ export const adapters = (student: ModelDefinition, plan: AdapterPlan, seed: numb
   adapterTrainables(student, plan, tokenCount(student.config), seed);
 
 /** All weights but those of heads. */
-export const backbone = (student: ModelDefinition): Trainables => weightTrainables(student, (name) => !isHead(name));
+export const backbone = (student: ModelDefinition): Trainables =>
+  weightTrainables(student, (name) => !isBehindFeatures(name));
 
 export const nothing = (student: ModelDefinition): Trainables => weightTrainables(student, () => false);

@@ -85,7 +85,9 @@ export async function searchBlocks(
     await steps.dispose();
   }
   if (choices.length === 0)
-    throw new UserError(`${most} blocks can't stand for ${depth}, each for ${longest} at the most`);
+    throw new UserError(`${most} blocks can't stand for ${depth}, each for ${longest} at the most`, {
+      code: "INVALID_OPTION",
+    });
   return { choices, pictures: countOf(states) };
 }
 
@@ -118,7 +120,8 @@ async function statesOf(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
   const states: FloatTensor[][] = [];
   for await (const pixels of batches)
     states.push((await teacher.forward(pixels, { hiddenStates: true })).hiddenStates as FloatTensor[]);
-  if (states.length < 2) throw new UserError("evidence on blocks takes two batches of pictures at least");
+  if (states.length < 2)
+    throw new UserError("evidence on blocks takes two batches of pictures at least", { code: "INVALID_OPTION" });
   return states;
 }
 

@@ -1,9 +1,11 @@
 // `--budget 25MB`, `--budget 0.3x`, `--budget 10ms`: how many blocks fit.
+import { badOption } from "../../utils/parse-options.ts";
 import { measureLatency } from "../../evaluation/latency.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { parameterCount } from "../../models/definition.ts";
 import { UserError } from "../../utils/errors.ts";
+
 import type { WeightType } from "../../utils/half.ts";
 import { elementBytes } from "../../utils/tensor.ts";
 
@@ -13,6 +15,9 @@ export type Budget =
   | { readonly kind: "share"; readonly most: number }
   | { readonly kind: "milliseconds"; readonly most: number };
 
+/** What a budget must be, in words. */
+export const budgetForms = "a size (25MB), a share of the teacher (0.3x) or a time per image (10ms)";
+
 export const budgetPattern: RegExp = /^(\d+(?:\.\d+)?)\s*(MB|ms|x)$/i;
 
 /** A budget from its text. Throws a UserError where it is none. */
@@ -20,9 +25,7 @@ export function parseBudget(text: string): Budget {
   const [, number, unit] = budgetPattern.exec(text.trim()) ?? [];
   const most = Number(number);
   if (unit === undefined || !(most > 0)) {
-    throw new UserError(
-      `a budget is a size, a share of the teacher or a time, such as 25MB, 0.3x or 10ms; got ${text}`,
-    );
+    throw badOption("budget", budgetForms, text);
   }
   switch (unit.toLowerCase()) {
     case "mb":
@@ -99,6 +102,7 @@ export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
     `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+    { code: "INVALID_OPTION" },
   );
 }
 

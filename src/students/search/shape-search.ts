@@ -6,6 +6,7 @@ import type { Evidence } from "./evidence.ts";
 import { fittedStudent, nearness } from "./evidence.ts";
 import type { StudentShape } from "./shape.ts";
 import { widthsText } from "./shape.ts";
+import { required } from "../../utils/required.ts";
 
 /** Numbers of blocks that are tried beside whole ones, and how many blocks' shapes with other heads. */
 const [mostCounts, mostOthers] = [4, 2];
@@ -49,7 +50,7 @@ export async function searchShapes(
     }
   };
   await attempt(whole);
-  for (const count of counts) await attempt((narrower.get(count) as readonly StudentShape[])[0]);
+  for (const count of counts) await attempt(required(narrower, count)[0]);
   const [best] = byNearness();
   const others = narrower.get(best.shape.kept.length)?.filter((shape) => shape !== best.shape) ?? [];
   if (best.shape !== whole) for (const shape of others.slice(0, mostOthers)) await attempt(shape);

@@ -12,7 +12,8 @@ import {
 import { copyBlocks } from "../weight-copy.ts";
 import { isHeldBy } from "../../models/conform.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { expectedWeights, headWidthOf } from "../../models/config.ts";
+import { headWidthOf } from "../../models/config.ts";
+import { weightTable } from "../../models/weight-table.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { elementCount } from "../../utils/tensor.ts";
 
@@ -107,8 +108,8 @@ export function narrowShapes(
 /** Shapes of `count` blocks that have about as many weights as `whole` whole ones. */
 function shapesOf(config: VitConfig, whole: number, count: number, kind: Exclude<ShapeKind, "blocks">): Candidate[] {
   const { depth, width, mlpWidth } = config;
-  const block = [...expectedWeights({ ...config, depth: 1 })].filter(([name]) => name.startsWith("blocks.0."));
-  const all = block.reduce((sum, [, dims]) => sum + elementCount(dims), 0);
+  const block = weightTable({ ...config, depth: 1 }).filter((row) => row.block === 0);
+  const all = block.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const channel = 2 * width + 1;
   const head = headWidthOf(config) * (4 * width + (config.qkvBias ? 3 : 0));
   const rest = all - mlpWidth * channel - config.heads * head;

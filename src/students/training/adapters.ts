@@ -24,12 +24,14 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
 import { linear, lowRank } from "../../engine/nn/layers.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import { drawStream, randomStream } from "../../utils/random.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { float32, zeros } from "../../utils/tensor.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { noDraws } from "./trainables.ts";
+import { required } from "../../utils/required.ts";
 
 /** A rank for all maps, or one for each. */
 export type Rank = number | Readonly<Partial<Record<TargetModule, number>>>;
@@ -82,7 +84,10 @@ function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; 
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
   const own = typeof rank === "number" ? rank : rank[module];
-  if (own === undefined) throw new UserError(`rank says nothing of ${module}, which is among the target modules`);
+  if (own === undefined)
+    throw new OptionError([
+      (name) => `${name("rank")} names no value for ${module}, which is among ${name("targetModules")}.`,
+    ]);
   return own;
 }
 
@@ -123,7 +128,7 @@ export function freshAdapters(student: ModelDefinition, plan: AdapterPlan, seed:
       const bound = 1 / Math.sqrt(dims[1]);
       for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = (2 * random.uniform() - 1) * bound;
     } else if (name.endsWith("magnitude")) {
-      tensor.data.set(rowLengths(student.weights.get(weightOfMagnitude(name)) as FloatTensor));
+      tensor.data.set(rowLengths(required(student.weights, weightOfMagnitude(name))));
     }
     adapters.set(name, tensor);
   }
@@ -182,7 +187,7 @@ function foldedWeight(
 
 /** The rows' lengths of one map; those of q, k and v stand in one vector. */
 function magnitudeRows(parameters: Parameters, block: number, module: TargetModule, weight: Value): Value {
-  const all = parameters.get(magnitudeName(block, module)) as Value;
+  const all = required(parameters, magnitudeName(block, module));
   const index = qkvIndex(module);
   const rows = weight.shape[0] as number;
   return index === undefined ? all : slice(all, 0, index * rows, (index + 1) * rows);
@@ -305,14 +310,19 @@ export function foldAdapters(
 export function checkParameters(given: ReadonlyMap<string, FloatTensor>, shapes: Shapes): void {
   for (const [name, dims] of shapes) {
     const tensor = given.get(name);
-    if (!tensor) throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`);
+    if (!tensor)
+      throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`, { code: "INVALID_OPTION" });
     if (tensor.dims.join() !== dims.join()) {
       throw new UserError(
         `the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
+        { code: "INVALID_OPTION" },
       );
     }
   }
   for (const name of given.keys()) {
-    if (!shapes.has(name)) throw new UserError(`the initial adapter ${name} fits no kept block and target module`);
+    if (!shapes.has(name))
+      throw new UserError(`the initial adapter ${name} fits no kept block and target module`, {
+        code: "INVALID_OPTION",
+      });
   }
 }

@@ -156,6 +156,7 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
     throw new UserError(
       `${views} kept views of ${items.length} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
         "keep fewer (--kept-views), or keep them on disk (--kept-views-on disk)",
+      { code: "INVALID_OPTION" },
     );
   const all: Kept[] = [];
   return {
@@ -199,7 +200,8 @@ class OnDisk implements Store {
 
   async get(index: number): Promise<Kept> {
     this.file ??= await this.directory.open(keptViewsEntry);
-    if (!this.file) throw new UserError(`${this.directory.describe(keptViewsEntry)} is gone`);
+    if (!this.file)
+      throw new UserError(`${this.directory.describe(keptViewsEntry)} is gone`, { code: "INVALID_OPTION" });
     return viewBytes("float16", await readBytes(this.file, index * this.length, this.length));
   }
 

@@ -13,7 +13,8 @@ import { choosePrecision } from "../../models/precision.ts";
 import { downloadAll } from "../../runtime/device-tensors.ts";
 import { runInParts } from "../../runtime/batch-parts.ts";
 import type { Device, Session } from "../../runtime/device.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError, UserError } from "../../utils/errors.ts";
+
 import { parseOptions } from "../../utils/parse-options.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
@@ -136,7 +137,9 @@ export class Distillation {
     const context: MethodContext = { teacher, kept, options };
     const start = initialStudent ?? studentBefore(method, context);
     if (start.config.depth !== kept.length && !start.config.sharing) {
-      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`);
+      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
+        code: "INVALID_OPTION",
+      });
     }
     const trainables = method.trainables(start, context);
     const objective = method.objective(start, context);
@@ -169,9 +172,11 @@ export class Distillation {
    */
   async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
     const { accumulation, schedule, method } = this.options;
-    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`);
+    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`, { code: "INVALID_OPTION" });
     if (microBatches.length !== accumulation) {
-      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`);
+      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`, {
+        code: "INVALID_OPTION",
+      });
     }
     const learningRate = learningRateAt(schedule, this.stepsDone);
     const parts = microBatches.map((microBatch, part) => () => this.partOf(microBatch, part));
@@ -205,7 +210,8 @@ export class Distillation {
       "dims" in given ? { pixels: given } : given;
     const tokens = targets?.[slot.embedded];
     const shown = tokens ?? pixels;
-    if (!shown) throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`);
+    if (!shown)
+      throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`, { code: "INVALID_OPTION" });
     const batch = shown.dims[0];
     const feeds = {
       ...(tokens ? {} : { pixels: shown }),
@@ -261,6 +267,7 @@ export class Distillation {
     if (!targets)
       throw new UserError(
         `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
+        { code: "INVALID_OPTION" },
       );
     // Between its batches, steps want the memory.
     this.targetSession ??= await compile(
@@ -341,7 +348,9 @@ export class Distillation {
 export function studentBefore(method: Method, context: MethodContext): ModelDefinition {
   const start = context.options.start ?? method.start;
   if (start === "analytic")
-    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent");
+    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent", {
+      code: "INVALID_OPTION",
+    });
   const started = starts[start](context);
   return method.student?.(started, context) ?? started;
 }
@@ -370,10 +379,13 @@ export async function createDistillation<Own extends OptionShape = OptionShape>(
 ): Promise<Distillation> {
   const { initialAdapters, initialStudent, int8: decided, ...settings } = options;
   if (settings.keptBlocks !== undefined && settings.reductionFactor !== undefined) {
-    throw new UserError("give reductionFactor or keptBlocks, not both");
+    throw new OptionError([(name) => `Give ${name("reductionFactor")} or ${name("keptBlocks")}, not both.`]);
   }
   if (settings.checkpointing && settings.activations === "float16") {
-    throw new UserError("give checkpointing or activations: activations that are computed anew are not saved");
+    throw new OptionError([
+      (name) =>
+        `Give ${name("checkpointing")} or ${name("activations")}, not both: activations that are recomputed are not saved.`,
+    ]);
   }
   const known = withMethod(distillationSchema, settings);
   const parsed = parseOptions(known.schema, known.options, "options of createDistillation");

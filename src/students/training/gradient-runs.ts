@@ -6,13 +6,14 @@ import { inputName } from "../../engine/graph/graph.ts";
 import type { Int8Inputs, Int8Options } from "../../engine/passes/int8/int8-products.ts";
 import type { Held } from "../../runtime/device-tensors.ts";
 import { uploadAll } from "../../runtime/device-tensors.ts";
-import type { Device, DeviceTensor, Session } from "../../runtime/device.ts";
+import type { Device, Session } from "../../runtime/device.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 import { rows, zeros } from "../../utils/tensor.ts";
 import type { Given } from "./step-graphs.ts";
 import { slot } from "./step-graphs.ts";
 import type { Shapes } from "./trainables.ts";
+import { required } from "../../utils/required.ts";
 
 /** What sessions are made for: they are opened anew for other micro-batches. */
 export interface RunShape {
@@ -67,7 +68,7 @@ interface Summed extends Share {
 /** Zeros for each parameter; those of one shape share theirs. */
 async function blankSums(device: Device, shapes: Shapes): Promise<Held> {
   const blanks = await uploadAll(device, new Map([...shapes.values()].map((dims) => [dims.join(), zeros(dims)])));
-  return new Map([...shapes].map(([name, dims]) => [name, blanks.get(dims.join()) as DeviceTensor]));
+  return new Map([...shapes].map(([name, dims]) => [name, required(blanks, dims.join())]));
 }
 
 const renamed = (held: Held, by: (name: string) => string) =>
@@ -104,7 +105,7 @@ function inOrder(parts: readonly (() => Promise<Part>)[], takers: number): (i: n
       before = part.catch(() => undefined);
       waiting.set(next, { part, left: takers });
     }
-    const found = waiting.get(i) as { part: Promise<Part>; left: number };
+    const found = required(waiting, i);
     if (--found.left === 0) waiting.delete(i);
     return found.part;
   };
@@ -170,7 +171,9 @@ export class GradientRuns {
       for (let i = 0; i < this.options.accumulation && !step.failed; i++) {
         const { feeds, batch, given } = await step.take(i);
         if (batch !== shape.batch || given !== shape.given)
-          throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none");
+          throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none", {
+            code: "INVALID_OPTION",
+          });
         const { tensors, kept } = await session.run({
           feeds: {
             ...shareOf(feeds, batch, lane, all.length),
@@ -187,6 +190,7 @@ export class GradientRuns {
           throw new RunError(
             `the loss is ${loss} at step ${step.number}, so training stops; a lower learning rate or a longer ` +
               "warm-up may help, and pictures or teacher weights that are not finite would explain it too",
+            { code: "NOT_FINITE" },
           );
         }
         losses.push(loss);

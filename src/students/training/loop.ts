@@ -1,4 +1,5 @@
 // The training loop: one step after the other, each logged; now and then a look at held-out pictures and a checkpoint.
+import { shellWord } from "../../utils/option-names.ts";
 import type { Distillation, MicroBatch } from "./distillation.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
 import type { RunContext } from "../../context/run-context.ts";
@@ -173,7 +174,9 @@ class TrainingLoop {
 function inRun(error: unknown, folder: RunFolder): unknown {
   if (!(error instanceof UserError)) return error;
   const path = folder.directory.describe("");
-  return new RunError(`${error.message}. Fix this, then resume with: wecolora distill --resume ${path}`, {
+  const sentence = error.message.replace(/\.?$/, ".");
+  return new RunError(`${sentence} Fix this, then resume with: wecolora distill --resume ${shellWord(path)}`, {
+    code: error.code,
     cause: error,
   });
 }

@@ -15,25 +15,26 @@ import type { DistillationOptions } from "../distillation-options.ts";
 import type { Group } from "./parameter-groups.ts";
 import { groupsOf, sharedOut } from "./parameter-groups.ts";
 import type { Shapes } from "./trainables.ts";
+import { required } from "../../utils/required.ts";
 
 /** What a graph is fed of a parameter's gradients: one, or the two that count together. */
 function gradientFeeds([first, second]: readonly Held[], name: string, own: string): Record<string, DeviceTensor> {
   return {
-    [slot.gradient(name)]: first.get(own) as DeviceTensor,
-    ...(second ? { [slot.sum(name)]: second.get(own) as DeviceTensor } : {}),
+    [slot.gradient(name)]: required(first, own),
+    ...(second ? { [slot.sum(name)]: required(second, own) } : {}),
   };
 }
 
 /** Puts another tensor under a name; what stood there is the caller's to release. */
 function replaced(held: Held, name: string, next: DeviceTensor): DeviceTensor {
-  const old = held.get(name) as DeviceTensor;
+  const old = required(held, name);
   held.set(name, next);
   return old;
 }
 
 /** Takes tensors out of a map. */
 function taken(held: Held, names: readonly string[]): Held {
-  const found = new Map(names.map((name) => [name, held.get(name) as DeviceTensor]));
+  const found = new Map(names.map((name) => [name, required(held, name)]));
   for (const name of names) held.delete(name);
   return found;
 }
@@ -71,9 +72,9 @@ function tensorsOf(
   own: string,
 ): Record<string, DeviceTensor> {
   return {
-    [name]: parameters.get(own) as DeviceTensor,
-    [slot.momentum(name)]: momentum.get(own) as DeviceTensor,
-    [slot.variance(name)]: variance.get(own) as DeviceTensor,
+    [name]: required(parameters, own),
+    [slot.momentum(name)]: required(momentum, own),
+    [slot.variance(name)]: required(variance, own),
     ...gradientFeeds(gradients, name, own),
   };
 }
@@ -226,7 +227,7 @@ export class OptimizerState {
 
   /** Copies of parameters that were updated at one place go to another. */
   private async tell(from: Place, to: Place): Promise<void> {
-    const updated = new Map(namesOf(from).map((name) => [name, from.parameters.get(name) as DeviceTensor]));
+    const updated = new Map(namesOf(from).map((name) => [name, required(from.parameters, name)]));
     const copies = await copied(from.device, to.device, updated);
     await to.device.release([...copies].map(([name, copy]) => replaced(to.parameters, name, copy)));
   }
@@ -252,7 +253,7 @@ export class OptimizerState {
       for (const group of place.groups) {
         const scalars = this.scalarsOf(step, group);
         for (const [name, own] of group.full)
-          if ((group.shapes.get(name) as readonly number[]).length >= 2 === matrices)
+          if (required(group.shapes, name).length >= 2 === matrices)
             calls.push({ scalars, tensors: tensorsOf(place, gradients, anyParameter, own) });
       }
       if (calls.length === 0) continue;
@@ -312,7 +313,7 @@ export class OptimizerState {
       const found = new Map<string, FloatTensor>();
       for (const place of this.places)
         for (const [name, tensor] of await downloadAll(place.device, place[means])) found.set(name, tensor);
-      for (const name of this.shapes.keys()) tensors.set(slot[means](name), found.get(name) as FloatTensor);
+      for (const name of this.shapes.keys()) tensors.set(slot[means](name), required(found, name));
     }
     return tensors;
   }
@@ -323,7 +324,9 @@ export class OptimizerState {
       [name, slot.momentum(name), slot.variance(name)].map((as) => {
         const tensor = tensors.get(as);
         if (tensor?.dims.join() !== dims.join())
-          throw new UserError(`the saved state has no ${as} [${dims.join(", ")}]; it belongs to other settings`);
+          throw new UserError(`the saved state has no ${as} [${dims.join(", ")}]; it belongs to other settings`, {
+            code: "INVALID_OPTION",
+          });
         return tensor as FloatTensor;
       }),
     );

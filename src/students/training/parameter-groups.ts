@@ -2,7 +2,7 @@
 import { elementCount } from "../../utils/tensor.ts";
 import { layerScale } from "./step-graphs.ts";
 import type { Shapes } from "./trainables.ts";
-import { blockPrefix } from "./trainables.ts";
+import { splitBlockName } from "../../models/weight-table.ts";
 
 /** Parameters that are updated together: a block's, or others of one learning rate. */
 export interface Group {
@@ -24,12 +24,13 @@ export function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] 
   >();
   for (const [name, dims] of shapes) {
     const scale = layerScale(name, depth, decay);
-    const prefix = blockPrefix(name);
-    const key = `${prefix} ${scale}`;
+    const inside = splitBlockName(name);
+    const own = inside?.inBlock ?? name;
+    const key = `${inside?.block ?? ""} ${scale}`;
     const group = groups.get(key) ?? { scale, shapes: new Map(), full: new Map() };
     groups.set(key, group);
-    group.shapes.set(name.slice(prefix.length), dims);
-    group.full.set(name.slice(prefix.length), name);
+    group.shapes.set(own, dims);
+    group.full.set(own, name);
   }
   return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
 }

@@ -7,10 +7,12 @@ import { adapterPlanOf } from "../methods/lookup.ts";
 import { parameterCount } from "../../models/definition.ts";
 import type { Distillation } from "./distillation.ts";
 import type { DistillationInput } from "../distillation-options.ts";
+import { methodOf } from "../methods/lookup.ts";
 import { distillationSchema } from "../distillation-options.ts";
 import type { Model } from "../../models/model.ts";
 import type { LoggedImage } from "../../report/tensorboard.ts";
-import { nearestName, UserError } from "../../utils/errors.ts";
+import { OptionError, UserError, nearestName } from "../../utils/errors.ts";
+
 import type { Environment } from "../../context/environment.ts";
 import type { Listener } from "../../context/run-context.ts";
 import type { Parts } from "../../evaluation/evaluate-candidates.ts";
@@ -29,7 +31,9 @@ export function distillationOptions(
   plan: BatchPlan,
   chosen: readonly number[] | undefined,
 ): DistillationInput {
-  const shared = Object.entries(options).filter(([name]) => name in distillationSchema.shape);
+  const shared = Object.entries(options).filter(
+    ([name]) => name in distillationSchema.shape || name in methodOf(options.method).options,
+  );
   return {
     ...(Object.fromEntries(shared) as DistillationInput),
     ...(chosen ? { keptBlocks: [...chosen], reductionFactor: undefined } : {}),
@@ -51,9 +55,12 @@ export function checkMethod(
 ): void {
   if (takesTargets && trains) return;
   const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
-  if (keptViews !== undefined) throw new UserError(`${method} can't do with kept views (--kept-views): ${why}`);
-  if (checkpointing) throw new UserError(`${method} can't compute activations anew (--checkpointing): ${why}`);
-  if (activations === "float16") throw new UserError(`${method} can't save activations so (--activations): ${why}`);
+  if (keptViews !== undefined)
+    throw new OptionError([(name) => `${name("keptViews")} does not go with the method ${method}: ${why}.`]);
+  if (checkpointing)
+    throw new OptionError([(name) => `${name("checkpointing")} does not go with the method ${method}: ${why}.`]);
+  if (activations === "float16")
+    throw new OptionError([(name) => `${name("activations")} float16 does not go with the method ${method}: ${why}.`]);
 }
 
 /** How many pictures at once the memory at hand holds, for `planBatches`. */

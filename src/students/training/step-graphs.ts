@@ -74,7 +74,7 @@ import { adamwSlots, adamwUpdate } from "../../engine/optim/adamw.ts";
 import type { Objective } from "../methods/objective.ts";
 import type { DistillationOptions } from "../distillation-options.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
-import { blockPrefix } from "./trainables.ts";
+import { splitBlockName, weightKind } from "../../models/weight-table.ts";
 
 /** Names of the graphs' inputs and outputs that belong to a parameter. */
 export const slot = {
@@ -158,7 +158,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const fed = [tokens ?? pixels, ...parameters.values(), ...inputs.values(), ...draws.inputs.values()];
   const built = graph([...fed, ...(given?.values() ?? [])], outputs);
   if (!change) return built;
-  if (!states) throw new UserError(`this method's activations can't be ${change.what}`);
+  if (!states) throw new UserError(`this method's activations can't be ${change.what}`, { code: "INVALID_OPTION" });
   return change.apply(built, { loss, states, gradients: [loss, ...all.slice(wrt.length)] });
 }
 
@@ -213,9 +213,9 @@ export function targetGraph(
 /** Graphs from parameters to the student's weights that they change: one for each block, as sessions copy their weights. */
 export function foldingGraphs(trainables: Trainables): Graph[] {
   const parameters = parameterInputs(trainables.shapes);
-  const blocks = new Map<string, Map<string, Value>>();
+  const blocks = new Map<number | undefined, Map<string, Value>>();
   for (const [name, value] of trainables.fold(parameters)) {
-    const block = blockPrefix(name);
+    const block = splitBlockName(name)?.block;
     const folded = blocks.get(block) ?? new Map<string, Value>();
     blocks.set(block, folded.set(slot.folded(name), value));
   }
@@ -240,9 +240,9 @@ export function featureGraph(student: ModelDefinition, trainables: Trainables): 
 
 /** What a parameter's learning rate is multiplied by: blocks further from the loss move less (arXiv 2003.10555). */
 export function layerScale(name: string, depth: number, decay: number): number {
-  const [, block] = /^blocks\.(\d+)\./.exec(name) ?? [];
-  if (block !== undefined) return decay ** (depth - Number(block));
-  return /^(cls_token|dist_token|reg_token|pos_embed|patch_embed|norm_pre)/.test(name) ? decay ** (depth + 1) : 1;
+  const inside = splitBlockName(name);
+  if (inside) return decay ** (depth - inside.block);
+  return weightKind(name)?.part === "embedding" ? decay ** (depth + 1) : 1;
 }
 
 /** A gradient as an input of its own, or the sum of two. */

@@ -1,7 +1,7 @@
 // What a run works out from its settings and the number of pictures: batch, accumulation, steps and learning rate.
 import type { FewShot } from "../../data/sampling.ts";
 import { deviceOf } from "../../runtime/devices.ts";
-import { UserError } from "../../utils/errors.ts";
+import { OptionError } from "../../utils/errors.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 
 /** The paper's effective batch. */
@@ -89,7 +89,7 @@ function lengthOf(
 /** Which share or count of pictures is drawn. Throws a UserError where both are given. */
 export function fewShotOf({ fewShotRatio, fewShotRounding, fewShotCount }: StudentRunOptions): FewShot {
   if (fewShotRatio !== undefined && fewShotCount !== undefined) {
-    throw new UserError("give fewShotRatio (--few-shot-ratio) or fewShotCount (--few-shot-count), not both");
+    throw new OptionError([(name) => `Give ${name("fewShotRatio")} or ${name("fewShotCount")}, not both.`]);
   }
   if (fewShotRatio !== undefined) {
     return { kind: "share", share: fewShotRatio, ...(fewShotRounding === "down" ? { rounding: "down" } : {}) };

@@ -5,9 +5,6 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 
-/** `blocks.3.` of what belongs to a block, by its name; nothing of the rest. */
-export const blockPrefix = (name: string): string => /^blocks\.\d+\./.exec(name)?.[0] ?? "";
-
 /** Numbers that a graph takes anew for each micro-batch (random masks, labels), and where they come from. */
 export interface Draws {
   readonly inputs: ReadonlyMap<string, Value>;

@@ -1,9 +1,9 @@
 // All of a student's weights train (plain distillation, KD and WeCo+KD in the paper), or none does.
-import type { Value } from "../../engine/graph/graph.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { frozenWeights } from "../../models/vit.ts";
 import type { Trainables } from "./trainables.ts";
 import { noDraws } from "./trainables.ts";
+import { required } from "../../utils/required.ts";
 
 /** Every weight that `trains` says yes to, under its own name. */
 export function weightTrainables(student: ModelDefinition, trains: (name: string) => boolean): Trainables {
@@ -15,6 +15,6 @@ export function weightTrainables(student: ModelDefinition, trains: (name: string
     fresh: () => new Map([...own].map(([name, { type, dims, data }]) => [name, { type, dims, data: data.slice() }])),
     draws: () => noDraws,
     apply: (parameters) => ({ weight: (name) => parameters.get(name) ?? frozen(name) }),
-    fold: (parameters) => new Map([...own.keys()].map((name) => [name, parameters.get(name) as Value])),
+    fold: (parameters) => new Map([...own.keys()].map((name) => [name, required(parameters, name)])),
   };
 }
