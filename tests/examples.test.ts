@@ -161,7 +161,7 @@ describe("a data format", () => {
     expect(data.test?.items).toEqual([{ name: "images/beagle_2.jpg", label: 1 }]);
     const bySpecies = await openDataSet(at("pets"), { petClasses: "species" });
     expect(bySpecies.train.classes).toEqual(["cat", "dog"]);
-    await expect(openDataSet(at("pets"), { petClass: "species" })).rejects.toThrow("did you mean petClasses?");
+    await expect(openDataSet(at("pets"), { petClass: "species" })).rejects.toThrow("petClasses?");
   });
 
   test("reads files of its ending, which messages list", async () => {
