@@ -3,13 +3,14 @@
 // other way round.
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { copyFile, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { copyFile, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { UserError } from "../../utils/errors.ts";
 import { checkFileName, commitPattern } from "./hub-names.ts";
 import { writeFileSafely } from "./node-files.ts";
 import { writeError } from "./system-errors.ts";
 import { homeFolder, userCacheFolder, type Variables } from "./user-folders.ts";
+import { makeFolder } from "./make-folder.ts";
 
 /** Files of weights in the order of preference; the first kind that a model has is taken. */
 export const weightFiles = [
@@ -156,7 +157,7 @@ export class RepositoryCache {
     for (const file of settingFiles.filter((name) => !files.includes(name))) {
       const mark = this.mark(commit, file);
       // It only spares a request: a cache that may not be written to is read all the same.
-      await mkdir(dirname(mark), { recursive: true }).catch(() => undefined);
+      await makeFolder(dirname(mark)).catch(() => undefined);
       await writeFile(mark, "", { flag: "a" }).catch(() => undefined);
     }
     if (commitPattern.test(revision)) return;
@@ -172,7 +173,7 @@ export class RepositoryCache {
     // Another process may do the same: made beside it and renamed.
     const beside = `${pointer}.${randomUUID()}`;
     try {
-      await mkdir(dirname(pointer), { recursive: true });
+      await makeFolder(dirname(pointer));
       await symlink(target, beside).catch(() => copyFile(blob, beside));
       await rename(beside, pointer);
     } catch (error) {

@@ -1,6 +1,6 @@
 // One file from the hub into the cache: resumed where a partial download exists, never longer than announced, and only
 // stored once its content is verified.
-import { mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
+import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
 import { hasContent, isContentHash, mostJsonBytes, type RepositoryCache } from "./hub-cache.ts";
@@ -8,6 +8,7 @@ import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
 import { writeChunk } from "./node-files.ts";
 import { writeError } from "./system-errors.ts";
+import { makeFolder } from "./make-folder.ts";
 
 export interface DownloadProgress {
   readonly file: string;
@@ -100,7 +101,7 @@ async function fetchBlob(options: DownloadOptions, commit: string, url: string, 
     if (await isThere()) return;
     const partial = `${blob}.wecolora.incomplete`;
     try {
-      await mkdir(dirname(blob), { recursive: true });
+      await makeFolder(dirname(blob));
     } catch (error) {
       throw writeError(blob, error);
     }

@@ -3,11 +3,12 @@
 // reach from Node; its files have other names until they are whole.
 import { createHash, randomUUID } from "node:crypto";
 import { readlinkSync } from "node:fs";
-import { link, mkdir, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
+import { link, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { writeError } from "./system-errors.ts";
+import { makeFolder } from "./make-folder.ts";
 
 interface Owner {
   readonly id: string;
@@ -127,7 +128,7 @@ export async function withLock<T>(path: string, options: LockOptions, task: () =
       signal?.throwIfAborted();
       let holder: number | undefined;
       try {
-        await mkdir(dirname(path), { recursive: true });
+        await makeFolder(dirname(path));
         holder = await tryLock(path, owner);
       } catch (error) {
         throw writeError(path, error);

@@ -3,7 +3,7 @@
 // A model has a folder, and in it packs: safetensors files of vectors and the hashes of their images. A pack is never changed,
 // and is named by the hashes that it holds, so that several processes can add at the same time. Hashes of images are remembered
 // in lines that are only added to.
-import { appendFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { appendFile, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { readSafetensors, writeSafetensors } from "../../checkpoints/safetensors.ts";
@@ -13,6 +13,7 @@ import type { Tensor } from "../../utils/tensor.ts";
 import { openFile, removeAbandoned, writeFileSafely } from "./node-files.ts";
 import { checkFile } from "./node-outputs.ts";
 import { userCacheFolder } from "./user-folders.ts";
+import { makeFolder } from "./make-folder.ts";
 
 const format = { format: "wecolora-feature-cache", version: "2" } as const;
 /** With so many packs of a model they are joined. */
@@ -94,7 +95,7 @@ async function hashMemory(path: string, warn: (message: string) => void): Promis
       const lines = `${text === "" || text.endsWith("\n") ? "" : "\n"}${added.join("\n")}\n`;
       added.length = 0;
       try {
-        await mkdir(join(path, ".."), { recursive: true });
+        await makeFolder(join(path, ".."));
         await appendFile(path, lines);
       } catch (error) {
         warn(`hashes of images are not kept: ${(error as Error).message}`);

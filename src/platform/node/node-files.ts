@@ -3,13 +3,14 @@ import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { constants } from "node:fs";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
-import { appendFile, mkdir, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { appendFile, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Directory, FileHandle } from "../../files/storage.ts";
 import { readAtMost } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import { isAlive, machineId } from "./process-identity.ts";
 import { readError, systemCode, writeError } from "./system-errors.ts";
+import { makeFolder } from "./make-folder.ts";
 
 /** Node reads and writes at most 2 GiB - 1 at once. */
 const largestRead = 2 ** 30;
@@ -108,7 +109,7 @@ export async function removeAbandoned(folder: string, ofWhich: (file: string) =>
 export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   const beside = `${path}.${temporaryTag()}.partial`;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const handle = await open(beside, "wx");
     try {
       for (const chunk of chunks) await writeChunk(handle, chunk);
@@ -125,7 +126,7 @@ export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>
 
 async function appendTo(path: string, content: string | Uint8Array): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await appendFile(path, content);
   } catch (error) {
     throw writeError(path, error);

@@ -3,7 +3,6 @@ import { rmSync } from "node:fs";
 import {
   link,
   lstat,
-  mkdir,
   open,
   readFile,
   realpath,
@@ -22,14 +21,15 @@ import { outputError, UserError } from "../../utils/errors.ts";
 import { removeAbandoned, temporaryTag } from "./node-files.ts";
 import { isAlive, machineId, processStart } from "./process-identity.ts";
 import { systemCode, systemReason } from "./system-errors.ts";
+import { makeFolder } from "./make-folder.ts";
 
 /** Makes a folder and those above it; gives those that were made, the innermost first. */
-async function makeFolder(path: string): Promise<string[]> {
+async function makeFolders(path: string): Promise<string[]> {
   const stats = await stat(path).catch(() => undefined);
   if (stats && !stats.isDirectory()) throw outputError(`${path} is a file. Give a folder for the output.`);
   if (stats) return [];
   try {
-    const first = await mkdir(path, { recursive: true });
+    const first = await makeFolder(path);
     if (first === undefined) return [];
     const made: string[] = [];
     for (let at = resolve(path); at.length >= resolve(first).length; at = dirname(at)) made.push(at);
@@ -146,7 +146,7 @@ async function removeStale(lock: string, stale: Owner | undefined): Promise<bool
 const mostAttempts = 4;
 
 async function lockFolder(folder: string): Promise<FolderLock> {
-  let made = await makeFolder(folder);
+  let made = await makeFolders(folder);
   // A path that is as good when the process changes its working folder.
   const lock = join(resolve(folder), lockEntry);
   const start = processStart(process.pid);
@@ -166,7 +166,7 @@ async function lockFolder(folder: string): Promise<FolderLock> {
       });
       if (isOurs) break;
       if (isOurs === undefined) {
-        made = await makeFolder(folder);
+        made = await makeFolders(folder);
         continue;
       }
       const holder = await readOwner(lock);
@@ -253,7 +253,7 @@ export async function checkFile(path: string): Promise<void> {
   const stats = await stat(path).catch(() => undefined);
   if (stats?.isDirectory()) throw outputError(`${path} is a folder. Give a file for the output.`);
   if (/[\\/]$/.test(path)) throw outputError(`${path} names a folder. Give a file for the output.`);
-  const made = await makeFolder(dirname(resolve(path)));
+  const made = await makeFolders(dirname(resolve(path)));
   await removeAbandoned(dirname(resolve(path)), (file) => file === basename(path));
   const probe = join(dirname(resolve(path)), `${basename(path)}.${temporaryTag()}.partial`);
   try {
