@@ -68,7 +68,9 @@ function typeOf(property) {
   if (property === undefined || property === true) return "unknown";
   const { type, enum: values, anyOf, oneOf } = property;
   if ("const" in property) return JSON.stringify(property.const);
-  if (values) return values.map((value) => JSON.stringify(value)).join(" | ");
+  const { open } = property;
+  // Names of a registry that callers add to: editors offer these, and others type-check.
+  if (values) return [...values.map((value) => JSON.stringify(value)), ...(open ? ["(string & {})"] : [])].join(" | ");
   const forms = anyOf ?? oneOf;
   if (forms) return [...new Set(forms.map(typeOf))].join(" | ");
   if (Array.isArray(type)) return type.map((one) => typeOf({ ...property, type: one })).join(" | ");

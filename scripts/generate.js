@@ -12,14 +12,34 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const registries = [
   { folder: "src/commands", member: "command", plural: "commands", of: "`wecolora`'s commands" },
   { folder: "src/students/methods", member: "method", plural: "methods", of: "the methods", options: "methodOptions" },
+  { folder: "src/exports", member: "format", plural: "exportFormats", of: "the exports", options: "exportOptions" },
+  {
+    folder: "src/data/formats",
+    member: "format",
+    plural: "dataFormats",
+    of: "the data formats",
+    options: "dataFormatOptions",
+  },
+  { folder: "src/models/layouts", file: "layout-groups.ts", member: "group", plural: "groups", of: "the layouts" },
 ];
 
 const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
 
+/** A list as Prettier has it. */
+function list(name, items) {
+  const short = `export const ${name} = [${items.join(", ")}] as const;`;
+  return short.length <= 120
+    ? [short]
+    : [`export const ${name} = [`, ...items.map((item) => `  ${item},`), "] as const;"];
+}
+
+/** Where a registry is written. */
+const fileOf = ({ file = "registry.ts" }) => file;
+
 function registryText({ folder, member, plural, of, options }) {
   const names = readdirSync(join(root, folder))
-    .filter((file) => file.endsWith(".ts") && file !== "registry.ts")
-    .map((file) => file.slice(0, -3))
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => name.slice(0, -3))
     .filter((name) =>
       new RegExp(`^export const ${member}\\b`, "m").test(readFileSync(join(root, folder, `${name}.ts`), "utf8")),
     )
@@ -29,9 +49,7 @@ function registryText({ folder, member, plural, of, options }) {
     `// All of ${of}, from the files of this folder. Made by \`npm run generate\`; don't edit it.`,
     ...names.map((name) => `import { ${member} as ${local(name)} } from "./${name}.ts";`),
     "",
-    `export const ${plural} = [`,
-    ...names.map((name) => `  ${local(name)},`),
-    "] as const;",
+    ...list(plural, names.map(local)),
     ...(options
       ? [
           "",
@@ -86,7 +104,7 @@ function settle(name, text) {
   } else writeFileSync(path, text);
 }
 
-for (const registry of registries) settle(`${registry.folder}/registry.ts`, registryText(registry));
+for (const registry of registries) settle(`${registry.folder}/${fileOf(registry)}`, registryText(registry));
 settle("docs/errors.md", errorsPage());
 const options = "src/commands/options.generated.ts";
 settle(options, await optionInterfaces(root, join(root, options)));

@@ -17,8 +17,26 @@ export type { Method, MethodContext, MethodOptions, OptionShape } from "./studen
 export { defineMethod } from "./students/methods/method.ts";
 export * as methodParts from "./students/methods/parts.ts";
 export { registerMethod } from "./students/methods/lookup.ts";
+export { weightTrainables } from "./students/training/weights-trainables.ts";
 export { copyBlocks, everyNth } from "./students/weight-copy.ts";
 export type { SaveOptions } from "./exports/save.ts";
+export type {
+  Embedder,
+  ExportFormat,
+  OpenContext,
+  RunOrigin,
+  Tolerance,
+  WriteContext,
+} from "./exports/export-format.ts";
+export { defineExport, embedderOf, exactTolerance } from "./exports/export-format.ts";
+export { registerExport } from "./exports/lookup.ts";
+export type { Contents, DataFormat } from "./data/formats/data-format.ts";
+export { askedAs, defineFormat } from "./data/formats/data-format.ts";
+export { registerFormat } from "./data/formats/lookup.ts";
+export type { DataTree } from "./data/formats/tree.ts";
+export { textOf } from "./data/formats/tree.ts";
+export type { Classified, ListedSet } from "./data/dataset.ts";
+export { listedDataSet } from "./data/dataset.ts";
 export { writeModel } from "./exports/save.ts";
 export { memoryDirectory } from "./files/memory-directory.ts";
 export type { Directory, FileHandle } from "./files/storage.ts";

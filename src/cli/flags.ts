@@ -13,6 +13,8 @@ import { kebab } from "../utils/option-names.ts";
 interface Property {
   readonly type?: string;
   readonly description?: string;
+  /** What stands for its value in help: `text` where it is no path. */
+  readonly placeholder?: string;
   readonly default?: unknown;
   readonly enum?: readonly unknown[];
   readonly items?: Property;
@@ -59,25 +61,17 @@ function parsePairs(text: string): Record<string, unknown> {
 }
 
 /** Options whose values are no paths, for all that they are text. */
-const words = new Set([
-  "revision",
-  "title",
-  "budget",
-  "pictureColumn",
-  "labelColumns",
-  "kinds",
-  "maskName",
-  "classNames",
-]);
+const words = new Set(["revision", "title", "budget", "kinds", "maskName", "classNames"]);
 /** Options whose default depends on others, as their description says. */
 const depending = new Set(["method"]);
 
 function placeholder(name: string, property: Property): string {
-  const { type, enum: values, items } = plain(property);
+  const { type, enum: values, items, placeholder: shown } = plain(property);
+  const isWord = shown === "text" || words.has(name);
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
-  if (arrayForm(property) && words.has(name)) return "names";
-  return type === "string" ? (words.has(name) ? "text" : "path") : type === "integer" ? "n" : "number";
+  if (arrayForm(property) && isWord) return "names";
+  return type === "string" ? (isWord ? "text" : "path") : type === "integer" ? "n" : "number";
 }
 
 /** What an option may be, where that is too long to stand in its place. */

@@ -60,6 +60,7 @@ function addCommand(definition: Command): void {
   }
   addOptions(sub, positional === undefined ? schema : schema.omit({ [positional]: true } as never));
   sub.option("--config <file>", "read options from a YAML or JSON file (camelCase); the command line wins");
+  if (definition.details) sub.addHelpText("after", `\n${definition.details()}`);
   sub.action(async () => {
     const { json, config } = sub.optsWithGlobals<OutputOptions>();
     nameOption = (key) => {

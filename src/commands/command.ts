@@ -15,6 +15,8 @@ export interface Command<Schema extends z.ZodObject = z.ZodObject, Result = unkn
   run(context: RunContext, options: z.input<Schema>): Promise<Result>;
   /** The result for people, as lines of text. */
   text(result: Result): string;
+  /** What its help says behind the options: lists that registries give. */
+  details?(): string;
   /** What to do after the command was stopped, where its own error does not say it. */
   readonly afterStop?: string;
 }

@@ -2,7 +2,7 @@
 import { parseOptions } from "../utils/parse-options.ts";
 import { z } from "zod";
 import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
-import { exportFormats } from "../exports/registry.ts";
+import { exportName } from "../exports/lookup.ts";
 import { withMethod } from "../students/methods/lookup.ts";
 import { studentRunSchema } from "../students/run-options.ts";
 
@@ -15,7 +15,7 @@ export const distillRunSchema = studentRunSchema.extend({
     .describe(
       "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
     ),
-  export: listOption(z.enum(exportFormats))
+  export: listOption(exportName)
     .optional()
     .describe("formats to write at the end, as wecolora export does it; several with commas"),
 });

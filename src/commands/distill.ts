@@ -2,13 +2,14 @@
 import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureFacts, PictureSource } from "../data/loader.ts";
+import { formatHelp } from "../data/formats/lookup.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
 import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { methodOf } from "../students/methods/lookup.ts";
+import { methodHelp, methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
@@ -716,5 +717,6 @@ export const command = defineCommand({
   schema: distillRunSchema.extend(resumeSchema.partial().shape),
   insteadOfAll: "resume",
   run: (context, options) => runOrResume(context, options as DistillRunInput | ResumeInput),
+  details: () => `Methods:\n${methodHelp()}\n\nData:\n${formatHelp()}`,
   text: distillText,
 });

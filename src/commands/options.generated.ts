@@ -46,8 +46,8 @@ export interface CompareOptions {
   overwrite?: boolean;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }
 
 /** Options of `distill` (`wecolora distill`). */
@@ -56,7 +56,7 @@ export interface DistillOptions {
   teacher: string;
   /**
    * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .zip, .tar, .parquet, .csv or .txt.
+   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
@@ -298,8 +298,8 @@ export interface DistillOptions {
   overwrite?: boolean;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
@@ -312,14 +312,25 @@ export interface DistillOptions {
   /** Formats to write at the end, as wecolora export does it; several with commas. */
   export?:
     | "huggingface"
-    | "timm"
-    | "safetensors"
     | "onnx"
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
     | "peft"
-    | ("huggingface" | "timm" | "safetensors" | "onnx" | "onnx-float16" | "onnx-int8" | "onnx-int8-weights" | "peft")[];
+    | "safetensors"
+    | "timm"
+    | (string & {})
+    | (
+        | "huggingface"
+        | "onnx"
+        | "onnx-float16"
+        | "onnx-int8"
+        | "onnx-int8-weights"
+        | "peft"
+        | "safetensors"
+        | "timm"
+        | (string & {})
+      )[];
 }
 
 /** Options of `evaluate` (`wecolora evaluate`). */
@@ -328,7 +339,7 @@ export interface EvaluateOptions {
   model: string | string[];
   /**
    * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .zip, .tar, .parquet, .csv or .txt.
+   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
@@ -419,8 +430,8 @@ export interface EvaluateOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
@@ -434,14 +445,25 @@ export interface ExportOptions {
   /** What to write, several with commas. */
   to:
     | "huggingface"
-    | "timm"
-    | "safetensors"
     | "onnx"
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
     | "peft"
-    | ("huggingface" | "timm" | "safetensors" | "onnx" | "onnx-float16" | "onnx-int8" | "onnx-int8-weights" | "peft")[];
+    | "safetensors"
+    | "timm"
+    | (string & {})
+    | (
+        | "huggingface"
+        | "onnx"
+        | "onnx-float16"
+        | "onnx-int8"
+        | "onnx-int8-weights"
+        | "peft"
+        | "safetensors"
+        | "timm"
+        | (string & {})
+      )[];
   /** Where to write (exports/ in the run's folder where left out); a folder a format where there are several. */
   out?: string;
   /** Pictures to compare on (the run's own where left out). */
@@ -465,8 +487,8 @@ export interface ExportOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
 }
@@ -477,7 +499,7 @@ export interface FeaturesOptions {
   model: string;
   /**
    * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .zip, .tar, .parquet, .csv or .txt.
+   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
@@ -509,8 +531,8 @@ export interface FeaturesOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
 }
@@ -549,8 +571,8 @@ export interface InspectOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
@@ -565,8 +587,8 @@ export interface ReportOptions {
   out?: string;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }
 
 /** Options of `rollout` (`wecolora rollout`). */
@@ -602,8 +624,8 @@ export interface RolloutOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
@@ -668,8 +690,8 @@ export interface SegmentOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
 }
@@ -698,8 +720,8 @@ export interface SimilarityOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** A file that can't be read as a picture is an error, not skipped. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
@@ -712,6 +734,6 @@ export interface ResumeOptions {
   resume: string;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. Default: "cpu". */
-  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml";
+  /** Where graphs run; tried at the start. */
+  device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }

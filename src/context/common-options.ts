@@ -1,13 +1,18 @@
 // Options that several commands share, and what loaders take of them.
 import { z } from "zod";
 import type { DataSet } from "../data/dataset.ts";
+import { fileEndings } from "../data/formats/lookup.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
+import { dataFormatOptions } from "../data/formats/registry.ts";
 import { evaluationBatch } from "../data/loader.ts";
 import type { PaperProtocol } from "../data/protocols.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
-import { deviceNames } from "../runtime/device.ts";
+import type { DeviceName } from "../runtime/devices.ts";
+import { defaultDeviceName, deviceOf, deviceSpellings, findDevice } from "../runtime/devices.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { TransformChoice } from "../utils/image.ts";
+
+export { listOption } from "../utils/option-shapes.ts";
 
 const normalizations = ["model", "data-set", "paper"] as const;
 export const pathOption = z.string().min(1);
@@ -18,19 +23,21 @@ export const mostEpochs = 100_000;
 export const mostSteps = 10_000_000;
 /** Learning rates that float32 can count with, and that don't leave its range at the first step. */
 export const rateOption = z.number().min(1e-12).max(1000);
-/** One or several. */
-export const listOption = <T extends string>(what: z.ZodType<T, T>) =>
-  z.union([what, z.array(what).min(1)]).transform((value): T[] => (Array.isArray(value) ? value : [value]));
 const meanOf = z.number().min(-1).max(1);
 const deviationOf = z.number().min(1e-4).max(100);
 
 /** More than any machine has cores; each takes memory of its own. */
 export const mostThreads = 1024;
 
+/** A device by any of its spellings. */
+const deviceOption = z
+  .enum(deviceSpellings)
+  .transform((spelling): DeviceName => (findDevice(spelling) ?? deviceOf(defaultDeviceName)).name);
+
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
   threads: countOption.max(mostThreads).optional().describe("threads of ONNX Runtime (all cores where left out)"),
-  device: z.enum(deviceNames).default("cpu").describe("where graphs run; tried at the start"),
+  device: deviceOption.default(defaultDeviceName).describe("where graphs run; tried at the start"),
   strict: z.boolean().default(false).describe("a file that can't be read as a picture is an error, not skipped"),
   seed: z.number().int().default(0).describe("seed of everything random"),
 });
@@ -56,25 +63,13 @@ export const readSchema = z.strictObject({
 /** How data sets are read, where their files leave something open. */
 export const dataSchema = z.strictObject({
   dataSet: z.enum(dataSetNames).optional().describe("which published data set it is, where its files don't show it"),
-  pictureColumn: z.string().min(1).optional().describe("the column of paths in a table (path, file, image, ...)"),
-  labelColumns: listOption(z.string().min(1))
-    .optional()
-    .describe("the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply"),
-  includeNoFinding: z
-    .boolean()
-    .default(false)
-    .describe("ChestX-ray14: that a picture shows nothing is a class of its own"),
+  ...dataFormatOptions,
 });
 
 /** What `openDataSet` takes of a command's options. */
-export function openOptions({
-  dataSet,
-  pictureColumn,
-  labelColumns,
-  includeNoFinding,
-  seed,
-}: z.output<typeof dataSchema> & { readonly seed?: number }): OpenOptions {
-  return { dataSet, pictureColumn, labelColumns, includeNoFinding, seed };
+export function openOptions(options: z.output<typeof dataSchema> & { readonly seed?: number }): OpenOptions {
+  const given = new Map(Object.entries(options));
+  return Object.fromEntries(["seed", ...Object.keys(dataSchema.shape)].map((name) => [name, given.get(name)]));
 }
 
 type Normalization = (typeof normalizations)[number];
@@ -130,8 +125,7 @@ export const normalizationOption = z
   .enum(normalizations)
   .default("model")
   .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
-export const dataHelp =
-  "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .zip, .tar, .parquet, .csv or .txt";
+export const dataHelp = `pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
 
 /** What `loadModel` takes of a command's options. */
 export function readOptions({

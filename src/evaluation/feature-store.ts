@@ -1,5 +1,6 @@
 // Features that were computed before: one vector an image, kept by the content of model and image for probe, neighbours and
 // regression. Neither names nor times decide what is found: two folders with like names never share, a folder that moved does.
+import { defaultDeviceName } from "../runtime/devices.ts";
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
@@ -77,7 +78,7 @@ export class FeatureCache {
     const { device, int8 } = model;
     const settings = [
       computation,
-      device.name ?? "cpu",
+      device.name ?? defaultDeviceName,
       ...(int8 ? [batch] : []),
       ...(preprocessing ? [preprocessing] : []),
     ];

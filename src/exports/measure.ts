@@ -11,14 +11,8 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
 import type { Environment } from "../context/environment.ts";
+import type { Embedder } from "./export-format.ts";
 import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
-
-/** Anything that gives pooled vectors. */
-export interface Embedder {
-  /** Throws a UserError where a vector is not finite; `images` are the names to say then. */
-  pooled(pixels: FloatTensor, images?: readonly string[]): Promise<FloatTensor>;
-  dispose(): Promise<void>;
-}
 
 /** Shares of images that the weighted neighbours get right, with their 95 % intervals. */
 export interface NeighbourShares {

@@ -1,8 +1,17 @@
 // A PEFT adapter directory over the shallow base: base model, adapter_config.json and adapter_model.safetensors.
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { z } from "zod";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readOptions } from "../context/common-options.ts";
+import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
+import { readText } from "../files/storage.ts";
 import type { AdapterPlan } from "../students/training/adapters.ts";
-import { adapterName, rankOf } from "../students/training/adapters.ts";
+import { adapterName, adapterScale, rankOf } from "../students/training/adapters.ts";
+import { adapterPlanOf } from "../students/methods/lookup.ts";
+import type { StudentRunOptions } from "../students/run-options.ts";
+import { createDistillation } from "../students/training/distillation.ts";
+import { copyBlocks } from "../students/weight-copy.ts";
+import { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/registry.ts";
 import type { TargetModule } from "../models/vit.ts";
@@ -10,14 +19,15 @@ import { moduleWeightName } from "../models/vit.ts";
 import { UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows, rows } from "../utils/tensor.ts";
+import { concatRows, elementBytes, rows } from "../utils/tensor.ts";
 import { conformTo } from "../models/conform.ts";
-import type { Warn } from "./huggingface.ts";
-import { jsonFile, writeWithOnnx } from "./huggingface.ts";
+import { jsonFile, writeWithOnnx } from "./directories.ts";
+import type { RunOrigin, Warn, WriteContext } from "./export-format.ts";
+import { defineExport, embedderOf, exactTolerance, openDirectory } from "./export-format.ts";
 import { splitBlockName } from "../models/weight-table.ts";
 
 /** Where the base model lies, seen from the adapter's directory. */
-export const peftBase = "base";
+const peftBase = "base";
 
 /** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
 function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
@@ -36,7 +46,7 @@ function moduleFileName(layout: Layout, block: number, module: TargetModule): st
  * Writes the adapter directory. `base` is the student before training. Throws a UserError where PEFT has no place for
  * what trained.
  */
-export async function writePeft(
+async function writePeft(
   base: ModelDefinition,
   adapters: ReadonlyMap<string, FloatTensor>,
   plan: AdapterPlan,
@@ -102,11 +112,35 @@ function magnitudeOf(
   return rows(joint, index * third, (index + 1) * third);
 }
 
+const adapterConfigSchema = z.looseObject({
+  r: z.number(),
+  lora_alpha: z.number(),
+  rank_pattern: z.record(z.string(), z.number()).default({}),
+  alpha_pattern: z.record(z.string(), z.number()).default({}),
+  use_rslora: z.boolean().default(false),
+});
+
+/** What PEFT scales a module's adapter by, as adapter_config.json says it: patterns name the end of a module's name. */
+async function scalesIn(directory: Directory): Promise<(module: string) => number> {
+  const entry = "adapter_config.json";
+  const text = await readText(directory, entry);
+  if (text === undefined) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
+  const config = adapterConfigSchema.parse(JSON.parse(text));
+  const patternOf = (patterns: Readonly<Record<string, number>>, module: string) =>
+    Object.entries(patterns).find(([key]) => module === key || module.endsWith(`.${key}`))?.[1];
+  return (module) => {
+    const rank = patternOf(config.rank_pattern, module) ?? config.r;
+    const alpha = patternOf(config.alpha_pattern, module) ?? config.lora_alpha;
+    return alpha / (config.use_rslora ? Math.sqrt(rank) : rank);
+  };
+}
+
 /** Adapters by our names from a PEFT file's tensors, over a base read from its directory. */
-export function readPeft(
+function readPeft(
   base: ModelDefinition,
   tensors: ReadonlyMap<string, FloatTensor>,
   plan: AdapterPlan,
+  scaleOf: (module: string) => number,
 ): Map<string, FloatTensor> {
   const { layout, model: held } = conformTo(base, "transformers");
   const prefix = layout.writePrefix(held.config);
@@ -119,8 +153,11 @@ export function readPeft(
   };
   for (let block = 0; block < held.config.depth; block++) {
     for (const module of plan.targetModules) {
-      for (const part of ["A", "B"] as const)
-        adapters.set(adapterName(block, module, part), find(block, module, `lora_${part}`));
+      adapters.set(adapterName(block, module, "A"), find(block, module, "lora_A"));
+      // What folding scales by is the run's; what PEFT would scale by stands in the file.
+      const scale = scaleOf(moduleFileName(layout, block, module)) / adapterScale(plan, module);
+      const B = find(block, module, "lora_B");
+      adapters.set(adapterName(block, module, "B"), { ...B, data: B.data.map((v) => scale * v) });
       if (!plan.magnitude) continue;
       const joint = ["q", "k", "v"].includes(module);
       const modules = joint ? (["q", "k", "v"] as const) : [module];
@@ -130,3 +167,112 @@ export function readPeft(
   }
   return adapters;
 }
+
+/**
+ * The model that a run's adapters were trained on: the weight copy, or, where that was changed before, the student with
+ * the adapters taken out again. Throws a UserError where they can't be (DoRA scales what it adds to).
+ */
+async function peftBaseOf(
+  student: ModelDefinition,
+  teacher: Model,
+  adapters: ReadonlyMap<string, FloatTensor>,
+  plan: AdapterPlan,
+  { options, keptBlocks }: RunOrigin,
+): Promise<ModelDefinition> {
+  if (options.start === undefined || options.start === "weight-copy") return copyBlocks(teacher, keptBlocks);
+  if (plan.magnitude)
+    throw new UserError(
+      `The format peft can't hold dora's adapters over a start that is not the teacher's (${options.start}).`,
+      { code: "INVALID_OPTION" },
+    );
+  const negated = [...adapters].map(([name, tensor]): [string, FloatTensor] => [
+    name,
+    name.endsWith("lora_B") ? { ...tensor, data: tensor.data.map((v) => -v) } : tensor,
+  ]);
+  return folded(new Model(student, teacher.device), options, plan, new Map(negated));
+}
+
+/** A model with adapters folded in. */
+async function folded(
+  model: Model,
+  { alpha, rankStabilized, method }: StudentRunOptions,
+  plan: AdapterPlan,
+  initialAdapters: ReadonlyMap<string, FloatTensor>,
+): Promise<Model> {
+  const distillation = await createDistillation(model, {
+    method,
+    reductionFactor: 1,
+    rank: plan.rank,
+    alpha,
+    rankStabilized,
+    targetModules: [...plan.targetModules],
+    initialAdapters,
+  });
+  const result = await distillation.student();
+  await distillation.dispose();
+  return result;
+}
+
+const withoutRun = () =>
+  new UserError("The format peft needs the adapters of a run: give the run's folder, --model <run>.", {
+    code: "INVALID_OPTION",
+  });
+
+/** Where the adapters of a run sit. Throws a UserError where there is no run, or it trained none. */
+function adapterPlan(options: StudentRunOptions | undefined): AdapterPlan {
+  if (!options) throw withoutRun();
+  const plan = adapterPlanOf(options);
+  if (plan) return plan;
+  throw new UserError(`The method ${options.method} trains no adapters, so there is nothing to write for PEFT.`, {
+    code: "INVALID_OPTION",
+  });
+}
+
+async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
+  const file = await directory.open(entry);
+  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
+  try {
+    return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeRunAdapters({ model, directory, weightType, warn, run }: WriteContext): Promise<void> {
+  if (!run) throw withoutRun();
+  const { origin, context } = run;
+  const plan = adapterPlan(origin.options);
+  const adapters = await readFloats(origin.directory, "checkpoints/final/adapters.safetensors");
+  const teacher = await context.environment.loadModel(
+    origin.options.teacher,
+    loadRequest(readOptions(origin.options), context),
+  );
+  const base = await peftBaseOf(model, teacher, adapters, plan, origin);
+  await writePeft(base, adapters, plan, directory, weightType, warn);
+  await teacher.dispose();
+}
+
+export const format = defineExport({
+  name: "peft",
+  summary: "a PEFT adapter directory with its base model, for runs that train adapters",
+  options: {},
+  needsRun: true,
+  check(_, origin) {
+    adapterPlan(origin?.options);
+  },
+  write: writeRunAdapters,
+  /** The base with the adapters that the directory's own files hold folded in. */
+  async open(context) {
+    const { directory, origin } = context;
+    const base = await openDirectory("peft", context, peftBase);
+    if (!origin) throw withoutRun();
+    const plan = adapterPlan(origin.options);
+    const scaleOf = await scalesIn(directory);
+    const adapters = readPeft(base, await readFloats(directory, "adapter_model.safetensors"), plan, scaleOf);
+    return embedderOf(await folded(base, origin.options, plan, adapters), "peft");
+  },
+  files: ["adapter_model.safetensors", `${peftBase}/model.safetensors`],
+  // Adapters are small beside the base.
+  bytesPerWeight: (weightType) => elementBytes[weightType],
+  tolerance: exactTolerance,
+});

@@ -1,31 +1,32 @@
-// The formats that models are written in, by the words that users give.
+// All of the exports, from the files of this folder. Made by `npm run generate`; don't edit it.
+import { format as huggingfaceFormat } from "./huggingface.ts";
+import { format as onnxFormat } from "./onnx.ts";
+import { format as onnxFloat16Format } from "./onnx-float16.ts";
+import { format as onnxInt8Format } from "./onnx-int8.ts";
+import { format as onnxInt8WeightsFormat } from "./onnx-int8-weights.ts";
+import { format as peftFormat } from "./peft.ts";
+import { format as safetensorsFormat } from "./safetensors.ts";
+import { format as timmFormat } from "./timm.ts";
 
-export const saveFormats = [
-  "huggingface",
-  "timm",
-  "safetensors",
-  "onnx",
-  "onnx-float16",
-  "onnx-int8",
-  "onnx-int8-weights",
+export const exportFormats = [
+  huggingfaceFormat,
+  onnxFormat,
+  onnxFloat16Format,
+  onnxInt8Format,
+  onnxInt8WeightsFormat,
+  peftFormat,
+  safetensorsFormat,
+  timmFormat,
 ] as const;
-export type SaveFormat = (typeof saveFormats)[number];
 
-/** Formats of `wecolora export`; PEFT's needs the adapters of a run. */
-export const exportFormats = [...saveFormats, "peft"] as const;
-export type ExportFormat = (typeof exportFormats)[number];
-
-export type OnnxFormat = Extract<SaveFormat, `onnx${string}`>;
-
-/** What transformers.js looks for in `onnx/` when it is asked for a `dtype`. */
-export const onnxFiles: Readonly<Record<OnnxFormat, { readonly file: string; readonly dtype: string }>> = {
-  onnx: { file: "model.onnx", dtype: "fp32" },
-  "onnx-float16": { file: "model_fp16.onnx", dtype: "fp16" },
-  "onnx-int8": { file: "model_int8.onnx", dtype: "int8" },
-  "onnx-int8-weights": { file: "model_quantized.onnx", dtype: "q8" },
+/** The options of all, by name. */
+export const exportOptions = {
+  ...huggingfaceFormat.options,
+  ...onnxFormat.options,
+  ...onnxFloat16Format.options,
+  ...onnxInt8Format.options,
+  ...onnxInt8WeightsFormat.options,
+  ...peftFormat.options,
+  ...safetensorsFormat.options,
+  ...timmFormat.options,
 };
-
-/** In `onnx/`: a teacher's whole ONNX file with the student in the backbone's place. */
-export const applicationFile = "application.onnx";
-
-export const isOnnxFormat = (format: ExportFormat): format is OnnxFormat => format in onnxFiles;

@@ -1,38 +1,25 @@
-// Saving a model: one function, one format a word.
+// Saving a model: one function, one export a word.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { writeTimmPreprocessing } from "../models/preprocessing.ts";
+import { isHeldBy } from "../models/conform.ts";
+import { weightTypes } from "../utils/half.ts";
+import { withOptionsOf } from "../utils/option-shapes.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import { conformTo, isHeldBy } from "../models/conform.ts";
 import { checkStorable } from "../models/finite-outputs.ts";
-import type { SaveFormat } from "./registry.ts";
-import { saveFormats } from "./registry.ts";
-import type { Warn } from "./huggingface.ts";
-import { writeOnnxDirectory, writeWithOnnx } from "./huggingface.ts";
-import { writeTimm } from "./timm.ts";
+import type { Warn } from "./export-format.ts";
+import type { ExportName } from "./lookup.ts";
+import { exportOf, exportsNamed, saveName } from "./lookup.ts";
 
 export const saveSchema = z.strictObject({
-  format: z
-    .enum(saveFormats)
+  format: saveName
     .default("huggingface")
     .describe("huggingface and timm are directories that those load; safetensors is our own, for any model"),
-  weightType: z
-    .enum(["float32", "float16", "bfloat16"])
-    .optional()
-    .describe("type of the stored weights (the teacher's own where left out)"),
+  weightType: z.enum(weightTypes).optional().describe("type of the stored weights (the teacher's own where left out)"),
 });
 
-export type SaveOptions = z.input<typeof saveSchema>;
-
-/** Throws a UserError that says why, where a format has no place for a model. */
-export function checkFormat(model: ModelDefinition, format: SaveFormat): void {
-  if (format === "huggingface") conformTo(model, "transformers");
-  if (format === "timm") {
-    conformTo(model, "timm");
-    writeTimmPreprocessing(model.preprocessing);
-  }
-}
+/** What `saveModel` takes; exports with options of their own take these too. */
+export type SaveOptions = z.input<typeof saveSchema> & Readonly<Record<string, unknown>>;
 
 /** Writes a model into a directory. Throws a UserError where the format has no place for a part of the model, or a weight is not finite. */
 export async function writeModel(
@@ -41,24 +28,16 @@ export async function writeModel(
   options: SaveOptions = {},
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const { format, weightType = model.origin.weightType } = parseOptions(saveSchema, options, "options of saveModel");
+  const schema = withOptionsOf(saveSchema, exportsNamed(options.format));
+  const parsed = parseOptions(schema, options, "options of saveModel");
+  const format = exportOf(parsed.format);
+  const { weightType = model.origin.weightType } = parsed;
   checkStorable(model.weights, weightType);
-  switch (format) {
-    case "huggingface":
-      return writeWithOnnx(model, "transformers", directory, weightType, warn);
-    case "safetensors":
-      return writeWithOnnx(model, "wecolora", directory, weightType, warn);
-    case "onnx":
-    case "onnx-float16":
-    case "onnx-int8":
-    case "onnx-int8-weights":
-      return writeOnnxDirectory(model, directory, format, warn);
-    case "timm":
-      return writeTimm(model, directory, weightType, warn);
-  }
+  format.check?.(model, undefined);
+  await format.write({ model, directory, weightType, options: parsed, warn });
 }
 
 /** The format that most can load: a Hugging Face directory, or our own where transformers has no class for the model. */
-export function usualFormat(model: ModelDefinition): SaveFormat {
+export function usualFormat(model: ModelDefinition): ExportName {
   return isHeldBy(model, "transformers") ? "huggingface" : "safetensors";
 }

@@ -4,15 +4,17 @@ import type { ModelDefinition } from "../models/definition.ts";
 import type { WeightType } from "../utils/half.ts";
 import { writeTimmPreprocessing } from "../models/preprocessing.ts";
 import { conformTo } from "../models/conform.ts";
-import type { Warn } from "./huggingface.ts";
-import { jsonFile, roundWeights, weightsFile } from "./huggingface.ts";
+import { elementBytes } from "../utils/tensor.ts";
+import { jsonFile, roundWeights, weightsFile } from "./directories.ts";
+import type { Warn } from "./export-format.ts";
+import { defineExport, embedderOf, exactTolerance, openDirectory } from "./export-format.ts";
 
 /** Writes the directory; the configuration last, so that a directory with one is whole. */
-export async function writeTimm(
+async function writeTimm(
   model: ModelDefinition,
   directory: Directory,
   weightType: WeightType,
-  warn: Warn = () => undefined,
+  warn: Warn,
 ): Promise<void> {
   for (const difference of writeTimmPreprocessing(model.preprocessing).differences) warn(`config.json: ${difference}`);
   const { layout, model: held } = conformTo(model, "timm");
@@ -20,3 +22,18 @@ export async function writeTimm(
   const original = model.origin.layout === layout.name ? model.origin.config : undefined;
   await directory.write("config.json", jsonFile(layout.writeConfig(held.config, original, model.preprocessing)));
 }
+
+export const format = defineExport({
+  name: "timm",
+  summary: "a directory that timm loads",
+  options: {},
+  check(model) {
+    conformTo(model, "timm");
+    writeTimmPreprocessing(model.preprocessing);
+  },
+  write: ({ model, directory, weightType, warn }) => writeTimm(model, directory, weightType, warn),
+  open: async (context) => embedderOf(await openDirectory("timm", context), "timm"),
+  files: ["model.safetensors"],
+  bytesPerWeight: (weightType) => elementBytes[weightType],
+  tolerance: exactTolerance,
+});

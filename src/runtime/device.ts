@@ -2,7 +2,10 @@
 import type { LoopSource } from "../utils/loop-source.ts";
 import type { RestingFile } from "../utils/offloaded.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
+import type { DeviceName, OperatorSet } from "./devices.ts";
 import type { LoopArguments } from "./loop-runner.ts";
+
+export type { DeviceName };
 
 /** A model ready to be run: ONNX bytes, and weights that stand outside of it by location, or in files of one folder by name. */
 export interface ModelSource {
@@ -47,10 +50,6 @@ export interface Loop {
   dispose(): Promise<void>;
 }
 
-/** Where graphs can run, by the names that ONNX Runtime's users know. */
-export const deviceNames = ["cpu", "cuda", "webgpu", "coreml", "dml"] as const;
-export type DeviceName = (typeof deviceNames)[number];
-
 export interface SessionOptions {
   /** Threads that one operator may use; the device's where left out. */
   readonly threads?: number;
@@ -66,11 +65,8 @@ export interface SessionOptions {
 
 /** Where graphs run: a worker with ONNX Runtime on the CPU, a GPU, a browser. */
 export interface Device {
-  /**
-   * Which operators graphs may use: ONNX Runtime's own too (where left out), or those of ONNX alone, where the device would
-   * leave the others to the CPU, with copies there and back.
-   */
-  readonly operators?: "onnxruntime" | "portable";
+  /** Which operators graphs may use: ONNX Runtime's own too where left out. */
+  readonly operators?: OperatorSet;
   /** Which one it is; the CPU where left out. */
   readonly name?: DeviceName;
   /** Threads that one operator may use, where the device runs on the CPU. */

@@ -8,6 +8,7 @@
 // tensors.
 import { RunError } from "../utils/errors.ts";
 import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
+import { providerTraits } from "./devices.ts";
 import { GpuMemory, isOnGpu, leftOnGpu } from "./gpu-memory.ts";
 import { openLoop } from "./loop-runner.ts";
 import type { LoopSource } from "../utils/loop-source.ts";
@@ -29,16 +30,8 @@ export interface OnnxDeviceOptions {
   readonly executionProviders: readonly string[];
   /** Threads that one operator may use. */
   readonly threads: number;
-  /** ONNX models that give `y = x` for float32 tensors of rank 0, 1, ...: with them, WebGPU keeps tensors in its own memory. */
+  /** ONNX models that give `y = x` for float32 tensors of rank 0, 1, ...: with them, a device with memory of its own keeps tensors there. */
   readonly copies?: readonly Uint8Array[];
-}
-
-/** Providers without kernels for ONNX Runtime's own operators: on WebGPU a step took 18 times as long with them (docs/performance.md). */
-const portable: ReadonlySet<string> = new Set(["webgpu", "coreml"]);
-
-/** Which operators graphs for a provider may use. */
-export function operatorsOf(provider: string): Device["operators"] {
-  return portable.has(provider) ? "portable" : "onnxruntime";
 }
 
 /** A device that runs in this thread; `run` blocks it on onnxruntime-node. */
@@ -60,8 +53,8 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         ...more,
       }),
     );
-  const gpu =
-    options.copies && options.executionProviders[0] === "webgpu" ? new GpuMemory(options.copies, create) : undefined;
+  const traits = providerTraits(options.executionProviders[0]);
+  const gpu = options.copies && traits.ownMemory ? new GpuMemory(options.copies, create) : undefined;
 
   const hold = (tensor: OnnxTensor): DeviceTensor => {
     const id = nextId++;
@@ -73,8 +66,6 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     if (!tensor) throw new Error("this device tensor was released or belongs to another device");
     return tensor;
   };
-  // GPUs' providers may leave memory that is handed in as it is.
-  const onCpu = options.executionProviders[0] === "cpu";
   const toCpu = async (tensor: OnnxTensor): Promise<OnnxTensor> =>
     gpu && isOnGpu(tensor) ? translateErrors(gpu.toCpu(tensor)) : tensor;
   const forget = async (tensor: OnnxTensor): Promise<void> => {
@@ -109,8 +100,8 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
   };
 
   return {
-    operators: operatorsOf(options.executionProviders[0]),
-    ...(onCpu ? { threads: options.threads, createLoop } : {}),
+    operators: traits.operators,
+    ...(traits.inProcess ? { threads: options.threads, createLoop } : {}),
     async createSession(source: ModelSource, sessionOptions: SessionOptions = {}): Promise<Session> {
       const externalData = (source.externalData ?? []).map(({ location, chunks }) => ({
         path: location,
@@ -138,7 +129,8 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
         },
         ...(stay.length > 0 ? leftOnGpu(stay) : {}),
       });
-      const shapes = onCpu ? knownOutputShapes(session) : undefined;
+      // GPUs' providers may leave memory that is handed in as it is.
+      const shapes = traits.inProcess ? knownOutputShapes(session) : undefined;
       const made: Session = {
         outputNames: session.outputNames,
         async run({ feeds, fetch = [], keep = [] }: RunRequest): Promise<RunResult> {

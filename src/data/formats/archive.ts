@@ -9,18 +9,21 @@ import type { ListedSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Place } from "../places.ts";
 import { hiddenReason, notAnImage, unusedFile } from "../unused.ts";
+import { withOthers } from "./contents.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import type { FoundFile, MetadataFile } from "./found.ts";
 import { foundDataSet, isMetadataName } from "./found.ts";
-import type { ListOptions } from "./lists.ts";
+import type { ListOptions } from "./table-options.ts";
+import { tableOptions } from "./table-options.ts";
 import type { DataTree } from "./tree.ts";
 import { decodeText, isPictureName, pathOf } from "./tree.ts";
 
-export const isArchive = (name: string): boolean => /\.zip$/i.test(name);
+const isArchive = (name: string): boolean => /\.zip$/i.test(name);
 
 const largestText = 2 ** 29;
 
 /** Opens archives; each of several is taken as a folder of its name, so that `train.zip` and `val.zip` are splits. */
-export async function openArchives(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
+async function openArchives(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
   const found: FoundFile[] = [];
   const metadata: MetadataFile[] = [];
   const skipped: Skipped[] = [];
@@ -70,3 +73,16 @@ async function readText(tree: DataTree, file: string, { name, offset, length, si
     await handle.close();
   }
 }
+
+export const format = defineFormat({
+  name: "archive",
+  summary: "zip archives of folders of images",
+  extensions: [".zip"],
+  order: askedAs.container + 30,
+  options: tableOptions,
+  async recognise(_, { hasImages, files, folders }) {
+    const archives = hasImages || folders.length > 0 ? [] : files.filter(isArchive);
+    return archives.length > 0 ? archives : undefined;
+  },
+  open: async (tree, archives, options) => withOthers(tree, archives, await openArchives(tree, archives, options)),
+});

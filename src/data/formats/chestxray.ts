@@ -1,16 +1,18 @@
 // ChestX-ray14 (arXiv 1705.02315) as the NIH publishes it: one table of findings, lists of the official split.
+import { z } from "zod";
 import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
 import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import { missingImage } from "./lists.ts";
 import { readTable } from "./table.ts";
 import type { DataTree } from "./tree.ts";
 import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
 
-export const findings = [
+const findings = [
   "Atelectasis",
   "Cardiomegaly",
   "Consolidation",
@@ -36,12 +38,10 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
 }
 
 /**
- * Opens the set; undefined where the folder holds none. With `includeNoFinding`, that a picture shows nothing is a class of its
- * own. Throws a UserError on a finding or a row that is not known.
+ * Opens the set by its table. With `includeNoFinding`, that a picture shows nothing is a class of its own. Throws a UserError on
+ * a finding or a row that is not known.
  */
-export async function openChestXray(tree: DataTree, includeNoFinding: boolean): Promise<ListedSet | undefined> {
-  const file = await tableOf(tree);
-  if (file === undefined) return undefined;
+async function openChestXray(tree: DataTree, file: string, includeNoFinding: boolean): Promise<ListedSet> {
   const named = pathOf(tree, file);
   const classes: string[] = includeNoFinding ? [...findings, nothing] : [...findings];
   const paths = new Map<string, string>();
@@ -101,3 +101,18 @@ export async function openChestXray(tree: DataTree, includeNoFinding: boolean): 
   const [train, test] = [await part(splits.train, skipped), await part(splits.test, [])];
   return { ...whole, train: { ...train, skipped: [...train.skipped, ...never(listedNames)] }, test };
 }
+
+export const format = defineFormat({
+  name: "chestxray",
+  summary: "ChestX-ray14 as the NIH publishes it",
+  extensions: [],
+  order: askedAs.published + 10,
+  options: {
+    includeNoFinding: z
+      .boolean()
+      .default(false)
+      .describe("ChestX-ray14: that a picture shows nothing is a class of its own"),
+  },
+  recognise: tableOf,
+  open: (tree, table, { includeNoFinding }) => openChestXray(tree, table, includeNoFinding),
+});

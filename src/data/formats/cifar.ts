@@ -6,6 +6,7 @@ import { quote } from "../../utils/quote.ts";
 import type { ListedSet, PictureFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, has, numberedLines, pathOf, textOf } from "./tree.ts";
 
@@ -62,8 +63,14 @@ const layouts: readonly Layout[] = [
   },
 ];
 
+/** A layout, and the folder that it is in, with a `/` behind. */
+interface PlacedLayout {
+  readonly layout: Layout;
+  readonly prefix: string;
+}
+
 /** The layout that a folder, or one in it, has. */
-async function layoutOf(tree: DataTree): Promise<{ layout: Layout; prefix: string } | undefined> {
+async function layoutOf(tree: DataTree): Promise<PlacedLayout | undefined> {
   for (const layout of layouts)
     for (const prefix of ["", `${layout.folder}/`]) {
       const needed = [layout.names.file, layout.train[0], layout.test[0]];
@@ -73,11 +80,8 @@ async function layoutOf(tree: DataTree): Promise<{ layout: Layout; prefix: strin
   return undefined;
 }
 
-/** Opens the set; undefined where the folder holds none. Throws a UserError on a file that is not what it should be. */
-export async function openCifar(tree: DataTree): Promise<ListedSet | undefined> {
-  const found = await layoutOf(tree);
-  if (!found) return undefined;
-  const { layout, prefix } = found;
+/** Opens the set. Throws a UserError on a file that is not what it should be. */
+async function openCifar(tree: DataTree, { layout, prefix }: PlacedLayout): Promise<ListedSet> {
   const classes = await classNames(tree, prefix, layout);
   const part = async (files: readonly string[]): Promise<PictureFolder> => {
     const items: Item[] = [];
@@ -190,3 +194,13 @@ function dictionaryOf(bytes: Uint8Array, named: string): Map<string, unknown> {
     [...value].map(([key, held]) => [textOfKey(key), held instanceof NumPyArray ? held.bytes : (held as unknown)]),
   );
 }
+
+export const format = defineFormat({
+  name: "cifar",
+  summary: "CIFAR-10 and CIFAR-100 as published, as binary files or pickles",
+  extensions: [],
+  order: askedAs.published,
+  options: {},
+  recognise: layoutOf,
+  open: openCifar,
+});

@@ -8,7 +8,7 @@ import type { Item } from "../sampling.ts";
 import type { Split } from "../splits.ts";
 import { findSplitFolders } from "../splits.ts";
 import { notAnImage, unusedFile } from "../unused.ts";
-import type { ListOptions } from "./lists.ts";
+import type { ListOptions } from "./table-options.ts";
 import { columnOf, labelColumnsOf, missingImage, severalOf, tableOf, withSeveral } from "./lists.ts";
 import { plainPath } from "./tree.ts";
 

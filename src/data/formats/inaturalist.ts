@@ -6,6 +6,8 @@ import type { Classified, ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import { unusedFile } from "../unused.ts";
+import type { Contents } from "./data-format.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import { missingImage } from "./lists.ts";
 import type { DataTree } from "./tree.ts";
 import { isPictureName, pathOf, textOf } from "./tree.ts";
@@ -29,12 +31,19 @@ function namesOf(categories: z.output<typeof annotationSchema>["categories"]): M
   );
 }
 
-/** Opens the set; undefined where the folder has no `train*.json` and `val*.json`. */
-export async function openINaturalist(tree: DataTree): Promise<ListedSet | undefined> {
-  const names = (await tree.list()).map(({ name }) => name);
-  const file = (part: string) => names.find((name) => new RegExp(`^${part}\\d{4}\\.json$`).test(name));
+interface Annotations {
+  readonly train: string;
+  readonly val: string;
+}
+
+/** A folder's `train*.json` and `val*.json`; undefined where it has not both. */
+function annotationsIn({ files }: Contents): Annotations | undefined {
+  const file = (part: string) => files.find((name) => new RegExp(`^${part}\\d{4}\\.json$`).test(name));
   const [train, val] = [file("train"), file("val")];
-  if (train === undefined || val === undefined) return undefined;
+  return train === undefined || val === undefined ? undefined : { train, val };
+}
+
+async function openINaturalist(tree: DataTree, { train, val }: Annotations): Promise<ListedSet> {
   const walked = await tree.walk("", isPictureName);
   const skipped: Skipped[] = walked.skipped.filter(({ name }) => name !== train && name !== val);
   const present = new Map(walked.names.map((name) => [name.normalize("NFC"), name]));
@@ -82,3 +91,13 @@ export async function openINaturalist(tree: DataTree): Promise<ListedSet | undef
     name: train === "train2019.json" ? "inaturalist2019" : undefined,
   };
 }
+
+export const format = defineFormat({
+  name: "inaturalist",
+  summary: "iNaturalist as its competitions publish it",
+  extensions: [],
+  order: askedAs.published + 20,
+  options: {},
+  recognise: async (_, contents) => annotationsIn(contents),
+  open: openINaturalist,
+});

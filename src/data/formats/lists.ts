@@ -9,19 +9,13 @@ import type { Item } from "../sampling.ts";
 import type { Split } from "../splits.ts";
 import { findSplitFolders, splitOf } from "../splits.ts";
 import { unusedFile } from "../unused.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
+import type { ListOptions } from "./table-options.ts";
+import { tableOptions } from "./table-options.ts";
 import type { Row, Table } from "./table.ts";
 import { readJsonLines, readTable } from "./table.ts";
 import type { DataTree } from "./tree.ts";
 import { has, isPictureName, numberedLines, pathOf, pictureEndings, plainPath, textOf } from "./tree.ts";
-
-export const isList = (name: string): boolean => /\.(csv|tsv|txt|jsonl)$/i.test(name);
-
-export interface ListOptions {
-  /** The column of paths, or of images. */
-  readonly pictureColumn?: string;
-  /** The column of classes; several columns of 0 and 1 are labels that may all apply. */
-  readonly labelColumns?: readonly string[];
-}
 
 const pathColumns = [
   "path",
@@ -111,7 +105,7 @@ export function withSeveral(set: ListedSet, classes: readonly string[] | undefin
 }
 
 /** Opens a table or a list of lines; paths count from the folder that it lies in. */
-export async function openList(tree: DataTree, file: string, options: ListOptions): Promise<ListedSet> {
+async function openList(tree: DataTree, file: string, options: ListOptions): Promise<ListedSet> {
   const text = await textOf(tree, file);
   return /\.txt$/i.test(file) ? openLines(tree, file, text) : openTable(tree, file, text, options);
 }
@@ -299,7 +293,17 @@ function folderSplits(file: string, table: Table, path: number): ((path: string)
 }
 
 /** A table of the usual name in a folder of pictures; undefined where there is none. */
-export async function usualTable(tree: DataTree): Promise<string | undefined> {
+async function usualTable(tree: DataTree): Promise<string | undefined> {
   for (const name of ["metadata.csv", "metadata.jsonl", "labels.csv"]) if (await has(tree, name)) return name;
   return undefined;
 }
+
+export const format = defineFormat({
+  name: "lists",
+  summary: "tables and lists of paths, and the classes beside them",
+  extensions: [".csv", ".tsv", ".jsonl", ".txt"],
+  order: askedAs.list,
+  options: tableOptions,
+  recognise: async (tree) => tree.file ?? (await usualTable(tree)),
+  open: openList,
+});

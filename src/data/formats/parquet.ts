@@ -12,12 +12,15 @@ import type { Item } from "../sampling.ts";
 import type { Split } from "../splits.ts";
 import { splitOf } from "../splits.ts";
 import { unusedFile } from "../unused.ts";
-import type { ListOptions } from "./lists.ts";
+import { withOthers } from "./contents.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import { withSeveral } from "./lists.ts";
+import type { ListOptions } from "./table-options.ts";
+import { tableOptions } from "./table-options.ts";
 import type { DataTree } from "./tree.ts";
 import { pathOf } from "./tree.ts";
 
-export const isTable = (name: string): boolean => /\.parquet$/i.test(name);
+const isTable = (name: string): boolean => /\.parquet$/i.test(name);
 
 /** Columns that hold labels, the first found. */
 const labelColumns = ["label", "labels", "fine_label", "class", "target", "species"];
@@ -113,7 +116,7 @@ function columnsOf(
 type RowLabel = string | number | readonly (string | number)[] | undefined;
 
 /** Opens shards; those whose paths say so (train, validation, test) are splits. */
-export async function openTables(
+async function openTables(
   tree: DataTree,
   files: readonly string[],
   { pictureColumn, labelColumns: [label] = [] }: ListOptions,
@@ -239,3 +242,17 @@ async function labelsOf(
     return label;
   });
 }
+
+export const format = defineFormat({
+  name: "parquet",
+  summary: "parquet files with a column of encoded images, as the hub has them",
+  extensions: [".parquet"],
+  order: askedAs.container,
+  options: tableOptions,
+  async recognise({ file }, { hasImages, below }, { labelColumns = [] }) {
+    const tables = hasImages ? [] : await below(isTable);
+    // Several columns of labels are a table's of another kind.
+    return tables.length > 0 && (file !== undefined || labelColumns.length < 2) ? tables : undefined;
+  },
+  open: async (tree, tables, options) => withOthers(tree, tables, await openTables(tree, tables, options)),
+});

@@ -8,15 +8,18 @@ import type { Skipped } from "../loader.ts";
 import type { Split } from "../splits.ts";
 import { splitOf } from "../splits.ts";
 import { notAnImage } from "../unused.ts";
+import { withOthers } from "./contents.ts";
+import { askedAs, defineFormat } from "./data-format.ts";
 import type { FoundFile, MetadataFile } from "./found.ts";
 import { foundDataSet } from "./found.ts";
-import type { ListOptions } from "./lists.ts";
+import type { ListOptions } from "./table-options.ts";
+import { tableOptions } from "./table-options.ts";
 import type { Sample, TarEntry } from "./tar.ts";
 import { shardSamples } from "./tar.ts";
 import type { DataTree } from "./tree.ts";
 import { decodeText, pathOf } from "./tree.ts";
 
-export const isShard = (name: string): boolean => /\.tar$/i.test(name);
+const isShard = (name: string): boolean => /\.tar$/i.test(name);
 
 interface Shard {
   readonly file: string;
@@ -25,7 +28,7 @@ interface Shard {
 }
 
 /** Opens shards; those whose names say so (train, val, test) are splits, or the folders in them are. */
-export async function openShards(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
+async function openShards(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
   const shards: Shard[] = [];
   const skipped: Skipped[] = [];
   for (const file of files) {
@@ -75,3 +78,16 @@ function packedFolders(tree: DataTree, shards: readonly Shard[], skipped: readon
   }
   return { files: found, metadata, skipped };
 }
+
+export const format = defineFormat({
+  name: "shards",
+  summary: "tar archives: WebDataset's shards, or folders of images that were packed",
+  extensions: [".tar"],
+  order: askedAs.container + 10,
+  options: tableOptions,
+  async recognise(_, { hasImages, below }) {
+    const shards = hasImages ? [] : await below(isShard);
+    return shards.length > 0 ? shards : undefined;
+  },
+  open: async (tree, shards, options) => withOthers(tree, shards, await openShards(tree, shards, options)),
+});

@@ -26,6 +26,9 @@ export const pictureEndings = "jpe?g|png|webp|avif|tiff?|gif|bmp";
 const pictureName = new RegExp(`\\.(${pictureEndings})$`, "i");
 export const isPictureName = (name: string): boolean => pictureName.test(name);
 
+/** The same for people. */
+export const shownPictureEndings = ".jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp";
+
 /** A path as lists write it: with `/`, without a dot in front. */
 export const plainPath = (path: string): string => path.replaceAll("\\", "/").replace(/^(?:\.\/)+/, "");
 

@@ -1,6 +1,6 @@
 // A graph as an ONNX ModelProto. Weights stand in the file, or beside it as external data where they are big.
 import { create, toBinary } from "@bufbuild/protobuf";
-import type { OpKind } from "../graph/operators.ts";
+import type { Attributes, OpKind } from "../graph/operators.ts";
 import { operators } from "../graph/operators.ts";
 import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
@@ -199,28 +199,59 @@ interface Lowered {
 }
 
 type Extra = (values: readonly number[]) => string;
-/** A node of any operator that has the attributes of this one. */
-type WithAttributes<K extends OpKind> = Pick<Node<K>, "attributes">;
 type Lowering<K extends OpKind> = (node: Node<K>, extra: Extra, opset: number) => Lowered;
 
-const plain: Lowering<OpKind> = () => ({ inputs: [], attributes: [] });
-const withAxis = ({ attributes }: WithAttributes<"Softmax">): Lowered => ({
+const withAxis = ({ attributes }: { readonly attributes: { readonly axis: number } }): Lowered => ({
   inputs: [],
   attributes: [int("axis", attributes.axis)],
 });
-const reduction = ({ attributes }: WithAttributes<"ReduceSum">, extra: Extra): Lowered => ({
+
+interface Reduction {
+  readonly attributes: { readonly axes: readonly number[]; readonly keepDims: boolean };
+}
+const reduction = ({ attributes }: Reduction, extra: Extra): Lowered => ({
   inputs: [extra(attributes.axes)],
   attributes: [int("keepdims", attributes.keepDims ? 1 : 0)],
 });
 
-function laterReduction(node: WithAttributes<"ReduceSum">, extra: Extra, opset: number): Lowered {
+function laterReduction(node: Reduction, extra: Extra, opset: number): Lowered {
   if (opset >= axesAsInput) return reduction(node, extra);
   const { axes, keepDims } = node.attributes;
   return { inputs: [], attributes: [ints("axes", axes), int("keepdims", keepDims ? 1 : 0)] };
 }
 
-/** Operators whose attributes ONNX takes; the others have none. */
-const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
+/** A row: how attributes are written, or `as is` for operators that have none. */
+type LoweringRow<K extends OpKind> = Lowering<K> | (keyof Attributes<K> extends never ? "as is" : never);
+
+/** How each operator is written. The table is exhaustive: an operator without a row does not type-check. */
+const lowerings: { readonly [K in OpKind]: LoweringRow<K> } = {
+  Add: "as is",
+  Sub: "as is",
+  Mul: "as is",
+  Div: "as is",
+  Pow: "as is",
+  Max: "as is",
+  Neg: "as is",
+  Abs: "as is",
+  Sign: "as is",
+  Sqrt: "as is",
+  Exp: "as is",
+  Log: "as is",
+  Erf: "as is",
+  Tanh: "as is",
+  Sigmoid: "as is",
+  Relu: "as is",
+  Floor: "as is",
+  Round: "as is",
+  StopGradient: "as is",
+  Equal: "as is",
+  Greater: "as is",
+  Where: "as is",
+  MatMul: "as is",
+  MatMulInteger: "as is",
+  DynamicQuantizeLinear: "as is",
+  // Its shape comes in as an input.
+  AwaitedReshape: () => ({ inputs: [], attributes: [] }),
   Gelu: ({ attributes }) => ({ inputs: [], attributes: [text("approximate", attributes.approximate)] }),
   Cast: ({ attributes }) => ({ inputs: [], attributes: [int("to", onnxTypes[attributes.to])] }),
   FusedMatMul: ({ attributes }) => ({
@@ -282,9 +313,9 @@ const lowerings: { readonly [K in OpKind]?: Lowering<K> } = {
   }),
 };
 
-function lower(node: Node, extra: Extra, opset: number): Lowered {
-  const lowering = (lowerings[node.op] ?? plain) as Lowering<OpKind>;
-  return lowering(node, extra, opset);
+function lower<K extends OpKind>(node: Node<K>, extra: Extra, opset: number): Lowered {
+  const lowering: Lowering<K> | "as is" = lowerings[node.op];
+  return lowering === "as is" ? { inputs: [], attributes: [] } : lowering(node, extra, opset);
 }
 
 /** A named dimension is written as 0 (copied) where it keeps its place, else as -1, which ONNX allows once. */

@@ -3,7 +3,7 @@ import type { VitConfig } from "../config.ts";
 import { settle, transformersDefault } from "../preprocessing.ts";
 import { activationName, count, positive, readActivation, readSizes, writeLabels } from "./fields.ts";
 import { unfit } from "./transformers-layouts.ts";
-import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
+import type { Evidence, Json, Layout, LayoutGroup, NameTable } from "./layout.ts";
 import { both, joint, one } from "./layout.ts";
 
 const block: NameTable = [
@@ -157,4 +157,10 @@ export const siglip: Layout = {
     vision_use_head: config.pooling === "attention",
   }),
   writePrefix: () => "vision_model.",
+};
+
+export const group: LayoutGroup = {
+  order: 20,
+  modelTypes: ["clip", "clip_vision_model", "siglip", "siglip_vision_model"],
+  layouts: [clip, siglip],
 };

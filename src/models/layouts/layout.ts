@@ -94,3 +94,13 @@ export function joint(ours: string, theirs: readonly string[]): NameTable {
     parts: theirs.map((name) => ({ name: `${name}.${part}` })),
   }));
 }
+
+/** The layouts of a file. */
+export interface LayoutGroup {
+  /** Groups of a lower order are tried first. */
+  readonly order: number;
+  /** What `model_type` in config.json may be, for messages. */
+  readonly modelTypes: readonly string[];
+  /** In the order in which they are tried. */
+  readonly layouts: readonly Layout[];
+}

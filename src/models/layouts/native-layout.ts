@@ -5,7 +5,7 @@ import { parseOptions } from "../../utils/parse-options.ts";
 import { activationKinds, resamplings } from "../config.ts";
 import { defaultPreprocessing } from "../preprocessing.ts";
 import { allWeights } from "../weight-table.ts";
-import type { Layout, NameTable } from "./layout.ts";
+import type { Layout, LayoutGroup, NameTable } from "./layout.ts";
 import { one } from "./layout.ts";
 
 const count = z.number().int().min(1).max(1_000_000);
@@ -85,3 +85,5 @@ export const native: Layout = {
   writeConfig: (config) => ({ model_type: modelType, vit: config }),
   writePrefix: () => "",
 };
+
+export const group: LayoutGroup = { order: 30, modelTypes: [], layouts: [native] };

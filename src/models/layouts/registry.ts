@@ -1,58 +1,18 @@
-// All layouts, and which one a checkpoint has.
+// All layouts, and which one a checkpoint has. A new one is a file that exports its `group`; `npm run generate` lists it.
 import { nearestName, UserError } from "../../utils/errors.ts";
 import { quote } from "../../utils/quote.ts";
-import { clip, siglip } from "./clip-layouts.ts";
-import {
-  deit,
-  dinov2,
-  dinov2Gated,
-  dinov2Registers,
-  dinov2RegistersGated,
-  dinov3,
-  dinov3Gated,
-  ijepa,
-  vit,
-  vitMae,
-} from "./transformers-layouts.ts";
-import { native } from "./native-layout.ts";
-import { timm, timmEva } from "./timm-layout.ts";
+import { groups } from "./layout-groups.ts";
 import type { Json, Layout } from "./layout.ts";
 
 export type { Evidence, Json, Layout } from "./layout.ts";
 export { timm } from "./timm-layout.ts";
 
-/** All layouts, in the order in which they are tried. */
-export const layouts: readonly Layout[] = [
-  dinov2,
-  dinov2Gated,
-  dinov2Registers,
-  dinov2RegistersGated,
-  dinov3Gated,
-  dinov3,
-  vitMae,
-  deit,
-  vit,
-  ijepa,
-  clip,
-  siglip,
-  native,
-  timmEva,
-  timm,
-];
+const ordered = [...groups].sort((a, b) => a.order - b.order);
 
-const modelTypes = [
-  "vit",
-  "deit",
-  "vit_mae",
-  "ijepa",
-  "dinov2",
-  "dinov2_with_registers",
-  "dinov3_vit",
-  "clip",
-  "clip_vision_model",
-  "siglip",
-  "siglip_vision_model",
-];
+/** All layouts, in the order in which they are tried. */
+export const layouts: readonly Layout[] = ordered.flatMap((group) => group.layouts);
+
+const modelTypes = ordered.flatMap((group) => group.modelTypes);
 
 /** The layout of a config.json. Throws a UserError that says what is supported. */
 export function findLayout(config: Json, file: string): Layout {

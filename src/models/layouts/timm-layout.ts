@@ -5,7 +5,7 @@ import { prefixCount, rotaryOf } from "../config.ts";
 import { defaultPreprocessing, readTimmPreprocessing, writeTimmPreprocessing } from "../preprocessing.ts";
 import { equalHeads, mlpRatio, section } from "./fields.ts";
 import { isEva, isTimmArchitecture, readTimmConfig } from "./timm-config.ts";
-import type { Json, Layout, NameEntry, NameTable } from "./layout.ts";
+import type { Json, Layout, LayoutGroup, NameEntry, NameTable } from "./layout.ts";
 import { both, joint, one } from "./layout.ts";
 
 const same = (...names: string[]): NameTable => names.map((name) => one(name, name));
@@ -305,3 +305,5 @@ function nested(config: Json): Json {
     pretrained_cfg: { ...rest, ...(labels === undefined ? {} : { label_names: labels }) },
   };
 }
+
+export const group: LayoutGroup = { order: 40, modelTypes: [], layouts: [timmEva, timm] };

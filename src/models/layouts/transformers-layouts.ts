@@ -13,7 +13,7 @@ import {
   readSizes,
   writeLabels,
 } from "./fields.ts";
-import type { Evidence, Json, Layout, NameTable } from "./layout.ts";
+import type { Evidence, Json, Layout, LayoutGroup, NameTable } from "./layout.ts";
 import { both, joint, one } from "./layout.ts";
 
 const embeddings: NameTable = [
@@ -456,3 +456,9 @@ function dinov3Layout(gated: boolean): Layout {
 
 export const dinov3 = dinov3Layout(false);
 export const dinov3Gated = dinov3Layout(true);
+
+export const group: LayoutGroup = {
+  order: 10,
+  modelTypes: ["vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit"],
+  layouts: [dinov2, dinov2Gated, dinov2Registers, dinov2RegistersGated, dinov3Gated, dinov3, vitMae, deit, vit, ijepa],
+};

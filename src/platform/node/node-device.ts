@@ -4,10 +4,10 @@ import { compile } from "../../engine/compile.ts";
 import { add, graph, input, stopGradient } from "../../engine/graph/build.ts";
 import { writeOnnx } from "../../engine/onnx/write-model.ts";
 import type { OnnxDeviceOptions } from "../../runtime/onnxruntime.ts";
-import { operatorsOf } from "../../runtime/onnxruntime.ts";
+import type { DeviceName } from "../../runtime/devices.ts";
+import { defaultDeviceName, deviceOf } from "../../runtime/devices.ts";
 import type {
   Device,
-  DeviceName,
   DeviceTensor,
   Feed,
   Loop,
@@ -33,15 +33,6 @@ export interface NodeDeviceOptions {
   readonly device?: DeviceName;
 }
 
-/** What a device needs, where it is not there. */
-const needs: Readonly<Record<DeviceName, string>> = {
-  cpu: "",
-  cuda: "it needs an NVIDIA GPU, CUDA's libraries, and ONNX Runtime's files for CUDA beside onnxruntime-node's own (npm rebuild onnxruntime-node --ignore-scripts=false fetches them)",
-  webgpu: "it needs a GPU with a driver that the system finds (on Linux libvulkan.so.1)",
-  coreml: "it needs macOS",
-  dml: "it needs Windows",
-};
-
 /** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
 function copyModels(): Uint8Array[] {
   return Array.from({ length: 6 }, (_, rank) => {
@@ -66,10 +57,11 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
     await session.dispose();
     if (String(tensors.y.data) !== "2,4") throw new Error(`1 + 1 and 2 + 2 gave ${String(tensors.y.data)}`);
   } catch (error) {
-    if (name === "cpu") throw error;
+    const { needs } = deviceOf(name);
+    if (needs === undefined) throw error;
     const [reason] = (error as Error).message.split("\n");
     throw new UserError(
-      `The device ${name} can't be used here: ${needs[name]}. Or leave --device out. (ONNX Runtime: ${reason})`,
+      `The device ${name} can't be used here: ${needs}. Or leave --device out. (ONNX Runtime: ${reason})`,
       { code: "DEVICE_NOT_AVAILABLE" },
     );
   }
@@ -91,18 +83,18 @@ function sent<T extends Feed>(feed: T): { readonly plain: T | Tensor; readonly g
 
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
-  const provider = options.device ?? "cpu";
+  const row = deviceOf(options.device ?? defaultDeviceName);
   const data: OnnxDeviceOptions = {
-    executionProviders: [provider],
+    executionProviders: [row.provider],
     threads: options.threads ?? availableParallelism(),
-    ...(provider === "webgpu" ? { copies: copyModels() } : {}),
+    ...(row.ownMemory ? { copies: copyModels() } : {}),
   };
   const worker = new WorkerCalls("session-worker", data);
   let neighbour: Device | undefined;
   return {
-    operators: operatorsOf(provider),
-    name: provider,
-    ...(provider === "cpu"
+    operators: row.operators,
+    name: row.name,
+    ...(row.inProcess
       ? {
           threads: data.threads,
           beside: () => {

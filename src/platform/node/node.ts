@@ -67,7 +67,7 @@ import { runContext } from "../../context/run-context.ts";
 import { RunFolder } from "../../workspace/run-folder.ts";
 import { stoppable } from "../../runtime/stoppable.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
-import { deviceNames } from "../../runtime/device.ts";
+import { findDevice } from "../../runtime/devices.ts";
 import type { OptionShape } from "../../students/methods/method.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
@@ -391,15 +391,15 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
 ): Promise<Result> {
   // The command's own schema says what is wrong with these, if anything is.
   const { threads, device } = await machineOptions(options);
-  const name = deviceNames.find((known) => known === device);
+  const row = findDevice(device);
   const environment = nodeEnvironment({
     ...(typeof threads === "number" && threads > 0 && threads <= mostThreads ? { threads } : {}),
-    device: name,
+    device: row?.name,
     signal,
     models,
   });
   try {
-    if (name !== undefined && name !== "cpu") await environment.tryDevice(name);
+    if (row?.needs !== undefined) await environment.tryDevice(row.name);
     return await runCommand(command, runContext(environment, { listener, signal }), options);
   } finally {
     await environment.dispose();

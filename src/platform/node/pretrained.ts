@@ -8,7 +8,7 @@ import type { ModelOptions } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { choosePrecision } from "../../models/precision.ts";
 import type { Device, DeviceName } from "../../runtime/device.ts";
-import { deviceNames } from "../../runtime/device.ts";
+import { deviceSpellings, findDevice } from "../../runtime/devices.ts";
 import { nearestName, UserError } from "../../utils/errors.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import type { DownloadProgress, FileStatus } from "./hub.ts";
@@ -157,9 +157,9 @@ export async function pretrainedDevice(option: PretrainedOptions["device"], cpu:
     const device = name && !isHopeless && (await sharedDevice(name).catch(() => undefined));
     return device || cpu();
   }
-  const name = deviceNames.find((one) => one === option);
+  const name = findDevice(option)?.name;
   return name === undefined
-    ? refuse("device", option, ["auto", ...deviceNames], otherDevices[option])
+    ? refuse("device", option, ["auto", ...deviceSpellings], otherDevices[option])
     : sharedDevice(name);
 }
 

@@ -51,6 +51,10 @@ export function methodOf(name: string): Method {
   });
 }
 
+/** Help on what each method is. */
+export const methodHelp = (): string =>
+  [...byName.values()].map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n");
+
 /** The adapters that options ask for; undefined where the method has none. */
 export const adapterPlanOf = (options: { readonly method: string }): AdapterPlan | undefined =>
   methodOf(options.method).adapters?.(options as never);

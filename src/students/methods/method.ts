@@ -2,13 +2,13 @@
 // lists them. All share one step and one loop.
 import type { z } from "zod";
 import type { ModelDefinition } from "../../models/definition.ts";
+import type { OptionShape } from "../../utils/option-shapes.ts";
 import type { BaseOptions, StartName } from "../base-options.ts";
 import type { AdapterPlan } from "../training/adapters.ts";
 import type { Trainables } from "../training/trainables.ts";
 import type { Objective } from "./objective.ts";
 
-/** A method's own options, by name: each with its default, and a description that is its help. */
-export type OptionShape = Readonly<Record<string, z.ZodType>>;
+export type { OptionShape } from "../../utils/option-shapes.ts";
 
 /** Everything a method can be asked for: the options that all share, and its own. */
 export type MethodOptions<Own extends OptionShape> = BaseOptions & z.output<z.ZodObject<Own>>;

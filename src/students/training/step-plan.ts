@@ -1,7 +1,7 @@
 // What a run works out from its settings and the number of pictures: batch, accumulation, steps and learning rate.
 import type { FewShot } from "../../data/sampling.ts";
+import { deviceOf } from "../../runtime/devices.ts";
 import { OptionError } from "../../utils/errors.ts";
-
 import type { StudentRunOptions } from "../run-options.ts";
 
 /** The paper's effective batch. */
@@ -10,11 +10,7 @@ const paperBatch = 1024;
 const fewestSteps = 8;
 /** A batch smaller than this makes gradients too noisy to be worth more steps. */
 const smallestBatch = 8;
-/**
- * Pictures at once where a run is left to choose, and the least that are near enough. More are no faster on a CPU and take more
- * memory (docs/performance-notes.md); where memory is to be spared, fewer do; a GPU gains by more.
- */
-const usualParts = { cpu: { usual: 8, least: 6 }, spared: { usual: 4, least: 3 }, gpu: { usual: 16, least: 6 } };
+/** Images at once that no device gains by going beyond. */
 const largestPart = 16;
 
 export interface BatchPlan {
@@ -33,7 +29,7 @@ export interface BatchPlan {
 
 /** In how large parts a step of `effective` pictures is taken: of those that leave out none, the nearest to the usual one. */
 function partOf(effective: number, { device, checkpointing }: StudentRunOptions): number {
-  const { usual, least } = usualParts[device !== "cpu" ? "gpu" : checkpointing ? "spared" : "cpu"];
+  const { usual, least } = deviceOf(device).parts[checkpointing ? "checkpointing" : "plain"];
   const distance = (part: number) => Math.abs(Math.log(part / usual));
   const parts = Array.from({ length: largestPart - least + 1 }, (_, i) => least + i);
   const [nearest] = parts.filter((part) => effective % part === 0).sort((a, b) => distance(a) - distance(b));

@@ -1,0 +1,31 @@
+// Shapes that options are made of, for schemas whose keys come from registries.
+import { z } from "zod";
+import { UserError } from "./errors.ts";
+
+/** Options by name: each with its default, and a description that is its help. */
+export type OptionShape = Readonly<Record<string, z.ZodType>>;
+
+/** One or several. */
+export const listOption = <T extends string>(what: z.ZodType<T, T>) =>
+  z.union([what, z.array(what).min(1)]).transform((value): T[] => (Array.isArray(value) ? value : [value]));
+
+/** Text that is no path: help says so. */
+export const wordOption = z.string().min(1).meta({ placeholder: "text" });
+
+interface Owner {
+  readonly name: string;
+  readonly options: OptionShape;
+}
+
+/** A schema that takes the own options of `owners` too. Throws a UserError where one of their names is taken. */
+export function withOptionsOf<S extends z.ZodObject>(schema: S, owners: readonly Owner[]): S {
+  const own: Record<string, z.ZodType> = {};
+  for (const { name, options } of owners)
+    for (const [key, option] of Object.entries(options)) {
+      const present = own[key] ?? schema.shape[key];
+      if (present !== undefined && present !== option)
+        throw new UserError(`${name} has an option ${key}, which means something else already.`);
+      own[key] = option;
+    }
+  return schema.extend(own) as S;
+}
