@@ -11,6 +11,7 @@ import { UserError } from "../../utils/errors.ts";
 import { isAlive, machineId } from "./process-identity.ts";
 import { readError, systemCode, writeError } from "./system-errors.ts";
 import { makeFolder } from "./make-folder.ts";
+import { debug, isDebugged } from "../../utils/debug.ts";
 
 /** Node reads and writes at most 2 GiB - 1 at once. */
 const largestRead = 2 ** 30;
@@ -33,6 +34,15 @@ function checkRegular(path: string, stats: Stats): void {
     });
 }
 
+const shownFiles = new Set<string>();
+
+/** Shows that a file is read, once for each. */
+export function debugFile(path: string): void {
+  if (!isDebugged("files") || shownFiles.has(path)) return;
+  shownFiles.add(path);
+  debug("files", () => `read ${path}`);
+}
+
 /** Opens a file for reading; undefined where there is none. Throws a UserError on all that is no regular file. */
 export async function openFile(path: string): Promise<FileHandle | undefined> {
   let handle: NodeHandle;
@@ -46,6 +56,7 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
     if (["ENOENT", "ENOTDIR"].includes(systemCode(error))) return undefined;
     throw readError(path, error);
   }
+  debugFile(path);
   const stats = await handle.stat();
   try {
     checkRegular(path, stats);

@@ -13,7 +13,7 @@ import type { Item } from "../../data/sampling.ts";
 import { hiddenReason, notAnImage, unusedFile } from "../../data/unused.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { openFile } from "./node-files.ts";
+import { debugFile, openFile } from "./node-files.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import { WorkerLane } from "./worker-lane.ts";
@@ -224,6 +224,8 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   const assigned = new Map<string, WorkerLane>();
   const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
+    const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
+    debugFile(join(folder, file));
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
     const known = assigned.get(key) ?? pool[assigned.size % pool.length];

@@ -83,6 +83,8 @@ import { readError, systemCode } from "./system-errors.ts";
 import type { PretrainedOptions } from "./pretrained.ts";
 import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
+import { debug, isDebugged } from "../../utils/debug.ts";
+import { profiledDevice } from "./profiled-device.ts";
 
 export * from "../../index.ts";
 export type * from "../../commands/options.generated.ts";
@@ -325,7 +327,9 @@ export function nodeEnvironment({
   tryDevice(name: DeviceName): Promise<void>;
   dispose(): Promise<void>;
 } {
-  const own = createNodeDevice(options);
+  const inner = createNodeDevice(options);
+  const profile = isDebugged("time") ? profiledDevice(inner) : undefined;
+  const own = profile?.device ?? inner;
   const device = signal ? stoppable(own, signal) : own;
   return {
     async loadModel(path, options) {
@@ -361,7 +365,10 @@ export function nodeEnvironment({
       cores: availableParallelism(),
     },
     tryDevice: (name) => tryDevice(device, name),
-    dispose: () => device.dispose(),
+    async dispose() {
+      await device.dispose();
+      if (profile) debug("time", () => profile.table());
+    },
   };
 }
 
