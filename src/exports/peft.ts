@@ -155,7 +155,7 @@ function readPeft(
     for (const module of plan.targetModules) {
       adapters.set(adapterName(block, module, "A"), find(block, module, "lora_A"));
       // What folding scales by is the run's; what PEFT would scale by stands in the file.
-      const scale = scaleOf(moduleFileName(layout, block, module)) / adapterScale(plan, module);
+      const scale = scaleOf(prefix + moduleFileName(layout, block, module)) / adapterScale(plan, module);
       const B = find(block, module, "lora_B");
       adapters.set(adapterName(block, module, "B"), { ...B, data: B.data.map((v) => scale * v) });
       if (!plan.magnitude) continue;

@@ -27,13 +27,22 @@ const fixedEntries = [
   ...["model.onnx", "model.onnx_data"].map((name) => `student/onnx/${name}`),
 ];
 
+function formatOf(json: string): unknown {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === "object" && value !== null && "format" in value ? value.format : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The files of a run whose journal did not come along, as where a copy leaves out hidden files; undefined where config.json is
  * not a run's. Its exports are not among them.
  */
 export async function filesWithoutJournal(directory: Directory): Promise<string[] | undefined> {
   const config = await readText(directory, "config.json").catch(() => undefined);
-  if (config === undefined || !config.includes(`"format": "${configFormat.format}"`)) return undefined;
+  if (config === undefined || formatOf(config) !== configFormat.format) return undefined;
   const states = (await directory.list("checkpoints")).filter((name) => statePattern.test(name));
   const files: string[] = [];
   for (const entry of [...fixedEntries, ...states.map((name) => `checkpoints/${name}`)]) {
