@@ -143,8 +143,8 @@ export interface DistillOptions {
   /** Dmae: share of the patches that the models don't see. Range: a number at least 0, below 1. Default: 0.75. */
   maskRatio?: number;
   /**
-   * Rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map (default:
-   * 128, or that side). Range: an integer, above 0.
+   * Rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is
+   * taken where it is below the default (default: 128). Range: an integer, above 0.
    */
   rank?: number | Partial<Record<"q" | "k" | "v" | "proj" | "fc1" | "fc2", number>>;
   /**
@@ -212,7 +212,7 @@ export interface DistillOptions {
   shape?: "balanced" | "channels" | "blocks";
   /**
    * For an effective batch of 256; larger ones scale it up (lr = blr * batch / 256). Range: a number at least
-   * 1e-12, at most 1000. Default: 0.001.
+   * 1e-30. Default: 0.001.
    */
   baseLearningRate?: number;
   /** Passes over the pictures. Range: a number above 0, at most 100000. Default: 10. */
@@ -386,8 +386,7 @@ export interface EvaluateOptions {
   probeBatch?: number;
   /**
    * Base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with
-   * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number at least 1e-12, at
-   * most 1000.
+   * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number at least 1e-30.
    */
   probeLearningRate?: number | number[];
   /** Also report the probe's best epoch on the evaluation images, as the paper's authors do. Default: false. */
@@ -672,7 +671,7 @@ export interface SegmentOptions {
   warmupEpochs?: number;
   /** Slices to a step. Range: an integer, above 0, at most 65536. Default: 8. */
   batch?: number;
-  /** The decoder's, at its highest. Range: a number at least 1e-12, at most 1000. Default: 0.002. */
+  /** The decoder's, at its highest. Range: a number at least 1e-30. Default: 0.002. */
   learningRate?: number;
   /** The encoder's learning rate, times the decoder's. Range: a number above 0, at most 1000. Default: 0.05. */
   encoderRate?: number;

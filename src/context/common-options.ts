@@ -21,8 +21,8 @@ export const countOption = z.number().int().positive();
 export const mostImages = 65_536;
 export const mostEpochs = 100_000;
 export const mostSteps = 10_000_000;
-/** Learning rates that float32 can count with, and that don't leave its range at the first step. */
-export const rateOption = z.number().min(1e-12).max(1000);
+/** Learning rates that float32 can hold; one that is far too high is met by the loss, which a run checks. */
+export const rateOption = z.number().min(1e-30).max(1e30);
 const meanOf = z.number().min(-1).max(1);
 const deviationOf = z.number().min(1e-4).max(100);
 

@@ -40,7 +40,7 @@ const several = (parts: readonly string[], last: string) =>
 function numberText({ type, minimum, maximum, exclusiveMinimum, exclusiveMaximum }: Form): string {
   const whole = type === "integer";
   const bound = (value: number | undefined) =>
-    value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value;
+    value === undefined || (whole && Math.abs(value) >= Number.MAX_SAFE_INTEGER) ? undefined : value;
   const low = bound(minimum) ?? (whole && exclusiveMinimum !== undefined ? bound(exclusiveMinimum + 1) : undefined);
   const high = bound(maximum) ?? (whole && exclusiveMaximum !== undefined ? bound(exclusiveMaximum - 1) : undefined);
   const kind = whole ? "a whole number" : "a number";

@@ -15,7 +15,7 @@ export const adapterOptions = {
   rank: rankSchema
     .optional()
     .describe(
-      `rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map (default: ${defaultRank}, or that side)`,
+      `rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is taken where it is below the default (default: ${defaultRank})`,
     ),
   alpha: z
     .number()
