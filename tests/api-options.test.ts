@@ -62,7 +62,9 @@ describe("option interfaces", () => {
     const lines = text.split("\n");
     const bare = lines.filter((line, i) => /^ {2}\w+\??:/.test(line) && !/\*\/$/.test(lines[i - 1]));
     expect(bare).toEqual([]);
-    expect(text).toContain("/** Temperature of the neighbours' weights. Range: a number above 0. Default: 0.07. */");
+    expect(text).toContain(
+      "/** Temperature of the neighbours' weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */",
+    );
   });
 });
 

@@ -481,7 +481,7 @@ describe("a whole run under the protocols", () => {
     const options = { teacher, data: at("data"), out: at("never"), grid: { method: ["kd"] } };
     const cifar = { data: sets("cifar-100-python") };
     await expect(compare({ ...options, evaluations: { cifar: { ...cifar, probeEpoch: 1 } } })).rejects.toThrow(
-      "options of the evaluation cifar: unknown option probeEpoch (did you mean probeEpochs?)",
+      "Options of the evaluation cifar: There is no option probeEpoch. Did you mean probeEpochs?",
     );
     const published = [{ where: {}, on: "cifer", metric: "probe" as const, value: 1 }];
     await expect(compare({ ...options, evaluations: { cifar }, published })).rejects.toThrow(

@@ -192,7 +192,7 @@ export interface DistillOptions {
         kind: "adamw";
         /** Default: [0.9,0.95]. */
         betas?: [number, number];
-        /** Range: a number at least 1e-30, at most 1. Default: 1e-8. */
+        /** Range: a number at least 1e-30, at most 1000000. Default: 1e-8. */
         eps?: number;
         /** Range: a number at least 0, at most 1000. Default: 0.05. */
         weightDecay?: number;

@@ -75,7 +75,7 @@ export const optimizerSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("adamw"),
     betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
-    eps: z.number().min(1e-30).max(1).default(1e-8),
+    eps: z.number().min(1e-30).max(1e6).default(1e-8),
     weightDecay: z.number().min(0).max(1000).default(0.05),
     clipNorm: z
       .number()
