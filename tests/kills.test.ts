@@ -37,7 +37,8 @@ const reported = (out: string): DistillRunInput => ({
 });
 
 /** Fields whose values are times of a clock, or the folder's own name. */
-const varying = /"(time|seconds|trainingSeconds|startSeconds|millisecondsAPicture|out)": ?("[^"]*"|[\d.e-]+)/g;
+const varying =
+  /"(time|seconds|trainingSeconds|startSeconds|millisecondsAPicture|millisecondsQuartiles|out)": ?("[^"]*"|[\d.e-]+|\[[^\]]*\])/g;
 
 /** A run's files by name, without what the clock decides; pages and events are compared by name alone. */
 async function filesOf(out: string): Promise<Record<string, string>> {

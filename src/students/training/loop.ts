@@ -81,7 +81,7 @@ class TrainingLoop {
         if (distillation.steps > this.savedStep) await this.checkpoint();
         this.context.listener.info?.(`saved the state of step ${distillation.steps} of ${plan.steps}`);
       }
-      throw error;
+      throw inRun(error, this.training.folder);
     }
     return this.finish();
   }
@@ -96,9 +96,7 @@ class TrainingLoop {
       signal.throwIfAborted();
       return next();
     });
-    const { loss, learningRate } = await distillation.step(microBatches).catch((error: unknown) => {
-      throw inRun(error, folder);
-    });
+    const { loss, learningRate } = await distillation.step(microBatches);
     const step = distillation.steps;
     this.losses.push(loss);
     const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
