@@ -81,7 +81,7 @@ class TrainingLoop {
         if (distillation.steps > this.savedStep) await this.checkpoint();
         this.context.listener.info?.(`saved the state of step ${distillation.steps} of ${plan.steps}`);
       }
-      throw inRun(error, this.training.folder);
+      throw distillation.steps > 0 ? inRun(error, this.training.folder) : error;
     }
     return this.finish();
   }
@@ -96,7 +96,9 @@ class TrainingLoop {
       signal.throwIfAborted();
       return next();
     });
-    const { loss, learningRate } = await distillation.step(microBatches);
+    const { loss, learningRate } = await distillation.step(microBatches).catch((error: unknown) => {
+      throw inRun(error, folder);
+    });
     const step = distillation.steps;
     this.losses.push(loss);
     const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
