@@ -132,7 +132,7 @@ describe("fromPretrained", () => {
   test.each([
     [
       { device: "wasm" },
-      'device must be one of "auto", "cpu", "cuda", "webgpu", "coreml", "dml", got "wasm": it runs in browsers',
+      'device must be one of "auto", "cpu", "cuda", "webgpu", "coreml", "dml", "directml", got "wasm": it runs in browsers',
     ],
     [{ device: "gpu" }, "name the kind"],
     [{ device: "cda" }, 'Did you mean "cuda"?'],

@@ -371,7 +371,7 @@ describe("wecolora segment", () => {
       expect(err).toContain(message);
       expect(code).toBe(2);
     };
-    await expectMistake(run(join(folder, "nothing")), "there is no folder");
+    await expectMistake(run(join(folder, "nothing")), "it does not exist. Check the path.");
     await mkdir(join(folder, "empty"));
     await expectMistake(run(join(folder, "empty")), "there are no volumes in");
     await expectMistake(run(scans("brats"), "--class-names", "one"), "has 1 names, but the masks hold 1, 4");
