@@ -108,6 +108,6 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   const both = ["--checkpointing", "--activations", "float16", "--out", join(folder, "never")];
   const refusedBoth = await wecolora(...args, "--method", "wecolora", ...both);
   expect(refusedBoth.code).toBe(2);
-  expect(refusedBoth.err).toContain("give checkpointing or activations");
+  expect(refusedBoth.err).toContain("Give --checkpointing or --activations, not both");
   expect(existsSync(join(folder, "never"))).toBe(false);
 });

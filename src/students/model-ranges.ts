@@ -6,7 +6,7 @@ import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
 import { isAnalytic, studentWithin } from "./start.ts";
-import { checkRanks } from "./training/ranks.ts";
+import { checkRanks, withRank } from "./training/ranks.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 
 /** Throws a UserError for options that the teacher does not allow. */
@@ -22,7 +22,7 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
     ]);
   if (mlpWidth !== undefined) narrowWidth(teacher, mlpWidth);
   if (keptHeads !== undefined) keptHeadCount(teacher, keptHeads);
-  const plan = adapterPlanOf(options);
+  const plan = adapterPlanOf(withRank(options, config));
   if (plan) checkRanks(config, plan);
   if (budget === undefined) return;
   const parsed = parseBudget(budget);
