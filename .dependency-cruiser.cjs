@@ -40,6 +40,7 @@ const mayImport = {
     ...base,
   ],
   platform: [
+    "report",
     "students",
     "index",
     "commands",

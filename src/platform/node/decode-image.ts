@@ -23,11 +23,16 @@ import type { Picture } from "../../utils/image.ts";
 /** Seconds that one image may take to be decoded; the largest take 3 of a processor's time. */
 const longestDecode = 60;
 
+let blocked = false;
+
 /**
  * Takes all loaders from libvips but those that are used here. This holds for the whole process, as `sharp.concurrency` does:
  * a text can be made to look like a GIF here and like an SVG drawing there.
  */
 export function blockOtherLoaders(): void {
+  // Once: while all are taken away, an image that another thread decodes would be refused.
+  if (blocked) return;
+  blocked = true;
   sharp.block({ operation: ["VipsForeignLoad"] });
   const used = ["Jpeg", "Png", "Webp", "Heif", "Tiff", "Nsgif"];
   sharp.unblock({ operation: used.map((name) => `VipsForeignLoad${name}`) });

@@ -13,7 +13,7 @@ import { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Picture, Preprocessing } from "../../utils/image.ts";
 import { randomStream } from "../../utils/random.ts";
-import { blockOtherLoaders, decodeImage } from "./decode-image.ts";
+import { decodeImage } from "./decode-image.ts";
 import { openFile, readWhole } from "./node-files.ts";
 import type { WorkerImage } from "./preprocess-images.ts";
 import { serve } from "./rpc.ts";
@@ -21,8 +21,6 @@ import { serve } from "./rpc.ts";
 // One thread a picture: the cores are needed by the model.
 sharp.concurrency(1);
 sharp.cache(false);
-blockOtherLoaders();
-
 /** Decoded training pictures are kept up to this many bytes a worker, the least recently used leave first. */
 const cacheLimit = 512 * 2 ** 20;
 /** Encoded bytes and decoded pixels of what is under way in this worker, which bound its memory. */
