@@ -393,13 +393,7 @@ async function segmentInto(
   return result;
 }
 
-async function runOne(
-  { environment, listener, signal }: RunContext,
-  work: Work,
-  name: string,
-  encoder: Encoder,
-  model: Model,
-) {
+async function runOne({ environment, listener }: RunContext, work: Work, name: string, encoder: Encoder, model: Model) {
   const { options, train } = work;
   const normalisation = model.preprocessing;
   const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, options);
@@ -413,7 +407,6 @@ async function runOne(
       batches,
       options,
       (step, loss) => {
-        signal.throwIfAborted();
         listener.progress?.(step, `loss ${loss.toFixed(4)}`);
       },
     );

@@ -2,7 +2,6 @@
 
 import { findWeights, openCheckpoint } from "../checkpoints/checkpoint.ts";
 import type { Directory } from "../files/storage.ts";
-import { readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { badOption } from "../utils/parse-options.ts";
 import type { WeightType } from "../utils/half.ts";
@@ -14,7 +13,7 @@ import { patchCount, withHeadCount } from "./config.ts";
 import { findBackbone } from "./find-backbone.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
 import { findLayout } from "./layouts/registry.ts";
-import { withoutNulls } from "./layouts/fields.ts";
+import { readJson, withoutNulls } from "./json.ts";
 import { resamplePositions } from "./positions.ts";
 import { isTimmWrapper, readPreprocessor, resizeTo } from "./preprocessing.ts";
 import type { NamedTensors } from "./weights.ts";
@@ -79,21 +78,6 @@ export interface ReadOptions {
   readonly transform?: TransformChoice;
   /** Told what was guessed for want of a file. */
   readonly warn?: (message: string) => void;
-}
-
-async function readJson(directory: Directory, entry: string): Promise<Json | undefined> {
-  const text = await readText(directory, entry);
-  if (text === undefined) return undefined;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(`${directory.describe(entry)} is not valid JSON: ${(error as Error).message}`);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${directory.describe(entry)} must hold a JSON object`);
-  }
-  return value as Json;
 }
 
 /**

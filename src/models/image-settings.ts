@@ -1,7 +1,7 @@
 // The size of images that an ONNX file was made for, and their preprocessing, from the files beside it.
-import { readText } from "../files/storage.ts";
 import type { Directory } from "../files/storage.ts";
 import { modelTypeIn, readPreprocessorFile } from "./definition.ts";
+import { readJson } from "./json.ts";
 import { resizeTo } from "./preprocessing.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Preprocessing } from "../utils/image.ts";
@@ -22,19 +22,12 @@ export interface ImageSettingsOptions {
 /** `image_size` of config.json, also where it stands in its vision part; undefined where there is none. */
 async function configuredSize(directory: Directory): Promise<number | undefined> {
   const entry = "config.json";
-  const text = await readText(directory, entry);
-  if (text === undefined) return undefined;
+  const config = await readJson(directory, entry);
+  if (config === undefined) return undefined;
   const file = directory.describe(entry);
-  let config: unknown;
-  try {
-    config = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(`${file} is not valid JSON: ${(error as Error).message}`);
-  }
   const sizeIn = (part: unknown) =>
     typeof part === "object" && part !== null && "image_size" in part ? (part.image_size ?? undefined) : undefined;
-  const vision = typeof config === "object" && config !== null && "vision_config" in config ? config.vision_config : {};
-  const size = sizeIn(config) ?? sizeIn(vision);
+  const size = sizeIn(config) ?? sizeIn(config.vision_config);
   if (size === undefined) return undefined;
   const sides = (Array.isArray(size) ? size : [size]) as unknown[];
   const [side] = sides;

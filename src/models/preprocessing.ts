@@ -4,8 +4,9 @@ import { z } from "zod";
 import { UserError } from "../utils/errors.ts";
 import type { Interpolation, Preprocessing, Resize, TransformChoice } from "../utils/image.ts";
 import { interpolations } from "../utils/image.ts";
+import { withoutNulls } from "./json.ts";
+import type { Json } from "./layouts/layout.ts";
 
-type Json = Readonly<Record<string, unknown>>;
 type Triple = readonly [number, number, number];
 
 const imagenetMean: Triple = [0.485, 0.456, 0.406];
@@ -97,17 +98,6 @@ const processorOfModel: Readonly<Record<string, string>> = {
   vit_mae: "ViT",
   vit_msn: "ViT",
 };
-
-/** A JSON value without the fields that are null, which means 'left out' in all of these files. */
-export function withoutNulls(value: Json): Json {
-  const stripped = (item: unknown): unknown =>
-    typeof item === "object" && item !== null && !Array.isArray(item) ? withoutNulls(item as Json) : item;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, item]) => item !== null)
-      .map(([key, item]) => [key, stripped(item)]),
-  );
-}
 
 /** The class that a preprocessor file names, without its suffixes (`ViT` for `ViTImageProcessorFast`). */
 function processorName(json: Json, file: string): string | undefined {

@@ -29,20 +29,6 @@ export function activationName(activation: Activation): string {
   return activation === "gelu_tanh" ? "gelu_pytorch_tanh" : activation;
 }
 
-/** Settings in settings are nested no deeper. */
-const deepest = 8;
-
-/** A configuration without its nulls: in transformers' and timm's files they stand for what is left out. */
-export function withoutNulls(config: Json, depth = 0): Json {
-  const kept = Object.entries(config).filter(([, value]) => value !== null);
-  return Object.fromEntries(
-    kept.map(([key, value]) => {
-      const isSection = typeof value === "object" && !Array.isArray(value) && depth < deepest;
-      return [key, isSection ? withoutNulls(value as Json, depth + 1) : value];
-    }),
-  );
-}
-
 export function readActivation(value: unknown, file: string): Activation {
   const name = typeof value === "string" ? value : "";
   if (Object.hasOwn(activationNames, name)) return activationNames[name];

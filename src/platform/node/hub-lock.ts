@@ -1,14 +1,13 @@
 // A lock that processes on one cache take in turns. It only keeps them from downloading the same file twice: the cache
 // stays right without it, since files are verified and renamed into place. huggingface_hub's locks (flock) are out of
 // reach from Node; its files have other names until they are whole.
-import { createHash, randomUUID } from "node:crypto";
-import { readlinkSync } from "node:fs";
+import { randomUUID } from "node:crypto";
 import { link, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
-import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { writeError } from "./system-errors.ts";
 import { makeFolder } from "./make-folder.ts";
+import { isAlive, machineId } from "./process-identity.ts";
 
 interface Owner {
   readonly id: string;
@@ -31,26 +30,6 @@ const pollInterval = 100;
 /** Locks that this process holds: its own id in any other lock is a former process's. */
 const held = new Set<string>();
 
-/** What process ids hold for: a machine, and on it a container. */
-function machine(): string {
-  let namespace = "";
-  try {
-    namespace = readlinkSync("/proc/self/ns/pid");
-  } catch {
-    // Not on Linux.
-  }
-  return createHash("sha256").update(`${hostname()} ${namespace}`).digest("hex").slice(0, 12);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: string }).code !== "ESRCH";
-  }
-}
-
 function readOwner(text: string): Owner | undefined {
   try {
     const owner = JSON.parse(text) as Partial<Owner> | null;
@@ -64,7 +43,7 @@ function readOwner(text: string): Owner | undefined {
 }
 
 function isDead(owner: Owner | undefined): boolean {
-  if (owner?.machine !== machine()) return false;
+  if (owner?.machine !== machineId()) return false;
   return owner.pid === process.pid ? !held.has(owner.id) : !isAlive(owner.pid);
 }
 
@@ -121,7 +100,7 @@ async function removeStale(path: string): Promise<void> {
  */
 export async function withLock<T>(path: string, options: LockOptions, task: () => Promise<T>): Promise<T> {
   const { signal, waiting } = options;
-  const owner: Owner = { id: randomUUID(), pid: process.pid, machine: machine() };
+  const owner: Owner = { id: randomUUID(), pid: process.pid, machine: machineId() };
   held.add(owner.id);
   try {
     for (let polls = 0; ; polls++) {

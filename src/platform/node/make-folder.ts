@@ -1,8 +1,7 @@
 // Folders, made with those that they lie in.
 import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-
-const codeOf = (error: unknown) => (error as { code?: string }).code;
+import { systemCode } from "./system-errors.ts";
 
 /**
  * Makes a folder and those above it; gives the topmost that was made, if any. Node's own recursive way never returns on
@@ -24,7 +23,7 @@ export async function makeFolder(path: string): Promise<string | undefined> {
       first ??= folder;
     } catch (error) {
       // Another process may have made it meanwhile.
-      if (codeOf(error) !== "EEXIST") throw error;
+      if (systemCode(error) !== "EEXIST") throw error;
     }
   }
   // A file in the folder's place is reported as Node does it.

@@ -36,9 +36,11 @@ function checkRegular(path: string, stats: Stats): void {
 
 const shownFiles = new Set<string>();
 
-/** Shows that a file is read, once for each. */
-export function debugFile(path: string): void {
-  if (!isDebugged("files") || shownFiles.has(path)) return;
+/** Shows that a file is read, once for each. The path is made only where it is shown. */
+export function debugFile(pathOf: () => string): void {
+  if (!isDebugged("files")) return;
+  const path = pathOf();
+  if (shownFiles.has(path)) return;
   shownFiles.add(path);
   debug("files", () => `read ${path}`);
 }
@@ -56,7 +58,7 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
     if (["ENOENT", "ENOTDIR"].includes(systemCode(error))) return undefined;
     throw readError(path, error);
   }
-  debugFile(path);
+  debugFile(() => path);
   const stats = await handle.stat();
   try {
     checkRegular(path, stats);

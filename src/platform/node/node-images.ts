@@ -227,8 +227,10 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   const assigned = new Map<string, WorkerLane>();
   const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
-    const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
-    debugFile(join(folder, file));
+    debugFile(() => {
+      const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
+      return join(folder, file);
+    });
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
     const known = assigned.get(key) ?? pool[assigned.size % pool.length];

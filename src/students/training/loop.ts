@@ -72,16 +72,17 @@ class TrainingLoop {
   async run(): Promise<Trained> {
     const { distillation, plan } = this.training;
     if (plan.steps > 0) this.context.listener.stage?.("distilling", plan.steps);
+    const first = distillation.steps === 0 && this.evaluations.length === 0 && distillation.trains;
+    // Before any step: a teacher that can't be evaluated is the user's input.
+    if (first && this.evaluateSteps > 0) await this.evaluate(0);
     try {
-      const first = distillation.steps === 0 && this.evaluations.length === 0 && distillation.trains;
-      if (first && this.evaluateSteps > 0) await this.evaluate(0);
       while (distillation.steps < plan.steps && !this.stopsEarly()) await this.step();
     } catch (error) {
       if (this.context.signal.aborted && distillation.steps > 0) {
         if (distillation.steps > this.savedStep) await this.checkpoint();
         this.context.listener.info?.(`saved the state of step ${distillation.steps} of ${plan.steps}`);
       }
-      throw distillation.steps > 0 ? inRun(error, this.training.folder) : error;
+      throw inRun(error, this.training.folder);
     }
     return this.finish();
   }
@@ -96,9 +97,7 @@ class TrainingLoop {
       signal.throwIfAborted();
       return next();
     });
-    const { loss, learningRate } = await distillation.step(microBatches).catch((error: unknown) => {
-      throw inRun(error, folder);
-    });
+    const { loss, learningRate } = await distillation.step(microBatches);
     const step = distillation.steps;
     this.losses.push(loss);
     const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
