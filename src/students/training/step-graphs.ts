@@ -57,7 +57,7 @@
 // A device says which operators it has kernels for (`Device.operators`): graphs for WebGPU and CoreML keep to ONNX's
 // own, since what they lack goes to the CPU and back. On WebGPU, float32 outputs that are kept stay in the GPU's
 // memory (`runtime/gpu-memory.ts`); a tensor there must not outlive its session, and is read by a graph of one
-// Identity node. `tests/webgpu.test.ts` runs it on SwiftShader, which Debian's Chromium brings.
+// Identity node. `tests/runtime/webgpu.test.ts` runs it on SwiftShader, which Debian's Chromium brings.
 import { gradients } from "../../engine/autograd/gradients.ts";
 import { add, graph, input, mul, reduceSum } from "../../engine/graph/build.ts";
 import type { Graph, Value } from "../../engine/graph/graph.ts";

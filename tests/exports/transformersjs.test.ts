@@ -1,0 +1,120 @@
+// What is saved loads in transformers.js, from disk, and gives the same features.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  AutoModel,
+  AutoModelForImageClassification,
+  AutoProcessor,
+  env,
+  RawImage,
+  Tensor,
+} from "@huggingface/transformers";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createDistillation, loadModel, saveModel } from "wecolora/node";
+import type { FloatTensor } from "../../src/utils/tensor.ts";
+import { difference, featuresOf, kinds, studentOf, writeImages } from "../support/kinds.ts";
+import { expectClose, readReference, readTensors, referencePath, root } from "../support/reference.ts";
+
+env.allowRemoteModels = false;
+env.localModelPath = "/";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "wecolora-tjs-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+interface Outputs {
+  readonly last_hidden_state: Tensor;
+  readonly pooler_output?: Tensor;
+}
+
+/** Features of their scale: 1e-3, as both run the same weights through other kernels. */
+const tolerance = 1e-3;
+
+function plain(tensor: Tensor): FloatTensor {
+  return { type: "float32", dims: tensor.dims, data: tensor.data as Float32Array };
+}
+
+test.each(["hf-dinov2", "hf-vit", "timm-vit"])("a student of %s", async (name) => {
+  const teacher = await loadModel(referencePath(`teachers/${name}`));
+  const input = (await readReference(`teachers/${name}/expected.safetensors`)).get("input") as FloatTensor;
+  const distillation = await createDistillation(teacher, {
+    reductionFactor: 2,
+    rank: 2,
+    schedule: { kind: "cosine", warmupEpochs: 0 },
+  });
+  await distillation.step([input]);
+  const student = await distillation.student();
+  const path = join(folder, name);
+  await saveModel(student, path, { format: "huggingface" });
+  const ours = await student.forward(input);
+  const theirs = (await (
+    await AutoModel.from_pretrained(path, { dtype: "fp32" })
+  )({
+    pixel_values: new Tensor("float32", Float32Array.from(input.data), [...input.dims]),
+  })) as Outputs;
+  expectClose(plain(theirs.last_hidden_state), ours.lastHiddenState, tolerance, "features");
+  if (name === "hf-vit") expect(theirs.pooler_output?.dims).toEqual([3, 32]);
+  if (ours.logits) {
+    const classifier = await AutoModelForImageClassification.from_pretrained(path, { dtype: "fp32" });
+    const { logits } = (await classifier({
+      pixel_values: new Tensor("float32", Float32Array.from(input.data), [...input.dims]),
+    })) as { logits: Tensor };
+    expectClose(plain(logits), ours.logits, tolerance, "logits");
+  }
+  await distillation.dispose();
+});
+
+test("the demo's teacher, saved again, with its processor", async () => {
+  const model = await loadModel(join(root, "demo/teacher"));
+  const path = join(folder, "demo");
+  await saveModel(model, path);
+  const pixels = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
+  const two: FloatTensor = {
+    type: "float32",
+    dims: [2, 3, 224, 224],
+    data: Float32Array.from(pixels.data.subarray(0, 2 * 150528)),
+  };
+  const ours = await model.forward(two);
+  const theirs = await AutoModel.from_pretrained(path, { dtype: "fp32" });
+  const { last_hidden_state: features } = (await theirs({
+    pixel_values: new Tensor("float32", two.data, [...two.dims]),
+  })) as Outputs;
+  expectClose(plain(features), ours.lastHiddenState, tolerance, "features");
+  // The whole way of a user of transformers.js: their own resizing differs a little, the pictures' order of classes doesn't.
+  const processor = await AutoProcessor.from_pretrained(path, {});
+  const picture = await RawImage.read(join(root, "demo/pictures/val/arrow/arrow07_2.jpg"));
+  const prepared = (await processor(picture)) as { pixel_values: Tensor };
+  expect(prepared.pixel_values.dims).toEqual([1, 3, 224, 224]);
+  const classifier = await AutoModelForImageClassification.from_pretrained(path, { dtype: "fp32" });
+  const { logits } = (await classifier(prepared)) as { logits: Tensor };
+  const row = Array.from(logits.data as Float32Array);
+  const own = Array.from((ours.logits as FloatTensor).data.subarray(0, 30));
+  expect(row.indexOf(Math.max(...row))).toBe(own.indexOf(Math.max(...own)));
+  await model.dispose();
+});
+
+/**
+ * transformers.js resizes without antialiasing where Python's libraries have it, so features of images that shrink
+ * differ, by about as much as here on smooth images; its crops and numbers are the same.
+ */
+const resizing = 0.1;
+
+test.each(kinds)("a student of a $name teacher, with its own processor on images that need resizing", async (kind) => {
+  const student = await studentOf(kind, folder);
+  const path = join(folder, `student of ${kind.name}`);
+  await saveModel(student, path, { format: "huggingface" });
+  const processor = await AutoProcessor.from_pretrained(path, {});
+  const model = await AutoModel.from_pretrained(path, { dtype: "fp32" });
+  for (const image of await writeImages(join(folder, "images"))) {
+    const prepared = (await processor(await RawImage.read(image))) as { pixel_values: Tensor };
+    expect(prepared.pixel_values.dims).toEqual([1, 3, 32, 32]);
+    const { last_hidden_state: features } = (await model(prepared)) as Outputs;
+    const { tokens: ours } = await featuresOf(student, image, "down");
+    expect(features.dims).toEqual(ours.dims);
+    expect(difference(features.data as Float32Array, ours.data), image).toBeLessThan(resizing);
+  }
+  await student.dispose();
+});
