@@ -1,0 +1,329 @@
+// The best model for a budget, over three levers at once: shape (the share of the teacher's block weights that is kept),
+// token merging, and the format that weights are stored and multiplied in.
+//
+// A grid of all combinations is too large to build: each shape costs a closed-form refit, and each time is a
+// measurement. So costs and fidelity are predicted from the levers one by one, and only what is likely to be best is
+// built and measured.
+//
+// - Bytes follow from shape and format. The time of a combination is predicted as the teacher's time multiplied by the
+//   ratio of each lever alone. The candidates that are built are timed.
+// - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
+//   add up in it. Formats and mergings are measured on the teacher; shapes are refitted when they are asked for, and
+//   taken from a power law through those that were.
+//
+// Of the candidates that are predicted to fit, the one with the smallest predicted loss is built. Its measurement
+// corrects the prediction for its shape and its levers, until the best prediction is one that was measured.
+import { UserError } from "../../utils/errors.ts";
+
+/** What a model costs. */
+export interface Cost {
+  /** Bytes of the file that is loaded. */
+  readonly bytes: number;
+  /** Median milliseconds per image, on this machine. */
+  readonly milliseconds: number;
+  /** Share of the teacher's parameters. */
+  readonly share: number;
+}
+
+/** How near a model is to the teacher, on images that nothing was fitted on. */
+export interface Fidelity {
+  /** 1 - the mean cosine similarity of pooled features. */
+  readonly loss: number;
+  /** Share of images with the teacher's prediction. */
+  readonly agreement: number;
+}
+
+/** A combination, as places in the space's lists. */
+export interface Candidate {
+  readonly shape: number;
+  readonly merging: number;
+  readonly format: number;
+}
+
+/** What there is to choose from. The first entry of each list is the teacher's own: whole, not merged, not quantized. */
+export interface SearchSpace {
+  /** Shares of the teacher's block weights, from 1 downward. */
+  readonly shares: readonly number[];
+  /** So many settings of token merging, from none to the most. */
+  readonly mergings: number;
+  readonly formats: number;
+  /** Bytes of a shape in a format. */
+  bytes(shape: number, format: number): number;
+  /** Share of the teacher's parameters that a shape has. */
+  parameters(shape: number): number;
+  /** Milliseconds per image of combinations, whose weights need not be fitted; measured in turns. */
+  time(candidates: readonly Candidate[]): Promise<number[]>;
+  /** Builds a combination and measures it; shapes that were refitted are kept. */
+  fidelity(candidate: Candidate): Promise<Fidelity>;
+}
+
+/** The most that a model may cost; what is left out is free. */
+export type Limits = Partial<Cost>;
+
+/** A combination that was built and measured. */
+export interface MeasuredCandidate extends Candidate, Cost, Fidelity {}
+
+/** What a search gives. */
+export interface SearchResult {
+  readonly best: MeasuredCandidate;
+  /** All that were measured, the cheapest first. */
+  readonly measured: readonly MeasuredCandidate[];
+}
+
+const keyOf = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
+
+/** Combinations that are built for one question at most. */
+const mostBuilt = 6;
+
+/** Predictions over a space, corrected by what was measured. */
+export class LeverSearch {
+  private readonly space: SearchSpace;
+  private readonly candidates: readonly Candidate[];
+  private readonly times = new Map<string, number>();
+  private readonly measured = new Map<string, MeasuredCandidate>();
+
+  private constructor(space: SearchSpace, candidates: readonly Candidate[]) {
+    this.space = space;
+    this.candidates = candidates;
+  }
+
+  /** Times each lever alone and measures formats and mergings on the teacher. */
+  static async open(space: SearchSpace, timed: boolean): Promise<LeverSearch> {
+    const { shares, mergings, formats } = space;
+    const all = shares.flatMap((_, shape) =>
+      count(mergings).flatMap((merging) => count(formats).map((format) => ({ shape, merging, format }))),
+    );
+    const search = new LeverSearch(space, all);
+    if (timed) await search.timeEach(all.filter(movesOneLever));
+    return search;
+  }
+
+  private async timeEach(candidates: readonly Candidate[]): Promise<void> {
+    const unknown = candidates.filter((candidate) => !this.times.has(keyOf(candidate)));
+    const times = await this.space.time(unknown);
+    for (const [i, candidate] of unknown.entries()) this.times.set(keyOf(candidate), times[i]);
+  }
+
+  /** Measured, or the teacher's time by the ratio of each lever alone. NaN where no times were asked for. */
+  private milliseconds(candidate: Candidate): number {
+    const known = this.times.get(keyOf(candidate));
+    if (known !== undefined) return known;
+    const base = this.times.get(keyOf(whole)) ?? NaN;
+    const ratio = (lever: Candidate) => (this.times.get(keyOf(lever)) ?? NaN) / base;
+    return aloneOf(candidate).reduce((time, lever) => time * ratio(lever), base);
+  }
+
+  /** What a combination costs, as far as that is known. */
+  private costOf(candidate: Candidate): Cost {
+    return {
+      bytes: this.space.bytes(candidate.shape, candidate.format),
+      milliseconds: this.milliseconds(candidate),
+      share: this.space.parameters(candidate.shape),
+    };
+  }
+
+  /** Builds and measures a combination, once. */
+  private async measure(candidate: Candidate): Promise<MeasuredCandidate> {
+    const key = keyOf(candidate);
+    const known = this.measured.get(key);
+    if (known) return known;
+    const fidelity = await this.space.fidelity(candidate);
+    const result = { ...candidate, ...this.costOf(candidate), ...fidelity };
+    this.measured.set(key, result);
+    return result;
+  }
+
+  /** Measured, or the sum of each lever's own. */
+  private lossOf(candidate: Candidate): number {
+    const known = this.measured.get(keyOf(candidate));
+    if (known) return known.loss;
+    const formatLoss = this.measured.get(keyOf({ ...whole, format: candidate.format }))?.loss ?? 0;
+    const mergingLoss = this.measured.get(keyOf({ ...whole, merging: candidate.merging }))?.loss ?? 0;
+    return formatLoss + mergingLoss + this.shapeLoss(candidate.shape);
+  }
+
+  /**
+   * Of a shape alone: what combinations with it were measured to lose beyond their other levers, and between and beyond
+   * those shapes a power of the share that is removed.
+   */
+  private shapeLoss(shape: number): number {
+    const removed = (index: number) => 1 - this.space.shares[index];
+    if (shape === 0) return 0;
+    const points = new Map<number, number>();
+    for (const { shape: other, merging, format, loss } of this.measured.values()) {
+      const besides =
+        (this.measured.get(keyOf({ ...whole, format }))?.loss ?? 0) +
+        (this.measured.get(keyOf({ ...whole, merging }))?.loss ?? 0);
+      if (other > 0) points.set(removed(other), Math.max(leastLoss, loss - besides));
+    }
+    return powerLaw(
+      removed(shape),
+      [...points].sort(([a], [b]) => a - b),
+    );
+  }
+
+  /** Measures formats and mergings on the teacher: they need no refit. */
+  private async measureFree(fits: (candidate: Candidate) => boolean): Promise<void> {
+    const used = this.candidates.filter(fits);
+    for (const lever of ["format", "merging"] as const) {
+      for (const level of new Set(used.map((candidate) => candidate[lever])))
+        if (level > 0) await this.measure({ ...whole, [lever]: level });
+    }
+  }
+
+  /** The combination that loses least within limits. Throws a UserError where none fits. */
+  async within(limits: Limits): Promise<SearchResult> {
+    const fits = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
+    if (!this.candidates.some(fits)) throw this.nothingFits(limits);
+    await this.measureFree(fits);
+    for (let built = 0; built < mostBuilt; built++) {
+      const best = await this.timedBest(fits, limits);
+      // What shapes lose is a guess until one was refitted.
+      const guessed = best && this.measured.has(keyOf(best)) && !this.sorted().some(({ shape }) => shape > 0);
+      const next = guessed ? await this.timedBest((one) => one.shape > 0 && fits(one), limits) : best;
+      if (!next || this.measured.has(keyOf(next))) break;
+      await this.measure(next);
+    }
+    const measured = this.sorted();
+    const fitting = measured.filter((candidate) => isWithin(candidate, limits));
+    if (fitting.length === 0) throw this.nothingFits(limits);
+    return { best: fitting.reduce((best, one) => (one.loss < best.loss ? one : best)), measured };
+  }
+
+  /** The best prediction whose time, where that is limited, was measured to fit. */
+  private async timedBest(fits: (candidate: Candidate) => boolean, limits: Limits): Promise<Candidate | undefined> {
+    for (;;) {
+      const next = this.bestPredicted(fits);
+      if (!next || limits.milliseconds === undefined || this.times.has(keyOf(next))) return next;
+      await this.timeEach([next]);
+    }
+  }
+
+  /**
+   * The cheapest combination, by the product of its bytes and its time, that agrees with the teacher on at least this
+   * share of images, within limits. Throws a UserError where none that was built does.
+   */
+  async agreeing(least: number, limits: Limits): Promise<SearchResult> {
+    const fits = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
+    await this.measureFree(fits);
+    const steps = this.frontier(fits);
+    // Agreement falls along the frontier: halves are enough, as each step may cost a refit.
+    let [keeps, fails] = [-1, steps.length];
+    while (fails - keeps > 1) {
+      const middle = Math.floor((keeps + fails) / 2);
+      const { agreement } = await this.measure(steps[middle]);
+      if (agreement >= least) keeps = middle;
+      else fails = middle;
+    }
+    const measured = this.sorted();
+    const keeping = measured.filter((one) => one.agreement >= least && isWithin(one, limits));
+    if (keeping.length === 0)
+      throw new UserError(
+        `No model that was tried agrees with the teacher on ${percent(least)} % of images; the best agrees on ${percent(Math.max(0, ...measured.map(({ agreement }) => agreement)))} %.`,
+        { code: "INVALID_OPTION" },
+      );
+    return { best: keeping.reduce((best, one) => (this.cheapness(one) < this.cheapness(best) ? one : best)), measured };
+  }
+
+  /** Builds and measures so many combinations along the predicted frontier, evenly from the dearest to the cheapest. */
+  async along(points: number): Promise<MeasuredCandidate[]> {
+    await this.measureFree(() => true);
+    const steps = this.frontier(() => true);
+    const last = steps.length - 1;
+    const places = new Set(
+      count(Math.min(points, steps.length)).map((i) => Math.round((i * last) / Math.max(1, points - 1))),
+    );
+    for (const place of places) await this.measure(steps[Math.min(place, last)]);
+    return this.sorted();
+  }
+
+  /** Bytes times milliseconds: who halves either halves it. */
+  private cheapness(candidate: Candidate): number {
+    const { bytes, milliseconds } = this.costOf(candidate);
+    return Number.isNaN(milliseconds) ? bytes : bytes * milliseconds;
+  }
+
+  /** Combinations that nothing beats in both cheapness and predicted loss; the dearest first. */
+  private frontier(fits: (candidate: Candidate) => boolean): Candidate[] {
+    const sorted = this.candidates.filter(fits).sort((a, b) => this.cheapness(a) - this.cheapness(b));
+    const kept: Candidate[] = [];
+    let best = Infinity;
+    for (const candidate of sorted) {
+      const loss = this.lossOf(candidate);
+      if (loss >= best) continue;
+      best = loss;
+      kept.push(candidate);
+    }
+    return kept.reverse();
+  }
+
+  private bestPredicted(fits: (candidate: Candidate) => boolean): Candidate | undefined {
+    return this.candidates
+      .filter(fits)
+      .reduce<Candidate | undefined>(
+        (best, one) => (best === undefined || this.lossOf(one) < this.lossOf(best) ? one : best),
+        undefined,
+      );
+  }
+
+  /** All that were measured, the smallest first. */
+  private sorted(): MeasuredCandidate[] {
+    return [...this.measured.values()].sort((a, b) => a.bytes - b.bytes || a.milliseconds - b.milliseconds);
+  }
+
+  private nothingFits(limits: Limits): UserError {
+    const costs = this.candidates.map((candidate) => this.costOf(candidate));
+    const least = (kind: keyof Cost) => Math.min(...costs.map((cost) => cost[kind]));
+    const parts = costKinds.flatMap((kind) =>
+      limits[kind] === undefined
+        ? []
+        : [`${costText[kind](limits[kind])} (the smallest is ${costText[kind](least(kind))})`],
+    );
+    return new UserError(`No model fits the budget of ${parts.join(" and ")}.`, { code: "INVALID_OPTION" });
+  }
+}
+
+/** The teacher as it is. */
+const whole: Candidate = { shape: 0, merging: 0, format: 0 };
+
+const levers = ["shape", "merging", "format"] as const;
+
+const movesOneLever = (candidate: Candidate) => levers.filter((lever) => candidate[lever] > 0).length <= 1;
+
+/** Each lever of a combination alone. */
+const aloneOf = (candidate: Candidate): Candidate[] =>
+  levers.filter((lever) => candidate[lever] > 0).map((lever) => ({ ...whole, [lever]: candidate[lever] }));
+
+const count = (length: number) => Array.from({ length }, (_, i) => i);
+
+const costKinds = ["bytes", "milliseconds", "share"] as const satisfies readonly (keyof Cost)[];
+
+/** Whether nothing costs more than its limit. */
+function isWithin(cost: Cost, limits: Limits): boolean {
+  return costKinds.every((kind) => limits[kind] === undefined || cost[kind] <= limits[kind]);
+}
+
+/** Costs as text. */
+export const costText: Readonly<Record<keyof Cost, (value: number) => string>> = {
+  milliseconds: (value) => `${value.toFixed(1)} ms`,
+  share: (value) => `${value.toFixed(2)}x`,
+  bytes: (value) => `${(value / 1e6).toFixed(value < 1e6 ? 3 : 1)} MB`,
+};
+
+const percent = (share: number) => (100 * share).toFixed(1);
+
+/** Loss of a model of nothing, and the power with which it grows, where nothing was measured: about as on ViT-S. */
+const [allLoss, usualPower] = [0.8, 1.5];
+const leastLoss = 1e-6;
+
+/** `y` at `x` by powers through the two nearest of these points, which are sorted by `x`; through one by the usual power. */
+function powerLaw(x: number, points: readonly (readonly [number, number])[]): number {
+  if (points.length < 2) {
+    const [x0, y0] = points[0] ?? [1, allLoss];
+    return y0 * (x / x0) ** usualPower;
+  }
+  const after = points.findIndex(([known]) => known >= x);
+  const first = Math.min(points.length - 2, Math.max(0, (after === -1 ? points.length : after) - 1));
+  const [[x0, y0], [x1, y1]] = [points[first], points[first + 1]];
+  return y0 * (x / x0) ** (Math.log(y1 / y0) / Math.log(x1 / x0));
+}

@@ -1,0 +1,113 @@
+// The search over shapes, token merging and formats, against exhaustion over spaces whose costs and losses are known.
+import { describe, expect, test } from "vitest";
+import type { Candidate, SearchSpace } from "../../../src/students/search/lever-search.ts";
+import { LeverSearch } from "../../../src/students/search/lever-search.ts";
+import { randomStream } from "../../../src/utils/random.ts";
+
+const shares = [1, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2];
+const bytesPerWeight = [4, 1, 0.56, 0.3];
+const formatTime = [1, 0.56, 1.05, 1.1];
+const formatLoss = [0, 0.02, 0.028, 0.3];
+const mergingTime = [1, 0.85, 0.69, 0.55];
+const mergingLoss = [0, 0.004, 0.012, 0.03];
+
+/** Losses add up and times multiply but for a disturbance of each combination by up to this share. */
+function spaceOf(disturbance: number) {
+  const built: Candidate[] = [];
+  const disturb = (what: string, { shape, merging, format }: Candidate) =>
+    1 + disturbance * (2 * randomStream(1, what, shape, merging, format).uniform() - 1);
+  const lossOf = (c: Candidate) =>
+    (0.5 * (1 - shares[c.shape]) ** 1.5 + mergingLoss[c.merging] + formatLoss[c.format]) * disturb("loss", c);
+  const timeOf = (c: Candidate) =>
+    20 * (0.1 + 0.9 * shares[c.shape]) * mergingTime[c.merging] * formatTime[c.format] * disturb("time", c);
+  const space: SearchSpace = {
+    shares,
+    mergings: mergingTime.length,
+    formats: formatTime.length,
+    bytes: (shape, format) => 22e6 * shares[shape] * bytesPerWeight[format],
+    parameters: (shape) => shares[shape],
+    time: (candidates) => Promise.resolve(candidates.map(timeOf)),
+    fidelity(candidate) {
+      built.push(candidate);
+      const loss = lossOf(candidate);
+      return Promise.resolve({ loss, agreement: Math.max(0, 1 - 2 * loss) });
+    },
+  };
+  const all = shares.flatMap((_, shape) =>
+    mergingTime.flatMap((_, merging) => formatTime.map((_, format) => ({ shape, merging, format }))),
+  );
+  return { space, all, built, lossOf, timeOf };
+}
+
+/** Shapes that were refitted: what a search costs. */
+const refits = (built: readonly Candidate[]) =>
+  new Set(built.map(({ shape }) => shape).filter((shape) => shape > 0)).size;
+
+describe("within a budget", () => {
+  test.each([60, 20, 12.5, 7, 4.5])("of %d MB: the best of all combinations", async (megabytes) => {
+    const { space, all, lossOf, built } = spaceOf(0);
+    const { best } = await (await LeverSearch.open(space, false)).within({ bytes: megabytes * 1e6 });
+    const fitting = all.filter(({ shape, format }) => space.bytes(shape, format) <= megabytes * 1e6);
+    expect(best.loss).toBeCloseTo(Math.min(...fitting.map(lossOf)), 12);
+    expect(best.bytes).toBeLessThanOrEqual(megabytes * 1e6);
+    expect(refits(built)).toBeLessThanOrEqual(5);
+  });
+
+  test.each([15, 10, 6.6, 4])("of %d ms: the best of all combinations", async (milliseconds) => {
+    const { space, all, lossOf, timeOf, built } = spaceOf(0);
+    const { best } = await (await LeverSearch.open(space, true)).within({ milliseconds });
+    const fitting = all.filter((candidate) => timeOf(candidate) <= milliseconds);
+    expect(best.loss).toBeCloseTo(Math.min(...fitting.map(lossOf)), 12);
+    expect(refits(built)).toBeLessThanOrEqual(5);
+  });
+
+  test("of both: neither is exceeded, where times and losses are other than predicted", async () => {
+    const { space, all, lossOf, timeOf } = spaceOf(0.1);
+    const limits = { bytes: 12.5e6, milliseconds: 8 };
+    const { best } = await (await LeverSearch.open(space, true)).within(limits);
+    expect(best.bytes).toBeLessThanOrEqual(limits.bytes);
+    expect(timeOf(best)).toBeLessThanOrEqual(limits.milliseconds);
+    const fitting = all.filter(
+      (candidate) =>
+        space.bytes(candidate.shape, candidate.format) <= limits.bytes && timeOf(candidate) <= limits.milliseconds,
+    );
+    // Losses differ by up to a tenth from their predictions: so may the choice, twice.
+    expect(best.loss).toBeLessThanOrEqual(1.2 * Math.min(...fitting.map(lossOf)));
+  });
+
+  test("that nothing fits is refused with the least that there is", async () => {
+    const { space } = spaceOf(0);
+    const search = await LeverSearch.open(space, true);
+    await expect(search.within({ bytes: 1e6 })).rejects.toThrow(
+      "No model fits the budget of 1.0 MB (the smallest is 1.3 MB).",
+    );
+    await expect(search.within({ milliseconds: 0.1 })).rejects.toThrow("0.1 ms (the smallest is");
+  });
+});
+
+describe("with an agreement to keep", () => {
+  test.each([0.98, 0.95, 0.9, 0.7])("of %d: near the cheapest of all combinations", async (least) => {
+    const { space, all, lossOf, timeOf } = spaceOf(0);
+    const { best } = await (await LeverSearch.open(space, true)).agreeing(least, {});
+    expect(best.agreement).toBeGreaterThanOrEqual(least);
+    const cheapness = (c: Candidate) => space.bytes(c.shape, c.format) * timeOf(c);
+    const cheapest = Math.min(...all.filter((c) => 1 - 2 * lossOf(c) >= least).map(cheapness));
+    // The steps between combinations along the frontier are up to a fifth.
+    expect(cheapness(best)).toBeLessThanOrEqual(1.25 * cheapest);
+  });
+
+  test("that none keeps is refused with the best there is", async () => {
+    const { space } = spaceOf(0);
+    const never = { ...space, fidelity: () => Promise.resolve({ loss: 0.4, agreement: 0.3 }) };
+    await expect((await LeverSearch.open(never, true)).agreeing(0.9, {})).rejects.toThrow("agrees on 30.0 %");
+  });
+});
+
+test("the frontier has as many points as were asked for, from the teacher to the cheapest", async () => {
+  const { space } = spaceOf(0);
+  const points = await (await LeverSearch.open(space, true)).along(6);
+  expect(points.length).toBeGreaterThanOrEqual(6);
+  const rest = points.map(({ shape, merging, format }) => shape + merging + format);
+  expect(rest).toContain(0);
+  expect(points.some(({ shape }) => shape === shares.length - 1)).toBe(true);
+});
