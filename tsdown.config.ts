@@ -19,6 +19,8 @@ export default defineConfig({
   outDir: "dist",
   fixedExtension: false,
   dts: { sourcemap: false },
-  sourcemap: true,
+  sourcemap: false,
   clean: true,
+  // How long plugins take is no warning.
+  inputOptions: { checks: { pluginTimings: false } },
 });

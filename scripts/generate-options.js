@@ -1,4 +1,5 @@
-// The option interfaces of the API, from the commands' schemas: src/commands/options.generated.ts.
+// What is made from the commands' schemas: the option interfaces of the API (src/commands/options.generated.ts) and what the
+// command line knows of commands before it loads them (src/cli/command-table.ts).
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,14 +8,18 @@ import { format, resolveConfig } from "prettier";
 import { build } from "tsdown";
 import { z } from "zod";
 
-/** The schemas as JSON Schema sees them. They are TypeScript, which Node 20 can't import: they are bundled first. */
-async function schemas(root) {
+/** The commands and what they are made of. They are TypeScript, which Node 20 can't import: they are bundled first. */
+async function bundled(root) {
   const outDir = await mkdtemp(join(tmpdir(), "wecolora-options-"));
   try {
     await build({
       config: false,
       cwd: root,
-      entry: { commands: "src/commands/registry.ts", distill: "src/commands/distill-options.ts" },
+      entry: {
+        commands: "src/commands/registry.ts",
+        distill: "src/commands/distill-options.ts",
+        demo: "src/cli/demo-options.ts",
+      },
       format: "esm",
       platform: "node",
       outDir,
@@ -25,21 +30,43 @@ async function schemas(root) {
       logLevel: "error",
     });
     const { commands } = await import(pathToFileURL(join(outDir, "commands.mjs")).href);
-    const { distillRunSchema, resumeSchema } = await import(pathToFileURL(join(outDir, "distill.mjs")).href);
-    const rows = commands.map(({ name, schema }) => ({
-      name: `${name[0].toUpperCase()}${name.slice(1)}Options`,
-      of: `\`${name === "export" ? "exportModel" : name}\` (\`wecolora ${name}\`)`,
-      schema: name === "distill" ? distillRunSchema : schema,
-    }));
-    rows.push({ name: "ResumeOptions", of: "`distill` where it resumes a run", schema: resumeSchema });
-    return rows.map(({ name, of, schema }) => ({
-      name,
-      of,
-      json: z.toJSONSchema(schema, { unrepresentable: "any", io: "input" }),
-    }));
+    const { distillInputSchema, resumeSchema } = await import(pathToFileURL(join(outDir, "distill.mjs")).href);
+    const { demoSchema, demoSummary } = await import(pathToFileURL(join(outDir, "demo.mjs")).href);
+    const demo = { name: "demo", summary: demoSummary, schema: demoSchema };
+    return { commands, distillInputSchema, resumeSchema, demo };
   } finally {
     await rm(outDir, { recursive: true });
   }
+}
+
+/** A schema as JSON Schema sees it. */
+const jsonOf = (schema) => z.toJSONSchema(schema, { unrepresentable: "any", io: "input" });
+
+/** The API's interfaces: names, what they are options of, and their schemas. */
+function interfaceRows({ commands, distillInputSchema, resumeSchema }) {
+  const rows = commands.map(({ name, schema }) => ({
+    name: `${name[0].toUpperCase()}${name.slice(1)}Options`,
+    of: `\`${name === "export" ? "exportModel" : name}\` (\`wecolora ${name}\`)`,
+    schema: name === "distill" ? distillInputSchema : schema,
+  }));
+  rows.push({ name: "ResumeOptions", of: "`distill` where it resumes a run", schema: resumeSchema });
+  return rows.map(({ name, of, schema }) => ({ name, of, json: jsonOf(schema) }));
+}
+
+/** What the command line reads of a property. */
+function slimmed({ type, description, placeholder, default: preset, enum: values, items, prefixItems, anyOf, oneOf }) {
+  const each = (list) => list?.map(slimmed);
+  const part = items && typeof items === "object" ? slimmed(items) : undefined;
+  return {
+    ...{ type, description, placeholder, default: preset, enum: values, items: part },
+    ...{ prefixItems: each(prefixItems), anyOf: each(anyOf), oneOf: each(oneOf) },
+  };
+}
+
+function commandRow({ name, summary, schema, positional = [], insteadOfAll, recipes, details }) {
+  const { properties = {}, required = [] } = jsonOf(schema);
+  const options = Object.fromEntries(Object.entries(properties).map(([key, property]) => [key, slimmed(property)]));
+  return { name, summary, positional, options, required, insteadOfAll, recipes, details: details?.() };
 }
 
 const isIdentifier = (name) => /^[A-Za-z_$][\w$]*$/.test(name);
@@ -117,12 +144,28 @@ function docOf(property) {
   return lines.length === 1 ? `/** ${lines[0]} */\n` : `/**\n${lines.map((line) => ` * ${line}`).join("\n")}\n */\n`;
 }
 
-/** The file's text. */
-export async function optionInterfaces(root, path) {
-  const interfaces = (await schemas(root)).map(
+/** The texts of both files, by their paths below the root. */
+export async function generatedFromSchemas(root) {
+  const made = await bundled(root);
+  const settings = { ...(await resolveConfig(join(root, "src/index.ts"))), parser: "typescript" };
+  const interfaces = interfaceRows(made).map(
     ({ name, of, json }) => `/** Options of ${of}. */\nexport interface ${name} ${objectType(json)}\n`,
   );
-  const header =
-    "// The options of all commands as the API takes them. Made by `npm run generate` from their schemas; don't edit it.\n";
-  return format([header, ...interfaces].join("\n"), { ...(await resolveConfig(path)), parser: "typescript" });
+  const rows = [...made.commands, made.demo].map(commandRow);
+  const byline = "Made by `npm run generate` from their schemas; don't edit it.";
+  return {
+    "src/commands/options.generated.ts": await format(
+      [`// The options of all commands as the API takes them. ${byline}`, ...interfaces].join("\n"),
+      settings,
+    ),
+    "src/cli/command-table.ts": await format(
+      [
+        `// What the command line knows of all commands before it loads them. ${byline}`,
+        'import type { CommandRow } from "./command-row.ts";',
+        "",
+        `export const commandTable: readonly CommandRow[] = ${JSON.stringify(rows)};`,
+      ].join("\n"),
+      settings,
+    ),
+  };
 }

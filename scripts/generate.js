@@ -1,10 +1,10 @@
 // `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file
-// alone; writes the page of error codes, and the API's option interfaces from the commands' schemas.
+// alone; writes the page of error codes, the API's option interfaces, and the command line's table of options.
 // With --check, fails where a list is not current.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { optionInterfaces } from "./generate-options.js";
+import { generatedFromSchemas } from "./generate-options.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -106,6 +106,5 @@ function settle(name, text) {
 
 for (const registry of registries) settle(`${registry.folder}/${fileOf(registry)}`, registryText(registry));
 settle("docs/errors.md", errorsPage());
-const options = "src/commands/options.generated.ts";
-settle(options, await optionInterfaces(root, join(root, options)));
+for (const [name, text] of Object.entries(await generatedFromSchemas(root))) settle(name, text);
 process.exitCode = stale > 0 ? 1 : 0;

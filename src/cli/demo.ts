@@ -4,22 +4,13 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
+import type { z } from "zod";
 import { defineCommand } from "../commands/command.ts";
 import { command as distill, distillText } from "../commands/distill.ts";
 import type { DistillRunInput } from "../commands/distill-options.ts";
-import { commonSchema } from "../context/common-options.ts";
-import { recipeSchema } from "../commands/distill-options.ts";
+import { demoSchema, demoSummary } from "./demo-options.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-
-export const demoSchema = z.strictObject({
-  quick: z.boolean().default(false).describe("a smoke run: judged on fewer pictures"),
-  recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
-  out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
-  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
-  ...commonSchema.pick({ threads: true, device: true, seed: true }).shape,
-});
 
 /** What the demo distils with. */
 export async function demoOptions(options: z.output<typeof demoSchema>): Promise<DistillRunInput> {
@@ -46,7 +37,7 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
 
 export const command = defineCommand({
   name: "demo",
-  summary: "Distil the repository's teacher with its images.",
+  summary: demoSummary,
   schema: demoSchema,
   run: async (context, options) =>
     distill.run(context, await demoOptions(parseOptions(demoSchema, options, "options of demo"))),

@@ -1,32 +1,8 @@
 // Command-line options made from the schemas that the API uses: names, help and defaults stand in one place.
-import { quote } from "../utils/quote.ts";
 import type { Command } from "commander";
-import { Option } from "commander";
-import { parse as parseYaml } from "yaml";
-import { z } from "zod";
-import { longestFile } from "../files/storage.ts";
-import { readWhole } from "../platform/node/node-files.ts";
-import { UserError } from "../utils/errors.ts";
-
+import { Argument, Option } from "commander";
 import { kebab } from "../utils/option-names.ts";
-
-interface Property {
-  readonly type?: string;
-  readonly description?: string;
-  /** What stands for its value in help: `text` where it is no path. */
-  readonly placeholder?: string;
-  readonly default?: unknown;
-  readonly enum?: readonly unknown[];
-  readonly items?: Property;
-  readonly prefixItems?: readonly Property[];
-  readonly anyOf?: readonly Property[];
-  readonly oneOf?: readonly Property[];
-}
-
-function properties(schema: z.ZodObject): Map<string, Property> {
-  const json = z.toJSONSchema(schema, { unrepresentable: "any", io: "input" });
-  return new Map(Object.entries((json.properties ?? {}) as Record<string, Property>));
-}
+import type { CommandRow, Property } from "./command-row.ts";
 
 /** The part of a property that a command line can say: a plain type, or the short form of a union. */
 function plain(property: Property): Property {
@@ -63,9 +39,9 @@ function parsePairs(text: string): Record<string, unknown> {
 /** Options whose values are no paths, for all that they are text. */
 const words = new Set(["revision", "title", "budget", "kinds", "maskName", "classNames"]);
 /** Options whose default depends on others, as their description says. */
-const depending = new Set(["method"]);
+export const depending: ReadonlySet<string> = new Set(["method"]);
 
-function placeholder(name: string, property: Property): string {
+export function placeholder(name: string, property: Property): string {
   const { type, enum: values, items, placeholder: shown } = plain(property);
   const isWord = shown === "text" || words.has(name);
   if (values) return values.length > 4 ? "name" : values.join("|");
@@ -75,7 +51,7 @@ function placeholder(name: string, property: Property): string {
 }
 
 /** What an option may be, where that is too long to stand in its place. */
-function choices(property: Property): string {
+export function choices(property: Property): string {
   const { enum: values, items } = plain(property);
   const named = values && values.length > 4 ? values : items?.enum;
   return named ? `: ${named.join(", ")}` : "";
@@ -96,63 +72,44 @@ function parseText(property: Property, text: string): unknown {
   return text.trim() === "" || Number.isNaN(number) ? text : number;
 }
 
+/** Whether an option takes several values. */
+const takesSeveral = (property: Property): boolean => arrayForm(property) !== undefined;
+
 /** Adds an option for each property; booleans that are true by default get a `--no-` form. */
-export function addOptions(command: Command, schema: z.ZodObject): void {
-  for (const [name, property] of properties(schema)) {
+export function addOptions(command: Command, { options, positional, required }: CommandRow): void {
+  for (const name of positional) {
+    const several = takesSeveral(options[name]);
+    const word = `${positionalName(name)}${several ? "..." : ""}`;
+    // What has a flag too may be left out here.
+    const must = required.includes(name) && positional.length === 1;
+    command.addArgument(new Argument(must ? `<${word}>` : `[${word}]`, options[name].description));
+  }
+  for (const [name, property] of Object.entries(options)) {
     const flag = kebab(name);
-    const { description = "" } = property;
-    if (property.type === "boolean") {
-      command.addOption(
-        property.default === true
-          ? new Option(`--no-${flag}`, `don't ${description}`)
-          : new Option(`--${flag}`, description),
-      );
-      continue;
-    }
-    const option = new Option(`--${flag} <${placeholder(name, property)}>`, description + choices(property));
-    option.argParser((text) => parseText(property, text));
-    // Commander only shows the default; the schema is what applies it.
-    const shown = depending.has(name) ? undefined : property.default;
-    if (shown !== undefined)
-      option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
+    const option =
+      property.type === "boolean"
+        ? new Option(property.default === true ? `--no-${flag}` : `--${flag}`)
+        : new Option(`--${flag} <${placeholder(name, property)}>`).argParser((text) => parseText(property, text));
     command.addOption(option);
   }
 }
 
-/** Reads a YAML or JSON file of options, in camelCase. Throws a UserError where it can't be read. */
-async function readConfig(path: string): Promise<Record<string, unknown>> {
-  const bytes = await readWhole(path, longestFile.text);
-  if (!bytes) throw new UserError(`There is no configuration file ${path}.`, { code: "FILE_NOT_FOUND" });
-  const text = new TextDecoder().decode(bytes);
-  let value: unknown;
-  try {
-    value = parseYaml(text);
-  } catch (error) {
-    throw new UserError(
-      `${path} is neither YAML nor JSON: ${(error as Error).message.split("\n")[0].replace(/[.:]?$/, ".")}`,
-      {
-        code: "INVALID_OPTION",
-      },
-    );
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${path} must hold options by name (camelCase), such as "rank: 64", got ${quote(value)}.`, {
-      code: "INVALID_OPTION",
-    });
-  }
-  return value as Record<string, unknown>;
-}
+/** What positional options are called in help, where that says more than their name. */
+export const positionalName = (name: string): string => (name === "data" ? "images" : name);
 
-/** What a command runs with: the configuration file's options, and over them those of the command line. */
-export async function collectOptions(
+/** What was given on the command line, behind the command's name and as flags. Throws what `twice` makes of a name given both ways. */
+export function givenOptions(
   command: Command,
-  schema: z.ZodObject,
-  config: string | undefined,
-): Promise<Record<string, unknown>> {
-  const known = properties(schema);
+  { options, positional }: CommandRow,
+  twice: (name: string) => Error,
+): Record<string, unknown> {
   const given: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(command.opts())) {
-    if (known.has(name) && command.getOptionValueSource(name) === "cli") given[name] = value;
+  for (const [name, value] of Object.entries(command.opts()))
+    if (Object.hasOwn(options, name) && command.getOptionValueSource(name) === "cli") given[name] = value;
+  for (const [i, name] of positional.entries()) {
+    if (command.args.length <= i) break;
+    if (given[name] !== undefined) throw twice(name);
+    given[name] = takesSeveral(options[name]) ? command.args.slice(i) : command.args[i];
   }
-  return { ...(config === undefined ? {} : await readConfig(config)), ...given };
+  return given;
 }

@@ -1,25 +1,21 @@
 #!/usr/bin/env node
-// `wecolora`: parses, calls, prints. The commands themselves are in commands/.
+// `wecolora`: parses and prints. Commands and ONNX Runtime are loaded when one runs (run.ts): help and mistakes are quick.
 import { Command as Program, CommanderError } from "commander";
-import type { z } from "zod";
-import type { Command } from "../commands/command.ts";
-import { commands } from "../commands/registry.ts";
-// First of all: what starts a worker must find the setting.
-import "../platform/node/no-telemetry.ts";
-import { packageVersion, runOnNode } from "../platform/node/node.ts";
+import packageJson from "../../package.json" with { type: "json" };
 import { debugTopics, setDebug } from "../utils/debug.ts";
 import type { NameOption } from "../utils/errors.ts";
 import { codeOf, nearestName, OptionError, UserError } from "../utils/errors.ts";
 import { visibleJson, visibleLines, visibleText } from "../utils/escape.ts";
 import { kebab } from "../utils/option-names.ts";
-import { command as demo } from "./demo.ts";
-import { addOptions, collectOptions } from "./flags.ts";
-import { createProgress } from "./progress.ts";
-import { exitCodeOf, stopOnSignals } from "./signals.ts";
+import type { CommandRow } from "./command-row.ts";
+import { commandTable } from "./command-table.ts";
+import { addOptions, givenOptions, positionalName } from "./flags.ts";
+import { commandHelp } from "./help.ts";
+import { exitCodeOf } from "./signals.ts";
 
 const program = new Program("wecolora")
   .description("Makes a vision transformer smaller from a few unlabelled images.")
-  .version(packageVersion)
+  .version(packageJson.version)
   .option("--json", "print the result as one JSON object, the last line of standard output")
   .option("--debug <topics>", `show on standard error: ${debugTopics.join(", ")} (also WECOLORA_DEBUG)`)
   .option("--verbose", "show stack traces of errors")
@@ -51,62 +47,47 @@ interface OutputOptions {
 const print = (text: string) => process.stdout.write(`${visibleLines(text)}\n`);
 
 /** Adds a command with an option for each of its settings. */
-function addCommand(definition: Command): void {
-  const { name, summary, schema, positional } = definition;
+function addCommand(row: CommandRow): void {
+  const { name, summary, options, positional } = row;
   const sub = program.command(name).description(summary);
-  if (positional !== undefined) {
-    const several = allowsSeveral(schema.shape[positional]);
-    sub.argument(`<${positional}${several ? "..." : ""}>`, schema.shape[positional].description);
-  }
-  addOptions(sub, positional === undefined ? schema : schema.omit({ [positional]: true } as never));
+  addOptions(sub, row);
   sub.option("--config <file>", "read options from a YAML or JSON file (camelCase); the command line wins");
-  if (definition.details) sub.addHelpText("after", `\n${definition.details()}`);
+  sub.option("--help-all");
+  sub.on("option:help-all", () => showHelp(sub, row, true));
+  sub.configureHelp({ formatHelp: () => helpText(row, false) });
   sub.action(async () => {
-    const { json, config } = sub.optsWithGlobals<OutputOptions>();
+    const { json, config, debug } = sub.optsWithGlobals<OutputOptions>();
+    const behind = new Set(positional.filter((_, i) => i < sub.args.length));
     nameOption = (key) => {
-      if (key === positional) return `<${key}>`;
+      if (behind.has(key) || (positional.length === 1 && positional.includes(key))) return `<${positionalName(key)}>`;
       const typed = sub.getOptionValueSource(key) === "cli" || config === undefined;
-      return typed && Object.hasOwn(schema.shape, key) ? `--${kebab(key)}` : `${key} in ${config}`;
+      return typed && Object.hasOwn(options, key) ? `--${kebab(key)}` : `${key} in ${config}`;
     };
-    showDebug(sub.optsWithGlobals<OutputOptions>().debug ?? process.env.WECOLORA_DEBUG);
-    const options = await collectOptions(sub, schema, config);
-    if (positional !== undefined)
-      options[positional] = allowsSeveral(schema.shape[positional]) ? sub.args : sub.args[0];
-    refuseMissing(definition, options);
-    const result = await run(definition, options);
-    print(json ? visibleJson(result) : definition.text(result));
+    showDebug(debug ?? process.env.WECOLORA_DEBUG);
+    const given = givenOptions(sub, row, givenTwice);
+    const { runCommandLine } = await import("./run.ts");
+    const { result, text } = await runCommandLine(row, given, config);
+    print(json ? visibleJson(result) : text);
   });
 }
 
-const allowsSeveral = (schema: z.ZodType): boolean => schema.safeParse(["a"]).success;
+const givenTwice = (name: string) =>
+  new UserError(`Give <${positionalName(name)}> or --${kebab(name)}, not both.`, { code: "INVALID_OPTION" });
 
-/** Throws a UserError that names the options a command can't do without. */
-function refuseMissing(
-  { name, schema, insteadOfAll, positional }: Command,
-  options: Readonly<Record<string, unknown>>,
-): void {
-  if (insteadOfAll !== undefined && options[insteadOfAll] !== undefined) return;
-  const issues = schema.safeParse(options).error?.issues ?? [];
-  const missing = issues
-    .filter(({ path }) => path.length === 1)
-    .map(({ path }) => String(path[0]))
-    .filter((key) => options[key] === undefined);
-  const named = missing.map((key) => (key === positional ? `<${key}>` : `--${kebab(key)}`));
-  if (missing.length > 0)
-    throw new UserError(`${name} needs ${named.join(" and ")}. See: wecolora ${name} --help`, {
-      code: "INVALID_OPTION",
-    });
+/** Columns of help where standard output is no terminal. */
+const usualColumns = 80;
+
+/** A command's help with the defaults of the recipe on the command line. */
+function helpText(row: CommandRow, all: boolean): string {
+  const { argv } = process;
+  const recipe = argv[argv.indexOf("--recipe") + 1];
+  const width = Math.min(process.stdout.columns ?? usualColumns, 120);
+  return commandHelp(row, { width, all, ...(row.recipes && recipe in row.recipes ? { recipe } : {}) });
 }
 
-async function run(definition: Command, options: Record<string, unknown>): Promise<unknown> {
-  const progress = createProgress(process.stderr);
-  const stopping = stopOnSignals((message) => progress.info?.(message));
-  try {
-    return await runOnNode(definition, options, { listener: progress, signal: stopping.signal });
-  } finally {
-    stopping.release();
-    progress.end();
-  }
+function showHelp(sub: Program, row: CommandRow, all: boolean): never {
+  process.stdout.write(helpText(row, all));
+  throw new CommanderError(0, "commander.helpDisplayed", sub.name());
 }
 
 /** A message as a sentence of its own. */
@@ -146,7 +127,7 @@ function fail(error: unknown): void {
 }
 
 async function main(): Promise<void> {
-  for (const definition of [...commands, demo]) addCommand(definition);
+  for (const row of commandTable) addCommand(row);
   try {
     await program.parseAsync();
   } catch (error) {
@@ -157,4 +138,9 @@ async function main(): Promise<void> {
   }
 }
 
+// Whoever reads what is printed may have seen enough: `wecolora distill --help | head`.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
 await main();

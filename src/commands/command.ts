@@ -7,8 +7,10 @@ export interface Command<Schema extends z.ZodObject = z.ZodObject, Result = unkn
   readonly name: string;
   readonly summary: string;
   readonly schema: Schema;
-  /** The option whose value stands behind the command's name, without a flag; with several values where it is a list. */
-  readonly positional?: string;
+  /** Options that may stand behind the command's name without a flag, in this order; the last with several values where it is a list. */
+  readonly positional?: readonly string[];
+  /** By recipe, what it sets, for the defaults that help shows; the first is the default recipe. */
+  readonly recipes?: Readonly<Record<string, object>>;
   /** Where this option is given, no other is required. */
   readonly insteadOfAll?: string;
   /** Runs the command. Throws a UserError on options that don't fit, before anything is written. */

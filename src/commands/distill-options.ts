@@ -20,6 +20,11 @@ export const distillRunSchema = studentRunSchema.extend({
     .describe("formats to write at the end, as wecolora export does it; several with commas"),
 });
 
+/** The same as a user gives it: without `out`, a folder below runs/ is named after the teacher and the time. */
+export const distillInputSchema = distillRunSchema.extend({
+  out: pathOption.optional().describe("output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>)"),
+});
+
 /** `wecolora distill --resume RUN`: all else is in the run folder. */
 export const resumeSchema = z.strictObject({
   resume: pathOption.describe("the folder of a run to go on with; its own settings hold"),

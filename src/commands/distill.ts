@@ -9,6 +9,7 @@ import { paperAugmentation } from "../data/transforms.ts";
 import type { DistillationState } from "../workspace/training-state.ts";
 import type { Distillation } from "../students/training/distillation.ts";
 import { createDistillation } from "../students/training/distillation.ts";
+import { defaultReductionFactor } from "../students/base-options.ts";
 import { methodHelp, methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
@@ -23,6 +24,7 @@ import { parameterCount } from "../models/definition.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
+import { safeFileName } from "../utils/escape.ts";
 import { mapInTurns } from "../utils/lists.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -46,7 +48,7 @@ import { microBatchesOf } from "../students/training/micro-batches.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./distill-options.ts";
 import { openOptions, readOptionsFor } from "../context/common-options.ts";
 import { resumeSchema } from "./distill-options.ts";
-import { distillOptions, distillRunSchema } from "./distill-options.ts";
+import { distillInputSchema, distillOptions, recipes } from "./distill-options.ts";
 import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
@@ -687,6 +689,18 @@ async function addReports(
   };
 }
 
+/** Options with an output folder of their own where none is named: `runs/dinov2-small-2x-20261129-141502`. */
+export function withOutputFolder<O extends Partial<DistillRunInput & ResumeInput>>(options: O, time: Date): O {
+  const { teacher, out, resume, reductionFactor = defaultReductionFactor, budget = `${reductionFactor}x` } = options;
+  if (resume !== undefined || out !== undefined || teacher === undefined) return options;
+  const name = teacher
+    .replace(/[\\/]+$/, "")
+    .split(/[\\/]/)
+    .slice(-1)[0];
+  const stamp = time.toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
+  return { ...options, out: `runs/${safeFileName(`${name}-${budget}-${stamp}`)}` };
+}
+
 /** Distils, or resumes a run where `resume` names its folder. */
 function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput): Promise<DistillRunResult> {
   return "resume" in options && options.resume !== undefined
@@ -714,9 +728,12 @@ export function distillText(result: DistillRunResult): string {
 export const command = defineCommand({
   name: "distill",
   summary: "Distil a teacher into a smaller student.",
-  schema: distillRunSchema.extend(resumeSchema.partial().shape),
+  schema: distillInputSchema.extend(resumeSchema.partial().shape),
+  positional: ["teacher", "data", "out"],
   insteadOfAll: "resume",
-  run: (context, options) => runOrResume(context, options as DistillRunInput | ResumeInput),
+  recipes,
+  run: (context, options) =>
+    runOrResume(context, withOutputFolder(options, new Date()) as DistillRunInput | ResumeInput),
   details: () => `Methods:\n${methodHelp()}\n\nData:\n${formatHelp()}`,
   text: distillText,
 });

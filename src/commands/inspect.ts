@@ -51,7 +51,7 @@ export const command = defineCommand({
   name: "inspect",
   summary: "Show what a model is, and with --data how much its blocks matter.",
   schema: inspectRunSchema,
-  positional: "model",
+  positional: ["model"],
   run: runInspection,
   text: ({ model, blocks, ...description }) =>
     [inspectText(model, description), ...(blocks ? [blocksText(blocks)] : [])].join("\n"),

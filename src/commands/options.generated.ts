@@ -1,5 +1,4 @@
 // The options of all commands as the API takes them. Made by `npm run generate` from their schemas; don't edit it.
-
 /** Options of `compare` (`wecolora compare`). */
 export interface CompareOptions {
   /** The teacher, where the grid has none. */
@@ -69,8 +68,8 @@ export interface DistillOptions {
   includeNoFinding?: boolean;
   /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
   normalization?: "model" | "data-set" | "paper";
-  /** The run folder, made new. */
-  out: string;
+  /** Output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>). */
+  out?: string;
   /**
    * Which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for
    * all: of whole blocks and, with the closed form, of shapes with as many weights. Default: "even".

@@ -353,7 +353,7 @@ export const command = defineCommand({
   name: "report",
   summary: "Make the report of a run anew, or one page that compares runs.",
   schema: reportRunSchema,
-  positional: "runs",
+  positional: ["runs"],
   run: runReport,
   text: ({ out }) => out,
 });

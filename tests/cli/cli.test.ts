@@ -370,7 +370,7 @@ describe("mistakes get one clear message and exit code 2", () => {
       distill("--teacher", teacher, "--data", at("flat/p00.jpg")),
       "is a file; a folder of images is needed",
     ));
-  test("an option left out", () => expectMistake(["distill", "--teacher", teacher], "distill needs --data and --out"));
+  test("an option left out", () => expectMistake(["distill", "--teacher", teacher], "distill needs <images>"));
   test("an unknown option", () => expectMistake(distill("--techer", "x"), "--techer", "--teacher"));
   test("an unknown command", () => expectMistake(["distil"], "distill"));
   test("a number that is none", () =>

@@ -98,7 +98,7 @@ const cases: readonly (readonly [string, () => string[], () => string, string])[
   [
     "a missing option",
     () => ["distill", "--teacher", teacher],
-    () => "distill needs --data and --out. See: wecolora distill --help",
+    () => "distill needs <images>. See: wecolora distill --help",
     "INVALID_OPTION",
   ],
   [

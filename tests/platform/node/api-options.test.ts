@@ -20,7 +20,7 @@ import type {
 } from "wecolora/node";
 import { createDistillation, defineMethod, distill, evaluate, fromPretrained, methodParts } from "wecolora/node";
 import type { command as compareCommand } from "../../../src/commands/compare.ts";
-import type { DistillRunInput, ResumeInput } from "../../../src/commands/distill-options.ts";
+import type { distillInputSchema, ResumeInput } from "../../../src/commands/distill-options.ts";
 import type { command as evaluateCommand } from "../../../src/commands/evaluate.ts";
 import type { command as exportCommand } from "../../../src/commands/export.ts";
 import type { command as featuresCommand } from "../../../src/commands/features.ts";
@@ -39,7 +39,7 @@ describe("option interfaces", () => {
 
   test("agree with the schemas, both ways", () => {
     type Mutual<A, B> = [A] extends [B] ? ([B] extends [A] ? "agrees" : "schema takes more") : "interface takes more";
-    expectTypeOf<Mutual<DistillOptions, DistillRunInput>>().toEqualTypeOf<"agrees">();
+    expectTypeOf<Mutual<DistillOptions, z.input<typeof distillInputSchema>>>().toEqualTypeOf<"agrees">();
     expectTypeOf<Mutual<ResumeOptions, ResumeInput>>().toEqualTypeOf<"agrees">();
     // The schema's type knows a metric as any text, its values are listed.
     expectTypeOf<

@@ -1,0 +1,985 @@
+// What the command line knows of all commands before it loads them. Made by `npm run generate` from their schemas; don't edit it.
+import type { CommandRow } from "./command-row.ts";
+
+export const commandTable: readonly CommandRow[] = [
+  {
+    name: "compare",
+    summary: "Run a grid of distillations and table what they give; needs --config.",
+    positional: [],
+    options: {
+      teacher: { type: "string", description: "the teacher, where the grid has none" },
+      data: { type: "string", description: "the pictures, where the grid has none" },
+      out: { type: "string", description: "the folder of the comparison; each run has a folder in it" },
+      title: { type: "string", description: "what stands above the table" },
+      grid: {
+        description:
+          "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
+        anyOf: [{ type: "object" }, { type: "array", items: { type: "object" } }],
+      },
+      base: { type: "object", description: "options of distill that all runs share", default: {} },
+      evaluations: {
+        type: "object",
+        description: "further evaluations of each student, by name: options of evaluate, data among them",
+        default: {},
+      },
+      published: {
+        type: "array",
+        description: "figures of a paper, shown beside those measured",
+        items: { type: "object" },
+      },
+      overwrite: {
+        type: "boolean",
+        description: "run again what was run with other settings, another teacher or other data",
+        default: false,
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+    },
+    required: ["out", "grid"],
+  },
+  {
+    name: "distill",
+    summary: "Distil a teacher into a smaller student.",
+    positional: ["teacher", "data", "out"],
+    options: {
+      teacher: {
+        type: "string",
+        description: "the teacher: a model's directory, its file of weights, or its hub name",
+      },
+      data: {
+        type: "string",
+        description:
+          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+      },
+      dataSet: {
+        type: "string",
+        description: "which published data set it is, where its files don't show it",
+        enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
+      },
+      pictureColumn: {
+        type: "string",
+        description: "the column of paths in a table (path, file, image, ...)",
+        placeholder: "text",
+      },
+      labelColumns: {
+        description:
+          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        anyOf: [
+          { type: "string", placeholder: "text" },
+          { type: "array", items: { type: "string", placeholder: "text" } },
+        ],
+      },
+      includeNoFinding: {
+        type: "boolean",
+        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        default: false,
+      },
+      normalization: {
+        type: "string",
+        description: "whose mean and deviation; paper: the authors' for the data set, with their transforms",
+        default: "model",
+        enum: ["model", "data-set", "paper"],
+      },
+      out: {
+        type: "string",
+        description: "output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>)",
+      },
+      keep: {
+        type: "string",
+        description:
+          "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
+        default: "even",
+        enum: ["even", "auto"],
+      },
+      budget: {
+        type: "string",
+        description:
+          "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+      },
+      method: {
+        type: "string",
+        description: "how the student starts, what trains, and the loss (the recipe's where left out)",
+        default: "wecolora",
+        enum: [
+          "deit",
+          "dmae",
+          "dora",
+          "kd",
+          "lora",
+          "minivit",
+          "refit",
+          "top-pruning",
+          "weco-kd",
+          "wecolora",
+          "weight-copy",
+        ],
+      },
+      start: {
+        type: "string",
+        description:
+          "the student before training (the method's own): kept blocks (copy for short), these refitted in closed form, the first blocks, or random weights",
+        enum: ["weight-copy", "analytic", "top-blocks", "random", "copy"],
+      },
+      reductionFactor: {
+        type: "integer",
+        description: "every r-th block of the teacher is kept (2 unless keptBlocks are given)",
+      },
+      keptBlocks: {
+        type: "array",
+        description: "the teacher's blocks to keep, counted from 0",
+        items: { type: "integer" },
+      },
+      loss: {
+        description:
+          "what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
+        anyOf: [
+          { type: "string", enum: ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block", "blockwise"] },
+          {
+            type: "array",
+            items: { type: "string", enum: ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block", "blockwise"] },
+          },
+          { type: "object" },
+          { type: "array", items: { type: "object" } },
+        ],
+      },
+      precision: {
+        type: "string",
+        description:
+          "products with frozen weights and adapters: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
+        default: "float32",
+        enum: ["float32", "int8", "auto"],
+      },
+      int8Parts: {
+        type: "array",
+        description:
+          "where these products are in 8 bits: the teacher's, the student's, those of gradients, and adapters'",
+        default: ["teacher", "student", "backward", "adapters"],
+        items: { type: "string", enum: ["teacher", "student", "backward", "adapters"] },
+      },
+      checkpointing: {
+        type: "boolean",
+        description: "compute activations anew for the gradients, block by block: less memory, a fifth more time",
+        default: false,
+      },
+      activations: {
+        type: "string",
+        description:
+          "what the student's activations are saved in for the gradients: float16 takes less memory, and hardly more time",
+        default: "float32",
+        enum: ["float32", "float16"],
+      },
+      softLabels: {
+        type: "boolean",
+        description: "deit: learn the teacher's probabilities, not its answer",
+        default: false,
+      },
+      maskRatio: { type: "number", description: "dmae: share of the patches that the models don't see", default: 0.75 },
+      rank: {
+        description:
+          "rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is taken where it is below the default (default: 128)",
+        anyOf: [{ type: "integer" }, { type: "object" }],
+      },
+      alpha: { type: "number", description: "adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled)" },
+      rankStabilized: {
+        type: "boolean",
+        description: "scale adapters by alpha / sqrt(rank) instead (rsLoRA)",
+        default: false,
+      },
+      adapterDropout: {
+        type: "number",
+        description: "share of the adapters' inputs set to zero in training",
+        default: 0,
+      },
+      targetModules: {
+        type: "array",
+        description: "maps that get adapters (all six; q and v for lora)",
+        items: { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] },
+      },
+      mlpWidth: {
+        type: "number",
+        description:
+          "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
+      },
+      keptHeads: {
+        type: "number",
+        description: "heads that each attention keeps, or their share below 1, likewise (all where left out)",
+      },
+      analyticViews: {
+        type: "integer",
+        description: "views of each picture that an analytic start is fitted on: as for evaluation, then random ones",
+        default: 1,
+      },
+      analyticTokens: {
+        type: "number",
+        description:
+          "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
+        default: 5,
+      },
+      analyticMaps: {
+        description: "maps that an analytic start refits; fc2 in any case, and proj where heads go",
+        anyOf: [
+          { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] },
+          { type: "array", items: { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] } },
+        ],
+      },
+      analyticSweeps: {
+        type: "integer",
+        description:
+          "how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that",
+        default: 1,
+      },
+      optimizer: {
+        description: "what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8",
+        default: "adamw",
+        anyOf: [{ type: "string", enum: ["adamw"] }, { oneOf: [{ type: "object" }] }],
+      },
+      shape: {
+        type: "string",
+        description:
+          "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
+        default: "blocks",
+        enum: ["balanced", "channels", "blocks"],
+      },
+      baseLearningRate: {
+        type: "number",
+        description: "for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)",
+        default: 0.001,
+      },
+      epochs: { type: "number", description: "passes over the pictures", default: 10 },
+      warmupEpochs: { type: "number", description: "epochs of linear warm-up, before the rate falls to 0", default: 2 },
+      steps: { type: "integer", description: "so many steps instead of epochs; the same share of them is warm-up" },
+      schedule: {
+        type: "string",
+        description: "how the learning rate falls",
+        default: "cosine",
+        enum: ["cosine", "linear"],
+      },
+      effectiveBatch: {
+        type: "integer",
+        description: "pictures to a step (1024, or fewer so that an epoch has several steps)",
+      },
+      keptViews: {
+        type: "integer",
+        description:
+          "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
+      },
+      keptViewsOn: {
+        type: "string",
+        description: "where kept views lie: in memory, in a file in the run folder while it trains, or as they fit",
+        default: "auto",
+        enum: ["auto", "memory", "disk"],
+      },
+      batch: {
+        type: "integer",
+        description:
+          "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
+      },
+      fewShotRatio: { type: "number", description: "share of each class (or of a flat folder) to train on" },
+      fewShotRounding: {
+        type: "string",
+        description: "how a class's share becomes a count, of at least one image (recipe paper: down)",
+        default: "nearest",
+        enum: ["nearest", "down"],
+      },
+      fewShotCount: { type: "integer", description: "pictures of each class (or of a flat folder) to train on" },
+      heldOut: { type: "number", description: "share kept for judging where the data has no val/", default: 0.1 },
+      weightType: {
+        type: "string",
+        description: "type of the stored weights (the teacher's own where left out)",
+        enum: ["float32", "float16", "bfloat16"],
+      },
+      checkpointSteps: {
+        type: "integer",
+        description: "steps between checkpoints (an eighth of the run where left out)",
+      },
+      checkpointMinutes: {
+        type: "number",
+        description: "a checkpoint is never further back than so many minutes",
+        default: 5,
+      },
+      keepCheckpoints: {
+        type: "integer",
+        description: "the last so many checkpoints are kept, and the best",
+        default: 2,
+      },
+      evaluateSteps: {
+        type: "integer",
+        description: "steps between looks at held-out pictures while training (a fifth of the run; 0: none)",
+      },
+      evaluatePictures: {
+        type: "integer",
+        description: "held-out pictures, and twice as many training pictures, to look at then",
+        default: 64,
+      },
+      earlyStop: {
+        type: "integer",
+        description: "stop after so many looks without a better held-out fidelity, and take the best student",
+      },
+      judge: { type: "boolean", description: "judge the student at the end", default: true },
+      judgeTeacher: { type: "boolean", description: "judge teacher and weight copy beside the student", default: true },
+      judgeBank: {
+        type: "integer",
+        description: "at most so many labelled pictures for neighbours and probe",
+        default: 2000,
+      },
+      judgeQueries: { type: "integer", description: "at most so many pictures to judge on", default: 1000 },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      report: { type: "boolean", description: "write report.html and report.md at the end", default: true },
+      overwrite: { type: "boolean", description: "replace a run that is in the folder already", default: false },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+      recipe: {
+        type: "string",
+        description:
+          "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
+        enum: ["closed-form", "refined", "paper"],
+      },
+      export: {
+        description: "formats to write at the end, as wecolora export does it; several with commas",
+        anyOf: [
+          {
+            type: "string",
+            enum: [
+              "huggingface",
+              "onnx",
+              "onnx-float16",
+              "onnx-int8",
+              "onnx-int8-weights",
+              "peft",
+              "safetensors",
+              "timm",
+            ],
+          },
+          {
+            type: "array",
+            items: {
+              type: "string",
+              enum: [
+                "huggingface",
+                "onnx",
+                "onnx-float16",
+                "onnx-int8",
+                "onnx-int8-weights",
+                "peft",
+                "safetensors",
+                "timm",
+              ],
+            },
+          },
+        ],
+      },
+      resume: { type: "string", description: "the folder of a run to go on with; its own settings hold" },
+    },
+    required: ["teacher", "data"],
+    insteadOfAll: "resume",
+    recipes: {
+      "closed-form": { method: "refit", shape: "balanced", precision: "auto" },
+      refined: { method: "wecolora", start: "analytic", shape: "balanced", baseLearningRate: 0.0003, earlyStop: 2 },
+      paper: { method: "wecolora", fewShotRounding: "down" },
+    },
+    details:
+      "Methods:\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  top-pruning  the first blocks alone\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
+  },
+  {
+    name: "evaluate",
+    summary: "Judge a model on a folder of pictures.",
+    positional: [],
+    options: {
+      model: {
+        description: "the model, or several with commas: a directory, file of weights, or hub name",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
+      data: {
+        type: "string",
+        description:
+          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+      },
+      dataSet: {
+        type: "string",
+        description: "which published data set it is, where its files don't show it",
+        enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
+      },
+      pictureColumn: {
+        type: "string",
+        description: "the column of paths in a table (path, file, image, ...)",
+        placeholder: "text",
+      },
+      labelColumns: {
+        description:
+          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        anyOf: [
+          { type: "string", placeholder: "text" },
+          { type: "array", items: { type: "string", placeholder: "text" } },
+        ],
+      },
+      includeNoFinding: {
+        type: "boolean",
+        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        default: false,
+      },
+      normalization: {
+        type: "string",
+        description: "whose mean and deviation; paper: the authors' for the data set, with their transforms",
+        default: "model",
+        enum: ["model", "data-set", "paper"],
+      },
+      teacher: { type: "string", description: "the teacher, for fidelity" },
+      out: {
+        type: "string",
+        description:
+          "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
+      },
+      heldOut: { type: "number", description: "share to judge on where the data has no val/", default: 0.2 },
+      batch: {
+        type: "integer",
+        description: "pictures read at once; on a processor, models run on four a thread of them at once",
+        default: 32,
+      },
+      precision: {
+        type: "string",
+        description:
+          "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
+        default: "float32",
+        enum: ["float32", "int8", "auto"],
+      },
+      neighbours: { type: "integer", description: "k of the weighted nearest neighbours", default: 10 },
+      temperature: { type: "number", description: "temperature of the neighbours' weights", default: 0.07 },
+      probeEpochs: {
+        type: "integer",
+        description: "epochs of the linear probe (90; the published protocol's for its data set)",
+      },
+      probeWarmupEpochs: {
+        type: "number",
+        description: "epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)",
+      },
+      probeBatch: { type: "integer", description: "batch of the linear probe", default: 512 },
+      probeLearningRate: {
+        description:
+          "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
+        anyOf: [{ type: "number" }, { type: "array", items: { type: "number" } }],
+      },
+      probeBestEpoch: {
+        type: "boolean",
+        description: "also report the probe's best epoch on the evaluation images, as the paper's authors do",
+        default: false,
+      },
+      logistic: {
+        type: "boolean",
+        description: "also fit a logistic regression to convergence, as a second opinion",
+        default: false,
+      },
+      published: {
+        type: "array",
+        description: "figures of a paper, shown beside those measured",
+        items: { type: "object" },
+      },
+      cache: { type: "boolean", description: "keep features on disk for the next time", default: true },
+      cacheDir: { type: "string", description: "where to (wecolora/features in the user's cache folder)" },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model", "data"],
+  },
+  {
+    name: "export",
+    summary: "Write a model in other formats; each is loaded again and compared.",
+    positional: [],
+    options: {
+      model: { type: "string", description: "a run's folder, or a model: its directory, file of weights, or hub name" },
+      to: {
+        description: "what to write, several with commas",
+        anyOf: [
+          {
+            type: "string",
+            enum: [
+              "huggingface",
+              "onnx",
+              "onnx-float16",
+              "onnx-int8",
+              "onnx-int8-weights",
+              "peft",
+              "safetensors",
+              "timm",
+            ],
+          },
+          {
+            type: "array",
+            items: {
+              type: "string",
+              enum: [
+                "huggingface",
+                "onnx",
+                "onnx-float16",
+                "onnx-int8",
+                "onnx-int8-weights",
+                "peft",
+                "safetensors",
+                "timm",
+              ],
+            },
+          },
+        ],
+      },
+      out: {
+        type: "string",
+        description:
+          "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
+      },
+      data: { type: "string", description: "pictures to compare on (the run's own where left out)" },
+      pictures: {
+        type: "integer",
+        description: "at most so many pictures, and three times as many labelled ones for neighbours",
+        default: 100,
+      },
+      weightType: {
+        type: "string",
+        description: "type of the stored weights (the teacher's own where left out)",
+        enum: ["float32", "float16", "bfloat16"],
+      },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model", "to"],
+    details:
+      "Formats:\n  huggingface        a directory that transformers and transformers.js load (dtype fp32 of transformers.js)\n  onnx               one ONNX file in float32, for transformers.js and other runtimes (dtype fp32 of transformers.js)\n  onnx-float16       one ONNX file in float16, for GPUs (dtype fp16 of transformers.js)\n  onnx-int8          one ONNX file whose linear maps compute in int8, for CPUs (dtype int8 of transformers.js)\n  onnx-int8-weights  one ONNX file with int8 weights that computes in float32, for small downloads (dtype q8 of transformers.js)\n  peft               a PEFT adapter directory with its base model, for runs that train adapters\n  safetensors        a directory of wecolora's own, for models that no other library has a class for (dtype fp32 of transformers.js)\n  timm               a directory that timm loads",
+  },
+  {
+    name: "features",
+    summary: "Write one feature row a picture.",
+    positional: [],
+    options: {
+      model: { type: "string", description: "the model: its directory, file of weights, or hub name" },
+      data: {
+        type: "string",
+        description:
+          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+      },
+      dataSet: {
+        type: "string",
+        description: "which published data set it is, where its files don't show it",
+        enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
+      },
+      pictureColumn: {
+        type: "string",
+        description: "the column of paths in a table (path, file, image, ...)",
+        placeholder: "text",
+      },
+      labelColumns: {
+        description:
+          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        anyOf: [
+          { type: "string", placeholder: "text" },
+          { type: "array", items: { type: "string", placeholder: "text" } },
+        ],
+      },
+      includeNoFinding: {
+        type: "boolean",
+        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        default: false,
+      },
+      out: { type: "string", description: "the safetensors file to write" },
+      batch: {
+        type: "integer",
+        description: "pictures read at once; on a processor, models run on four a thread of them at once",
+        default: 32,
+      },
+      precision: {
+        type: "string",
+        description: "of the model's products: float32, 8 bits, or what is faster here while features stay near",
+        default: "float32",
+        enum: ["float32", "int8", "auto"],
+      },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+    },
+    required: ["model", "data", "out"],
+  },
+  {
+    name: "inspect",
+    summary: "Show what a model is, and with --data how much its blocks matter.",
+    positional: ["model"],
+    options: {
+      model: { type: "string", description: "the model: its directory or file of weights" },
+      data: {
+        type: "string",
+        description: "pictures, to see how much each block and each run of blocks matters for them",
+      },
+      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 48 },
+      longest: { type: "integer", description: "the longest run of blocks that one may stand for", default: 4 },
+      search: {
+        type: "boolean",
+        description: "also search which blocks to keep, for each number of them",
+        default: false,
+      },
+      frontier: {
+        type: "boolean",
+        description: "also refit students of six sizes and measure what each costs and gives up, in 8 bits too",
+        default: false,
+      },
+      budget: {
+        type: "string",
+        description:
+          "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+      },
+      out: {
+        type: "string",
+        description: "a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for",
+      },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model"],
+  },
+  {
+    name: "report",
+    summary: "Make the report of a run anew, or one page that compares runs.",
+    positional: ["runs"],
+    options: {
+      runs: { type: "array", description: "run folders; several are compared on one page", items: { type: "string" } },
+      out: {
+        type: "string",
+        description: "the page to write (report.html in the run's folder; for several, comparison.html here)",
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+    },
+    required: ["runs"],
+  },
+  {
+    name: "rollout",
+    summary: "Draw where a model looks in pictures, its teacher beside it.",
+    positional: [],
+    options: {
+      model: { type: "string", description: "the model: its directory, file of weights, or hub name" },
+      teacher: { type: "string", description: "a model to show beside it" },
+      data: { type: "string", description: "a folder of pictures" },
+      out: { type: "string", description: "the folder to write one PNG a picture into" },
+      attention: {
+        type: "string",
+        description: "attention followed through all blocks, or that of the last block alone",
+        default: "rollout",
+        enum: ["rollout", "last-attention"],
+      },
+      fusion: {
+        type: "string",
+        description: "how the heads of a block become one",
+        default: "max",
+        enum: ["max", "mean"],
+      },
+      discard: {
+        type: "number",
+        description: "share of a block's smallest entries that rollout leaves out",
+        default: 0.9,
+      },
+      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 16 },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model", "data", "out"],
+  },
+  {
+    name: "segment",
+    summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+    positional: [],
+    options: {
+      model: {
+        description: "encoders, several with commas: a model's directory, file of weights, or hub name",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
+      data: {
+        type: "string",
+        description: "a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)",
+      },
+      out: { type: "string", description: "the folder for table, masks and decoders" },
+      axis: {
+        type: "string",
+        description: "what slices are cut across",
+        default: "axial",
+        enum: ["axial", "coronal", "sagittal"],
+      },
+      kinds: {
+        description: "kinds of scans, as their files end (t1ce,t2,flair): the channels",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
+      maskName: { type: "string", description: "how masks' files end, where it is not seg, mask, label, gt or tissue" },
+      classNames: {
+        description: "names of the masks' numbers, from the smallest above 0",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
+      encoder: {
+        type: "string",
+        description: "whether the encoder trains with the decoder",
+        default: "frozen",
+        enum: ["frozen", "trained"],
+      },
+      yardstick: {
+        type: "boolean",
+        description: "also train the decoder on bare pixels, to compare with",
+        default: false,
+      },
+      split: {
+        type: "string",
+        description:
+          "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+        enum: ["cases", "blocks", "ends"],
+      },
+      heldOut: { type: "number", description: "share of the cases or slices to judge on", default: 0.3 },
+      gap: { type: "integer", description: "slices beside held-out blocks that nothing learns from", default: 4 },
+      trainSlices: { type: "integer", description: "at most so many slices to train on, evenly spread" },
+      epochs: { type: "integer", description: "passes over the slices", default: 30 },
+      warmupEpochs: { type: "number", description: "epochs of linear warm-up", default: 2 },
+      batch: { type: "integer", description: "slices to a step", default: 8 },
+      learningRate: { type: "number", description: "the decoder's, at its highest", default: 0.002 },
+      encoderRate: { type: "number", description: "the encoder's learning rate, times the decoder's", default: 0.05 },
+      weightDecay: { type: "number", description: "of matrices and kernels", default: 0.01 },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model", "data", "out"],
+  },
+  {
+    name: "similarity",
+    summary: "Compare a student's blocks with its teacher's.",
+    positional: [],
+    options: {
+      model: { type: "string", description: "the student: its directory, file of weights, or hub name" },
+      teacher: { type: "string", description: "the teacher" },
+      data: { type: "string", description: "a folder of pictures" },
+      out: {
+        type: "string",
+        description: "a folder for similarity.csv, .svg and .png (only the table where left out)",
+      },
+      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 64 },
+      numHeads: {
+        type: "integer",
+        description: "the model's attention heads, where no config.json says it (width / 64)",
+      },
+      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
+      mean: {
+        type: "array",
+        description: "mean of each channel, from 0 to 1, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      std: {
+        type: "array",
+        description: "standard deviation of each channel, in place of the model's own",
+        prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      strict: {
+        type: "boolean",
+        description: "a file that can't be read as a picture is an error, not skipped",
+        default: false,
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: ["model", "teacher", "data"],
+  },
+  {
+    name: "demo",
+    summary: "Distil the repository's teacher with its images.",
+    positional: [],
+    options: {
+      quick: { type: "boolean", description: "a smoke run: judged on fewer pictures", default: false },
+      recipe: {
+        type: "string",
+        description: "settings that go together (closed-form where left out)",
+        enum: ["closed-form", "refined", "paper"],
+      },
+      out: { type: "string", description: "the run folder (a new temporary one where left out)" },
+      overwrite: { type: "boolean", description: "replace a run that is in the folder already", default: false },
+      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      device: {
+        type: "string",
+        description: "where graphs run; tried at the start",
+        enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
+      },
+      seed: { type: "integer", description: "seed of everything random", default: 0 },
+    },
+    required: [],
+  },
+];

@@ -1,0 +1,47 @@
+// How help sorts options: by what they are about, the important ones first. Options that no group names are for rare
+// cases, and shown by --help-all.
+
+interface Group {
+  readonly title: string;
+  /** Options by name, in this order. */
+  readonly options: readonly string[];
+}
+
+/** What `--help` shows. */
+export const groups: readonly Group[] = [
+  {
+    title: "Basics",
+    options: [
+      ...["teacher", "model", "runs", "data", "data-b", "student", "out", "to", "recipe", "method", "resume"],
+      ...["quick", "overwrite"],
+    ],
+  },
+  {
+    title: "Size",
+    options: [
+      "reductionFactor",
+      "budget",
+      "agreement",
+      "sizes",
+      "levers",
+      "shape",
+      "keep",
+      "keptBlocks",
+      "mergeTokens",
+    ],
+  },
+  {
+    title: "Training",
+    options: ["epochs", "steps", "rank", "targetModules", "loss", "baseLearningRate", "earlyStop"],
+  },
+  {
+    title: "Images",
+    options: ["fewShotRatio", "fewShotCount", "dataSet", "normalization", "heldOut", "pictures", "kinds"],
+  },
+  {
+    title: "Evaluation",
+    options: ["judge", "judgeTeacher", "judgeBank", "judgeQueries", "neighbours", "probe", "frontier", "search"],
+  },
+  { title: "Output", options: ["export", "weightType", "report", "title"] },
+  { title: "Runtime", options: ["device", "threads", "precision", "seed", "revision", "offline"] },
+];

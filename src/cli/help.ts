@@ -1,0 +1,135 @@
+// Help of a command: options in groups, wrapped to the terminal, with the defaults of the recipe in use.
+import { kebab } from "../utils/option-names.ts";
+import type { CommandRow, Property } from "./command-row.ts";
+import { choices, depending, placeholder, positionalName } from "./flags.ts";
+import { groups } from "./help-groups.ts";
+
+export interface HelpSettings {
+  /** Columns of the terminal. */
+  readonly width: number;
+  /** Whether options for rare cases are shown too. */
+  readonly all: boolean;
+  /** The recipe whose defaults are shown; the default recipe where left out. */
+  readonly recipe?: string;
+}
+
+/** Flags that every command takes. */
+const commonFlags: readonly (readonly [string, string])[] = [
+  ["--config <file>", "read options from a YAML or JSON file (camelCase)"],
+  ["--json", "print the result as one JSON object, the last line of standard output"],
+  ["--debug <topics>", "show on standard error: graph, passes, time, files"],
+  ["--verbose", "show stack traces of errors"],
+  ["-h, --help", "show this help"],
+  ["--help-all", "show this help with all options"],
+];
+
+/** Columns of flags; longer ones get a line of their own. */
+const flagColumns = 28;
+
+/** Words in lines of at most so many columns. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(/\s+/)) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > columns) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
+}
+
+/** A flag and what it does, in two columns. */
+function entry(flag: string, description: string, width: number): string[] {
+  const indent = " ".repeat(2 + flagColumns);
+  const lines = wrap(description, Math.max(24, width - indent.length));
+  const first = `  ${flag}`;
+  if (flag.length + 1 > flagColumns) return [first, ...lines.map((line) => indent + line)];
+  return [`${first.padEnd(indent.length)}${lines[0]}`, ...lines.slice(1).map((line) => indent + line)];
+}
+
+function defaultText(name: string, property: Property, settings: Readonly<Record<string, unknown>>): string {
+  const value = name in settings ? settings[name] : depending.has(name) ? undefined : property.default;
+  if (value === undefined || value === false || value === true) return "";
+  return ` (default: ${shownValue(value)})`;
+}
+
+/** A default as the command line takes it: `adamw` for what has a short name. */
+function shownValue(value: unknown): string {
+  if (Array.isArray(value)) return value.map(shownValue).join(",");
+  if (typeof value === "object" && value !== null) {
+    const { kind, ...rest } = value as Readonly<Record<string, unknown>>;
+    const pairs = Object.entries(rest).map(([key, each]) => `${key}=${shownValue(each)}`);
+    return kind === undefined
+      ? pairs.join(",")
+      : pairs.length === 0
+        ? String(kind)
+        : `kind=${String(kind)},${pairs.join(",")}`;
+  }
+  return String(value);
+}
+
+function optionEntry(name: string, property: Property, { recipes = {} }: CommandRow, help: HelpSettings): string[] {
+  const settings = recipes[help.recipe ?? Object.keys(recipes)[0] ?? ""] ?? {};
+  const { description = "" } = property;
+  const flag = kebab(name);
+  if (property.type === "boolean")
+    return property.default === true
+      ? entry(`--no-${flag}`, `don't ${description}`, help.width)
+      : entry(`--${flag}`, description, help.width);
+  const text = `${description}${choices(property)}${defaultText(name, property, settings)}`;
+  return entry(`--${flag} <${placeholder(name, property)}>`, text, help.width);
+}
+
+/** Options by group; what no group names comes last, under the title that says so. */
+function sections({ options, positional }: CommandRow): { title: string; names: string[]; rare: boolean }[] {
+  const flagged = Object.keys(options).filter((name) => !positional.includes(name));
+  const grouped = groups.map(({ title, options: names }) => ({
+    title,
+    names: names.filter((name) => flagged.includes(name)),
+    rare: false,
+  }));
+  const named = new Set(grouped.flatMap(({ names }) => names));
+  const others = flagged.filter((name) => !named.has(name));
+  return [...grouped, { title: "Rare cases", names: others, rare: true }].filter(({ names }) => names.length > 0);
+}
+
+/** The help of a command, as lines of at most `width` columns where words allow. */
+export function commandHelp(row: CommandRow, help: HelpSettings): string {
+  const { name, summary, positional, options, details, required } = row;
+  const words = positional.map((option) =>
+    required.includes(option) ? `<${positionalName(option)}>` : `[${positionalName(option)}]`,
+  );
+  const lines = [`Usage: wecolora ${[name, ...words, "[options]"].join(" ")}`, "", ...wrap(summary, help.width)];
+  if (positional.length > 0) {
+    lines.push("", "Arguments:");
+    for (const option of positional)
+      lines.push(...entry(positionalName(option), options[option].description ?? "", help.width));
+    if (positional.length > 1)
+      lines.push(
+        "",
+        ...wrap(`Or as options: ${positional.map((option) => `--${kebab(option)}`).join(", ")}.`, help.width),
+      );
+  }
+  let hidden = 0;
+  for (const { title, names, rare } of sections(row)) {
+    if (rare && !help.all) {
+      hidden = names.length;
+      continue;
+    }
+    lines.push("", `${title}:`);
+    for (const option of names) lines.push(...optionEntry(option, options[option], row, help));
+  }
+  lines.push("", "Common:");
+  for (const [flag, description] of commonFlags) lines.push(...entry(flag, description, help.width));
+  if (hidden > 0) lines.push("", `${hidden} more options for rare cases: wecolora ${name} --help-all`);
+  if (details !== undefined) lines.push("", ...details.split("\n").flatMap((line) => wrapDetail(line, help.width)));
+  return `${lines.join("\n")}\n`;
+}
+
+/** A line of two columns, such as "  name   what it is", wrapped under its second. */
+function wrapDetail(line: string, width: number): string[] {
+  if (line.length <= width) return [line];
+  const [, head = "", text = line] = /^(\s*\S+\s{2,})(.*)$/.exec(line) ?? [];
+  const column = Math.min(head.length, flagColumns);
+  const lines = wrap(text.trim(), Math.max(24, width - column));
+  return [head.padEnd(column) + lines[0], ...lines.slice(1).map((rest) => " ".repeat(column) + rest)];
+}
