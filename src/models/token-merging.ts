@@ -146,12 +146,19 @@ function alternate(keys: Value, prefix: number): { sources: Value; destinations:
   return prefix % 2 === 0 ? { sources: first, destinations: second } : { sources: second, destinations: first };
 }
 
+/** Whether source j stands before source i: `[S, S]`. As booleans, since numbers would take four times the bytes in a file. */
+function earlierOf(count: number): Value {
+  const data = Uint8Array.from({ length: count * count }, (_, i) => Number(i % count < Math.floor(i / count)));
+  return constant({ type: "bool", dims: [count, count], data });
+}
+
+/** `[B, S, 1] -> [B, 1, S]` */
+const asRow = (column: Value): Value => reshape(column, [column.shape[0], 1, column.shape[1]]);
+
 /** How many sources stand before each of `[B, S, 1]` by falling similarity; of equal ones the first. */
-function rankOf(similarity: Value): Value {
-  const [b, count] = similarity.shape as [Value["shape"][number], number];
-  const others = reshape(similarity, [b, 1, count]);
-  const earlier = table(similarity.type, [count, count], (i) => Number(i % count < Math.floor(i / count)));
-  const tied = where(equal(others, similarity), earlier, 0);
+function rankOf(similarity: Value, earlier: Value): Value {
+  const others = asRow(similarity);
+  const tied = where(earlier, cast(equal(others, similarity), similarity.type), 0);
   return reduceSum(where(greater(others, similarity), 1, tied), [-1], true);
 }
 
@@ -170,9 +177,10 @@ export function mergedPlaces(keys: Value, prefix: number, count: number): Value 
   const places = table(type, [destinationCount], (i) => firstDestination + i);
   const beyond = firstDestination + destinationCount;
   const joined = reduceMin(where(equal(scores, similarity), places, beyond), [-1], true);
-  const rank = rankOf(similarity);
+  const earlier = earlierOf(sourceCount);
+  const rank = rankOf(similarity, earlier);
   const stays = greater(rank, count - 0.5);
-  const kept = prefix === 0 ? sub(rank, count) : placesInOrder(stays, prefix, type);
+  const kept = prefix === 0 ? sub(rank, count) : placesInOrder(cast(stays, type), prefix, earlier);
   const sourcePlaces = where(stays, kept, joined);
   return reshape(alongTokens(sourcePlaces, prefix, destinationCount, firstDestination), [
     b,
@@ -181,11 +189,9 @@ export function mergedPlaces(keys: Value, prefix: number, count: number): Value 
   ]);
 }
 
-/** Places of the sources that stay, behind the `prefix`, in their order: how many that stay are before each. */
-function placesInOrder(stays: Value, prefix: number, type: DataType): Value {
-  const count = stays.shape[1] as number;
-  const before = table(type, [1, count, count], (i) => Number(i % count < Math.floor(i / count)));
-  return add(matmul(before, cast(stays, type)), prefix);
+/** Places of the sources that stay (ones in `[B, S, 1]`), behind the `prefix`, in their order: how many that stay are before each. */
+function placesInOrder(stays: Value, prefix: number, earlier: Value): Value {
+  return add(reduceSum(where(earlier, asRow(stays), 0), [-1], true), prefix);
 }
 
 /** Places of the sources `[B, S, 1]` between those of the destinations and behind the learned tokens: `[B, N]`. */
