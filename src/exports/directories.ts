@@ -92,8 +92,9 @@ export async function writeOnnxDirectory(
   warn: Warn = () => undefined,
 ): Promise<void> {
   // Merging is in the graph alone: the settings are those of the library's own class.
-  const { merging } = model.config;
-  const whole = { ...model, config: { ...model.config, merging: undefined } };
+  const { config, weights, preprocessing, origin } = model;
+  const { merging } = config;
+  const whole = { config: { ...config, merging: undefined }, weights, preprocessing, origin };
   const { layout, model: held } = conformTo(whole, isHeldBy(whole, "transformers") ? "transformers" : "wecolora");
   await writeOnnxFile({ ...held, config: { ...held.config, merging } }, directory, variant);
   await writeSettings(layout, held, directory, variant.weightType, warn);
