@@ -5,6 +5,16 @@ export type { PictureSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
+export type { MergedRefit, MergedRefitOptions } from "./students/closed-form/refit-merged.ts";
+export { mergedRefitDefaults, refitMerged } from "./students/closed-form/refit-merged.ts";
+export type {
+  MergingChoice,
+  MergingPoint,
+  MergingSearchOptions,
+  MergingTarget,
+} from "./students/search/merging-search.ts";
+export { blockOperations, chooseMerging } from "./students/search/merging-search.ts";
+export { mergingOf } from "./models/token-merging.ts";
 export type {
   CreateDistillationOptions,
   Distillation,

@@ -2,12 +2,13 @@
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
-import { embedderOf } from "../exports/export-format.ts";
+import { embedderOf, mergingTolerance } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
-import { exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
+import { allExports, exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
 import { modelCard } from "../exports/model-card.ts";
 import { exportOptions } from "../exports/registry.ts";
-import type { Model } from "../models/model.ts";
+import { Model } from "../models/model.ts";
+import { checkMerging, mergesTokens, mergingOf } from "../models/token-merging.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { Interval } from "../evaluation/confidence.ts";
@@ -41,6 +42,9 @@ import type { DistillRunOptions } from "./distill-options.ts";
 import { defineCommand } from "./command.ts";
 import { textTable } from "../report/table.ts";
 
+/** No image has more. */
+const tokensOption = z.number().int().min(0).max(1_000_000);
+
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
   model: pathOption.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
@@ -54,6 +58,10 @@ export const exportRunSchema = z.strictObject({
   pictures: countOption
     .default(100)
     .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
+  mergeTokens: z
+    .union([tokensOption, z.array(tokensOption).min(1)])
+    .optional()
+    .describe("tokens merged away in each block (ToMe), or a list for each; ONNX only"),
   ...saveSchema.pick({ weightType: true }).shape,
   ...exportOptions,
   ...readSchema.shape,
@@ -79,6 +87,8 @@ export interface ExportedModel {
   /** Share of held-out images that the weighted neighbours get right: with the export, and with our own forward. */
   readonly neighbours?: NeighbourShares;
   readonly millisecondsAPicture: number;
+  /** Tokens that each block merges away, where the export merges any. All figures compare with the unmerged model. */
+  readonly merging?: readonly number[];
 }
 
 export interface ExportRunResult {
@@ -93,8 +103,10 @@ export function outOfBounds({
   out,
   difference,
   cosine,
-}: Pick<ExportedModel, "format" | "out" | "difference" | "cosine">): string | undefined {
-  const bound = exportOf(format).tolerance;
+  merging,
+}: Pick<ExportedModel, "format" | "out" | "difference" | "cosine" | "merging">): string | undefined {
+  const { tolerance } = exportOf(format);
+  const bound = merging && mergingTolerance.cosine < tolerance.cosine ? mergingTolerance : tolerance;
   if (difference <= bound.difference && cosine >= bound.cosine) return undefined;
   return (
     `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +
@@ -141,6 +153,30 @@ export function checkFormats(
   options: DistillRunOptions | undefined,
 ): void {
   for (const name of names) exportOf(name).check?.(model, options && { options });
+}
+
+/** The model with tokens merged in each block as `--merge-tokens` says; itself where it says nothing. */
+function withMerging(
+  model: Model,
+  { mergeTokens, to }: Pick<ExportOptions, "mergeTokens" | "to">,
+): { model: Model; merging?: readonly number[] } {
+  if (mergeTokens === undefined) return { model };
+  const { config, weights, preprocessing, origin, device } = model;
+  const all = Array<number>(config.depth).fill(0);
+  const merging = typeof mergeTokens === "number" ? mergingOf(config, all.fill(mergeTokens)) : [...mergeTokens];
+  checkMerging({ ...config, merging }, "--merge-tokens");
+  const refusing = to.filter((name) => !exportOf(name).mergesTokens);
+  if (refusing.length > 0 && mergesTokens({ merging }))
+    throw new UserError(
+      `--merge-tokens works with ONNX exports alone (${allExports()
+        .filter((format) => format.mergesTokens)
+        .map(({ name }) => name)
+        .join(", ")}), got --to ${refusing.join(",")}.`,
+      { code: "INVALID_OPTION" },
+    );
+  if (!mergesTokens({ merging })) return { model };
+  const merged = new Model({ config: { ...config, merging }, weights, preprocessing, origin }, device);
+  return { model: merged, merging };
 }
 
 type ExportOptions = z.output<typeof exportRunSchema>;
@@ -206,15 +242,17 @@ async function exportInto(
   const data = options.data ?? origin?.options.data;
   if (data === undefined)
     throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
-  const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
-  const pictures = await Pictures.open(environment, model, data, options.pictures, options.seed);
+  const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
+  const { model, merging } = withMerging(whole, options);
+  checkFormats(options.to, model, origin?.options);
+  const pictures = await Pictures.open(environment, whole, data, options.pictures, options.seed);
   try {
-    checkFormats(options.to, model, origin?.options);
     const weightType = options.weightType ?? model.origin.weightType;
     const parameters = parameterCount(model);
     const bytes = options.to.reduce((sum, format) => sum + parameters * exportOf(format).bytesPerWeight(weightType), 0);
     await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
-    const own = await pictures.embed(embedderOf(model));
+    const own = await pictures.embed(embedderOf(whole));
+    const expected = merging ? await pictures.embed(embedderOf(model)) : own;
     const exports: ExportedModel[] = [];
     for (const name of options.to) {
       const format = exportOf(name);
@@ -231,17 +269,19 @@ async function exportInto(
         ...differenceOf(exported.queries, own.queries),
         ...(await pictures.neighbours(exported, own)),
         millisecondsAPicture: await latency(environment, embedder, model),
+        ...(merging ? { merging } : {}),
       };
       await embedder.dispose();
       await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
       exports.push(measured);
-      const wrong = outOfBounds(measured);
+      const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
       if (wrong) throw new RunError(wrong);
     }
     return { model: path, pictures: own.queries.dims[0], exports };
   } finally {
     await pictures.dispose();
     await model.dispose();
+    await whole.dispose();
   }
 }
 
@@ -257,7 +297,7 @@ async function weightBytes(directory: Directory, { files }: ExportFormat): Promi
 }
 
 function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {
-  const { format, bytes, images } = measured;
+  const { format, bytes, images, merging } = measured;
   const figures = exportFigures(measured);
   const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
   const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.difference} % of their size, mean cosine ${figures.cosine}`;
@@ -271,9 +311,13 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
       .slice(-1)[0],
     config: model.config,
     origin: origin && cardOrigin(origin.options, origin.result),
-    notes: [counted, compared, ...judged],
+    notes: [counted, compared, ...judged, ...(merging ? [mergingNote(merging)] : [])],
   });
 }
+
+/** What a reader of a graph that merges tokens has to know. */
+const mergingNote = (merging: readonly number[]): string =>
+  `tokens merged away in each block (token merging, arXiv 2210.09461): ${merging.join(", ")}; last_hidden_state has all tokens, those that were merged with equal features; wecolora doesn't read this ONNX file back: use the original model`;
 
 /** An export's figures as text, with their intervals where the images are few. */
 function exportFigures({ images, difference, cosine, intervals, neighbours }: ExportedModel) {

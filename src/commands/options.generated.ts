@@ -471,6 +471,11 @@ export interface ExportOptions {
    * Default: 100.
    */
   pictures?: number;
+  /**
+   * Tokens merged away in each block (ToMe), or a list for each; ONNX only. Range: an integer, at least 0, at most
+   * 1000000.
+   */
+  mergeTokens?: number | number[];
   /** Type of the stored weights (the teacher's own where left out). */
   weightType?: "float32" | "float16" | "bfloat16";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */

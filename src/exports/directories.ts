@@ -91,8 +91,12 @@ export async function writeOnnxDirectory(
   variant: OnnxVariant,
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const { layout, model: held } = conformTo(model, isHeldBy(model, "transformers") ? "transformers" : "wecolora");
-  await writeOnnxFile(held, directory, variant);
+  // Merging is in the graph alone: the settings are those of the library's own class.
+  const { config, weights, preprocessing, origin } = model;
+  const { merging } = config;
+  const whole = { config: { ...config, merging: undefined }, weights, preprocessing, origin };
+  const { layout, model: held } = conformTo(whole, isHeldBy(whole, "transformers") ? "transformers" : "wecolora");
+  await writeOnnxFile({ ...held, config: { ...held.config, merging } }, directory, variant);
   await writeSettings(layout, held, directory, variant.weightType, warn);
 }
 

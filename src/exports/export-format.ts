@@ -57,6 +57,16 @@ export interface Tolerance {
   readonly reason: string;
 }
 
+/**
+ * How far an export that merges tokens may be from our own forward that merges them alike, where its own tolerance is not wider.
+ * How far merging itself goes is measured against the unmerged model and reported.
+ */
+export const mergingTolerance: Tolerance = {
+  difference: 0.1,
+  cosine: 0.99,
+  reason: "rounding, which may merge other tokens where two are about equally alike",
+};
+
 /** The tolerance of exports that hold the model's own weights in float32. */
 export const exactTolerance: Tolerance = {
   difference: 1e-3,
@@ -74,6 +84,8 @@ export interface ExportFormat<Own extends OptionShape = OptionShape, Name extend
   readonly options: Own;
   /** Whether it writes what a run trained, so that `saveModel` can't. */
   readonly needsRun?: boolean;
+  /** Whether it can hold a model that merges tokens (`--merge-tokens`): those that are graphs can. */
+  readonly mergesTokens?: boolean;
   /** Throws a UserError that says why, where it has no place for a model or for what its run trained. */
   check?(model: ModelDefinition, origin: Pick<RunOrigin, "options"> | undefined): void;
   write(context: WriteContext<Own>): Promise<void>;

@@ -1,8 +1,9 @@
 // Exports of one ONNX file beside its settings, and how other runtimes see them.
 import { longestFile, readFile } from "../files/storage.ts";
 import type { VitConfig } from "../models/config.ts";
-import { prefixCount } from "../models/config.ts";
-import { RunError } from "../utils/errors.ts";
+import { prefixCount, tokenCount } from "../models/config.ts";
+import { mergesTokens } from "../models/token-merging.ts";
+import { RunError, UserError } from "../utils/errors.ts";
 import type { OptionShape } from "../utils/option-shapes.ts";
 import { elementBytes, zeros } from "../utils/tensor.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -29,11 +30,25 @@ export const defineOnnxExport = <const Name extends string>({
   defineExport({
     ...rest,
     options: {},
+    mergesTokens: true,
+    check: ({ config }) => checkPlaces(config, rest.name, variant),
     write: ({ model, directory, warn }) => writeOnnxDirectory(model, directory, variant, warn),
     open: (context) => openOnnx(context, variant),
     files: onnxWeightFiles(variant),
     bytesPerWeight: () => bytesPerWeight,
   });
+
+/** Whole numbers that half precision can hold: what merging counts places with. */
+const mostPlacesInHalf = 2048;
+
+/** Throws a UserError where half precision can't count a merging model's tokens. */
+function checkPlaces(config: VitConfig, name: string, { weightType }: OnnxVariant): void {
+  const tokens = tokenCount(config);
+  if (weightType === "float16" && mergesTokens(config) && tokens > mostPlacesInHalf)
+    throw new UserError(
+      `${name} can't merge the tokens of this model: half precision counts ${mostPlacesInHalf} tokens at most, and an image has ${tokens}.`,
+    );
+}
 
 async function openOnnx(
   { directory, model: { device, config } }: OpenContext,

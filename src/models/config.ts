@@ -82,6 +82,11 @@ export interface VitConfig {
    * convolution before its MLP (MiniViT, arXiv 2204.07154).
    */
   readonly sharing?: { readonly factor: number };
+  /**
+   * Tokens that are merged away behind the attention of each block, one number a block (ToMe, arXiv 2210.09461); none where
+   * undefined. See `token-merging.ts`.
+   */
+  readonly merging?: readonly number[];
   /** A norm before the first block, as CLIP has it. */
   readonly preNorm: boolean;
   /** A learned factor per channel on what each half block adds (`ls1.gamma`, `ls2.gamma`). */

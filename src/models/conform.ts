@@ -9,6 +9,7 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, scaledRows, zeros } from "../utils/tensor.ts";
 import { required } from "../utils/required.ts";
+import { mergesTokens } from "./token-merging.ts";
 
 type Weights = Map<string, FloatTensor>;
 
@@ -114,6 +115,7 @@ function changedWeights(from: VitConfig, to: VitConfig): number {
 
 /** Whether a library has a class for the model. */
 export function isHeldBy({ config }: Pick<ModelDefinition, "config">, library: Layout["library"]): boolean {
+  if (library !== "wecolora" && mergesTokens(config)) return false;
   return layouts.some((layout) => layout.library === library && !("reason" in layout.holds(config)));
 }
 
@@ -125,6 +127,10 @@ export function conformTo(
   given: ModelDefinition,
   library: Layout["library"],
 ): { layout: Layout; model: ModelDefinition } {
+  if (library !== "wecolora" && mergesTokens(given.config))
+    throw new UserError(
+      `${library} has no class for a model that merges tokens. Export it as ONNX, or in wecolora's own format (safetensors).`,
+    );
   const model = library === "timm" ? withPlainHead(given) : given;
   const reasons: string[] = [];
   let best: { layout: Layout; config: VitConfig; changes: number } | undefined;

@@ -2,14 +2,15 @@
 import { add, at, concat, constant, mul, pad, reduceMean, reshape, slice, tanh } from "../engine/graph/build.ts";
 import { ShapeError } from "../engine/graph/shapes.ts";
 import type { Value } from "../engine/graph/graph.ts";
-import type { LinearWeights } from "../engine/nn/layers.ts";
-import type { Rotation } from "../engine/nn/layers.ts";
+import type { AttentionParts, LinearWeights, Rotation } from "../engine/nn/layers.ts";
 import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } from "../engine/nn/layers.ts";
 import { rowsInPlace } from "../utils/offloaded.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
 import { attentionWidth, headWidthOf, patchCount, prefixCount, rotaryOf } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
+import type { Tokens } from "./token-merging.ts";
+import { checkMerging, mergedMean, mergeTokens, sizeBias, unmerged, unmergedAttention } from "./token-merging.ts";
 
 /** The linear maps of a block that adapters may sit on. */
 export const targetModules = ["q", "k", "v", "proj", "fc1", "fc2"] as const;
@@ -162,7 +163,7 @@ export function blockQueries(
 /** Told a block's attention `[B, H, N, N]`. */
 export type WatchAttention = (weights: Value, block: number) => void;
 
-/** The first half of a pre-norm block, attention and what it is added to: `[B, N, D] -> [B, N, D]`. */
+/** The first half of a pre-norm block, attention and what it is added to: `[B, N, D] -> [B, N, D]`. It merges no tokens. */
 export function attentionHalf(
   config: VitConfig,
   weight: WeightLookup,
@@ -170,18 +171,63 @@ export function attentionHalf(
   x: Value,
   map: LinearMap = linear,
   watch?: WatchAttention,
+  parts: Pick<AttentionParts, "rotation" | "bias" | "watchKeys"> = {},
 ): Value {
   const { apply, scaled } = blockParts(config, weight, index, map);
   const [q, k, v] = blockQueries(config, weight, index, x, map);
   const mixed = attention(q, k, v, config.heads, {
-    rotation: rotation(config, x.type),
     mixing: config.sharing && {
       scores: weight(`blocks.${index}.attn.mix_scores`),
       weights: weight(`blocks.${index}.attn.mix_weights`),
     },
+    rotation: rotation(config, x.type),
+    ...parts,
     watch: watch && ((weights) => watch(weights, index)),
   });
   return add(x, scaled(apply(mixed, "proj"), "ls1"));
+}
+
+/** The first half of a block for tokens that may have been merged, and the merging behind it. */
+export function mergingHalf(
+  config: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  tokens: Tokens,
+  map: LinearMap = linear,
+  watch?: WatchAttention,
+): { readonly attended: Tokens; readonly merged: Tokens } {
+  const { x, merged } = tokens;
+  const count = config.merging?.[index] ?? 0;
+  const turned = merged?.rotation ?? rotation(config, x.type);
+  let keys: Value | undefined;
+  const attended = attentionHalf(
+    config,
+    weight,
+    index,
+    x,
+    map,
+    watch && ((weights) => watch(unmergedAttention(weights, merged), index)),
+    {
+      rotation: turned,
+      bias: merged && sizeBias(merged.size),
+      watchKeys: count > 0 ? (mean) => (keys = mean) : undefined,
+    },
+  );
+  const behind = { x: attended, merged };
+  return { attended: behind, merged: keys ? mergeTokens(config, behind, keys, count, turned) : behind };
+}
+
+/** One block that merges tokens as the configuration says. */
+function mergingBlock(
+  config: VitConfig,
+  weight: WeightLookup,
+  index: number,
+  tokens: Tokens,
+  map: LinearMap = linear,
+  watch?: WatchAttention,
+): Tokens {
+  const { merged } = mergingHalf(config, weight, index, tokens, map, watch);
+  return { ...merged, x: mlpHalf(config, weight, index, merged.x, map) };
 }
 
 /** The second half of a pre-norm block, the MLP and what it is added to: `[B, N, D] -> [B, N, D]`. */
@@ -206,7 +252,7 @@ export function mlpHalf(
   return add(x, scaled(apply(hidden, "fc2"), "ls2"));
 }
 
-/** One pre-norm block: `[B, N, D] -> [B, N, D]`. */
+/** One pre-norm block: `[B, N, D] -> [B, N, D]`. It merges no tokens; `vitBlocks` does, where the configuration says so. */
 export function vitBlock(
   config: VitConfig,
   weight: WeightLookup,
@@ -223,6 +269,7 @@ export function finalNorm(config: VitConfig, weight: WeightLookup, x: Value): Va
   return config.finalNorm === "tokens" ? layerNorm(x, normWeights(weight, "norm"), config.normEpsilon) : x;
 }
 
+/** Where tokens are merged, outputs by token are unmerged: each of the N tokens has its merged token's numbers. */
 export interface VitOutputs {
   /** `[B, N, D]` each: the tokens that enter block 0, then what each block gives (before the final norm). */
   readonly hiddenStates: readonly Value[];
@@ -245,11 +292,11 @@ export function hasPoolerOutput({ pooler, pooling, finalNorm }: VitConfig): bool
 
 /** The whole forward pass over normalised pixels `[B, C, H, W]`. */
 export function vitForward(config: VitConfig, weight: WeightLookup, pixels: Value, map?: LinearMap): VitOutputs {
-  const hiddenStates = vitBlocks(config, weight, embed(config, weight, pixels), map);
-  return { hiddenStates, ...vitOutputs(config, weight, hiddenStates[config.depth]) };
+  const states = blockTokens(config, weight, embed(config, weight, pixels), map);
+  return { hiddenStates: states.map(unmerged), ...outputsOf(config, weight, states[config.depth]) };
 }
 
-/** The tokens `[B, N, D]` that enter block 0 and what each block gives, `count` blocks or all of them. */
+/** The tokens `[B, N, D]` that enter block 0 and what each block gives, `count` blocks or all of them, unmerged. */
 export function vitBlocks(
   config: VitConfig,
   weight: WeightLookup,
@@ -258,20 +305,37 @@ export function vitBlocks(
   count: number = config.depth,
   watch?: WatchAttention,
 ): Value[] {
-  const states = [tokens];
-  for (let i = 0; i < count; i++) states.push(vitBlock(config, weight, i, states[i], map, watch));
+  return blockTokens(config, weight, tokens, map, count, watch).map(unmerged);
+}
+
+/** The same as they are, merged. Throws a UserError where the blocks can't merge as many as the configuration says. */
+function blockTokens(
+  config: VitConfig,
+  weight: WeightLookup,
+  tokens: Value,
+  map?: LinearMap,
+  count: number = config.depth,
+  watch?: WatchAttention,
+): Tokens[] {
+  checkMerging(config);
+  const states: Tokens[] = [{ x: tokens }];
+  for (let i = 0; i < count; i++) states.push(mergingBlock(config, weight, i, states[i], map, watch));
   return states;
 }
 
 /** What follows the last block `[B, N, D]`: norm, pooling, head. */
 export function vitOutputs(config: VitConfig, weight: WeightLookup, x: Value): Omit<VitOutputs, "hiddenStates"> {
-  const tokens = finalNorm(config, weight, x);
+  return outputsOf(config, weight, { x });
+}
+
+function outputsOf(config: VitConfig, weight: WeightLookup, { x, merged }: Tokens): Omit<VitOutputs, "hiddenStates"> {
+  const tokens = { x: finalNorm(config, weight, x), merged };
   const raw = pool(config, weight, tokens);
   const pooled = config.finalNorm === "pooled" ? layerNorm(raw, normWeights(weight, "norm"), config.normEpsilon) : raw;
   const dense = (name: string): LinearWeights => ({ weight: weight(`${name}.weight`), bias: weight(`${name}.bias`) });
-  const poolerOutput = config.pooler ? tanh(linear(at(tokens, 1, 0), dense("pooler.dense"))) : pooled;
+  const poolerOutput = config.pooler ? tanh(linear(at(tokens.x, 1, 0), dense("pooler.dense"))) : pooled;
   return {
-    lastHiddenState: tokens,
+    lastHiddenState: unmerged(tokens),
     pooled,
     poolerOutput: hasPoolerOutput(config) ? poolerOutput : undefined,
     imageEmbeds: config.projection ? linear(pooled, { weight: weight("projection.weight") }) : undefined,
@@ -279,32 +343,33 @@ export function vitOutputs(config: VitConfig, weight: WeightLookup, x: Value): O
   };
 }
 
-/** The tokens of the patches: `[B, N, D] -> [B, P, D]`. */
-function patchTokens(config: VitConfig, tokens: Value): Value {
-  const first = prefixCount(config);
+/** The tokens from `first` on: `[B, N, D] -> [B, N - first, D]`. */
+function tokensFrom(first: number, tokens: Value): Value {
   return first > 0 ? slice(tokens, 1, first, tokens.shape[1] as number) : tokens;
 }
 
-/** Mean of the patch tokens: `[B, N, D] -> [B, D]`. */
-function patchMean(config: VitConfig, tokens: Value): Value {
-  return reduceMean(patchTokens(config, tokens), [1]);
+/** Mean of the tokens from `first` on: `[B, N, D] -> [B, D]`. */
+function meanFrom(config: VitConfig, first: number, tokens: Tokens): Value {
+  return mergedMean(config, tokens, first) ?? reduceMean(tokensFrom(first, tokens.x), [1]);
 }
 
 /** One vector an image: `[B, N, D] -> [B, D]`. */
-function pool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
+function pool(config: VitConfig, weight: WeightLookup, tokens: Tokens): Value {
   switch (config.pooling) {
     case "class":
-      return at(tokens, 1, 0);
+      return at(tokens.x, 1, 0);
     case "mean":
-      return config.pooledTokens === "all" ? reduceMean(tokens, [1]) : patchMean(config, tokens);
+      return meanFrom(config, config.pooledTokens === "all" ? 0 : prefixCount(config), tokens);
     case "attention":
-      return attentionPool(config, weight, config.pooledTokens === "patches" ? patchTokens(config, tokens) : tokens);
+      return attentionPool(config, weight, config.pooledTokens === "patches" ? prefixCount(config) : 0, tokens);
   }
 }
 
 /** One learned query over all tokens, then an MLP beside a residual (SigLIP, arXiv 2303.15343; timm's `map`). */
-function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): Value {
+function attentionPool(config: VitConfig, weight: WeightLookup, first: number, { x: all, merged }: Tokens): Value {
   const { width } = config;
+  const tokens = tokensFrom(first, all);
+  const bias = merged && sizeBias(slice(merged.size, 2, first, all.shape[1] as number));
   // Heads that the blocks lost are still here.
   const heads = config.attentionPool?.heads ?? width / headWidthOf(config);
   const part = (index: number): LinearWeights => ({
@@ -313,7 +378,7 @@ function attentionPool(config: VitConfig, weight: WeightLookup, tokens: Value): 
   });
   const dense = (name: string) => normWeights(weight, `attn_pool.${name}`);
   const query = linear(weight("attn_pool.latent"), part(0));
-  const mixed = attention(query, linear(tokens, part(1)), linear(tokens, part(2)), heads);
+  const mixed = attention(query, linear(tokens, part(1)), linear(tokens, part(2)), heads, { bias });
   const x = at(linear(mixed, dense("proj")), 1, 0);
   const normed = layerNorm(x, dense("norm"), config.normEpsilon);
   const activation = config.attentionPool?.activation ?? config.activation;
@@ -325,18 +390,19 @@ function headLogits(
   config: VitConfig,
   kind: HeadInput,
   dense: (name: string) => LinearWeights,
-  tokens: Value,
+  tokens: Tokens,
   pooled: Value,
 ): Value {
+  const { x } = tokens;
   switch (kind) {
     case "pooled":
       return linear(pooled, dense("head"));
     case "class+mean": {
-      const both = concat([at(tokens, 1, 0), patchMean(config, tokens)], 1);
-      return linear(reshape(both, [tokens.shape[0], 2 * config.width]), dense("head"));
+      const both = concat([at(x, 1, 0), meanFrom(config, prefixCount(config), tokens)], 1);
+      return linear(reshape(both, [x.shape[0], 2 * config.width]), dense("head"));
     }
     case "class+distillation": {
-      const [a, b] = [linear(at(tokens, 1, 0), dense("head")), linear(at(tokens, 1, 1), dense("head_dist"))];
+      const [a, b] = [linear(at(x, 1, 0), dense("head")), linear(at(x, 1, 1), dense("head_dist"))];
       return mul(add(a, b), 0.5);
     }
   }

@@ -63,6 +63,7 @@ export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): M
     if (!inside) weights.set(name, tensor);
     else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
-  const config = { ...teacher.config, depth: kept.length };
+  // Merging has a number for each of the teacher's blocks; students see all tokens until they are told otherwise.
+  const config = { ...teacher.config, depth: kept.length, merging: undefined };
   return { ...teacher, config, weights, origin: originOf(teacher, kept) };
 }

@@ -135,8 +135,19 @@ function mixHeads(x: Value, mixing: Value): Value {
 export interface AttentionParts {
   readonly rotation?: Rotation;
   readonly mixing?: HeadMixing;
+  /** Added to the scores: `[B, 1, 1, N]`. */
+  readonly bias?: Value;
   /** Told the weights `[B, H, M, N]`. */
   readonly watch?: (weights: Value) => void;
+  /** Told the mean of the heads' keys as they are compared with queries: `[B, N, D/H]`. */
+  readonly watchKeys?: (keys: Value) => void;
+}
+
+/** The mean of the heads' keys `[B, N, D]`, rotated where they are. */
+function meanKeys(k: Value, turned: Value, heads: number): Value {
+  const [b, n, d] = k.shape;
+  // Not transposed, these are read as they lie.
+  return turned === k ? reduceMean(reshape(k, [b, n, heads, (d as number) / heads]), [2]) : reduceMean(turned, [1]);
 }
 
 /**
@@ -148,12 +159,15 @@ export function attention(
   k: Value,
   v: Value,
   heads: number,
-  { rotation, mixing, watch }: AttentionParts = {},
+  { rotation, mixing, bias, watch, watchKeys }: AttentionParts = {},
 ): Value {
   const headWidth = (q.shape[2] as number) / heads;
   const turn = (x: Value) => (rotation ? rotate(x, rotation) : x);
-  const scores = matmul(turn(splitHeads(mul(q, headWidth ** -0.5), heads)), transposeLast(turn(splitHeads(k, heads))));
-  const shares = softmax(mixing ? mixHeads(scores, mixing.scores) : scores);
+  const keys = turn(splitHeads(k, heads));
+  watchKeys?.(meanKeys(k, rotation ? keys : k, heads));
+  const scores = matmul(turn(splitHeads(mul(q, headWidth ** -0.5), heads)), transposeLast(keys));
+  const biased = bias ? add(scores, bias) : scores;
+  const shares = softmax(mixing ? mixHeads(biased, mixing.scores) : biased);
   const weights = mixing ? mixHeads(shares, mixing.weights) : shares;
   watch?.(weights);
   return joinHeads(matmul(weights, splitHeads(v, heads)));

@@ -46,6 +46,7 @@ const configSchema = z.strictObject({
   // Files of former releases have no place for it.
   resampling: z.enum(resamplings).default("bicubic"),
   sharing: z.strictObject({ factor: count }).optional(),
+  merging: z.array(z.number().int().min(0)).optional(),
   preNorm: z.boolean(),
   layerScale: z.boolean(),
   finalNorm: z.enum(["tokens", "pooled", "none"]),
