@@ -63,6 +63,7 @@ export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): M
     if (!inside) weights.set(name, tensor);
     else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
-  const config = { ...teacher.config, depth: kept.length };
+  const { blocks } = teacher.config;
+  const config = { ...teacher.config, depth: kept.length, ...(blocks ? { blocks: kept.map((i) => blocks[i]) } : {}) };
   return { ...teacher, config, weights, origin: originOf(teacher, kept) };
 }

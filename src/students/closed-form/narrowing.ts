@@ -2,8 +2,10 @@
 // others gave is made up for by the refit of the map behind them, whose normal equations hold all that is needed (related: CORP,
 // arXiv 2602.05243).
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
+import type { BlockShape } from "../../models/config.ts";
+import { attentionWidth, blockShapes, headWidthOf, withBlockShapes, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
+import { splitBlockName } from "../../models/weight-table.ts";
 import { OptionError } from "../../utils/errors.ts";
 import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
@@ -24,6 +26,19 @@ export interface Widths {
 export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Widths): VitConfig {
   const narrowed = mlpWidth === undefined ? config : { ...config, mlpWidth };
   return keptHeads === undefined ? narrowed : withHeadCount(narrowed, keptHeads, keptHeads * headWidthOf(config));
+}
+
+/** One shape for all blocks, of a model whose blocks may differ: no more than each has. */
+export function uniformShapes(config: VitConfig, { mlpWidth, keptHeads }: Widths): BlockShape[] {
+  return blockShapes(config).map((own) => ({
+    heads: Math.min(own.heads, keptHeads ?? own.heads),
+    mlpWidth: Math.min(own.mlpWidth, mlpWidth ?? own.mlpWidth),
+  }));
+}
+
+/** Whether blocks differ. */
+export function shapesDiffer(shapes: readonly BlockShape[]): boolean {
+  return shapes.some(({ heads, mlpWidth }) => heads !== shapes[0].heads || mlpWidth !== shapes[0].mlpWidth);
 }
 
 /** The widths that are less than whole. */
@@ -203,10 +218,32 @@ export async function narrowedSums(
   return out;
 }
 
-/** The student with one block's attention narrowed to the kept heads. Its configuration still says the old number. */
+/** The configuration with another shape of one block. All blocks are named, also where they become alike again. */
+function withBlock(config: VitConfig, block: number, shape: Partial<BlockShape>): VitConfig {
+  return { ...config, blocks: blockShapes(config).map((own, i) => (i === block ? { ...own, ...shape } : own)) };
+}
+
+/** The student with one width for all blocks in its configuration, where they are alike. */
+export function settledShapes(student: ModelDefinition): ModelDefinition {
+  return { ...student, config: withBlockShapes(student.config, blockShapes(student.config)) };
+}
+
+/** The student without some of a block's weights. */
+function without(student: ModelDefinition, block: number, shape: Partial<BlockShape>, parts: RegExp): ModelDefinition {
+  const weights = new Map(
+    [...student.weights].filter(([name]) => {
+      const inside = splitBlockName(name);
+      return inside?.block !== block || !parts.test(inside.inBlock);
+    }),
+  );
+  return { ...student, weights, config: withBlock(student.config, block, shape) };
+}
+
+/** The student with one block's attention narrowed to the kept heads; without its attention where none is kept. */
 export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const { config } = student;
-  const [mixed, channels] = [attentionWidth(config), channelsOf(kept, headWidthOf(config))];
+  if (kept.length === 0) return without(student, block, { heads: 0 }, /^(norm1|attn|ls1)\./);
+  const [mixed, channels] = [attentionWidth(config, block), channelsOf(kept, headWidthOf(config))];
   const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
   const attention = `blocks.${block}.attn`;
   const weights = new Map(student.weights);
@@ -216,7 +253,7 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
   }
   const proj = `${attention}.proj.weight`;
   weights.set(proj, columnsOf(required(weights, proj), channels));
-  return { ...student, weights };
+  return { ...student, weights, config: withBlock(config, block, { heads: kept.length }) };
 }
 
 /** Some columns of a map `[out, in]`. */
@@ -228,12 +265,13 @@ function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatT
   return { type: "float32", dims: [outputs, kept.length], data: columns };
 }
 
-/** The student with one block's MLP narrowed to the kept channels. Its configuration still says the old width. */
+/** The student with one block's MLP narrowed to the kept channels; without its MLP where none is kept. */
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  if (kept.length === 0) return without(student, block, { mlpWidth: 0 }, /^(norm2|mlp|ls2)\./);
   const mlp = `blocks.${block}.mlp`;
   const weights = new Map(student.weights);
   const get = (name: string) => required(weights, name);
   for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
   weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
-  return { ...student, weights };
+  return { ...student, weights, config: withBlock(student.config, block, { mlpWidth: kept.length }) };
 }

@@ -6,6 +6,7 @@ import {
   canNarrow,
   lessThanWhole,
   narrowedConfig,
+  settledShapes,
   withChannels,
   withHeads,
 } from "../closed-form/narrowing.ts";
@@ -170,5 +171,5 @@ export function blankOf(teacher: ModelDefinition, { kept, mlpWidth, keptHeads }:
     if (mlpWidth !== undefined) student = withChannels(student, block, first(mlpWidth));
     if (keptHeads !== undefined) student = withHeads(student, block, first(keptHeads));
   });
-  return { ...student, config: narrowedConfig(student.config, { mlpWidth, keptHeads }) };
+  return settledShapes(student);
 }
