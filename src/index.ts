@@ -5,6 +5,8 @@ export type { PictureSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
+export { rankCuts } from "./students/search/cut-costs.ts";
+export { shapeForBudget, wholeBudget } from "./students/search/shape-for-budget.ts";
 export type {
   CreateDistillationOptions,
   Distillation,

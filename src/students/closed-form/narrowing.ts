@@ -104,6 +104,12 @@ export async function keptChannels(
   count: number,
   ridge: number,
 ): Promise<number[]> {
+  const order = await channelOrder(solver, sums, fc2, ridge);
+  return order.slice(0, count).sort((a, b) => a - b);
+}
+
+/** All channels, those that matter most first. */
+async function channelOrder(solver: RidgeSolver, sums: Sums, fc2: FloatTensor, ridge: number): Promise<number[]> {
   const inverse = await solver.inverseDiagonal(sums, ridgeOf(sums, ridge));
   const [outputs, width] = fc2.dims;
   const cost = Array.from({ length: width }, (_, i) => {
@@ -111,8 +117,43 @@ export async function keptChannels(
     for (let o = 0; o < outputs; o++) square += fc2.data[o * width + i] ** 2;
     return square / inverse[i];
   });
-  const order = cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
-  return order.slice(0, count).sort((a, b) => a - b);
+  return cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
+}
+
+/**
+ * What is left of squared error behind an MLP, over all rows, where it keeps so many channels (index: 0 to all) and fc2 is refitted
+ * for them. With the channels to be kept first and L the Cholesky factor of G'G + ridge in this order, the Schur complement of the
+ * others is L22 L22', so that the error is the squares of the last rows of L'W = L^-1 (G'G + ridge) W: one factorization gives all.
+ */
+export async function channelCosts(
+  solver: RidgeSolver,
+  sums: Sums,
+  fc2: FloatTensor,
+  ridge: number,
+): Promise<Float64Array> {
+  const [outputs, width] = fc2.dims;
+  // The bias always stays: it is first.
+  const order = [width, ...(await channelOrder(solver, sums, fc2, ridge))];
+  const n = width + 1;
+  const strengths = ridgeOf(sums, ridge);
+  const gram = new Float64Array(n * n);
+  order.forEach((row, r) => order.forEach((column, c) => (gram[r * n + c] = sums.gram[row * n + column])));
+  const map = new Float64Array(n * outputs);
+  order.forEach((channel, r) => {
+    if (channel < width) for (let o = 0; o < outputs; o++) map[r * outputs + o] = fc2.data[o * width + channel];
+  });
+  const ordered = Float64Array.from(order, (i) => strengths[i]);
+  const cross = await solver.multiply(
+    { type: "float64", dims: [n, n], data: gram.map((v, i) => (i % (n + 1) === 0 ? v + ordered[i / (n + 1)] : v)) },
+    { type: "float64", dims: [n, outputs], data: map },
+  );
+  const rows = await solver.solveLower({ n, m: outputs, gram, cross }, ordered);
+  const costs = new Float64Array(width + 1);
+  for (let kept = width - 1; kept >= 0; kept--) {
+    const row = rows.subarray((kept + 1) * outputs, (kept + 2) * outputs);
+    costs[kept] = costs[kept + 1] + row.reduce((sum, v) => sum + v * v, 0);
+  }
+  return costs;
 }
 
 /** Places of the heads' channels side by side, in the map behind them. */
@@ -127,12 +168,39 @@ export function channelsOf(heads: readonly number[], headWidth: number): number[
  */
 export async function keptHeads(
   solver: RidgeSolver,
-  { n, gram }: Sums,
+  sums: Sums,
   proj: FloatTensor,
   headWidth: number,
   count: number,
   ridge: number,
 ): Promise<number[]> {
+  return (await headsTaken(solver, sums, proj, headWidth, count, ridge)).left;
+}
+
+/** What is left of squared error behind an attention, over all rows, where it keeps so many heads (index: 0 to all). */
+export async function headCosts(
+  solver: RidgeSolver,
+  sums: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  ridge: number,
+): Promise<Float64Array> {
+  const { costs } = await headsTaken(solver, sums, proj, headWidth, 0, ridge);
+  const all = costs.length;
+  const left = new Float64Array(all + 1);
+  costs.forEach((cost, taken) => (left[all - taken - 1] = left[all - taken] + cost));
+  return left;
+}
+
+/** Takes heads one after the other until `count` are left; what each costs. */
+async function headsTaken(
+  solver: RidgeSolver,
+  { n, gram }: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  count: number,
+  ridge: number,
+): Promise<{ left: number[]; costs: number[] }> {
   const [outputs, mixed] = proj.dims;
   const identity = new Float64Array(n * n);
   for (let i = 0; i < n; i++) identity[i * n + i] = 1;
@@ -142,6 +210,7 @@ export async function keptHeads(
   const map = new Float64Array(mixed * outputs);
   for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
   const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
+  const costs: number[] = [];
   while (left.length > count) {
     let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
     for (const head of left) {
@@ -155,7 +224,8 @@ export async function keptHeads(
       if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
     }
     if (!cheapest) break;
-    const { head, factor, solved } = cheapest;
+    const { head, cost, factor, solved } = cheapest;
+    costs.push(cost);
     left.splice(left.indexOf(head), 1);
     if (left.length === count) break;
     const from = head * headWidth;
@@ -166,7 +236,7 @@ export async function keptHeads(
     const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
-  return left;
+  return { left, costs };
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */
