@@ -66,6 +66,7 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
 import {
   channelsOf,
+  checkBlockShapes,
   keptChannels,
   keptHeadCount,
   keptHeads,
@@ -91,8 +92,6 @@ import { required } from "../../utils/required.ts";
 
 /** Widths are counts, or shares below 1. */
 export interface AnalyticOptions extends Widths {
-  /** What each kept block keeps, in place of one width for all; 0 heads or channels: no attention, no MLP. */
-  readonly shapes?: readonly BlockShape[];
   /**
    * Maps that are refitted beside fc2: the attention's output map, and those behind norms (q, k, v, fc1), for what enters them.
    */
@@ -146,6 +145,7 @@ export async function analyticStart(
   let student = copyBlocks(teacher, kept);
   const { device } = teacher;
   const { mlpWidth, keptHeads: heads } = options;
+  if (options.shapes) checkBlockShapes(teacher, kept, options.shapes);
   const shapes =
     options.shapes ??
     uniformShapes(student.config, {

@@ -20,6 +20,42 @@ export interface Widths {
   readonly mlpWidth?: number;
   /** Heads of each attention. */
   readonly keptHeads?: number;
+  /** What each kept block keeps, in place of one width for all; 0 heads or channels: no attention, no MLP. */
+  readonly shapes?: readonly BlockShape[];
+}
+
+/** "3x768": heads and MLP channels of one block, as options say it. */
+export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}$/;
+
+/** A block's shape from such a text. */
+export function parseBlockShape(text: string): BlockShape {
+  const [heads, mlpWidth] = text.split("x").map(Number);
+  return { heads, mlpWidth };
+}
+
+export const blockShapeText = ({ heads, mlpWidth }: BlockShape): string => `${heads}x${mlpWidth}`;
+
+/** Throws a UserError where shapes are not one for each kept block, no more than it has, or leave a block without both parts. */
+export function checkBlockShapes(
+  teacher: ModelDefinition,
+  kept: readonly number[],
+  shapes: readonly BlockShape[],
+): void {
+  const { config } = teacher;
+  narrowWidth(teacher, config.mlpWidth);
+  keptHeadCount(teacher, config.heads);
+  const given = shapes.map(blockShapeText).join();
+  if (shapes.length !== kept.length)
+    throw badOption("blockShapes", `one for each of the ${kept.length} kept blocks`, given);
+  const whole = blockShapes(config);
+  const fits = ({ heads, mlpWidth }: BlockShape, i: number) =>
+    heads <= whole[kept[i]].heads && mlpWidth <= whole[kept[i]].mlpWidth && heads + mlpWidth > 0;
+  if (!shapes.every(fits))
+    throw badOption(
+      "blockShapes",
+      `at most ${blockShapeText(config)} (the teacher's heads and MLP channels), not both 0 in a block`,
+      given,
+    );
 }
 
 /** A configuration of blocks that keep so much each. */
