@@ -15,6 +15,8 @@ export type {
 } from "./students/search/merging-search.ts";
 export { blockOperations, chooseMerging } from "./students/search/merging-search.ts";
 export { mergingOf } from "./models/token-merging.ts";
+export { rankCuts } from "./students/search/cut-costs.ts";
+export { shapeForBudget, wholeBudget } from "./students/search/shape-for-budget.ts";
 export type {
   CreateDistillationOptions,
   Distillation,

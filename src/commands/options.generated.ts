@@ -168,6 +168,11 @@ export interface DistillOptions {
    */
   keptHeads?: number;
   /**
+   * Heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all). Range: must
+   * match ^\d{1,6}x\d{1,7}$.
+   */
+  blockShapes?: string | string[];
+  /**
    * Views of each picture that an analytic start is fitted on: as for evaluation, then random ones. Range: an
    * integer, above 0, at most 1000. Default: 1.
    */
@@ -205,10 +210,10 @@ export interface DistillOptions {
       };
   /**
    * What a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels
-   * of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's). Default:
-   * "blocks".
+   * of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block:
+   * heads and channels that differ by block (for ONNX; transformers and timm can't load it). Default: "blocks".
    */
-  shape?: "balanced" | "channels" | "blocks";
+  shape?: "balanced" | "channels" | "blocks" | "by-block";
   /**
    * For an effective batch of 256; larger ones scale it up (lr = blr * batch / 256). Range: a number at least
    * 1e-30. Default: 0.001.

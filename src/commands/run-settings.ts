@@ -1,4 +1,5 @@
 // What decides a run's bits, as its folder records it, held against what is asked for now.
+import { blockShapeText } from "../students/closed-form/narrowing.ts";
 import { z } from "zod";
 import type { DataSet } from "../data/dataset.ts";
 import type { Item } from "../data/sampling.ts";
@@ -67,7 +68,7 @@ export function settledInt8({ int8 }: RunConfig, file: string): Int8Options | un
  * search would choose again.
  */
 export function withSettledShape(options: DistillRunOptions, config: RunConfig): DistillRunOptions {
-  const { keptBlocks, mlpWidth, keptHeads } = config;
+  const { keptBlocks, mlpWidth, keptHeads, shapes } = config;
   return {
     ...options,
     keep: "even",
@@ -76,6 +77,7 @@ export function withSettledShape(options: DistillRunOptions, config: RunConfig):
     keptBlocks: [...keptBlocks],
     mlpWidth,
     keptHeads,
+    blockShapes: shapes?.map(blockShapeText),
   };
 }
 

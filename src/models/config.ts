@@ -55,6 +55,13 @@ export function rotaryOf({ positions }: Pick<VitConfig, "positions">): RotaryPos
 export const resamplings = ["bicubic", "bicubic-antialiased", "bicubic-offset"] as const;
 export type Resampling = (typeof resamplings)[number];
 
+/** What one block keeps; 0 where it has no attention or no MLP. */
+export interface BlockShape {
+  readonly heads: number;
+  /** Channels that the MLP's last map reads. */
+  readonly mlpWidth: number;
+}
+
 export interface VitConfig {
   /** Pixels per side of the square pictures that the position embedding was made for. */
   readonly imageSize: number;
@@ -67,6 +74,8 @@ export interface VitConfig {
   readonly headWidth?: number;
   /** Channels that the MLP's last map reads. */
   readonly mlpWidth: number;
+  /** One for each block, where blocks differ; `heads` and `mlpWidth` are then the most that a block has or had. */
+  readonly blocks?: readonly BlockShape[];
   /** `plain`: fc2(f(fc1 x)); `gated`: fc1 gives two halves a and b, and fc2 reads f(a) * b (SwiGLU). */
   readonly mlp: "plain" | "gated";
   readonly activation: Activation;
@@ -127,9 +136,40 @@ export function headWidthOf({ width, heads, headWidth }: Pick<VitConfig, "width"
   return headWidth ?? width / heads;
 }
 
-/** Channels of all heads side by side: queries, keys and values of a token have so many each. */
-export function attentionWidth(config: Pick<VitConfig, "width" | "heads" | "headWidth">): number {
-  return config.heads * headWidthOf(config);
+/** Heads and channels of block `index`. */
+export function blockShape(
+  { blocks, heads, mlpWidth }: Pick<VitConfig, "blocks" | "heads" | "mlpWidth">,
+  index: number,
+): BlockShape {
+  return blocks?.[index] ?? { heads, mlpWidth };
+}
+
+/** Heads and channels of all blocks. */
+export function blockShapes(config: Pick<VitConfig, "blocks" | "heads" | "mlpWidth" | "depth">): BlockShape[] {
+  return Array.from({ length: config.depth }, (_, i) => blockShape(config, i));
+}
+
+/** Channels of a block's heads side by side: its queries, keys and values of a token have so many each. */
+export function attentionWidth(
+  config: Pick<VitConfig, "width" | "heads" | "headWidth" | "blocks" | "mlpWidth">,
+  block: number,
+): number {
+  return blockShape(config, block).heads * headWidthOf(config);
+}
+
+/** The configuration with these blocks: one width for all where they are alike and none lacks a part. */
+export function withBlockShapes(config: VitConfig, shapes: readonly BlockShape[]): VitConfig {
+  const { blocks: _, ...rest } = config;
+  const [first] = shapes;
+  const alike = shapes.every(({ heads, mlpWidth }) => heads === first.heads && mlpWidth === first.mlpWidth);
+  if (!alike || first.heads === 0 || first.mlpWidth === 0) return { ...config, depth: shapes.length, blocks: shapes };
+  const { heads, mlpWidth } = first;
+  return { ...withHeadCount(rest, heads, heads * headWidthOf(config)), depth: shapes.length, mlpWidth };
+}
+
+/** The configuration of block `index` alone, as one of a model whose blocks are all like it. */
+export function blockConfig(config: VitConfig, index: number): VitConfig {
+  return { ...config, depth: 1, blocks: config.blocks && [blockShape(config, index)] };
 }
 
 /** The configuration with so many heads over `mixed` channels side by side. */

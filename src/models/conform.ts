@@ -1,6 +1,6 @@
 // A model rewritten so that another library's class can hold it: same function, other parts.
 import type { VitConfig } from "./config.ts";
-import { attentionWidth, prefixCount } from "./config.ts";
+import { attentionWidth, blockShape, prefixCount } from "./config.ts";
 import { expectedWeights } from "./weight-table.ts";
 import type { ModelDefinition } from "./definition.ts";
 import type { Layout } from "./layouts/registry.ts";
@@ -46,9 +46,10 @@ function conformPositions(weights: Weights, from: VitConfig, to: VitConfig): voi
 function conformLayerScale(weights: Weights, from: VitConfig, to: VitConfig): void {
   if (from.layerScale === to.layerScale) return;
   for (let i = 0; i < from.depth; i++) {
+    const { heads, mlpWidth } = blockShape(from, i);
     for (const [scale, map] of [
-      ["ls1", "attn.proj"],
-      ["ls2", "mlp.fc2"],
+      ...(heads > 0 ? [["ls1", "attn.proj"]] : []),
+      ...(mlpWidth > 0 ? [["ls2", "mlp.fc2"]] : []),
     ]) {
       const name = `blocks.${i}.${scale}.gamma`;
       if (to.layerScale) {
@@ -97,7 +98,10 @@ export function conform(model: ModelDefinition, to: VitConfig): ModelDefinition 
   conformLayerScale(weights, from, to);
   conformHead(weights, from, to);
   if (!from.qkvBias && to.qkvBias) {
-    for (let i = 0; i < from.depth; i++) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * attentionWidth(from)]));
+    for (let i = 0; i < from.depth; i++) {
+      const mixed = attentionWidth(from, i);
+      if (mixed > 0) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * mixed]));
+    }
   }
   if (!from.patchBias && to.patchBias) weights.set("patch_embed.proj.bias", zeros([from.width]));
   if (from.head && !to.head) for (const part of ["weight", "bias"]) weights.delete(`head.${part}`);
@@ -113,10 +117,16 @@ function changedWeights(from: VitConfig, to: VitConfig): number {
   return [...before].filter((w) => differs(w, after)).length + [...after].filter((w) => differs(w, before)).length;
 }
 
+/** The nearest configuration that a layout holds, or why there is none. Only our own has a place for blocks that differ. */
+const heldBy = (layout: Layout, config: VitConfig): ReturnType<Layout["holds"]> =>
+  config.blocks && layout.library !== "wecolora"
+    ? { reason: "its classes want one width: the heads and MLP channels of all blocks must be the same" }
+    : layout.holds(config);
+
 /** Whether a library has a class for the model. */
 export function isHeldBy({ config }: Pick<ModelDefinition, "config">, library: Layout["library"]): boolean {
   if (library !== "wecolora" && mergesTokens(config)) return false;
-  return layouts.some((layout) => layout.library === library && !("reason" in layout.holds(config)));
+  return layouts.some((layout) => layout.library === library && !("reason" in heldBy(layout, config)));
 }
 
 /**
@@ -135,7 +145,7 @@ export function conformTo(
   const reasons: string[] = [];
   let best: { layout: Layout; config: VitConfig; changes: number } | undefined;
   for (const layout of layouts.filter((candidate) => candidate.library === library)) {
-    const config = layout.holds(model.config);
+    const config = heldBy(layout, model.config);
     if ("reason" in config) {
       reasons.push(`${layout.name}: ${config.reason}`);
       continue;

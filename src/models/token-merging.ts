@@ -47,7 +47,7 @@ import { UserError } from "../utils/errors.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import { allocate, elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
-import { patchCount, prefixCount, tokenCount } from "./config.ts";
+import { blockShape, patchCount, prefixCount, tokenCount } from "./config.ts";
 
 /** Tokens on their way through the blocks. */
 export interface Tokens {
@@ -98,6 +98,10 @@ export function checkMerging(config: VitConfig, name = "merging"): void {
     );
   let tokens = tokenCount(config);
   for (const [block, count] of merging.entries()) {
+    if (count > 0 && blockShape(config, block).heads === 0)
+      throw new UserError(`${name} must be 0 for block ${block}, which has no attention, got ${count}.`, {
+        code: "INVALID_OPTION",
+      });
     const most = mergeableTokens(tokens, prefixCount(config));
     if (!Number.isInteger(count) || count < 0 || count > most)
       throw new UserError(
@@ -112,7 +116,8 @@ export function checkMerging(config: VitConfig, name = "merging"): void {
 export function mergingOf(config: VitConfig, wished: readonly number[]): number[] {
   let tokens = tokenCount(config);
   return Array.from({ length: config.depth }, (_, i) => {
-    const count = Math.min(wished[i] ?? 0, mergeableTokens(tokens, prefixCount(config)));
+    const most = blockShape(config, i).heads > 0 ? mergeableTokens(tokens, prefixCount(config)) : 0;
+    const count = Math.min(wished[i] ?? 0, most);
     tokens -= count;
     return count;
   });

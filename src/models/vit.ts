@@ -7,7 +7,7 @@ import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } 
 import { rowsInPlace } from "../utils/offloaded.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
-import { attentionWidth, headWidthOf, patchCount, prefixCount, rotaryOf } from "./config.ts";
+import { attentionWidth, blockShape, headWidthOf, patchCount, prefixCount, rotaryOf } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
 import type { Tokens } from "./token-merging.ts";
 import { checkMerging, mergedMean, mergeTokens, sizeBias, unmerged, unmergedAttention } from "./token-merging.ts";
@@ -60,7 +60,7 @@ export function moduleWeights(
 ): LinearWeights {
   const prefix = `blocks.${block}`;
   if (module === "q" || module === "k" || module === "v") {
-    const size = attentionWidth(config);
+    const size = attentionWidth(config, block);
     const [from, to] = [qkvParts[module] * size, (qkvParts[module] + 1) * size];
     return {
       weight: weightRows(weight(`${prefix}.attn.qkv.weight`), from, to, module),
@@ -173,9 +173,11 @@ export function attentionHalf(
   watch?: WatchAttention,
   parts: Pick<AttentionParts, "rotation" | "bias" | "watchKeys"> = {},
 ): Value {
+  const { heads } = blockShape(config, index);
+  if (heads === 0) return x;
   const { apply, scaled } = blockParts(config, weight, index, map);
   const [q, k, v] = blockQueries(config, weight, index, x, map);
-  const mixed = attention(q, k, v, config.heads, {
+  const mixed = attention(q, k, v, heads, {
     mixing: config.sharing && {
       scores: weight(`blocks.${index}.attn.mix_scores`),
       weights: weight(`blocks.${index}.attn.mix_weights`),
@@ -238,6 +240,8 @@ export function mlpHalf(
   x: Value,
   map: LinearMap = linear,
 ): Value {
+  const { mlpWidth } = blockShape(config, index);
+  if (mlpWidth === 0) return x;
   const { apply, scaled } = blockParts(config, weight, index, map);
   const normed = blockNorm(config, weight, index, "norm2", x);
   const n2 = config.sharing
@@ -247,7 +251,7 @@ export function mlpHalf(
   const activate = activations[config.activation];
   const hidden =
     config.mlp === "gated"
-      ? mul(activate(slice(entered, -1, 0, config.mlpWidth)), slice(entered, -1, config.mlpWidth, 2 * config.mlpWidth))
+      ? mul(activate(slice(entered, -1, 0, mlpWidth)), slice(entered, -1, mlpWidth, 2 * mlpWidth))
       : activate(entered);
   return add(x, scaled(apply(hidden, "fc2"), "ls2"));
 }

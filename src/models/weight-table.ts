@@ -1,7 +1,7 @@
 // The weights of a vision transformer: one row for each, with its name, its shape and what it is. What starts, copies, trains
 // or stores weights asks this table; nothing else reads a meaning out of a name.
 import type { VitConfig } from "./config.ts";
-import { attentionWidth, patchCount } from "./config.ts";
+import { attentionWidth, blockShape, patchCount } from "./config.ts";
 
 /**
  * What a weight is to the tokens: `map` and `bias` of a linear map or convolution, `norm` and `norm-bias`, `scale`
@@ -71,22 +71,30 @@ function embeddingRows(config: VitConfig, into: Rows): void {
   if (config.preNorm) into.norm("norm_pre", width);
 }
 
-function blockRows(config: VitConfig, into: Rows, shares: boolean): void {
-  const { width, mlpWidth, heads } = config;
-  const mixed = attentionWidth(config);
-  into.norm("norm1", width);
-  into.norm("norm2", width);
+function blockRows(config: VitConfig, into: Rows, index: number): void {
+  const { width } = config;
+  const { heads, mlpWidth } = blockShape(config, index);
+  const shares = config.sharing !== undefined && index % config.sharing.factor !== 0;
+  if (heads > 0) into.norm("norm1", width);
+  if (mlpWidth > 0) into.norm("norm2", width);
   if (config.sharing) {
     into.add("attn.mix_scores", [heads, heads], "mixing");
     into.add("attn.mix_weights", [heads, heads], "mixing");
     into.add("mlp.conv", [width, 9], "mixing");
     if (shares) return;
   }
-  into.linear("attn.qkv", 3 * mixed, width, config.qkvBias);
-  into.linear("attn.proj", width, mixed);
-  into.linear("mlp.fc1", config.mlp === "gated" ? 2 * mlpWidth : mlpWidth, width);
-  into.linear("mlp.fc2", width, mlpWidth);
-  if (config.layerScale) for (const scale of ["ls1", "ls2"]) into.add(`${scale}.gamma`, [width], "scale");
+  if (heads > 0) {
+    const mixed = attentionWidth(config, index);
+    into.linear("attn.qkv", 3 * mixed, width, config.qkvBias);
+    into.linear("attn.proj", width, mixed);
+  }
+  if (mlpWidth > 0) {
+    into.linear("mlp.fc1", config.mlp === "gated" ? 2 * mlpWidth : mlpWidth, width);
+    into.linear("mlp.fc2", width, mlpWidth);
+  }
+  if (!config.layerScale) return;
+  if (heads > 0) into.add("ls1.gamma", [width], "scale");
+  if (mlpWidth > 0) into.add("ls2.gamma", [width], "scale");
 }
 
 function poolingRows(config: VitConfig, into: Rows): void {
@@ -109,8 +117,7 @@ export function weightTable(config: VitConfig): WeightRow[] {
   const rows: WeightRow[] = [];
   const at = (part: WeightPart, block?: number) => new Rows(block === undefined ? { part } : { part, block }, rows);
   embeddingRows(config, at("embedding"));
-  for (let i = 0; i < config.depth; i++)
-    blockRows(config, at("block", i), config.sharing !== undefined && i % config.sharing.factor !== 0);
+  for (let i = 0; i < config.depth; i++) blockRows(config, at("block", i), i);
   if (config.finalNorm !== "none") at("norm").norm("norm", width);
   poolingRows(config, at("pooling"));
   if (config.projection) at("projection").linear("projection", config.projection, width, false);

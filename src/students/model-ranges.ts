@@ -1,7 +1,7 @@
 // Options whose ranges follow from the teacher: checked as soon as its configuration is known, before any image is read.
 import { OptionError } from "../utils/errors.ts";
 import type { Model } from "../models/model.ts";
-import { keptHeadCount, narrowWidth } from "./closed-form/narrowing.ts";
+import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
@@ -20,6 +20,7 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
       (name) =>
         `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic; the method ${method} starts otherwise.`,
     ]);
+  if (options.blockShapes) checkShapesGiven(options, teacher);
   if (mlpWidth !== undefined) narrowWidth(teacher, mlpWidth);
   if (keptHeads !== undefined) keptHeadCount(teacher, keptHeads);
   const plan = adapterPlanOf(withRank(options, config));
@@ -31,4 +32,18 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
   const format = plainFormat(teacher, options.weightType ?? teacher.origin.weightType);
   const studentOf = studentWithin(options, teacher);
   await checkBudget({ teacher, budget: parsed, format, studentOf, now: () => 0 }, budget);
+}
+
+function checkShapesGiven(options: StudentRunOptions, teacher: Model): void {
+  const { keptBlocks, mlpWidth, keptHeads, method } = options;
+  if (!isAnalytic(options))
+    throw new OptionError([
+      (name) => `${name("blockShapes")} needs ${name("start")} analytic; the method ${method} starts otherwise.`,
+    ]);
+  if (!keptBlocks || (mlpWidth ?? keptHeads) !== undefined)
+    throw new OptionError([
+      (name) =>
+        `${name("blockShapes")} goes with ${name("keptBlocks")}, without ${name("mlpWidth")} and ${name("keptHeads")}.`,
+    ]);
+  checkBlockShapes(teacher, keptBlocks, (options.blockShapes ?? []).map(parseBlockShape));
 }

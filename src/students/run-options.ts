@@ -58,7 +58,7 @@ export const studentRunSchema = z.strictObject({
     .enum(shapeKinds)
     .default("blocks")
     .describe(
-      "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
+      "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block: heads and channels that differ by block (for ONNX; transformers and timm can't load it)",
     ),
   baseLearningRate: rateOption
     .default(1e-3)

@@ -5,8 +5,11 @@ import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import { closedFormStudent } from "./closed-form/start.ts";
 import { searchBlocks } from "./search/block-search.ts";
+import { rankCuts } from "./search/cut-costs.ts";
+import { shapeForBudget, wholeBudget } from "./search/shape-for-budget.ts";
 import { methodOf } from "./methods/lookup.ts";
 import type { Widths } from "./closed-form/narrowing.ts";
+import { parseBlockShape } from "./closed-form/narrowing.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 import { everyNth, keptBlocksOf } from "./weight-copy.ts";
 import type { Model } from "../models/model.ts";
@@ -21,7 +24,7 @@ import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import type { ShapeKind } from "./search/shape.ts";
-import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
+import { blankOf, evenBlocks, isNarrowable, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
 import type { TriedShape } from "./search/shape-search.ts";
 import { searchShapes, shapeText } from "./search/shape-search.ts";
 
@@ -118,7 +121,8 @@ export async function startOf(
   // One of five batches says whether a refit helps.
   const images = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
   const progress = (done: number) => listener.progress?.(done);
-  const settings = { ...options, mlpWidth: wanted.mlpWidth, keptHeads: wanted.keptHeads };
+  const { mlpWidth, keptHeads, shapes } = wanted;
+  const settings = { ...options, mlpWidth, keptHeads, shapes };
   const { student, widths, residual } = await closedFormStudent({
     teacher,
     kept,
@@ -144,6 +148,7 @@ export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
 function shapeOf(options: StudentRunOptions): ShapeKind {
   const { keptBlocks, mlpWidth, keptHeads, shape } = options;
+  // Block shapes are given with the blocks that are kept.
   const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined;
   return open && isAnalytic(options) ? shape : "blocks";
 }
@@ -164,8 +169,11 @@ async function choose(
 ): Promise<Chosen> {
   const { listener } = context;
   const { mlpWidth, keptHeads, keep } = options;
+  const shapes = options.blockShapes?.map(parseBlockShape);
   const { depth } = teacher.config;
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
+  if (shapeOf(options) === "by-block" && isNarrowable(teacher))
+    return chooseByBlock(options, copied, teacher, source, items, context);
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
     const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
@@ -186,7 +194,35 @@ async function choose(
     );
     return { ...narrower, copied };
   }
-  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads };
+  return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads, shapes };
+}
+
+/** Pictures that cuts are ranked on: their tokens are held, and their sums say what a cut costs. */
+const rankedPictures = 96;
+
+/** Heads and channels of each block by what their cuts cost, for as many weights as the `copied` blocks have. */
+async function chooseByBlock(
+  options: StudentRunOptions,
+  copied: readonly number[],
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  { listener }: RunContext,
+): Promise<Chosen> {
+  if (options.keep === "auto")
+    throw new OptionError([
+      (name) => `${name("shape")} by-block chooses blocks by itself: leave ${name("keep")} auto out.`,
+    ]);
+  const { config } = teacher;
+  listener.stage?.("ranking cuts", config.depth);
+  const images = viewBatches(source, limitItems(items, rankedPictures, options.seed), 1, 1, teacher, options.seed);
+  const costs = await rankCuts(teacher, images, (done) => listener.progress?.(done));
+  const budget = (wholeBudget(config, "weights") * copied.length) / config.depth;
+  const { kept, shapes } = shapeForBudget(config, costs, budget);
+  listener.info?.(
+    `${kept.length} blocks of ${widthsText({ shapes })} have as many weights as ${copied.length} whole blocks`,
+  );
+  return { kept, shapes, copied };
 }
 
 /** Which student has as many weights as so many whole blocks, by the options. */

@@ -17,7 +17,15 @@ const figure = z
   .nullable()
   .transform((value) => value ?? Number.NaN);
 const interval = z.tuple([figure, figure]).readonly();
-const widths = { mlpWidth: count.optional(), keptHeads: count.optional() };
+const widths = {
+  mlpWidth: count.optional(),
+  keptHeads: count.optional(),
+  /** Heads and MLP channels of each kept block, where blocks differ. */
+  shapes: z
+    .array(z.object({ heads: count, mlpWidth: count }))
+    .readonly()
+    .optional(),
+};
 
 const planSchema = z.object({
   batch: z.number().int().positive(),

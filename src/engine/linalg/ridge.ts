@@ -65,6 +65,37 @@ function panelsOf(n: number): number[] {
   return [...Array.from({ length: Math.ceil(n / size) }, (_, i) => i * size), n];
 }
 
+/** A panel of a Cholesky factor: its own part inverted, its rows of L^-1 G'R, and L's rows below it. */
+interface FactoredPanel {
+  readonly inverse: Tensor;
+  readonly solved: DeviceTensor;
+  readonly below: DeviceTensor | undefined;
+}
+
+/** Tensors on the device that are released together in the end, where they were not before. */
+class HeldTensors {
+  private readonly device: Device;
+  private readonly tensors = new Set<DeviceTensor>();
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  readonly hold = (tensor: DeviceTensor): DeviceTensor => {
+    this.tensors.add(tensor);
+    return tensor;
+  };
+
+  readonly release = async (tensor: DeviceTensor): Promise<void> => {
+    this.tensors.delete(tensor);
+    await this.device.release([tensor]);
+  };
+
+  releaseAll(): Promise<void> {
+    return this.device.release([...this.tensors]);
+  }
+}
+
 /**
  * Solves symmetric positive definite systems. Matrices stay on the device; only diagonal blocks come back, to be factored
  * and inverted here, so that all else is products.
@@ -84,42 +115,11 @@ export class RidgeSolver {
    * definite, which a ridge above zero rules out for sums that are finite.
    */
   async solve({ n, m, gram, cross }: Sums, ridge: Float64Array): Promise<Float64Array> {
-    const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
-    const held: DeviceTensor[] = [];
-    const hold = (tensor: DeviceTensor) => {
-      held.push(tensor);
-      return tensor;
-    };
-    const release = async (tensor: DeviceTensor) => {
-      held.splice(held.indexOf(tensor), 1);
-      await this.device.release([tensor]);
-    };
+    const held = new HeldTensors(this.device);
+    const { hold, release } = held;
     try {
-      let trailing = hold(await this.device.upload({ type: "float64", dims: [n, n], data: ridged }));
-      let right = hold(await this.device.upload({ type: "float64", dims: [n, m], data: cross }));
-      let diagonal = corner(ridged, n, bounds[1]);
-      // Factor panel by panel, and solve L Z = G'R on the way.
-      const factored: { inverse: Tensor; solved: DeviceTensor; below: DeviceTensor | undefined }[] = [];
-      for (let i = 0; i + 1 < bounds.length; i++) {
-        const [left, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
-        const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
-        const next = Math.min(size, left - size);
-        const session = await this.sessions.get(`factor ${left} ${size} ${next} ${m}`, () =>
-          factorStep(left, size, next, m),
-        );
-        const feeds = { trailing, right, inverse };
-        const keep = next > 0 ? ["solved", "below", "next.trailing", "next.right"] : ["solved"];
-        const { tensors, kept } = await session.run({ feeds, fetch: next > 0 ? ["diagonal"] : [], keep });
-        const below = next > 0 ? hold(kept.below) : undefined;
-        factored.push({ inverse, solved: hold(kept.solved), below });
-        await release(trailing);
-        await release(right);
-        if (next === 0) break;
-        diagonal = tensors.diagonal.data as Float64Array;
-        trailing = hold(kept["next.trailing"]);
-        right = hold(kept["next.right"]);
-      }
+      const factored = await this.factored({ n, m, gram, cross }, ridge, held);
       // Then L' D = Z, from the end.
       let found: DeviceTensor | undefined;
       for (let i = factored.length - 1; i >= 0; i--) {
@@ -133,9 +133,62 @@ export class RidgeSolver {
       }
       return (await this.device.download(found as DeviceTensor)).data as Float64Array;
     } finally {
-      await this.device.release(held);
+      await held.releaseAll();
       await this.device.trim();
     }
+  }
+
+  /** L^-1 G'R `[n, m]`, with the Cholesky factor L of G'G + diag(ridge). Throws as `solve` does. */
+  async solveLower(sums: Sums, ridge: Float64Array): Promise<Float64Array> {
+    const held = new HeldTensors(this.device);
+    try {
+      const factored = await this.factored(sums, ridge, held);
+      const out = new Float64Array(sums.n * sums.m);
+      let at = 0;
+      for (const { solved } of factored) {
+        const { data } = await this.device.download(solved);
+        out.set(data as Float64Array, at);
+        at += data.length;
+      }
+      return out;
+    } finally {
+      await held.releaseAll();
+      await this.device.trim();
+    }
+  }
+
+  /** Factors panel by panel, and solves L Z = G'R on the way. */
+  private async factored(
+    { n, m, gram, cross }: Sums,
+    ridge: Float64Array,
+    { hold, release }: HeldTensors,
+  ): Promise<FactoredPanel[]> {
+    const ridged = withRidge(gram, n, ridge);
+    const bounds = panelsOf(n);
+    let trailing = hold(await this.device.upload({ type: "float64", dims: [n, n], data: ridged }));
+    let right = hold(await this.device.upload({ type: "float64", dims: [n, m], data: cross }));
+    let diagonal = corner(ridged, n, bounds[1]);
+    const factored: FactoredPanel[] = [];
+    for (let i = 0; i + 1 < bounds.length; i++) {
+      const [left, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
+      const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
+      const next = Math.min(size, left - size);
+      const session = await this.sessions.get(`factor ${left} ${size} ${next} ${m}`, () =>
+        factorStep(left, size, next, m),
+      );
+      const feeds = { trailing, right, inverse };
+      const keep = next > 0 ? ["solved", "below", "next.trailing", "next.right"] : ["solved"];
+      const { tensors, kept } = await session.run({ feeds, fetch: next > 0 ? ["diagonal"] : [], keep });
+      const below = next > 0 ? hold(kept.below) : undefined;
+      factored.push({ inverse, solved: hold(kept.solved), below });
+      await release(trailing);
+      await release(right);
+      if (next === 0) break;
+      diagonal = tensors.diagonal.data as Float64Array;
+      trailing = hold(kept["next.trailing"]);
+      right = hold(kept["next.right"]);
+    }
+    return factored;
   }
 
   /**

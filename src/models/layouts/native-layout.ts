@@ -10,6 +10,8 @@ import { one } from "./layout.ts";
 
 const count = z.number().int().min(1).max(1_000_000);
 
+const countOrNone = z.number().int().min(0).max(1_000_000);
+
 const rotary = {
   theta: z.number().positive(),
   grid: z.enum(["centred", "index"]).optional(),
@@ -20,49 +22,55 @@ const rotary = {
 };
 
 /** VitConfig as a file holds it. */
-const configSchema = z.strictObject({
-  imageSize: count,
-  patchSize: count,
-  channels: count,
-  width: count,
-  depth: count.max(10_000),
-  heads: count,
-  headWidth: count.optional(),
-  mlpWidth: count,
-  mlp: z.enum(["plain", "gated"]),
-  activation: z.enum(activationKinds),
-  normEpsilon: z.number().positive(),
-  qkvBias: z.boolean(),
-  patchBias: z.boolean(),
-  prefix: z.array(z.strictObject({ weight: z.enum(["cls_token", "dist_token", "reg_token"]), count })),
-  positions: z.discriminatedUnion("kind", [
-    z.strictObject({
-      kind: z.literal("learned"),
-      prefix: z.number().int().min(0),
-      rotary: z.strictObject(rotary).optional(),
-    }),
-    z.strictObject({ kind: z.literal("rotary"), ...rotary }),
-  ]),
-  // Files of former releases have no place for it.
-  resampling: z.enum(resamplings).default("bicubic"),
-  sharing: z.strictObject({ factor: count }).optional(),
-  merging: z.array(z.number().int().min(0)).optional(),
-  preNorm: z.boolean(),
-  layerScale: z.boolean(),
-  finalNorm: z.enum(["tokens", "pooled", "none"]),
-  pooling: z.enum(["class", "mean", "attention"]),
-  pooledTokens: z.enum(["patches", "all"]).optional(),
-  attentionPool: z.strictObject({ heads: count, mlpWidth: count, activation: z.enum(activationKinds) }).optional(),
-  pooler: z.boolean(),
-  projection: count.optional(),
-  head: z
-    .strictObject({
-      classes: count,
-      input: z.enum(["pooled", "class+mean", "class+distillation"]),
-      labels: z.array(z.string()).optional(),
-    })
-    .optional(),
-});
+const configSchema = z
+  .strictObject({
+    imageSize: count,
+    patchSize: count,
+    channels: count,
+    width: count,
+    depth: count.max(10_000),
+    heads: count,
+    headWidth: count.optional(),
+    mlpWidth: count,
+    blocks: z.array(z.strictObject({ heads: countOrNone, mlpWidth: countOrNone })).optional(),
+    mlp: z.enum(["plain", "gated"]),
+    activation: z.enum(activationKinds),
+    normEpsilon: z.number().positive(),
+    qkvBias: z.boolean(),
+    patchBias: z.boolean(),
+    prefix: z.array(z.strictObject({ weight: z.enum(["cls_token", "dist_token", "reg_token"]), count })),
+    positions: z.discriminatedUnion("kind", [
+      z.strictObject({
+        kind: z.literal("learned"),
+        prefix: z.number().int().min(0),
+        rotary: z.strictObject(rotary).optional(),
+      }),
+      z.strictObject({ kind: z.literal("rotary"), ...rotary }),
+    ]),
+    // Files of former releases have no place for it.
+    resampling: z.enum(resamplings).default("bicubic"),
+    sharing: z.strictObject({ factor: count }).optional(),
+    merging: z.array(z.number().int().min(0)).optional(),
+    preNorm: z.boolean(),
+    layerScale: z.boolean(),
+    finalNorm: z.enum(["tokens", "pooled", "none"]),
+    pooling: z.enum(["class", "mean", "attention"]),
+    pooledTokens: z.enum(["patches", "all"]).optional(),
+    attentionPool: z.strictObject({ heads: count, mlpWidth: count, activation: z.enum(activationKinds) }).optional(),
+    pooler: z.boolean(),
+    projection: count.optional(),
+    head: z
+      .strictObject({
+        classes: count,
+        input: z.enum(["pooled", "class+mean", "class+distillation"]),
+        labels: z.array(z.string()).optional(),
+      })
+      .optional(),
+  })
+  .refine(({ blocks, depth, sharing }) => !blocks || (blocks.length === depth && !sharing), {
+    path: ["blocks"],
+    message: "must name the heads and MLP channels of each block, and needs blocks that share no weights",
+  });
 
 const modelType = "wecolora_vit";
 

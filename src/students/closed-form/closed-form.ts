@@ -57,7 +57,8 @@ import { badWeight, modelName } from "../../models/finite-outputs.ts";
 import type { Model } from "../../models/model.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, headWidthOf } from "../../models/config.ts";
+import type { BlockShape } from "../../models/config.ts";
+import { attentionWidth, blockShape, blockShapes, headWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { TargetModule } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
@@ -65,12 +66,14 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import type { Widths } from "./narrowing.ts";
 import {
   channelsOf,
+  checkBlockShapes,
   keptChannels,
   keptHeadCount,
   keptHeads,
-  lessThanWhole,
-  narrowedConfig,
   narrowedSums,
+  settledShapes,
+  shapesDiffer,
+  uniformShapes,
   narrowWidth,
   withChannels,
   withHeads,
@@ -140,24 +143,34 @@ export async function analyticStart(
   progress: (done: number, total: number) => void = () => undefined,
 ): Promise<AnalyticStart> {
   let student = copyBlocks(teacher, kept);
-  const { device, config } = teacher;
+  const { device } = teacher;
   const { mlpWidth, keptHeads: heads } = options;
-  const widths = lessThanWhole(config, {
-    mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
-    keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
-  });
+  if (options.shapes) checkBlockShapes(teacher, kept, options.shapes);
+  const shapes =
+    options.shapes ??
+    uniformShapes(student.config, {
+      mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
+      keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
+    });
   const tokenType = tokenTypeOf(options);
   const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
   const solver = new RidgeSolver(device);
-  const teaching = new Passes(device, config, tokenType);
+  const teaching = new Passes(device, tokenType);
   let refits: readonly Refit[] = [];
   try {
     for (let sweep = 0; sweep < options.sweeps; sweep++) {
       if (sweep > 0) await startAgain(teaching, streams);
       const behind = (done: number) => progress(sweep * kept.length + done, options.sweeps * kept.length);
       // Later sweeps begin with maps behind norms that are not the teacher's any more; shared ones are no block's own.
-      const maps = sweep === 0 && !config.sharing ? options.maps : withoutNorms(options.maps);
-      const tools = { teacher, teaching, solver, streams, maps, widths: sweep === 0 ? widths : {} };
+      const maps = sweep === 0 && !teacher.config.sharing ? options.maps : withoutNorms(options.maps);
+      const tools = {
+        teacher,
+        teaching,
+        solver,
+        streams,
+        maps,
+        shapes: sweep === 0 ? shapes : blockShapes(student.config),
+      };
       ({ student, refits } = await sweepBlocks(tools, student, kept, options, behind));
     }
   } finally {
@@ -166,10 +179,10 @@ export async function analyticStart(
     await device.trim();
     await solver.dispose();
   }
-  return { student, refits };
+  return { student: settledShapes(student), refits };
 }
 
-interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "widths"> {
+interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "shapes"> {
   readonly teacher: Model;
   /** Passes over the teacher's blocks. */
   readonly teaching: Passes;
@@ -180,7 +193,7 @@ const tokenTypeOf = ({ int8 }: AnalyticOptions): TokenType => (int8 ? "float16" 
 
 /** Goes once through all of a student's blocks. */
 async function sweepBlocks(
-  { teacher, teaching, streams, widths, ...shared }: SweepTools,
+  { teacher, teaching, streams, shapes, ...shared }: SweepTools,
   given: ModelDefinition,
   kept: readonly number[],
   options: AnalyticOptions,
@@ -190,22 +203,18 @@ async function sweepBlocks(
   const { device } = teacher;
   const { config } = given;
   const tokenType = tokenTypeOf(options);
-  const passes = new Passes(device, config, tokenType);
-  const behind =
-    widths.mlpWidth === undefined
-      ? passes
-      : new Passes(device, narrowedConfig(config, { mlpWidth: widths.mlpWidth }), tokenType);
+  const passes = new Passes(device, tokenType);
   const refits: Refit[] = [];
   // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
   const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
   const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
-  const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, widths));
+  const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, shapes));
   const looked = unseen ? together : streams;
   const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   const sample = new Sample(passes, looked, stride);
-  const tools: Tools = { ...shared, passes, behind, streams, sample, widths, ridges, judged };
+  const tools: Tools = { ...shared, passes, streams, sample, shapes, ridges, judged };
   try {
     let next = 0;
     const teachTo = async (end: number) => {
@@ -215,13 +224,13 @@ async function sweepBlocks(
       await sample.take(["student"]);
       await teachTo(kept[block]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
-      if (next > 0 && refitsBehind("norm1", tools.maps)) {
+      if (next > 0 && shapes[block].heads > 0 && refitsBehind("norm1", tools.maps)) {
         await sample.take(["teacher"]);
         const found = await refitEntering(tools, student, block, "norm1");
         student = found.student;
         refits.push(...found.refits);
       }
-      if (refitsBehind("norm2", tools.maps)) {
+      if (shapes[block].mlpWidth > 0 && refitsBehind("norm2", tools.maps)) {
         await teaching.move("teacherAttention", streams, teacher, next, options.int8);
         await sample.take(["middle"]);
         await teaching.move("teacherMlp", streams, teacher, next, options.int8);
@@ -241,10 +250,9 @@ async function sweepBlocks(
     }
   } finally {
     await sample.release();
-    if (behind !== passes) await behind.dispose();
     await passes.dispose();
   }
-  return { student: { ...student, config: narrowedConfig(student.config, widths) }, refits };
+  return { student, refits };
 }
 
 /** That the closed form met NaN or infinity: the blocks, and the weight that holds it too, where there is one. */
@@ -262,11 +270,13 @@ function notFiniteAt(teacher: Model, first: number, last: number, cause: Error):
 
 /**
  * The most unknowns of one map, where all maps can be solved with the first ridge unseen if tokens are plenty for it, so that no
- * pictures need to be set aside; Infinity where a map of each block stays whole, whose change is taken only if it helps.
+ * pictures need to be set aside; Infinity where one part of all blocks stays whole, whose change is taken only if it helps.
  */
-function unknownsUnseen(config: VitConfig, { mlpWidth, keptHeads: heads }: Widths): number {
-  if (mlpWidth === undefined || heads === undefined) return Infinity;
-  return Math.max(mlpWidth, heads * headWidthOf(config)) + 1;
+function unknownsUnseen(config: VitConfig, shapes: readonly BlockShape[]): number {
+  const whole = blockShapes(config);
+  if (shapes.every(({ heads }, i) => heads === whole[i].heads)) return Infinity;
+  if (shapes.every(({ mlpWidth }, i) => mlpWidth === whole[i].mlpWidth)) return Infinity;
+  return Math.max(...shapes.flatMap(({ heads, mlpWidth }) => [mlpWidth, heads * headWidthOf(config)])) + 1;
 }
 
 /** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
@@ -276,17 +286,30 @@ async function refitBlock(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { passes, behind, streams, sample } = tools;
-  await passes.move("attention", streams, given, block, options.int8);
-  await sample.take(["teacher", "mixed"]);
-  const attention = await refitAttention(tools, given, block, options);
-  const fc1 = await refitEntering(tools, attention.student, block, "norm2");
-  const mlp = await refitMlp(tools, fc1.student, block);
-  await behind.move("output", streams, mlp.student, block, options.int8);
-  await behind.drop(streams, "mixed");
-  const { heads } = attention;
-  const student = heads ? withHeads(mlp.student, block, heads) : mlp.student;
-  return { student, refits: [...attention.refits, ...fc1.refits, mlp.refit] };
+  const { passes, streams, sample, shapes } = tools;
+  const { heads, mlpWidth } = shapes[block];
+  const entering = withoutParts(given, block, shapes[block]);
+  if (heads > 0) {
+    await passes.move("attention", streams, entering, block, options.int8);
+    await sample.take(["teacher", "mixed"]);
+  } else await sample.take(["teacher"]);
+  const attention =
+    heads > 0 ? await refitAttention(tools, entering, block, options) : { student: entering, refits: [] };
+  const fc1 =
+    mlpWidth > 0
+      ? await refitEntering(tools, attention.student, block, "norm2")
+      : { student: attention.student, refits: [] };
+  const mlp = mlpWidth > 0 ? await refitMlp(tools, fc1.student, block) : { student: fc1.student, refits: [] };
+  await passes.move("output", streams, mlp.student, block, options.int8);
+  await passes.drop(streams, "mixed");
+  const student = attention.heads ? withHeads(mlp.student, block, attention.heads) : mlp.student;
+  return { student, refits: [...attention.refits, ...fc1.refits, ...mlp.refits] };
+}
+
+/** The student without the attention or the MLP of a block that is to have none. */
+function withoutParts(student: ModelDefinition, block: number, { heads, mlpWidth }: BlockShape): ModelDefinition {
+  const first = heads === 0 ? withHeads(student, block, []) : student;
+  return mlpWidth === 0 ? withChannels(first, block, []) : first;
 }
 
 /**
@@ -299,17 +322,27 @@ async function refitAttention(
   block: number,
   options: AnalyticOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
-  const { passes, solver, sample, widths, ridges } = tools;
+  const { passes, solver, sample, shapes, ridges } = tools;
   const { width } = student.config;
-  const mixed = attentionWidth(student.config);
+  const mixed = attentionWidth(student.config, block);
   const name = `blocks.${block}.attn.proj`;
-  if (widths.keptHeads !== undefined) {
+  const wanted = shapes[block].heads;
+  if (wanted < blockShape(student.config, block).heads || shapes[block].mlpWidth === 0) {
     const proj = required(student.weights, `${name}.weight`);
     const headWidth = headWidthOf(student.config);
     const seen = behindScale(student, block, "ls1", proj);
     // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
-    const first = await sumUp(passes, sample.streams, "mixed", {}, width);
-    const heads = await keptHeads(solver, first.fitting, seen, headWidth, widths.keptHeads, ridges[0]);
+    // Without an MLP behind it there is none to be left to.
+    const held = await passes.blockOf(student, block);
+    const alone = shapes[block].mlpWidth === 0;
+    const first = await sumUp(
+      passes,
+      sample.streams,
+      alone ? "proj" : "mixed",
+      alone ? held : { ...held, feeds: {} },
+      width,
+    );
+    const heads = await keptHeads(solver, first.fitting, seen, headWidth, wanted, ridges[0]);
     const channels = channelsOf(heads, headWidth);
     const lost = withoutColumns(student, `${name}.weight`, channels);
     const narrowed = (whole: Sums) => narrowedSums(solver, whole, proj, channels);
@@ -322,7 +355,7 @@ async function refitAttention(
     return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
   }
   const unchanged: Refit = { block, map: "proj", share: 1 };
-  if (!tools.maps.includes("proj")) return { student, refits: [] };
+  if (!tools.maps.includes("proj") || shapesDiffer(shapes)) return { student, refits: [] };
   const feeds = await passes.blockOf(student, block);
   const first = await sumUp(passes, sample.streams, "proj", feeds, width);
   if (!isUsable(first)) return { student, refits: [unchanged] };
@@ -339,8 +372,8 @@ async function refitMlp(
   tools: Tools,
   student: ModelDefinition,
   block: number,
-): Promise<{ student: ModelDefinition; refit: Refit }> {
-  const { passes, behind, solver, sample, widths, ridges } = tools;
+): Promise<{ student: ModelDefinition; refits: Refit[] }> {
+  const { passes, solver, sample, shapes, ridges } = tools;
   const { width } = student.config;
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, sample.streams, "fc2", feeds, width);
@@ -351,18 +384,19 @@ async function refitMlp(
     ridge,
     ...(left === undefined ? {} : { share: left / before.difference }),
   });
-  if (widths.mlpWidth !== undefined) {
+  const { mlpWidth } = shapes[block];
+  if (mlpWidth < blockShape(student.config, block).mlpWidth || shapesDiffer(shapes)) {
     const fc2 = required(student.weights, `${name}.weight`);
     const seen = behindScale(student, block, "ls2", fc2);
-    const kept = await keptChannels(solver, before.fitting, seen, widths.mlpWidth, ridges[0]);
+    const kept = await keptChannels(solver, before.fitting, seen, mlpWidth, ridges[0]);
     const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
     const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
     const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, behind, block, fitting.n, async (ridge) =>
+    const best = await nearest(tools, passes, block, fitting.n, async (ridge) =>
       moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
     );
     const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
-    return { student: final, refit: refitTo(best.ridge, best.difference) };
+    return { student: final, refits: [refitTo(best.ridge, best.difference)] };
   }
   for (const ridge of isUsable(before) ? ridges : []) {
     const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
@@ -370,9 +404,9 @@ async function refitMlp(
     if (!(left < before.difference)) continue;
     const { fitting, all } = before;
     const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
-    return { student: final, refit: refitTo(ridge, left) };
+    return { student: final, refits: [refitTo(ridge, left)] };
   }
-  return { student, refit: { block, map: "fc2", share: 1 } };
+  return { student, refits: [{ block, map: "fc2", share: 1 }] };
 }
 
 /**

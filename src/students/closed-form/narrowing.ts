@@ -2,8 +2,10 @@
 // others gave is made up for by the refit of the map behind them, whose normal equations hold all that is needed (related: CORP,
 // arXiv 2602.05243).
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, headWidthOf, withHeadCount } from "../../models/config.ts";
+import type { BlockShape } from "../../models/config.ts";
+import { attentionWidth, blockShapes, headWidthOf, withBlockShapes, withHeadCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
+import { splitBlockName } from "../../models/weight-table.ts";
 import { OptionError } from "../../utils/errors.ts";
 import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
@@ -18,12 +20,61 @@ export interface Widths {
   readonly mlpWidth?: number;
   /** Heads of each attention. */
   readonly keptHeads?: number;
+  /** What each kept block keeps, in place of one width for all; 0 heads or channels: no attention, no MLP. */
+  readonly shapes?: readonly BlockShape[];
+}
+
+/** "3x768": heads and MLP channels of one block, as options say it. */
+export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}$/;
+
+/** A block's shape from such a text. */
+export function parseBlockShape(text: string): BlockShape {
+  const [heads, mlpWidth] = text.split("x").map(Number);
+  return { heads, mlpWidth };
+}
+
+export const blockShapeText = ({ heads, mlpWidth }: BlockShape): string => `${heads}x${mlpWidth}`;
+
+/** Throws a UserError where shapes are not one for each kept block, no more than it has, or leave a block without both parts. */
+export function checkBlockShapes(
+  teacher: ModelDefinition,
+  kept: readonly number[],
+  shapes: readonly BlockShape[],
+): void {
+  const { config } = teacher;
+  narrowWidth(teacher, config.mlpWidth);
+  keptHeadCount(teacher, config.heads);
+  const given = shapes.map(blockShapeText).join();
+  if (shapes.length !== kept.length)
+    throw badOption("blockShapes", `one for each of the ${kept.length} kept blocks`, given);
+  const whole = blockShapes(config);
+  const fits = ({ heads, mlpWidth }: BlockShape, i: number) =>
+    heads <= whole[kept[i]].heads && mlpWidth <= whole[kept[i]].mlpWidth && heads + mlpWidth > 0;
+  if (!shapes.every(fits))
+    throw badOption(
+      "blockShapes",
+      `at most ${blockShapeText(config)} (the teacher's heads and MLP channels), not both 0 in a block`,
+      given,
+    );
 }
 
 /** A configuration of blocks that keep so much each. */
 export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Widths): VitConfig {
   const narrowed = mlpWidth === undefined ? config : { ...config, mlpWidth };
   return keptHeads === undefined ? narrowed : withHeadCount(narrowed, keptHeads, keptHeads * headWidthOf(config));
+}
+
+/** One shape for all blocks, of a model whose blocks may differ: no more than each has. */
+export function uniformShapes(config: VitConfig, { mlpWidth, keptHeads }: Widths): BlockShape[] {
+  return blockShapes(config).map((own) => ({
+    heads: Math.min(own.heads, keptHeads ?? own.heads),
+    mlpWidth: Math.min(own.mlpWidth, mlpWidth ?? own.mlpWidth),
+  }));
+}
+
+/** Whether blocks differ. */
+export function shapesDiffer(shapes: readonly BlockShape[]): boolean {
+  return shapes.some(({ heads, mlpWidth }) => heads !== shapes[0].heads || mlpWidth !== shapes[0].mlpWidth);
 }
 
 /** The widths that are less than whole. */
@@ -89,6 +140,12 @@ export async function keptChannels(
   count: number,
   ridge: number,
 ): Promise<number[]> {
+  const order = await channelOrder(solver, sums, fc2, ridge);
+  return order.slice(0, count).sort((a, b) => a - b);
+}
+
+/** All channels, those that matter most first. */
+async function channelOrder(solver: RidgeSolver, sums: Sums, fc2: FloatTensor, ridge: number): Promise<number[]> {
   const inverse = await solver.inverseDiagonal(sums, ridgeOf(sums, ridge));
   const [outputs, width] = fc2.dims;
   const cost = Array.from({ length: width }, (_, i) => {
@@ -96,8 +153,43 @@ export async function keptChannels(
     for (let o = 0; o < outputs; o++) square += fc2.data[o * width + i] ** 2;
     return square / inverse[i];
   });
-  const order = cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
-  return order.slice(0, count).sort((a, b) => a - b);
+  return cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
+}
+
+/**
+ * What is left of squared error behind an MLP, over all rows, where it keeps so many channels (index: 0 to all) and fc2 is refitted
+ * for them. With the channels to be kept first and L the Cholesky factor of G'G + ridge in this order, the Schur complement of the
+ * others is L22 L22', so that the error is the squares of the last rows of L'W = L^-1 (G'G + ridge) W: one factorization gives all.
+ */
+export async function channelCosts(
+  solver: RidgeSolver,
+  sums: Sums,
+  fc2: FloatTensor,
+  ridge: number,
+): Promise<Float64Array> {
+  const [outputs, width] = fc2.dims;
+  // The bias always stays: it is first.
+  const order = [width, ...(await channelOrder(solver, sums, fc2, ridge))];
+  const n = width + 1;
+  const strengths = ridgeOf(sums, ridge);
+  const gram = new Float64Array(n * n);
+  order.forEach((row, r) => order.forEach((column, c) => (gram[r * n + c] = sums.gram[row * n + column])));
+  const map = new Float64Array(n * outputs);
+  order.forEach((channel, r) => {
+    if (channel < width) for (let o = 0; o < outputs; o++) map[r * outputs + o] = fc2.data[o * width + channel];
+  });
+  const ordered = Float64Array.from(order, (i) => strengths[i]);
+  const cross = await solver.multiply(
+    { type: "float64", dims: [n, n], data: gram.map((v, i) => (i % (n + 1) === 0 ? v + ordered[i / (n + 1)] : v)) },
+    { type: "float64", dims: [n, outputs], data: map },
+  );
+  const rows = await solver.solveLower({ n, m: outputs, gram, cross }, ordered);
+  const costs = new Float64Array(width + 1);
+  for (let kept = width - 1; kept >= 0; kept--) {
+    const row = rows.subarray((kept + 1) * outputs, (kept + 2) * outputs);
+    costs[kept] = costs[kept + 1] + row.reduce((sum, v) => sum + v * v, 0);
+  }
+  return costs;
 }
 
 /** Places of the heads' channels side by side, in the map behind them. */
@@ -112,12 +204,39 @@ export function channelsOf(heads: readonly number[], headWidth: number): number[
  */
 export async function keptHeads(
   solver: RidgeSolver,
-  { n, gram }: Sums,
+  sums: Sums,
   proj: FloatTensor,
   headWidth: number,
   count: number,
   ridge: number,
 ): Promise<number[]> {
+  return (await headsTaken(solver, sums, proj, headWidth, count, ridge)).left;
+}
+
+/** What is left of squared error behind an attention, over all rows, where it keeps so many heads (index: 0 to all). */
+export async function headCosts(
+  solver: RidgeSolver,
+  sums: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  ridge: number,
+): Promise<Float64Array> {
+  const { costs } = await headsTaken(solver, sums, proj, headWidth, 0, ridge);
+  const all = costs.length;
+  const left = new Float64Array(all + 1);
+  costs.forEach((cost, taken) => (left[all - taken - 1] = left[all - taken] + cost));
+  return left;
+}
+
+/** Takes heads one after the other until `count` are left; what each costs. */
+async function headsTaken(
+  solver: RidgeSolver,
+  { n, gram }: Sums,
+  proj: FloatTensor,
+  headWidth: number,
+  count: number,
+  ridge: number,
+): Promise<{ left: number[]; costs: number[] }> {
   const [outputs, mixed] = proj.dims;
   const identity = new Float64Array(n * n);
   for (let i = 0; i < n; i++) identity[i * n + i] = 1;
@@ -127,6 +246,7 @@ export async function keptHeads(
   const map = new Float64Array(mixed * outputs);
   for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
   const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
+  const costs: number[] = [];
   while (left.length > count) {
     let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
     for (const head of left) {
@@ -140,7 +260,8 @@ export async function keptHeads(
       if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
     }
     if (!cheapest) break;
-    const { head, factor, solved } = cheapest;
+    const { head, cost, factor, solved } = cheapest;
+    costs.push(cost);
     left.splice(left.indexOf(head), 1);
     if (left.length === count) break;
     const from = head * headWidth;
@@ -151,7 +272,7 @@ export async function keptHeads(
     const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
-  return left;
+  return { left, costs };
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */
@@ -203,10 +324,32 @@ export async function narrowedSums(
   return out;
 }
 
-/** The student with one block's attention narrowed to the kept heads. Its configuration still says the old number. */
+/** The configuration with another shape of one block. All blocks are named, also where they become alike again. */
+function withBlock(config: VitConfig, block: number, shape: Partial<BlockShape>): VitConfig {
+  return { ...config, blocks: blockShapes(config).map((own, i) => (i === block ? { ...own, ...shape } : own)) };
+}
+
+/** The student with one width for all blocks in its configuration, where they are alike. */
+export function settledShapes(student: ModelDefinition): ModelDefinition {
+  return { ...student, config: withBlockShapes(student.config, blockShapes(student.config)) };
+}
+
+/** The student without some of a block's weights. */
+function without(student: ModelDefinition, block: number, shape: Partial<BlockShape>, parts: RegExp): ModelDefinition {
+  const weights = new Map(
+    [...student.weights].filter(([name]) => {
+      const inside = splitBlockName(name);
+      return inside?.block !== block || !parts.test(inside.inBlock);
+    }),
+  );
+  return { ...student, weights, config: withBlock(student.config, block, shape) };
+}
+
+/** The student with one block's attention narrowed to the kept heads; without its attention where none is kept. */
 export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const { config } = student;
-  const [mixed, channels] = [attentionWidth(config), channelsOf(kept, headWidthOf(config))];
+  if (kept.length === 0) return without(student, block, { heads: 0 }, /^(norm1|attn|ls1)\./);
+  const [mixed, channels] = [attentionWidth(config, block), channelsOf(kept, headWidthOf(config))];
   const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
   const attention = `blocks.${block}.attn`;
   const weights = new Map(student.weights);
@@ -216,7 +359,7 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
   }
   const proj = `${attention}.proj.weight`;
   weights.set(proj, columnsOf(required(weights, proj), channels));
-  return { ...student, weights };
+  return { ...student, weights, config: withBlock(config, block, { heads: kept.length }) };
 }
 
 /** Some columns of a map `[out, in]`. */
@@ -228,12 +371,13 @@ function columnsOf({ dims, data }: FloatTensor, kept: readonly number[]): FloatT
   return { type: "float32", dims: [outputs, kept.length], data: columns };
 }
 
-/** The student with one block's MLP narrowed to the kept channels. Its configuration still says the old width. */
+/** The student with one block's MLP narrowed to the kept channels; without its MLP where none is kept. */
 export function withChannels(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
+  if (kept.length === 0) return without(student, block, { mlpWidth: 0 }, /^(norm2|mlp|ls2)\./);
   const mlp = `blocks.${block}.mlp`;
   const weights = new Map(student.weights);
   const get = (name: string) => required(weights, name);
   for (const name of [`${mlp}.fc1.weight`, `${mlp}.fc1.bias`]) weights.set(name, chosenRows(get(name), kept));
   weights.set(`${mlp}.fc2.weight`, columnsOf(get(`${mlp}.fc2.weight`), kept));
-  return { ...student, weights };
+  return { ...student, weights, config: withBlock(student.config, block, { mlpWidth: kept.length }) };
 }

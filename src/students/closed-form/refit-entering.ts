@@ -52,7 +52,7 @@ export async function refitEntering(
     if (unseen && !((await gain(solver, unseen, first)) > 0)) continue;
     const delta = unseen ? await solveRidged(solver, all, ridge) : first;
     const old = required(student.weights, `${name}.weight`);
-    const size = norm === "norm1" ? attentionWidth(student.config) : old.dims[0];
+    const size = norm === "norm1" ? attentionWidth(student.config, block) : old.dims[0];
     const change = new Float64Array((width + 1) * old.dims[0]);
     for (const map of wanted) {
       const from = maps.indexOf(map as never) * size;

@@ -16,7 +16,7 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Graph, Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth } from "../../models/config.ts";
+import { attentionWidth, blockConfig, blockShape } from "../../models/config.ts";
 import { blockWeight, splitBlockName, weightTable } from "../../models/weight-table.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { attentionHalf, blockNorm, frozenWeights, mlpHalf, moduleWeights, vitBlock } from "../../models/vit.ts";
@@ -36,6 +36,11 @@ function blockWeights(config: VitConfig): [string, readonly number[]][] {
 const ownName = (name: string) => splitBlockName(name)?.inBlock ?? name;
 
 const scaleNames = ["ls1", "ls2"] as const;
+/** LayerScales of the parts that a block has. */
+function scalesOf(config: VitConfig): (typeof scaleNames)[number][] {
+  const { heads, mlpWidth } = blockShape(config, 0);
+  return scaleNames.filter((name) => (name === "ls1" ? heads : mlpWidth) > 0);
+}
 /** A LayerScale this small says nothing about what should come through it. */
 const smallestScale = 1e-4;
 
@@ -50,9 +55,10 @@ export function blockFeeds(
     if (!found) throw new Error(`block ${index} has no weight ${name}`);
     return found;
   };
-  const feeds = Object.fromEntries(blockWeights(config).map(([name]) => [name, get(name)]));
+  const own = blockConfig(config, index);
+  const feeds = Object.fromEntries(blockWeights(own).map(([name]) => [name, get(name)]));
   if (config.layerScale) {
-    for (const name of scaleNames) {
+    for (const name of scalesOf(own)) {
       const gamma = get(`${name}.gamma`);
       feeds[`inverse.${name}`] = { ...gamma, data: gamma.data.map((v) => (Math.abs(v) < smallestScale ? 0 : 1 / v)) };
     }
@@ -80,7 +86,8 @@ interface BlockInputs extends BlockValues {
 function blockInputs(config: VitConfig): BlockInputs {
   const inputs = new Map(blockWeights(config).map(([name, dims]) => [name, input(name, "float32", dims)]));
   if (config.layerScale)
-    for (const name of scaleNames) inputs.set(`inverse.${name}`, input(`inverse.${name}`, "float32", [config.width]));
+    for (const name of scalesOf(config))
+      inputs.set(`inverse.${name}`, input(`inverse.${name}`, "float32", [config.width]));
   const get = (name: string) => {
     const found = inputs.get(name);
     if (!found) throw new Error(`a block has no weight ${name}`);
@@ -161,23 +168,32 @@ function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
 }
 
 /** Tokens behind a block's attention, from those that enter the block and what enters the attention's output map. */
-function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value): Value {
+function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed?: Value): Value {
+  if (!mixed) return x;
   const product = linear(mixed, moduleWeights(config, weight, 0, "proj"));
   return add(x, config.layerScale ? mul(product, weight(blockWeight(0, "ls1.gamma"))) : product);
 }
 
 /** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
-function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed: Value, map?: LinearMap): Value {
+function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed?: Value, map?: LinearMap): Value {
   return mlpHalf(config, weight, 0, attendedOf(config, weight, x, mixed), map);
 }
 
-/** Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map. */
-function tokenInputs(config: VitConfig, dims: readonly number[]): Record<"x" | "mixed" | "target", Value> {
-  return {
-    x: input("x", "float32", dims),
-    mixed: input("mixed", "float32", [...dims.slice(0, -1), attentionWidth(config)]),
-    target: input("target", "float32", dims),
-  };
+/**
+ * Tokens that enter a block and that it should give (`[B, N, D]` or rows), and what enters its attention's output map, where it
+ * has one.
+ */
+function tokenInputs(config: VitConfig, dims: readonly number[]) {
+  const x = input("x", "float32", dims);
+  const target = input("target", "float32", dims);
+  const wide = attentionWidth(config, 0);
+  const mixed = wide > 0 ? input("mixed", "float32", [...dims.slice(0, -1), wide]) : undefined;
+  return { x, target, mixed, inputs: mixed ? [x, mixed, target] : [x, target] };
+}
+
+function present(mixed: Value | undefined): Value {
+  if (!mixed) throw new Error("the block has no attention");
+  return mixed;
 }
 
 /** A block's first pass, over all tokens `x` `[B, N, D]`: `mixed`, what enters the attention's output map. */
@@ -204,12 +220,12 @@ const sumPass =
   (of: "proj" | "fc2"): SumGraph =>
   (config, dims, begins) => {
     const { inputs, weight, throughScale } = blockInputs(config);
-    const { x, mixed, target } = tokenInputs(config, dims);
+    const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
     const { map, entered } = watching("fc2");
     const missing = sub(target, fromMixed(config, weight, x, mixed, map));
-    const [g, scale] = of === "proj" ? ([mixed, "ls1"] as const) : ([entered(), "ls2"] as const);
+    const [g, scale] = of === "proj" ? ([present(mixed), "ls1"] as const) : ([entered(), "ls2"] as const);
     const added = addedUp(sumParts(asRows(g), asRows(throughScale(missing, scale))), begins);
-    return graph([x, mixed, target, ...added.inputs, ...inputs], {
+    return graph([...tokens, ...added.inputs, ...inputs], {
       difference: reduceSum(abs(missing)),
       ...added.outputs,
     });
@@ -217,7 +233,7 @@ const sumPass =
 
 /** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
 export const mixedPass: SumGraph = (config, dims, begins) => {
-  const { mixed } = tokenInputs(config, dims);
+  const mixed = present(tokenInputs(config, dims).mixed);
   const added = addedUp(sumParts(asRows(mixed)), begins);
   return graph([mixed, ...added.inputs], added.outputs);
 };
@@ -236,13 +252,13 @@ const normPass =
   (norm: "norm1" | "norm2"): SumGraph =>
   (config, dims, begins) => {
     const { inputs, weight } = blockInputs(config);
-    const { x, mixed, target } = tokenInputs(config, dims);
+    const { x, mixed, target, inputs: all } = tokenInputs(config, dims);
     const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
     const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
     const entered = asRows(normed(own));
     const missing = sub(asRows(normed(target)), entered);
     const added = addedUp(sumParts(entered, missing), begins);
-    const tokens = norm === "norm1" ? [x, target] : [x, mixed, target];
+    const tokens = norm === "norm1" ? [x, target] : all;
     return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
   };
 
@@ -255,9 +271,9 @@ export const norm2Pass = normPass("norm2");
 /** The absolute difference of the block's output to its target. */
 export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
-  const { x, mixed, target } = tokenInputs(config, dims);
+  const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
   const missing = sub(target, fromMixed(config, weight, x, mixed));
-  return graph([x, mixed, target, ...inputs], { difference: reduceSum(abs(missing)) });
+  return graph([...tokens, ...inputs], { difference: reduceSum(abs(missing)) });
 }
 
 /** The last pass: the block's output `y` for all tokens. */
@@ -268,7 +284,7 @@ export function outputPass(
 ): Graph {
   const { inputs, weight } = block;
   const { x, mixed } = tokenInputs(config, dims);
-  return graph([x, mixed, ...inputs], { y: fromMixed(config, weight, x, mixed) });
+  return graph([x, ...(mixed ? [mixed] : []), ...inputs], { y: fromMixed(config, weight, x, mixed) });
 }
 
 /** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 as rows. */

@@ -4,6 +4,7 @@ import { graph, input } from "../../engine/graph/build.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import type { Model } from "../../models/model.ts";
 import type { VitConfig } from "../../models/config.ts";
+import { blockConfig, blockShape } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { embed, frozenWeights } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
@@ -55,10 +56,11 @@ export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
   return found;
 };
 
-const tokensNamed = <Name extends string>(stream: Stream, named: Readonly<Record<Name, TokenName>>) =>
-  Object.fromEntries(
-    Object.entries<TokenName>(named).map(([input, name]) => [input, tokensOf(stream, name)]),
-  ) as Record<Name, DeviceTensor>;
+/** Tokens by the inputs that read them; a block without attention reads no `mixed`. */
+function tokensNamed(stream: Stream, named: Readonly<Record<string, TokenName>>, config: VitConfig): HeldParts {
+  const read = Object.entries(named).filter(([, name]) => name !== "mixed" || blockShape(config, 0).heads > 0);
+  return Object.fromEntries(read.map(([input, name]) => [input, tokensOf(stream, name)]));
+}
 
 interface SummingPass {
   readonly build: (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
@@ -91,7 +93,18 @@ const movingPasses = {
   attention: { build: attentionPass, reads: { x: "student" }, writes: "mixed" },
   output: { build: outputPass, reads: { x: "student", mixed: "mixed" }, writes: "student" },
 } as const satisfies Record<string, MovingPass>;
-export type BlockFeeds = Readonly<Record<string, DeviceTensor>>;
+
+/** A block's weights on the device, and its configuration as one of a model whose blocks are all like it. */
+export interface HeldBlock {
+  readonly config: VitConfig;
+  readonly feeds: Readonly<Record<string, DeviceTensor>>;
+}
+
+/** What sessions for such blocks are told apart by. */
+const shapeKey = (config: VitConfig): string => {
+  const { heads, mlpWidth } = blockShape(config, 0);
+  return `${heads} ${mlpWidth}`;
+};
 
 /** Parts of sums on the device, by name. */
 type HeldParts = Readonly<Record<string, DeviceTensor>>;
@@ -103,18 +116,19 @@ export type TokenType = "float32" | "float16";
 const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): Graph =>
   type === "float16" ? storedInHalf(graph, new Set(names)) : graph;
 
-/** The passes over one batch, a session for each and each batch size; a block's weights are fed from the device. */
+/**
+ * The passes over one batch, a session for each, each batch size and each shape of a block; a block's weights are fed from the
+ * device.
+ */
 export class Passes {
   readonly device: Device;
-  private readonly config: VitConfig;
   private readonly tokenType: TokenType;
   private readonly sessions: Sessions;
   private readonly summing: Sessions;
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
-  constructor(device: Device, config: VitConfig, tokenType: TokenType) {
+  constructor(device: Device, tokenType: TokenType) {
     this.device = device;
-    this.config = config;
     this.tokenType = tokenType;
     this.sessions = new Sessions(device);
     // Sums take much memory, a few times for each block.
@@ -128,21 +142,21 @@ export class Passes {
   async sum(
     pass: SummingPassName,
     stream: Stream,
-    feeds: BlockFeeds,
+    { config, feeds }: HeldBlock,
     before?: HeldParts,
   ): Promise<{ parts: HeldParts; difference: number }> {
     const { build, reads }: SummingPass = summingPasses[pass];
-    const tokens = tokensNamed(stream, reads);
+    const tokens = tokensNamed(stream, reads, config);
     const { dims } = tokensOf(stream, "student");
     const begins = before === undefined;
-    const key = [pass, begins ? "first" : "next", ...dims].join(" ");
+    const key = [pass, begins ? "first" : "next", shapeKey(config), ...dims].join(" ");
     const session = await this.summing.get(key, () =>
-      withTokensOf(this.tokenType, build(this.config, dims, begins), Object.keys(reads)),
+      withTokensOf(this.tokenType, build(config, dims, begins), Object.keys(reads)),
     );
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
     const isPart = (name: string) => name !== "difference";
     const { tensors, kept } = await session.run({
-      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as BlockFeeds) },
+      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as HeldParts) },
       fetch: session.outputNames.filter((name) => !isPart(name)),
       keep: session.outputNames.filter(isPart),
     });
@@ -160,19 +174,24 @@ export class Passes {
     const { build, reads, writes }: MovingPass = movingPasses[pass];
     // Weights in 8 bits are constants, so that each block has sessions of its own.
     const constants = int8 && blockConstants(model.weights, index);
-    const feeds = constants ? {} : await this.blockOf(model, index);
+    const { config, feeds } = constants
+      ? { config: blockConfig(model.config, index), feeds: {} }
+      : await this.blockOf(model, index);
     const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessions;
     try {
       for (const stream of streams) {
         const { dims } = tokensOf(stream, reads.x);
         // Where all dimensions are known, memory of tokens is used again.
-        const key = `${pass} ${dims.join()}`;
+        const key = `${pass} ${shapeKey(config)} ${dims.join()}`;
         const session = await sessions.get(key, () => {
-          const graph = build(this.config, dims, constants);
+          const graph = build(config, dims, constants);
           return withTokensOf(this.tokenType, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
         });
         const [made] = session.outputNames;
-        const { kept } = await session.run({ feeds: { ...feeds, ...tokensNamed(stream, reads) }, keep: [made] });
+        const { kept } = await session.run({
+          feeds: { ...feeds, ...tokensNamed(stream, reads, config) },
+          keep: [made],
+        });
         await this.replace(stream, writes, kept[made]);
       }
     } finally {
@@ -206,7 +225,7 @@ export class Passes {
   }
 
   /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */
-  async blockOf(model: ModelDefinition, index: number): Promise<BlockFeeds> {
+  async blockOf(model: ModelDefinition, index: number): Promise<HeldBlock> {
     const before = this.uploaded;
     this.uploaded = new Map();
     const feeds: Record<string, DeviceTensor> = {};
@@ -217,7 +236,7 @@ export class Passes {
     }
     const kept = new Set(this.uploaded.values());
     await this.device.release([...before.values()].filter((held) => !kept.has(held)));
-    return feeds;
+    return { config: blockConfig(model.config, index), feeds };
   }
 
   async dispose(): Promise<void> {
@@ -290,15 +309,15 @@ export async function sumUp(
   passes: Passes,
   streams: readonly Stream[],
   pass: Exclude<SummingPassName, "difference">,
-  feeds: BlockFeeds,
+  block: HeldBlock,
   m: number,
 ): Promise<Summed> {
   const aside = streams.filter((stream) => stream.aside);
   const fitted = streams.filter((stream) => !stream.aside);
   try {
-    const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, feeds, m);
+    const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, block, m);
     if (aside.length === 0) return { fitting, all: fitting, difference: left };
-    const { sums: all, difference } = await addUp(passes, aside, pass, feeds, m);
+    const { sums: all, difference } = await addUp(passes, aside, pass, block, m);
     addSums(all, fitting);
     return { fitting, all, difference };
   } finally {
@@ -312,7 +331,7 @@ async function addUp(
   passes: Passes,
   streams: readonly Stream[],
   pass: SummingPassName,
-  feeds: BlockFeeds,
+  block: HeldBlock,
   m: number,
 ): Promise<{ sums: Sums; difference: number }> {
   const { device } = passes;
@@ -321,7 +340,7 @@ async function addUp(
   try {
     for (const stream of streams) {
       const before = held;
-      const found = await passes.sum(pass, stream, feeds, before);
+      const found = await passes.sum(pass, stream, block, before);
       held = found.parts;
       difference += found.difference;
       rows += rowsOf(stream);

@@ -1,6 +1,6 @@
 // What the refits of a start in closed form share.
 import type { TargetModule } from "../../models/vit.ts";
-import type { Widths } from "./narrowing.ts";
+import type { BlockShape } from "../../models/config.ts";
 import type { Passes, Stream, Summed } from "./refit-passes.ts";
 import type { Sample } from "./refit-sample.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
@@ -21,8 +21,6 @@ export interface Refit {
 
 export interface Tools {
   readonly passes: Passes;
-  /** Passes over a block whose MLP is done with: narrower, where that is asked for. */
-  readonly behind: Passes;
   readonly solver: RidgeSolver;
   /** All tokens. */
   readonly streams: readonly Stream[];
@@ -30,8 +28,8 @@ export interface Tools {
   readonly sample: Sample;
   /** Maps that are refitted beside fc2. */
   readonly maps: readonly TargetModule[];
-  /** Counts, where they are to be less than whole. */
-  readonly widths: Widths;
+  /** What each block is to keep. */
+  readonly shapes: readonly BlockShape[];
   /** Ridges to try. */
   readonly ridges: readonly number[];
   /** Whether pictures are set aside for judging; else all are judged on. */

@@ -9,7 +9,7 @@ import { targetModules } from "../../models/vit.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { analyticDefaults, analyticStart } from "./closed-form.ts";
 import type { Widths } from "./narrowing.ts";
-import { lessThanWhole } from "./narrowing.ts";
+import { blockShapePattern, lessThanWhole } from "./narrowing.ts";
 
 /** The closed form's own options. */
 export const closedFormOptions = {
@@ -25,6 +25,9 @@ export const closedFormOptions = {
     .positive()
     .optional()
     .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
+  blockShapes: listOption(z.string().regex(blockShapePattern, "heads and MLP channels of a block, such as 3x768"))
+    .optional()
+    .describe("heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)"),
   analyticViews: countOption
     .max(1000)
     .default(1)
@@ -52,7 +55,7 @@ export interface ClosedFormContext {
   readonly teacher: Model;
   readonly kept: readonly number[];
   /** The options, with widths as they were chosen. */
-  readonly options: Omit<ClosedFormOptions, "analyticViews">;
+  readonly options: Omit<ClosedFormOptions, "analyticViews" | "blockShapes"> & Pick<Widths, "shapes">;
   /** Normalised images, batch by batch `[B, 3, H, W]`. */
   readonly images: AsyncIterable<FloatTensor>;
   readonly int8: Int8Options | undefined;
@@ -77,13 +80,14 @@ export async function closedFormStudent(context: ClosedFormContext): Promise<Clo
     sweeps: options.analyticSweeps,
     mlpWidth: options.mlpWidth,
     keptHeads: options.keptHeads,
+    shapes: options.shapes,
     int8,
   };
   const { student, refits } = await analyticStart(teacher, kept, images, settings, progress);
-  const { mlpWidth, heads: keptHeads } = student.config;
+  const { mlpWidth, heads: keptHeads, blocks } = student.config;
   return {
     student: { ...student, weights: await restedWeights(student, teacher.device) },
-    widths: lessThanWhole(teacher.config, { mlpWidth, keptHeads }),
+    widths: blocks ? { shapes: blocks } : lessThanWhole(teacher.config, { mlpWidth, keptHeads }),
     residual: refits.at(-1)?.share,
   };
 }

@@ -3,6 +3,7 @@
 // number of blocks and each place in the teacher, the student that is nearest there (dynamic programming).
 import { Sessions } from "../../engine/compile.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
+import { blockShape } from "../../models/config.ts";
 import type { Model } from "../../models/model.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
@@ -176,7 +177,7 @@ class Steps {
   private async solve(place: number, tokens: readonly FloatTensor[]): Promise<FloatTensor> {
     const { config } = this.teacher;
     const targets = this.targetsOf(place);
-    const [n, m] = [config.mlpWidth + 1, targets * config.width];
+    const [n, m] = [blockShape(config, place).mlpWidth + 1, targets * config.width];
     const sums = emptySums(n, m);
     for (let b = 0; b < tokens.length - 1; b++) {
       const build = (dims: readonly number[]) => searchPass(config, dims, targets);

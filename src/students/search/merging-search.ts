@@ -9,7 +9,7 @@ import type { Value } from "../../engine/graph/graph.ts";
 import { measureLatencies } from "../../evaluation/latency.ts";
 import { mean, rowCosines, sameAnswers } from "../../evaluation/metrics.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, headWidthOf, patchCount, prefixCount, tokenCount } from "../../models/config.ts";
+import { blockShape, headWidthOf, patchCount, prefixCount, tokenCount } from "../../models/config.ts";
 import { Model } from "../../models/model.ts";
 import { mergeableTokens, mergingOf } from "../../models/token-merging.ts";
 import { frozenWeights, vitForward } from "../../models/vit.ts";
@@ -59,10 +59,11 @@ const defaultShares: readonly number[] = [0.85, 0.7, 0.6, 0.5, 0.42];
 
 /** Multiplications of all blocks for one image, those of merging among them. */
 export function blockOperations(config: VitConfig): number {
-  const { width, mlpWidth, mlp, merging, depth } = config;
-  const mixed = attentionWidth(config);
+  const { width, mlp, merging, depth } = config;
   let [tokens, sum] = [tokenCount(config), 0];
   for (let i = 0; i < depth; i++) {
+    const { heads, mlpWidth } = blockShape(config, i);
+    const mixed = heads * headWidthOf(config);
     const count = merging?.[i] ?? 0;
     const behind = tokens - count;
     sum += tokens * 4 * width * mixed + 2 * tokens ** 2 * mixed;

@@ -2,10 +2,12 @@
 // each MLP's channels, for as many weights. The second keeps more of the teacher (docs/experiments.md).
 import type { Widths } from "../closed-form/narrowing.ts";
 import {
+  blockShapeText,
   canLoseHeads,
   canNarrow,
   lessThanWhole,
   narrowedConfig,
+  settledShapes,
   withChannels,
   withHeads,
 } from "../closed-form/narrowing.ts";
@@ -21,12 +23,18 @@ export interface StudentShape extends Widths {
   readonly kept: readonly number[];
 }
 
-/** `balanced`: blocks, heads and channels; `channels`: all heads stay; `blocks`: these are whole, as in the paper. */
-export const shapeKinds = ["balanced", "channels", "blocks"] as const;
+/**
+ * `balanced`: blocks, heads and channels; `channels`: all heads stay; `blocks`: these are whole, as in the paper; `by-block`: heads and
+ * channels that differ by block, for ONNX (`shape-for-budget.ts`).
+ */
+export const shapeKinds = ["balanced", "channels", "blocks", "by-block"] as const;
 export type ShapeKind = (typeof shapeKinds)[number];
+/** Kinds of narrower blocks that are all alike. */
+export type UniformKind = Exclude<ShapeKind, "blocks" | "by-block">;
 
 /** "3 heads and 768 channels", of what is not whole; empty where all is. */
-export function widthsText({ mlpWidth, keptHeads }: Widths): string {
+export function widthsText({ mlpWidth, keptHeads, shapes }: Widths): string {
+  if (shapes) return `heads x channels by block: ${shapes.map(blockShapeText).join(", ")}`;
   const heads = keptHeads === undefined ? [] : [`${keptHeads} head${keptHeads === 1 ? "" : "s"}`];
   const channels = mlpWidth === undefined ? [] : [`${mlpWidth} channels`];
   return [...heads, ...channels].join(" and ");
@@ -71,7 +79,7 @@ interface Candidate {
 export function narrowShape(
   { config }: Pick<ModelDefinition, "config">,
   whole: number,
-  kind: Exclude<ShapeKind, "blocks">,
+  kind: UniformKind,
 ): StudentShape | undefined {
   const candidates = countsOf(config, whole).flatMap((count) => shapesOf(config, whole, count, kind));
   candidates.sort((a, b) => a.farness - b.farness);
@@ -106,7 +114,7 @@ export function narrowShapes(
 }
 
 /** Shapes of `count` blocks that have about as many weights as `whole` whole ones. */
-function shapesOf(config: VitConfig, whole: number, count: number, kind: Exclude<ShapeKind, "blocks">): Candidate[] {
+function shapesOf(config: VitConfig, whole: number, count: number, kind: UniformKind): Candidate[] {
   const { depth, width, mlpWidth } = config;
   const block = weightTable({ ...config, depth: 1 }).filter((row) => row.block === 0);
   const all = block.reduce((sum, { shape }) => sum + elementCount(shape), 0);
@@ -146,8 +154,9 @@ function headsCanGo({ config }: Pick<ModelDefinition, "config">): boolean {
 }
 
 /** What a teacher's blocks can give up of what is asked for. */
-function possibleKind(teacher: Pick<ModelDefinition, "config" | "origin">, kind: ShapeKind): ShapeKind {
-  if (kind === "blocks" || !isNarrowable(teacher)) return "blocks";
+function possibleKind(teacher: Pick<ModelDefinition, "config" | "origin">, kind: ShapeKind): UniformKind | "blocks" {
+  // Blocks that differ are chosen by what cuts cost, within the weights of so many whole blocks.
+  if (kind === "blocks" || kind === "by-block" || !isNarrowable(teacher)) return "blocks";
   return kind === "balanced" && !headsCanGo(teacher) ? "channels" : kind;
 }
 
@@ -170,5 +179,5 @@ export function blankOf(teacher: ModelDefinition, { kept, mlpWidth, keptHeads }:
     if (mlpWidth !== undefined) student = withChannels(student, block, first(mlpWidth));
     if (keptHeads !== undefined) student = withHeads(student, block, first(keptHeads));
   });
-  return { ...student, config: narrowedConfig(student.config, { mlpWidth, keptHeads }) };
+  return settledShapes(student);
 }

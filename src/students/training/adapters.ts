@@ -19,7 +19,7 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth } from "../../models/config.ts";
+import { attentionWidth, blockShape } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
@@ -66,20 +66,33 @@ function qkvIndex(module: TargetModule): number | undefined {
 }
 
 /** Inputs and outputs of a module's linear map. */
-export function moduleSize(config: VitConfig, module: TargetModule): { inputs: number; outputs: number } {
-  const { width, mlpWidth, mlp } = config;
+export function moduleSize(
+  config: VitConfig,
+  module: TargetModule,
+  block: number,
+): { inputs: number; outputs: number } {
+  const { width, mlp } = config;
+  const { mlpWidth } = blockShape(config, block);
   switch (module) {
     case "q":
     case "k":
     case "v":
-      return { inputs: width, outputs: attentionWidth(config) };
+      return { inputs: width, outputs: attentionWidth(config, block) };
     case "proj":
-      return { inputs: attentionWidth(config), outputs: width };
+      return { inputs: attentionWidth(config, block), outputs: width };
     case "fc1":
       return { inputs: width, outputs: mlp === "gated" ? 2 * mlpWidth : mlpWidth };
     case "fc2":
       return { inputs: mlpWidth, outputs: width };
   }
+}
+
+/** The maps of a plan that a block has: it may lack its attention or its MLP. */
+function modulesOf(config: VitConfig, { targetModules }: AdapterPlan, block: number): readonly TargetModule[] {
+  return targetModules.filter((module) => {
+    const { inputs, outputs } = moduleSize(config, module, block);
+    return inputs > 0 && outputs > 0;
+  });
 }
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
@@ -102,8 +115,8 @@ export function adapterScale(plan: AdapterPlan, module: TargetModule): number {
 export function adapterShapes(config: VitConfig, plan: AdapterPlan): Shapes {
   const shapes = new Map<string, readonly number[]>();
   for (let block = 0; block < config.depth; block++) {
-    for (const module of plan.targetModules) {
-      const { inputs, outputs } = moduleSize(config, module);
+    for (const module of modulesOf(config, plan, block)) {
+      const { inputs, outputs } = moduleSize(config, module, block);
       const rank = rankOf(plan, module);
       shapes.set(adapterName(block, module, "A"), [rank, inputs]);
       shapes.set(adapterName(block, module, "B"), [outputs, rank]);
@@ -239,9 +252,9 @@ function dropoutDraws(config: VitConfig, plan: AdapterPlan, tokens: number, batc
   if (!plan.dropout) return noDraws;
   const shapes = new Map<string, readonly number[]>();
   for (let block = 0; block < config.depth; block++) {
-    for (const module of plan.targetModules) {
+    for (const module of modulesOf(config, plan, block)) {
       shapes.set(rowNumbers(`${block}.${module}`), [batch, tokens, 1]);
-      shapes.set(columnNumbers(`${block}.${module}`), [1, 1, moduleSize(config, module).inputs]);
+      shapes.set(columnNumbers(`${block}.${module}`), [1, 1, moduleSize(config, module, block).inputs]);
     }
   }
   return {
@@ -296,7 +309,7 @@ export function foldAdapters(
   for (let block = 0; block < config.depth; block++) {
     const fold = (module: TargetModule) =>
       foldedWeight(plan, parameters, block, module, moduleWeights(config, weight, block, module).weight);
-    for (const module of plan.targetModules) {
+    for (const module of modulesOf(config, plan, block)) {
       const name = moduleWeightName(block, module);
       if (!folded.has(name)) {
         folded.set(name, qkvIndex(module) === undefined ? fold(module) : concat([fold("q"), fold("k"), fold("v")], 0));

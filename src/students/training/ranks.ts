@@ -8,10 +8,10 @@ import { methodOf } from "../methods/lookup.ts";
 import type { AdapterPlan, Rank } from "./adapters.ts";
 import { moduleSize, rankOf } from "./adapters.ts";
 
-/** The smaller side of a map: no product of two thinner matrices has a higher rank. */
+/** The smaller side of a map, in the block where it is smallest: no product of two thinner matrices has a higher rank. */
 function highestRank(config: VitConfig, module: TargetModule): number {
-  const { inputs, outputs } = moduleSize(config, module);
-  return Math.min(inputs, outputs);
+  const sides = Array.from({ length: config.depth }, (_, block) => moduleSize(config, module, block));
+  return Math.min(...sides.map(({ inputs, outputs }) => Math.min(inputs, outputs)).filter((side) => side > 0));
 }
 
 /** The rank where options leave it open: the default, or the smallest side of a map where that is less. */

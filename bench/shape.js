@@ -1,0 +1,197 @@
+// Students of different shapes and closed forms on the demo, made in one process and held against the teacher:
+//   node bench/shape.js '[{"r":2},{"r":2,"shape":"pooled"},{"r":3,"tokens":8,"draws":[0,1]}]'
+// Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]). Printed: cosine of pooled vectors and agreement
+// of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
+// on val/, which nothing is to be chosen by. Pixels and the teacher's outputs are cached under .bench/.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  analyticDefaults,
+  analyticStart,
+  createPictureSource,
+  defaultDevice,
+  evaluationBatches,
+  loadModel,
+  Model,
+  openDataSet,
+  rankCuts,
+  shapeForBudget,
+  wholeBudget,
+} from "wecolora/node";
+
+const [classes, channels, folder] = [30, 3, ".bench"];
+mkdirSync(folder, { recursive: true });
+const device = defaultDevice();
+const teacher = await loadModel("demo/teacher", { device });
+const { config, preprocessing } = teacher;
+const numbers = channels * config.imageSize ** 2;
+const { train, test: val } = await openDataSet("demo/pictures");
+const labels = (items) => items.map(({ label }) => label);
+const [trainLabels, valLabels] = [labels(train.items), labels(val.items)];
+
+/** All pixels, one image after the other. */
+async function pixels() {
+  const path = `${folder}/pixels.bin`;
+  const items = [...train.items, ...val.items];
+  if (!existsSync(path)) {
+    const all = new Float32Array(items.length * numbers);
+    let at = 0;
+    const source = createPictureSource("demo/pictures");
+    for await (const batch of evaluationBatches(source, items, 20, preprocessing, (s) => console.error(s))) {
+      all.set(batch.pixels.data, at);
+      at += batch.pixels.data.length;
+    }
+    writeFileSync(path, new Uint8Array(all.buffer));
+  }
+  const { buffer, byteOffset, byteLength } = readFileSync(path);
+  return new Float32Array(buffer, byteOffset, byteLength / 4);
+}
+const images = await pixels();
+const total = train.items.length + val.items.length;
+const batchOf = (indices, flip = () => false) => {
+  const data = new Float32Array(indices.length * numbers);
+  const side = config.imageSize;
+  indices.forEach((image, i) => {
+    const own = images.subarray(image * numbers, (image + 1) * numbers);
+    if (!flip(image)) return data.set(own, i * numbers);
+    for (let row = 0; row < channels * side; row++)
+      for (let x = 0; x < side; x++) data[i * numbers + row * side + x] = own[row * side + side - 1 - x];
+  });
+  return { type: "float32", dims: [indices.length, channels, config.imageSize, config.imageSize], data };
+};
+const chunks = (list, size) =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+
+/** Pooled vectors and predictions of all images. */
+async function outputsOf(model, which = [...Array(total).keys()]) {
+  const pooled = [];
+  const predicted = [];
+  for (const indices of chunks(which, 20)) {
+    const found = await model.outputs(batchOf(indices), ["pooled", "logits"]);
+    indices.forEach((image, i) => {
+      const row = found.pooled.data.subarray(i * config.width, (i + 1) * config.width);
+      const size = Math.hypot(...row);
+      pooled[image] = Array.from(row, (v) => v / size);
+      const logits = Array.from(found.logits.data.subarray(i * classes, (i + 1) * classes));
+      predicted[image] = logits.indexOf(Math.max(...logits));
+    });
+  }
+  return { pooled, predicted };
+}
+const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
+const mean = (list) => list.reduce((sum, v) => sum + v, 0) / list.length;
+
+/** Weighted votes of the 10 nearest of the training images, as in the evaluation. */
+function neighbours({ pooled }) {
+  const bank = pooled.slice(0, trainLabels.length);
+  return pooled.slice(trainLabels.length).map((query) => {
+    const near = bank.map((row, i) => [dot(query, row), trainLabels[i]]).sort((a, b) => b[0] - a[0]);
+    const votes = new Array(classes).fill(0);
+    for (const [similarity, label] of near.slice(0, 10)) votes[label] += Math.exp(similarity / 0.07);
+    return votes.indexOf(Math.max(...votes));
+  });
+}
+async function cachedTeacher() {
+  const path = `${folder}/teacher.json`;
+  if (!existsSync(path)) writeFileSync(path, JSON.stringify(await outputsOf(teacher)));
+  return JSON.parse(readFileSync(path, "utf8"));
+}
+const target = await cachedTeacher();
+
+/** So many images of each class, by a seed. */
+function draw(perClass, seed) {
+  let state = seed + 1;
+  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  const order = trainLabels.map((label, i) => [random(), label, i]).sort((a, b) => a[0] - b[0]);
+  const seen = new Map();
+  return order.flatMap(([, label, i]) => {
+    seen.set(label, (seen.get(label) ?? 0) + 1);
+    return seen.get(label) <= perClass ? [i] : [];
+  });
+}
+
+const share = (list) => (100 * mean(list.map(Number))).toFixed(1);
+async function evaluate(student, used, onVal) {
+  const model = new Model(student, device);
+  const all = trainLabels.map((_, i) => i).filter((i) => !used.includes(i));
+  const unused = onVal ? all : all.filter((_, i) => i % 3 === 0);
+  const own = await outputsOf(model, onVal ? undefined : unused);
+  await model.dispose();
+  const behind = valLabels.map((_, i) => trainLabels.length + i);
+  const agrees = (i) => own.predicted[i] === target.predicted[i];
+  return {
+    cosine: mean(unused.map((i) => dot(own.pooled[i], target.pooled[i]))).toFixed(4),
+    agreement: share(unused.map(agrees)),
+    images: unused.length,
+    ...(onVal ? accuraciesOf(own, behind, agrees) : {}),
+  };
+}
+
+const accuraciesOf = (own, behind, agrees) => ({
+  "val k-NN": share(neighbours(own).map((label, i) => label === valLabels[i])),
+  "val classifier": share(behind.map((i, j) => own.predicted[i] === valLabels[j])),
+  "val agreement": share(behind.map(agrees)),
+});
+
+/** Uniform shapes as they are by default. */
+const uniform = { 2: [12, 3, 768], 3: [8, 3, 768], 4: [6, 3, 768] };
+const spreadOf = (count) => Array.from({ length: count }, (_, i) => Math.round((i * (config.depth - 1)) / (count - 1)));
+const costs = new Map();
+async function costsOf(key, batches) {
+  if (!costs.has(key)) {
+    const begin = performance.now();
+    costs.set(key, await rankCuts(teacher, batches));
+    console.log(`rankCuts took ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+  }
+  return costs.get(key);
+}
+
+for (const variant of JSON.parse(process.argv[2])) {
+  const {
+    r = 2,
+    perClass = 3,
+    draws = [0],
+    shape,
+    tokens = 5,
+    flips = false,
+    budget = {},
+    onVal = false,
+    ...more
+  } = variant;
+  for (const seed of draws) {
+    const used = draw(perClass, seed);
+    const batches = chunks(used, 15).map((indices) => batchOf(indices));
+    const seen = flips ? [...batches, ...chunks(used, 15).map((indices) => batchOf(indices, () => true))] : batches;
+    const [count, heads, mlpWidth] = uniform[r];
+    let kept = spreadOf(count);
+    let shapes;
+    if (shape) {
+      const ranked = await costsOf(`${perClass} ${seed}`, batches);
+      const most = (wholeBudget(config, "weights") * Math.round(12 / r)) / 12;
+      const found = shapeForBudget(config, ranked, most, {
+        unit: "weights",
+        measure: shape,
+        leastShare: 1 / 12,
+        wholeParts: true,
+        ...budget,
+      });
+      ({ kept, shapes } = found);
+    }
+    const begin = performance.now();
+    const widths = shapes ? { shapes } : { keptHeads: heads, mlpWidth };
+    const options = { ...analyticDefaults, tokensPerUnknown: tokens, ...widths, ...more };
+    const { student } = await analyticStart(teacher, kept, seen, options);
+    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    const count2 = [...student.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+    console.log(
+      JSON.stringify({
+        ...variant,
+        draws: seed,
+        M: (count2 / 1e6).toFixed(2),
+        seconds,
+        ...(await evaluate(student, used, onVal)),
+      }),
+    );
+    if (shapes) console.log(`  ${kept.map((b, i) => `${b}:${shapes[i].heads}/${shapes[i].mlpWidth}`).join(" ")}`);
+  }
+}
+process.exit(0);

@@ -1,0 +1,172 @@
+// What each cut of a teacher costs: for each block the squared error behind it where it keeps so many heads or MLP channels and the
+// maps behind them are refitted, from the sums that the closed form makes anyway, with the teacher's own tokens.
+//
+// An error behind an early block is not one behind the last: what matters is how it changes what the model gives. So each curve is
+// scaled by a measurement: half of a part is removed and refitted, and some pictures go through the blocks behind it. Curves of
+// all blocks and parts then have one unit, and `shapeForBudget` (`shape-for-budget.ts`) adds them up.
+import { headWidthOf } from "../../models/config.ts";
+import type { Model } from "../../models/model.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { required } from "../../utils/required.ts";
+import type { Sums } from "../../engine/linalg/ridge.ts";
+import { RidgeSolver } from "../../engine/linalg/ridge.ts";
+import { analyticDefaults } from "../closed-form/closed-form.ts";
+import {
+  channelCosts,
+  channelsOf,
+  headCosts,
+  keptChannels,
+  keptHeads,
+  narrowedSums,
+  withChannels,
+} from "../closed-form/narrowing.ts";
+import { behindScale, moved, spread, withoutColumns } from "../closed-form/refit-maps.ts";
+import type { Stream } from "../closed-form/refit-passes.ts";
+import { embedAll, heldBy, Passes, rowsOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
+import { Sample, strideOf } from "../closed-form/refit-sample.ts";
+import { solveRidged } from "../closed-form/refit-tools.ts";
+import type { EffectMeasure } from "./cut-effects.ts";
+import { blockOutputs, changeOf } from "./cut-effects.ts";
+
+/** The parts of a block that can be cut. */
+export const cutParts = ["heads", "mlpWidth"] as const;
+export type CutPart = (typeof cutParts)[number];
+
+/** What a block's cuts cost. */
+export interface BlockCosts {
+  /** Squared error a token behind the block, by the heads that it keeps (index 0: none, to all). */
+  readonly heads: Float64Array;
+  /** The same by the channels of its MLP. */
+  readonly mlpWidth: Float64Array;
+  /**
+   * What the model's output changes by for such an error, in each measure (`effectMeasures`): a cost is the squared error times
+   * this.
+   */
+  readonly effects: Readonly<Record<CutPart, Readonly<Record<EffectMeasure, number>>>>;
+}
+
+/** Pictures whose outputs effects are measured on, at most. */
+const measuredPictures = 32;
+
+/**
+ * What cuts of each of the teacher's blocks cost, from normalised pictures, batch by batch `[B, 3, H, W]`. Takes about the time of
+ * one start in closed form, whatever the number of sizes that are made with it.
+ */
+export async function rankCuts(
+  teacher: Model,
+  batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
+  progress: (done: number, total: number) => void = () => undefined,
+): Promise<BlockCosts[]> {
+  const { device, config } = teacher;
+  const streams = await embedAll(teacher, batches, false, "float32");
+  const together = streams.map(({ tokens }): Stream => ({ tokens, aside: false }));
+  const passes = new Passes(device, "float32");
+  const solver = new RidgeSolver(device);
+  const sample = new Sample(passes, together, strideOf(together, analyticDefaults.tokensPerUnknown * config.mlpWidth));
+  const costs: BlockCosts[] = [];
+  try {
+    const outputs = await blockOutputs(passes, teacher, firstOf(together));
+    for (let block = 0; block < config.depth; block++) {
+      await passes.move("attention", together, teacher, block, undefined);
+      await sample.take(["student", "teacher", "mixed"]);
+      const cut = await cutsOf({ passes, solver, sample, teacher }, block);
+      const effects = async (student: ModelDefinition, error: number) =>
+        changeOf(passes, student, block, outputs, error);
+      costs.push({
+        ...cut.costs,
+        effects: {
+          heads: await effects(cut.heads.student, cut.heads.error),
+          mlpWidth: await effects(cut.mlpWidth.student, cut.mlpWidth.error),
+        },
+      });
+      await passes.move("output", together, teacher, block, undefined);
+      await passes.drop(together, "mixed");
+      progress(block + 1, config.depth);
+    }
+    await outputs.release();
+    return costs;
+  } finally {
+    await sample.release();
+    await passes.dispose();
+    await device.release(heldBy(streams));
+    await device.trim();
+    await solver.dispose();
+  }
+}
+
+/** The first batches, of `measuredPictures` at most. */
+function firstOf(streams: readonly Stream[]): readonly Stream[] {
+  let count = 0;
+  return streams.filter((stream, i) => {
+    count += tokensOf(stream, "student").dims[0];
+    return i === 0 || count <= measuredPictures;
+  });
+}
+
+interface CutTools {
+  readonly passes: Passes;
+  readonly solver: RidgeSolver;
+  readonly sample: Sample;
+  readonly teacher: Model;
+}
+
+/** The teacher with one part of a block cut to half, and the squared error a token that the sums say for it. */
+interface HalfCut {
+  readonly student: ModelDefinition;
+  readonly error: number;
+}
+
+/** Both curves of a block, and the teacher with half of each part. */
+async function cutsOf(tools: CutTools, block: number) {
+  const { passes, sample, teacher } = tools;
+  const held = await passes.blockOf(teacher, block);
+  const { width } = teacher.config;
+  const rows = sample.streams.reduce((sum, stream) => sum + rowsOf(stream), 0);
+  const mixed = (await sumUp(passes, sample.streams, "mixed", { ...held, feeds: {} }, width)).all;
+  const hidden = (await sumUp(passes, sample.streams, "fc2", held, width)).all;
+  const heads = await halfTheHeads(tools, block, mixed, rows);
+  const mlpWidth = await halfTheChannels(
+    tools,
+    block,
+    { ...hidden, cross: new Float64Array(hidden.cross.length) },
+    rows,
+  );
+  return { costs: { heads: heads.curve, mlpWidth: mlpWidth.curve }, heads, mlpWidth };
+}
+
+async function halfTheHeads(
+  { solver, teacher }: CutTools,
+  block: number,
+  sums: Sums,
+  rows: number,
+): Promise<HalfCut & { curve: Float64Array }> {
+  const [ridge] = analyticDefaults.ridges;
+  const name = `blocks.${block}.attn.proj`;
+  const map = required(teacher.weights, `${name}.weight`);
+  const headWidth = headWidthOf(teacher.config);
+  const seen = behindScale(teacher, block, "ls1", map);
+  const curve = (await headCosts(solver, sums, seen, headWidth, ridge)).map((cost) => cost / rows);
+  const half = (curve.length - 1) >> 1;
+  const kept = channelsOf(await keptHeads(solver, sums, seen, headWidth, half, ridge), headWidth);
+  const lost = withoutColumns(teacher, `${name}.weight`, kept);
+  const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
+  return { curve, student: moved(lost, name, spread(change, kept, map.dims[1]), 1), error: curve[half] };
+}
+
+async function halfTheChannels(
+  { solver, teacher }: CutTools,
+  block: number,
+  sums: Sums,
+  rows: number,
+): Promise<HalfCut & { curve: Float64Array }> {
+  const [ridge] = analyticDefaults.ridges;
+  const name = `blocks.${block}.mlp.fc2`;
+  const map = required(teacher.weights, `${name}.weight`);
+  const seen = behindScale(teacher, block, "ls2", map);
+  const curve = (await channelCosts(solver, sums, seen, ridge)).map((cost) => cost / rows);
+  const half = (curve.length - 1) >> 1;
+  const kept = await keptChannels(solver, sums, seen, half, ridge);
+  const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
+  return { curve, student: moved(withChannels(teacher, block, kept), name, change, 1), error: curve[half] };
+}

@@ -1,0 +1,149 @@
+// The heads and MLP channels of each block that cost least for a budget, where blocks may differ.
+import type { BlockShape, VitConfig } from "../../models/config.ts";
+import { blockShapes, headWidthOf, tokenCount, withBlockShapes } from "../../models/config.ts";
+import { weightTable } from "../../models/weight-table.ts";
+import { elementCount } from "../../utils/tensor.ts";
+import type { BlockCosts, CutPart } from "./cut-costs.ts";
+import { cutParts } from "./cut-costs.ts";
+import type { EffectMeasure } from "./cut-effects.ts";
+
+/** A student of blocks that differ: the teacher's blocks that it keeps, and what each keeps. */
+export interface ByBlockShape {
+  readonly kept: readonly number[];
+  readonly shapes: readonly BlockShape[];
+}
+
+/** What a student costs: its blocks' weights, or the multiplications and additions of an image in its blocks. */
+export const budgetUnits = ["weights", "operations"] as const;
+export type BudgetUnit = (typeof budgetUnits)[number];
+
+export interface BudgetOptions {
+  readonly unit: BudgetUnit;
+  /** How errors behind blocks count. */
+  readonly measure: EffectMeasure;
+  /** A part keeps so much of itself at least, unless it goes altogether. */
+  readonly leastShare: number;
+  /** Whether a block may lose a part altogether. */
+  readonly wholeParts: boolean;
+}
+
+export const budgetDefaults: BudgetOptions = {
+  unit: "weights",
+  measure: "pooled",
+  leastShare: 1 / 12,
+  wholeParts: true,
+};
+
+/** Widths are multiples of this, which products like, or of an eighth of the whole where that is less. */
+const step = 32;
+
+/** Numbers in the weights of blocks of these shapes. */
+export function blockWeights(config: VitConfig, shapes: readonly BlockShape[]): number {
+  const table = weightTable(withBlockShapes(config, shapes));
+  return table.reduce((sum, { block, shape }) => (block === undefined ? sum : sum + elementCount(shape)), 0);
+}
+
+/** What one part of a block costs of the budget. */
+function spent(config: VitConfig, part: CutPart, size: number, unit: BudgetUnit): number {
+  if (size === 0) return 0;
+  const shape = { heads: 0, mlpWidth: 0, [part]: size };
+  const weights = blockWeights(config, [shape]);
+  if (unit === "weights") return weights;
+  const tokens = tokenCount(config);
+  // Scores and what they weigh: two products of tokens by tokens.
+  const channels = part === "heads" ? size * headWidthOf(config) : 0;
+  return tokens * weights + 2 * tokens * tokens * channels;
+}
+
+interface Choice {
+  readonly size: number;
+  readonly spent: number;
+  readonly cost: number;
+}
+
+/** The sizes that a part may keep, from least to most. */
+function choicesOf(
+  config: VitConfig,
+  own: BlockShape,
+  costs: BlockCosts,
+  part: CutPart,
+  options: BudgetOptions,
+): Choice[] {
+  const { unit, measure, leastShare, wholeParts } = options;
+  const whole = own[part];
+  const every = part === "heads" ? 1 : Math.max(1, Math.min(step, whole >> 3));
+  const sizes: number[] = wholeParts || whole === 0 ? [0] : [];
+  for (let size = every; size < whole; size += every) if (size >= leastShare * whole) sizes.push(size);
+  if (whole > 0) sizes.push(whole);
+  return sizes.map((size) => ({
+    size,
+    spent: spent(config, part, size, unit),
+    cost: costs[part][size] * costs.effects[part][measure],
+  }));
+}
+
+/** What all blocks of a teacher spend of a budget. */
+export function wholeBudget(config: VitConfig, unit: BudgetUnit): number {
+  return blockShapes(config)
+    .flatMap((own) => cutParts.map((part) => spent(config, part, own[part], unit)))
+    .reduce((sum, v) => sum + v, 0);
+}
+
+/**
+ * The shape that costs least within `budget` (in the budget's unit, of all blocks): for a price of what is spent, each part takes the
+ * size whose cost and price are least (a Lagrangian); the price is found by halving, and what it leaves is spent where a step saves most for it.
+ */
+export function shapeForBudget(
+  config: VitConfig,
+  costs: readonly BlockCosts[],
+  budget: number,
+  options: BudgetOptions = budgetDefaults,
+): ByBlockShape {
+  const whole = blockShapes(config);
+  const parts = costs.flatMap((own, block) =>
+    cutParts.map((part) => choicesOf(config, whole[block], own, part, options)),
+  );
+  const at = (price: number) =>
+    parts.map((choices) =>
+      choices.reduce((best, _, i) => (valueOf(choices[i], price) < valueOf(choices[best], price) ? i : best), 0),
+    );
+  const total = (taken: readonly number[]) => taken.reduce((sum, i, p) => sum + parts[p][i].spent, 0);
+  // Powers of ten, between all and nothing.
+  let [low, high] = [-40, 40];
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2;
+    if (total(at(10 ** middle)) > budget) low = middle;
+    else high = middle;
+  }
+  const taken = spendRest(parts, at(10 ** high), budget);
+  const shapes = whole.map((_, block) => ({
+    heads: parts[2 * block][taken[2 * block]].size,
+    mlpWidth: parts[2 * block + 1][taken[2 * block + 1]].size,
+  }));
+  const kept = shapes.flatMap(({ heads, mlpWidth }, block) => (heads + mlpWidth > 0 ? [block] : []));
+  return { kept, shapes: kept.map((block) => shapes[block]) };
+}
+
+const valueOf = ({ cost, spent: own }: Choice, price: number) => cost + price * own;
+
+/** Takes the larger sizes that still fit, those first that save most cost for what they spend. */
+function spendRest(parts: readonly Choice[][], start: readonly number[], budget: number): number[] {
+  const taken = [...start];
+  let left = budget - taken.reduce((sum, i, p) => sum + parts[p][i].spent, 0);
+  for (;;) {
+    let best: { part: number; to: number; gain: number } | undefined;
+    parts.forEach((choices, part) => {
+      const now = choices[taken[part]];
+      for (let to = taken[part] + 1; to < choices.length; to++) {
+        const more = choices[to].spent - now.spent;
+        if (more > left) break;
+        const gain = (now.cost - choices[to].cost) / more;
+        if (gain > (best?.gain ?? 0)) best = { part, to, gain };
+      }
+    });
+    if (!best) return taken;
+    const { part, to } = best;
+    left -= parts[part][to].spent - parts[part][taken[part]].spent;
+    taken[part] = to;
+  }
+}
