@@ -316,6 +316,8 @@ export interface DistillOptions {
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
+    | "onnx-q4"
+    | "onnx-q4f16"
     | "peft"
     | "safetensors"
     | "timm"
@@ -326,6 +328,8 @@ export interface DistillOptions {
         | "onnx-float16"
         | "onnx-int8"
         | "onnx-int8-weights"
+        | "onnx-q4"
+        | "onnx-q4f16"
         | "peft"
         | "safetensors"
         | "timm"
@@ -448,6 +452,8 @@ export interface ExportOptions {
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
+    | "onnx-q4"
+    | "onnx-q4f16"
     | "peft"
     | "safetensors"
     | "timm"
@@ -458,6 +464,8 @@ export interface ExportOptions {
         | "onnx-float16"
         | "onnx-int8"
         | "onnx-int8-weights"
+        | "onnx-q4"
+        | "onnx-q4f16"
         | "peft"
         | "safetensors"
         | "timm"
@@ -474,6 +482,8 @@ export interface ExportOptions {
   pictures?: number;
   /** Type of the stored weights (the teacher's own where left out). */
   weightType?: "float32" | "float16" | "bfloat16";
+  /** How 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8. Default: 0. */
+  accuracyLevel?: 0 | 4;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */

@@ -84,15 +84,23 @@ export async function writeWithOnnx(
   await writeSettings(layout, held, directory, weightType, warn);
 }
 
-/** Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. */
+/** A model as an ONNX file is to hold it, and how that is written. */
+type Prepared = { readonly model: ModelDefinition; readonly variant: OnnxVariant };
+
+/**
+ * Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. The variant may
+ * depend on the model as the file's library holds it.
+ */
 export async function writeOnnxDirectory(
-  model: ModelDefinition,
+  given: ModelDefinition,
   directory: Directory,
-  variant: OnnxVariant,
+  variantOf: OnnxVariant | ((held: ModelDefinition) => Promise<Prepared>),
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const { layout, model: held } = conformTo(model, isHeldBy(model, "transformers") ? "transformers" : "wecolora");
-  await writeOnnxFile(held, directory, variant);
+  const { layout, model: held } = conformTo(given, isHeldBy(given, "transformers") ? "transformers" : "wecolora");
+  const { model, variant } =
+    typeof variantOf === "function" ? await variantOf(held) : { model: held, variant: variantOf };
+  await writeOnnxFile(model, directory, variant);
   await writeSettings(layout, held, directory, variant.weightType, warn);
 }
 
