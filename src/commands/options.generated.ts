@@ -475,6 +475,8 @@ export interface ExportOptions {
   out?: string;
   /** Pictures to compare on (the run's own where left out). */
   data?: string;
+  /** Images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly). */
+  images?: string;
   /**
    * At most so many pictures, and three times as many labelled ones for neighbours. Range: an integer, above 0.
    * Default: 100.

@@ -53,9 +53,7 @@ export function valueOf(weight: number, scale: number, zero: number, most: numbe
 }
 
 /** Shares of a block's range that are tried as the range of its values: few large weights may be cut off. */
-const shares = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4] as const;
-/** Rounds in which a scale is fitted to the values that it gave. */
-const fittingRounds = 2;
+const shares = [1, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4] as const;
 
 /** A block's scale and zero point. */
 export interface Grid {
@@ -63,55 +61,65 @@ export interface Grid {
   readonly zero: number;
 }
 
-/** Ranges that are tried for a block of weights, largest first. */
-function candidates({ bits, symmetric }: BlockFormat, weights: Float64Array, count: number): Grid[] {
-  let [low, high] = [0, 0];
-  for (let i = 0; i < count; i++) {
-    if (weights[i] < low) low = weights[i];
-    else if (weights[i] > high) high = weights[i];
-  }
-  const most = largestValue(bits);
-  if (!symmetric)
-    return shares.map((share) => {
-      const scale = (share * (high - low)) / most;
-      return { scale, zero: scale > 0 ? Math.min(most, Math.max(0, Math.round((-share * low) / scale))) : 0 };
-    });
-  const zero = 2 ** (bits - 1);
-  const extreme = high > -low ? high : low;
-  // There is one value more below zero than above: the scale's sign gives it to the larger side.
-  return shares.map((share) => ({ scale: (-share * extreme) / zero, zero }));
-}
+/** Finds grids for blocks of weights, one after the other. */
+export class GridFitter {
+  private readonly format: BlockFormat;
+  private readonly most: number;
+  private error = 0;
+  private fitted = 0;
 
-/** The squared error of a block with this grid, each weight's times its importance; and the scale that fits its values best. */
-function tryGrid(weights: Float64Array, importance: Float64Array, count: number, { scale, zero }: Grid, most: number) {
-  let [error, across, along] = [0, 0, 0];
-  for (let i = 0; i < count; i++) {
-    const level = valueOf(weights[i], scale, zero, most) - zero;
-    const left = weights[i] - scale * level;
-    error += importance[i] * left * left;
-    across += importance[i] * weights[i] * level;
-    along += importance[i] * level * level;
+  constructor(format: BlockFormat) {
+    this.format = format;
+    this.most = largestValue(format.bits);
   }
-  return { error, fitted: along > 0 ? across / along : scale };
-}
 
-/**
- * The scale (a number that float16 has) and zero point with the least squared error over a block's first `count` weights, each
- * counted by its importance: shares of its range are tried, and each scale is fitted to the values that it gives.
- */
-export function fitGrid(weights: Float64Array, importance: Float64Array, count: number, format: BlockFormat): Grid {
-  const most = largestValue(format.bits);
-  let best: Grid = { scale: 0, zero: format.symmetric ? 2 ** (format.bits - 1) : 0 };
-  let least = Infinity;
-  for (const { scale: first, zero } of candidates(format, weights, count)) {
-    let scale = first;
-    for (let round = 0; round < fittingRounds; round++)
-      scale = tryGrid(weights, importance, count, { scale, zero }, most).fitted;
-    const grid = { scale: roundToHalf(scale), zero };
-    const { error } = tryGrid(weights, importance, count, grid, most);
-    if (error < least) [best, least] = [grid, error];
+  /**
+   * The scale (a number that float16 has) and zero point with the least squared error over a block's first `count` weights, each
+   * counted by its importance: shares of its range are tried, and each scale is fitted to the values that it gives.
+   */
+  fit(weights: Float64Array, importance: Float64Array, count: number): Grid {
+    const { bits, symmetric } = this.format;
+    let [low, high] = [0, 0];
+    for (let i = 0; i < count; i++) {
+      if (weights[i] < low) low = weights[i];
+      else if (weights[i] > high) high = weights[i];
+    }
+    const middle = 2 ** (bits - 1);
+    let [scale, zero] = [0, symmetric ? middle : 0];
+    if (low === 0 && high === 0) return { scale, zero };
+    // There is one value more below zero than above: where zero is the middle, the scale's sign gives it to the larger side.
+    const step = symmetric ? (high > -low ? -high : -low) / middle : (high - low) / this.most;
+    let least = Infinity;
+    for (const share of shares) {
+      const first = share * step;
+      const point = symmetric ? middle : Math.round(-low / step);
+      this.measure(weights, importance, count, first, point);
+      const better = roundToHalf(this.fitted);
+      this.measure(weights, importance, count, better, point);
+      if (this.error < least) [least, scale, zero] = [this.error, better, point];
+    }
+    return { scale, zero };
   }
-  return best;
+
+  /** The squared error of a block with a grid, each weight's times its importance; and the scale that fits its values best. */
+  private measure(weights: Float64Array, importance: Float64Array, count: number, scale: number, zero: number): void {
+    let [error, across, along] = [0, 0, 0];
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    const [lowest, highest] = [-zero, this.most - zero];
+    for (let i = 0; i < count; i++) {
+      const weight = weights[i];
+      let level = Math.round(weight * inverse);
+      if (level < lowest) level = lowest;
+      else if (level > highest) level = highest;
+      const left = weight - scale * level;
+      const counted = importance[i] * level;
+      error += importance[i] * left * left;
+      across += counted * weight;
+      along += counted * level;
+    }
+    this.error = error;
+    this.fitted = along > 0 ? across / along : scale;
+  }
 }
 
 /** Rounds a map `[N, K]`, each block by itself, with the grid that errs least. */
@@ -124,12 +132,13 @@ export function roundPlain({ dims, data }: FloatTensor, format: BlockFormat): Bl
   const most = largestValue(bits);
   const weights = new Float64Array(blockSize);
   const even = new Float64Array(blockSize).fill(1);
+  const fitter = new GridFitter(format);
   for (let n = 0, block = 0; n < outputs; n++)
     for (let b = 0; b < blocks; b++, block++) {
       const from = n * inputs + b * blockSize;
       const count = Math.min(blockSize, inputs - b * blockSize);
       for (let i = 0; i < count; i++) weights[i] = data[from + i];
-      const { scale, zero } = fitGrid(weights, even, count, format);
+      const { scale, zero } = fitter.fit(weights, even, count);
       rounded.scales[block] = scale;
       rounded.zeros[block] = zero;
       for (let i = 0; i < count; i++) rounded.values[from + i] = valueOf(weights[i], scale, zero, most);

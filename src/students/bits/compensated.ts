@@ -6,7 +6,7 @@
 // errors behind it: w_j + sum over k > j of L_kj / L_jj e_k. This is GPTQ's rounding without an inverse of H (the order is
 // turned round; Babai's nearest plane). The bias is the first column and is not rounded, so that it makes up for all.
 import type { BlockFormat, BlockWeights } from "./block-weights.ts";
-import { blockCount, emptyBlocks, fitGrid, valueOf } from "./block-weights.ts";
+import { blockCount, emptyBlocks, GridFitter, valueOf } from "./block-weights.ts";
 
 /**
  * Columns of G in the order in which they are factored: the bias (column K) first where the map has one, then blocks and the
@@ -84,9 +84,10 @@ function fitGrids(
   const { outputs, inputs, blockSize } = weights;
   const blocks = blockCount(inputs, blockSize);
   const row = new Float64Array(moved.length);
+  const fitter = new GridFitter(weights);
   for (let i = 0; i < outputs; i++) {
     for (let c = 0; c < moved.length; c++) row[c] = moved[c][i];
-    const { scale, zero } = fitGrid(row, importance, moved.length, weights);
+    const { scale, zero } = fitter.fit(row, importance, moved.length);
     weights.scales[i * blocks + block] = scale;
     weights.zeros[i * blocks + block] = zero;
   }

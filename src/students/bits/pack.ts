@@ -14,8 +14,7 @@ function packNumbers(
   const rowBytes = Math.ceil(length / each);
   const bytes = new Uint8Array(rows * rowBytes);
   for (let r = 0; r < rows; r++)
-    for (let i = 0; i < length; i++)
-      bytes[r * rowBytes + Math.floor(i / each)] |= numbers(r, i) << (bits * (i % each));
+    for (let i = 0; i < length; i++) bytes[r * rowBytes + Math.floor(i / each)] |= numbers(r, i) << (bits * (i % each));
   return bytes;
 }
 

@@ -43,7 +43,8 @@ export interface RoundedMap {
 function unknowns({ weight, bias }: LinearMap): Float64Array {
   const [outputs, inputs] = weight.dims;
   const out = new Float64Array((inputs + (bias ? 1 : 0)) * outputs);
-  for (let n = 0, at = 0; n < outputs; n++) for (let k = 0; k < inputs; k++, at++) out[k * outputs + n] = weight.data[at];
+  for (let n = 0, at = 0; n < outputs; n++)
+    for (let k = 0; k < inputs; k++, at++) out[k * outputs + n] = weight.data[at];
   if (bias) out.set(bias.data, inputs * outputs);
   return out;
 }
