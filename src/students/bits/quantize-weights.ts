@@ -66,7 +66,7 @@ export interface QuantizedModel {
   readonly reports: readonly MapReport[];
 }
 
-/** Smaller maps are not worth it. */
+/** Smaller maps outside of blocks are not worth it. */
 const smallest = 4096;
 
 const inHalf = (tensor: FloatTensor): FloatTensor => ({ ...tensor, data: tensor.data.map(roundToHalf) });
@@ -112,7 +112,7 @@ export async function quantizeWeights(
   const rounded = new Rounded(model);
   const inBlocks = calibration !== undefined && !model.config.sharing;
   for (const { name, shape, role, block } of weightTable(model.config)) {
-    if (role !== "map" || elementCount(shape) < smallest || (inBlocks && block !== undefined)) continue;
+    if (role !== "map" || (block === undefined ? elementCount(shape) < smallest : inBlocks)) continue;
     const format: BlockFormat = { bits: block === undefined ? outerBits : bits, blockSize, symmetric };
     const weights = roundPlain(required(model.weights, name), format);
     rounded.put(name.replace(/\.weight$/, ""), { weights, rounding: { kind: "plain" } });
