@@ -208,6 +208,10 @@ export const commandTable: readonly CommandRow[] = [
         type: "number",
         description: "heads that each attention keeps, or their share below 1, likewise (all where left out)",
       },
+      blockShapes: {
+        description: "heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
       analyticViews: {
         type: "integer",
         description: "views of each picture that an analytic start is fitted on: as for evaluation, then random ones",
@@ -240,9 +244,9 @@ export const commandTable: readonly CommandRow[] = [
       shape: {
         type: "string",
         description:
-          "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, or blocks alone (the paper's)",
+          "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block: heads and channels that differ by block (for ONNX; transformers and timm can't load it)",
         default: "blocks",
-        enum: ["balanced", "channels", "blocks"],
+        enum: ["balanced", "channels", "blocks", "by-block"],
       },
       baseLearningRate: {
         type: "number",
@@ -374,6 +378,8 @@ export const commandTable: readonly CommandRow[] = [
               "onnx-float16",
               "onnx-int8",
               "onnx-int8-weights",
+              "onnx-q4",
+              "onnx-q4f16",
               "peft",
               "safetensors",
               "timm",
@@ -389,6 +395,8 @@ export const commandTable: readonly CommandRow[] = [
                 "onnx-float16",
                 "onnx-int8",
                 "onnx-int8-weights",
+                "onnx-q4",
+                "onnx-q4f16",
                 "peft",
                 "safetensors",
                 "timm",
@@ -552,6 +560,8 @@ export const commandTable: readonly CommandRow[] = [
               "onnx-float16",
               "onnx-int8",
               "onnx-int8-weights",
+              "onnx-q4",
+              "onnx-q4f16",
               "peft",
               "safetensors",
               "timm",
@@ -567,6 +577,8 @@ export const commandTable: readonly CommandRow[] = [
                 "onnx-float16",
                 "onnx-int8",
                 "onnx-int8-weights",
+                "onnx-q4",
+                "onnx-q4f16",
                 "peft",
                 "safetensors",
                 "timm",
@@ -581,15 +593,29 @@ export const commandTable: readonly CommandRow[] = [
           "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
       },
       data: { type: "string", description: "pictures to compare on (the run's own where left out)" },
+      images: {
+        type: "string",
+        description:
+          "images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly)",
+      },
       pictures: {
         type: "integer",
         description: "at most so many pictures, and three times as many labelled ones for neighbours",
         default: 100,
       },
+      mergeTokens: {
+        description: "tokens merged away in each block (ToMe), or a list for each; ONNX only",
+        anyOf: [{ type: "integer" }, { type: "array", items: { type: "integer" } }],
+      },
       weightType: {
         type: "string",
         description: "type of the stored weights (the teacher's own where left out)",
         enum: ["float32", "float16", "bfloat16"],
+      },
+      accuracyLevel: {
+        description: "how 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8",
+        default: 0,
+        anyOf: [{ type: "number" }, { type: "number" }],
       },
       numHeads: {
         type: "integer",
@@ -617,7 +643,7 @@ export const commandTable: readonly CommandRow[] = [
     },
     required: ["model", "to"],
     details:
-      "Formats:\n  huggingface        a directory that transformers and transformers.js load (dtype fp32 of transformers.js)\n  onnx               one ONNX file in float32, for transformers.js and other runtimes (dtype fp32 of transformers.js)\n  onnx-float16       one ONNX file in float16, for GPUs (dtype fp16 of transformers.js)\n  onnx-int8          one ONNX file whose linear maps compute in int8, for CPUs (dtype int8 of transformers.js)\n  onnx-int8-weights  one ONNX file with int8 weights that computes in float32, for small downloads (dtype q8 of transformers.js)\n  peft               a PEFT adapter directory with its base model, for runs that train adapters\n  safetensors        a directory of wecolora's own, for models that no other library has a class for (dtype fp32 of transformers.js)\n  timm               a directory that timm loads",
+      "Formats:\n  huggingface        a directory that transformers and transformers.js load (dtype fp32 of transformers.js)\n  onnx               one ONNX file in float32, for transformers.js and other runtimes (dtype fp32 of transformers.js)\n  onnx-float16       one ONNX file in float16, for GPUs (dtype fp16 of transformers.js)\n  onnx-int8          one ONNX file whose linear maps compute in int8, for CPUs (dtype int8 of transformers.js)\n  onnx-int8-weights  one ONNX file with int8 weights that computes in float32, for small downloads (dtype q8 of transformers.js)\n  onnx-q4            one ONNX file with 4-bit weights that computes in float32, for the smallest downloads (dtype q4 of transformers.js)\n  onnx-q4f16         one ONNX file with 4-bit weights that computes in float16, for GPUs (dtype q4f16 of transformers.js)\n  peft               a PEFT adapter directory with its base model, for runs that train adapters\n  safetensors        a directory of wecolora's own, for models that no other library has a class for (dtype fp32 of transformers.js)\n  timm               a directory that timm loads",
   },
   {
     name: "features",

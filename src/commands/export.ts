@@ -22,6 +22,10 @@ import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { NeighbourShares } from "../exports/measure.ts";
+import type { Calibration } from "../students/bits/quantize-weights.ts";
+import { searchViews } from "../students/start.ts";
+import type { Item } from "../data/sampling.ts";
+import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
@@ -33,6 +37,7 @@ import {
   commonSchema,
   countOption,
   listOption,
+  openOptions,
   pathOption,
   readOptions,
   readSchema,
@@ -55,6 +60,11 @@ export const exportRunSchema = z.strictObject({
       "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
     ),
   data: pathOption.optional().describe("pictures to compare on (the run's own where left out)"),
+  images: pathOption
+    .optional()
+    .describe(
+      "images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly)",
+    ),
   pictures: countOption
     .default(100)
     .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
@@ -201,6 +211,7 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
             { option: "--model", path: origin?.folder.directory.describe("student") ?? options.model },
             ...(origin ? distillInputs(origin.options) : []),
             ...(options.data === undefined ? [] : [{ option: "--data", path: options.data }]),
+            ...(options.images === undefined ? [] : [{ option: "--images", path: options.images }]),
           ],
         };
   return withOutput(environment, request, ({ directory }) =>
@@ -230,6 +241,56 @@ export async function exportRun(
   return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
 }
 
+/** At most so many images are rounded for: more say little that is new, and their tokens lie in memory. */
+const calibrationImages = 300;
+
+/** The images that an export may round weights for: those that are named, else those that the run refitted or trained with. */
+async function calibrationItems(
+  environment: Environment,
+  { images, seed }: Pick<ExportOptions, "images" | "seed">,
+  origin: Origin | undefined,
+): Promise<{ path: string; items: readonly Item[] } | undefined> {
+  if (images !== undefined) {
+    const { path, train } = await environment.openDataSet(images);
+    return { path, items: limitItems(train.items, calibrationImages, seed) };
+  }
+  if (!origin) return undefined;
+  const { path, train } = await environment.openDataSet(origin.options.data, openOptions(origin.options));
+  const lines = await origin.folder.readManifest();
+  const used = new Set(lines.flatMap(({ name, uses }) => (uses.includes("train") ? [name] : [])));
+  const items = train.items.filter(({ name }) => used.has(name));
+  if (items.length < used.size)
+    throw new UserError(
+      `${used.size - items.length} of the run's ${used.size} images are gone from ${origin.options.data}. Put them back, or name others with --images <folder>.`,
+      { code: "NO_IMAGES" },
+    );
+  return { path, items: limitItems(items, calibrationImages, seed) };
+}
+
+/** Runs `write` with the images that an export may round weights for, where one of the exports makes use of them. */
+async function withCalibration(
+  { environment, listener }: RunContext,
+  options: ExportOptions,
+  origin: Origin | undefined,
+  model: Model,
+  write: (calibration: Calibration | undefined) => Promise<void>,
+): Promise<void> {
+  const found = await calibrationItems(environment, options, origin);
+  if (!found) return write(undefined);
+  const { path, items } = found;
+  if (items.length === 0) throw new UserError(`None of the files in ${path} is an image.`, { code: "NO_IMAGES" });
+  listener.info?.(`weights are rounded for ${items.length} images of ${path}`);
+  const source = environment.createPictureSource(path);
+  try {
+    await write({ device: model.device, images: searchViews(source, items, model, options.seed, calibrationParts) });
+  } finally {
+    await source.dispose();
+  }
+}
+
+/** One batch of so many is set aside, to say whether a way to round helps. */
+const calibrationParts = 5;
+
 async function exportInto(
   context: RunContext,
   options: ExportOptions,
@@ -247,6 +308,13 @@ async function exportInto(
   checkFormats(options.to, model, origin?.options);
   const pictures = await Pictures.open(environment, whole, data, options.pictures, options.seed);
   try {
+    if (options.images !== undefined && !options.to.some((name) => exportOf(name).readsImages))
+      throw new UserError(
+        `--images is for exports that round weights for images (${allExports()
+          .flatMap(({ name, readsImages }) => (readsImages ? [name] : []))
+          .join(", ")}), and --to is ${options.to.join(", ")}. Leave it out.`,
+        { code: "INVALID_OPTION" },
+      );
     const weightType = options.weightType ?? model.origin.weightType;
     const parameters = parameterCount(model);
     const bytes = options.to.reduce((sum, format) => sum + parameters * exportOf(format).bytesPerWeight(weightType), 0);
@@ -258,7 +326,12 @@ async function exportInto(
       const format = exportOf(name);
       listener.stage?.(`exporting ${name}`);
       const directory = directoryOf(name);
-      await format.write({ model, directory, weightType, options, warn, run: origin && { origin, context } });
+      const write = (calibration?: Calibration) =>
+        format.write({
+          ...{ model, directory, weightType, options, warn, calibration },
+          run: origin && { origin, context },
+        });
+      await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());
       const embedder = await format.open({ directory, model, context, origin, warn });
       const exported = await pictures.embed(embedder);
       const measured: ExportedModel = {

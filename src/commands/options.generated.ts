@@ -320,6 +320,8 @@ export interface DistillOptions {
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
+    | "onnx-q4"
+    | "onnx-q4f16"
     | "peft"
     | "safetensors"
     | "timm"
@@ -330,6 +332,8 @@ export interface DistillOptions {
         | "onnx-float16"
         | "onnx-int8"
         | "onnx-int8-weights"
+        | "onnx-q4"
+        | "onnx-q4f16"
         | "peft"
         | "safetensors"
         | "timm"
@@ -452,6 +456,8 @@ export interface ExportOptions {
     | "onnx-float16"
     | "onnx-int8"
     | "onnx-int8-weights"
+    | "onnx-q4"
+    | "onnx-q4f16"
     | "peft"
     | "safetensors"
     | "timm"
@@ -462,6 +468,8 @@ export interface ExportOptions {
         | "onnx-float16"
         | "onnx-int8"
         | "onnx-int8-weights"
+        | "onnx-q4"
+        | "onnx-q4f16"
         | "peft"
         | "safetensors"
         | "timm"
@@ -471,6 +479,8 @@ export interface ExportOptions {
   out?: string;
   /** Pictures to compare on (the run's own where left out). */
   data?: string;
+  /** Images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly). */
+  images?: string;
   /**
    * At most so many pictures, and three times as many labelled ones for neighbours. Range: an integer, above 0.
    * Default: 100.
@@ -483,6 +493,8 @@ export interface ExportOptions {
   mergeTokens?: number | number[];
   /** Type of the stored weights (the teacher's own where left out). */
   weightType?: "float32" | "float16" | "bfloat16";
+  /** How 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8. Default: 0. */
+  accuracyLevel?: 0 | 4;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */

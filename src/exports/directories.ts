@@ -84,19 +84,27 @@ export async function writeWithOnnx(
   await writeSettings(layout, held, directory, weightType, warn);
 }
 
-/** Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. */
+/** A model as an ONNX file is to hold it, and how that is written. */
+type Prepared = { readonly model: ModelDefinition; readonly variant: OnnxVariant };
+
+/**
+ * Writes a directory with an ONNX file alone beside its settings, for transformers.js and other runtimes. The variant may
+ * depend on the model as the file's library holds it.
+ */
 export async function writeOnnxDirectory(
-  model: ModelDefinition,
+  given: ModelDefinition,
   directory: Directory,
-  variant: OnnxVariant,
+  variantOf: OnnxVariant | ((held: ModelDefinition) => Promise<Prepared>),
   warn: Warn = () => undefined,
 ): Promise<void> {
   // Merging is in the graph alone: the settings are those of the library's own class.
-  const { config, weights, preprocessing, origin } = model;
+  const { config, weights, preprocessing, origin } = given;
   const { merging } = config;
   const whole = { config: { ...config, merging: undefined }, weights, preprocessing, origin };
   const { layout, model: held } = conformTo(whole, isHeldBy(whole, "transformers") ? "transformers" : "wecolora");
-  await writeOnnxFile({ ...held, config: { ...held.config, merging } }, directory, variant);
+  const { model, variant } =
+    typeof variantOf === "function" ? await variantOf(held) : { model: held, variant: variantOf };
+  await writeOnnxFile({ ...model, config: { ...model.config, merging } }, directory, variant);
   await writeSettings(layout, held, directory, variant.weightType, warn);
 }
 

@@ -5,6 +5,7 @@ import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import type { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import type { Calibration } from "../students/bits/quantize-weights.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
 import type { WeightType } from "../utils/half.ts";
 import type { OptionShape } from "../utils/option-shapes.ts";
@@ -34,6 +35,8 @@ export interface WriteContext<Own extends OptionShape = OptionShape> {
   readonly weightType: WeightType;
   readonly options: z.output<z.ZodObject<Own>>;
   readonly warn: Warn;
+  /** Images that weights may be rounded for, where there are any. */
+  readonly calibration?: Calibration;
   /** The run that the model comes from, and what it runs in. Not there where `saveModel` writes. */
   readonly run?: { readonly origin: RunOrigin; readonly context: RunContext };
 }
@@ -86,6 +89,8 @@ export interface ExportFormat<Own extends OptionShape = OptionShape, Name extend
   readonly needsRun?: boolean;
   /** Whether it can hold a model that merges tokens (`--merge-tokens`): those that are graphs can. */
   readonly mergesTokens?: boolean;
+  /** Whether it makes use of images (`calibration`). */
+  readonly readsImages?: boolean;
   /** Throws a UserError that says why, where it has no place for a model or for what its run trained. */
   check?(model: ModelDefinition, origin: Pick<RunOrigin, "options"> | undefined): void;
   write(context: WriteContext<Own>): Promise<void>;

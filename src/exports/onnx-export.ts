@@ -50,9 +50,10 @@ function checkPlaces(config: VitConfig, name: string, { weightType }: OnnxVarian
     );
 }
 
-async function openOnnx(
+/** Opens a variant's file as other runtimes do. */
+export async function openOnnx(
   { directory, model: { device, config } }: OpenContext,
-  { file }: OnnxVariant,
+  { file }: Pick<OnnxVariant, "file">,
 ): Promise<Embedder> {
   const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);

@@ -32,6 +32,8 @@ export function inferenceGraph(model: ModelDefinition): Graph {
 export interface OnnxVariant {
   /** The file in `onnx/`, by the name that transformers.js looks for when it is asked for the variant's dtype. */
   readonly file: string;
+  /** What is done to the graph before constants are folded. */
+  readonly prepare?: (graph: Graph) => Graph;
   /** What is done to the float32 graph. */
   readonly convert?: (graph: Graph) => Graph;
   /** The type of its weights as config.json says it. */
@@ -47,14 +49,14 @@ export const float32Onnx: OnnxVariant = { file: "model.onnx", weightType: "float
 export const applicationFile = "application.onnx";
 
 /** A variant's files in a directory that hold its weights. */
-export const onnxWeightFiles = ({ file }: OnnxVariant): string[] => [`onnx/${file}`, `onnx/${file}_data`];
+export const onnxWeightFiles = ({ file }: Pick<OnnxVariant, "file">): string[] => [`onnx/${file}`, `onnx/${file}_data`];
 
 /** The model's ONNX file, in operators that every runtime has, and what goes beside it. Throws where a pass has broken the graph. */
 function inferenceOnnx(
   model: ModelDefinition,
-  { file, convert = (graph) => graph }: OnnxVariant,
+  { file, prepare = (graph) => graph, convert = (graph) => graph }: OnnxVariant,
 ): { chunks: Chunks; externalData: readonly ExternalData[] } {
-  const built = convert(tidy(inferenceGraph(model), { target: "portable" }));
+  const built = convert(tidy(prepare(inferenceGraph(model)), { target: "portable" }));
   verify(built, file);
   const { proto, externalData } = buildOnnx(built, { weights: { kind: "inline", location: `${file}_data` } });
   return { chunks: modelChunks(proto), externalData };

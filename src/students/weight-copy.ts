@@ -63,13 +63,13 @@ export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): M
     if (!inside) weights.set(name, tensor);
     else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
-    const { blocks } = teacher.config;
-    // Merging has a number for each of the teacher's blocks; students see all tokens until they are told otherwise.
-    const config = {
-      ...teacher.config,
-      depth: kept.length,
-      merging: undefined,
-      ...(blocks ? { blocks: kept.map((i) => blocks[i]) } : {}),
-    };
+  const { blocks } = teacher.config;
+  // Merging has a number for each of the teacher's blocks; students see all tokens until they are told otherwise.
+  const config = {
+    ...teacher.config,
+    depth: kept.length,
+    merging: undefined,
+    ...(blocks ? { blocks: kept.map((i) => blocks[i]) } : {}),
+  };
   return { ...teacher, config, weights, origin: originOf(teacher, kept) };
 }

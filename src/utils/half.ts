@@ -40,6 +40,12 @@ function numberToHalf(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
+/** The largest number that float16 has. */
+export const largestHalf = 65504;
+
+/** The nearest number that float16 has. */
+export const roundToHalf = (value: number): number => halfToNumber(numberToHalf(value));
+
 /** Float32 to float16 patterns. */
 export function floatToHalf(source: Float32Array): Uint16Array {
   const target = new Uint16Array(source.length);

@@ -131,6 +131,7 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   FusedMatMul: "not differentiable",
   MatMulInteger: "not differentiable",
   MatMulIntegerToFloat: "not differentiable",
+  MatMulNBits: "not differentiable",
   DynamicQuantizeLinear: "not differentiable",
   QuantizeLinear: "not differentiable",
   DequantizeLinear: "not differentiable",

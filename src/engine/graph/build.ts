@@ -97,6 +97,15 @@ export const matmulIntegerToFloat = (a: Value, b: Value, scale: Value, columns: 
 /** The product with `[N]` added to each of its rows. */
 export const withBias = ({ inputs }: Node<"MatMulIntegerToFloat">, bias: Value): Value =>
   one("MatMulIntegerToFloat", [...inputs.slice(0, 5), bias], {});
+/** `x` `[..., K]` times the transpose of weights in few bits: `[..., N]`. */
+export const matmulNBits = (
+  x: Value,
+  weights: { readonly packed: Value; readonly scales: Value; readonly zeroPoints?: Value },
+  attributes: Attributes<"MatMulNBits">,
+): Value => {
+  const { packed, scales, zeroPoints } = weights;
+  return one("MatMulNBits", [x, packed, scales, ...(zeroPoints ? [zeroPoints] : [])], attributes);
+};
 /** 8-bit numbers, their scale and their zero point. */
 export function dynamicQuantizeLinear(x: Value): { q: Value; scale: Value; zero: Value } {
   const [q, scale, zero] = node("DynamicQuantizeLinear", [x], {}).outputs;

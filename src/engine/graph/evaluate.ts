@@ -3,7 +3,7 @@
 import type { Tensor } from "../../utils/tensor.ts";
 import { allocate, elementCount } from "../../utils/tensor.ts";
 import { interpolationMatrix } from "./interpolation.ts";
-import type { OpKind } from "./operators.ts";
+import type { BlockWeightAttributes, OpKind } from "./operators.ts";
 import { broadcast, normalAxis } from "./shapes.ts";
 import type { Graph, Node, Value } from "./graph.ts";
 import { sortedNodes } from "./walk.ts";
@@ -105,6 +105,25 @@ function integerProduct(a: Numbers, b: Numbers, zero: Numbers, like: Value): Num
   return matmul(shifted, b, false, false, dimsOf(like));
 }
 
+/** Weights in few bits as `[N, K]`. */
+function blockWeights(
+  { data: packed }: Numbers,
+  { data: scales }: Numbers,
+  zeros: Numbers | undefined,
+  { inputs, outputs, bits, blockSize }: BlockWeightAttributes,
+): Numbers {
+  const each = 8 / bits;
+  const blocks = Math.ceil(inputs / blockSize);
+  const numberIn = (data: ArrayLike<number>, rowBytes: number, row: number, at: number) =>
+    (data[row * rowBytes + Math.floor(at / each)] >> (bits * (at % each))) & (2 ** bits - 1);
+  const zeroBytes = Math.ceil(blocks / each);
+  return generate([outputs, inputs], ([n, k]) => {
+    const block = Math.floor(k / blockSize);
+    const zero = zeros ? numberIn(zeros.data, zeroBytes, n, block) : 2 ** (bits - 1);
+    return scales[n * blocks + block] * (numberIn(packed, (blocks * blockSize) / each, n, k) - zero);
+  });
+}
+
 function matmul(a: Numbers, b: Numbers, transA: boolean, transB: boolean, dims: readonly number[]): Numbers {
   const inner = a.dims[a.dims.length - (transA ? 2 : 1)];
   const [readA, readB] = [reader(a), reader(b)];
@@ -200,6 +219,10 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
     const scaled = (v: number, column: number) =>
       v * scale.data[0] * columns.data[columns.dims.length && column] + (bias ? bias.data[column] : 0);
     return [{ dims, data: Float64Array.from(data, (v, i) => scaled(v, i % width)) }];
+  },
+  MatMulNBits: ([x, packed, scales, zeros], { attributes, outputs }) => {
+    const matrix = blockWeights(packed, scales, zeros, attributes);
+    return [matmul(x, matrix, false, true, dimsOf(outputs[0]))];
   },
   DynamicQuantizeLinear: ([x]) => {
     // The range holds 0, which the zero point stands for exactly (ONNX's definition).

@@ -16,6 +16,17 @@ interface Reduction {
   readonly keepDims: boolean;
 }
 
+/** How weights in few bits are stored: see MatMulNBits. */
+export interface BlockWeightAttributes {
+  /** K */
+  readonly inputs: number;
+  /** N */
+  readonly outputs: number;
+  readonly bits: 2 | 4 | 8;
+  readonly blockSize: number;
+  readonly accuracyLevel: 0 | 4;
+}
+
 /** The attributes of each operator. */
 export interface OperatorAttributes {
   Add: None;
@@ -55,6 +66,14 @@ export interface OperatorAttributes {
    * all, a's zero point: the product as floats.
    */
   MatMulIntegerToFloat: None;
+  /**
+   * com.microsoft: floats `[..., K]` times the transpose of `[N, K]` weights in 2, 4 or 8 bits, with a scale for each block along
+   * the inputs. Inputs: a; packed weights, uint8 `[N, blocks, blockSize * bits / 8]`; scales `[N, blocks]` of a's type; and
+   * packed zero points, uint8 `[N, ceil(blocks * bits / 8)]`, which are 2^(bits - 1) where left out. Smaller numbers stand in
+   * the lower bits of a byte; the last block is padded where K is no multiple of the block size. `accuracyLevel` is what a's
+   * numbers are brought to on the way: 0 as they are, 4 int8.
+   */
+  MatMulNBits: BlockWeightAttributes;
   /** Floats as 8-bit numbers with one scale and zero point for all, which are the second and third output. */
   DynamicQuantizeLinear: None;
   /**
@@ -195,6 +214,28 @@ function integerProduct(a: TensorType, b: TensorType, zero: TensorType): TensorT
   return matmulShape({ ...a, type: "float32" }, { ...b, type: "float32" }, false, false);
 }
 
+/** What floats give with weights in few bits. */
+function blockProduct(values: readonly TensorType[], attributes: BlockWeightAttributes): TensorType {
+  const [a, packed, scales, zeros] = values;
+  const { inputs, outputs, bits, blockSize } = attributes;
+  requireFloat(a);
+  requireSameType(a, scales);
+  if (a.shape.at(-1) !== inputs) throw new ShapeError(`needs [..., ${inputs}], got ${formatType(a)}`);
+  if (blockSize < 16 || !Number.isInteger(Math.log2(blockSize)))
+    throw new ShapeError(`the block size must be a power of 2 from 16 on, got ${blockSize}`);
+  const blocks = Math.ceil(inputs / blockSize);
+  if (!sameShape(scales.shape, [outputs, blocks]))
+    throw new ShapeError(`the scales must be [${outputs}, ${blocks}], got ${formatType(scales)}`);
+  for (const [what, x, shape] of [
+    ["packed weights", packed, [outputs, blocks, (blockSize * bits) / 8]],
+    ["zero points", zeros, [outputs, Math.ceil((blocks * bits) / 8)]],
+  ] as const) {
+    if (x !== undefined && (x.type !== "uint8" || !sameShape(x.shape, shape)))
+      throw new ShapeError(`the ${what} must be [${shape.join(", ")}], got ${formatType(x)}`);
+  }
+  return { type: a.type, shape: [...a.shape.slice(0, -1), outputs] };
+}
+
 /** Every operator that graphs may hold. */
 export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } = {
   Add: binary,
@@ -257,6 +298,11 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
       }
       return [product];
     },
+  },
+  MatMulNBits: {
+    arity: [3, 4],
+    domain: "com.microsoft",
+    infer: (values, attributes) => [blockProduct(values, attributes)],
   },
   DynamicQuantizeLinear: {
     arity: 1,

@@ -192,6 +192,44 @@ export class RidgeSolver {
   }
 
   /**
+   * The Cholesky factor L `[n, n]` of G'G + diag(ridge): lower triangular, zeros above. Throws a RunError where the system is not
+   * positive definite.
+   */
+  async factor({ n, gram }: Pick<Sums, "n" | "gram">, ridge: Float64Array): Promise<Float64Array> {
+    const ridged = withRidge(gram, n, ridge);
+    const bounds = panelsOf(n);
+    const lower = new Float64Array(n * n);
+    let diagonal = corner(ridged, n, bounds[1]);
+    let trailing = await this.device.upload({ type: "float64", dims: [n, n], data: ridged });
+    try {
+      for (let i = 0; i + 1 < bounds.length; i++) {
+        const [from, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
+        const panelFactor = choleskyFactor(diagonal, size);
+        for (let r = 0; r < size; r++)
+          lower.set(panelFactor.subarray(r * size, r * size + r + 1), (from + r) * n + from);
+        const next = Math.min(size, left - size);
+        if (next === 0) break;
+        const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedTriangle(panelFactor, size) };
+        const session = await this.sessions.get(`cholesky ${left} ${size} ${next}`, () =>
+          choleskyStep(left, size, next),
+        );
+        const feeds = { trailing, inverse };
+        const { tensors, kept } = await session.run({ feeds, fetch: ["below", "diagonal"], keep: ["next.trailing"] });
+        await this.device.release([trailing]);
+        trailing = kept["next.trailing"];
+        diagonal = tensors.diagonal.data as Float64Array;
+        const below = tensors.below.data as Float64Array;
+        for (let r = 0; r < left - size; r++)
+          lower.set(below.subarray(r * size, (r + 1) * size), (from + size + r) * n + from);
+      }
+      return lower;
+    } finally {
+      await this.device.release([trailing]);
+      await this.device.trim();
+    }
+  }
+
+  /**
    * The diagonal `[n]` of (G'G + diag(ridge))^-1: with the Cholesky factor L, the squares of each column of L^-1 added up. It is
    * for ranking inputs, so that products are float32, of the matrix scaled to ones on its diagonal. Throws a RunError where the
    * system is not positive definite.
@@ -284,6 +322,14 @@ function factorStep(left: number, size: number, next: number, m: number): Graph 
   });
 }
 
+/** One panel of a factorization: L's rows below it, and what is left to factor. */
+function choleskyStep(left: number, size: number, next: number): Graph {
+  const trailing = input("trailing", "float64", [left, left]);
+  const inverse = input("inverse", "float64", [size, size]);
+  const { below, rest } = belowPanel(trailing, inverse, left, size);
+  return graph([trailing, inverse], { below, "next.trailing": rest, diagonal: leading(rest, next) });
+}
+
 /** L's rows below a panel, and what is left to factor behind it. */
 function belowPanel(trailing: Value, inverse: Value, left: number, size: number): { below: Value; rest: Value } {
   const rows = slice(trailing, 0, size, left);
@@ -345,8 +391,8 @@ function corner<Data extends Float32Array | Float64Array>(data: Data, n: number,
   return out;
 }
 
-/** The inverse of the Cholesky factor of a matrix `[n, n]`: lower triangular. */
-export function invertedFactor(matrix: Float64Array, n: number): Float64Array {
+/** The Cholesky factor of a matrix `[n, n]`: lower triangular. What stands above its diagonal is the matrix's. */
+function choleskyFactor(matrix: Float64Array, n: number): Float64Array {
   const factor = matrix.slice();
   for (let j = 0; j < n; j++) {
     let pivot = factor[j * n + j];
@@ -363,6 +409,11 @@ export function invertedFactor(matrix: Float64Array, n: number): Float64Array {
       factor[i * n + j] = sum / root;
     }
   }
+  return factor;
+}
+
+/** The inverse of a lower triangular matrix `[n, n]`, of which what stands above the diagonal is not read. */
+function invertedTriangle(factor: Float64Array, n: number): Float64Array {
   const inverse = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
     const pivot = factor[i * n + i];
@@ -375,3 +426,7 @@ export function invertedFactor(matrix: Float64Array, n: number): Float64Array {
   }
   return inverse;
 }
+
+/** The inverse of the Cholesky factor of a matrix `[n, n]`: lower triangular. */
+export const invertedFactor = (matrix: Float64Array, n: number): Float64Array =>
+  invertedTriangle(choleskyFactor(matrix, n), n);

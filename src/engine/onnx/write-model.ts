@@ -276,6 +276,16 @@ const lowerings: { readonly [K in OpKind]: LoweringRow<K> } = {
   ReduceMin: laterReduction,
   // The weights' zero point, before the bias.
   MatMulIntegerToFloat: ({ inputs }) => ({ inputs: [], attributes: [], leftOut: inputs.length > 5 ? 5 : undefined }),
+  MatMulNBits: ({ attributes: { inputs, outputs, bits, blockSize, accuracyLevel } }) => ({
+    inputs: [],
+    attributes: [
+      int("K", inputs),
+      int("N", outputs),
+      int("bits", bits),
+      int("block_size", blockSize),
+      int("accuracy_level", accuracyLevel),
+    ],
+  }),
   Reshape: ({ attributes, inputs }, extra) => ({
     inputs: [extra(reshapeTarget(inputs[0].shape, attributes.shape))],
     attributes: [],

@@ -83,21 +83,22 @@ async function addFolded(
 }
 
 /** Sums without the column of ones. */
-function withoutBias({ n, m, gram, cross }: Sums): Sums {
+export function withoutBias({ n, m, gram, cross }: Sums): Sums {
   const size = n - 1;
   const inner = new Float64Array(size * size);
   for (let i = 0; i < size; i++) inner.set(gram.subarray(i * n, i * n + size), i * size);
   return { n: size, m, gram: inner, cross: cross.slice(0, size * m) };
 }
 
-const difference = (all: Sums, part: Sums): Sums => ({
+/** The sums over rows that are among all, but not in a part of them. */
+export const difference = (all: Sums, part: Sums): Sums => ({
   ...all,
   gram: all.gram.map((v, i) => v - part.gram[i]),
   cross: all.cross.map((v, i) => v - part.cross[i]),
 });
 
 /** How much of the squared error over some rows a solution takes away: 2 tr(D' G'R) - tr(D' G'G D). */
-async function gain(solver: RidgeSolver, { n, m, gram, cross }: Sums, solution: Float64Array): Promise<number> {
+export async function gain(solver: RidgeSolver, { n, m, gram, cross }: Sums, solution: Float64Array): Promise<number> {
   const through = await solver.multiply(
     { type: "float64", dims: [n, n], data: gram },
     { type: "float64", dims: [n, m], data: solution },

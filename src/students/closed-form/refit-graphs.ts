@@ -241,6 +241,19 @@ export const mixedPass: SumGraph = (config, dims, begins) => {
 /** The sums of the attention's output map. */
 export const projPass = sumPass("proj");
 
+/** The sums of the attention's output map toward tokens between attention and MLP, `target`. */
+export const attendedPass: SumGraph = (config, dims, begins) => {
+  const { inputs, weight, throughScale } = blockInputs(config);
+  const { x, mixed: given, target } = tokenInputs(config, dims);
+  const mixed = present(given);
+  const missing = sub(target, attendedOf(config, weight, x, mixed));
+  const added = addedUp(sumParts(asRows(mixed), asRows(throughScale(missing, "ls1"))), begins);
+  return graph([x, mixed, target, ...added.inputs, ...inputs], {
+    difference: reduceSum(abs(missing)),
+    ...added.outputs,
+  });
+};
+
 /** The sums of the MLP's last map. */
 export const fc2Pass = sumPass("fc2");
 

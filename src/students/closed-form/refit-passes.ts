@@ -16,6 +16,7 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
 import {
+  attendedPass,
   attentionHalfGraph,
   attentionPass,
   blockConstants,
@@ -73,6 +74,7 @@ const summingPasses = {
   mixed: { build: mixedPass, reads: { mixed: "mixed" } },
   norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
   proj: { build: projPass, reads: output },
+  attended: { build: attendedPass, reads: { x: "student", mixed: "mixed", target: "middle" } },
   norm2: { build: norm2Pass, reads: { x: "student", mixed: "mixed", target: "middle" } },
   fc2: { build: fc2Pass, reads: output },
   difference: { build: differencePass, reads: output },

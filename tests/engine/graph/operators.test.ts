@@ -92,6 +92,52 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
       ...plain,
     },
   ],
+  // Widths that fill their blocks and that don't, with zero points and without, in all bits that the kernel has.
+  MatMulNBits: [
+    {
+      shapes: [
+        [2, 3, 80],
+        [5, 3, 16],
+        [5, 3],
+        [5, 2],
+      ],
+      types: [undefined, "uint8", undefined, "uint8"],
+      range: [0.1, 255],
+      attributes: { inputs: 80, outputs: 5, bits: 4, blockSize: 32, accuracyLevel: 0 },
+    },
+    {
+      shapes: [
+        [3, 64],
+        [6, 2, 16],
+        [6, 2],
+      ],
+      types: [undefined, "uint8", undefined],
+      range: [0.1, 255],
+      attributes: { inputs: 64, outputs: 6, bits: 4, blockSize: 32, accuracyLevel: 0 },
+    },
+    {
+      shapes: [
+        [3, 40],
+        [6, 2, 8],
+        [6, 2],
+        [6, 1],
+      ],
+      types: [undefined, "uint8", undefined, "uint8"],
+      range: [0.1, 255],
+      attributes: { inputs: 40, outputs: 6, bits: 2, blockSize: 32, accuracyLevel: 0 },
+    },
+    {
+      shapes: [
+        [3, 40],
+        [6, 2, 32],
+        [6, 2],
+        [6, 2],
+      ],
+      types: [undefined, "uint8", undefined, "uint8"],
+      range: [0.1, 255],
+      attributes: { inputs: 40, outputs: 6, bits: 8, blockSize: 32, accuracyLevel: 0 },
+    },
+  ],
   DynamicQuantizeLinear: [
     { shapes: [[3, 4]], ...plain },
     { shapes: [[3, 4]], range: [1, 3], ...plain },
@@ -263,6 +309,7 @@ const float32Only: ReadonlySet<OpKind> = new Set([
   "Gelu",
   "FusedMatMul",
   "MatMulIntegerToFloat",
+  "MatMulNBits",
   "DynamicQuantizeLinear",
   "QuantizeLinear",
   "DequantizeLinear",
@@ -426,6 +473,7 @@ describe("gradient rules equal finite differences", () => {
       "Greater",
       "MatMulInteger",
       "MatMulIntegerToFloat",
+      "MatMulNBits",
       "QuantizeLinear",
       "ReduceMax",
       "ReduceMin",

@@ -1,0 +1,84 @@
+// ONNX files whose linear maps are in 4 bits, by ONNX Runtime's own MatMulNBits, as transformers.js's conversion makes them:
+// blocks of 32 along the inputs. Maps outside of blocks have 8 bits, all other weights are stored as float16.
+import { z } from "zod";
+import { toHalf } from "../engine/passes/half-precision.ts";
+import type { FindPacked } from "../engine/passes/few-bits.ts";
+import { packProducts, storeConstantsInHalf } from "../engine/passes/few-bits.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { packRows } from "../students/bits/pack.ts";
+import type { QuantizedModel } from "../students/bits/quantize-weights.ts";
+import { quantizeWeights } from "../students/bits/quantize-weights.ts";
+import { required } from "../utils/required.ts";
+import { wholeOf } from "../utils/offloaded.ts";
+import { elementBytes } from "../utils/tensor.ts";
+import { writeOnnxDirectory } from "./directories.ts";
+import type { Tolerance } from "./export-format.ts";
+import { defineExport } from "./export-format.ts";
+import { openOnnx } from "./onnx-export.ts";
+import type { OnnxVariant } from "./onnx-file.ts";
+import { onnxWeightFiles } from "./onnx-file.ts";
+
+/** Options of all exports in few bits. */
+const options = {
+  accuracyLevel: z
+    .union([z.literal(0), z.literal(4)])
+    .default(0)
+    .describe("how 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8"),
+};
+
+/** Finds a model's packed maps by where their weights lie: q, k and v are rows of one. */
+function packedIn({ definition, maps }: QuantizedModel): FindPacked {
+  const places = new Map(
+    [...maps.keys()].map((name) => {
+      const { whole, offset } = wholeOf(required(definition.weights, name));
+      return [whole, { name, offset }] as const;
+    }),
+  );
+  return (matrix, outputs) => {
+    const { whole, offset } = wholeOf(matrix);
+    const place = places.get(whole);
+    if (!place) return undefined;
+    const map = required(maps, place.name);
+    const from = (offset - place.offset) / (elementBytes.float32 * map.inputs);
+    const part = outputs === map.outputs ? place.name : `${place.name}.${from / outputs}`;
+    return { weights: packRows(map, from, from + outputs), name: part };
+  };
+}
+
+interface FewBits<Name extends string> {
+  readonly name: Name;
+  readonly summary: string;
+  readonly dtype: string;
+  readonly file: string;
+  /** Whether it computes in float16, rather than in float32. */
+  readonly half: boolean;
+  readonly tolerance: Tolerance;
+}
+
+/** Bytes of a weight with its share of scale and zero point, about. */
+const bytesPerWeight = (4 + (16 + 4) / 32) / 8;
+
+/** An export in few bits. */
+export function defineFewBitsExport<const Name extends string>({ half, file, ...rest }: FewBits<Name>) {
+  const variantOf = (quantized: QuantizedModel, accuracyLevel: 0 | 4): OnnxVariant => ({
+    file,
+    weightType: half ? "float16" : "float32",
+    prepare: (graph) => packProducts(graph, packedIn(quantized), accuracyLevel),
+    convert: half ? toHalf : storeConstantsInHalf,
+  });
+  return defineExport({
+    ...rest,
+    options,
+    readsImages: true,
+    async write({ model, directory, warn, calibration, options: { accuracyLevel } }) {
+      const quantized = async (held: ModelDefinition) => {
+        const found = await quantizeWeights(held, { bits: 4, ...(calibration ? { calibration } : {}) });
+        return { model: found.definition, variant: variantOf(found, accuracyLevel) };
+      };
+      await writeOnnxDirectory(model, directory, quantized, warn);
+    },
+    open: (context) => openOnnx(context, { file }),
+    files: onnxWeightFiles({ file }),
+    bytesPerWeight: () => bytesPerWeight,
+  });
+}

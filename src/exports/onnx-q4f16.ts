@@ -1,0 +1,11 @@
+// The model's ONNX file with maps in 4 bits, computed in half precision.
+import { defineFewBitsExport } from "./onnx-few-bits.ts";
+
+export const format = defineFewBitsExport({
+  name: "onnx-q4f16",
+  summary: "one ONNX file with 4-bit weights that computes in float16, for GPUs",
+  dtype: "q4f16",
+  file: "model_q4f16.onnx",
+  half: true,
+  tolerance: { difference: 0.5, cosine: 0.85, reason: "4 bits: a part in 15 of the range of 32 weights" },
+});

@@ -1,0 +1,160 @@
+// Weights of a linear map in few bits: a scale and a zero point for each block along the inputs, and how both are chosen.
+import { roundToHalf } from "../../utils/half.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+
+/** Bits that maps can be rounded to. ONNX Runtime has no kernel for 3. */
+export const bitCounts = [2, 3, 4, 8] as const;
+export type BitCount = (typeof bitCounts)[number];
+
+/** How a map's weights are stored. */
+export interface BlockFormat {
+  readonly bits: BitCount;
+  /** Weights along the inputs that share a scale: a power of 2, 16 at least. */
+  readonly blockSize: number;
+  /** Whether zero always stands in the middle of the range, so that no zero points are stored. */
+  readonly symmetric: boolean;
+}
+
+/** A map `[N, K]` in few bits: weight (n, k) is `scale * (value - zero)`, both of its block. */
+export interface BlockWeights extends BlockFormat {
+  readonly outputs: number;
+  readonly inputs: number;
+  /** `[N, K]`, one number a byte. */
+  readonly values: Uint8Array;
+  /** `[N, blocks]`, each a number that float16 has. */
+  readonly scales: Float32Array;
+  /** `[N, blocks]` */
+  readonly zeros: Uint8Array;
+}
+
+/** Blocks along so many inputs; the last may be shorter. */
+export const blockCount = (inputs: number, blockSize: number): number => Math.ceil(inputs / blockSize);
+
+/** The largest value of so many bits. */
+const largestValue = (bits: number): number => 2 ** bits - 1;
+
+/** A map of `format` with all weights zero. */
+export function emptyBlocks(outputs: number, inputs: number, format: BlockFormat): BlockWeights {
+  const blocks = outputs * blockCount(inputs, format.blockSize);
+  const { bits, blockSize, symmetric } = format;
+  return {
+    ...{ bits, blockSize, symmetric, outputs, inputs },
+    values: new Uint8Array(outputs * inputs),
+    scales: new Float32Array(blocks),
+    zeros: new Uint8Array(blocks),
+  };
+}
+
+/** The value of a weight in a block with this scale and zero point. */
+export function valueOf(weight: number, scale: number, zero: number, most: number): number {
+  if (scale === 0) return zero;
+  const value = Math.round(weight / scale) + zero;
+  return value < 0 ? 0 : value > most ? most : value;
+}
+
+/** Shares of a block's range that are tried as the range of its values: few large weights may be cut off. */
+const shares = [1, 0.92, 0.84, 0.76, 0.68, 0.6, 0.5, 0.4] as const;
+
+/** A block's scale and zero point. */
+export interface Grid {
+  readonly scale: number;
+  readonly zero: number;
+}
+
+/** Finds grids for blocks of weights, one after the other. */
+export class GridFitter {
+  private readonly format: BlockFormat;
+  private readonly most: number;
+  private error = 0;
+  private fitted = 0;
+
+  constructor(format: BlockFormat) {
+    this.format = format;
+    this.most = largestValue(format.bits);
+  }
+
+  /**
+   * The scale (a number that float16 has) and zero point with the least squared error over a block's first `count` weights, each
+   * counted by its importance: shares of its range are tried, and each scale is fitted to the values that it gives.
+   */
+  fit(weights: Float64Array, importance: Float64Array, count: number): Grid {
+    const { bits, symmetric } = this.format;
+    let [low, high] = [0, 0];
+    for (let i = 0; i < count; i++) {
+      if (weights[i] < low) low = weights[i];
+      else if (weights[i] > high) high = weights[i];
+    }
+    const middle = 2 ** (bits - 1);
+    let [scale, zero] = [0, symmetric ? middle : 0];
+    if (low === 0 && high === 0) return { scale, zero };
+    // There is one value more below zero than above: where zero is the middle, the scale's sign gives it to the larger side.
+    const step = symmetric ? (high > -low ? -high : -low) / middle : (high - low) / this.most;
+    let least = Infinity;
+    for (const share of shares) {
+      const first = share * step;
+      const point = symmetric ? middle : Math.round(-low / step);
+      this.measure(weights, importance, count, first, point);
+      const better = roundToHalf(this.fitted);
+      this.measure(weights, importance, count, better, point);
+      if (this.error < least) [least, scale, zero] = [this.error, better, point];
+    }
+    return { scale, zero };
+  }
+
+  /** The squared error of a block with a grid, each weight's times its importance; and the scale that fits its values best. */
+  private measure(weights: Float64Array, importance: Float64Array, count: number, scale: number, zero: number): void {
+    let [error, across, along] = [0, 0, 0];
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    const [lowest, highest] = [-zero, this.most - zero];
+    for (let i = 0; i < count; i++) {
+      const weight = weights[i];
+      let level = Math.round(weight * inverse);
+      if (level < lowest) level = lowest;
+      else if (level > highest) level = highest;
+      const left = weight - scale * level;
+      const counted = importance[i] * level;
+      error += importance[i] * left * left;
+      across += counted * weight;
+      along += counted * level;
+    }
+    this.error = error;
+    this.fitted = along > 0 ? across / along : scale;
+  }
+}
+
+/** Rounds a map `[N, K]`, each block by itself, with the grid that errs least. */
+export function roundPlain({ dims, data }: FloatTensor, format: BlockFormat): BlockWeights {
+  const [outputs] = dims;
+  const inputs = data.length / outputs;
+  const rounded = emptyBlocks(outputs, inputs, format);
+  const { blockSize, bits } = format;
+  const blocks = blockCount(inputs, blockSize);
+  const most = largestValue(bits);
+  const weights = new Float64Array(blockSize);
+  const even = new Float64Array(blockSize).fill(1);
+  const fitter = new GridFitter(format);
+  for (let n = 0, block = 0; n < outputs; n++)
+    for (let b = 0; b < blocks; b++, block++) {
+      const from = n * inputs + b * blockSize;
+      const count = Math.min(blockSize, inputs - b * blockSize);
+      for (let i = 0; i < count; i++) weights[i] = data[from + i];
+      const { scale, zero } = fitter.fit(weights, even, count);
+      rounded.scales[block] = scale;
+      rounded.zeros[block] = zero;
+      for (let i = 0; i < count; i++) rounded.values[from + i] = valueOf(weights[i], scale, zero, most);
+    }
+  return rounded;
+}
+
+/** The weights that values stand for: `[N, K]`, or of another shape with as many numbers. */
+export function dequantize(weights: BlockWeights, dims?: readonly number[]): FloatTensor {
+  const { outputs, inputs, blockSize, values, scales, zeros } = weights;
+  const blocks = blockCount(inputs, blockSize);
+  const data = new Float32Array(values.length);
+  for (let n = 0, at = 0; n < outputs; n++)
+    for (let k = 0; k < inputs; k++, at++) {
+      const block = n * blocks + Math.floor(k / blockSize);
+      data[at] = scales[block] * (values[at] - zeros[block]);
+    }
+  return { type: "float32", dims: dims ?? [outputs, inputs], data };
+}

@@ -1,0 +1,172 @@
+// Exports in 4 bits: what the files hold is what was rounded, as transformers.js, onnxruntime-web in a browser and the command
+// line see it.
+import { readFileSync, readdirSync, statSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { AutoModel, env, Tensor } from "@huggingface/transformers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { FloatTensor } from "wecolora/node";
+import { copyBlocks, loadModel, Model, quantizeWeights, saveModel } from "wecolora/node";
+import { rows } from "../../src/utils/tensor.ts";
+import { browserPath, openBrowser } from "../support/browser.ts";
+import { noisePicture, wecolora } from "../support/cli.ts";
+import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
+
+env.allowRemoteModels = false;
+env.localModelPath = "/";
+
+/** How far tokens may be from those of the float graph with the same numbers: float32, float16 at every step, int8 inputs. */
+const files = [
+  { format: "onnx-q4", dtype: "q4", options: {}, file: "model_q4.onnx", bound: 1e-3 },
+  { format: "onnx-q4f16", dtype: "q4f16", options: {}, file: "model_q4f16.onnx", bound: 2e-2 },
+  { format: "onnx-q4", dtype: "q4", options: { accuracyLevel: 4 }, file: "model_q4.onnx", bound: 0.1 },
+] as const;
+
+let folder: string;
+let pixels: FloatTensor;
+let expected: FloatTensor;
+const at = (...parts: string[]) => join(folder, ...parts);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "wecolora-bits-"));
+  for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  const teacher = await loadModel(join(root, "demo/teacher"));
+  const model = new Model(copyBlocks(teacher, [0, 6]), teacher.device);
+  const given = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
+  pixels = rows({ ...given, data: Float32Array.from(given.data) }, 0, 1);
+  const { definition } = await quantizeWeights(model, { bits: 4 });
+  expected = (await new Model(definition, teacher.device).forward(pixels)).lastHiddenState;
+  for (const [i, { format, options }] of files.entries()) await saveModel(model, at(String(i)), { format, ...options });
+  await saveModel(model, at("float"), { format: "onnx" });
+  await model.dispose();
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i, dtype, file, bound }) => {
+  test(`transformers.js opens it as ${dtype}, and gives what the rounded numbers give`, async () => {
+    const model = await AutoModel.from_pretrained(at(String(i)), { dtype });
+    const { last_hidden_state: features } = (await model({
+      pixel_values: new Tensor("float32", pixels.data, [...pixels.dims]),
+    })) as { last_hidden_state: Tensor };
+    expect(features.dims).toEqual(expected.dims);
+    expect(relativeError(features.data as Float32Array, expected.data)).toBeLessThan(bound);
+  });
+
+  test("takes about 4.6 bits a weight", () => {
+    expect(readdirSync(at(String(i), "onnx"))).toEqual([file]);
+    const share = statSync(at(String(i), "onnx", file)).size / statSync(at("float", "onnx", "model.onnx")).size;
+    // 4 bits, 16 + 4 for a block of 32, of 32; the patches' map has 8 and the positions 16.
+    expect(share).toBeLessThan(0.17);
+  });
+});
+
+/** A page over HTTP, for WebAssembly: onnxruntime-web and the exports. */
+async function servePage(): Promise<{ url: string; close: () => void }> {
+  const web = join(root, "node_modules/onnxruntime-web/dist");
+  const server = createServer((request, response) => {
+    const path = new URL(request.url ?? "/", "http://localhost").pathname;
+    const [, kind, ...rest] = path.split("/");
+    const types: Readonly<Record<string, string>> = { mjs: "text/javascript", wasm: "application/wasm" };
+    const base = kind === "ort" ? web : folder;
+    void (path === "/" ? Promise.resolve("<!doctype html><title>bits</title>") : readFile(join(base, ...rest))).then(
+      (body) => {
+        const type = types[path.split(".").at(-1) ?? ""] ?? (path === "/" ? "text/html" : "application/octet-stream");
+        response.writeHead(200, { "content-type": type }).end(body);
+      },
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/`, close: () => server.close() };
+}
+
+describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => {
+  test("runs the files by WebAssembly", async () => {
+    const { url, close } = await servePage();
+    const browser = await openBrowser();
+    try {
+      const page = await browser.newPage();
+      await page.goto(url);
+      for (const [i, { file, bound }] of files.entries()) {
+        const found = await page.evaluate(
+          async ({ model, data, dims }) => {
+            const ort = await import(`${location.origin}/ort/ort.all.min.mjs`);
+            ort.env.wasm.wasmPaths = `${location.origin}/ort/`;
+            ort.env.wasm.numThreads = 1;
+            const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+            const pixel_values = new ort.Tensor("float32", Float32Array.from(data), dims);
+            return [...(await session.run({ pixel_values })).last_hidden_state.data] as number[];
+          },
+          { model: `${url}files/${i}/onnx/${file}`, data: [...pixels.data], dims: [...pixels.dims] },
+        );
+        expect(relativeError(Float32Array.from(found), expected.data), file).toBeLessThan(bound);
+      }
+    } finally {
+      await browser.close();
+      close();
+    }
+  });
+});
+
+describe("wecolora export --to onnx-q4", () => {
+  const teacher = referencePath("teachers/hf-vit");
+  const shared = ["--model", teacher, "--data"];
+
+  test("rounds for the images that are named, and says so", async () => {
+    const plain = await wecolora("export", ...shared, at("data"), "--to", "onnx-q4", "--out", at("plain"), "--json");
+    expect(plain).toMatchObject({ code: 0 });
+    const images = ["--images", at("data")];
+    const rounded = await wecolora(
+      "export",
+      ...shared,
+      at("data"),
+      "--to",
+      "onnx-q4,onnx-q4f16",
+      ...images,
+      "--out",
+      at("rounded"),
+      "--json",
+    );
+    expect(rounded).toMatchObject({ code: 0 });
+    expect(rounded.err).toContain("weights are rounded for 18 images");
+    const figures = [plain, rounded].map(
+      ({ out }) => JSON.parse(out.trimEnd().split("\n").at(-1) as string).exports as { difference: number }[],
+    );
+    expect(figures[1][0].difference).toBeLessThan(figures[0][0].difference);
+    const bytes = (path: string) => readFileSync(at(path, "onnx", "model_q4.onnx"));
+    const again = await wecolora(
+      "export",
+      ...shared,
+      at("data"),
+      "--to",
+      "onnx-q4",
+      ...images,
+      "--out",
+      at("again"),
+      "--json",
+    );
+    expect(again).toMatchObject({ code: 0 });
+    expect(bytes("again").equals(readFileSync(at("rounded", "onnx-q4", "onnx", "model_q4.onnx")))).toBe(true);
+    expect(bytes("again").equals(bytes("plain"))).toBe(false);
+  });
+
+  test("--images is refused for exports that make no use of it", async () => {
+    const outcome = await wecolora(
+      "export",
+      ...shared,
+      at("data"),
+      "--to",
+      "onnx",
+      "--images",
+      at("data"),
+      "--out",
+      at("none"),
+    );
+    expect(outcome.code).toBe(2);
+    expect(outcome.err).toContain("--images is for exports that round weights for images (onnx-q4, onnx-q4f16)");
+  });
+});
