@@ -1,7 +1,6 @@
 // How long one picture takes, on the machine at hand.
 import type { Model } from "../models/model.ts";
 import { drawStream } from "../utils/random.ts";
-import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 
 /** Each model runs at least this often and this long in all. */
@@ -23,20 +22,26 @@ export async function measureLatency(models: readonly Model[], now: () => number
 /** Milliseconds that each model takes for a batch of one image, with their spread; the models take turns. */
 export async function measureLatencies(models: readonly Model[], now: () => number): Promise<Latency[]> {
   const random = drawStream(0, "latency");
-  const pictures = models.map(({ config }): FloatTensor => {
-    const tensor = zeros([1, config.channels, config.imageSize, config.imageSize]);
+  const runs = models.map((model) => {
+    const { channels, imageSize } = model.config;
+    const tensor = zeros([1, channels, imageSize, imageSize]);
     for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = 2 * random.uniform() - 1;
-    return tensor;
+    return () => model.outputs(tensor, ["pooled"]);
   });
-  const times: number[][] = models.map(() => []);
-  for (const [i, model] of models.entries()) await model.outputs(pictures[i], ["pooled"]);
+  return timeInTurns(runs, now);
+}
+
+/** Milliseconds that each of these takes, with their spread; they take turns. */
+export async function timeInTurns(runs: readonly (() => Promise<unknown>)[], now: () => number): Promise<Latency[]> {
+  const times: number[][] = runs.map(() => []);
+  for (const run of runs) await run();
   const begin = now();
-  for (let run = 0; run < leastRuns || now() - begin < leastMilliseconds * models.length; run++) {
+  for (let round = 0; round < leastRuns || now() - begin < leastMilliseconds * runs.length; round++) {
     // Whoever runs behind a large model finds the caches full of it: each turn begins with another model.
-    for (let turn = 0; turn < models.length; turn++) {
-      const i = (run + turn) % models.length;
+    for (let turn = 0; turn < runs.length; turn++) {
+      const i = (round + turn) % runs.length;
       const start = now();
-      await models[i].outputs(pictures[i], ["pooled"]);
+      await runs[i]();
       times[i].push(now() - start);
     }
   }

@@ -4,6 +4,7 @@ import type { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import type { Model } from "../models/model.ts";
+import type { Device } from "../runtime/device.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Calibration } from "../students/bits/quantize-weights.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
@@ -100,6 +101,11 @@ export interface ExportFormat<Own extends OptionShape = OptionShape, Name extend
   readonly files: readonly string[];
   /** Bytes that a weight takes in these files, about. */
   bytesPerWeight(weightType: WeightType): number;
+  /**
+   * The model with the numbers that a file stands for, without writing one, for searches over exports. A search leaves out
+   * exports that don't have it.
+   */
+  asComputed?(model: ModelDefinition, device: Device): Promise<Model>;
   readonly tolerance: Tolerance;
 }
 

@@ -14,7 +14,10 @@ import type { OnnxVariant } from "./onnx-file.ts";
 import { onnxWeightFiles } from "./onnx-file.ts";
 import { badOutput } from "../models/finite-outputs.ts";
 
-type OnnxExport<Name extends string> = Pick<ExportFormat<OptionShape, Name>, "name" | "summary" | "tolerance"> & {
+type OnnxExport<Name extends string> = Pick<
+  ExportFormat<OptionShape, Name>,
+  "name" | "summary" | "tolerance" | "asComputed"
+> & {
   readonly dtype: string;
   readonly variant: OnnxVariant;
   /** Where linear maps are in 8 bits; else as the variant's weights. */

@@ -5,6 +5,7 @@ import { toHalf } from "../engine/passes/half-precision.ts";
 import type { FindPacked } from "../engine/passes/few-bits.ts";
 import { packProducts, storeConstantsInHalf } from "../engine/passes/few-bits.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { Model } from "../models/model.ts";
 import { packRows } from "../students/bits/pack.ts";
 import type { QuantizedModel } from "../students/bits/quantize-weights.ts";
 import { quantizeWeights } from "../students/bits/quantize-weights.ts";
@@ -76,6 +77,9 @@ export function defineFewBitsExport<const Name extends string>({ half, file, ...
         return { model: found.definition, variant: variantOf(found, accuracyLevel) };
       };
       await writeOnnxDirectory(model, directory, quantized, warn);
+    },
+    async asComputed(model, device) {
+      return new Model((await quantizeWeights(model, { bits: 4 })).definition, device);
     },
     open: (context) => openOnnx(context, { file }),
     files: onnxWeightFiles({ file }),

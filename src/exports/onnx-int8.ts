@@ -1,5 +1,7 @@
 // The model's ONNX file with weights and inputs of linear maps in 8 bits.
 import { quantizeLinearMaps } from "../engine/passes/int8/quantize.ts";
+import { Model } from "../models/model.ts";
+import { int8Parts, largestOn } from "../models/precision.ts";
 import { defineOnnxExport } from "./onnx-export.ts";
 
 export const format = defineOnnxExport({
@@ -12,5 +14,7 @@ export const format = defineOnnxExport({
     convert: (graph) => quantizeLinearMaps(graph, "dynamic"),
   },
   bytesPerWeight: 1,
+  asComputed: async (model, device) =>
+    new Model(model, device, { int8: { largest: await largestOn(device), parts: int8Parts } }),
   tolerance: { difference: 0.25, cosine: 0.97, reason: "8 bits: a part in 250 of the largest, in every map" },
 });

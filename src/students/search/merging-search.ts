@@ -103,6 +103,10 @@ const decreasingSchedule = (config: VitConfig, share: number): number[] =>
     ),
   );
 
+/** Tokens that each block merges away so that this share of the blocks' operations is left, about. */
+export const scheduleForShare = (config: VitConfig, share: number): readonly number[] =>
+  constantSchedule(config, share);
+
 /** Operations that are saved by one more token merged away in a block. */
 function savingOf(config: VitConfig, merging: readonly number[], block: number): number {
   const more = merging.map((count, i) => (i === block ? count + 1 : count));

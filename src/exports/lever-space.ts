@@ -1,0 +1,172 @@
+// What the search over levers (`students/search/lever-search.ts`) chooses from: students of a teacher by the share of
+// its block weights, token merging by the share of its operations, and the exports that a search knows.
+//
+// Bytes and milliseconds are those of the file itself: each candidate is written into memory and opened as its reader
+// would. Fidelity is measured on a model with the numbers that the file stands for, on crops that nothing was fitted on.
+import { parameterCount } from "../models/definition.ts";
+import type { ModelDefinition } from "../models/definition.ts";
+import { Model } from "../models/model.ts";
+import { mean, rowCosines, sameAnswers } from "../evaluation/metrics.ts";
+import { timeInTurns } from "../evaluation/latency.ts";
+import { memoryDirectory } from "../files/memory-directory.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { scheduleForShare } from "../students/search/merging-search.ts";
+import type { Candidate, Fidelity, SearchSpace } from "../students/search/lever-search.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { z } from "zod";
+import type { ExportFormat } from "./export-format.ts";
+
+/** Shares of the blocks' operations that are left by token merging: none merged, then more and more. */
+export const mergingShares: readonly number[] = [1, 0.85, 0.75, 0.65, 0.57, 0.5];
+
+/** Students of a teacher by their size. */
+export interface StudentLadder {
+  /** Shares of the teacher's block weights, from 1 downward. */
+  readonly shares: readonly number[];
+  /** A student with the right sizes and without the right weights; the teacher for the first share. */
+  blank(shape: number): ModelDefinition;
+  /** The student, refitted; called once for each. */
+  fitted(shape: number): Promise<ModelDefinition>;
+}
+
+/** Crops that candidates are compared with the teacher on, and what the teacher makes of them. */
+export interface ComparedCrops {
+  readonly pixels: FloatTensor;
+  readonly pooled: FloatTensor;
+  /** Where the teacher has a head. */
+  readonly logits?: FloatTensor;
+}
+
+interface SpaceSettings {
+  readonly teacher: Model;
+  readonly ladder: StudentLadder;
+  /** The first is the one that a model is compared in where no format is chosen. */
+  readonly formats: readonly ExportFormat[];
+  /** Whether tokens may be merged. */
+  readonly merges: boolean;
+  readonly crops: readonly ComparedCrops[];
+  readonly context: RunContext;
+}
+
+/** Candidates whose sessions are open at once while they are timed: they take turns. */
+const timedTogether = 4;
+
+/** The space of one teacher. */
+export class LeverSpace implements SearchSpace {
+  readonly shares: readonly number[];
+  readonly mergings: number;
+  readonly formats: number;
+  private readonly settings: SpaceSettings;
+  private readonly students = new Map<number, ModelDefinition>();
+  private readonly sizes = new Map<string, number>();
+
+  constructor(settings: SpaceSettings) {
+    this.settings = settings;
+    this.shares = settings.ladder.shares;
+    this.mergings = settings.merges ? mergingShares.length : 1;
+    this.formats = settings.formats.length;
+  }
+
+  /** Exports are known by their bytes for each weight until they were written. */
+  bytes(shape: number, format: number): number {
+    const known = this.sizes.get(`${shape} ${format}`);
+    if (known !== undefined) return known;
+    const { ladder, formats, teacher } = this.settings;
+    return parameterCount(ladder.blank(shape)) * formats[format].bytesPerWeight(teacher.origin.weightType);
+  }
+
+  parameters(shape: number): number {
+    const { ladder, teacher } = this.settings;
+    return parameterCount(ladder.blank(shape)) / parameterCount(teacher);
+  }
+
+  /** Tokens that each block of a candidate merges away; undefined where none are. */
+  mergingOf({ config }: Pick<ModelDefinition, "config">, merging: number): readonly number[] | undefined {
+    return merging === 0 ? undefined : scheduleForShare(config, mergingShares[merging]);
+  }
+
+  private merged(definition: ModelDefinition, merging: number): ModelDefinition {
+    const { config, weights, preprocessing, origin } = definition;
+    return { config: { ...config, merging: this.mergingOf(definition, merging) }, weights, preprocessing, origin };
+  }
+
+  async time(candidates: readonly Candidate[]): Promise<number[]> {
+    const { listener } = this.settings.context;
+    listener.stage?.("timing candidates", candidates.length);
+    const times: number[] = [];
+    for (let i = 0; i < candidates.length; i += timedTogether) {
+      times.push(...(await this.timeSome(candidates.slice(i, i + timedTogether))));
+      listener.progress?.(times.length);
+    }
+    return times;
+  }
+
+  private async timeSome(candidates: readonly Candidate[]): Promise<number[]> {
+    const { crops, context } = this.settings;
+    const [first] = crops;
+    const one = { ...first.pixels, dims: [1, ...first.pixels.dims.slice(1)] };
+    const pixels = { ...one, data: first.pixels.data.slice(0, first.pixels.data.length / first.pixels.dims[0]) };
+    const opened = [];
+    try {
+      for (const candidate of candidates) opened.push(await this.written(candidate));
+      const runs = opened.map((embedder) => () => embedder.pooled(pixels));
+      return (await timeInTurns(runs, () => context.environment.now())).map(({ median }) => median);
+    } finally {
+      for (const embedder of opened) await embedder.dispose();
+    }
+  }
+
+  /** A candidate without its weights, written into memory and opened again. */
+  private async written({ shape, merging, format }: Candidate) {
+    const { ladder, formats, teacher, context } = this.settings;
+    const definition = this.merged(ladder.blank(shape), merging);
+    const { files, options, write, open } = formats[format];
+    const directory = memoryDirectory();
+    const warn = () => undefined;
+    const { weightType } = teacher.origin;
+    await write({ model: definition, directory, weightType, options: z.object(options).parse({}), warn });
+    let bytes = 0;
+    for (const name of files) bytes += (await directory.open(name))?.size ?? 0;
+    this.sizes.set(`${shape} ${format}`, bytes);
+    return open({ directory, model: new Model(definition, teacher.device), context, warn });
+  }
+
+  /** Writes a shape in a format, so that its bytes are known exactly. */
+  async weigh(shape: number, format: number): Promise<void> {
+    if (this.sizes.has(`${shape} ${format}`)) return;
+    const embedder = await this.written({ shape, merging: 0, format });
+    await embedder.dispose();
+  }
+
+  /** The student of a shape, refitted once. */
+  async student(shape: number): Promise<ModelDefinition> {
+    const known = this.students.get(shape);
+    if (known) return known;
+    const made = shape === 0 ? this.settings.teacher : await this.settings.ladder.fitted(shape);
+    this.students.set(shape, made);
+    return made;
+  }
+
+  async fidelity({ shape, merging, format }: Candidate): Promise<Fidelity> {
+    const { formats, teacher, crops, context } = this.settings;
+    const definition = this.merged(await this.student(shape), merging);
+    context.listener.stage?.("comparing a candidate with the teacher", crops.length);
+    const { name, asComputed } = formats[format];
+    if (!asComputed) throw new Error(`the export ${name} can't be searched`);
+    const model = await asComputed(definition, teacher.device);
+    try {
+      const cosines: number[] = [];
+      const agree: boolean[] = [];
+      for (const [i, { pixels, pooled, logits }] of crops.entries()) {
+        const own = await model.outputs(pixels, logits ? ["pooled", "logits"] : ["pooled"]);
+        cosines.push(...rowCosines(own.pooled, pooled));
+        if (logits) agree.push(...sameAnswers(own.logits, logits));
+        context.listener.progress?.(i + 1);
+      }
+      const loss = Math.max(0, 1 - mean(cosines));
+      return { loss, agreement: agree.length > 0 ? mean(agree.map(Number)) : 1 - loss };
+    } finally {
+      await model.dispose();
+    }
+  }
+}
