@@ -1,8 +1,9 @@
-// Token merging on the demo: node bench/tokens.js [counts] [--choose] [--time]
+// Token merging on the demo: node bench/tokens.js [counts] [--choose] [--time] [--no-figures] [--images=<n>] [--threads=<n>]
 // For each number of tokens merged away per block (0,13,20 where left out), for the teacher and for a student of half the
 // weights, with and without maps refitted on 90 images: k-NN and classifier accuracy, agreement with the teacher and cosine
 // similarity of the class tokens on the 300 validation images. --time: milliseconds of the ONNX exports, float32 and int8, for
 // one image, over the teacher's float32 in the same turns. --choose: what chooseMerging finds on 60 of the training images.
+// --images: so many validation images and half as many calibration images, the teacher alone and no k-NN, for a first look.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +12,7 @@ import {
   analyticDefaults,
   analyticStart,
   chooseMerging,
+  createNodeDevice,
   createPictureSource,
   defaultDevice,
   evaluationBatches,
@@ -25,7 +27,14 @@ import {
 const flags = process.argv.slice(2);
 const counts = (flags.find((flag) => !flag.startsWith("-")) ?? "0,13,20").split(",").map(Number);
 const perClass = 3;
-const device = defaultDevice();
+const numberOf = (name) => Number(flags.find((flag) => flag.startsWith(`--${name}=`))?.split("=")[1]);
+const threads = numberOf("threads");
+const most = numberOf("images") || Infinity;
+const device = threads ? createNodeDevice({ threads }) : defaultDevice();
+/** So many of a list, evenly spread. */
+const spread = (list, wanted) =>
+  list.filter((_, i) => Math.floor((i * wanted) / list.length) !== Math.floor(((i - 1) * wanted) / list.length));
+const some = (list, wanted) => (wanted < list.length ? spread(list, wanted) : list);
 const teacher = await loadModel("demo/teacher", { device });
 const { config, preprocessing } = teacher;
 const { train, test: val } = await openDataSet("demo/pictures");
@@ -43,7 +52,7 @@ const drawn = train.items.filter(({ label }) => {
   seen.set(label, (seen.get(label) ?? 0) + 1);
   return seen.get(label) <= perClass;
 });
-const calibration = (await read(drawn)).map(({ pixels }) => pixels);
+const calibration = (await read(some(drawn, most / 2))).map(({ pixels }) => pixels);
 const merged = (model, merging) => ({ ...definitionOf(model), config: { ...model.config, merging } });
 const definitionOf = ({ config, weights, preprocessing, origin }) => ({ config, weights, preprocessing, origin });
 const constant = (model, count) => mergingOf(model.config, Array(model.config.depth).fill(count));
@@ -93,7 +102,7 @@ if (flags.includes("--choose")) {
 }
 
 if (!flags.includes("--no-figures")) {
-  const images = { bank: await read(train.items), queries: await read(val.items) };
+  const images = { bank: most < Infinity ? [] : await read(train.items), queries: await read(some(val.items, most)) };
   const labels = (batches) => batches.flatMap((batch) => batch.labels);
   async function features(model, batches) {
     const rows = { pooled: [], logits: [] };
@@ -111,7 +120,7 @@ if (!flags.includes("--no-figures")) {
   const best = (scores) => scores.indexOf(Math.max(...scores));
   const bankLabels = labels(images.bank);
   const truth = labels(images.queries);
-  const classes = Math.max(...bankLabels) + 1;
+  const classes = Math.max(...truth) + 1;
   /** Weighted nearest neighbours, k 10, temperature 0.07, as in the evaluation. */
   function neighbours(bank, queries) {
     const known = bank.map(unit);
@@ -136,7 +145,7 @@ if (!flags.includes("--no-figures")) {
     const cosines = queries.pooled.map((own, i) => dot(unit(own), unit(reference.pooled[i])));
     print({
       model: name,
-      kNN: share(votes.map((v, i) => v === truth[i])),
+      ...(bank.pooled.length > 0 ? { kNN: share(votes.map((v, i) => v === truth[i])) } : {}),
       classifier: share(answers.map((v, i) => v === truth[i])),
       agreement: share(answers.map((v, i) => v === best(reference.logits[i]))),
       cosine: Number((cosines.reduce((a, b) => a + b) / cosines.length).toFixed(4)),
@@ -159,6 +168,7 @@ if (!flags.includes("--no-figures")) {
   }
   await row("teacher", definitionOf(teacher));
   await rows("teacher", teacher);
+  if (most < Infinity) process.exit(0);
   const kept = Array.from({ length: config.depth }, (_, i) => i);
   const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
   const { student } = await analyticStart(teacher, kept, calibration, { ...analyticDefaults, ...widths });

@@ -36,7 +36,6 @@ import {
   sqrt,
   stopGradient,
   sub,
-  max,
   transposeLast,
   where,
 } from "../engine/graph/build.ts";
@@ -133,8 +132,8 @@ function table(type: DataType, dims: readonly number[], value: (index: number) =
 /** 0, 1, 2, ... */
 const counting = (type: DataType, dims: readonly number[]): Value => table(type, dims, (i) => i);
 
-/** A length that no key has; half precision can hold it. */
-const shortest = 1e-6;
+/** Added to squared lengths, for keys of zeros: nothing beside any other key, and what half precision can hold. */
+const shortest = 1e-7;
 
 /** Keys of the patches `[B, P, d]` as sources `[B, S, d]` and destinations `[B, T, d]`, of length 1. */
 function alternate(keys: Value, prefix: number): { sources: Value; destinations: Value } {
@@ -142,8 +141,9 @@ function alternate(keys: Value, prefix: number): { sources: Value; destinations:
   const count = tokens - prefix;
   const pairs = Math.ceil(count / 2);
   const patches = slice(keys, 1, prefix, tokens);
-  const lengths = sqrt(reduceSum(mul(patches, patches), [-1], true));
-  const unit = pad(div(patches, max(lengths, shortest)), 1, 0, 2 * pairs - count);
+  // Not the larger of both: WebGPU's provider has no Max.
+  const lengths = sqrt(add(reduceSum(mul(patches, patches), [-1], true), shortest));
+  const unit = pad(div(patches, lengths), 1, 0, 2 * pairs - count);
   const rows = reshape(unit, [b, pairs, 2 * width]);
   const first = slice(rows, 2, 0, width);
   const second = slice(slice(rows, 2, width, 2 * width), 1, 0, count - pairs);

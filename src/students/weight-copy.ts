@@ -4,6 +4,8 @@ import type { ModelDefinition } from "../models/definition.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 import { blockWeight, splitBlockName } from "../models/weight-table.ts";
+import { mergesTokens } from "../models/token-merging.ts";
+import { UserError } from "../utils/errors.ts";
 
 /** Every r-th block from the first: 0, r, 2r, ... A factor that does not divide the depth keeps one block more. */
 export function everyNth(depth: number, reductionFactor: number): number[] {
@@ -52,7 +54,10 @@ function originOf({ origin: whole, config }: ModelDefinition, kept: readonly num
   return { ...origin, application: { ...application, stands } };
 }
 
-/** The teacher with the kept blocks alone. Weights are shared with it, not copied. */
+/**
+ * The teacher with the kept blocks alone. Weights are shared with it, not copied. Throws a UserError where the teacher merges
+ * tokens: what it gives is not what its blocks give.
+ */
 export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): ModelDefinition {
   checkKeptBlocks(kept, teacher.config.depth);
   const position = new Map(kept.map((block, i) => [block, i]));
@@ -63,8 +68,11 @@ export function copyBlocks(teacher: ModelDefinition, kept: readonly number[]): M
     if (!inside) weights.set(name, tensor);
     else if (block !== undefined) weights.set(blockWeight(block, inside.inBlock), tensor);
   }
+  if (mergesTokens(teacher.config))
+    throw new UserError(
+      "The teacher merges tokens, so no student can be made of it. Use the model that it was made from, and merge the student's tokens.",
+    );
   const { blocks } = teacher.config;
-  // Merging has a number for each of the teacher's blocks; students see all tokens until they are told otherwise.
   const config = {
     ...teacher.config,
     depth: kept.length,

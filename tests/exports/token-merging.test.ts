@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InferenceSession, Tensor as OnnxTensor } from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { exportModel, loadModel, Model, saveModel } from "wecolora/node";
+import { createDistillation, exportModel, loadModel, Model, saveModel } from "wecolora/node";
 import { outOfBounds } from "../../src/commands/export.ts";
 import { noisePicture } from "../support/cli.ts";
 import { noise } from "../support/noise.ts";
@@ -102,7 +102,15 @@ describe("a model that merges tokens", () => {
     await again.dispose();
   });
 
+  test("is no teacher", async () => {
+    const own = await merged(directory, [2, 0, 0, 0, 0, 0].slice(0, (await loadModel(directory)).config.depth));
+    await expect(createDistillation(own, { reductionFactor: 2, rank: 4 })).rejects.toThrow("The teacher merges tokens");
+    await own.dispose();
+  });
+
   test("is not read from its ONNX file", async () => {
-    await expect(loadModel(at("onnx", "onnx", "model.onnx"))).rejects.toThrow("holds no vision transformer that can be recognised");
+    await expect(loadModel(at("onnx", "onnx", "model.onnx"))).rejects.toThrow(
+      "holds no vision transformer that can be recognised",
+    );
   });
 });

@@ -67,9 +67,17 @@ interface Batch {
   state: Readonly<Record<string, FloatTensor>>;
 }
 
+/** What a part of the state is fed as: outputs have its own name. */
+const stateFeed = (name: string): string => `entering.${name}`;
+
+const stateFeeds = ({ state }: Batch): Record<string, FloatTensor> =>
+  Object.fromEntries(Object.entries(state).map(([name, tensor]) => [stateFeed(name), tensor]));
+
 /** The student's tokens as a graph's inputs. `pairs` says which channels merged rotary tables turn together. */
 function stateInputs(state: Batch["state"], pairs: Rotation["pairs"]): { inputs: Value[]; tokens: Tokens } {
-  const inputs = new Map(Object.entries(state).map(([name, { dims }]) => [name, input(name, "float32", dims)]));
+  const inputs = new Map(
+    Object.entries(state).map(([name, { dims }]) => [name, input(stateFeed(name), "float32", dims)]),
+  );
   const [x, size, members, cos, sin] = ["x", "size", "members", "cos", "sin"].map((name) => inputs.get(name));
   if (!x) throw new Error("the state has no tokens");
   const rotation = cos && sin && { cos, sin, skip: 0, pairs };
@@ -153,7 +161,8 @@ class StudentBlock {
   /** The tokens that the block gives. */
   output(batch: Batch): Graph {
     const { inputs, merged, y } = this.parts(batch, "fc2");
-    return graph(inputs, stateOutputs({ ...merged, x: y }));
+    const outputs = Object.entries(stateOutputs({ ...merged, x: y })).filter(([, value]) => !inputs.includes(value));
+    return graph(inputs, Object.fromEntries(outputs));
   }
 }
 
@@ -221,7 +230,7 @@ async function sumsOf(
     device,
     batches,
     (batch) => graphs.sums(batch, map, targetOf(batch, map)),
-    (batch) => ({ ...batch.state, target: targetOf(batch, map) }),
+    (batch) => ({ ...stateFeeds(batch), target: targetOf(batch, map) }),
     (batch, { difference: own, ...parts }) => {
       if (batch.aside) {
         difference += Number(own.data[0]);
@@ -273,7 +282,7 @@ async function differenceOf(
     device,
     aside,
     (batch) => graphs.sums(batch, map, targetOf(batch, map)),
-    (batch) => ({ ...batch.state, target: targetOf(batch, map) }),
+    (batch) => ({ ...stateFeeds(batch), target: targetOf(batch, map) }),
     (_, { difference }) => (sum += Number(difference.data[0])),
   );
   return sum;
@@ -339,8 +348,9 @@ export async function refitMerged(
         device,
         batches,
         (batch) => graphs.output(batch),
-        (batch) => batch.state,
-        (batch, tensors) => (batch.state = tensors as Batch["state"]),
+        stateFeeds,
+        // What merging left as it was is no output.
+        (batch, tensors) => (batch.state = { ...batch.state, ...(tensors as Batch["state"]) }),
       );
     }
   } finally {
