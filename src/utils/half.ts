@@ -41,7 +41,10 @@ function numberToHalf(value: number): number {
 }
 
 /** The largest number that float16 has. */
-export const largestHalf = 65504;
+const largestHalf = 65504;
+
+/** Whether float16 has room for all numbers of a tensor. */
+export const isWithinHalf = ({ data }: FloatTensor): boolean => data.every((value) => Math.abs(value) <= largestHalf);
 
 /** The nearest number that float16 has. */
 export const roundToHalf = (value: number): number => halfToNumber(numberToHalf(value));

@@ -10,10 +10,12 @@ import { AutoModel, env, Tensor } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { copyBlocks, loadModel, Model, quantizeWeights, saveModel } from "wecolora/node";
+import type * as Web from "onnxruntime-web";
 import { rows } from "../../src/utils/tensor.ts";
 import { browserPath, openBrowser } from "../support/browser.ts";
 import { noisePicture, wecolora } from "../support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
+import { hasSwiftShader, withSwiftShader } from "../support/webgpu.ts";
 
 env.allowRemoteModels = false;
 env.localModelPath = "/";
@@ -69,7 +71,11 @@ async function servePage(): Promise<{ url: string; close: () => void }> {
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? "/", "http://localhost").pathname;
     const [, kind, ...rest] = path.split("/");
-    const types: Readonly<Record<string, string>> = { mjs: "text/javascript", wasm: "application/wasm" };
+    const types: Readonly<Record<string, string>> = {
+      mjs: "text/javascript",
+      js: "text/javascript",
+      wasm: "application/wasm",
+    };
     const base = kind === "ort" ? web : folder;
     void (path === "/" ? Promise.resolve("<!doctype html><title>bits</title>") : readFile(join(base, ...rest))).then(
       (body) => {
@@ -91,15 +97,16 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
     try {
       const page = await browser.newPage();
       await page.goto(url);
+      await page.addScriptTag({ url: `${url}ort/ort.all.min.js` });
       for (const [i, { file, bound }] of files.entries()) {
         const found = await page.evaluate(
           async ({ model, data, dims }) => {
-            const ort = await import(`${location.origin}/ort/ort.all.min.mjs`);
+            const { ort } = globalThis as typeof globalThis & { ort: typeof Web };
             ort.env.wasm.wasmPaths = `${location.origin}/ort/`;
             ort.env.wasm.numThreads = 1;
             const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
             const pixel_values = new ort.Tensor("float32", Float32Array.from(data), dims);
-            return [...(await session.run({ pixel_values })).last_hidden_state.data] as number[];
+            return [...((await session.run({ pixel_values })).last_hidden_state.data as Float32Array)];
           },
           { model: `${url}files/${i}/onnx/${file}`, data: [...pixels.data], dims: [...pixels.dims] },
         );
@@ -109,6 +116,18 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
       await browser.close();
       close();
     }
+  });
+});
+
+describe.runIf(hasSwiftShader)("on WebGPU", () => {
+  // float16 is no certain feature of a device.
+  test.each([0, 2])("file %i gives what it gives on the CPU", async (i) => {
+    const work = join(root, "tests/support/onnx-on-device.mjs");
+    const file = at(String(i), "onnx", files[i].file);
+    const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, "224")));
+    for (const { code, err } of outcomes) expect(code, err).toBe(0);
+    const [cpu, gpu] = outcomes.map(({ out }) => Float32Array.from(JSON.parse(out) as number[]));
+    expect(relativeError(gpu, cpu)).toBeLessThan(files[i].bound);
   });
 });
 

@@ -3,7 +3,7 @@ import { cast, constant, matmulNBits } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/graph.ts";
 import type { Attributes } from "../graph/operators.ts";
 import { nodeOf, rewrite } from "../graph/walk.ts";
-import { fromFloat32, largestHalf } from "../../utils/half.ts";
+import { fromFloat32, isWithinHalf } from "../../utils/half.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 
@@ -61,8 +61,7 @@ export function storeConstantsInHalf(graph: Graph): Graph {
     let made = value;
     if (source.kind === "constant" && type === "float32" && elementCount(source.tensor.dims) >= leastStored) {
       const tensor = source.tensor as FloatTensor;
-      if (tensor.data.every((v) => Math.abs(v) <= largestHalf))
-        made = cast(constant(fromFloat32(tensor, "float16"), source.name), "float32");
+      if (isWithinHalf(tensor)) made = cast(constant(fromFloat32(tensor, "float16"), source.name), "float32");
     }
     cached.set(value, made);
     return made;

@@ -8,7 +8,8 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { Model } from "../../models/model.ts";
 import { weightTable } from "../../models/weight-table.ts";
 import type { Device } from "../../runtime/device.ts";
-import { roundToHalf } from "../../utils/half.ts";
+import { isWithinHalf, roundToHalf } from "../../utils/half.ts";
+import { UserError } from "../../utils/errors.ts";
 import { required } from "../../utils/required.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
@@ -55,7 +56,7 @@ export const quantizeDefaults: QuantizeOptions = {
 };
 
 /** How a block's map was rounded. */
-export interface MapReport extends Pick<RoundedMap, "rounding" | "share"> {
+export interface MapReport extends Pick<RoundedMap, "rounding"> {
   readonly name: string;
 }
 
@@ -70,7 +71,9 @@ export interface QuantizedModel {
 /** Smaller maps outside of blocks are not worth it. */
 const smallest = 4096;
 
-const inHalf = (tensor: FloatTensor): FloatTensor => ({ ...tensor, data: tensor.data.map(roundToHalf) });
+/** As a file holds it: rounded to float16, where that has room for all numbers. */
+const inHalf = (tensor: FloatTensor): FloatTensor =>
+  isWithinHalf(tensor) ? { ...tensor, data: tensor.data.map(roundToHalf) } : tensor;
 
 /** A model under way: weights that are done are what their bits stand for. */
 class Rounded {
@@ -95,15 +98,26 @@ class Rounded {
     return { definition, maps, reports };
   }
 
-  put(name: string, { weights, bias, rounding, share }: RoundedMap): void {
+  put(name: string, { weights, bias, rounding }: RoundedMap): void {
+    const wide = weights.scales.find((scale) => !Number.isFinite(scale));
+    if (wide !== undefined)
+      throw new UserError(
+        `The weight ${name}.weight has values too large for ${weights.bits} bits with a float16 scale, or none. Use another export.`,
+      );
     this.maps.set(`${name}.weight`, weights);
     this.weights.set(`${name}.weight`, dequantize(weights, required(this.model.weights, `${name}.weight`).dims));
     if (bias) this.weights.set(`${name}.bias`, bias);
-    this.reports.push({ name, rounding, share });
+    this.reports.push({ name, rounding });
   }
 }
 
-/** Rounds a model's maps. Throws a RunError where sums over tokens are not finite. */
+/**
+ * Rounds a model's maps. `definition` can be evaluated as any model, without a file; `maps` are what a file holds. Blocks that
+ * share their maps (MiniViT) are rounded plainly, images or not.
+ *
+ * @throws a UserError where a weight is beyond what a block can hold, a RunError where sums over tokens are not finite
+ * @see GPTQ, arXiv 2210.17323, for rounding with images
+ */
 export async function quantizeWeights(
   model: ModelDefinition,
   options: Partial<QuantizeOptions> = {},

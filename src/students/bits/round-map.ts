@@ -31,12 +31,11 @@ export type Rounding =
   /** `ridge`: its strength (see `ridgeOf`); `toward`: whether the map was first moved toward what its output should be. */
   | { readonly kind: "compensated"; readonly ridge: number; readonly toward: boolean };
 
-/** A rounded map, and what it leaves of the squared error that plain rounding leaves on images set aside. */
+/** A rounded map, and how it was rounded. */
 export interface RoundedMap {
   readonly weights: BlockWeights;
   readonly bias?: FloatTensor;
   readonly rounding: Rounding;
-  readonly share?: number;
 }
 
 /** A map as unknowns: `[K, N]`, and the bias as the last row. */
@@ -115,7 +114,6 @@ export async function roundMap(
   for (const rounding of ways) {
     const rounded = await made(rounding, fitting);
     const loss = await lossOf(solver, aside, map, rounded);
-    if (process.env.BITS_DEBUG) console.error(JSON.stringify(rounding), loss);
     if (!best || loss < best.loss) best = { map: rounded, loss };
   }
   if (!best) throw new Error("no way to round a map");
