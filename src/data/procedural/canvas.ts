@@ -66,7 +66,13 @@ export const rampFill = (random: RandomStream, field: Field, colors: readonly Co
 
 export function canvasOf(fill: Fill): Canvas {
   const out = new Float32Array(3 * side * side);
-  for (let y = 0, i = 0; y < side; y++) for (let x = 0; x < side; x++, i += 3) out.set(fill(x, y), i);
+  for (let y = 0, i = 0; y < side; y++)
+    for (let x = 0; x < side; x++, i += 3) {
+      const color = fill(x, y);
+      out[i] = color[0];
+      out[i + 1] = color[1];
+      out[i + 2] = color[2];
+    }
   return out;
 }
 
@@ -137,7 +143,9 @@ export function paintMask(canvas: Canvas, mask: Mask | undefined, fill: Fill, op
       const a = alpha[k] * opacity;
       if (a <= 0) continue;
       const color = fill(left + c, top + r);
-      for (let ch = 0; ch < 3; ch++) canvas[i + ch] += a * (color[ch] - canvas[i + ch]);
+      canvas[i] += a * (color[0] - canvas[i]);
+      canvas[i + 1] += a * (color[1] - canvas[i + 1]);
+      canvas[i + 2] += a * (color[2] - canvas[i + 2]);
     }
   }
 }

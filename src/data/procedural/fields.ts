@@ -85,13 +85,15 @@ export function spectralFields(random: RandomStream, amplitude: (u: number, v: n
 function standardised(values: Float64Array | Float32Array): Field {
   let sum = 0;
   let squares = 0;
-  for (const v of values) {
-    sum += v;
-    squares += v * v;
+  for (let i = 0; i < values.length; i++) {
+    sum += values[i];
+    squares += values[i] * values[i];
   }
   const mean = sum / values.length;
   const deviation = Math.sqrt(Math.max(squares / values.length - mean * mean, 1e-20));
-  return Float32Array.from(values, (v) => (v - mean) / deviation);
+  const out = emptyField();
+  for (let i = 0; i < out.length; i++) out[i] = (values[i] - mean) / deviation;
+  return out;
 }
 
 /** Powers of all distances that two whole frequencies below `side / 2` can have, so that a spectrum takes no power a pixel. */
@@ -162,14 +164,18 @@ export const warped = (field: Field, dx: Field, dy: Field, by: number): Field =>
   });
 
 /** Each value through a function. */
-export const mapped = (field: Field, of: (value: number, i: number) => number): Field => Float32Array.from(field, of);
+export function mapped(field: Field, of: (value: number, i: number) => number): Field {
+  const out = emptyField();
+  for (let i = 0; i < out.length; i++) out[i] = of(field[i], i);
+  return out;
+}
 
 /** Moved and scaled so that values lie between 0 and 1. */
 export function toUnit(field: Field): Field {
   let [least, most] = [Infinity, -Infinity];
-  for (const v of field) {
-    if (v < least) least = v;
-    if (v > most) most = v;
+  for (let i = 0; i < field.length; i++) {
+    least = Math.min(least, field[i]);
+    most = Math.max(most, field[i]);
   }
   const range = most - least || 1;
   return mapped(field, (v) => (v - least) / range);
