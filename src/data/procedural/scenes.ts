@@ -267,11 +267,7 @@ function creature(random: RandomStream, colors: readonly Color[]): Part[] {
     );
   }
   parts.push(part(leaf(0.25), -length, -0.1, between(random, 0.2, 0.5), 0.4 + 0.3 * random.uniform(), other));
-  parts.push(
-    part(blob(random, 0.2), 0, 0, length, 0, coat).outline.length > 0
-      ? part(superellipse(2.2, between(random, 0.5, 0.9)), 0, 0, length, 0.03 * bell(random), coat)
-      : part(ellipse(), 0, 0, length),
-  );
+  parts.push(part(superellipse(2.2, between(random, 0.5, 0.9)), 0, 0, length, 0.03 * bell(random), coat));
   parts.push(
     part(leaf(between(random, 0.2, 0.6)), hx - head * 0.5, hy - head, head * 0.6, 0.75, coat),
     part(leaf(between(random, 0.2, 0.6)), hx + head * 0.5, hy - head, head * 0.6, 0.75, coat),
@@ -405,8 +401,6 @@ function branches(random: RandomStream, colors: readonly Color[]): Part[] {
   grow(0, 0.95, 0.75, 0.6, random.integer(2, 4));
   return parts;
 }
-
-const things = { assembled, creature, flower, cart, hut, vessel, branches } as const;
 
 function anyThing(random: RandomStream, draw: Draw): Part[] {
   const kind = pick(random, [
@@ -699,5 +693,3 @@ export const sceneKinds = {
   bands: bandsImage,
   sprites,
 } as const;
-
-export { things };

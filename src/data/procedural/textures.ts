@@ -3,7 +3,7 @@ import type { RandomStream } from "../../utils/random.ts";
 import type { Canvas, Fill } from "./canvas.ts";
 import { canvasOf, colored, flat, linear, paint, radial, rampFill, stroke } from "./canvas.ts";
 import type { Color } from "./colors.ts";
-import { anyColor, lit, mixed, naturalColor, opponent, paintColor, ramp, scheme } from "./colors.ts";
+import { anyColor, grey, lit, mixed, naturalColor, opponent, paintColor, ramp, scheme } from "./colors.ts";
 import { bell, between, chance, pick, scaled } from "./draws.ts";
 import { cosineOfTurns, sineOfTurns } from "./exact-math.ts";
 import type { Field } from "./fields.ts";
@@ -250,32 +250,35 @@ function strokesGround(random: RandomStream): Canvas {
   return canvas;
 }
 
+/** A map of a fractal: a matrix, how it moves, how it bends, and where its colour lies among all. */
+function fractalMap(random: RandomStream) {
+  const turns = [random.uniform(), random.uniform()];
+  const sizes = [between(random, 0.35, 0.9), between(random, 0.35, 0.9)];
+  const [c, s] = [cosineOfTurns, sineOfTurns];
+  return {
+    matrix: [sizes[0] * c(turns[0]), -sizes[1] * s(turns[1]), sizes[0] * s(turns[0]), sizes[1] * c(turns[1])],
+    move: [between(random, -1, 1), between(random, -1, 1)],
+    bend: random.integer(0, 2),
+    color: random.uniform(),
+  };
+}
+
+/** Points that the chaos game plays for each image. */
+const flamePoints = 120_000;
+
 /** A fractal of a few maps (Barnsley and others): where the chaos game goes, with colours of the maps that led there. */
 function flameGround(random: RandomStream): Fill {
-  const maps = Array.from({ length: random.integer(2, 5) }, () => {
-    const [t1, t2, s1, s2] = [
-      random.uniform(),
-      random.uniform(),
-      between(random, 0.35, 0.9),
-      between(random, 0.35, 0.9),
-    ];
-    return {
-      m: [s1 * cosineOfTurns(t1), -s2 * sineOfTurns(t2), s1 * sineOfTurns(t1), s2 * cosineOfTurns(t2)] as const,
-      move: [between(random, -1, 1), between(random, -1, 1)] as const,
-      kind: random.integer(0, 2),
-      color: random.uniform(),
-    };
-  });
+  const maps = Array.from({ length: random.integer(2, 5) }, () => fractalMap(random));
   const [hits, hue] = [emptyField(), emptyField()];
   let [x, y, color] = [0.1, 0.1, 0.5];
   const zoom = side * between(random, 0.15, 0.35);
-  for (let n = 0; n < 120_000; n++) {
-    const { m, move, kind, color: own } = maps[random.integer(0, maps.length - 1)];
-    [x, y] = [m[0] * x + m[1] * y + move[0], m[2] * x + m[3] * y + move[1]];
+  for (let n = 0; n < flamePoints; n++) {
+    const { matrix, move, bend, color: own } = maps[random.integer(0, maps.length - 1)];
+    [x, y] = [matrix[0] * x + matrix[1] * y + move[0], matrix[2] * x + matrix[3] * y + move[1]];
     const r = x * x + y * y;
     // Spherical and bent variations keep points near.
-    if (kind === 1) [x, y] = [(1.3 * x) / (0.3 + r), (1.3 * y) / (0.3 + r)];
-    else if (kind === 2 || r > 16) [x, y] = [x / (1 + 0.2 * r), y / (1 + 0.2 * r)];
+    if (bend === 1) [x, y] = [(1.3 * x) / (0.3 + r), (1.3 * y) / (0.3 + r)];
+    else if (bend === 2 || r > 16) [x, y] = [x / (1 + 0.2 * r), y / (1 + 0.2 * r)];
     color = (color + own) / 2;
     const [px, py] = [Math.floor(side / 2 + zoom * x), Math.floor(side / 2 + zoom * y)];
     if (px < 0 || py < 0 || px >= side || py >= side) continue;
@@ -283,11 +286,7 @@ function flameGround(random: RandomStream): Fill {
     hue[py * side + px] += color;
   }
   const colors = ramp(random, scheme(random, anyColor, 4));
-  const ground = chance(random, 0.5)
-    ? anyColor(random)
-    : chance(random, 0.5)
-      ? ([0, 0, 0] as const)
-      : ([1, 1, 1] as const);
+  const ground = pick(random, [anyColor(random), anyColor(random), grey(0), grey(1)]);
   return (px, py) => {
     const i = py * side + px;
     if (hits[i] === 0) return ground;
