@@ -455,7 +455,7 @@ async function perform(
 
 /** What a student of procedural images costs; dev/procedural.md has the figures. */
 const proceduralWarning = (data: string) =>
-  `No real images are used (--data ${data}): procedural ones stand in for them, and the figures below are on procedural images too. Real images of your kind make a better student, 30 of them already; check this one on yours with wecolora evaluate.`;
+  `No real images are used (--data ${data}): procedural ones stand in for them, and the figures below are on procedural images too. Real images of your kind make a better student; check this one on yours with wecolora evaluate.`;
 
 async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
   const { environment, listener } = context;
