@@ -459,8 +459,8 @@ const proceduralWarning = (data: string) =>
 
 async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
   const { environment, listener } = context;
-  if (!left && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
   const opened = await environment.openDataSet(options.data, openOptions(options));
+  if (!left && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
   const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
   if (!left) checkHeldOut(data, options.heldOut);
   const read = readOptionsFor(options, data);

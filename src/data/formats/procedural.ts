@@ -21,7 +21,7 @@ export const format = defineFormat({
     return proceduralCount(path);
   },
   async open({ path }, count, { seed }) {
-    if (count < 1 || count > mostProcedural)
+    if (!(count >= 1 && count <= mostProcedural))
       throw new UserError(`--data procedural:<n> takes n from 1 to ${mostProcedural}, got ${path}.`, {
         code: "INVALID_OPTION",
       });

@@ -6,8 +6,8 @@ export const mostProcedural = 100_000;
 /** What `distill` takes where no data is given. */
 export const defaultData = "procedural:300";
 
-/** How many procedural images a name means; undefined where it is a path. */
+/** How many procedural images a name means, NaN where it says no number; undefined where it is a path. */
 export function proceduralCount(name: string): number | undefined {
-  const match = /^procedural:(\d+)$/.exec(name);
-  return match ? Number(match[1]) : undefined;
+  const match = /^procedural:(.*)$/.exec(name);
+  return match ? (/^\d+$/.test(match[1]) ? Number(match[1]) : NaN) : undefined;
 }

@@ -182,7 +182,10 @@ describe("as data", () => {
     }
   });
 
-  test.each(["procedural:0", "procedural:100001"])("%s is refused", async (name) => {
-    await expect(openDataSet(name)).rejects.toThrow(`--data procedural:<n> takes n from 1 to 100000, got ${name}.`);
-  });
+  test.each(["procedural:0", "procedural:100001", "procedural:", "procedural:-3", "procedural:3x", "procedural:1e3"])(
+    "%s is refused",
+    async (name) => {
+      await expect(openDataSet(name)).rejects.toThrow(`--data procedural:<n> takes n from 1 to 100000, got ${name}.`);
+    },
+  );
 });
