@@ -151,6 +151,12 @@ describe("images", () => {
     expect(hash(0, 7)).toBe(hash(0, 7));
     expect(new Set([hash(0, 7), hash(1, 7), hash(0, 8)]).size).toBe(3);
   });
+
+  test("version 1 has these bits on each platform: where they are to change, the version does", () => {
+    const hash = createHash("sha256");
+    for (const kind of proceduralKinds) hash.update(paintedKind(kind, 2, 0).data);
+    expect(hash.digest("hex")).toBe("d94319910a6679380d2c431b557739d65ae1cd6f596495088cfdbc55690f232d");
+  });
 });
 
 describe("as data", () => {
