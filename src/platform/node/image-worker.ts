@@ -54,8 +54,7 @@ async function readBytes(path: string): Promise<Uint8Array> {
 
 /** A picture's file, or its place in one; what messages call it. */
 type Where = string | Place;
-const nameOf = (where: Where) =>
-  typeof where === "string" ? where : join(folder, filesOf(where)[0] ?? "");
+const nameOf = (where: Where) => (typeof where === "string" ? where : join(folder, filesOf(where)[0] ?? ""));
 
 /** Encoded bytes that a place takes, as far as they are known before. */
 async function sizeOf(where: Where): Promise<number> {
