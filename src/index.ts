@@ -72,3 +72,4 @@ export type { Preprocessing } from "./utils/image.ts";
 export type { DataType, FloatTensor, Tensor } from "./utils/tensor.ts";
 export type { Features } from "./evaluation/features.ts";
 export { extractFeatures } from "./evaluation/features.ts";
+export { paintedKind, proceduralImage, proceduralKinds, proceduralVersion } from "./data/procedural/procedural.ts";

@@ -53,7 +53,8 @@ export const commandTable: readonly CommandRow[] = [
       data: {
         type: "string",
         description:
-          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images",
+        default: "procedural:300",
       },
       dataSet: {
         type: "string",
@@ -407,7 +408,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       resume: { type: "string", description: "the folder of a run to go on with; its own settings hold" },
     },
-    required: ["teacher", "data"],
+    required: ["teacher"],
     insteadOfAll: "resume",
     recipes: {
       "closed-form": { method: "refit", shape: "balanced", precision: "auto" },
@@ -415,7 +416,7 @@ export const commandTable: readonly CommandRow[] = [
       paper: { method: "wecolora", fewShotRounding: "down" },
     },
     details:
-      "Methods:\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  top-pruning  the first blocks alone\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
+      "Methods:\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  top-pruning  the first blocks alone\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
   },
   {
     name: "evaluate",

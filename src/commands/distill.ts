@@ -3,6 +3,7 @@ import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
 import type { PictureFacts, PictureSource } from "../data/loader.ts";
 import { formatHelp } from "../data/formats/lookup.ts";
+import { proceduralCount } from "../data/procedural/name.ts";
 import type { Item } from "../data/sampling.ts";
 import { sampleFewShot } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
@@ -454,9 +455,14 @@ async function perform(
   }
 }
 
+/** What a student of procedural images costs; dev/procedural.md has the figures. */
+const proceduralWarning = (data: string) =>
+  `No real images are used (--data ${data}): procedural ones stand in for them, and the figures below are on procedural images too. Real images of your kind make a better student; check this one on yours with wecolora evaluate.`;
+
 async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
   const { environment, listener } = context;
   const opened = await environment.openDataSet(options.data, openOptions(options));
+  if (!left && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
   const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
   if (!left) checkHeldOut(data, options.heldOut);
   const read = readOptionsFor(options, data);

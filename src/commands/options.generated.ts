@@ -55,9 +55,10 @@ export interface DistillOptions {
   teacher: string;
   /**
    * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
+   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images.
+   * Default: "procedural:300".
    */
-  data: string;
+  data?: string;
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */

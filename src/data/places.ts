@@ -1,4 +1,5 @@
-// Where a picture's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans.
+// Where a picture's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans, or nowhere:
+// procedural images are made when they are asked for.
 import type { AsyncBuffer, FileMetaData } from "hyparquet";
 import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { inflateBounded } from "../files/inflate.ts";
@@ -9,6 +10,7 @@ import type { Picture } from "../utils/image.ts";
 import { largestImageFile } from "./image-formats.ts";
 import { longestScan, readNifti } from "./nifti.ts";
 import { boundedCompressors } from "./parquet-pages.ts";
+import { proceduralImage } from "./procedural/procedural.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";
 
@@ -33,7 +35,15 @@ export type Place =
   /** A row of a parquet file, whose column holds an encoded picture, or a record with one. */
   | { readonly kind: "row"; readonly file: string; readonly column: string; readonly row: number }
   /** A slice of a scan. */
-  | { readonly kind: "slice"; readonly scans: readonly string[]; readonly axis: Axis; readonly slice: number };
+  | { readonly kind: "slice"; readonly scans: readonly string[]; readonly axis: Axis; readonly slice: number }
+  /** An image of a version of the generator. */
+  | { readonly kind: "procedural"; readonly version: number; readonly seed: number; readonly index: number };
+
+/** The files that a place reads. */
+export function filesOf(place: Place): readonly string[] {
+  if (place.kind === "procedural") return [];
+  return place.kind === "slice" ? place.scans : [place.file];
+}
 
 /** What a place holds. */
 export type Content = { readonly encoded: Uint8Array } | { readonly picture: Picture };
@@ -91,6 +101,8 @@ export class PlaceReader {
         return { encoded: await this.row(place) };
       case "slice":
         return { picture: (await this.stack(place)).picture(place.slice) };
+      case "procedural":
+        return { picture: proceduralImage(place.seed, place.index) };
     }
   }
 

@@ -13,6 +13,7 @@ import {
   pathOption,
   readSchema,
 } from "../context/common-options.ts";
+import { defaultData } from "../data/procedural/name.ts";
 import { weightTypes } from "../utils/half.ts";
 import { baseSchema, optimizerSchema } from "./base-options.ts";
 import { distillationSchema } from "./distillation-options.ts";
@@ -35,7 +36,7 @@ export const budgetText = z.string().regex(budgetPattern, budgetForms).optional(
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({
   teacher: pathOption.describe("the teacher: a model's directory, its file of weights, or its hub name"),
-  data: pathOption.describe(dataHelp),
+  data: pathOption.default(defaultData).describe(`${dataHelp}; procedural:<n> for n procedural images`),
   ...dataSchema.shape,
   normalization: normalizationOption,
   out: pathOption.describe("the run folder, made new"),

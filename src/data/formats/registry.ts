@@ -6,6 +6,7 @@ import { format as foldersFormat } from "./folders.ts";
 import { format as inaturalistFormat } from "./inaturalist.ts";
 import { format as listsFormat } from "./lists.ts";
 import { format as parquetFormat } from "./parquet.ts";
+import { format as proceduralFormat } from "./procedural.ts";
 import { format as scanSlicesFormat } from "./scan-slices.ts";
 import { format as shardsFormat } from "./shards.ts";
 
@@ -17,6 +18,7 @@ export const dataFormats = [
   inaturalistFormat,
   listsFormat,
   parquetFormat,
+  proceduralFormat,
   scanSlicesFormat,
   shardsFormat,
 ] as const;
@@ -30,6 +32,7 @@ export const dataFormatOptions = {
   ...inaturalistFormat.options,
   ...listsFormat.options,
   ...parquetFormat.options,
+  ...proceduralFormat.options,
   ...scanSlicesFormat.options,
   ...shardsFormat.options,
 };

@@ -31,6 +31,13 @@ export function addSums(
   for (let i = 0; i < into.cross.length; i++) into.cross[i] += more.cross[i];
 }
 
+/** Sums of rows that count `by` times. */
+export const scaledSums = (sums: Sums, by: number): Sums => ({
+  ...sums,
+  gram: sums.gram.map((v) => by * v),
+  cross: sums.cross.map((v) => by * v),
+});
+
 /** The mean of G'G's diagonal. */
 export function meanDiagonal({ n, gram }: Sums): number {
   let sum = 0;

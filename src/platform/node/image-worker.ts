@@ -7,7 +7,7 @@ import sharp from "sharp";
 import type { AugmentedView, PictureFacts } from "../../data/loader.ts";
 import type { Content, Place } from "../../data/places.ts";
 import { largestImageFile, mostPixels } from "../../data/image-formats.ts";
-import { PlaceReader } from "../../data/places.ts";
+import { filesOf, PlaceReader } from "../../data/places.ts";
 import { augmentationBase, augmentedView, evaluationView } from "../../data/transforms.ts";
 import { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -54,8 +54,7 @@ async function readBytes(path: string): Promise<Uint8Array> {
 
 /** A picture's file, or its place in one; what messages call it. */
 type Where = string | Place;
-const nameOf = (where: Where) =>
-  typeof where === "string" ? where : join(folder, where.kind === "slice" ? where.scans[0] : where.file);
+const nameOf = (where: Where) => (typeof where === "string" ? where : join(folder, filesOf(where)[0] ?? ""));
 
 /** Encoded bytes that a place takes, as far as they are known before. */
 async function sizeOf(where: Where): Promise<number> {

@@ -8,7 +8,8 @@ import type { OpenOptions } from "../../data/formats/open.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
 import type { DataTree } from "../../data/formats/tree.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../../data/loader.ts";
-import { placeKey } from "../../data/places.ts";
+import { filesOf, placeKey } from "../../data/places.ts";
+import { proceduralCount } from "../../data/procedural/name.ts";
 import type { Item } from "../../data/sampling.ts";
 import { hiddenReason, notAnImage, unusedFile } from "../../data/unused.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -137,8 +138,19 @@ async function statOf(path: string): Promise<Stats> {
   return stats;
 }
 
+/** Data that is no file: nothing lies there, its name says what it is. */
+const bareTree = (path: string): DataTree => ({
+  path,
+  list: async () => [],
+  walk: async () => ({ names: [], skipped: [] }),
+  open: async () => undefined,
+  candidates: () => [],
+  isFile: async () => false,
+});
+
 /** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
 async function treeAt(path: string): Promise<DataTree> {
+  if (proceduralCount(path) !== undefined) return bareTree(path);
   const stats = await statOf(path);
   const folder = stats.isDirectory() ? path : dirname(path);
   const real = await realpath(folder);
@@ -228,8 +240,8 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   const stamps = new Map<string, string>();
   const workerOf = ({ name, place }: Item) => {
     debugFile(() => {
-      const file = place ? (place.kind === "slice" ? place.scans[0] : place.file) : name.replaceAll("/", sep);
-      return join(folder, file);
+      const file = place ? filesOf(place)[0] : name.replaceAll("/", sep);
+      return join(folder, file ?? name);
     });
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
@@ -245,7 +257,7 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
       workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
     facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
     async stamp({ name, place }) {
-      const files = place ? (place.kind === "slice" ? place.scans : [place.file]) : [name.replaceAll("/", sep)];
+      const files = place ? filesOf(place) : [name.replaceAll("/", sep)];
       const parts: string[] = [];
       for (const file of files) {
         // A container is asked about for each of its images.

@@ -16,7 +16,7 @@ import { elementCount } from "../../utils/tensor.ts";
 import { difference, withoutBias } from "../closed-form/refit-entering.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
 import { embedAll, heldBy, Passes, sumUp } from "../closed-form/refit-passes.ts";
-import { Sample, strideOf } from "../closed-form/refit-sample.ts";
+import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import type { Summed } from "../closed-form/refit-passes.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import type { BitCount, BlockFormat, BlockWeights } from "./block-weights.ts";
@@ -160,7 +160,7 @@ async function roundBlocks(
   const streams = await streamsOf(model, rounded, calibration);
   const passes = new Passes(device, "float32");
   const solver = new RidgeSolver(device);
-  const sample = new Sample(passes, streams, strideOf(streams, settings.tokensPerUnknown * (config.mlpWidth + 1)));
+  const sample = new Sample(passes, streams, stridesOf(streams, settings.tokensPerUnknown * (config.mlpWidth + 1)));
   try {
     for (let block = 0; block < config.depth; block++) {
       await roundBlock({ model, rounded, passes, solver, streams, sample, settings }, block);

@@ -82,7 +82,7 @@ import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
 import type { TokenType } from "./refit-passes.ts";
 import { embedAll, heldBy, Passes, startAgain, SumsNotFinite, sumUp } from "./refit-passes.ts";
-import { fittedTokens, Sample, strideOf } from "./refit-sample.ts";
+import { fittedTokens, Sample, stridesOf } from "./refit-sample.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
 import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
@@ -115,6 +115,11 @@ export interface AnalyticOptions extends Widths {
   readonly sweeps: number;
   /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
   readonly int8?: Int8Options;
+  /**
+   * Other images, such as procedural ones, whose solution the maps are drawn to where images are few. `weight`: what all of
+   * them count for beside all others together.
+   */
+  readonly prior?: { readonly images: AsyncIterable<FloatTensor> | Iterable<FloatTensor>; readonly weight: number };
 }
 
 export const analyticDefaults: AnalyticOptions = {
@@ -153,7 +158,9 @@ export async function analyticStart(
       keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
     });
   const tokenType = tokenTypeOf(options);
+  const { prior } = options;
   const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
+  if (prior) streams.push(...(await embedAll(teacher, prior.images, options.sweeps > 1, tokenType, prior.weight)));
   const solver = new RidgeSolver(device);
   const teaching = new Passes(device, tokenType);
   let refits: readonly Refit[] = [];
@@ -206,14 +213,14 @@ async function sweepBlocks(
   const passes = new Passes(device, tokenType);
   const refits: Refit[] = [];
   // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
-  const stride = strideOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
-  const together = streams.map(({ tokens }) => ({ tokens, aside: false }));
-  const unseen = isPlenty(fittedTokens(together, stride), unknownsUnseen(config, shapes));
+  const strides = stridesOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
+  const together = streams.map((stream) => ({ ...stream, aside: false }));
+  const unseen = isPlenty(fittedTokens(together, strides.own), unknownsUnseen(config, shapes));
   const looked = unseen ? together : streams;
   const judged = looked.some(({ aside }) => aside);
   // Too few pictures to set some aside: only a firm ridge is to be trusted.
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
-  const sample = new Sample(passes, looked, stride);
+  const sample = new Sample(passes, looked, strides);
   const tools: Tools = { ...shared, passes, streams, sample, shapes, ridges, judged };
   try {
     let next = 0;
@@ -441,7 +448,7 @@ async function differenceOf(
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
-  for (const stream of sample.streams.filter(({ aside }) => aside === judged)) {
+  for (const stream of sample.streams.filter((s) => s.aside === judged && s.priorWeight === undefined)) {
     sum += (await passes.sum("difference", stream, feeds)).difference;
   }
   return sum;

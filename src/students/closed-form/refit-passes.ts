@@ -34,7 +34,7 @@ import {
 } from "./refit-graphs.ts";
 import { partFeed, sumsFrom } from "./refit-sums.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
-import { addSums } from "../../engine/linalg/ridge.ts";
+import { addSums, scaledSums } from "../../engine/linalg/ridge.ts";
 
 /** Every so many batches, one is for saying whether a change helps. */
 const validationEvery = 5;
@@ -48,6 +48,8 @@ export interface Stream {
   readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "first", DeviceTensor>;
   /** Whether solutions are judged on it, rather than fitted. */
   readonly aside: boolean;
+  /** Of prior images: what all of these count for beside all that is fitted, together. They are never judged on. */
+  readonly priorWeight?: number;
 }
 export type TokenName = Parameters<Stream["tokens"]["get"]>[0];
 
@@ -254,12 +256,16 @@ export const heldBy = (streams: readonly Stream[]): DeviceTensor[] => [
   ...new Set(streams.flatMap(({ tokens }) => [...tokens.values()])),
 ];
 
-/** The tokens that enter block 0, the same for teacher and student; kept for `startAgain` where that is to come. */
+/**
+ * The tokens that enter block 0, the same for teacher and student; kept for `startAgain` where that is to come. With a
+ * `priorWeight` they are of prior images.
+ */
 export async function embedAll(
   teacher: Model,
   batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
   again: boolean,
   type: TokenType,
+  priorWeight?: number,
 ): Promise<Stream[]> {
   const { config, weights, device } = teacher;
   const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
@@ -269,9 +275,10 @@ export async function embedAll(
   try {
     for await (const batch of batches) {
       const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
-      const aside = streams.length % validationEvery === validationEvery - 1;
+      const aside = priorWeight === undefined && streams.length % validationEvery === validationEvery - 1;
       const names: readonly TokenName[] = again ? ["student", "teacher", "first"] : ["student", "teacher"];
-      streams.push({ tokens: new Map(names.map((name) => [name, kept.tokens])), aside });
+      const prior = priorWeight === undefined ? {} : { priorWeight };
+      streams.push({ tokens: new Map(names.map((name) => [name, kept.tokens])), aside, ...prior });
     }
   } finally {
     await session.dispose();
@@ -314,10 +321,19 @@ export async function sumUp(
   block: HeldBlock,
   m: number,
 ): Promise<Summed> {
-  const aside = streams.filter((stream) => stream.aside);
-  const fitted = streams.filter((stream) => !stream.aside);
+  const own = streams.filter((stream) => stream.priorWeight === undefined);
+  const prior = streams.filter((stream) => stream.priorWeight !== undefined);
+  const aside = own.filter((stream) => stream.aside);
+  const fitted = own.filter((stream) => !stream.aside);
   try {
     const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, block, m);
+    const weight = prior[0]?.priorWeight ?? 0;
+    if (weight > 0) {
+      // min |G D - R|^2 + w |G' D - R'|^2: a ridge in the metric of the prior's tokens G', with their solution as its centre.
+      const { sums } = await addUp(passes, prior, pass, block, m);
+      const rows = (of: readonly Stream[]) => of.reduce((sum, stream) => sum + rowsOf(stream), 0);
+      addSums(fitting, scaledSums(sums, (weight * rows(fitted)) / rows(prior)));
+    }
     if (aside.length === 0) return { fitting, all: fitting, difference: left };
     const { sums: all, difference } = await addUp(passes, aside, pass, block, m);
     addSums(all, fitting);

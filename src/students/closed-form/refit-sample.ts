@@ -4,7 +4,7 @@ import { heldBy, rowsOf, tokensOf } from "./refit-passes.ts";
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 export function fittedTokens(streams: readonly Stream[], stride: number): number {
-  const fitted = streams.filter(({ aside }) => !aside);
+  const fitted = streams.filter((stream) => !stream.aside && !isPrior(stream));
   return fitted.reduce((sum, stream) => sum + Math.floor(rowsOf(stream) / stride), 0);
 }
 
@@ -29,18 +29,39 @@ function coprime(a: number, b: number): boolean {
 /** Rows of a sample that are looked at together, about: many, since adding up the sums of few costs more than making them. */
 const rowsTogether = 4096;
 
-/** Batches whose samples are looked at together: those set aside apart from the others. */
-function groupsOf(streams: readonly Stream[], stride: number): Stream[][] {
+/** Steps from one token to the next, for images and for prior ones. */
+interface Strides {
+  readonly own: number;
+  readonly prior: number;
+}
+
+const isPrior = ({ priorWeight }: Stream) => priorWeight !== undefined;
+const strideFor = (stream: Stream, strides: Strides) => (isPrior(stream) ? strides.prior : strides.own);
+
+/** Strides so that about `wanted` tokens of each kind are met. */
+export function stridesOf(streams: readonly Stream[], wanted: number): Strides {
+  const prior = streams.filter(isPrior);
+  const own = streams.filter((stream) => !isPrior(stream));
+  return { own: strideOf(own, wanted), prior: prior.length > 0 ? strideOf(prior, wanted) : 1 };
+}
+
+/** Batches whose samples are looked at together: those fitted on, set aside, and of prior images. */
+function groupsOf(streams: readonly Stream[], strides: Strides): Stream[][] {
   const groups: Stream[][] = [];
-  for (const aside of [false, true]) {
+  const kinds = [
+    streams.filter((stream) => !stream.aside && !isPrior(stream)),
+    streams.filter(({ aside }) => aside),
+    streams.filter(isPrior),
+  ];
+  for (const kind of kinds) {
     let rows = Infinity;
-    for (const stream of streams.filter((s) => s.aside === aside)) {
+    for (const stream of kind) {
       if (rows >= rowsTogether) {
         groups.push([]);
         rows = 0;
       }
       groups[groups.length - 1].push(stream);
-      rows += Math.floor(rowsOf(stream) / stride);
+      rows += Math.floor(rowsOf(stream) / strideFor(stream, strides));
     }
   }
   return groups;
@@ -53,16 +74,17 @@ export class Sample {
   /** How many tokens solutions are fitted on. */
   readonly tokens: number;
   private readonly passes: Passes;
-  private readonly stride: number;
+  private readonly strides: Strides;
   /** The batches that each of `streams` takes rows of; undefined where it is these batches. */
   private readonly groups: Stream[][] | undefined;
 
-  constructor(passes: Passes, streams: readonly Stream[], stride: number) {
+  constructor(passes: Passes, streams: readonly Stream[], strides: Strides) {
     this.passes = passes;
-    this.stride = stride;
-    this.tokens = fittedTokens(streams, stride);
-    this.groups = stride === 1 ? undefined : groupsOf(streams, stride);
-    this.streams = this.groups?.map(([{ aside }]): Stream => ({ tokens: new Map(), aside })) ?? streams;
+    this.strides = strides;
+    this.tokens = fittedTokens(streams, strides.own);
+    this.groups = strides.own === 1 && strides.prior === 1 ? undefined : groupsOf(streams, strides);
+    this.streams =
+      this.groups?.map(([{ aside, priorWeight }]): Stream => ({ tokens: new Map(), aside, priorWeight })) ?? streams;
   }
 
   /** Whether rows are taken at all. */
@@ -74,7 +96,11 @@ export class Sample {
   async take(names: readonly TokenName[]): Promise<void> {
     for (const [i, group] of (this.groups ?? []).entries())
       for (const name of names)
-        await this.passes.replace(this.streams[i], name, await this.passes.sample(group, name, this.stride));
+        await this.passes.replace(
+          this.streams[i],
+          name,
+          await this.passes.sample(group, name, strideFor(group[0], this.strides)),
+        );
   }
 
   async release(): Promise<void> {

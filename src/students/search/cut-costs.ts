@@ -24,7 +24,7 @@ import {
 import { behindScale, moved, spread, withoutColumns } from "../closed-form/refit-maps.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
 import { embedAll, heldBy, Passes, rowsOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
-import { Sample, strideOf } from "../closed-form/refit-sample.ts";
+import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { solveRidged } from "../closed-form/refit-tools.ts";
 import type { EffectMeasure } from "./cut-effects.ts";
 import { blockOutputs, changeOf } from "./cut-effects.ts";
@@ -63,7 +63,7 @@ export async function rankCuts(
   const together = streams.map(({ tokens }): Stream => ({ tokens, aside: false }));
   const passes = new Passes(device, "float32");
   const solver = new RidgeSolver(device);
-  const sample = new Sample(passes, together, strideOf(together, analyticDefaults.tokensPerUnknown * config.mlpWidth));
+  const sample = new Sample(passes, together, stridesOf(together, analyticDefaults.tokensPerUnknown * config.mlpWidth));
   const costs: BlockCosts[] = [];
   try {
     const outputs = await blockOutputs(passes, teacher, firstOf(together));
