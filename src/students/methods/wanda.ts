@@ -18,6 +18,7 @@ export const method = defineMethod({
     const walk = { student: copyBlocks(teacher, kept), device: teacher.device, widths, images: images(), progress };
     return walkBlocks(walk, {
       tokens: "narrowed",
+      squares: true,
       attention: async (place, count) => withHeads(place.student, place.block, keptByWanda(place, "heads", count)),
       mlp: async (place, count) => withChannels(place.student, place.block, keptByWanda(place, "channels", count)),
     });

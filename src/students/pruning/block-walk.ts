@@ -1,7 +1,7 @@
 // Blocks in order, each narrowed with what enters its maps: the moments of all tokens of all images, first at the attention's
 // output map, then at fc2. Tokens go on through the narrowed blocks, or through the whole ones.
 import { Sessions } from "../../engine/compile.ts";
-import { graph, input, matmul, reduceSum, reshape, transposeLast } from "../../engine/graph/build.ts";
+import { graph, input, matmul, mul, reduceSum, reshape, transposeLast } from "../../engine/graph/build.ts";
 import type { Graph, Value } from "../../engine/graph/graph.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { linear, splitHeads } from "../../engine/nn/layers.ts";
@@ -35,6 +35,8 @@ export interface BlockRule {
   readonly tokens: "narrowed" | "whole";
   /** Whether `attention` wants moments of queries and keys. */
   readonly logits?: boolean;
+  /** Whether sums of squares are enough: products of different inputs are left at zero. */
+  readonly squares?: boolean;
   attention(place: BlockPlace, heads: number, logits: LogitMoments | undefined): Promise<ModelDefinition>;
   mlp(place: BlockPlace, channels: number): Promise<ModelDefinition>;
 }
@@ -61,8 +63,11 @@ export interface Walk {
   readonly progress: (done: number, total: number) => void;
 }
 
+type Half = "attention" | "mlp";
+type Wanted = Pick<BlockRule, "logits" | "squares">;
+
 /** A block's half with moments of what enters its last map. Weights are inputs, so that one session serves all blocks. */
-function momentsGraph(config: VitConfig, dims: readonly number[], half: "attention" | "mlp", logits: boolean): Graph {
+function momentsGraph(config: VitConfig, dims: readonly number[], half: Half, wanted: Wanted): Graph {
   const { inputs, weight } = weightInputs(config);
   const x = input("x", "float32", dims);
   const seen = new Map<string, Value>();
@@ -76,8 +81,9 @@ function momentsGraph(config: VitConfig, dims: readonly number[], half: "attenti
   const entered = required(seen, "entered");
   const [batch, tokens, width] = entered.shape as readonly number[];
   const rows = reshape(entered, [batch * tokens, width]);
-  const outputs: Record<string, Value> = { gram: matmul(transposeLast(rows), rows), sum: reduceSum(rows, [0]) };
-  if (logits)
+  const gram = wanted.squares ? reduceSum(mul(rows, rows), [0]) : matmul(transposeLast(rows), rows);
+  const outputs: Record<string, Value> = { gram, sum: reduceSum(rows, [0]) };
+  if (wanted.logits)
     for (const module of ["q", "k"]) {
       const heads = splitHeads(required(seen, module), config.heads);
       outputs[`${module}.gram`] = matmul(transposeLast(heads), heads);
@@ -87,7 +93,7 @@ function momentsGraph(config: VitConfig, dims: readonly number[], half: "attenti
 }
 
 /** A block's half: `x -> y`. */
-function halfGraph(config: VitConfig, dims: readonly number[], half: "attention" | "mlp"): Graph {
+function halfGraph(config: VitConfig, dims: readonly number[], half: Half): Graph {
   const { inputs, weight } = weightInputs(config);
   const x = input("x", "float32", dims);
   return graph([x, ...inputs], { y: (half === "attention" ? attentionHalf : mlpHalf)(config, weight, 0, x) });
@@ -138,24 +144,24 @@ class Tokens {
     return tensors as Record<string, FloatTensor>;
   }
 
-  async moments(place: Place, half: "attention" | "mlp", logits: boolean) {
+  async moments(place: Place, half: Half, wanted: Wanted) {
     let moments: Moments | undefined;
     const found = { queries: [], keys: [], querySums: [], keySums: [] } as Record<keyof LogitMoments, Float32Array[]>;
     for (const batch of this.batches) {
-      const build = () => momentsGraph(place.config, batch.dims, half, logits);
-      const parts = await this.run(batch, `moments ${half} ${logits}`, place, build);
+      const build = () => momentsGraph(place.config, batch.dims, half, wanted);
+      const parts = await this.run(batch, `moments ${half}`, place, build);
       const { gram, sum } = parts;
       moments = addMoments(moments ?? emptyMoments(sum.dims[0]), gram.data, sum.data, batch.dims[0] * batch.dims[1]);
-      if (!logits) continue;
+      if (!wanted.logits) continue;
       found.queries.push(parts["q.gram"].data);
       found.keys.push(parts["k.gram"].data);
       found.querySums.push(parts["q.sum"].data);
       found.keySums.push(parts["k.sum"].data);
     }
-    return { moments: moments ?? emptyMoments(0), logits: logits ? found : undefined };
+    return { moments: moments ?? emptyMoments(0), logits: wanted.logits ? found : undefined };
   }
 
-  async move(place: Place, half: "attention" | "mlp"): Promise<void> {
+  async move(place: Place, half: Half): Promise<void> {
     const moved: FloatTensor[] = [];
     for (const batch of this.batches) {
       const build = () => halfGraph(place.config, batch.dims, half);
@@ -186,12 +192,15 @@ export async function walkBlocks(walk: Walk, rule: BlockRule): Promise<ModelDefi
   let { student } = walk;
   const solver = new RidgeSolver(device);
   const tokens = new Tokens(device);
-  const half = async (block: number, kind: "attention" | "mlp", width: number | undefined) => {
+  const half = async (block: number, kind: Half, width: number | undefined) => {
     const ofMlp = kind === "mlp";
     const before = { student, config: ofMlp ? behindAttention : whole, block };
     const given = rule.tokens === "narrowed" ? before : { student: walk.student, config: whole, block };
     if (width !== undefined) {
-      const { moments, logits } = await tokens.moments(given, kind, !ofMlp && rule.logits === true);
+      const { moments, logits } = await tokens.moments(given, kind, {
+        logits: !ofMlp && rule.logits,
+        squares: rule.squares,
+      });
       const place = { ...before, moments, solver };
       student = await (ofMlp ? rule.mlp(place, width) : rule.attention(place, width, logits));
     }

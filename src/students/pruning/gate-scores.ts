@@ -10,7 +10,7 @@ import { badWeight, modelName } from "../../models/finite-outputs.ts";
 import { UserError } from "../../utils/errors.ts";
 import { randomCrops } from "./crops.ts";
 import type { GradientLoss } from "./gates.ts";
-import { gateFeeds, gateGradientGraph } from "./gates.ts";
+import { gateFeeds, gateGradientGraph, gradientName } from "./gates.ts";
 
 /** Gradients at the gates of one block: `[images, heads]` and `[images, mlpWidth]`. */
 export interface BlockGradients {
@@ -46,8 +46,8 @@ export async function gateGradients(scoring: GateScoring): Promise<BlockGradient
       const feeds = { pixels: batch, crops: randomCrops(batch, random), ...gateFeeds(config, batch.dims[0]) };
       const { tensors } = await session.run({ feeds, fetch: session.outputNames });
       parts.forEach(({ heads, channels }, block) => {
-        heads.push(finite(tensors[`heads.${block}`] as FloatTensor, student));
-        channels.push(finite(tensors[`channels.${block}`] as FloatTensor, student));
+        heads.push(finite(tensors[gradientName(`heads.${block}`)] as FloatTensor, student));
+        channels.push(finite(tensors[gradientName(`channels.${block}`)] as FloatTensor, student));
       });
       done += batch.dims[0];
       progress?.(done);

@@ -78,9 +78,12 @@ function featureDistance(whole: Value, crop: Value): Value {
   return mul(reduceSum(mul(difference, difference)), 0.5);
 }
 
+/** The output with the gradients at a gate. */
+export const gradientName = (gate: string): string => `gradient.${gate}`;
+
 /**
- * The gradients of a loss at each gate and image: `pixels` and `crops` `[B, C, H, W]`, gates `[B, units]` (ones), and outputs named
- * after the gates. The loss is between the image's vector without gates, which is held fixed, and the crop's with them.
+ * The gradients of a loss at each gate and image: `pixels` and `crops` `[B, C, H, W]`, gates `[B, units]` (ones), and outputs by
+ * `gradientName`. The loss is between the image's vector without gates, which is held fixed, and the crop's with them.
  */
 export function gateGradientGraph(
   config: VitConfig,
@@ -98,7 +101,7 @@ export function gateGradientGraph(
   const found = gradients(value, [...gates.values()]);
   return graph(
     [pixels, crops, ...gates.values()],
-    new Map([["loss", value], ...names.map((name, i) => [name, found[i]] as const)]),
+    new Map([["loss", value], ...names.map((name, i) => [gradientName(name), found[i]] as const)]),
   );
 }
 

@@ -21,9 +21,10 @@ export const emptyMoments = (n: number): Moments => ({
   sum: new Float64Array(n),
 });
 
-/** Moments with a batch's added in place: its own `gram` `[n, n]` and `sum` `[n]` over `count` tokens. */
+/** Moments with a batch's added in place: its own `gram` `[n, n]`, or its diagonal `[n]`, and `sum` `[n]` over `count` tokens. */
 export function addMoments(into: Moments, gram: Float32Array, sum: Float32Array, count: number): Moments {
-  gram.forEach((value, i) => (into.gram[i] += value));
+  const step = gram.length === into.n ? into.n + 1 : 1;
+  gram.forEach((value, i) => (into.gram[i * step] += value));
   sum.forEach((value, i) => (into.sum[i] += value));
   return { ...into, count: into.count + count };
 }
