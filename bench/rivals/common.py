@@ -1,0 +1,40 @@
+"""What the scripts share: options, packages that may be missing, and the demo's teacher in transformers."""
+import argparse
+import importlib
+import sys
+
+
+def package(name, wanted):
+    """The package `name`, or a message that says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        sys.exit(f"{name} is not installed: run {sys.executable} -m pip install {wanted}")
+
+
+def options(**more):
+    """The options that bench/leaderboard/make.js gives, and those of one script."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--teacher", required=True, help="folder of a transformers model")
+    parser.add_argument("--onnx", required=True, help="the teacher as an ONNX file in float32")
+    parser.add_argument("--out", required=True, help="the ONNX file to write")
+    parser.add_argument("--heads", type=int, required=True, help="heads that each attention keeps")
+    parser.add_argument("--channels", type=int, required=True, help="channels that each MLP keeps")
+    parser.add_argument("--images", help="a folder with the images that may be used")
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
+    return parser.parse_args()
+
+
+def pixels_of(teacher, folder):
+    """Preprocessed images `[n, 3, H, W]` of a folder, in the order of their names."""
+    import pathlib
+
+    transformers = package("transformers", "transformers")
+    image_module = package("PIL.Image", "Pillow")
+    processor = transformers.AutoImageProcessor.from_pretrained(teacher)
+    images = []
+    for path in sorted(pathlib.Path(folder).iterdir()):
+        with image_module.open(path) as image:
+            images.append(image.convert("RGB"))
+    return processor(images, return_tensors="pt").pixel_values

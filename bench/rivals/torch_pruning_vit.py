@@ -1,0 +1,95 @@
+"""Torch-Pruning (PyPI torch-pruning) on a DINOv2 of transformers, to the shape of our students, without fine-tuning.
+
+Taylor scores are taken from gradients of the squared distance between features of an image and of a crop of it: labels are not used.
+"""
+from common import options, package
+
+given = options(criterion={"choices": ["magnitude", "taylor"], "required": True})
+tp = package("torch_pruning", "torch-pruning")
+torch = package("torch", "torch")
+transformers = package("transformers", "transformers")
+
+torch.manual_seed(0)
+model = transformers.AutoModelForImageClassification.from_pretrained(
+    given.teacher, dtype=torch.float32, attn_implementation="eager"
+).eval()
+config = model.config
+width, heads = config.hidden_size, config.num_attention_heads
+example = torch.randn(1, 3, config.image_size, config.image_size)
+
+attentions = [m for m in model.modules() if all(hasattr(m, part) for part in ("query", "key", "value"))]
+num_heads = {part: heads for m in attentions for part in (m.query, m.key, m.value)}
+first_maps = [m for name, m in model.named_modules() if name.endswith("mlp.fc1")]
+ratios = {part: 1 - given.heads / heads for m in attentions for part in (m.query, m.key, m.value)}
+ratios.update({m: 1 - given.channels / m.out_features for m in first_maps})
+ignored = [model.classifier]
+
+if given.criterion == "taylor":
+    if given.images is None:
+        raise SystemExit("--criterion taylor needs --images")
+    from common import pixels_of
+
+    pixels = pixels_of(given.teacher, given.images)
+    importance = tp.importance.GroupTaylorImportance()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    for batch in pixels.split(10):
+        side = batch.shape[-1]
+        low, high = side // 8, side - side // 8
+        crop = torch.nn.functional.interpolate(batch[..., low:high, low:high], size=(side, side), mode="bilinear")
+        with torch.no_grad():
+            whole = model(batch, output_hidden_states=True).hidden_states[-1][:, 0]
+        own = model(crop, output_hidden_states=True).hidden_states[-1][:, 0]
+        (((own - whole) ** 2).sum() / len(pixels)).backward()
+else:
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+
+pruner = tp.pruner.BasePruner(
+    model,
+    example,
+    importance=importance,
+    pruning_ratio=0.0,
+    pruning_ratio_dict=ratios,
+    ignored_layers=ignored,
+    num_heads=num_heads,
+    prune_num_heads=True,
+    prune_head_dims=False,
+    head_pruning_ratio=1 - given.heads / heads,
+    output_transform=lambda out: out.logits.sum(),
+)
+pruner.step()
+head_width = width // heads
+for m in attentions:
+    m.num_attention_heads = m.query.out_features // head_width
+    m.all_head_size = m.query.out_features
+    m.attention_head_size = head_width
+kept = {(m.num_attention_heads) for m in attentions}, {m.out_features for m in first_maps}
+if kept != ({given.heads}, {given.channels}):
+    raise SystemExit(f"Torch-Pruning kept heads and channels {kept}, not {given.heads} and {given.channels}")
+
+
+class Outputs(torch.nn.Module):
+    """What our ONNX files give."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixel_values):
+        out = self.inner.dinov2(pixel_values)
+        tokens = out.last_hidden_state
+        logits = self.inner.classifier(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+        return logits, tokens
+
+
+with torch.no_grad():
+    torch.onnx.export(
+        Outputs(model),
+        (example,),
+        given.out,
+        input_names=["pixel_values"],
+        output_names=["logits", "last_hidden_state"],
+        dynamic_axes={"pixel_values": {0: "batch_size"}},
+        opset_version=17,
+        dynamo=False,
+    )
