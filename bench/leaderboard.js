@@ -1,7 +1,7 @@
 // The leaderboard: runs the rows of bench/leaderboard/rows.js on the demo and writes docs/leaderboard.md with its charts.
-//   node bench/leaderboard.js [--only TEXT,TEXT] [--images 0,90] [--draws 0,1,2] [--write]
+//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--sample 60]
 // Finished rows stand in .bench/leaderboard/rows.jsonl and are not run again; `--write` only writes what is there. A row that fails
-// is reported and left out. Rows of other packages need an environment of their own (bench/rivals/README.md).
+// is reported and left out. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
 import { execFileSync } from "node:child_process";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
@@ -20,6 +20,7 @@ const { values: given } = parseArgs({
     images: { type: "string" },
     draws: { type: "string", default: "0,1,2" },
     write: { type: "boolean", default: false },
+    sample: { type: "string" },
   },
 });
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -30,7 +31,9 @@ const places = { teacher: "demo/teacher", data: "demo/pictures", folder };
 
 const numbers = (text) => text?.split(",").map(Number);
 const [counts, draws] = [numbers(given.images), numbers(given.draws)];
-const only = given.only?.split(",");
+const only = given.only?.split(";");
+
+const placeOf = ({ label }) => only?.findIndex((text) => label.includes(text)) ?? 0;
 
 /** Draws that a number of images has: none and all have one. */
 const drawsOf = (images) => (images === 0 || images === everyImage ? [0] : draws);
@@ -43,16 +46,19 @@ const finished = () =>
         .map((line) => JSON.parse(line))
     : [];
 
-const done = new Set(finished().map(keyOf));
+const done = new Set(given.sample ? [] : finished().map(keyOf));
 const wanted = rows
   .filter(({ label }) => !only || only.some((text) => label.includes(text)))
   .flatMap((row) => row.images.map((images) => ({ row, images })))
   .filter(({ images }) => !counts || counts.includes(images))
   .flatMap(({ row, images }) => drawsOf(images).map((draw) => ({ row, images, draw })))
-  .filter(({ row, images, draw }) => !done.has(keyOf({ label: row.label, images, draw })));
+  .filter(({ row, images, draw }) => !done.has(keyOf({ label: row.label, images, draw })))
+  // In the order that they are asked for.
+  .sort((a, b) => placeOf(a.row) - placeOf(b.row));
 
 const source = await loadSource();
 if (!given.write) await runAll();
+if (given.sample) process.exit(0);
 const machine = `${cpus()[0].model}, ${availableParallelism()} cores`;
 writeLeaderboard(source, rows, finished(), { folder: join(root, "docs"), machine });
 console.log(`docs/leaderboard.md: ${finished().length} rows`);
@@ -62,7 +68,7 @@ async function runAll() {
   const device = source.defaultDevice();
   const teacherModel = await source.loadModel(places.teacher, { device });
   const teacher = asEvaluated(teacherModel);
-  const images = await openImages(source, places.data, teacherModel.preprocessing);
+  const images = await openImages(source, places.data, teacherModel.preprocessing, Number(given.sample ?? Infinity));
   const answers = await outputsOfAll(teacher, images);
   const [one] = images.val.batches;
   const first = { ...one, dims: [1, ...one.dims.slice(1)], data: one.data.slice(0, one.data.length / one.dims[0]) };
@@ -79,7 +85,7 @@ async function runAll() {
         const figures = await evaluate(source, device, images, own, answers, drawn.names);
         const times = await relativeTime(teacher, model, first);
         const record = { ...key, ...figures, ...times, ...made, date: new Date().toISOString(), commit };
-        appendFileSync(records, `${JSON.stringify(record)}\n`);
+        if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);
         console.log(JSON.stringify(record));
       } finally {
         await model.dispose();

@@ -3,14 +3,16 @@
 const batch = 16;
 
 /** The images as models see them, and the teacher's answers. */
-export async function openImages(source, data, preprocessing) {
+export async function openImages(source, data, preprocessing, most) {
   const { openDataSet, createPictureSource, evaluationBatches } = source;
   const { train, test } = await openDataSet(data);
   const pictures = createPictureSource(data);
   const skip = ({ name, reason }) => {
     throw new Error(`${name} can't be read: ${reason}`);
   };
-  const read = async (items) => {
+  const read = async (all) => {
+    const step = Math.max(1, Math.floor(all.length / most));
+    const items = all.filter((_, i) => i % step === 0);
     const batches = [];
     for await (const { pixels } of evaluationBatches(pictures, items, batch, preprocessing, skip)) batches.push(pixels);
     return { items, batches, labels: items.map(({ label }) => label) };

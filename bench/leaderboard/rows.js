@@ -50,7 +50,10 @@ export const rows = [
   rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few),
   rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
   rival("ONNX Runtime 4-bit", "onnxruntime_quantize.py", ["--kind", "matmul-4bits"], [0]),
-  rival("onnxsim, simplified", "onnxsim_model.py", [], [0]),
+  rival("onnxsim, simplified", "onnxsim_model.py", ["--kind", "simplify"], [0]),
+  rival("onnxsim magnitude, half", "onnxsim_model.py", ["--kind", "magnitude"], [0]),
+  rival("onnxsim Wanda, half", "onnxsim_model.py", ["--kind", "wanda"], few),
+  rival("onnxsim 4-bit", "onnxsim_model.py", ["--kind", "matmul-4bits"], [0]),
   // Levers that are exports are a few words each, once they are there:
   // { label: "teacher, 4 bits", export: "onnx-q4", images: [0, 90], kind: "wecolora" },
   // { label: "teacher, ToMe 20", export: "onnx", exportOptions: { mergeTokens: 20 }, images: [0], kind: "wecolora" },

@@ -38,3 +38,11 @@ def pixels_of(teacher, folder):
         with image_module.open(path) as image:
             images.append(image.convert("RGB"))
     return processor(images, return_tensors="pt").pixel_values
+
+
+def teacher_config(teacher):
+    """config.json of a transformers model."""
+    import json
+    import pathlib
+
+    return json.loads((pathlib.Path(teacher) / "config.json").read_text())

@@ -14,15 +14,15 @@ model = transformers.AutoModelForImageClassification.from_pretrained(
     given.teacher, dtype=torch.float32, attn_implementation="eager"
 ).eval()
 config = model.config
-width, heads = config.hidden_size, config.num_attention_heads
+heads = config.num_attention_heads
 example = torch.randn(1, 3, config.image_size, config.image_size)
 
-attentions = [m for m in model.modules() if all(hasattr(m, part) for part in ("query", "key", "value"))]
-num_heads = {part: heads for m in attentions for part in (m.query, m.key, m.value)}
+parts = ("q_proj", "k_proj", "v_proj")
+attentions = [m for m in model.modules() if all(hasattr(m, part) for part in parts)]
+maps = [getattr(m, part) for m in attentions for part in parts]
 first_maps = [m for name, m in model.named_modules() if name.endswith("mlp.fc1")]
-ratios = {part: 1 - given.heads / heads for m in attentions for part in (m.query, m.key, m.value)}
+ratios = {m: 1 - given.heads / heads for m in maps}
 ratios.update({m: 1 - given.channels / m.out_features for m in first_maps})
-ignored = [model.classifier]
 
 if given.criterion == "taylor":
     if given.images is None:
@@ -50,20 +50,17 @@ pruner = tp.pruner.BasePruner(
     importance=importance,
     pruning_ratio=0.0,
     pruning_ratio_dict=ratios,
-    ignored_layers=ignored,
-    num_heads=num_heads,
+    ignored_layers=[model.classifier],
+    num_heads={m: heads for m in maps},
     prune_num_heads=True,
     prune_head_dims=False,
     head_pruning_ratio=1 - given.heads / heads,
     output_transform=lambda out: out.logits.sum(),
 )
 pruner.step()
-head_width = width // heads
 for m in attentions:
-    m.num_attention_heads = m.query.out_features // head_width
-    m.all_head_size = m.query.out_features
-    m.attention_head_size = head_width
-kept = {(m.num_attention_heads) for m in attentions}, {m.out_features for m in first_maps}
+    m.num_attention_heads = m.q_proj.out_features // m.head_dim
+kept = {m.num_attention_heads for m in attentions}, {m.out_features for m in first_maps}
 if kept != ({given.heads}, {given.channels}):
     raise SystemExit(f"Torch-Pruning kept heads and channels {kept}, not {given.heads} and {given.channels}")
 
