@@ -127,7 +127,7 @@ export function writeLeaderboard(source, rows, finished, { folder, machine }) {
   const text = `# Leaderboard
 
 Models of the demo's teacher (DINOv2's ViT-S, 30 classes of clip art), made from few unlabelled images or from none. This page is
-written by \`node bench/leaderboard.js\`; bench/README.md says how to add a row.
+written by \`node bench/leaderboard.js\`; its rows stand in bench/leaderboard/rows.js.
 
 - k-NN, probe and classifier: accuracy on 300 validation images, in %; one image is 0.3. k-NN and probe learn from 593 images.
 - Agreement: share of answers equal to the teacher's, on these 300, and on all images that were not drawn (unseen).
