@@ -29,14 +29,8 @@ async function outputsOf(model, { batches }) {
     const found = await model.outputs(pixels);
     for (const name of Object.keys(parts)) if (found[name]) parts[name].push(found[name]);
   }
-  const joined = {};
-  for (const [name, tensors] of Object.entries(parts)) {
-    if (tensors.length === 0) continue;
-    const width = tensors[0].dims[1];
-    const data = Float32Array.from(tensors.flatMap(({ data: own }) => [...own]));
-    joined[name] = { type: "float32", dims: [data.length / width, width], data };
-  }
-  return joined;
+  const given = Object.entries(parts).filter(([, tensors]) => tensors.length > 0);
+  return Object.fromEntries(given.map(([name, tensors]) => [name, joined(tensors)]));
 }
 
 export const outputsOfAll = async (model, images) => ({
@@ -84,8 +78,8 @@ export const asEvaluated = (model) => ({
   dispose: () => model.dispose(),
 });
 
-/** An ONNX file as it is, in ONNX Runtime: what other runtimes would load. */
-export async function openOnnxFile(device, read, path) {
+/** An ONNX file as it is, in ONNX Runtime: what other runtimes would load; `single` ones take one image at a time. */
+export async function openOnnxFile(device, read, path, single = false) {
   const model = await read(path);
   if (!model) throw new Error(`${path} is not there`);
   const beside = await read(`${path}_data`);
@@ -96,14 +90,45 @@ export async function openOnnxFile(device, read, path) {
   if (!pooled) throw new Error(`${path} gives neither pooler_output nor last_hidden_state: ${session.outputNames}`);
   const logits = session.outputNames.includes("logits") ? ["logits"] : [];
   const run = async (pixels, fetch) => (await session.run({ feeds: { pixel_values: pixels }, fetch })).tensors;
+  const outputs = async (pixels) => {
+    const tensors = await run(pixels, [pooled, ...logits]);
+    return { pooled: classTokens(tensors[pooled]), logits: tensors.logits };
+  };
   return {
     async outputs(pixels) {
-      const tensors = await run(pixels, [pooled, ...logits]);
-      return { pooled: classTokens(tensors[pooled]), logits: tensors.logits };
+      if (!single) return outputs(pixels);
+      const found = [];
+      for (const image of imagesOf(pixels)) found.push(await outputs(image));
+      return {
+        pooled: joined(found.map((own) => own.pooled)),
+        ...(logits.length > 0 ? { logits: joined(found.map((own) => own.logits)) } : {}),
+      };
     },
     once: (pixels) => run(pixels, [pooled]),
     dispose: () => session.dispose(),
   };
+}
+
+/** Each image of a batch by itself. */
+function imagesOf({ dims: [count, ...rest], data, ...same }) {
+  const size = data.length / count;
+  return Array.from({ length: count }, (_, i) => ({
+    ...same,
+    dims: [1, ...rest],
+    data: data.slice(i * size, (i + 1) * size),
+  }));
+}
+
+/** Rows of several tensors `[n, D]`, one after the other. */
+function joined(tensors) {
+  const [, width] = tensors[0].dims;
+  const data = new Float32Array(tensors.reduce((sum, own) => sum + own.data.length, 0));
+  let at = 0;
+  for (const own of tensors) {
+    data.set(own.data, at);
+    at += own.data.length;
+  }
+  return { type: "float32", dims: [data.length / width, width], data };
 }
 
 /** The first token of each image `[B, N, D]`; `[B, D]` as it is. */

@@ -31,9 +31,9 @@ const bytesOf = (folder, names) =>
 const readFile = async (path) => (existsSync(path) ? new Uint8Array(readFileSync(path)) : undefined);
 
 /** Opens an ONNX file, with the bytes of it and of what lies beside. */
-async function opened(device, path) {
+async function opened(device, path, single = false) {
   const bytes = bytesOf(path, [""]) + bytesOf(`${path}_data`, [""]);
-  return { model: await openOnnxFile(device, readFile, path), bytes };
+  return { model: await openOnnxFile(device, readFile, path, single), bytes };
 }
 
 /** A student's folder, or the teacher's where a row has no method. */
@@ -102,7 +102,7 @@ async function rivalOf(source, device, row, { teacher, data, folder }, calibrati
   const begin = performance.now();
   execFileSync(rivalsPython(), [script, ...given], { stdio: ["ignore", "ignore", "inherit"] });
   const seconds = (performance.now() - begin) / 1000;
-  const { model, bytes } = await opened(device, file);
+  const { model, bytes } = await opened(device, file, row.single);
   return { model: { ...model, seconds }, bytes, command: `${row.rival} ${row.arguments.join(" ")}`.trim() };
 }
 

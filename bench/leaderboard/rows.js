@@ -4,7 +4,7 @@
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
 //                      `calibration` is a folder with the draw's images;
-//   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file.
+//   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
 // `images` lists how many images it may see, of 0, 30, 90, 300 and 593; 0 has one draw, 593 all images. `reduction` is that of the
 // student (2 where left out). `kind` groups rows in the charts.
 const few = [30, 90, 300, 593];
@@ -51,8 +51,8 @@ export const rows = [
   rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
   rival("ONNX Runtime 4-bit", "onnxruntime_quantize.py", ["--kind", "matmul-4bits"], [0]),
   rival("onnxsim, simplified", "onnxsim_model.py", ["--kind", "simplify"], [0]),
-  rival("onnxsim magnitude, half", "onnxsim_model.py", ["--kind", "magnitude"], [0]),
-  rival("onnxsim Wanda, half", "onnxsim_model.py", ["--kind", "wanda"], few),
+  { ...rival("onnxsim magnitude, half", "onnxsim_model.py", ["--kind", "magnitude"], [0]), single: true },
+  { ...rival("onnxsim Wanda, half", "onnxsim_model.py", ["--kind", "wanda"], few), single: true },
   rival("onnxsim 4-bit", "onnxsim_model.py", ["--kind", "matmul-4bits"], [0]),
   // Levers that are exports are a few words each, once they are there:
   // { label: "teacher, 4 bits", export: "onnx-q4", images: [0, 90], kind: "wecolora" },

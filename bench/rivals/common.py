@@ -46,3 +46,40 @@ def teacher_config(teacher):
     import pathlib
 
     return json.loads((pathlib.Path(teacher) / "config.json").read_text())
+
+
+def load_teacher(teacher):
+    """The teacher as transformers loads it, in float32."""
+    torch = package("torch", "torch")
+    transformers = package("transformers", "transformers")
+    return transformers.AutoModelForImageClassification.from_pretrained(
+        teacher, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def export_onnx(model, path, free_batch=True):
+    """Writes a DINOv2 with its head as an ONNX file with the outputs of ours: `logits` and `last_hidden_state`."""
+    torch = package("torch", "torch")
+
+    class Outputs(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pixel_values):
+            tokens = self.inner.dinov2(pixel_values).last_hidden_state
+            logits = self.inner.classifier(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+            return logits, tokens
+
+    size = model.config.image_size
+    with torch.no_grad():
+        torch.onnx.export(
+            Outputs(model),
+            (torch.randn(1, 3, size, size),),
+            path,
+            input_names=["pixel_values"],
+            output_names=["logits", "last_hidden_state"],
+            dynamic_axes={"pixel_values": {0: "batch_size"}} if free_batch else None,
+            opset_version=17,
+            dynamo=False,
+        )

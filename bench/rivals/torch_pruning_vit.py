@@ -2,17 +2,14 @@
 
 Taylor scores are taken from gradients of the squared distance between features of an image and of a crop of it: labels are not used.
 """
-from common import options, package
+from common import export_onnx, load_teacher, options, package, pixels_of
 
 given = options(criterion={"choices": ["magnitude", "taylor"], "required": True})
 tp = package("torch_pruning", "torch-pruning")
 torch = package("torch", "torch")
-transformers = package("transformers", "transformers")
 
 torch.manual_seed(0)
-model = transformers.AutoModelForImageClassification.from_pretrained(
-    given.teacher, dtype=torch.float32, attn_implementation="eager"
-).eval()
+model = load_teacher(given.teacher)
 config = model.config
 heads = config.num_attention_heads
 example = torch.randn(1, 3, config.image_size, config.image_size)
@@ -27,8 +24,6 @@ ratios.update({m: 1 - given.channels / m.out_features for m in first_maps})
 if given.criterion == "taylor":
     if given.images is None:
         raise SystemExit("--criterion taylor needs --images")
-    from common import pixels_of
-
     pixels = pixels_of(given.teacher, given.images)
     importance = tp.importance.GroupTaylorImportance()
     for parameter in model.parameters():
@@ -41,6 +36,10 @@ if given.criterion == "taylor":
             whole = model(batch, output_hidden_states=True).hidden_states[-1][:, 0]
         own = model(crop, output_hidden_states=True).hidden_states[-1][:, 0]
         (((own - whole) ** 2).sum() / len(pixels)).backward()
+    for parameter in model.parameters():
+        # The head and the mask token play no part in the loss.
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 else:
     importance = tp.importance.GroupMagnitudeImportance(p=2)
 
@@ -64,29 +63,4 @@ kept = {m.num_attention_heads for m in attentions}, {m.out_features for m in fir
 if kept != ({given.heads}, {given.channels}):
     raise SystemExit(f"Torch-Pruning kept heads and channels {kept}, not {given.heads} and {given.channels}")
 
-
-class Outputs(torch.nn.Module):
-    """What our ONNX files give."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, pixel_values):
-        out = self.inner.dinov2(pixel_values)
-        tokens = out.last_hidden_state
-        logits = self.inner.classifier(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
-        return logits, tokens
-
-
-with torch.no_grad():
-    torch.onnx.export(
-        Outputs(model),
-        (example,),
-        given.out,
-        input_names=["pixel_values"],
-        output_names=["logits", "last_hidden_state"],
-        dynamic_axes={"pixel_values": {0: "batch_size"}},
-        opset_version=17,
-        dynamo=False,
-    )
+export_onnx(model, given.out)
