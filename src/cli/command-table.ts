@@ -106,14 +106,20 @@ export const commandTable: readonly CommandRow[] = [
         description: "how the student starts, what trains, and the loss (the recipe's where left out)",
         default: "wecolora",
         enum: [
+          "corp",
           "deit",
           "dmae",
           "dora",
+          "grail",
           "kd",
           "lora",
+          "magnitude",
           "minivit",
           "refit",
+          "snapvit",
+          "taylor",
           "top-pruning",
+          "wanda",
           "weco-kd",
           "wecolora",
           "weight-copy",
@@ -200,6 +206,12 @@ export const commandTable: readonly CommandRow[] = [
         description: "maps that get adapters (all six; q and v for lora)",
         items: { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] },
       },
+      selection: {
+        type: "string",
+        description: "what selects heads and channels for grail: norms of weights, or weights times input norms",
+        default: "wanda",
+        enum: ["magnitude", "wanda"],
+      },
       mlpWidth: {
         type: "number",
         description:
@@ -237,6 +249,19 @@ export const commandTable: readonly CommandRow[] = [
           "how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that",
         default: 1,
       },
+      gradientLoss: {
+        type: "string",
+        description:
+          "the loss whose gradients score heads and channels: cross-entropy between an image and a crop of it, or the squared distance of their features",
+        default: "self-supervised",
+        enum: ["self-supervised", "features"],
+      },
+      correction: {
+        type: "boolean",
+        description: "also change the weights behind removed units, as SparseGPT does (snapvit)",
+        default: false,
+      },
+      generations: { type: "integer", description: "generations of snapvit's evolution strategy", default: 20 },
       optimizer: {
         description: "what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8",
         default: "adamw",
@@ -416,7 +441,7 @@ export const commandTable: readonly CommandRow[] = [
       paper: { method: "wecolora", fewShotRounding: "down" },
     },
     details:
-      "Methods:\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  top-pruning  the first blocks alone\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
+      "Methods:\n  corp         heads narrowed inside and channels, made up for in closed form (CORP)\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  grail        heads and channels by magnitude or Wanda, the map behind them by ridge regression\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  magnitude    heads and channels with the largest weights, as they are\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  snapvit      heads and channels by gradients and their correlations, weighed by an evolution strategy\n  taylor       heads and channels by first-order Taylor scores, as they are\n  top-pruning  the first blocks alone\n  wanda        heads and channels by weights times input norms, as they are\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
   },
   {
     name: "evaluate",

@@ -3,7 +3,7 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { z } from "zod";
 import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
 import { exportName } from "../exports/lookup.ts";
-import { withMethod } from "../students/methods/lookup.ts";
+import { isPruningMethod, withMethod } from "../students/methods/lookup.ts";
 import { studentRunSchema } from "../students/run-options.ts";
 
 export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
@@ -105,7 +105,11 @@ function recipeOf(given: Readonly<Record<string, unknown>>): unknown {
 export function distillOptions(input: unknown, what = "options of distill"): DistillRunOptions {
   if (typeof input !== "object" || input === null) return parseOptions(distillRunSchema, input, what);
   const { schema, options } = withMethod(distillRunSchema, input);
-  const given = Object.fromEntries(Object.entries(options as object).filter(([, value]) => value !== undefined));
+  const given: Record<string, unknown> = Object.fromEntries(
+    Object.entries(options as object).filter(([, value]) => value !== undefined),
+  );
+  // At equal size with the closed form, methods that prune take from heads and channels of more blocks.
+  if (isPruningMethod(given.method)) given.shape ??= "balanced";
   const recipe = recipeOf(given);
   const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
   if (!known) return parseOptions(schema, given, what);

@@ -83,14 +83,20 @@ export interface DistillOptions {
   budget?: string;
   /** How the student starts, what trains, and the loss (the recipe's where left out). Default: "wecolora". */
   method?:
+    | "corp"
     | "deit"
     | "dmae"
     | "dora"
+    | "grail"
     | "kd"
     | "lora"
+    | "magnitude"
     | "minivit"
     | "refit"
+    | "snapvit"
+    | "taylor"
     | "top-pruning"
+    | "wanda"
     | "weco-kd"
     | "wecolora"
     | "weight-copy";
@@ -158,6 +164,8 @@ export interface DistillOptions {
   adapterDropout?: number;
   /** Maps that get adapters (all six; q and v for lora). */
   targetModules?: ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
+  /** What selects heads and channels for grail: norms of weights, or weights times input norms. Default: "wanda". */
+  selection?: "magnitude" | "wanda";
   /**
    * Channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out).
    * Range: a number above 0.
@@ -190,6 +198,15 @@ export interface DistillOptions {
    * an integer, above 0, at most 100. Default: 1.
    */
   analyticSweeps?: number;
+  /**
+   * The loss whose gradients score heads and channels: cross-entropy between an image and a crop of it, or the
+   * squared distance of their features. Default: "self-supervised".
+   */
+  gradientLoss?: "self-supervised" | "features";
+  /** Also change the weights behind removed units, as SparseGPT does (snapvit). Default: false. */
+  correction?: boolean;
+  /** Generations of snapvit's evolution strategy. Range: an integer, above 0, at most 10000. Default: 20. */
+  generations?: number;
   /** What takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8. Default: "adamw". */
   optimizer?:
     | "adamw"

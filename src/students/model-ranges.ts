@@ -5,7 +5,7 @@ import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from ".
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
-import { isAnalytic, studentWithin } from "./start.ts";
+import { narrows, studentWithin } from "./start.ts";
 import { checkRanks, withRank } from "./training/ranks.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 
@@ -15,10 +15,10 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
   const { keptBlocks, reductionFactor, mlpWidth, keptHeads, budget, method } = options;
   if (keptBlocks) checkKeptBlocks(keptBlocks, config.depth);
   if (reductionFactor !== undefined) everyNth(config.depth, reductionFactor);
-  if ((mlpWidth ?? keptHeads) !== undefined && !isAnalytic(options))
+  if ((mlpWidth ?? keptHeads) !== undefined && !narrows(options))
     throw new OptionError([
       (name) =>
-        `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic; the method ${method} starts otherwise.`,
+        `${name("mlpWidth")} and ${name("keptHeads")} need ${name("start")} analytic or a method that prunes; the method ${method} starts otherwise.`,
     ]);
   if (options.blockShapes) checkShapesGiven(options, teacher);
   if (mlpWidth !== undefined) narrowWidth(teacher, mlpWidth);

@@ -9,10 +9,11 @@ import { rankCuts } from "./search/cut-costs.ts";
 import { shapeForBudget, wholeBudget } from "./search/shape-for-budget.ts";
 import { methodOf } from "./methods/lookup.ts";
 import type { Widths } from "./closed-form/narrowing.ts";
-import { parseBlockShape } from "./closed-form/narrowing.ts";
+import { keptHeadCount, lessThanWhole, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 import { everyNth, keptBlocksOf } from "./weight-copy.ts";
 import type { Model } from "../models/model.ts";
+import { restedWeights } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
@@ -114,8 +115,12 @@ export async function startOf(
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, context);
   const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, context);
-  if (!isAnalytic(options)) return { keptBlocks, widths: {}, seconds: seconds() };
+  if (!narrows(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
+  if (isPruned(options)) {
+    const student = await prunedStart(options, teacher, kept, wanted, source, items, context);
+    return { keptBlocks, ...student, copied, seconds: seconds() };
+  }
   const chosen = seconds();
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
@@ -141,6 +146,38 @@ export async function startOf(
   return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 
+/** The student of a method that prunes, with the widths of its blocks. */
+async function prunedStart(
+  options: StudentRunOptions,
+  teacher: Model,
+  kept: readonly number[],
+  { mlpWidth, keptHeads }: Widths,
+  source: PictureSource,
+  items: readonly Item[],
+  { listener }: RunContext,
+): Promise<Required<Pick<Start, "student" | "widths">>> {
+  const { prune, name: method } = methodOf(options.method);
+  if (!prune || options.start !== undefined)
+    throw new OptionError([
+      (name) => `${name("start")} does not go with the method ${method}: it prunes the kept blocks.`,
+    ]);
+  const widths = lessThanWhole(teacher.config, {
+    mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
+    keptHeads: keptHeads === undefined ? undefined : keptHeadCount(teacher, keptHeads),
+  });
+  listener.stage?.("pruning blocks", kept.length);
+  const images = () => viewBatches(source, items, 1, 1, teacher, options.seed);
+  const progress = (done: number) => listener.progress?.(done);
+  const pruned = await prune({ teacher, kept, widths, options, images, progress });
+  return { student: { ...pruned, weights: await restedWeights(pruned, teacher.device) }, widths };
+}
+
+/** Whether a run's method prunes. */
+export const isPruned = ({ method }: Pick<StudentRunOptions, "method">): boolean => methodOf(method).start === "pruned";
+
+/** Whether a run's students can have narrower blocks. */
+export const narrows = (options: StudentRunOptions): boolean => isPruned(options) || isAnalytic(options);
+
 /** Whether a run begins in closed form. */
 export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
   (start ?? methodOf(method).start) === "analytic";
@@ -150,7 +187,7 @@ function shapeOf(options: StudentRunOptions): ShapeKind {
   const { keptBlocks, mlpWidth, keptHeads, shape } = options;
   // Block shapes are given with the blocks that are kept.
   const open = (keptBlocks ?? mlpWidth ?? keptHeads) === undefined;
-  return open && isAnalytic(options) ? shape : "blocks";
+  return open && narrows(options) ? shape : "blocks";
 }
 
 /** So many blocks does every r-th leave. */

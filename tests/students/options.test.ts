@@ -148,6 +148,10 @@ const starting: Readonly<Record<string, readonly [value: unknown, beside?: Reado
   analyticTokens: [1],
   analyticMaps: [["fc2", "q"]],
   analyticSweeps: [2],
+  selection: ["magnitude", { method: "grail" }],
+  gradientLoss: ["features", { method: "taylor" }],
+  correction: [true, { method: "snapvit", generations: 1 }],
+  generations: [3, { method: "snapvit" }],
   shape: ["balanced"],
   keep: ["auto"],
   budget: ["0.4x"],
@@ -261,7 +265,9 @@ describe("what a run begins with", () => {
     expect(await startedWith({})).toEqual(await without);
   });
   test.each(Object.entries(starting))("%s", async (name, [value, beside]) => {
-    expect(await startedWith({ ...beside, [name]: value })).not.toEqual(await without);
+    // A method's own options are compared with that method's defaults.
+    const usual = beside && "method" in beside ? startedWith(beside) : without;
+    expect(await startedWith({ ...beside, [name]: value })).not.toEqual(await usual);
   });
 });
 

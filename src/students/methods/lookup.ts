@@ -51,6 +51,10 @@ export function methodOf(name: string): Method {
   });
 }
 
+/** Whether a name is that of a method that prunes heads and channels. */
+export const isPruningMethod = (name: unknown): boolean =>
+  typeof name === "string" && byName.get(name)?.start === "pruned";
+
 /** Help on what each method is. */
 export const methodHelp = (): string =>
   [...byName.values()].map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n");

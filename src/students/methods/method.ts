@@ -3,7 +3,10 @@
 import type { z } from "zod";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { OptionShape } from "../../utils/option-shapes.ts";
+import type { Model } from "../../models/model.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
 import type { BaseOptions, StartName } from "../base-options.ts";
+import type { Widths } from "../closed-form/narrowing.ts";
 import type { AdapterPlan } from "../training/adapters.ts";
 import type { Trainables } from "../training/trainables.ts";
 import type { Objective } from "./objective.ts";
@@ -20,14 +23,27 @@ export interface MethodContext<Own extends OptionShape = OptionShape> {
   readonly options: MethodOptions<Own>;
 }
 
+/** What a method that prunes makes a student of. */
+export interface PruneContext<Own extends OptionShape = OptionShape> {
+  readonly teacher: Model;
+  /** The teacher's blocks that stay. */
+  readonly kept: readonly number[];
+  /** What each of them keeps, as counts, where that is less than all (students/search/shape.ts). */
+  readonly widths: Widths;
+  readonly options: Pick<BaseOptions, "seed"> & z.output<z.ZodObject<Own>>;
+  /** Normalised images `[B, 3, H, W]`, batch by batch; each call goes through all of them anew. */
+  images(): AsyncIterable<FloatTensor>;
+  progress(done: number, total: number): void;
+}
+
 export interface Method<Own extends OptionShape = OptionShape, Name extends string = string> {
   /** What `--method` takes. */
   readonly name: Name;
   readonly summary: string;
   /** The method's own options. */
   readonly options: Own;
-  /** How its student starts, unless `start` says otherwise. */
-  readonly start: StartName;
+  /** How its student starts, unless `start` says otherwise; `pruned` is by `prune`, and nothing else. */
+  readonly start: StartName | "pruned";
   /** Whether there is anything to train. */
   readonly trains: boolean;
   /** Whether images need classes, by the teacher's names. */
@@ -36,6 +52,8 @@ export interface Method<Own extends OptionShape = OptionShape, Name extends stri
   adapters?(options: MethodOptions<Own>): AdapterPlan;
   /** Changes the student that the start has made. Throws a UserError where the teacher has no place for it. */
   student?(started: ModelDefinition, context: MethodContext<Own>): ModelDefinition;
+  /** The student whose blocks have these widths, for methods that start `pruned`. Throws a UserError where the teacher allows none. */
+  prune?(context: PruneContext<Own>): Promise<ModelDefinition>;
   trainables(student: ModelDefinition, context: MethodContext<Own>): Trainables;
   objective(student: ModelDefinition, context: MethodContext<Own>): Objective;
 }

@@ -373,6 +373,11 @@ export function studentBefore(method: Method, context: MethodContext): ModelDefi
     throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent", {
       code: "INVALID_OPTION",
     });
+  if (start === "pruned")
+    throw new UserError(
+      `The method ${method.name} needs images: run it with distill, and give its student as initialStudent`,
+      { code: "INVALID_OPTION" },
+    );
   const started = starts[start](context);
   return method.student?.(started, context) ?? started;
 }

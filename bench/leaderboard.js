@@ -1,0 +1,98 @@
+// The leaderboard: runs the rows of bench/leaderboard/rows.js on the demo and writes docs/leaderboard.md with its charts.
+//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--sample 60]
+// Finished rows stand in .bench/leaderboard/rows.jsonl and are not run again; `--write` only writes what is there. A row that fails
+// is reported and left out. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
+import { execFileSync } from "node:child_process";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { asEvaluated, evaluate, openImages, outputsOfAll, relativeTime } from "./leaderboard/evaluate.js";
+import { loadSource } from "./leaderboard/load-source.js";
+import { clear, drawnImages, everyImage, make } from "./leaderboard/make.js";
+import { rows } from "./leaderboard/rows.js";
+import { writeLeaderboard } from "./leaderboard/write.js";
+
+const { values: given } = parseArgs({
+  options: {
+    only: { type: "string" },
+    images: { type: "string" },
+    draws: { type: "string", default: "0,1,2" },
+    write: { type: "boolean", default: false },
+    sample: { type: "string" },
+  },
+});
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = join(root, ".bench/leaderboard");
+const records = join(folder, "rows.jsonl");
+mkdirSync(folder, { recursive: true });
+const places = { teacher: "demo/teacher", data: "demo/pictures", folder };
+
+const numbers = (text) => text?.split(",").map(Number);
+const [counts, draws] = [numbers(given.images), numbers(given.draws)];
+const only = given.only?.split(";");
+
+const placeOf = ({ label }) => only?.findIndex((text) => label.includes(text)) ?? 0;
+
+/** Draws that a number of images has: none and all have one. */
+const drawsOf = (images) => (images === 0 || images === everyImage ? [0] : draws);
+const keyOf = ({ label, images, draw }) => `${label}, ${images} images, draw ${draw}`;
+const finished = () =>
+  existsSync(records)
+    ? readFileSync(records, "utf8")
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line) => JSON.parse(line))
+    : [];
+
+const done = new Set(given.sample ? [] : finished().map(keyOf));
+const wanted = rows
+  .filter(({ label }) => !only || only.some((text) => label.includes(text)))
+  .flatMap((row) => row.images.map((images) => ({ row, images })))
+  .filter(({ images }) => !counts || counts.includes(images))
+  .flatMap(({ row, images }) => drawsOf(images).map((draw) => ({ row, images, draw })))
+  .filter(({ row, images, draw }) => !done.has(keyOf({ label: row.label, images, draw })))
+  // In the order that they are asked for.
+  .sort((a, b) => placeOf(a.row) - placeOf(b.row));
+
+const source = await loadSource();
+if (!given.write) await runAll();
+if (given.sample) process.exit(0);
+const machine = `${cpus()[0].model}, ${availableParallelism()} cores`;
+writeLeaderboard(source, rows, finished(), { folder: join(root, "docs"), machine });
+console.log(`docs/leaderboard.md: ${finished().length} rows`);
+process.exit(0);
+
+async function runAll() {
+  const device = source.defaultDevice();
+  const teacherModel = await source.loadModel(places.teacher, { device });
+  const teacher = asEvaluated(teacherModel);
+  const images = await openImages(source, places.data, teacherModel.preprocessing, Number(given.sample ?? Infinity));
+  const answers = await outputsOfAll(teacher, images);
+  const [one] = images.val.batches;
+  const first = { ...one, dims: [1, ...one.dims.slice(1)], data: one.data.slice(0, one.data.length / one.dims[0]) };
+  const { train } = await source.openDataSet(places.data);
+  const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim();
+  for (const { row, images: count, draw } of wanted) {
+    const key = { label: row.label, images: count, draw };
+    console.log(keyOf(key));
+    try {
+      const drawn = await drawnImages(source, key, { ...places, train });
+      const { model, ...made } = await make(source, device, row, key, places, drawn.path);
+      try {
+        const own = await outputsOfAll(model, images);
+        const figures = await evaluate(source, device, images, own, answers, drawn.names);
+        const times = await relativeTime(teacher, model, first);
+        const record = { ...key, ...figures, ...times, ...made, date: new Date().toISOString(), commit };
+        if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);
+        console.log(JSON.stringify(record));
+      } finally {
+        await model.dispose();
+      }
+    } catch (error) {
+      console.error(`${keyOf(key)} failed: ${error instanceof Error ? error.message : error}`);
+    }
+    clear(folder);
+  }
+}

@@ -1,0 +1,60 @@
+// The rows of the leaderboard. A row is { label, images, ... } and one of
+//   method, options    a student, by `wecolora distill --method METHOD` with further options (the shape is the default's unless
+//                      they say otherwise); without a method the teacher itself;
+//   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
+//                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
+//                      `calibration` is a folder with the draw's images;
+//   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
+// `images` lists how many images it may see, of 0, 30, 90, 300 and 593; 0 has one draw, 593 all images. `reduction` is that of the
+// student (2 where left out). `kind` groups rows in the charts.
+const few = [30, 90, 300, 593];
+const half = { reductionFactor: 2 };
+
+const student = (label, method, options = {}, more = {}) => ({
+  label,
+  method,
+  options: { ...half, ...options },
+  images: few,
+  kind: "other methods, here",
+  ...more,
+});
+const ours = (label, options = {}, more = {}) =>
+  student(label, "refit", { shape: "balanced", ...options }, { kind: "wecolora", ...more });
+const rival = (label, script, scriptArguments, images) => ({
+  label,
+  rival: script,
+  arguments: scriptArguments,
+  images,
+  kind: "other packages",
+});
+
+export const rows = [
+  { label: "teacher", images: [0], kind: "teacher" },
+  { label: "teacher, float16", export: "onnx-float16", images: [0], kind: "teacher" },
+  { label: "teacher, int8", export: "onnx-int8", images: [0], kind: "teacher" },
+  { label: "teacher, 8-bit weights", export: "onnx-int8-weights", images: [0], kind: "teacher" },
+  { label: "weight copy, half", method: "weight-copy", options: half, images: [0], kind: "other methods, here" },
+  student("magnitude, half", "magnitude", {}, { images: [0] }),
+  student("Wanda, half", "wanda"),
+  student("Taylor, half", "taylor"),
+  student("GRAIL (Wanda), half", "grail"),
+  student("GRAIL (magnitude), half", "grail", { selection: "magnitude" }),
+  student("SnapViT, half", "snapvit"),
+  student("SnapViT, corrected, half", "snapvit", { correction: true }),
+  student("CORP, half", "corp"),
+  ours("wecolora, half"),
+  ours("wecolora, third", { reductionFactor: 3 }),
+  ours("wecolora, quarter", { reductionFactor: 4 }),
+  ours("wecolora, half, int8", {}, { export: "onnx-int8" }),
+  rival("Torch-Pruning magnitude, half", "torch_pruning_vit.py", ["--criterion", "magnitude"], [0]),
+  rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few),
+  rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
+  rival("ONNX Runtime 4-bit", "onnxruntime_quantize.py", ["--kind", "matmul-4bits"], [0]),
+  rival("onnxsim, simplified", "onnxsim_model.py", ["--kind", "simplify"], [0]),
+  { ...rival("onnxsim magnitude, half", "onnxsim_model.py", ["--kind", "magnitude"], [0]), single: true },
+  { ...rival("onnxsim Wanda, half", "onnxsim_model.py", ["--kind", "wanda"], few), single: true },
+  rival("onnxsim 4-bit", "onnxsim_model.py", ["--kind", "matmul-4bits"], [0]),
+  // Levers that are exports are a few words each, once they are there:
+  // { label: "teacher, 4 bits", export: "onnx-q4", images: [0, 90], kind: "wecolora" },
+  // { label: "teacher, ToMe 20", export: "onnx", exportOptions: { mergeTokens: 20 }, images: [0], kind: "wecolora" },
+];
