@@ -6,6 +6,7 @@ export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
 export { rankCuts } from "./students/search/cut-costs.ts";
+export { blockBudget, studentsOfSizes } from "./students/search/sizes.ts";
 export { shapeForBudget, wholeBudget } from "./students/search/shape-for-budget.ts";
 export type {
   CreateDistillationOptions,

@@ -33,8 +33,7 @@
 // columns of zeros in the output map, so that all passes but the narrow MLP's serve whole and narrow blocks.
 // `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole blocks, and
 // keeps to what a class of transformers holds: DINOv2 wants MLPs a whole number of times as wide as the model; CLIP
-// and DINOv3 keep all heads. Gated MLPs, pooling of the MLP's width and teachers inside applications keep theirs
-// whole.
+// and DINOv3 keep all heads. Gated MLPs and pooling of the MLP's width keep theirs whole.
 //
 // A student that lost heads has `headWidth` in its configuration: queries, keys and values are `heads * headWidth`
 // wide, not the model's width. transformers reads it as `head_dim` from version 5 on (ViT, DeiT, I-JEPA, DINOv2);

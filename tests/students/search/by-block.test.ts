@@ -7,14 +7,16 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, loadModel, Model, saveModel } from "wecolora/node";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
-import type { VitConfig } from "../../../src/models/config.ts";
+import type { BlockShape, VitConfig } from "../../../src/models/config.ts";
 import { blockShapes, withBlockShapes } from "../../../src/models/config.ts";
+import { parameterCount } from "../../../src/models/definition.ts";
 import { isHeldBy } from "../../../src/models/conform.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
 import { channelCosts, headCosts, withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import type { BlockCosts } from "../../../src/students/search/cut-costs.ts";
 import { rankCuts } from "../../../src/students/search/cut-costs.ts";
 import { blockWeights, shapeForBudget, wholeBudget } from "../../../src/students/search/shape-for-budget.ts";
+import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
 import { inlineDevice } from "../../support/device.ts";
@@ -257,4 +259,35 @@ describe("students of blocks that differ", () => {
       for (const model of [fitted, cut, loaded, teacher]) await model.dispose();
     },
   );
+
+  test("several sizes from one ranking: each within its share, the larger nearer to the teacher", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const shares = [0.4, 0.6, 0.8];
+    const students = await studentsOfSizes(teacher, batches(), shares);
+    const left: number[] = [];
+    for (const [i, { student, share }] of students.entries()) {
+      expect(share).toBe(shares[i]);
+      expect(parameterCount(student)).toBeLessThanOrEqual(share * parameterCount(teacher));
+      const model = new Model(student, device);
+      left.push(await differenceTo(teacher, model, pixels));
+      await model.dispose();
+    }
+    expect(left).toEqual([...left].sort((a, b) => b - a));
+    await expect(studentsOfSizes(teacher, batches(), [0.001])).rejects.toThrow("budget must be at least");
+    await teacher.dispose();
+  });
+
+  test("block shapes that don't fit the teacher or the kept blocks are refused", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { heads, mlpWidth } = teacher.config;
+    const start = (shapes: BlockShape[]) => analyticStart(teacher, [0, 1], batches(), { ...analyticDefaults, shapes });
+    await expect(start([{ heads, mlpWidth }])).rejects.toThrow("blockShapes must be one for each of the 2 kept blocks");
+    for (const wrong of [
+      { heads: heads + 1, mlpWidth },
+      { heads, mlpWidth: mlpWidth + 1 },
+      { heads: 0, mlpWidth: 0 },
+    ])
+      await expect(start([{ heads, mlpWidth }, wrong])).rejects.toThrow(`at most ${heads}x${mlpWidth}`);
+    await teacher.dispose();
+  });
 });
