@@ -1,11 +1,20 @@
 // Blocks that differ: what cuts cost against explicit float64 solutions, shapes within a budget, and students that compute, save and
 // load what they should.
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { analyticDefaults, analyticStart, copyBlocks, loadModel, Model, saveModel } from "wecolora/node";
+import {
+  analyticDefaults,
+  analyticStart,
+  choosePrecision,
+  copyBlocks,
+  loadModel,
+  Model,
+  saveModel,
+} from "wecolora/node";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
 import type { BlockShape, VitConfig } from "../../../src/models/config.ts";
 import { blockShapes, withBlockShapes } from "../../../src/models/config.ts";
@@ -288,6 +297,44 @@ describe("students of blocks that differ", () => {
       { heads: 0, mlpWidth: 0 },
     ])
       await expect(start([{ heads, mlpWidth }, wrong])).rejects.toThrow(`at most ${heads}x${mlpWidth}`);
+    await teacher.dispose();
+  });
+
+  test("its ONNX files compute the same, and the closed form in 8 bits gives a student about as near", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { heads, mlpWidth } = teacher.config;
+    const kept = [0, 1, 2, 3];
+    const shapes = [
+      { heads, mlpWidth: mlpWidth / 2 },
+      { heads: heads / 2, mlpWidth: 0 },
+      { heads: 0, mlpWidth },
+      { heads: heads / 2, mlpWidth: mlpWidth / 4 },
+    ];
+    const { int8 } = await choosePrecision(teacher, { wanted: "int8" });
+    const left: number[] = [];
+    for (const bits of [undefined, int8]) {
+      const { student } = await analyticStart(teacher, kept, batches(), { ...analyticDefaults, shapes, int8: bits });
+      const model = new Model(student, device);
+      left.push(await differenceTo(teacher, model, pixels));
+      const expected = await model.outputs(pixels, ["lastHiddenState"]);
+      if (!bits)
+        for (const [format, file, tolerance] of [
+          ["onnx", "model.onnx", 1e-4],
+          ["onnx-float16", "model_fp16.onnx", 2e-2],
+        ] as const) {
+          await saveModel(model, join(folder, format), { format });
+          const session = await device.createSession({ model: readFileSync(join(folder, format, "onnx", file)) });
+          const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: ["last_hidden_state"] });
+          await session.dispose();
+          // Float32 in another order; half precision has 11 bits.
+          const { data } = tensors.last_hidden_state as FloatTensor;
+          data.forEach((v, i) => expect(Math.abs(v - expected.lastHiddenState.data[i])).toBeLessThan(tolerance));
+        }
+      await model.dispose();
+    }
+    expect(left[1]).not.toBe(left[0]);
+    // What is wanted of 8 bits in a whole run.
+    expect(left[1] / left[0]).toBeLessThan(1.02);
     await teacher.dispose();
   });
 });
