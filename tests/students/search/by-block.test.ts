@@ -84,7 +84,7 @@ describe("costs of cuts", () => {
   test("channels: the curve is the error of explicit refits, channel after channel", async () => {
     const { map, sums } = problem(9, 4, 60);
     const solver = new RidgeSolver(device);
-    const costs = await channelCosts(solver, sums, map, 0.2);
+    const { costs } = await channelCosts(solver, sums, map, 0.2);
     await solver.dispose();
     const ridge = ridgeOf(sums, 0.2);
     // Removed one after the other in the order of their cost alone.
@@ -100,11 +100,12 @@ describe("costs of cuts", () => {
   test("heads: no head left costs all that they gave; each one less costs more", async () => {
     const { map, sums } = problem(8, 5, 70);
     const solver = new RidgeSolver(device);
-    const costs = await headCosts(solver, sums, map, 2, 0.2);
+    const { costs, order } = await headCosts(solver, sums, map, 2, 0.2);
     await solver.dispose();
     const ridge = ridgeOf(sums, 0.2);
     expect(costs).toHaveLength(5);
     expect(costs[4]).toBe(0);
+    expect([...order].sort()).toEqual([0, 1, 2, 3]);
     const all = Array.from({ length: 8 }, (_, i) => i);
     expect(Math.abs(costs[0] / leftWithout(all, map, sums.gram, ridge) - 1)).toBeLessThan(1e-8);
     const heads = [0, 1, 2, 3].map((head) => [2 * head, 2 * head + 1]);
