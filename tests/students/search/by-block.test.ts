@@ -11,6 +11,7 @@ import {
   analyticStart,
   choosePrecision,
   copyBlocks,
+  distill,
   loadModel,
   Model,
   saveModel,
@@ -28,6 +29,7 @@ import { blockWeights, shapeForBudget, wholeBudget } from "../../../src/students
 import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
+import { noiseFolder } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
 import { noise } from "../../support/noise.ts";
@@ -337,5 +339,21 @@ describe("students of blocks that differ", () => {
     // What is wanted of 8 bits in a whole run.
     expect(left[1] / left[0]).toBeLessThan(1.02);
     await teacher.dispose();
+  });
+
+  test("distill chooses them for a budget, says them, and stores them", async () => {
+    const data = await noiseFolder("by-block");
+    const out = join(folder, "run");
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const options = { shape: "by-block", budget: "0.5x", judge: false, report: false, overwrite: true } as const;
+    const result = await distill({ teacher: referencePath("teachers/timm-vit"), data, out, ...options });
+    const { shapes = [], keptBlocks } = result;
+    expect(shapes).toHaveLength(keptBlocks.length);
+    const student = await loadModel(join(out, "student"), { device });
+    expect(blockShapes(student.config)).toEqual(shapes);
+    expect(parameterCount(student)).toBeLessThanOrEqual(parameterCount(teacher) / 2);
+    await student.dispose();
+    await teacher.dispose();
+    await rm(data, { recursive: true });
   });
 });
