@@ -1,5 +1,6 @@
 // `wecolora inspect M`: what a model is, and how much its blocks matter.
 
+import { widthsText } from "../students/search/shape.ts";
 import { visibleText } from "../utils/escape.ts";
 import { tokenCount } from "../models/config.ts";
 import type { ModelDefinition } from "../models/definition.ts";
@@ -23,6 +24,7 @@ export function describeModel(model: ModelDefinition) {
     heads: config.heads,
     headWidth: config.headWidth,
     mlpWidth: config.mlpWidth,
+    blockShapes: config.blocks,
     patchSize: config.patchSize,
     imageSize: config.imageSize,
     tokens: tokenCount(config),
@@ -61,7 +63,9 @@ export function inspectText(name: string, d: ModelDescription): string {
     ],
     [
       "blocks",
-      `${d.depth}, width ${d.width}, ${d.heads} heads${d.headWidth ? ` of ${d.headWidth}` : ""}, MLP ${d.mlpWidth} (${d.activation})`,
+      d.blockShapes
+        ? `${d.depth}, width ${d.width}, ${widthsText({ shapes: d.blockShapes })} (${d.activation})`
+        : `${d.depth}, width ${d.width}, ${d.heads} heads${d.headWidth ? ` of ${d.headWidth}` : ""}, MLP ${d.mlpWidth} (${d.activation})`,
     ],
     [
       "pictures",

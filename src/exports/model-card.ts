@@ -51,7 +51,7 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     "",
     markdown`# ${name}`,
     "",
-    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${config.heads} heads${config.headWidth ? ` of ${config.headWidth} channels` : ""}, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
+    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${headsText(config)}, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
     ...(origin
       ? [
           "",
@@ -74,4 +74,10 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     "",
   ];
   return lines.join("\n");
+}
+
+function headsText({ heads, headWidth, blocks }: VitConfig): string {
+  const counts = blocks?.map((block) => block.heads) ?? [heads];
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return `${least === most ? most : `${least} to ${most}`} heads${headWidth ? ` of ${headWidth} channels` : ""}`;
 }

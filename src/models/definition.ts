@@ -163,10 +163,9 @@ function readVitConfig(
     );
   }
   const heads = options.numHeads ?? read.heads;
-  // Fewer heads than the width has room for show in the map behind them.
-  const mixed = read.headWidth
-    ? read.heads * read.headWidth
-    : (evidence.shape("blocks.0.attn.proj.weight")?.[1] ?? read.width);
+  // Fewer heads than the width has room for show in the map behind them, but where blocks differ: `heads` are then the teacher's.
+  const shown = read.blocks ? undefined : evidence.shape("blocks.0.attn.proj.weight")?.[1];
+  const mixed = read.headWidth ? read.heads * read.headWidth : (shown ?? read.width);
   if (mixed % heads !== 0) throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`);
   const config = withHeadCount(read, heads, mixed);
   if (config.patchSize > config.imageSize) {

@@ -5,7 +5,7 @@ import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from ".
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
-import { narrows, studentWithin } from "./start.ts";
+import { isAnalytic, narrows, studentWithin } from "./start.ts";
 import { checkRanks, withRank } from "./training/ranks.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 

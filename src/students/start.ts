@@ -6,16 +6,18 @@ import { paperAugmentation } from "../data/transforms.ts";
 import { closedFormStudent } from "./closed-form/start.ts";
 import { searchBlocks } from "./search/block-search.ts";
 import { rankCuts } from "./search/cut-costs.ts";
+import { blockBudget } from "./search/sizes.ts";
 import { shapeForBudget, wholeBudget } from "./search/shape-for-budget.ts";
 import { methodOf } from "./methods/lookup.ts";
 import type { Widths } from "./closed-form/narrowing.ts";
-import { keptHeadCount, lessThanWhole, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
+import { canNarrow, keptHeadCount, lessThanWhole, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
 import { defaultReductionFactor } from "./base-options.ts";
 import { everyNth, keptBlocksOf } from "./weight-copy.ts";
 import type { Model } from "../models/model.ts";
 import { restedWeights } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
+import { parameterCount } from "../models/definition.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -25,7 +27,7 @@ import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import type { ShapeKind } from "./search/shape.ts";
-import { blankOf, evenBlocks, isNarrowable, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
+import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
 import type { TriedShape } from "./search/shape-search.ts";
 import { searchShapes, shapeText } from "./search/shape-search.ts";
 
@@ -209,7 +211,7 @@ async function choose(
   const shapes = options.blockShapes?.map(parseBlockShape);
   const { depth } = teacher.config;
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
-  if (shapeOf(options) === "by-block" && isNarrowable(teacher))
+  if (shapeOf(options) === "by-block" && canNarrow(teacher.config))
     return chooseByBlock(options, copied, teacher, source, items, context);
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
@@ -254,10 +256,10 @@ async function chooseByBlock(
   listener.stage?.("ranking cuts", config.depth);
   const images = viewBatches(source, limitItems(items, rankedPictures, options.seed), 1, 1, teacher, options.seed);
   const costs = await rankCuts(teacher, images, (done) => listener.progress?.(done));
-  const budget = (wholeBudget(config, "weights") * copied.length) / config.depth;
+  const budget = weightsOfBlocks(options, teacher, copied.length);
   const { kept, shapes } = shapeForBudget(config, costs, budget);
   listener.info?.(
-    `${kept.length} blocks of ${widthsText({ shapes })} have as many weights as ${copied.length} whole blocks`,
+    `${kept.length} blocks of ${widthsText({ shapes })} have the weights of about ${copied.length} whole blocks`,
   );
   return { kept, shapes, copied };
 }
@@ -312,4 +314,14 @@ async function searchedBlocks(
   const best = choices.find(({ kept }) => kept.length === most);
   if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`, { code: "INVALID_OPTION" });
   return best.kept;
+}
+
+/** Weights that blocks may have: those that a size allows, or as many as `count` whole blocks have. */
+function weightsOfBlocks({ budget, weightType }: StudentRunOptions, teacher: Model, count: number): number {
+  const { config, origin } = teacher;
+  const parsed = budget === undefined ? undefined : parseBudget(budget);
+  if (parsed?.kind === "share") return blockBudget(teacher, parsed.most * parameterCount(teacher), budget);
+  if (parsed?.kind === "bytes")
+    return blockBudget(teacher, parsed.most / plainFormat(teacher, weightType ?? origin.weightType).bytes, budget);
+  return (wholeBudget(config, "weights") * count) / config.depth;
 }

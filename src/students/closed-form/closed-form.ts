@@ -33,8 +33,13 @@
 // columns of zeros in the output map, so that all passes but the narrow MLP's serve whole and narrow blocks.
 // `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole blocks, and
 // keeps to what a class of transformers holds: DINOv2 wants MLPs a whole number of times as wide as the model; CLIP
-// and DINOv3 keep all heads. Gated MLPs, pooling of the MLP's width and teachers inside applications keep theirs
-// whole.
+// and DINOv3 keep all heads. Gated MLPs and pooling of the MLP's width keep theirs whole.
+//
+// Blocks may differ (`shapes`, `--shape by-block`): `students/search/cut-costs.ts` draws the curve of what each cut of each part costs
+// from the same sums and scales it by what such an error does to the model's output; `students/search/shape-for-budget.ts` adds
+// the curves up under one budget. A block that loses its MLP has its attention's map fitted to the block's output, as fc2 would be;
+// one that loses its attention leaves all to fc2. The student's configuration says what each block keeps while it is made
+// (`VitConfig.blocks`); where all are alike in the end it is a plain one again. transformers, timm and PEFT want one width.
 //
 // A student that lost heads has `headWidth` in its configuration: queries, keys and values are `heads * headWidth`
 // wide, not the model's width. transformers reads it as `head_dim` from version 5 on (ViT, DeiT, I-JEPA, DINOv2);

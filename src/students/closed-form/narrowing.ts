@@ -156,6 +156,14 @@ async function channelOrder(solver: RidgeSolver, sums: Sums, fc2: FloatTensor, r
   return cost.map((_, i) => i).sort((a, b) => cost[b] - cost[a]);
 }
 
+/** What cuts of one part cost. */
+export interface CutCurve {
+  /** Squared error over all rows, by what is kept (index: 0 to all). */
+  readonly costs: Float64Array;
+  /** Heads or channels, those that are kept longest first. */
+  readonly order: readonly number[];
+}
+
 /**
  * What is left of squared error behind an MLP, over all rows, where it keeps so many channels (index: 0 to all) and fc2 is refitted
  * for them. With the channels to be kept first and L the Cholesky factor of G'G + ridge in this order, the Schur complement of the
@@ -166,7 +174,7 @@ export async function channelCosts(
   sums: Sums,
   fc2: FloatTensor,
   ridge: number,
-): Promise<Float64Array> {
+): Promise<CutCurve> {
   const [outputs, width] = fc2.dims;
   // The bias always stays: it is first.
   const order = [width, ...(await channelOrder(solver, sums, fc2, ridge))];
@@ -189,7 +197,7 @@ export async function channelCosts(
     const row = rows.subarray((kept + 1) * outputs, (kept + 2) * outputs);
     costs[kept] = costs[kept + 1] + row.reduce((sum, v) => sum + v * v, 0);
   }
-  return costs;
+  return { costs, order: order.slice(1) };
 }
 
 /** Places of the heads' channels side by side, in the map behind them. */
@@ -220,12 +228,12 @@ export async function headCosts(
   proj: FloatTensor,
   headWidth: number,
   ridge: number,
-): Promise<Float64Array> {
-  const { costs } = await headsTaken(solver, sums, proj, headWidth, 0, ridge);
+): Promise<CutCurve> {
+  const { costs, taken: order } = await headsTaken(solver, sums, proj, headWidth, 0, ridge);
   const all = costs.length;
   const left = new Float64Array(all + 1);
   costs.forEach((cost, taken) => (left[all - taken - 1] = left[all - taken] + cost));
-  return left;
+  return { costs: left, order: order.reverse() };
 }
 
 /** Takes heads one after the other until `count` are left; what each costs. */
@@ -236,7 +244,7 @@ async function headsTaken(
   headWidth: number,
   count: number,
   ridge: number,
-): Promise<{ left: number[]; costs: number[] }> {
+): Promise<{ left: number[]; taken: number[]; costs: number[] }> {
   const [outputs, mixed] = proj.dims;
   const identity = new Float64Array(n * n);
   for (let i = 0; i < n; i++) identity[i * n + i] = 1;
@@ -247,6 +255,7 @@ async function headsTaken(
   for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
   const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
   const costs: number[] = [];
+  const taken: number[] = [];
   while (left.length > count) {
     let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
     for (const head of left) {
@@ -262,17 +271,18 @@ async function headsTaken(
     if (!cheapest) break;
     const { head, cost, factor, solved } = cheapest;
     costs.push(cost);
+    taken.push(head);
     left.splice(left.indexOf(head), 1);
     if (left.length === count) break;
     const from = head * headWidth;
     const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
     const rows: Tensor<"float64"> = { type: "float64", dims: [headWidth, n], data: through };
-    const taken = await solver.multiplyTransposed(rows, rows);
-    for (let i = 0; i < inverse.length; i++) inverse[i] -= taken[i];
+    const lost = await solver.multiplyTransposed(rows, rows);
+    for (let i = 0; i < inverse.length; i++) inverse[i] -= lost[i];
     const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
-  return { left, costs };
+  return { left, taken, costs };
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */

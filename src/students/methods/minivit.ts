@@ -111,6 +111,11 @@ export const method = defineMethod({
       throw new OptionError([
         (name) => `The method minivit takes no ${name("keptBlocks")}: it shares weights by ${name("reductionFactor")}.`,
       ]);
+    if (teacher.config.blocks)
+      throw new OptionError([
+        (name) =>
+          `The method minivit shares maps between blocks, and those of ${name("teacher")} differ in heads or MLP channels.`,
+      ]);
     return sharedStudent(teacher, options.reductionFactor ?? defaultReductionFactor);
   },
   trainables: backbone,

@@ -133,7 +133,7 @@ function narrowQkv(
   values: readonly number[],
 ): FloatTensor {
   const joint = required(weights, blockWeight(block, name));
-  const [mixed, d] = [attentionWidth(config), headWidthOf(config)];
+  const [mixed, d] = [attentionWidth(config, block), headWidthOf(config)];
   const channels = fits.flatMap(({ kept }, head) => kept.map((channel) => head * d + channel));
   const rows = [...channels, ...channels.map((c) => mixed + c), ...values.map((c) => 2 * mixed + c)];
   const narrowed = chosenRows(joint, rows);

@@ -58,7 +58,7 @@ export function headSums(values: ArrayLike<number>, config: Pick<VitConfig, "wid
  */
 export function magnitudeScores(student: ModelDefinition, block: number): UnitScores {
   const { config } = student;
-  const mixed = attentionWidth(config);
+  const mixed = attentionWidth(config, block);
   const square = (weight: number) => weight * weight;
   const entering = rowSquares(blockMap(student, block, "attn.qkv.weight"));
   const leaving = columnSums(blockMap(student, block, "attn.proj.weight"), square);

@@ -12,15 +12,7 @@ import { required } from "../../utils/required.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { analyticDefaults } from "../closed-form/closed-form.ts";
-import {
-  channelCosts,
-  channelsOf,
-  headCosts,
-  keptChannels,
-  keptHeads,
-  narrowedSums,
-  withChannels,
-} from "../closed-form/narrowing.ts";
+import { channelCosts, channelsOf, headCosts, narrowedSums, withChannels } from "../closed-form/narrowing.ts";
 import { behindScale, moved, spread, withoutColumns } from "../closed-form/refit-maps.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
 import { embedAll, heldBy, Passes, rowsOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
@@ -135,6 +127,8 @@ async function cutsOf(tools: CutTools, block: number) {
   return { costs: { heads: heads.curve, mlpWidth: mlpWidth.curve }, heads, mlpWidth };
 }
 
+const rising = (list: readonly number[]): number[] => [...list].sort((a, b) => a - b);
+
 async function halfTheHeads(
   { solver, teacher }: CutTools,
   block: number,
@@ -146,9 +140,10 @@ async function halfTheHeads(
   const map = required(teacher.weights, `${name}.weight`);
   const headWidth = headWidthOf(teacher.config);
   const seen = behindScale(teacher, block, "ls1", map);
-  const curve = (await headCosts(solver, sums, seen, headWidth, ridge)).map((cost) => cost / rows);
-  const half = (curve.length - 1) >> 1;
-  const kept = channelsOf(await keptHeads(solver, sums, seen, headWidth, half, ridge), headWidth);
+  const { costs, order } = await headCosts(solver, sums, seen, headWidth, ridge);
+  const curve = costs.map((cost) => cost / rows);
+  const half = order.length >> 1;
+  const kept = channelsOf(rising(order.slice(0, half)), headWidth);
   const lost = withoutColumns(teacher, `${name}.weight`, kept);
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
   return { curve, student: moved(lost, name, spread(change, kept, map.dims[1]), 1), error: curve[half] };
@@ -164,9 +159,10 @@ async function halfTheChannels(
   const name = `blocks.${block}.mlp.fc2`;
   const map = required(teacher.weights, `${name}.weight`);
   const seen = behindScale(teacher, block, "ls2", map);
-  const curve = (await channelCosts(solver, sums, seen, ridge)).map((cost) => cost / rows);
-  const half = (curve.length - 1) >> 1;
-  const kept = await keptChannels(solver, sums, seen, half, ridge);
+  const { costs, order } = await channelCosts(solver, sums, seen, ridge);
+  const curve = costs.map((cost) => cost / rows);
+  const half = order.length >> 1;
+  const kept = rising(order.slice(0, half));
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
   return { curve, student: moved(withChannels(teacher, block, kept), name, change, 1), error: curve[half] };
 }

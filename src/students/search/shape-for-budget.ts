@@ -29,7 +29,7 @@ export interface BudgetOptions {
 
 export const budgetDefaults: BudgetOptions = {
   unit: "weights",
-  measure: "pooled",
+  measure: "last",
   leastShare: 1 / 12,
   wholeParts: true,
 };

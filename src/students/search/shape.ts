@@ -57,11 +57,6 @@ export function evenBlocks(depth: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
 }
 
-/** Whether blocks can lose channels, with no application of the teacher's around them. */
-export function isNarrowable({ config, origin }: Pick<ModelDefinition, "config" | "origin">): boolean {
-  return canNarrow(config) && !origin.application;
-}
-
 /** How much a shape may exceed whole blocks' weights: norms and biases of more blocks, for widths that libraries hold. */
 const excess = 0.005;
 
@@ -156,7 +151,7 @@ function headsCanGo({ config }: Pick<ModelDefinition, "config">): boolean {
 /** What a teacher's blocks can give up of what is asked for. */
 function possibleKind(teacher: Pick<ModelDefinition, "config" | "origin">, kind: ShapeKind): UniformKind | "blocks" {
   // Blocks that differ are chosen by what cuts cost, within the weights of so many whole blocks.
-  if (kind === "blocks" || kind === "by-block" || !isNarrowable(teacher)) return "blocks";
+  if (kind === "blocks" || kind === "by-block" || !canNarrow(teacher.config)) return "blocks";
   return kind === "balanced" && !headsCanGo(teacher) ? "channels" : kind;
 }
 

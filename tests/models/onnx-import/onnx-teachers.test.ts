@@ -6,12 +6,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { FloatTensor } from "wecolora/node";
-import { createDistillation, defaultDevice, loadModel, saveModel } from "wecolora/node";
+import type { FloatTensor, ModelDefinition } from "wecolora/node";
+import {
+  analyticDefaults,
+  analyticStart,
+  copyBlocks,
+  createDistillation,
+  defaultDevice,
+  loadModel,
+  Model,
+  saveModel,
+} from "wecolora/node";
+import { withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import { usualFormat } from "../../../src/exports/save.ts";
 import { decodeOnnx } from "../../../src/models/onnx-import/onnx-graph.ts";
 import { GraphProtoSchema, ModelProtoSchema, NodeProtoSchema } from "../../../src/engine/onnx/onnx_pb.ts";
 import { distillArguments, noisePicture, wecolora } from "../../support/cli.ts";
+import { noise } from "../../support/noise.ts";
 import { expectClose, readReference, referencePath } from "../../support/reference.ts";
 
 let folder: string;
@@ -165,6 +176,34 @@ describe("refuses, and says why", () => {
     await expect(loadModel(path, { imageSize: 32 })).rejects.toThrow("no plain file name");
   });
 });
+
+test.each(["vit-classifier.old", "depth.old", "depth.new", "dinov2.old"])(
+  "%s: an application of blocks that differ is nearer to the whole than the bare cut of the same shapes",
+  async (file) => {
+    const input = (await readReference(`onnx/${file.split(".")[0]}.expected.safetensors`)).get("input") as FloatTensor;
+    const path = referencePath(`onnx/${file}.onnx`);
+    const model = await loadModel(path, { imageSize: 32 });
+    const images = Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));
+    const { heads, mlpWidth } = model.config;
+    const kept = [0, 1, 2, 3];
+    const shapes = kept.map((i) => ({ heads: i === 2 ? 0 : heads, mlpWidth: i === 1 ? 0 : mlpWidth / 2 }));
+    const target = await runFile(path, input);
+    const difference = async (student: ModelDefinition, name: string) => {
+      await saveModel(new Model(student, model.device), at(file, name), { format: "onnx" });
+      const output = await runFile(at(file, name, "onnx/application.onnx"), input);
+      expect(output.dims).toEqual(target.dims);
+      return output.data.reduce((sum, v, i) => sum + Math.abs(v - target.data[i]), 0);
+    };
+    const { student } = await analyticStart(model, kept, images, { ...analyticDefaults, shapes });
+    const first = Array.from({ length: mlpWidth / 2 }, (_, i) => i);
+    const cut = kept.reduce(
+      (made, block) => withChannels(made, block, block === 1 ? [] : first),
+      withHeads(copyBlocks(model, kept), 2, []),
+    );
+    expect(await difference(student, "fitted")).toBeLessThan(await difference(cut, "cut"));
+    await model.dispose();
+  },
+);
 
 test("a whole application shrinks, from the command line", async () => {
   for (let i = 0; i < 8; i++) await noisePicture(at("pictures", `p${i}.jpg`), i, i % 3);

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { analyticDefaults, analyticStart, copyBlocks, distill, loadModel, Model, saveModel } from "wecolora/node";
 import {
+  canNarrow,
   channelsOf,
   keptChannels,
   keptHeadCount,
@@ -19,14 +20,7 @@ import {
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
 import { usualFormat } from "../../../src/exports/save.ts";
 import { parameterCount } from "../../../src/models/definition.ts";
-import {
-  blankOf,
-  evenBlocks,
-  isNarrowable,
-  narrowShape,
-  shapeFor,
-  spreadBlocks,
-} from "../../../src/students/search/shape.ts";
+import { blankOf, evenBlocks, narrowShape, shapeFor, spreadBlocks } from "../../../src/students/search/shape.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
 import { distillArguments, noiseFolder, wecolora } from "../../support/cli.ts";
@@ -257,7 +251,7 @@ describe("students", () => {
     );
     const gated = await loadModel(referencePath("teachers/more-hf-dinov2-swiglu"), { device });
     expect(() => narrowWidth(gated, 0.5)).toThrow("can't be narrowed");
-    expect(isNarrowable(gated)).toBe(false);
+    expect(canNarrow(gated.config)).toBe(false);
     await teacher.dispose();
     await gated.dispose();
   });

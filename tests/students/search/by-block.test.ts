@@ -1,22 +1,35 @@
 // Blocks that differ: what cuts cost against explicit float64 solutions, shapes within a budget, and students that compute, save and
 // load what they should.
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { analyticDefaults, analyticStart, copyBlocks, loadModel, Model, saveModel } from "wecolora/node";
+import {
+  analyticDefaults,
+  analyticStart,
+  choosePrecision,
+  copyBlocks,
+  distill,
+  loadModel,
+  Model,
+  saveModel,
+} from "wecolora/node";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
-import type { VitConfig } from "../../../src/models/config.ts";
+import type { BlockShape, VitConfig } from "../../../src/models/config.ts";
 import { blockShapes, withBlockShapes } from "../../../src/models/config.ts";
+import { parameterCount } from "../../../src/models/definition.ts";
 import { isHeldBy } from "../../../src/models/conform.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
 import { channelCosts, headCosts, withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import type { BlockCosts } from "../../../src/students/search/cut-costs.ts";
 import { rankCuts } from "../../../src/students/search/cut-costs.ts";
 import { blockWeights, shapeForBudget, wholeBudget } from "../../../src/students/search/shape-for-budget.ts";
+import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
+import { noiseFolder } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
 import { noise } from "../../support/noise.ts";
@@ -73,7 +86,7 @@ describe("costs of cuts", () => {
   test("channels: the curve is the error of explicit refits, channel after channel", async () => {
     const { map, sums } = problem(9, 4, 60);
     const solver = new RidgeSolver(device);
-    const costs = await channelCosts(solver, sums, map, 0.2);
+    const { costs } = await channelCosts(solver, sums, map, 0.2);
     await solver.dispose();
     const ridge = ridgeOf(sums, 0.2);
     // Removed one after the other in the order of their cost alone.
@@ -89,11 +102,12 @@ describe("costs of cuts", () => {
   test("heads: no head left costs all that they gave; each one less costs more", async () => {
     const { map, sums } = problem(8, 5, 70);
     const solver = new RidgeSolver(device);
-    const costs = await headCosts(solver, sums, map, 2, 0.2);
+    const { costs, order } = await headCosts(solver, sums, map, 2, 0.2);
     await solver.dispose();
     const ridge = ridgeOf(sums, 0.2);
     expect(costs).toHaveLength(5);
     expect(costs[4]).toBe(0);
+    expect([...order].sort()).toEqual([0, 1, 2, 3]);
     const all = Array.from({ length: 8 }, (_, i) => i);
     expect(Math.abs(costs[0] / leftWithout(all, map, sums.gram, ridge) - 1)).toBeLessThan(1e-8);
     const heads = [0, 1, 2, 3].map((head) => [2 * head, 2 * head + 1]);
@@ -257,4 +271,89 @@ describe("students of blocks that differ", () => {
       for (const model of [fitted, cut, loaded, teacher]) await model.dispose();
     },
   );
+
+  test("several sizes from one ranking: each within its share, the larger nearer to the teacher", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const shares = [0.4, 0.6, 0.8];
+    const students = await studentsOfSizes(teacher, batches(), shares);
+    const left: number[] = [];
+    for (const [i, { student, share }] of students.entries()) {
+      expect(share).toBe(shares[i]);
+      expect(parameterCount(student)).toBeLessThanOrEqual(share * parameterCount(teacher));
+      const model = new Model(student, device);
+      left.push(await differenceTo(teacher, model, pixels));
+      await model.dispose();
+    }
+    expect(left).toEqual([...left].sort((a, b) => b - a));
+    await expect(studentsOfSizes(teacher, batches(), [0.001])).rejects.toThrow("budget must be at least");
+    await teacher.dispose();
+  });
+
+  test("block shapes that don't fit the teacher or the kept blocks are refused", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { heads, mlpWidth } = teacher.config;
+    const start = (shapes: BlockShape[]) => analyticStart(teacher, [0, 1], batches(), { ...analyticDefaults, shapes });
+    await expect(start([{ heads, mlpWidth }])).rejects.toThrow("blockShapes must be one for each of the 2 kept blocks");
+    for (const wrong of [
+      { heads: heads + 1, mlpWidth },
+      { heads, mlpWidth: mlpWidth + 1 },
+      { heads: 0, mlpWidth: 0 },
+    ])
+      await expect(start([{ heads, mlpWidth }, wrong])).rejects.toThrow(`at most ${heads}x${mlpWidth}`);
+    await teacher.dispose();
+  });
+
+  test("its ONNX files compute the same, and the closed form in 8 bits gives a student about as near", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const { heads, mlpWidth } = teacher.config;
+    const kept = [0, 1, 2, 3];
+    const shapes = [
+      { heads, mlpWidth: mlpWidth / 2 },
+      { heads: heads / 2, mlpWidth: 0 },
+      { heads: 0, mlpWidth },
+      { heads: heads / 2, mlpWidth: mlpWidth / 4 },
+    ];
+    const { int8 } = await choosePrecision(teacher, { wanted: "int8" });
+    const left: number[] = [];
+    for (const bits of [undefined, int8]) {
+      const { student } = await analyticStart(teacher, kept, batches(), { ...analyticDefaults, shapes, int8: bits });
+      const model = new Model(student, device);
+      left.push(await differenceTo(teacher, model, pixels));
+      const expected = await model.outputs(pixels, ["lastHiddenState"]);
+      if (!bits)
+        for (const [format, file, tolerance] of [
+          ["onnx", "model.onnx", 1e-4],
+          ["onnx-float16", "model_fp16.onnx", 2e-2],
+        ] as const) {
+          await saveModel(model, join(folder, format), { format });
+          const session = await device.createSession({ model: readFileSync(join(folder, format, "onnx", file)) });
+          const { tensors } = await session.run({ feeds: { pixel_values: pixels }, fetch: ["last_hidden_state"] });
+          await session.dispose();
+          // Float32 in another order; half precision has 11 bits.
+          const { data } = tensors.last_hidden_state as FloatTensor;
+          data.forEach((v, i) => expect(Math.abs(v - expected.lastHiddenState.data[i])).toBeLessThan(tolerance));
+        }
+      await model.dispose();
+    }
+    expect(left[1]).not.toBe(left[0]);
+    // What is wanted of 8 bits in a whole run.
+    expect(left[1] / left[0]).toBeLessThan(1.02);
+    await teacher.dispose();
+  });
+
+  test("distill chooses them for a budget, says them, and stores them", async () => {
+    const data = await noiseFolder("by-block");
+    const out = join(folder, "run");
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const options = { shape: "by-block", budget: "0.5x", judge: false, report: false, overwrite: true } as const;
+    const result = await distill({ teacher: referencePath("teachers/timm-vit"), data, out, ...options });
+    const { shapes = [], keptBlocks } = result;
+    expect(shapes).toHaveLength(keptBlocks.length);
+    const student = await loadModel(join(out, "student"), { device });
+    expect(blockShapes(student.config)).toEqual(shapes);
+    expect(parameterCount(student)).toBeLessThanOrEqual(parameterCount(teacher) / 2);
+    await student.dispose();
+    await teacher.dispose();
+    await rm(data, { recursive: true });
+  });
 });
