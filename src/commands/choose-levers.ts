@@ -1,0 +1,140 @@
+// `distill --budget 12MB`, `--budget 10ms` and `--agreement 0.95`: which shape, token merging and export a run makes, by
+// the search over all of them together (`students/search/lever-search.ts`).
+import type { PictureSource } from "../data/loader.ts";
+import type { Item } from "../data/sampling.ts";
+import { allExports } from "../exports/lookup.ts";
+import { LeverSpace } from "../exports/lever-space.ts";
+import type { ComparedCrops, StudentLadder } from "../exports/lever-space.ts";
+import type { ExportFormat } from "../exports/export-format.ts";
+import type { Model } from "../models/model.ts";
+import { requireFiniteWeights } from "../models/finite-outputs.ts";
+import type { RunContext } from "../context/run-context.ts";
+import { parseBudgets } from "../students/search/budget.ts";
+import type { Limits, MeasuredCandidate, SearchResult } from "../students/search/lever-search.ts";
+import { LeverSearch } from "../students/search/lever-search.ts";
+import { ladderOf } from "../students/search/ladder.ts";
+import type { ShapeChoice } from "../students/search/ladder.ts";
+import type { StudentRunOptions } from "../students/run-options.ts";
+import { candidateViews } from "../students/start.ts";
+import { OptionError, UserError } from "../utils/errors.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import type { Deployment, TriedCandidate } from "../workspace/run-schemas.ts";
+
+/** Whether a run searches over more than shapes: sizes and times of files depend on bits and tokens too. */
+export function searchesLevers({ budget, agreement, levers }: StudentRunOptions): boolean {
+  if (agreement !== undefined) return true;
+  if (budget === undefined || levers.every((lever) => lever === "shape")) return false;
+  return parseBudgets(budget).some(({ kind }) => kind !== "share");
+}
+
+/** What a search needs of a run. */
+interface Question {
+  readonly options: StudentRunOptions;
+  readonly teacher: Model;
+  readonly source: PictureSource;
+  readonly items: readonly Item[];
+  readonly context: RunContext;
+}
+
+/** Searches, and says what was found. Throws a UserError where nothing fits. */
+export async function chooseLevers(question: Question): Promise<Deployment> {
+  const { options, context } = question;
+  refuseShapes(options);
+  const { space, ladder, formats } = await openSpace(question);
+  const search = await LeverSearch.open(space, isTimed(options));
+  const { best, measured } = await answer(search, options);
+  const named = (one: MeasuredCandidate) => described(one, space, ladder, formats);
+  const deployment: Deployment = { ...named(best), choice: ladder.choice(best.shape), tried: measured.map(named) };
+  context.listener.info?.(deploymentText(deployment));
+  return deployment;
+}
+
+/** Throws an OptionError where the options say the shape already. */
+function refuseShapes({ keptBlocks, reductionFactor, mlpWidth, keptHeads, budget }: StudentRunOptions): void {
+  const given = Object.entries({ keptBlocks, reductionFactor, mlpWidth, keptHeads }).filter(([, v]) => v !== undefined);
+  if (given.length === 0) return;
+  const [[other]] = given;
+  throw new OptionError([
+    (name) => `Give ${name(budget === undefined ? "agreement" : "budget")} or ${name(other)}, not both.`,
+  ]);
+}
+
+/** Times are measured where they are limited, or where the cheapest model is wanted. */
+const isTimed = ({ budget, agreement }: StudentRunOptions): boolean =>
+  agreement !== undefined || (budget !== undefined && parseBudgets(budget).some(({ kind }) => kind === "milliseconds"));
+
+function limitsOf(budget: string | undefined): Limits {
+  const kinds = { bytes: "bytes", milliseconds: "milliseconds", share: "share" } as const;
+  return Object.fromEntries((budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kinds[kind], most]));
+}
+
+function answer(search: LeverSearch, { budget, agreement }: StudentRunOptions): Promise<SearchResult> {
+  const limits = limitsOf(budget);
+  return agreement === undefined ? search.within(limits) : search.agreeing(agreement, limits);
+}
+
+/** The exports that a run chooses from: without the lever of bits, plain float32. */
+function searchedExports({ levers, export: wanted }: StudentRunOptions & { readonly export?: readonly string[] }) {
+  const all = allExports().filter(({ asComputed }) => asComputed);
+  const formats = levers.includes("bits") ? all : all.filter(({ name }) => name === "onnx");
+  // Exports that the run is asked for by name are the ones to choose from, where there are any.
+  const named = formats.filter(({ name }) => wanted?.includes(name));
+  return named.length > 0 ? named : [...formats].sort((a, b) => b.bytesPerWeight("float32") - a.bytesPerWeight("float32"));
+}
+
+/** The space of a run: its crops for comparing are not those that students are fitted on. */
+async function openSpace({ options, teacher, source, items, context }: Question) {
+  requireFiniteWeights(teacher);
+  const { fitted, compared } = await candidateViews(options, teacher, source, items);
+  const ladder: StudentLadder & { choice(shape: number): ShapeChoice } = await ladderOf(
+    teacher,
+    options,
+    fitted,
+    context,
+  );
+  const formats = searchedExports(options);
+  const crops = await comparedCrops(teacher, compared);
+  const merges = options.levers.includes("tokens");
+  const onlyWhole = !options.levers.includes("shape");
+  const steps = onlyWhole ? { ...ladder, shares: [1] } : ladder;
+  return { space: new LeverSpace({ teacher, ladder: steps, formats, merges, crops, context }), ladder, formats };
+}
+
+async function comparedCrops(teacher: Model, views: readonly FloatTensor[]): Promise<ComparedCrops[]> {
+  const crops: ComparedCrops[] = [];
+  for (const pixels of views) {
+    const made = await teacher.outputs(pixels, teacher.config.head ? ["pooled", "logits"] : ["pooled"]);
+    crops.push({ pixels, ...made });
+  }
+  if (crops.length === 0) throw new UserError("A search needs an image at least.", { code: "NO_IMAGES" });
+  return crops;
+}
+
+/** A candidate by names, for the run's records. */
+function described(
+  { shape, merging, format, ...figures }: MeasuredCandidate,
+  space: LeverSpace,
+  ladder: StudentLadder,
+  formats: readonly ExportFormat[],
+): TriedCandidate {
+  const merged = space.mergingOf(ladder.blank(shape), merging);
+  const { milliseconds, ...rest } = figures;
+  return {
+    export: formats[format].name,
+    ...(merged ? { merging: merged } : {}),
+    blockShare: ladder.shares[shape],
+    ...rest,
+    ...(Number.isNaN(milliseconds) ? {} : { milliseconds }),
+  };
+}
+
+/** What was found, in a sentence. */
+export function deploymentText({ export: name, merging, blockShare, bytes, milliseconds, agreement }: Deployment): string {
+  const parts = [
+    `export ${name}`,
+    `${(100 * blockShare).toFixed(0)} % of the block weights`,
+    merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
+  ];
+  const time = milliseconds === undefined ? "" : `, ${milliseconds.toFixed(1)} ms an image`;
+  return `chosen: ${parts.join("; ")} (${(bytes / 1e6).toFixed(1)} MB${time}, agreement ${(100 * agreement).toFixed(1)} %)`;
+}

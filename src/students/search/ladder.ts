@@ -1,0 +1,101 @@
+// Students of a teacher by size, for searches that try several: shapes by the share of the blocks' weights that is kept.
+import type { RunContext } from "../../context/run-context.ts";
+import type { Model } from "../../models/model.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { blockShapeText } from "../closed-form/narrowing.ts";
+import type { StudentRunOptions } from "../run-options.ts";
+import { rankCuts } from "./cut-costs.ts";
+import { fittedStudent } from "./evidence.ts";
+import { shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
+import type { StudentShape } from "./shape.ts";
+import { blankOf, evenBlocks, isNarrowable, shapeFor } from "./shape.ts";
+
+/** A shape as options of a run that makes it. */
+export interface ShapeChoice {
+  readonly keptBlocks: readonly number[];
+  readonly mlpWidth?: number;
+  readonly keptHeads?: number;
+  readonly blockShapes?: readonly string[];
+  /** Blocks whose weight copy has as many weights. */
+  readonly copied: readonly number[];
+}
+
+/** Sizes that are tried, as shares of the weights of all blocks. */
+const triedShares = [1, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
+
+/** Students by size. `shares[0]` is the teacher. */
+export interface Ladder {
+  readonly shares: readonly number[];
+  blank(shape: number): ModelDefinition;
+  fitted(shape: number): Promise<ModelDefinition>;
+  choice(shape: number): ShapeChoice;
+}
+
+/** Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. */
+export async function ladderOf(
+  teacher: Model,
+  options: StudentRunOptions,
+  fitted: readonly FloatTensor[],
+  context: RunContext,
+): Promise<Ladder> {
+  const shapes =
+    options.shape === "by-block" && isNarrowable(teacher)
+      ? await shapesByBlock(teacher, fitted, context)
+      : evenShapes(teacher, options);
+  const { depth } = teacher.config;
+  const made = shapes.map(({ share, shape }) => ({ share, shape, copied: evenBlocks(depth, Math.max(1, Math.round(share * depth))) }));
+  const blanks = new Map<number, ModelDefinition>();
+  return {
+    shares: made.map(({ share }) => share),
+    blank(index) {
+      if (index === 0) return teacher;
+      const known = blanks.get(index) ?? blankOf(teacher, made[index].shape);
+      blanks.set(index, known);
+      return known;
+    },
+    fitted(index) {
+      context.listener.stage?.(`refitting a student of ${(100 * made[index].share).toFixed(0)} % of the block weights`);
+      return fittedStudent(teacher, made[index].shape, { fitted, judged: [] });
+    },
+    choice(index) {
+      const { kept, mlpWidth, keptHeads, shapes: byBlock } = made[index].shape;
+      return {
+        keptBlocks: kept,
+        ...(mlpWidth === undefined ? {} : { mlpWidth }),
+        ...(keptHeads === undefined ? {} : { keptHeads }),
+        ...(byBlock ? { blockShapes: byBlock.map(blockShapeText) } : {}),
+        copied: made[index].copied,
+      };
+    },
+  };
+}
+
+interface Step {
+  readonly share: number;
+  readonly shape: StudentShape;
+}
+
+const wholeStep = ({ config: { depth } }: Model): Step => ({ share: 1, shape: { kept: evenBlocks(depth, depth) } });
+
+/** Shapes of equal blocks, with as many weights as whole numbers of the teacher's blocks. */
+function evenShapes(teacher: Model, { shape }: StudentRunOptions): Step[] {
+  const { depth } = teacher.config;
+  const counts = new Set(triedShares.map((share) => Math.round(share * depth)).filter((n) => n > 0 && n < depth));
+  return [
+    wholeStep(teacher),
+    ...[...counts].map((count) => ({ share: count / depth, shape: shapeFor(teacher, count, shape) })),
+  ];
+}
+
+/** Shapes that differ by block, from one ranking of all cuts. */
+async function shapesByBlock(teacher: Model, fitted: readonly FloatTensor[], { listener }: RunContext): Promise<Step[]> {
+  const { config } = teacher;
+  listener.stage?.("ranking cuts", config.depth);
+  const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
+  const whole = wholeBudget(config, "weights");
+  return [
+    wholeStep(teacher),
+    ...triedShares.slice(1).map((share) => ({ share, shape: shapeForBudget(config, costs, share * whole) })),
+  ];
+}
