@@ -20,7 +20,7 @@ import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { NeighbourShares } from "../exports/measure.ts";
+import type { Embedded, NeighbourShares } from "../exports/measure.ts";
 import { differenceOf, latency, Pictures } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
@@ -194,6 +194,18 @@ export async function exportRun(
   return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
 }
 
+/** What one export is made from and held against. */
+interface ExportSource {
+  readonly context: RunContext;
+  readonly options: ExportOptions;
+  readonly origin: Origin | undefined;
+  readonly model: Model;
+  readonly pictures: Pictures;
+  /** What the model itself gives for the images. */
+  readonly own: Embedded;
+  readonly weightType: ModelDefinition["origin"]["weightType"];
+}
+
 async function exportInto(
   context: RunContext,
   options: ExportOptions,
@@ -201,7 +213,6 @@ async function exportInto(
   directoryOf: (name: ExportName) => Directory,
 ): Promise<ExportRunResult> {
   const { environment, listener } = context;
-  const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
   if (data === undefined)
@@ -211,38 +222,48 @@ async function exportInto(
   try {
     checkFormats(options.to, model, origin?.options);
     const weightType = options.weightType ?? model.origin.weightType;
-    const parameters = parameterCount(model);
-    const bytes = options.to.reduce((sum, format) => sum + parameters * exportOf(format).bytesPerWeight(weightType), 0);
-    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
+    const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType), 0);
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes * parameterCount(model));
     const own = await pictures.embed(embedderOf(model));
     const exports: ExportedModel[] = [];
     for (const name of options.to) {
-      const format = exportOf(name);
       listener.stage?.(`exporting ${name}`);
-      const directory = directoryOf(name);
-      await format.write({ model, directory, weightType, options, warn, run: origin && { origin, context } });
-      const embedder = await format.open({ directory, model, context, origin, warn });
-      const exported = await pictures.embed(embedder);
-      const measured: ExportedModel = {
-        format: name,
-        out: directory.describe(""),
-        bytes: await weightBytes(directory, format),
-        images: own.queries.dims[0],
-        ...differenceOf(exported.queries, own.queries),
-        ...(await pictures.neighbours(exported, own)),
-        millisecondsAPicture: await latency(environment, embedder, model),
-      };
-      await embedder.dispose();
-      await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
-      exports.push(measured);
-      const wrong = outOfBounds(measured);
-      if (wrong) throw new RunError(wrong);
+      const exported = await exportOne(
+        { context, options, origin, model, pictures, own, weightType },
+        name,
+        directoryOf(name),
+      );
+      exports.push(exported);
     }
     return { model: path, pictures: own.queries.dims[0], exports };
   } finally {
     await pictures.dispose();
     await model.dispose();
   }
+}
+
+/** Writes one format, reads it back and compares. Throws a RunError where its features are not the model's. */
+async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<ExportedModel> {
+  const { context, options, origin, model, pictures, own, weightType } = source;
+  const warn = (message: string) => context.listener.warn?.(message);
+  const format = exportOf(name);
+  await format.write({ model, directory, weightType, options, warn, run: origin && { origin, context } });
+  const embedder = await format.open({ directory, model, context, origin, warn });
+  const exported = await pictures.embed(embedder);
+  const measured: ExportedModel = {
+    format: name,
+    out: directory.describe(""),
+    bytes: await weightBytes(directory, format),
+    images: own.queries.dims[0],
+    ...differenceOf(exported.queries, own.queries),
+    ...(await pictures.neighbours(exported, own)),
+    millisecondsAPicture: await latency(context.environment, embedder, model),
+  };
+  await embedder.dispose();
+  await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
+  const wrong = outOfBounds(measured);
+  if (wrong) throw new RunError(wrong);
+  return measured;
 }
 
 /** Bytes of the files in an export that hold weights. */
