@@ -1,7 +1,8 @@
 // Times this checkout against another one that is built too, turn by turn, so that both meet the same noise:
 //   ROUNDS=9 node bench/against.js <other checkout> [step settings, such as "vit-s int8" "vit-b float32"] [start]
 // A step setting is a model and how it is trained (bench/models.js); "start" times the closed form (bench/start.js).
-// The ratio is this checkout's time over the other's: the median over rounds of the two of one round.
+// The ratio is this checkout's time over the other's: the median over rounds of the two of one round. On a machine that others
+// use at the same time compare processor time with THREADS=1: threads that wait for each other spend it too.
 import { spawn, execFile } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join, resolve } from "node:path";
@@ -26,8 +27,8 @@ async function asking(checkout, setting) {
   return {
     async time() {
       child.stdin.write("\n");
-      const { secondsAPicture, peakMegabytes } = JSON.parse((await lines.next()).value);
-      return { seconds: secondsAPicture, megabytes: peakMegabytes };
+      const { secondsAPicture, cpuSeconds, peakMegabytes } = JSON.parse((await lines.next()).value);
+      return { seconds: secondsAPicture, cpuSeconds, megabytes: peakMegabytes };
     },
     close: () => child.stdin.end(),
   };
@@ -40,8 +41,10 @@ async function starting(checkout) {
     async time() {
       const images = process.env.IMAGES ?? "30";
       const { stdout } = await promisify(execFile)(process.execPath, [script, images], { cwd: checkout });
-      const [, seconds, megabytes] = /^([\d.]+) s, .*; (\d+) MB/m.exec(stdout);
-      return { seconds: Number(seconds), megabytes: Number(megabytes) };
+      const [, seconds, cpuSeconds, megabytes] = /^([\d.]+) s, .*; ([\d.]+) s of processor time; (\d+) MB/m.exec(
+        stdout,
+      );
+      return { seconds: Number(seconds), cpuSeconds: Number(cpuSeconds), megabytes: Number(megabytes) };
     },
     close() {},
   };
@@ -58,18 +61,12 @@ for (const setting of settings.length ? settings : ["vit-s float32", "vit-s int8
     for (const side of round % 2 ? [1, 0] : [0, 1]) times[side].push(await sides[side].time());
   }
   for (const side of sides) side.close();
-  const ratios = times[0].map(({ seconds }, round) => seconds / times[1][round].seconds);
+  const ratioOf = (key) => median(times[0].map((figures, round) => figures[key] / times[1][round][key]));
   const [here, there] = times.map((of) => ({
     seconds: +median(of.map(({ seconds }) => seconds)).toFixed(4),
+    cpuSeconds: +median(of.map(({ cpuSeconds }) => cpuSeconds)).toFixed(4),
     megabytes: Math.max(...of.map(({ megabytes }) => megabytes)),
   }));
-  console.log(
-    JSON.stringify({
-      setting,
-      here,
-      there,
-      ratio: +median(ratios).toFixed(3),
-      ratios: ratios.map((r) => +r.toFixed(3)),
-    }),
-  );
+  const [ratio, cpuRatio] = [ratioOf("seconds"), ratioOf("cpuSeconds")].map((value) => +value.toFixed(3));
+  console.log(JSON.stringify({ setting, here, there, ratio, cpuRatio }));
 }
