@@ -85,7 +85,7 @@ import type { PretrainedOptions } from "./pretrained.ts";
 import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 import { debug, isDebugged } from "../../utils/debug.ts";
-import { profiledDevice } from "./profiled-device.ts";
+import { nodeTimesText, profiledDevice } from "./profiled-device.ts";
 
 export * from "../../index.ts";
 export type * from "../../commands/options.generated.ts";
@@ -93,6 +93,8 @@ export type { ApiOptions, DistillWithMethod } from "./api-options.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export type { DownloadProgress } from "./hub.ts";
 export { createNodeDevice } from "./node-device.ts";
+export type { NodeTime, ProfiledDevice } from "./profiled-device.ts";
+export { profiledDevice } from "./profiled-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export type { ImageInput, PixelImage, SharpImage } from "./preprocess-images.ts";
 export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedProgress } from "./pretrained.ts";
@@ -367,7 +369,7 @@ export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentO
     tryDevice: (name) => tryDevice(device, name),
     async dispose() {
       await device.dispose();
-      if (profile) debug("time", () => profile.table());
+      if (profile) debug("time", () => nodeTimesText(profile.times()));
     },
   };
 }
