@@ -194,18 +194,10 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
   const cache = new RepositoryCache(root, name);
   const cached = await cache.find(revision);
   const whole = cached?.missing.length === 0 ? cached : undefined;
-  const takeCached = ({ folder, preprocessingKnown }: CachedSnapshot) => {
-    if (!preprocessingKnown)
-      warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
-    return folder;
-  };
   const offline = offlineBy(options, variables);
   if (offline !== undefined) {
-    if (whole) return takeCached(whole);
-    throw new UserError(
-      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and ${offline} forbids to download it`,
-      { code: "FILE_NOT_FOUND" },
-    );
+    if (whole) return folderOf(whole, name, warn);
+    throw notCached(name, offline, cached, root);
   }
   // A commit never changes.
   if (whole?.preprocessingKnown && commitPattern.test(revision)) return whole.folder;
@@ -218,8 +210,15 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
     if (!(error instanceof Temporary)) throw error;
     if (!whole) throw notDownloaded(name, error, cached, root);
     warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
-    return takeCached(whole);
+    return folderOf(whole, name, warn);
   }
+}
+
+/** The folder of a whole snapshot, with a warning where it may lack how images are prepared. */
+function folderOf({ folder, preprocessingKnown }: CachedSnapshot, name: string, warn: HubOptions["warn"]): string {
+  if (!preprocessingKnown)
+    warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
+  return folder;
 }
 
 /** What forbids downloads, if anything does. */
@@ -239,6 +238,11 @@ async function connect({ retryDelay = 500, signal, warn }: HubOptions, variables
     signal,
     warn,
   });
+}
+
+function notCached(name: string, offline: string, cached: CachedSnapshot | undefined, root: string): UserError {
+  const problem = cached ? lack(name, cached) : `${name} is not in the cache (${root})`;
+  return new UserError(`${problem}, and ${offline} forbids to download it`, { code: "FILE_NOT_FOUND" });
 }
 
 /** Why a model is not to be had, where the hub can't be reached and the cache has not all of it. */
