@@ -27,7 +27,7 @@ async function schemas(root) {
     const { commands } = await import(pathToFileURL(join(outDir, "commands.mjs")).href);
     const { distillRunSchema, resumeSchema } = await import(pathToFileURL(join(outDir, "distill.mjs")).href);
     const rows = commands.map(({ name, schema }) => ({
-      name: `${name[0].toUpperCase()}${name.slice(1)}Options`,
+      name: `${pascalCase(name)}Options`,
       of: `\`${name === "export" ? "exportModel" : name}\` (\`wecolora ${name}\`)`,
       schema: name === "distill" ? distillRunSchema : schema,
     }));
@@ -125,4 +125,9 @@ export async function optionInterfaces(root, path) {
   const header =
     "// The options of all commands as the API takes them. Made by `npm run generate` from their schemas; don't edit it.\n";
   return format([header, ...interfaces].join("\n"), { ...(await resolveConfig(path)), parser: "typescript" });
+}
+
+/** `inspect-blocks` as `InspectBlocks`. */
+function pascalCase(name) {
+  return name.replace(/(?:^|-)(\w)/g, (_, letter) => letter.toUpperCase());
 }
