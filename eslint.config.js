@@ -41,6 +41,7 @@ export default tseslint.config(
       "src/exports/peft.ts",
       "src/models/layouts/{fields,timm-config}.ts",
       "src/models/onnx-import/{onnx-application,onnx-blocks,onnx-float32,onnx-model}.ts",
+      "src/platform/node/hub-download.ts",
       "src/report/page.ts",
       "src/students/closed-form/closed-form.ts",
       "src/students/methods/dmae.ts",

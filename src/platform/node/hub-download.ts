@@ -182,15 +182,33 @@ async function treeEntry(
 
 /** Downloads what a partial file still lacks. */
 async function complete(options: DownloadOptions, source: Source, partial: string, name: string): Promise<void> {
-  const { connection, repository, progress } = options;
-  const had = await usableBytes(partial, source);
+  const { connection, repository, refuse, progress } = options;
+  let had = (await stat(partial).catch(() => undefined))?.size ?? 0;
   if (had > 0 && had === source.size) return;
+  if (source.size !== undefined && had > source.size) {
+    await rm(partial, { force: true });
+    had = 0;
+  }
   options.fileStatus?.("download", name);
   const answer = await connection.ask(source.url, had > 0 ? { Range: `bytes=${had}-` } : {});
+  const { status, headers } = answer.response;
   try {
-    const range = await checkAnswer(options, source, answer, { partial, had, name });
-    const begin = answer.response.status === 206 ? had : 0;
-    const length = contentLength(answer.response.headers);
+    const busy = connection.busy(answer);
+    if (busy) throw busy;
+    const range = status === 206 ? contentRange(headers) : undefined;
+    if (status === 416 || (range && range.begin !== had)) {
+      await rm(partial, { force: true });
+      // Another partial file can't be the reason where there was none.
+      if (had === 0) throw new Temporary(`${answer.url.origin} answered ${status} with another part than asked for`);
+      throw new Temporary("the partial download does not fit and begins anew", { delay: 0 });
+    }
+    if (status !== 200 && status !== 206) {
+      // Addresses on other servers expire.
+      if (source.outside) throw new Temporary(`${answer.url.origin} answered ${status}`);
+      return refuse(answer, `${repository}/${name}`);
+    }
+    const begin = status === 206 ? had : 0;
+    const length = contentLength(headers);
     const sent = range?.total ?? (length === undefined ? undefined : begin + length);
     if (sent !== undefined && source.size !== undefined && sent > source.size) {
       await rm(partial, { force: true });
@@ -207,37 +225,6 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
   } finally {
     answer.close();
   }
-}
-
-/** Bytes of a partial file that a download can resume from; one that is too long is removed. */
-async function usableBytes(partial: string, { size }: Source): Promise<number> {
-  const had = (await stat(partial).catch(() => undefined))?.size ?? 0;
-  if (size === undefined || had <= size) return had;
-  await rm(partial, { force: true });
-  return 0;
-}
-
-/** Throws where an answer is not what was asked for; gives the range that it says it sends. */
-async function checkAnswer(
-  { connection, repository, refuse }: DownloadOptions,
-  source: Source,
-  answer: Answer,
-  { partial, had, name }: { readonly partial: string; readonly had: number; readonly name: string },
-): Promise<ReturnType<typeof contentRange>> {
-  const busy = connection.busy(answer);
-  if (busy) throw busy;
-  const { status, headers } = answer.response;
-  const range = status === 206 ? contentRange(headers) : undefined;
-  if (status === 416 || (range && range.begin !== had)) {
-    await rm(partial, { force: true });
-    // Another partial file can't be the reason where there was none.
-    if (had === 0) throw new Temporary(`${answer.url.origin} answered ${status} with another part than asked for`);
-    throw new Temporary("the partial download does not fit and begins anew", { delay: 0 });
-  }
-  if (status === 200 || status === 206) return range;
-  // Addresses on other servers expire.
-  if (source.outside) throw new Temporary(`${answer.url.origin} answered ${status}`);
-  return refuse(answer, `${repository}/${name}`);
 }
 
 /** Bytes that a file may have: as announced, or the limit of settings where nothing is. */
