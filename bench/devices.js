@@ -2,9 +2,15 @@
 //   node bench/devices.js cuda webgpu
 // Each device has a process of its own, since a driver that fails can take the process with it.
 import { spawnSync } from "node:child_process";
-import { analyticDefaults, analyticStart, createDistillation, createNodeDevice, Model } from "wecolora/node";
+import {
+  analyticDefaults,
+  analyticStart,
+  createDistillation,
+  createNodeDevice,
+  Model,
+  profiledDevice,
+} from "wecolora/node";
 import { median, noise, randomModel, restedModel, steps } from "./models.js";
-import { profiledDevice } from "./profiling.js";
 
 const [first, second] = process.argv.slice(2);
 if (first !== "--only") {
@@ -88,13 +94,13 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
     });
   }
   await section(`${model} nodes of two steps`, async () => {
-    const { device, shares } = profiledDevice(other);
+    const { device, times } = profiledDevice(other);
     const distillation = await createDistillation(await restedModel(shape, device), settings);
     for (let i = 0; i < 3; i++) await distillation.step([pixels]);
     await distillation.dispose();
-    return shares()
+    return times(true)
       .slice(0, 14)
-      .map(({ kind, count, ms }) => `${kind} ${count} ${ms}`);
+      .map(({ kind, count, milliseconds }) => `${kind} ${count} ${milliseconds.toFixed(1)}`);
   });
 }
 await section("start in closed form, ViT-S, 60 pictures", async () => {

@@ -1,5 +1,5 @@
 // The models that the benchmarks run: random weights, the shapes of the published ones.
-import { createDistillation, defaultDevice, Model, plainVit } from "wecolora/node";
+import { createDistillation, createNodeDevice, defaultDevice, Model, plainVit } from "wecolora/node";
 
 /** Settings of the two benchmark steps: what the paper's users run on a small machine. */
 export const steps = {
@@ -9,12 +9,18 @@ export const steps = {
 
 export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
+/** The shared device, or with THREADS in the environment one of its own with so many. */
+export function benchmarkDevice() {
+  const { THREADS: threads } = process.env;
+  return threads === undefined ? defaultDevice() : createNodeDevice({ threads: Number(threads) });
+}
+
 /**
  * A distillation of one of the benchmark steps and what a step of it is shown. `how`: float32 or int8, kept (the teacher saw the views
  * before), checkpointing, half (saved activations in half precision), joined by hyphens. BATCH and MICRO in the environment: pictures
  * of a step, and those at once, 8 (4 with checkpointing) as in a run that is left to choose.
  */
-export async function benchmarkStep(model, how, device = defaultDevice()) {
+export async function benchmarkStep(model, how, device = benchmarkDevice()) {
   const { rank, batch: usual, ...shape } = steps[model];
   const batch = Number(process.env.BATCH ?? usual);
   const checkpointing = how.includes("checkpointing");

@@ -1,10 +1,11 @@
 // Where a start in closed form spends its time, on pictures of noise:
 //   node bench/start.js [pictures] [model] [precision] [tokens per unknown]
-import { analyticDefaults, analyticStart, choosePrecision, defaultDevice, loadModel } from "wecolora/node";
-import { noise, randomModel, steps } from "./models.js";
+// THREADS=1 for other than all cores.
+import { analyticDefaults, analyticStart, choosePrecision, loadModel } from "wecolora/node";
+import { benchmarkDevice, noise, randomModel, steps } from "./models.js";
 
 const [count = "90", model = "demo/teacher", wanted = "float32", tokens] = process.argv.slice(2);
-const inner = await defaultDevice();
+const inner = benchmarkDevice();
 const spent = new Map();
 async function timed(key, action) {
   const begin = performance.now();
@@ -43,14 +44,16 @@ const { int8, found } = await choosePrecision(teacher, { wanted });
 console.log(`precision ${found}`);
 spent.clear();
 const begin = performance.now();
+const usedBefore = process.cpuUsage();
 const tokensPerUnknown = Number(tokens ?? analyticDefaults.tokensPerUnknown);
 await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, ...widths, int8 });
 const whole = performance.now() - begin;
+const { user, system } = process.cpuUsage(usedBefore);
 const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
 rows.sort((a, b) => b.seconds - a.seconds);
 console.table(rows);
 const peak = Math.round(process.resourceUsage().maxRSS / 1024);
 console.log(
-  `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device; ${peak} MB at most`,
+  `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device; ${((user + system) / 1e6).toFixed(2)} s of processor time; ${peak} MB at most`,
 );
 process.exit(0);

@@ -45,7 +45,7 @@ const jsonOf = (schema) => z.toJSONSchema(schema, { unrepresentable: "any", io: 
 /** The API's interfaces: names, what they are options of, and their schemas. */
 function interfaceRows({ commands, distillInputSchema, resumeSchema }) {
   const rows = commands.map(({ name, schema }) => ({
-    name: `${name[0].toUpperCase()}${name.slice(1)}Options`,
+    name: `${pascalCase(name)}Options`,
     of: `\`${name === "export" ? "exportModel" : name}\` (\`wecolora ${name}\`)`,
     schema: name === "distill" ? distillInputSchema : schema,
   }));
@@ -168,4 +168,9 @@ export async function generatedFromSchemas(root) {
       settings,
     ),
   };
+}
+
+/** `inspect-blocks` as `InspectBlocks`. */
+function pascalCase(name) {
+  return name.replace(/(?:^|-)(\w)/g, (_, letter) => letter.toUpperCase());
 }

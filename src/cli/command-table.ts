@@ -99,7 +99,19 @@ export const commandTable: readonly CommandRow[] = [
       budget: {
         type: "string",
         description:
-          "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+          "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
+      },
+      agreement: {
+        type: "number",
+        description:
+          "the cheapest model with this share of the teacher's predictions (mean cosine similarity without a head); within --budget, where that is given",
+      },
+      levers: {
+        description: "what a budget in MB or ms and an agreement are reached by",
+        anyOf: [
+          { type: "string", enum: ["shape", "tokens", "bits"] },
+          { type: "array", items: { type: "string", enum: ["shape", "tokens", "bits"] } },
+        ],
       },
       method: {
         type: "string",

@@ -45,55 +45,71 @@ export function progressLine(stage: Stage, now: number, drawBar: boolean): strin
   return parts.filter(Boolean).join("  ");
 }
 
-/**
- * A listener that writes to a stream (standard error), and an end that clears the redrawn line. Whatever comes in is one
- * line of text: names in it can't end the line or steer the terminal.
- */
-export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): void } {
+/** The stage that runs, redrawn in place where the stream is a terminal, with lines of text above it. */
+function createStageLine(stream: NodeJS.WriteStream) {
   const live = stream.isTTY ? createLogUpdate(stream) : undefined;
   let stage: Stage | undefined;
-  let lastPlain = 0;
-
+  const draw = () => {
+    if (live && stage) live(progressLine(stage, performance.now(), true));
+  };
   const print = (message: string, details: readonly string[] = []) => {
     live?.clear();
     stream.write([message, ...details.map((detail) => `  ${detail}`), ""].map(visibleText).join("\n"));
     draw();
   };
-  const draw = () => {
-    if (live && stage) live(progressLine(stage, performance.now(), true));
+  return {
+    isLive: live !== undefined,
+    draw,
+    print,
+    current: () => stage,
+    begin(begun: Stage) {
+      stage = begun;
+    },
+    /** Clears the stage, and says how long it took where that is worth a line. */
+    finish() {
+      if (!stage) return;
+      const ended = stage;
+      stage = undefined;
+      live?.clear();
+      const seconds = (performance.now() - ended.begun) / 1000;
+      if (live ? seconds >= 0.5 : ended.total !== undefined) print(endedLine(ended, seconds));
+    },
   };
-  const finish = () => {
-    if (!stage) return;
-    const ended = stage;
-    stage = undefined;
-    live?.clear();
-    const seconds = (performance.now() - ended.begun) / 1000;
-    if (live ? seconds >= 0.5 : ended.total !== undefined) {
-      const note = ended.note ? `  ${ended.note}` : "";
-      print(`${ended.name}: ${ended.total === undefined ? "" : `${ended.done} in `}${duration(seconds)}${note}`);
-    }
-  };
+}
+
+function endedLine({ name, total, done, note }: Stage, seconds: number): string {
+  return `${name}: ${total === undefined ? "" : `${done} in `}${duration(seconds)}${note ? `  ${note}` : ""}`;
+}
+
+/**
+ * A listener that writes to a stream (standard error), and an end that clears the redrawn line. Whatever comes in is one
+ * line of text: names in it can't end the line or steer the terminal.
+ */
+export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): void } {
+  const line = createStageLine(stream);
+  let lastPlain = 0;
   return {
     stage(given, total) {
-      finish();
+      line.finish();
       const name = visibleText(given);
-      stage = { name, total, begun: performance.now(), done: 0, note: "" };
       lastPlain = performance.now();
-      if (live) draw();
+      line.begin({ name, total, begun: lastPlain, done: 0, note: "" });
+      if (line.isLive) line.draw();
       else if (total === undefined) stream.write(`${name} ...\n`);
     },
     progress(done, note = "") {
+      const stage = line.current();
       if (!stage) return;
       stage.done = done;
       stage.note = visibleText(note);
-      draw();
+      line.draw();
       const now = performance.now();
-      if (live || now - lastPlain < plainInterval) return;
+      if (line.isLive || now - lastPlain < plainInterval) return;
       lastPlain = now;
       stream.write(`${progressLine(stage, now, false)}\n`);
     },
-    info: (message) => print(message),
-    warn: (message, details) => print(`warning: ${message}`, details),
-    end: finish,
+    info: (message) => line.print(message),
+    warn: (message, details) => line.print(`warning: ${message}`, details),
+    end: line.finish,
   };
 }

@@ -11,7 +11,7 @@ import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { parseBudgets } from "../students/search/budget.ts";
 import type { Limits, MeasuredCandidate, SearchResult } from "../students/search/lever-search.ts";
-import { LeverSearch } from "../students/search/lever-search.ts";
+import { costText, LeverSearch } from "../students/search/lever-search.ts";
 import { ladderOf } from "../students/search/ladder.ts";
 import type { ShapeChoice } from "../students/search/ladder.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
@@ -19,13 +19,6 @@ import { candidateViews } from "../students/start.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Deployment, TriedCandidate } from "../workspace/run-schemas.ts";
-
-/** Whether a run searches over more than shapes: sizes and times of files depend on bits and tokens too. */
-export function searchesLevers({ budget, agreement, levers }: StudentRunOptions): boolean {
-  if (agreement !== undefined) return true;
-  if (budget === undefined || levers.every((lever) => lever === "shape")) return false;
-  return parseBudgets(budget).some(({ kind }) => kind !== "share");
-}
 
 /** What a search needs of a run. */
 interface Question {
@@ -65,7 +58,9 @@ const isTimed = ({ budget, agreement }: StudentRunOptions): boolean =>
 
 function limitsOf(budget: string | undefined): Limits {
   const kinds = { bytes: "bytes", milliseconds: "milliseconds", share: "share" } as const;
-  return Object.fromEntries((budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kinds[kind], most]));
+  return Object.fromEntries(
+    (budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kinds[kind], most]),
+  );
 }
 
 function answer(search: LeverSearch, { budget, agreement }: StudentRunOptions): Promise<SearchResult> {
@@ -79,7 +74,9 @@ function searchedExports({ levers, export: wanted }: StudentRunOptions & { reado
   const formats = levers.includes("bits") ? all : all.filter(({ name }) => name === "onnx");
   // Exports that the run is asked for by name are the ones to choose from, where there are any.
   const named = formats.filter(({ name }) => wanted?.includes(name));
-  return named.length > 0 ? named : [...formats].sort((a, b) => b.bytesPerWeight("float32") - a.bytesPerWeight("float32"));
+  return named.length > 0
+    ? named
+    : [...formats].sort((a, b) => b.bytesPerWeight("float32") - a.bytesPerWeight("float32"));
 }
 
 /** The space of a run: its crops for comparing are not those that students are fitted on. */
@@ -129,12 +126,19 @@ function described(
 }
 
 /** What was found, in a sentence. */
-export function deploymentText({ export: name, merging, blockShare, bytes, milliseconds, agreement }: Deployment): string {
+export function deploymentText({
+  export: name,
+  merging,
+  blockShare,
+  bytes,
+  milliseconds,
+  agreement,
+}: Deployment): string {
   const parts = [
     `export ${name}`,
     `${(100 * blockShare).toFixed(0)} % of the block weights`,
     merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
   ];
   const time = milliseconds === undefined ? "" : `, ${milliseconds.toFixed(1)} ms an image`;
-  return `chosen: ${parts.join("; ")} (${(bytes / 1e6).toFixed(1)} MB${time}, agreement ${(100 * agreement).toFixed(1)} %)`;
+  return `chosen: ${parts.join("; ")} (${costText.bytes(bytes)}${time}, agreement ${(100 * agreement).toFixed(1)} %)`;
 }

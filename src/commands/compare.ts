@@ -233,6 +233,35 @@ async function stageOf(environment: Environment, out: string): Promise<RunStage>
   return new RunFolder(output).stage();
 }
 
+/** Hashes of teachers and of data sets, each made once for all runs. */
+class InputHashes {
+  private readonly hashes = new Map<string, Promise<string>>();
+
+  private readonly context: RunContext;
+
+  constructor(context: RunContext) {
+    this.context = context;
+  }
+
+  teacher({ teacher, ...options }: DistillRunOptions, data: DataSet): Promise<string> {
+    const read = readOptionsFor(options, data);
+    return this.once([teacher, read], async () =>
+      modelKey(await this.context.environment.loadModel(teacher, loadRequest(read, this.context))),
+    );
+  }
+
+  listing(options: DistillRunOptions, data: DataSet): Promise<string> {
+    return this.once([options.data, openOptions(options)], () => listingHash(data));
+  }
+
+  private once(of: readonly unknown[], make: () => Promise<string>): Promise<string> {
+    const key = JSON.stringify(of);
+    const hash = this.hashes.get(key) ?? make();
+    this.hashes.set(key, hash);
+    return hash;
+  }
+}
+
 /**
  * Runs that are in the folder already and are not what is planned now, by name. Throws a UserError that says what differs (which
  * option, teacher, data) unless they are to be run again.
@@ -242,34 +271,11 @@ async function changedRuns(
   planned: readonly Planned[],
   { overwrite, out }: CompareRunOptions,
 ): Promise<Set<string>> {
-  const { environment } = context;
   const changed = new Map<string, string[]>();
-  const hashes = new Map<string, Promise<string>>();
-  const once = (key: string, make: () => Promise<string>) => {
-    const known = hashes.get(key) ?? make();
-    hashes.set(key, known);
-    return known;
-  };
+  const hashes = new InputHashes(context);
   for (const { options, name } of planned) {
-    const { out: where } = options;
-    if ((await stageOf(environment, where)) === "absent") continue;
-    const folder = new RunFolder(environment.directory(where));
-    const config = await folder.readConfig();
-    const now = options;
-    const before = requestedOptions(config, where, folder.directory.describe("config.json"));
-    const differences = optionDifferences(before, now, ofTheEnd);
-    const data = await environment.openDataSet(now.data, openOptions(now));
-    const { teacher, data: path } = now;
-    const read = readOptionsFor(now, data);
-    const teacherHash = await once(JSON.stringify([teacher, read]), async () =>
-      modelKey(await environment.loadModel(teacher, loadRequest(read, context))),
-    );
-    if (before.teacher === teacher && config.teacher.sha256 !== teacherHash)
-      differences.push(teacherHasChanged(teacher));
-    const listing = await once(JSON.stringify([path, openOptions(now)]), () => listingHash(data));
-    if (before.data === path && config.data.listing !== listing)
-      differences.push(`the data ${path} has other images or classes than when the run began`);
-    else if (before.data === path) differences.push(...(await changedImages(environment, folder, data)));
+    if ((await stageOf(context.environment, options.out)) === "absent") continue;
+    const differences = await differencesOf(context.environment, options, hashes);
     if (differences.length > 0) changed.set(name, differences);
   }
   if (changed.size > 0 && !overwrite) {
@@ -280,6 +286,27 @@ async function changedRuns(
     );
   }
   return new Set(changed.keys());
+}
+
+/** What differs between the run in a folder and the one that is planned for it: options, teacher, data, images. */
+async function differencesOf(
+  environment: Environment,
+  options: DistillRunOptions,
+  hashes: InputHashes,
+): Promise<string[]> {
+  const folder = new RunFolder(environment.directory(options.out));
+  const config = await folder.readConfig();
+  const before = requestedOptions(config, options.out, folder.directory.describe("config.json"));
+  const differences = optionDifferences(before, options, ofTheEnd);
+  const data = await environment.openDataSet(options.data, openOptions(options));
+  const teacherHash = await hashes.teacher(options, data);
+  if (before.teacher === options.teacher && config.teacher.sha256 !== teacherHash)
+    differences.push(teacherHasChanged(options.teacher));
+  const listing = await hashes.listing(options, data);
+  if (before.data !== options.data) return differences;
+  if (config.data.listing !== listing)
+    return [...differences, `the data ${options.data} has other images or classes than when the run began`];
+  return [...differences, ...(await changedImages(environment, folder, data))];
 }
 
 /** Images of a run whose files are others than when it began; the first of them by name. */
@@ -354,24 +381,8 @@ async function performComparison(
   }
   const teachers = await judgeTeachers(context, planned, directory);
   const summaries = summarize(runs, options.published);
-  const { columns, rows } = comparisonTable(summaries);
-  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
-    (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
-  );
-  const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);
-  const lines = [
-    markdown`# ${options.title ?? "Comparison"}`,
-    "",
-    evaluatedOn(rowsOf(runs)),
-    "",
-    markdownTable(columns, rows),
-    "",
-    markdownTable(teacherColumns, teacherRows),
-    "",
-    markdown`Mean over seeds, with the standard deviation where there are several. Settings shared by all: ${markdownCode(JSON.stringify(options.base))}.`,
-    "",
-  ].join("\n");
-  await directory.write("table.md", textChunks(lines));
+  const table = comparisonText(options, runs, summaries, teachers);
+  await directory.write("table.md", textChunks(table));
   await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
   const chart = chartOf(options, summaries, Object.values(teachers));
   if (chart) {
@@ -379,6 +390,32 @@ async function performComparison(
     await writeChart(environment, directory, "comparison", svg);
   }
   return { out: options.out, runs, summaries, teachers };
+}
+
+/** table.md: the students, the teachers, and what all runs share. */
+function comparisonText(
+  { title, base }: CompareRunOptions,
+  runs: readonly ComparedRun[],
+  summaries: readonly Summary[],
+  teachers: CompareRunResult["teachers"],
+): string {
+  const { columns, rows } = comparisonTable(summaries);
+  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
+    (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
+  );
+  const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);
+  return [
+    markdown`# ${title ?? "Comparison"}`,
+    "",
+    evaluatedOn(rowsOf(runs)),
+    "",
+    markdownTable(columns, rows),
+    "",
+    markdownTable(teacherColumns, teacherRows),
+    "",
+    markdown`Mean over seeds, with the standard deviation where there are several. Settings shared by all: ${markdownCode(JSON.stringify(base))}.`,
+    "",
+  ].join("\n");
 }
 
 /** The students' rows. */

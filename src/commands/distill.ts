@@ -33,6 +33,7 @@ import { elementBytes } from "../utils/tensor.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
+import { chooseLevers } from "./choose-levers.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
@@ -64,10 +65,12 @@ import {
   requestedOptions,
   settledInt8,
   teacherHasChanged,
+  withChosenShape,
   withSettledShape,
 } from "./run-settings.ts";
 import { writeRunReport } from "./report.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
+import type { Deployment } from "../workspace/run-schemas.ts";
 import {
   checkMethod,
   fittingBatch,
@@ -82,7 +85,7 @@ import {
 import { checkModelRanges } from "../students/model-ranges.ts";
 import { withRank } from "../students/training/ranks.ts";
 import type { Start } from "../students/start.ts";
-import { startOf, usualCount } from "../students/start.ts";
+import { searchesLevers, startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
@@ -111,6 +114,8 @@ export interface DistillRunResult extends Trained, Widths {
   readonly judgedOnTrainingPictures: boolean;
   /** What was written besides, where it was asked for. */
   readonly exports?: readonly ExportedModel[];
+  /** What a search over shape, token merging and exports chose. */
+  readonly deployment?: Deployment;
 }
 
 /** Draws the training images and takes their facts; unreadable ones are skipped. */
@@ -305,7 +310,9 @@ export async function runDistillation(context: RunContext, input: DistillRunInpu
       // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
       const measured = (await folder.stage()) === "measured" ? await measuredRun(folder, options.out) : undefined;
       if (measured && optionDifferences(measured.options, options).length === 0)
-        return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
+        return resumable(context, folder, () =>
+          addReports(context, folder, measured.options, measured.result, measured.deployment),
+        );
       await folder.refuseRun();
     }
     return perform(context, options, folder, undefined);
@@ -318,7 +325,7 @@ async function measuredRun(folder: RunFolder, out: string) {
   const result = await folder.readResult();
   if (!result) return undefined;
   const file = folder.directory.describe("config.json");
-  return { options: requestedOptions(config, out, file), result };
+  return { options: requestedOptions(config, out, file), result, deployment: config.deployment };
 }
 
 /**
@@ -343,7 +350,9 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
     const measured = stage === "measured" ? await measuredRun(folder, resume) : undefined;
     if (measured) {
       listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
-      return resumable(context, folder, () => addReports(context, folder, measured.options, measured.result));
+      return resumable(context, folder, () =>
+        addReports(context, folder, measured.options, measured.result, measured.deployment),
+      );
     }
     const options = requestedOptions(config, resume, file);
     const state = await folder.readState();
@@ -420,6 +429,8 @@ interface Begun extends Run {
   /** Blocks whose weight copy has as many weights as the student, where these are others. */
   readonly copied: readonly number[] | undefined;
   readonly distillation: Distillation;
+  /** What a search over shape, token merging and exports chose, where one was asked for. */
+  readonly deployment: Deployment | undefined;
 }
 
 /** Runs a part of a run; where it is stopped, says how to go on from what is in the folder then. */
@@ -493,6 +504,13 @@ async function openInputs(context: RunContext, options: DistillRunOptions, left:
   }
 }
 
+/** What a search chose, now or when the run began; undefined where none was asked for. */
+async function deploymentOf({ context, options, teacher, source, images, left }: Run): Promise<Deployment | undefined> {
+  if (left) return left.config.deployment;
+  if (!searchesLevers(options)) return undefined;
+  return chooseLevers({ options, teacher, source, items: images.train, context });
+}
+
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
 async function begin(run: Run): Promise<Begun> {
   const { context, options, teacher, data, source, left } = run;
@@ -504,10 +522,15 @@ async function begin(run: Run): Promise<Begun> {
   const plan = planBatches(items.length, options, method.trains, fitting);
   for (const note of plan.notes) listener.info?.(note);
   const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
-  const shaped = left ? withSettledShape(options, left.config) : options;
+  const deployment = await deploymentOf(run);
+  const shaped = left
+    ? withSettledShape(options, left.config)
+    : deployment
+      ? withChosenShape(options, deployment.choice)
+      : options;
   const int8 = left ? left.int8 : await int8Of(options, teacher, source, items, listener);
   const initial = await startOf(shaped, teacher, source, items, int8, context);
-  const copied = left ? left.config.copied : initial.copied;
+  const copied = left ? left.config.copied : (deployment?.choice.copied ?? initial.copied);
   checkFormats(options.export ?? [], initial.student ?? teacher, options);
   const distillation = await createDistillation(teacher, {
     ...distillationOptions(shaped, plan, initial.keptBlocks),
@@ -524,7 +547,7 @@ async function begin(run: Run): Promise<Begun> {
       : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
   );
   warnOfRank(options, items.length, (message) => listener.warn?.(message));
-  return { ...run, items, plan, labels, initial, int8, copied, distillation };
+  return { ...run, items, plan, labels, initial, int8, copied, distillation, deployment };
 }
 
 /** All that decides a run's bits, as config.json holds it. */
@@ -549,6 +572,7 @@ async function settingsOf(begun: Begun): Promise<RunConfig> {
     keptBlocks: distillation.keptBlocks,
     ...initial.widths,
     copied,
+    deployment: begun.deployment,
     threads: teacher.device.threads,
     fewShot: fewShotOf(options),
     about: context.environment.about,
@@ -671,7 +695,22 @@ async function finish(
   const card = { name: `${options.method} student`, config, origin: cardOrigin(options, result), notes: [] };
   await folder.writeCard(modelCard(card));
   await folder.writeResult(result);
-  return addReports(context, folder, options, result);
+  return addReports(context, folder, options, result, begun.deployment);
+}
+
+/** Writes the exports that were asked for, and the one that a search chose with the tokens that it merges. */
+async function exportAll(
+  context: RunContext,
+  folder: RunFolder,
+  { export: names = [] }: DistillRunOptions,
+  deployment: Deployment | undefined,
+): Promise<readonly ExportedModel[]> {
+  const plain = names.filter((name) => name !== deployment?.export);
+  const exported = plain.length > 0 ? (await exportRun(context, folder, plain)).exports : [];
+  if (!deployment) return exported;
+  const { export: chosen, merging } = deployment;
+  const more = await exportRun(context, folder, [chosen], merging ? { mergeTokens: [...merging] } : {});
+  return [...more.exports, ...exported];
 }
 
 /** Adds what was asked for besides the student: report and exports. With them the run is finished. */
@@ -680,10 +719,11 @@ async function addReports(
   folder: RunFolder,
   options: DistillRunOptions,
   result: RunResult,
+  deployment: Deployment | undefined,
 ): Promise<DistillRunResult> {
   const { directory } = folder;
   if (options.report) await writeRunReport(context, folder);
-  const exported = options.export && (await exportRun(context, folder, options.export));
+  const exported = await exportAll(context, folder, options, deployment);
   await folder.markFinished();
   return {
     ...result,
@@ -691,7 +731,8 @@ async function addReports(
     student: directory.describe("student"),
     method: options.method,
     ...(options.report ? { report: directory.describe("report.html") } : {}),
-    ...(exported ? { exports: exported.exports } : {}),
+    ...(exported.length > 0 ? { exports: exported } : {}),
+    ...(deployment ? { deployment } : {}),
   };
 }
 

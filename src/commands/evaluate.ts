@@ -1,4 +1,5 @@
 // `wecolora evaluate`: a finished model on labelled or unlabelled images.
+import type { DataSet } from "../data/dataset.ts";
 import { unusedOf } from "../data/dataset.ts";
 import { z } from "zod";
 import type { PictureSource } from "../data/loader.ts";
@@ -17,7 +18,7 @@ import type { FeatureStore } from "../evaluation/feature-store.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
 import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
-import type { Parts } from "../evaluation/evaluate-candidates.ts";
+import type { Candidate, Judged, JudgingOptions, Parts } from "../evaluation/evaluate-candidates.ts";
 import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
 import type { Duplicate } from "../data/duplicates.ts";
 import { duplicateWarning, findDuplicates } from "../data/duplicates.ts";
@@ -169,7 +170,7 @@ function publishedText({ published = [] }: Pick<EvaluateRunResult, "published">)
 /** Equal files in both parts, with a warning where there are any. */
 async function duplicatesOf(
   source: PictureSource,
-  { bank, queries }: Pick<Parts, "bank" | "queries">,
+  { bank, queries }: EvaluationParts,
   { listener }: RunContext,
 ): Promise<Duplicate[]> {
   if (bank.length === 0) return [];
@@ -214,93 +215,135 @@ async function storeFor(
   return undefined;
 }
 
+type EvaluationParts = Pick<Parts, "bank" | "queries">;
+
+/** What an evaluation opened. */
+interface Opened {
+  readonly data: DataSet;
+  readonly source: PictureSource;
+  /** The teacher first, where one is given. */
+  readonly candidates: Candidate[];
+  readonly hasTeacher: boolean;
+}
+
+/** Evaluates in five stages: open the inputs, split the images, look for duplicates, measure, write. */
 async function evaluateInto(
   context: RunContext,
   options: EvaluateOptions,
   output: OutputFolder | undefined,
 ): Promise<EvaluateRunResult> {
-  const { environment, listener } = context;
+  const { listener } = context;
   const store = await storeFor(context, options);
+  const opened = await openInputs(context, options);
+  const { data, source, candidates } = opened;
+  const skipped = new SkippedPictures(options.strict);
+  try {
+    await takePrecision(opened, options, context);
+    skipped.open(unusedOf(data), listener);
+    const parts = partsOf(data, options);
+    const duplicates = await duplicatesOf(source, parts, context);
+    const judging = { ...judgingOf(options, opened), parts, store };
+    const judged = await judgeCandidates(context, judging, skipped);
+    skipped.report(listener);
+    return await finish(context, options, output, { opened, parts, judged, duplicates, skipped: skipped.count });
+  } finally {
+    await source.dispose();
+    for (const { model } of candidates) await model.dispose();
+  }
+}
+
+async function openInputs(context: RunContext, options: EvaluateOptions): Promise<Opened> {
+  const { environment } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
   const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
+  const hasTeacher = options.teacher !== undefined;
   const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
-  const candidates = [];
+  const candidates: Candidate[] = [];
   for (const [name, path] of [...teachers, ...options.model.map((path, i) => [names[i], path])]) {
     const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), context));
     await model.rest();
     candidates.push({ name, model, bytes: model.origin.bytes });
   }
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    for (const candidate of candidates.slice(teachers.length))
-      candidate.model = await inPrecision(
-        candidate.model,
-        options.precision,
-        source,
-        (data.test ?? data.train).items,
-        listener,
-      );
-    skipped.open(unusedOf(data), listener);
-    const split = splitParts(data, options.heldOut, options.seed);
-    const labelled = data.train.classes !== undefined;
-    // Without labels there is nothing to learn from, so every picture can be judged on.
-    const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
-    if (parts.queries.length === 0) {
-      throw new UserError(
-        `the classes in ${options.data} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
-      );
-    }
-    const duplicates = await duplicatesOf(source, parts, context);
-    const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
-    const judged = await judgeCandidates(
-      context,
-      {
-        candidates,
-        reference: options.teacher === undefined ? undefined : candidates[0].model,
-        source,
-        parts,
-        classes: data.train.classes,
-        batch: options.batch,
-        neighbours: { k: options.neighbours, temperature: options.temperature },
-        logistic: options.logistic ? logisticDefaults : undefined,
-        store,
-        probeViews: probeViewsFor(options, data),
-        probe: {
-          epochs: probeEpochs,
-          warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
-          batch: options.probeBatch,
-          baseLearningRate: options.probeLearningRate,
-          bestEpoch: options.probeBestEpoch,
-          seed: options.seed,
-        },
-      },
-      skipped,
-    );
-    skipped.report(listener);
-    const comparisons = compareJudged(judged);
-    const published =
-      options.published && besideMeasured(options.published, options.model, judged.rows.slice(teachers.length));
-    const facts = {
-      queries: parts.queries.length,
-      bank: parts.bank.length,
-      skipped: skipped.count,
-      duplicates,
-      published,
-    };
-    if (output) {
-      await writeEvaluation(environment, output.directory, judged, data.train.classes, {
-        options,
-        comparisons,
-        ...facts,
-      });
-      await output.removeStale();
-    }
-    return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
-  } finally {
-    await source.dispose();
-    for (const { model } of candidates) await model.dispose();
+  return { data, source: environment.createPictureSource(data.path), candidates, hasTeacher };
+}
+
+/** Lets the models, not the teacher, compute in the precision that is asked for. */
+async function takePrecision(
+  { data, source, candidates, hasTeacher }: Opened,
+  { precision }: EvaluateOptions,
+  { listener }: RunContext,
+): Promise<void> {
+  const { items } = data.test ?? data.train;
+  for (const [i, candidate] of candidates.entries()) {
+    if (hasTeacher && i === 0) continue;
+    candidates[i] = { ...candidate, model: await inPrecision(candidate.model, precision, source, items, listener) };
   }
+}
+
+/** The images to learn from and those to evaluate on. Throws a UserError where none are left to evaluate on. */
+function partsOf(data: DataSet, { heldOut, seed, data: path }: EvaluateOptions): EvaluationParts {
+  const split = splitParts(data, heldOut, seed);
+  const labelled = data.train.classes !== undefined;
+  // Without labels there is nothing to learn from, so every picture can be judged on.
+  const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
+  if (parts.queries.length > 0) return parts;
+  throw new UserError(
+    `the classes in ${path} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
+  );
+}
+
+/** How candidates are measured, but for the images and the store of features. */
+function judgingOf(
+  options: EvaluateOptions,
+  { data, source, candidates, hasTeacher }: Opened,
+): Omit<JudgingOptions, "parts" | "store"> {
+  const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
+  return {
+    candidates,
+    reference: hasTeacher ? candidates[0].model : undefined,
+    source,
+    classes: data.train.classes,
+    batch: options.batch,
+    neighbours: { k: options.neighbours, temperature: options.temperature },
+    logistic: options.logistic ? logisticDefaults : undefined,
+    probeViews: probeViewsFor(options, data),
+    probe: {
+      epochs: probeEpochs,
+      warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
+      batch: options.probeBatch,
+      baseLearningRate: options.probeLearningRate,
+      bestEpoch: options.probeBestEpoch,
+      seed: options.seed,
+    },
+  };
+}
+
+interface Evaluated {
+  readonly opened: Opened;
+  readonly parts: EvaluationParts;
+  readonly judged: Judged;
+  readonly duplicates: readonly Duplicate[];
+  readonly skipped: number;
+}
+
+/** Compares the models with the teacher and with published figures, and writes the files that are asked for. */
+async function finish(
+  { environment }: RunContext,
+  options: EvaluateOptions,
+  output: OutputFolder | undefined,
+  { opened: { data, hasTeacher }, parts, judged, duplicates, skipped }: Evaluated,
+): Promise<EvaluateRunResult> {
+  const comparisons = compareJudged(judged);
+  const rows = judged.rows.slice(hasTeacher ? 1 : 0);
+  const published = options.published && besideMeasured(options.published, options.model, rows);
+  const { bank, queries } = parts;
+  const facts = { queries: queries.length, bank: bank.length, skipped, duplicates, published };
+  if (output) {
+    const { classes } = data.train;
+    await writeEvaluation(environment, output.directory, judged, classes, { options, comparisons, ...facts });
+    await output.removeStale();
+  }
+  return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
 }
 
 export const command = defineCommand({

@@ -21,7 +21,7 @@ import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { NeighbourShares } from "../exports/measure.ts";
+import type { Embedded, NeighbourShares } from "../exports/measure.ts";
 import type { Calibration } from "../students/bits/quantize-weights.ts";
 import { searchViews } from "../students/start.ts";
 import type { Item } from "../data/sampling.ts";
@@ -230,11 +230,12 @@ export async function exportRun(
   context: RunContext,
   { directory }: RunFolder,
   names: readonly ExportName[],
+  more: Pick<ExportRunInput, "mergeTokens"> = {},
 ): Promise<ExportRunResult> {
   const model = directory.describe("");
   const options = parseOptions(
     withOptionsOf(exportRunSchema, exportsNamed(names)),
-    { model, to: [...names] },
+    { model, to: [...names], ...more },
     "options of export",
   );
   const origin = await originOf(context.environment, model);
@@ -291,6 +292,21 @@ async function withCalibration(
 /** One batch of so many is set aside, to say whether a way to round helps. */
 const calibrationParts = 5;
 
+/** What exports are made from and held against. */
+interface ExportSource {
+  readonly context: RunContext;
+  readonly options: ExportOptions;
+  readonly origin: Origin | undefined;
+  /** The model as it is written, and what it merges away in each block. */
+  readonly model: Model;
+  readonly merging?: readonly number[];
+  readonly pictures: Pictures;
+  /** What the model gives for the images without merging, and as it is written. */
+  readonly own: Embedded;
+  readonly expected: Embedded;
+  readonly weightType: ModelDefinition["origin"]["weightType"];
+}
+
 async function exportInto(
   context: RunContext,
   options: ExportOptions,
@@ -298,57 +314,26 @@ async function exportInto(
   directoryOf: (name: ExportName) => Directory,
 ): Promise<ExportRunResult> {
   const { environment, listener } = context;
-  const warn = (message: string) => listener.warn?.(message);
   const path = origin ? origin.folder.directory.describe("student") : options.model;
   const data = options.data ?? origin?.options.data;
   if (data === undefined)
     throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
+  refuseImages(options);
   const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const { model, merging } = withMerging(whole, options);
   checkFormats(options.to, model, origin?.options);
   const pictures = await Pictures.open(environment, whole, data, options.pictures, options.seed);
   try {
-    if (options.images !== undefined && !options.to.some((name) => exportOf(name).readsImages))
-      throw new UserError(
-        `--images is for exports that round weights for images (${allExports()
-          .flatMap(({ name, readsImages }) => (readsImages ? [name] : []))
-          .join(", ")}), and --to is ${options.to.join(", ")}. Leave it out.`,
-        { code: "INVALID_OPTION" },
-      );
     const weightType = options.weightType ?? model.origin.weightType;
-    const parameters = parameterCount(model);
-    const bytes = options.to.reduce((sum, format) => sum + parameters * exportOf(format).bytesPerWeight(weightType), 0);
-    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes);
+    const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType), 0);
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes * parameterCount(model));
     const own = await pictures.embed(embedderOf(whole));
     const expected = merging ? await pictures.embed(embedderOf(model)) : own;
+    const source: ExportSource = { context, options, origin, model, merging, pictures, own, expected, weightType };
     const exports: ExportedModel[] = [];
     for (const name of options.to) {
-      const format = exportOf(name);
       listener.stage?.(`exporting ${name}`);
-      const directory = directoryOf(name);
-      const write = (calibration?: Calibration) =>
-        format.write({
-          ...{ model, directory, weightType, options, warn, calibration },
-          run: origin && { origin, context },
-        });
-      await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());
-      const embedder = await format.open({ directory, model, context, origin, warn });
-      const exported = await pictures.embed(embedder);
-      const measured: ExportedModel = {
-        format: name,
-        out: directory.describe(""),
-        bytes: await weightBytes(directory, format),
-        images: own.queries.dims[0],
-        ...differenceOf(exported.queries, own.queries),
-        ...(await pictures.neighbours(exported, own)),
-        millisecondsAPicture: await latency(environment, embedder, model),
-        ...(merging ? { merging } : {}),
-      };
-      await embedder.dispose();
-      await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
-      exports.push(measured);
-      const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
-      if (wrong) throw new RunError(wrong);
+      exports.push(await exportOne(source, name, directoryOf(name)));
     }
     return { model: path, pictures: own.queries.dims[0], exports };
   } finally {
@@ -356,6 +341,46 @@ async function exportInto(
     await model.dispose();
     await whole.dispose();
   }
+}
+
+/** Throws a UserError where images are named that no export reads. */
+function refuseImages({ images, to }: ExportOptions): void {
+  if (images === undefined || to.some((name) => exportOf(name).readsImages)) return;
+  const reading = allExports().flatMap(({ name, readsImages }) => (readsImages ? [name] : []));
+  throw new UserError(
+    `--images is for exports that round weights for images (${reading.join(", ")}), and --to is ${to.join(", ")}. Leave it out.`,
+    { code: "INVALID_OPTION" },
+  );
+}
+
+/** Writes one format, reads it back and compares. Throws a RunError where its features are not the model's. */
+async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<ExportedModel> {
+  const { context, options, origin, model, merging, pictures, own, expected, weightType } = source;
+  const warn = (message: string) => context.listener.warn?.(message);
+  const format = exportOf(name);
+  const write = (calibration?: Calibration) =>
+    format.write({
+      ...{ model, directory, weightType, options, warn, calibration },
+      run: origin && { origin, context },
+    });
+  await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());
+  const embedder = await format.open({ directory, model, context, origin, warn });
+  const exported = await pictures.embed(embedder);
+  const measured: ExportedModel = {
+    format: name,
+    out: directory.describe(""),
+    bytes: await weightBytes(directory, format),
+    images: own.queries.dims[0],
+    ...differenceOf(exported.queries, own.queries),
+    ...(await pictures.neighbours(exported, own)),
+    millisecondsAPicture: await latency(context.environment, embedder, model),
+    ...(merging ? { merging } : {}),
+  };
+  await embedder.dispose();
+  await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
+  const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
+  if (wrong) throw new RunError(wrong);
+  return measured;
 }
 
 /** Bytes of the files in an export that hold weights. */

@@ -17,7 +17,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { parseBudget } from "../students/search/budget.ts";
 import type { Environment } from "../context/environment.ts";
-import type { RunContext } from "../context/run-context.ts";
+import type { Listener, RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import type { FrontierPoint } from "../students/search/frontier.ts";
@@ -80,6 +80,7 @@ export async function runBlocks(context: RunContext, model: string, input: Block
   );
 }
 
+/** Inspects in four stages: open, measure runs of blocks, search and measure sizes where asked for, write. */
 async function inspectInto(
   context: RunContext,
   model: string,
@@ -95,36 +96,52 @@ async function inspectInto(
     requireFiniteWeights(teacher);
     skipped.open(data.skipped, listener);
     const items = searchItems(data.items, options.pictures, options.seed);
-    const views = (parts?: number) => searchViews(source, items, teacher, options.seed, parts);
+    const views: Views = (parts) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;
     listener.stage?.("looking at blocks", depth);
     const longest = Math.min(depth, options.longest);
     const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
-    let choices: BlocksRunResult["choices"] = [];
-    if (options.search) {
-      listener.stage?.("searching blocks", depth - 1);
-      const found = await searchBlocks(teacher, views(), { most: depth - 1, longest }, (done) =>
-        listener.progress?.(done),
-      );
-      choices = found.choices.map((choice) => {
-        const parameters = parameterCount(copyBlocks(teacher, choice.kept));
-        return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
-      });
-    }
-    const { frontier, proposal } = await measureSizes(options, model, teacher, views(evidenceParts), context);
-    if (output) {
-      await writeBlocks(environment, output.directory, left);
-      if (frontier) await writeFrontier(environment, output.directory, frontier);
-      await output.removeStale();
-    }
+    const choices = options.search ? await searchChoices(teacher, views, longest, listener) : [];
+    const sizes = await measureSizes(options, model, teacher, views(evidenceParts), context);
+    if (output) await writeInspection(environment, output, left, sizes.frontier);
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
     const { out } = options;
-    return { left: known, choices, pictures, frontier, proposal, ...(out === undefined ? {} : { out }) };
+    return { left: known, choices, pictures, ...sizes, ...(out === undefined ? {} : { out }) };
   } finally {
     await source.dispose();
     await teacher.dispose();
   }
+}
+
+/** Batches of images, as whole views or as so many parts of each. */
+type Views = (parts?: number) => AsyncIterable<FloatTensor>;
+
+/** The best blocks to keep, for each number of them, and what such a student weighs. */
+async function searchChoices(
+  teacher: Model,
+  views: Views,
+  longest: number,
+  listener: Listener,
+): Promise<BlocksRunResult["choices"]> {
+  const most = teacher.config.depth - 1;
+  listener.stage?.("searching blocks", most);
+  const { choices } = await searchBlocks(teacher, views(), { most, longest }, (done) => listener.progress?.(done));
+  return choices.map((choice) => {
+    const parameters = parameterCount(copyBlocks(teacher, choice.kept));
+    return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
+  });
+}
+
+async function writeInspection(
+  environment: Environment,
+  output: OutputFolder,
+  left: readonly (readonly number[])[],
+  frontier: readonly FrontierPoint[] | undefined,
+): Promise<void> {
+  await writeBlocks(environment, output.directory, left);
+  if (frontier) await writeFrontier(environment, output.directory, frontier);
+  await output.removeStale();
 }
 
 /** Measures students of the sizes that are asked for, and says which to take within a budget. */

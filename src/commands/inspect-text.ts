@@ -86,6 +86,20 @@ export function inspectText(name: string, d: ModelDescription): string {
 
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
 export function blocksText({ left, choices, pictures, frontier, proposal }: BlocksRunResult): string {
+  const lines = ["", ...runsText(left, pictures)];
+  if (choices.length > 0) lines.push("", "The best to keep, by their number (--kept-blocks):", choicesText(choices));
+  if (frontier)
+    lines.push(
+      "",
+      "Students, refitted on these pictures (--budget proposes one for a size or a time):",
+      frontierText(frontier),
+    );
+  if (proposal) lines.push("", proposalText(proposal));
+  return lines.join("\n");
+}
+
+/** What is left behind runs of blocks, and the blocks that are missed most. */
+function runsText(left: BlocksRunResult["left"], pictures: number): string[] {
   const shown = (value: number | null | undefined) => (value === null || value === undefined ? "" : value.toFixed(2));
   const longest = Math.max(...left.map((row) => row.filter((value) => value !== null).length));
   const runs = left.map((row, k) => [
@@ -101,35 +115,27 @@ export function blocksText({ left, choices, pictures, frontier, proposal }: Bloc
     .map((row, k) => ({ block: k + 1, value: row[k + 1] ?? 0 }))
     .sort((a, b) => b.value - a.value);
   const order = dropped.map(({ block, value }) => `${block} (${value.toFixed(2)})`).join(", ");
-  const lines = [
-    "",
+  return [
     `What is left (0 nothing, 2 all) behind a run of blocks that its first block, refitted, stands for; ${pictures} pictures:`,
     textTable(columns, runs),
     "",
     `Blocks that are missed most where the one before stands for them: ${order}.`,
   ];
-  if (choices.length > 0) {
-    const rows = choices.map(({ kept, left: rest, parameters, bytes }) => [
-      String(kept.length),
-      kept.join(","),
-      rest.toFixed(3),
-      (parameters / 1e6).toFixed(1),
-      (bytes / 1e6).toFixed(1),
-    ]);
-    const titles = ["blocks", "keep", "left", "M params", "MB"].map((title) => ({
-      title,
-      align: title === "keep" ? ("left" as const) : undefined,
-    }));
-    lines.push("", "The best to keep, by their number (--kept-blocks):", textTable(titles, rows));
-  }
-  if (frontier)
-    lines.push(
-      "",
-      "Students, refitted on these pictures (--budget proposes one for a size or a time):",
-      frontierText(frontier),
-    );
-  if (proposal) lines.push("", proposalText(proposal));
-  return lines.join("\n");
+}
+
+function choicesText(choices: BlocksRunResult["choices"]): string {
+  const rows = choices.map(({ kept, left: rest, parameters, bytes }) => [
+    String(kept.length),
+    kept.join(","),
+    rest.toFixed(3),
+    (parameters / 1e6).toFixed(1),
+    (bytes / 1e6).toFixed(1),
+  ]);
+  const titles = ["blocks", "keep", "left", "M params", "MB"].map((title) => ({
+    title,
+    align: title === "keep" ? ("left" as const) : undefined,
+  }));
+  return textTable(titles, rows);
 }
 
 /** What to make within a budget, and how. */

@@ -77,10 +77,18 @@ export interface DistillOptions {
    */
   keep?: "even" | "auto";
   /**
-   * As many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms). Range:
-   * must match ^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$.
+   * The best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both
+   * (25MB,10ms), or a share of the teacher's parameters (0.3x). Range: must match
+   * ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
    */
   budget?: string;
+  /**
+   * The cheapest model with this share of the teacher's predictions (mean cosine similarity without a head);
+   * within --budget, where that is given. Range: a number above 0, at most 1.
+   */
+  agreement?: number;
+  /** What a budget in MB or ms and an agreement are reached by. */
+  levers?: "shape" | "tokens" | "bits" | ("shape" | "tokens" | "bits")[];
   /** How the student starts, what trains, and the loss (the recipe's where left out). Default: "wecolora". */
   method?:
     | "corp"

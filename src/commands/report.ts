@@ -1,5 +1,7 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
 import { z } from "zod";
+import type { DataSet } from "../data/dataset.ts";
+import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { methodOf } from "../students/methods/lookup.ts";
 import type { Model } from "../models/model.ts";
@@ -28,7 +30,7 @@ import { textChunks } from "../workspace/output-files.ts";
 import { attentionOverlays } from "../evaluation/attention-overlays.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { distillOptions } from "./distill-options.ts";
-import type { JudgedLine } from "../workspace/run-folder.ts";
+import type { JudgedLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
 import type { NamedInput, OutputRequest } from "../workspace/output-folder.ts";
 import { checkOutputFile, withOutput } from "../workspace/output-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
@@ -73,39 +75,53 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
       throw new UserError(`There is no run in ${run}. Give the output folder of wecolora distill.`, {
         code: "RUN_NOT_FOUND",
       });
+  const folders = runs.map((run) => new RunFolder(environment.directory(run)));
   const inputs: NamedInput[] = [];
-  const folders: RunFolder[] = [];
-  for (const run of runs) {
-    const folder = new RunFolder(environment.directory(run));
-    const { teacher, data } = (await readRun(folder)).options;
-    folders.push(folder);
-    inputs.push(...distillInputs({ teacher, data }));
-    for (const entry of ["student", "checkpoints", "exports", "tensorboard"])
-      inputs.push({ option: `the run's ${entry}/`, path: folder.directory.describe(entry) });
-  }
-  if (runs.length === 1) {
-    const [run] = runs;
-    if (out !== undefined) await checkOutputFile(environment, out, inputs, isPage);
-    const request: OutputRequest = { path: run, kind: "run", inputs: [] };
-    return withOutput(environment, request, async (output) => {
-      const folder = new RunFolder(output);
-      const page = await writeRunReport(context, folder);
-      if (out === undefined) return { out: folder.directory.describe("report.html"), runs };
-      await environment.writeFile(out, textChunks(page));
-      return { out, runs };
-    });
-  }
+  for (const folder of folders) inputs.push(...(await reportInputs(folder)));
+  if (runs.length === 1) return renewReport(context, runs[0], out, inputs);
   const file = out ?? "comparison.html";
   await checkOutputFile(environment, file, inputs, isPage);
+  await environment.writeFile(file, textChunks(await compareReports(environment, folders)));
+  return { out: file, runs };
+}
+
+/** What a run's report is made from, and a page must not be written over. */
+async function reportInputs(folder: RunFolder): Promise<NamedInput[]> {
+  const { teacher, data } = (await readRun(folder)).options;
+  const parts = ["student", "checkpoints", "exports", "tensorboard"].map((entry) => ({
+    option: `the run's ${entry}/`,
+    path: folder.directory.describe(entry),
+  }));
+  return [...distillInputs({ teacher, data }), ...parts];
+}
+
+/** Writes a run's report into its folder, and the page to `out` too where that is given. */
+async function renewReport(
+  context: RunContext,
+  run: string,
+  out: string | undefined,
+  inputs: readonly NamedInput[],
+): Promise<ReportRunResult> {
+  const { environment } = context;
+  if (out !== undefined) await checkOutputFile(environment, out, inputs, isPage);
+  const request: OutputRequest = { path: run, kind: "run", inputs: [] };
+  return withOutput(environment, request, async (output) => {
+    const folder = new RunFolder(output);
+    const page = await writeRunReport(context, folder);
+    if (out !== undefined) await environment.writeFile(out, textChunks(page));
+    return { out: out ?? folder.directory.describe("report.html"), runs: [run] };
+  });
+}
+
+/** One page that compares runs. */
+async function compareReports(environment: Environment, folders: readonly RunFolder[]): Promise<string> {
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
-  const page = await comparisonPage(
+  return comparisonPage(
     reports.map((report, i) => ({ ...report, name: named[i] })),
     environment.createDocument(),
   );
-  await environment.writeFile(file, textChunks(page));
-  return { out: file, runs };
 }
 
 /** Whether a file begins as our pages do. */
@@ -125,17 +141,20 @@ function distinct(names: readonly string[]): string[] {
 export async function writeRunReport(context: RunContext, folder: RunFolder): Promise<string> {
   const { environment, listener } = context;
   listener.stage?.("writing the report");
-  const { report, options, judged } = await readRun(folder);
-  const whole = await withPictures(context, folder, report, options, judged);
+  const whole = await withPictures(context, folder, await readRun(folder));
   const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return page;
 }
 
+interface RunFiles {
+  readonly report: RunReport;
+  readonly options: DistillRunOptions;
+  readonly judged: JudgedLine[];
+}
+
 /** What the folder's files say, without a picture or a model. */
-async function readRun(
-  folder: RunFolder,
-): Promise<{ report: RunReport; options: DistillRunOptions; judged: JudgedLine[] }> {
+async function readRun(folder: RunFolder): Promise<RunFiles> {
   const path = folder.directory.describe("");
   const config = await folder.readConfig();
   const result = await folder.readResult();
@@ -150,40 +169,51 @@ async function readRun(
   const log = await folder.readLog();
   const judged = await folder.readJudged();
   const trained = (await folder.readManifest()).filter(({ uses }) => uses.includes("train"));
-  const name = path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run";
   const report: RunReport = {
-    name,
-    method: options.method,
-    methodSummary: summaryOf(options),
-    teacher: options.teacher,
-    data: options.data,
-    keptBlocks: result.keptBlocks,
-    widths: widthsText(result),
-    trainingSeconds: result.trainingSeconds,
-    notes: [
-      ...(result.startSeconds >= 1 ? [`choosing and refitting blocks took ${result.startSeconds.toFixed(1)} s`] : []),
-      ...config.plan.notes,
-    ],
-    results: result.results,
-    comparisons: result.comparisons,
+    ...settingsOf(path, options, config),
+    ...outcomeOf(result),
+    notes: notesOf(result, config),
     judgedPictures: judged.length,
-    judgedOnTrainingPictures: result.judgedOnTrainingPictures,
     steps: log.filter((entry) => entry.kind === "step"),
     looks: log.filter((entry) => entry.kind === "evaluation"),
     classes: classFigures(judged),
     hardest: [],
     neighbours: [],
     attention: [],
-    used: { total: trained.length, shown: trained.map(({ name: own, class: of }) => ({ name: own, className: of })) },
-    settings: Object.entries(options)
-      .filter(([, value]) => value !== undefined)
-      .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
-    command: distillCommand(options),
-    about: config.about,
+    used: { total: trained.length, shown: trained.map(({ name, class: of }) => ({ name, className: of })) },
     missing: [],
   };
   return { report, options, judged };
 }
+
+/** What was asked for. */
+const settingsOf = (path: string, options: DistillRunOptions, { about }: RunConfig) => ({
+  name: path.split(/[\\/]/).filter(Boolean).at(-1) ?? "run",
+  method: options.method,
+  methodSummary: summaryOf(options),
+  teacher: options.teacher,
+  data: options.data,
+  settings: Object.entries(options)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)] as const),
+  command: distillCommand(options),
+  about,
+});
+
+/** What came of it. */
+const outcomeOf = (result: RunResult) => ({
+  keptBlocks: result.keptBlocks,
+  widths: widthsText(result),
+  trainingSeconds: result.trainingSeconds,
+  results: result.results,
+  comparisons: result.comparisons,
+  judgedOnTrainingPictures: result.judgedOnTrainingPictures,
+});
+
+const notesOf = ({ startSeconds }: RunResult, { plan }: RunConfig): string[] => [
+  ...(startSeconds >= 1 ? [`choosing and refitting blocks took ${startSeconds.toFixed(1)} s`] : []),
+  ...plan.notes,
+];
 
 function summaryOf({ method, start }: DistillRunOptions): string {
   const { summary, start: usual } = methodOf(method);
@@ -206,73 +236,38 @@ function classFigures(judged: readonly JudgedLine[]): ClassFigures[] {
   return figures.sort((a, b) => gap(b) - gap(a));
 }
 
-/** The report with pictures and with what models make of them; what can't be had is said. */
-async function withPictures(
-  { environment, listener, signal }: RunContext,
-  folder: RunFolder,
-  report: RunReport,
-  options: DistillRunOptions,
-  judged: readonly JudgedLine[],
-): Promise<RunReport> {
-  const missing: string[] = [];
-  const tried = async <T>(what: string, action: () => Promise<T>): Promise<T | undefined> => {
+/** Takes what can be had for a report, and notes what can't. */
+class Attempts {
+  /** What is missing, with its reason. */
+  readonly missing: string[] = [];
+
+  async try<T>(what: string, action: () => Promise<T>): Promise<T | undefined> {
     try {
       return await action();
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      missing.push(`${what} (${error.message})`);
+      this.missing.push(`${what} (${error.message})`);
       return undefined;
     }
-  };
-  const data = await tried("pictures", () => environment.openDataSet(options.data, openOptions(options)));
-  const teacher = await tried("the teacher's side of the pictures", () =>
-    environment.loadModel(
-      options.teacher,
-      loadRequest(data ? readOptionsFor(options, data) : readOptions(options), { listener: {}, signal }),
-    ),
-  );
-  const student = await tried("the student's side", () =>
-    environment.loadModel(folder.directory.describe("student"), {}),
-  );
-  const models = new Map<string, Model>();
-  if (teacher) models.set("teacher", teacher);
-  if (student) models.set("student", student);
+  }
+}
+
+/** The report with pictures and with what models make of them; what can't be had is said. */
+async function withPictures(context: RunContext, folder: RunFolder, files: RunFiles): Promise<RunReport> {
+  const { environment, listener } = context;
+  const { report, options } = files;
+  const attempts = new Attempts();
+  const { missing } = attempts;
+  const data = await attempts.try("pictures", () => environment.openDataSet(options.data, openOptions(options)));
+  const models = await openModels(context, folder, options, data, attempts);
   const source = data && environment.createPictureSource(data.path);
   try {
-    const seen = teacher ?? student;
+    const seen = models.get("teacher") ?? models.get("student");
     if (!source || !seen) return { ...report, used: { ...report.used, shown: [] }, missing };
     const thumbnails = new Thumbnails(environment, source, seen.preprocessing, thumbnailSide);
-    const items = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
-    // A picture that is gone has no place to be found in; looking for it by its name says so.
-    const itemOf = (name: string): Item => items.get(name) ?? { name };
-    const classOf = ({ label }: Item) => (label === undefined ? undefined : data.train.classes?.[label]);
-    const shown = async (name: string, className = classOf(itemOf(name))): Promise<Shown> => ({
-      name,
-      className,
-      image: await thumbnails.of(itemOf(name)),
-    });
-    const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
     return {
       ...report,
-      teacherDepth: teacher?.config.depth,
-      hardest: await hardestPictures(judged, shown),
-      neighbours: await neighbourExamples(judged, shown),
-      attention:
-        (await tried("where models look", () =>
-          attentionOf(environment, models, source, spread(judgedItems, shownLooks)),
-        )) ?? [],
-      similarity:
-        teacher && student
-          ? await tried("similarity of layers", () =>
-              similarityOf(teacher, student, source, spread(judgedItems, similarityPictures), report.keptBlocks),
-            )
-          : undefined,
-      used: {
-        total: report.used.total,
-        shown: await Promise.all(
-          spread(report.used.shown, shownUsed).map(({ name, className }) => shown(name, className)),
-        ),
-      },
+      ...(await drawnParts(environment, files, { data, source, models, thumbnails }, attempts)),
       missing,
     };
   } finally {
@@ -280,6 +275,69 @@ async function withPictures(
     await source?.dispose();
     for (const model of models.values()) await model.dispose();
   }
+}
+
+/** Teacher and student by these names, as far as they can be opened. */
+async function openModels(
+  { environment, signal }: RunContext,
+  folder: RunFolder,
+  options: DistillRunOptions,
+  data: DataSet | undefined,
+  attempts: Attempts,
+): Promise<Map<string, Model>> {
+  const teacher = await attempts.try("the teacher's side of the pictures", () => {
+    const read = data ? readOptionsFor(options, data) : readOptions(options);
+    return environment.loadModel(options.teacher, loadRequest(read, { listener: {}, signal }));
+  });
+  const student = await attempts.try("the student's side", () =>
+    environment.loadModel(folder.directory.describe("student"), {}),
+  );
+  const models = new Map<string, Model>();
+  if (teacher) models.set("teacher", teacher);
+  if (student) models.set("student", student);
+  return models;
+}
+
+/** What parts of a report are drawn from. */
+interface Drawing {
+  readonly data: DataSet;
+  readonly source: PictureSource;
+  readonly models: ReadonlyMap<string, Model>;
+  readonly thumbnails: Thumbnails;
+}
+
+/** The parts of a report that show images or what models make of them. */
+async function drawnParts(
+  environment: Environment,
+  { report, judged }: RunFiles,
+  { data, source, models, thumbnails }: Drawing,
+  attempts: Attempts,
+): Promise<Partial<RunReport>> {
+  const items = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  // A picture that is gone has no place to be found in; looking for it by its name says so.
+  const itemOf = (name: string): Item => items.get(name) ?? { name };
+  const classOf = ({ label }: Item) => (label === undefined ? undefined : data.train.classes?.[label]);
+  const shown: Show = async (name, className = classOf(itemOf(name))) => ({
+    name,
+    className,
+    image: await thumbnails.of(itemOf(name)),
+  });
+  const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
+  const attention = () => attentionOf(environment, models, source, spread(judgedItems, shownLooks));
+  const used = spread(report.used.shown, shownUsed);
+  return {
+    teacherDepth: models.get("teacher")?.config.depth,
+    hardest: await hardestPictures(judged, shown),
+    neighbours: await neighbourExamples(judged, shown),
+    attention: (await attempts.try("where models look", attention)) ?? [],
+    similarity: await attempts.try("similarity of layers", () =>
+      similarityOf(models, source, spread(judgedItems, similarityPictures), report.keptBlocks),
+    ),
+    used: {
+      total: report.used.total,
+      shown: await Promise.all(used.map(({ name, className }) => shown(name, className))),
+    },
+  };
 }
 
 type Show = (name: string, className?: string) => Promise<Shown>;
@@ -320,7 +378,7 @@ async function neighbourExamples(judged: readonly JudgedLine[], shown: Show): Pr
 async function attentionOf(
   environment: Environment,
   models: ReadonlyMap<string, Model>,
-  source: Parameters<typeof attentionOverlays>[1],
+  source: PictureSource,
   items: readonly Item[],
 ): Promise<Attention[]> {
   const looks: Attention[] = [];
@@ -339,13 +397,15 @@ async function attentionOf(
   return looks;
 }
 
+/** How alike the blocks of student and teacher are; undefined where one of the two is missing. */
 async function similarityOf(
-  teacher: Model,
-  student: Model,
-  source: Parameters<typeof compareLayers>[2],
+  models: ReadonlyMap<string, Model>,
+  source: PictureSource,
   items: readonly Item[],
   keptBlocks: readonly number[],
-): Promise<BlockSimilarity> {
+): Promise<BlockSimilarity | undefined> {
+  const [teacher, student] = [models.get("teacher"), models.get("student")];
+  if (!teacher || !student) return undefined;
   return { ...(await compareLayers(student, teacher, source, items, () => undefined)), keptBlocks };
 }
 

@@ -55,17 +55,25 @@ export async function runRollout(context: RunContext, input: RolloutRunInput): P
   return withOutput(context.environment, request, (output) => rolloutInto(context, options, output));
 }
 
+type RolloutOptions = z.output<typeof rolloutRunSchema>;
+
+/** The teacher, where one is given, and the model, by these names. */
+async function openModels(context: RunContext, options: RolloutOptions): Promise<Map<string, Model>> {
+  const load = (path: string) => context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const models = new Map<string, Model>();
+  if (options.teacher !== undefined) models.set("teacher", await load(options.teacher));
+  models.set("model", await load(options.model));
+  return models;
+}
+
 async function rolloutInto(
   context: RunContext,
-  options: z.output<typeof rolloutRunSchema>,
+  options: RolloutOptions,
   output: OutputFolder,
 ): Promise<RolloutRunResult> {
   const { environment, listener } = context;
   const data = await environment.openPictures(options.data);
-  const models = new Map<string, Model>();
-  if (options.teacher !== undefined)
-    models.set("teacher", await environment.loadModel(options.teacher, loadRequest(readOptions(options), context)));
-  models.set("model", await environment.loadModel(options.model, loadRequest(readOptions(options), context)));
+  const models = await openModels(context, options);
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   const { directory } = output;

@@ -10,6 +10,7 @@ import { sha256 } from "../utils/digest.ts";
 import { kebab } from "../utils/option-names.ts";
 import type { NamedInput } from "../workspace/output-folder.ts";
 import type { RunConfig } from "../workspace/run-folder.ts";
+import type { Deployment } from "../workspace/run-schemas.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { distillOptions } from "./distill-options.ts";
 import { checkRunMethod } from "../students/methods/lookup.ts";
@@ -73,11 +74,28 @@ export function withSettledShape(options: DistillRunOptions, config: RunConfig):
     ...options,
     keep: "even",
     budget: undefined,
+    agreement: undefined,
     reductionFactor: undefined,
     keptBlocks: [...keptBlocks],
     mlpWidth,
     keptHeads,
     blockShapes: shapes?.map(blockShapeText),
+  };
+}
+
+/** The options of a run whose shape a search chose. */
+export function withChosenShape(options: DistillRunOptions, choice: Deployment["choice"]): DistillRunOptions {
+  const { keptBlocks, mlpWidth, keptHeads, blockShapes } = choice;
+  return {
+    ...options,
+    keep: "even",
+    budget: undefined,
+    agreement: undefined,
+    reductionFactor: undefined,
+    keptBlocks: [...keptBlocks],
+    mlpWidth,
+    keptHeads,
+    blockShapes: blockShapes && [...blockShapes],
   };
 }
 

@@ -133,7 +133,7 @@ export interface SegmentResult {
   readonly iou: number;
   readonly hausdorff95: number | undefined;
   /** 95 % intervals over the cases, where there are several. */
-  readonly intervals: Partial<Readonly<Record<"dice" | "iou" | "hausdorff95", Interval>>>;
+  readonly intervals: Partial<Readonly<Record<Figure, Interval>>>;
   readonly results: readonly ClassResult[];
   /** Of the encoder; 0 for bare pixels. */
   readonly parameters: number;
@@ -149,6 +149,9 @@ export interface SegmentRunResult {
   readonly cases: number;
   readonly models: readonly SegmentResult[];
 }
+
+/** What a mask is measured by. */
+type Figure = "dice" | "iou" | "hausdorff95";
 
 /** The yardstick's name: the decoder on the bare pixels of each patch. */
 const bare = "pixels";
@@ -293,7 +296,7 @@ async function judgeMasks({ cases, test, labels, classes }: Work, predicted: rea
 }
 
 /** The mean over the classes of each class's mean over the cases. */
-function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hausdorff95"): number | undefined {
+function overClasses(results: readonly ClassResult[], key: Figure): number | undefined {
   const names = [...new Set(results.map((r) => r.class))];
   const means = names.flatMap((name) => {
     const values = results.flatMap((r) => (r.class === name && r[key] !== undefined ? [r[key]] : []));
@@ -303,7 +306,7 @@ function overClasses(results: readonly ClassResult[], key: "dice" | "iou" | "hau
 }
 
 /** The 95 % interval of a mean over classes and cases: cases are drawn, since slices of one are alike. */
-function overCases(results: readonly ClassResult[], key: "dice" | "iou" | "hausdorff95"): Interval | undefined {
+function overCases(results: readonly ClassResult[], key: Figure): Interval | undefined {
   const names = [...new Set(results.map((r) => r.case))];
   return resampled(names.length, resamples, (weights) =>
     overClasses(
@@ -325,116 +328,146 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
   return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
 }
 
+/** Segments in four stages: read and split the scans, train and evaluate a decoder for each encoder, draw, write. */
 async function segmentInto(
   context: RunContext,
   options: SegmentRunOptions,
   output: OutputFolder,
 ): Promise<SegmentRunResult> {
-  const { environment, listener } = context;
-  const directory = environment.directory(options.data);
+  const work = await openWork(context, options);
+  const { directory } = output;
+  const models: SegmentResult[] = [];
+  const masks = new Map<string, readonly Uint8Array[]>();
+  for (const job of jobsOf(options)) {
+    const { result, predicted } = await runJob(context, work, job, directory);
+    models.push(result);
+    masks.set(job.name, predicted);
+  }
+  await writeExamples(context.environment, work, masks, directory);
+  const result = await writeResult(work, models, directory);
+  await output.removeStale();
+  return result;
+}
+
+/** Reads the scans and says what is learned from and what is held out. */
+async function openWork({ environment, listener }: RunContext, options: SegmentRunOptions): Promise<Work> {
   const paths = await environment.listFiles(options.data, isVolumeName);
   const { axis, kinds, maskName } = options;
-  const cases = new ScanCases(directory, paths, { axis, kinds, maskName });
-  listener.stage?.("reading scans", cases.files.length);
-  const found = await cases.index(splitOf(options, cases.files.length), (done) => listener.progress?.(done));
-  const { labels } = found;
+  const cases = new ScanCases(environment.directory(options.data), paths, { axis, kinds, maskName });
+  const count = cases.files.length;
+  listener.stage?.("reading scans", count);
+  const split = await cases.index(splitOf(options, count), (done) => listener.progress?.(done));
+  const { labels, test } = split;
+  const classes = classNamesOf(labels, options);
+  const train = spread(split.train, options.trainSlices ?? split.train.length);
+  if (train.length < 2 || test.length === 0)
+    throw new UserError(
+      `${train.length} slices to train on and ${test.length} to evaluate on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut}).`,
+      { code: "INVALID_DATA" },
+    );
+  listener.info?.(
+    `${count} ${count === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${test.length} held out; ${classes.slice(1).join(", ")}`,
+  );
+  return { cases, train, test, labels, classes, options };
+}
+
+/** Names of the masks' numbers, the background first. Throws a UserError where there are no classes or too few names. */
+function classNamesOf(labels: readonly number[], { classNames: names, data }: SegmentRunOptions): string[] {
   if (labels.length < 2)
-    throw new UserError(`The masks in ${options.data} show nothing but background.`, { code: "INVALID_DATA" });
-  const names = options.classNames;
+    throw new UserError(`The masks in ${data} show nothing but background.`, { code: "INVALID_DATA" });
   if (names && names.length !== labels.length - 1)
     throw new UserError(
       `--class-names has ${names.length} names, but the masks hold ${labels.slice(1).join(", ")} beside the background.`,
       { code: "INVALID_OPTION" },
     );
-  const classes = ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
-  const train = spread(found.train, options.trainSlices ?? found.train.length);
-  if (train.length < 2 || found.test.length === 0)
-    throw new UserError(
-      `${train.length} slices to train on and ${found.test.length} to evaluate on are too few: lower --gap (${options.gap}) or change --held-out (${options.heldOut}).`,
-      { code: "INVALID_DATA" },
-    );
-  const work: Work = { cases, train, test: found.test, labels, classes, options };
-  listener.info?.(
-    `${cases.files.length} ${cases.files.length === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${found.test.length} held out; ${classes.slice(1).join(", ")}`,
-  );
+  return ["background", ...(names ?? labels.slice(1).map((label) => `class ${label}`))];
+}
 
-  const out = output.directory;
-  const models: SegmentResult[] = [];
-  const masks = new Map<string, readonly Uint8Array[]>();
-  for (const { path, name, pixels } of jobsOf(options)) {
-    const model = await environment.loadModel(path, loadRequest(readOptions(options), context));
-    try {
-      const { imageSize, patchSize } = model.config;
-      const encoder: Encoder = pixels
-        ? { kind: "pixels", imageSize, patchSize }
-        : { kind: "vit", model, trained: options.encoder === "trained" };
-      const judged = await runOne(context, work, name, encoder, model);
-      models.push(judged.result);
-      masks.set(name, judged.predicted);
-      await out.write(`${name}.safetensors`, writeSafetensors(judged.weights, { classes: JSON.stringify(classes) }));
-    } finally {
-      await model.dispose();
-    }
+/** Trains and evaluates one encoder's decoder, and writes its weights. */
+async function runJob(context: RunContext, work: Work, { path, name, pixels }: Job, directory: Directory) {
+  const { options, classes } = work;
+  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  try {
+    const { imageSize, patchSize } = model.config;
+    const encoder: Encoder = pixels
+      ? { kind: "pixels", imageSize, patchSize }
+      : { kind: "vit", model, trained: options.encoder === "trained" };
+    const { weights, ...judged } = await runOne(context, work, name, encoder, model);
+    await directory.write(`${name}.safetensors`, writeSafetensors(weights, { classes: JSON.stringify(classes) }));
+    return judged;
+  } finally {
+    await model.dispose();
   }
-  await writeExamples(environment, work, masks, out);
+}
+
+/** Writes table.md, table.csv and segmentation.json. */
+async function writeResult(
+  { options, classes, cases, train, test }: Work,
+  models: readonly SegmentResult[],
+  directory: Directory,
+): Promise<SegmentRunResult> {
   const { columns, rows } = segmentTable(models);
-  await out.write(
-    "table.md",
-    textChunks(`${segmentedOn(models, work.test.length)}\n\n${markdownTable(columns, rows)}\n`),
-  );
-  await out.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
-  const slices = { train: train.length, test: work.test.length };
+  const table = `${segmentedOn(models, test.length)}\n\n${markdownTable(columns, rows)}\n`;
+  await directory.write("table.md", textChunks(table));
+  await directory.write("table.csv", textChunks(csvLines([columns.map(({ title }) => title), ...rows])));
+  const slices = { train: train.length, test: test.length };
   const result = { out: options.out, classes, slices, cases: cases.files.length, models };
-  await out.write(
-    "segmentation.json",
-    textChunks(`${JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2)}\n`),
-  );
-  await output.removeStale();
+  const json = JSON.stringify({ ...segmentationFormat, options, ...result }, null, 2);
+  await directory.write("segmentation.json", textChunks(`${json}\n`));
   return result;
 }
 
-async function runOne({ environment, listener }: RunContext, work: Work, name: string, encoder: Encoder, model: Model) {
-  const { options, train } = work;
-  const normalisation = model.preprocessing;
-  const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, options);
+async function runOne(context: RunContext, work: Work, name: string, encoder: Encoder, model: Model) {
+  const { listener } = context;
+  const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, work.options);
   try {
-    const batches = Math.floor(train.length / Math.min(options.batch, train.length));
-    listener.stage?.(`training on ${name}`, batches * options.epochs);
-    const begin = environment.now();
-    const losses = await trainSegmenter(
-      segmenter,
-      (epoch) => epochBatches(work, segmenter, normalisation, epoch),
-      batches,
-      options,
-      (step, loss) => {
-        listener.progress?.(step, `loss ${loss.toFixed(4)}`);
-      },
-    );
-    const trainingSeconds = (environment.now() - begin) / 1000;
+    const training = await trainOne(context, work, name, segmenter, model.preprocessing);
     listener.stage?.(`judging ${name}`, work.test.length);
-    const predicted = await predictions(work, segmenter, normalisation, (done) => listener.progress?.(done));
+    const predicted = await predictions(work, segmenter, model.preprocessing, (done) => listener.progress?.(done));
     const results = await judgeMasks(work, predicted);
-    const result: SegmentResult = {
-      model: name,
-      dice: overClasses(results, "dice") ?? 0,
-      iou: overClasses(results, "iou") ?? 0,
-      hausdorff95: overClasses(results, "hausdorff95"),
-      intervals: {
-        dice: overCases(results, "dice"),
-        iou: overCases(results, "iou"),
-        hausdorff95: overCases(results, "hausdorff95"),
-      },
-      results,
-      parameters: encoder.kind === "vit" ? model.parameters : 0,
-      trainingSeconds,
-      firstLoss: losses[0],
-      lastLoss: losses[losses.length - 1],
-    };
+    const parameters = encoder.kind === "vit" ? model.parameters : 0;
+    const result: SegmentResult = { model: name, ...figuresOf(results), results, parameters, ...training };
     return { result, predicted, weights: await segmenter.weights() };
   } finally {
     await segmenter.dispose();
   }
 }
+
+/** Trains a decoder, and says how long that took and how far the loss fell. */
+async function trainOne(
+  { environment, listener }: RunContext,
+  work: Work,
+  name: string,
+  segmenter: Segmenter,
+  normalisation: Pick<Preprocessing, "mean" | "std">,
+): Promise<Pick<SegmentResult, "trainingSeconds" | "firstLoss" | "lastLoss">> {
+  const { options, train } = work;
+  const batches = Math.floor(train.length / Math.min(options.batch, train.length));
+  listener.stage?.(`training on ${name}`, batches * options.epochs);
+  const begin = environment.now();
+  const losses = await trainSegmenter(
+    segmenter,
+    (epoch) => epochBatches(work, segmenter, normalisation, epoch),
+    batches,
+    options,
+    (step, loss) => {
+      listener.progress?.(step, `loss ${loss.toFixed(4)}`);
+    },
+  );
+  const trainingSeconds = (environment.now() - begin) / 1000;
+  return { trainingSeconds, firstLoss: losses[0], lastLoss: losses[losses.length - 1] };
+}
+
+const figuresOf = (results: readonly ClassResult[]): Pick<SegmentResult, Figure | "intervals"> => ({
+  dice: overClasses(results, "dice") ?? 0,
+  iou: overClasses(results, "iou") ?? 0,
+  hausdorff95: overClasses(results, "hausdorff95"),
+  intervals: {
+    dice: overCases(results, "dice"),
+    iou: overCases(results, "iou"),
+    hausdorff95: overCases(results, "hausdorff95"),
+  },
+});
 
 /** Slices that are drawn, evenly spread over the held-out ones. */
 const shownSlices = 6;

@@ -42,9 +42,9 @@ export function groupScans(paths: readonly string[], kinds?: readonly string[], 
   });
   const cases = new Map<string, { scans: Map<string, string>; mask?: string }>();
   const of = (name: string) => {
-    const found = cases.get(name) ?? { scans: new Map<string, string>() };
-    cases.set(name, found);
-    return found;
+    const entry = cases.get(name) ?? { scans: new Map<string, string>() };
+    cases.set(name, entry);
+    return entry;
   };
   for (const { path, folder, stem } of named) {
     const [, above, tree, part] = /^(.*?)(images|labels)(\w*)$/.exec(folder) ?? [];
@@ -60,20 +60,27 @@ export function groupScans(paths: readonly string[], kinds?: readonly string[], 
     if (isMask(word.toLowerCase())) entry.mask = path;
     else entry.scans.set(word.toLowerCase(), path);
   }
-  return whole(cases, kinds).map(([key, { scans, mask }]): ScanFiles => {
-    const name = key.split("/").filter(Boolean).at(-1) ?? "scan";
-    if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`, { code: "INVALID_DATA" });
-    const wanted = kinds ?? [...scans.keys()].sort();
-    const found = wanted.map((kind) => {
-      const path = scans.get(kind.toLowerCase());
-      if (path === undefined)
-        throw new UserError(`the case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`, {
-          code: "INVALID_DATA",
-        });
-      return path;
-    });
-    return { name, scans: found, mask };
+  return whole(cases, kinds).map(([key, entry]) => scanFiles(key, entry, kinds));
+}
+
+/** A case's files, its scans in the order of the kinds. */
+function scanFiles(
+  key: string,
+  { scans, mask }: { readonly scans: ReadonlyMap<string, string>; readonly mask?: string },
+  kinds: readonly string[] | undefined,
+): ScanFiles {
+  const name = key.split("/").filter(Boolean).at(-1) ?? "scan";
+  if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`, { code: "INVALID_DATA" });
+  const wanted = kinds ?? [...scans.keys()].sort();
+  const paths = wanted.map((kind) => {
+    const path = scans.get(kind.toLowerCase());
+    if (path === undefined)
+      throw new UserError(`the case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`, {
+        code: "INVALID_DATA",
+      });
+    return path;
   });
+  return { name, scans: paths, mask };
 }
 
 type Cases = ReadonlyMap<string, { readonly scans: ReadonlyMap<string, string>; readonly mask?: string }>;
@@ -180,58 +187,20 @@ function placer(axis: Axis, [nx, ny, nz]: readonly [number, number, number]) {
  */
 export function sliceStack(name: string, scans: readonly Volume[], mask: Volume | undefined, axis: Axis): SliceStack {
   const [first] = scans;
-  for (const other of [...scans.slice(1), ...(mask ? [mask] : [])]) {
-    if (other.dims.join() !== first.dims.join())
-      throw new UserError(
-        `${other.name} is ${other.dims.join(" x ")}, but ${first.name} is ${first.dims.join(" x ")}`,
-        { code: "INVALID_DATA" },
-      );
-  }
+  checkAlike(first, [...scans.slice(1), ...(mask ? [mask] : [])]);
   if (mask && mask.channels !== 1)
     throw new UserError(`${mask.name} has ${mask.channels} volumes; a mask has one`, { code: "INVALID_DATA" });
   const sources = scans.flatMap((scan) => Array.from({ length: scan.channels }, (_, channel) => ({ scan, channel })));
   const shown = sources.slice(0, 3).map(({ scan, channel }) => ({ scan, channel, range: rangeOf(scan, channel) }));
-  const { sizes, order, at } = placer(axis, first.dims);
-  const [count, rows, columns] = sizes;
-  const plane = rows * columns;
-  const whole = shown.map(() => new Uint8Array(count * plane));
-  const box = { top: rows, left: columns, bottom: -1, right: -1 };
-  const bright = new Int32Array(count);
-  for (let s = 0; s < count; s++)
-    for (let r = 0; r < rows; r++)
-      for (let c = 0; c < columns; c++) {
-        const [x, y, z] = at(s, r, c);
-        let seen = false;
-        shown.forEach(({ scan, channel, range: [low, high] }, i) => {
-          const value = Math.max(
-            0,
-            Math.min(255, Math.round((255 * (scan.at(x, y, z, channel) - low)) / (high - low))),
-          );
-          whole[i][s * plane + r * columns + c] = value;
-          seen ||= value > 0;
-        });
-        if (!seen) continue;
-        bright[s]++;
-        box.top = Math.min(box.top, r);
-        box.bottom = Math.max(box.bottom, r);
-        box.left = Math.min(box.left, c);
-        box.right = Math.max(box.right, c);
-      }
+  const placed = placer(axis, first.dims);
+  const { whole, box, bright } = planesOf(shown, placed);
   if (box.bottom < 0) throw new UserError(`${first.name} is empty: all its voxels are alike`, { code: "INVALID_DATA" });
+  const planes = whole.map((plane) => cropped(plane, placed.sizes, box));
+  const masks = mask && cropped(maskNumbers(mask, placed.sizes, placed.at), placed.sizes, box);
+  const [count, rows, columns] = placed.sizes;
   const [height, width] = [box.bottom - box.top + 1, box.right - box.left + 1];
-  const cropped = (source: Uint8Array): Uint8Array => {
-    const out = new Uint8Array(count * height * width);
-    for (let s = 0; s < count; s++)
-      for (let r = 0; r < height; r++) {
-        const from = s * plane + (box.top + r) * columns + box.left;
-        out.set(source.subarray(from, from + width), (s * height + r) * width);
-      }
-    return out;
-  };
-  const planes = whole.map(cropped);
-  const masks = mask && cropped(maskNumbers(mask, sizes, at));
   const size = height * width;
-  const [i, j, k] = order;
+  const [i, j, k] = placed.order;
   const spacing = [first.spacing[i], first.spacing[j], first.spacing[k]] as const;
   return {
     name,
@@ -249,14 +218,77 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
       return { width, height, data };
     },
     mask: (slice) => masks?.subarray(slice * size, (slice + 1) * size),
-    blank: (slice) => bright[slice] < blankShare * plane,
-    labels(slice) {
-      const found = new Map<number, number>();
-      for (const label of masks?.subarray(slice * size, (slice + 1) * size) ?? [])
-        found.set(label, (found.get(label) ?? 0) + 1);
-      return found;
-    },
+    blank: (slice) => bright[slice] < blankShare * rows * columns,
+    labels: (slice) => countsOf(masks?.subarray(slice * size, (slice + 1) * size) ?? []),
   };
+}
+
+/** Throws a UserError where volumes differ in size. */
+function checkAlike(first: Volume, others: readonly Volume[]): void {
+  const differs = others.find(({ dims }) => dims.join() !== first.dims.join());
+  if (differs)
+    throw new UserError(
+      `${differs.name} is ${differs.dims.join(" x ")}, but ${first.name} is ${first.dims.join(" x ")}`,
+      { code: "INVALID_DATA" },
+    );
+}
+
+/** How often each number occurs. */
+function countsOf(labels: ArrayLike<number>): Map<number, number> {
+  const counts = new Map<number, number>();
+  for (const label of Array.from(labels)) counts.set(label, (counts.get(label) ?? 0) + 1);
+  return counts;
+}
+
+interface Channel {
+  readonly scan: Volume;
+  readonly channel: number;
+  readonly range: readonly number[];
+}
+
+interface Box {
+  readonly top: number;
+  readonly left: number;
+  readonly bottom: number;
+  readonly right: number;
+}
+
+/** 8-bit slices `[count, rows, columns]` of each channel, where they show something, and how many pixels of each slice do. */
+function planesOf(shown: readonly Channel[], { sizes: [count, rows, columns], at }: ReturnType<typeof placer>) {
+  const whole = shown.map(() => new Uint8Array(count * rows * columns));
+  const box = { top: rows, left: columns, bottom: -1, right: -1 };
+  const bright = new Int32Array(count);
+  for (let s = 0; s < count; s++)
+    for (let r = 0; r < rows; r++)
+      for (let c = 0; c < columns; c++) {
+        const [x, y, z] = at(s, r, c);
+        let seen = false;
+        shown.forEach(({ scan, channel, range: [low, high] }, i) => {
+          const level = Math.round((255 * (scan.at(x, y, z, channel) - low)) / (high - low));
+          const value = Math.max(0, Math.min(255, level));
+          whole[i][(s * rows + r) * columns + c] = value;
+          seen ||= value > 0;
+        });
+        if (!seen) continue;
+        bright[s]++;
+        box.top = Math.min(box.top, r);
+        box.bottom = Math.max(box.bottom, r);
+        box.left = Math.min(box.left, c);
+        box.right = Math.max(box.right, c);
+      }
+  return { whole, box, bright };
+}
+
+/** The part of each slice of `[count, rows, columns]` that lies in a box. */
+function cropped(source: Uint8Array, [count, rows, columns]: readonly number[], box: Box): Uint8Array {
+  const [height, width] = [box.bottom - box.top + 1, box.right - box.left + 1];
+  const out = new Uint8Array(count * height * width);
+  for (let s = 0; s < count; s++)
+    for (let r = 0; r < height; r++) {
+      const from = (s * rows + box.top + r) * columns + box.left;
+      out.set(source.subarray(from, from + width), (s * height + r) * width);
+    }
+  return out;
 }
 
 function maskNumbers(

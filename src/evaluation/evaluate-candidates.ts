@@ -4,8 +4,9 @@ import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { splitHeldOut } from "../data/sampling.ts";
 import { bootstrapInterval } from "./confidence.ts";
-import type { JudgedPicture, JudgeOptions } from "./evaluate-models.ts";
+import type { JudgedPicture, Judgement, JudgeOptions } from "./evaluate-models.ts";
 import { judge } from "./evaluate-models.ts";
+import type { Latency } from "./latency.ts";
 import { measureLatencies } from "./latency.ts";
 import { badOption } from "../utils/parse-options.ts";
 import { mean } from "./metrics.ts";
@@ -106,24 +107,28 @@ export async function judgeCandidates(
     candidates.map(({ model }) => model),
     environment.now,
   );
-  const rows = candidates.map(({ name, model, bytes }, i): ResultRow => {
-    const { pictures, ...figures } = judgements[name];
-    const { median, quartiles } = times[i];
-    return {
-      name,
-      images: pictures.length,
-      ...figures,
-      parameters: model.parameters,
-      bytes,
-      millisecondsAPicture: median,
-      millisecondsQuartiles: quartiles,
-    };
-  });
+  const rows = candidates.map((candidate, i) => rowOf(candidate, judgements[candidate.name], times[i]));
   const few = tooFewText(rows);
   if (few !== undefined) listener.warn?.(few);
   return {
     rows,
     pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),
+  };
+}
+
+function rowOf(
+  { name, model, bytes }: Candidate,
+  { pictures, ...figures }: Judgement,
+  { median, quartiles }: Latency,
+): ResultRow {
+  return {
+    name,
+    images: pictures.length,
+    ...figures,
+    parameters: model.parameters,
+    bytes,
+    millisecondsAPicture: median,
+    millisecondsQuartiles: quartiles,
   };
 }
 

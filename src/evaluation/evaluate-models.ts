@@ -22,6 +22,7 @@ import { nearestNeighbours, neighbourDefaults, votesOf } from "./knn.ts";
 import type { ProbeOptions, ProbeWeights } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 import type { Targets } from "./targets.ts";
+import type { Device } from "../runtime/device.ts";
 import { required } from "../utils/required.ts";
 
 /** Shares from 0 to 1. */
@@ -137,26 +138,10 @@ function targetsOf(items: readonly Item[], classes: readonly string[] | undefine
  * UserError where models see pictures through different transforms, or no picture can be read.
  */
 export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
-  const { models, reference, bank, queries, classes, probeViews } = options;
-  const seen = new Set(
-    [...Object.values(models), ...(reference ? [reference] : [])].map((m) => JSON.stringify(m.preprocessing)),
-  );
-  if (seen.size > 1) {
-    throw new UserError(
-      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
-    );
-  }
+  const { models, reference, bank, queries, classes, probeViews, store } = options;
+  checkSameTransforms(options);
   const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
-  const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
-  const passes = 1 + (probeViews?.augmentation ? (options.probe ?? probeDefaults).epochs : 0);
-  const total = queries.length * runs + (withLabels ? bank.length * Object.keys(models).length * passes : 0);
-  let done = 0;
-  const tick = (count: number) => {
-    done += count;
-    options.progress?.(done, total);
-  };
-
-  const { store } = options;
+  const tick = ticker(options, withLabels);
   // Fidelity needs all tokens, and heads their logits; vectors alone can come from the store.
   const vectorsDo = store && !reference && !Object.values(models).some(({ config }) => config.head);
   const asked = await (vectorsDo
@@ -171,30 +156,65 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
     : await (store ? collectVectors(trained, store, bank, tick) : collect(trained, bank, false, tick));
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
-    const found = required(asked, name);
-    if (found.items.length === 0)
+    const outputs = required(asked, name);
+    if (outputs.items.length === 0)
       throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
-    const targets = targetsOf(found.items, classes);
-    const scores =
-      classes && targets ? await scoresOf(trained, name, model, classes, found, known?.get(name), tick) : {};
-    const { probe } = scores;
+    const targets = targetsOf(outputs.items, classes);
+    const learning = { bank: known?.get(name), tick };
+    const scores = classes && targets ? await scoresOf(trained, name, model, classes, outputs, learning) : {};
     judgements[name] = {
-      ...(reference ? { fidelity: fidelityOf(found, model !== reference) } : {}),
-      ...(targets ? figuresOf(scores, targets) : {}),
-      ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
-      ...(probe?.best === undefined ? {} : { probeBest: probe.best }),
-      pictures: found.items.map(({ name: picture, label, labels }, i) => ({
-        name: picture,
-        label,
-        labels,
-        predicted: targets?.kind === "class" ? predictedOf(scores, i) : {},
-        nearest: scores.neighbours?.nearest?.[i],
-        difference: found.differences[i],
-        cosine: found.cosines[i],
-      })),
+      ...(reference ? { fidelity: fidelityOf(outputs, model !== reference) } : {}),
+      ...judgementOf(outputs, scores, targets),
     };
   }
   return judgements;
+}
+
+function checkSameTransforms({ models, reference }: JudgeOptions): void {
+  const all = [...Object.values(models), ...(reference ? [reference] : [])];
+  const transforms = new Set(all.map(({ preprocessing }) => JSON.stringify(preprocessing)));
+  if (transforms.size > 1) {
+    throw new UserError(
+      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
+    );
+  }
+}
+
+/** Reports progress over all passes of all models. */
+function ticker(options: JudgeOptions, withLabels: boolean): (count: number) => void {
+  const { models, reference, bank, queries, probeViews, probe = probeDefaults } = options;
+  const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
+  const passes = 1 + (probeViews?.augmentation ? probe.epochs : 0);
+  const learned = withLabels ? bank.length * Object.keys(models).length * passes : 0;
+  const total = queries.length * runs + learned;
+  let done = 0;
+  return (count) => {
+    done += count;
+    options.progress?.(done, total);
+  };
+}
+
+/** Figures of one model, and what it makes of each image. */
+function judgementOf(
+  { items, differences, cosines }: Collected,
+  scores: ScoresByName,
+  targets: Targets | undefined,
+): Judgement {
+  const { probe, neighbours } = scores;
+  return {
+    ...(targets ? figuresOf(scores, targets) : {}),
+    ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
+    ...(probe?.best === undefined ? {} : { probeBest: probe.best }),
+    pictures: items.map(({ name, label, labels }, i) => ({
+      name,
+      label,
+      labels,
+      predicted: targets?.kind === "class" ? predictedOf(scores, i) : {},
+      nearest: neighbours?.nearest?.[i],
+      difference: differences[i],
+      cosine: cosines[i],
+    })),
+  };
 }
 
 function fidelityOf({ differences, cosines, agreements }: Collected, withIntervals: boolean): Fidelity {
@@ -253,62 +273,77 @@ function epochFigure(logits: FloatTensor, targets: Targets | undefined): Pick<Be
 /** Neighbours whose names are kept for a look at them. */
 const shownNeighbours = 5;
 
+/** What scores are learned from: a model's outputs on the bank, where there is one. */
+interface Learning {
+  readonly bank: Collected | undefined;
+  readonly tick: (count: number) => void;
+}
+
+/** Scores that are finite. Throws a RunError that names the model where they are not. */
+function scored(values: FloatTensor, what: string, model: string): Scores {
+  requireFinite(values.data, `${what} of the model ${model}`);
+  return { values, predicted: predictions(values) };
+}
+
 async function scoresOf(
   options: JudgeOptions,
   name: string,
   model: Model,
   classes: readonly string[],
   queries: Collected,
-  bank: Collected | undefined,
-  tick: (count: number) => void,
+  { bank, tick }: Learning,
 ): Promise<ScoresByName> {
-  const scored = (values: FloatTensor, what: string): Scores => {
-    requireFinite(values.data, `${what} of the model ${modelName(model.origin, name)}`);
-    return { values, predicted: predictions(values) };
-  };
+  const shownName = modelName(model.origin, name);
   const columns = headColumns(model, classes);
   const head =
     columns && queries.logits.length > 0
-      ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits") }
+      ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits", shownName) }
       : {};
   const known = bank && targetsOf(bank.items, classes);
   if (!bank || !known || bank.items.length < 2) return head;
   const { device } = model;
-  const [bankTokens, queryTokens] = [concatRows(bank.tokens), concatRows(queries.tokens)];
-  const { neighbours = neighbourDefaults, probe = probeDefaults, logistic } = options;
-  const found = await nearestNeighbours(device, bankTokens, queryTokens, neighbours.k);
-  const augmentation = options.probeViews?.augmentation;
-  const features = augmentation
-    ? (epoch: number) => collectAugmented(model, options, bank.items, { augmentation, seed: probe.seed, epoch }, tick)
-    : bankTokens;
-  const queryTargets = targetsOf(queries.items, classes);
+  const tokens = { bank: concatRows(bank.tokens), queries: concatRows(queries.tokens) };
+  const { neighbours: wanted = neighbourDefaults, logistic } = options;
+  const lists = await nearestNeighbours(device, tokens.bank, tokens.queries, wanted.k);
+  const votes = votesOf(lists, known, wanted.temperature);
+  const nearest = lists.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
+  const augmented = (view: ProbeView) => collectAugmented(model, options, bank.items, view, tick);
+  const probed = await probeScores(options, device, tokens, known, targetsOf(queries.items, classes), augmented);
+  const scores: ScoresByName = {
+    ...head,
+    neighbours: { ...scored(votes, "Votes of the k-NN classifier", shownName), nearest },
+    probe: {
+      ...scored(probed.logits, "Logits of the linear probe (lower --probe-learning-rate)", shownName),
+      learningRate: probed.learningRate,
+      best: probed.best,
+    },
+  };
+  if (!logistic) return scores;
+  const { weights } = await fitLogistic(device, tokens.bank, known, logistic);
+  const logits = await probeLogits(device, weights, tokens.queries);
+  return { ...scores, logistic: scored(logits, "Logits of the logistic regression", shownName) };
+}
+
+type ProbeView = Parameters<typeof collectAugmented>[3];
+
+/** Trains a linear probe; where it is asked for, also finds the epoch that is best on the queries. */
+async function probeScores(
+  { probe = probeDefaults, probeViews }: JudgeOptions,
+  device: Device,
+  tokens: { readonly bank: FloatTensor; readonly queries: FloatTensor },
+  known: Targets,
+  wanted: Targets | undefined,
+  augmented: (view: ProbeView) => Promise<FloatTensor>,
+): Promise<{ logits: FloatTensor; learningRate: number | undefined; best: BestEpoch | undefined }> {
+  const augmentation = probeViews?.augmentation;
+  const features = augmentation ? (epoch: number) => augmented({ augmentation, seed: probe.seed, epoch }) : tokens.bank;
   let best: BestEpoch | undefined;
   const afterEpoch = async (epoch: number, trained: ProbeWeights) => {
-    const figure = epochFigure(await probeLogits(device, trained, queryTokens), queryTargets);
+    const figure = epochFigure(await probeLogits(device, trained, tokens.queries), wanted);
     if (best === undefined || scoreOf(figure) > scoreOf(best)) best = { epoch: epoch + 1, ...figure };
   };
-  const { weights, baseLearningRate } = await trainProbe(
-    device,
-    features,
-    known,
-    probe,
-    probe.bestEpoch ? { afterEpoch } : {},
-  );
-  const nearest = found.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
-  const regressed = logistic && (await fitLogistic(device, bankTokens, known, logistic)).weights;
-  return {
-    ...head,
-    neighbours: { ...scored(votesOf(found, known, neighbours.temperature), "Votes of the k-NN classifier"), nearest },
-    probe: {
-      ...scored(
-        await probeLogits(device, weights, queryTokens),
-        "Logits of the linear probe (lower --probe-learning-rate)",
-      ),
-      learningRate: baseLearningRate,
-      best,
-    },
-    ...(regressed
-      ? { logistic: scored(await probeLogits(device, regressed, queryTokens), "Logits of the logistic regression") }
-      : {}),
-  };
+  const fixed = probe.bestEpoch ? { afterEpoch } : {};
+  const { weights, baseLearningRate } = await trainProbe(device, features, known, probe, fixed);
+  const logits = await probeLogits(device, weights, tokens.queries);
+  return { logits, learningRate: baseLearningRate, best };
 }

@@ -59,17 +59,27 @@ export async function writeEvaluation(
     "evaluation.json",
     textChunks(`${JSON.stringify({ ...evaluationFormat, ...facts, results: judged.rows }, null, 2)}\n`),
   );
+  await directory.write("pictures.csv", textChunks(csvLines(imageRows(judged, classes))));
+  if (!classes) return;
+  await directory.write("classes.csv", textChunks(csvLines(classRows(judged, classes))));
+  await writeConfusion(environment, directory, judged, classes);
+}
+
+/** The ways of telling classes that were tried on the models. */
+const kindsOf = ({ rows, pictures }: Judged) => Object.keys(pictures[rows[0].name][0]?.predicted ?? {}) as ScoreName[];
+
+/** A row for each image: its class, and what each model makes of it. */
+function imageRows(judged: Judged, classes: readonly string[] | undefined): string[][] {
   const models = judged.rows.map(({ name }) => name);
   const named = (label: number | undefined) =>
     label === undefined || label === noClass ? "" : (classes?.[label] ?? String(label));
-  const [first] = models;
-  const kinds = Object.keys(judged.pictures[first][0]?.predicted ?? {}) as ScoreName[];
+  const kinds = kindsOf(judged);
   const header = [
     "picture",
     "class",
     ...models.flatMap((m) => [...kinds.map((kind) => `${m} ${kind}`), `${m} difference`, `${m} cosine`]),
   ];
-  const lines = judged.pictures[first].map(({ name, label, labels }, i) => [
+  const lines = judged.pictures[models[0]].map(({ name, label, labels }, i) => [
     name,
     labels ? labels.map((l) => named(l)).join("|") : named(label),
     ...models.flatMap((m) => {
@@ -77,27 +87,32 @@ export async function writeEvaluation(
       return [...kinds.map((kind) => named(predicted[kind])), String(difference ?? ""), String(cosine ?? "")];
     }),
   ]);
-  await directory.write("pictures.csv", textChunks(csvLines([header, ...lines])));
-  if (!classes) return;
-  const found = classFigures(judged, classes);
-  const columns = [...new Set(found.flatMap(({ figures }) => Object.keys(figures)))];
-  await directory.write(
-    "classes.csv",
-    textChunks(
-      csvLines([
-        ["class", "pictures", ...columns],
-        ...found.map((c) => [c.class, String(c.pictures), ...columns.map((key) => String(c.figures[key] ?? ""))]),
-      ]),
-    ),
-  );
+  return [header, ...lines];
+}
+
+function classRows(judged: Judged, classes: readonly string[]): string[][] {
+  const byClass = classFigures(judged, classes);
+  const columns = [...new Set(byClass.flatMap(({ figures }) => Object.keys(figures)))];
+  return [
+    ["class", "pictures", ...columns],
+    ...byClass.map((c) => [c.class, String(c.pictures), ...columns.map((key) => String(c.figures[key] ?? ""))]),
+  ];
+}
+
+/** The last model's confusion of classes as a table, and drawn where there are not too many. */
+async function writeConfusion(
+  environment: Environment,
+  directory: Directory,
+  judged: Judged,
+  classes: readonly string[],
+): Promise<void> {
+  const kinds = kindsOf(judged);
   const kind = (["probe", "neighbours", "head"] as const).find((k) => kinds.includes(k));
-  const last = models[models.length - 1];
   if (kind === undefined) return;
+  const last = judged.rows[judged.rows.length - 1].name;
   const counts = confusionOf(judged.pictures[last], kind, classes.length);
-  await directory.write(
-    "confusion.csv",
-    textChunks(csvLines([["class", ...classes], ...counts.map((row, k) => [classes[k], ...row.map(String)])])),
-  );
+  const rows = counts.map((row, k) => [classes[k], ...row.map(String)]);
+  await directory.write("confusion.csv", textChunks(csvLines([["class", ...classes], ...rows])));
   if (classes.length > mostDrawn) return;
   const title = `Which classes (rows) are taken for which, by the ${kind} of the ${last}`;
   const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());

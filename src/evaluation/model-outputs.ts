@@ -69,6 +69,15 @@ const keptNumbers = 2 ** 28;
 const nameOf = (models: CollectOptions["models"], model: Model): string =>
   Object.entries(models).find(([, own]) => own === model)?.[0] ?? "teacher";
 
+const nothingCollected = (): Collected => ({
+  items: [],
+  tokens: [],
+  logits: [],
+  differences: [],
+  cosines: [],
+  agreements: [],
+});
+
 /** Runs all models over the pictures, each picture decoded once. Throws a UserError where an output is not finite. */
 export async function collect(
   options: CollectOptions,
@@ -76,14 +85,9 @@ export async function collect(
   asQueries: boolean,
   tick: (count: number) => void,
 ): Promise<Map<string, Collected>> {
-  const { models, source, kept, batch = evaluationBatch, skip = () => undefined } = options;
+  const { models, source, batch = evaluationBatch, skip = () => undefined } = options;
   const reference = asQueries ? options.reference : undefined;
-  const collected = new Map(
-    Object.keys(models).map((name): [string, Collected] => [
-      name,
-      { items: [], tokens: [], logits: [], differences: [], cosines: [], agreements: [] },
-    ]),
-  );
+  const collected = new Map(Object.keys(models).map((name) => [name, nothingCollected()]));
   const { preprocessing = Object.values(models)[0].preprocessing } = options;
   for await (const { items: read, pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) {
     const runs = new Map<Model, Record<string, FloatTensor>>();
@@ -92,31 +96,49 @@ export async function collect(
       const names: OutputName[] = ["pooled"];
       if (asQueries && model.config.head) names.push("logits");
       if (reference) names.push("blockOutput");
-      const run = () => model.outputs(pixels, names, { model: nameOf(models, model), images });
-      const key = `${names.join()}:${source.id}:${images.join()}`;
-      runs.set(model, model === reference && kept ? await kept.of(model, key, run) : await run());
+      runs.set(model, await outputsOf(options, model, names, pixels, images));
       tick(read.length);
     }
-    const wanted = reference && runs.get(reference);
     for (const [name, model] of Object.entries(models)) {
       const outputs = required(runs, model);
       const into = required(collected, name);
       into.items.push(...read);
       into.tokens.push(outputs.pooled);
       if (outputs.logits) into.logits.push(outputs.logits);
-      if (wanted && reference) {
-        const [own, theirs] = comparableTokens(
-          { tokens: outputs.blockOutput, config: model.config },
-          { tokens: wanted.blockOutput, config: reference.config },
-        );
-        into.differences.push(...absoluteDifferences(own, theirs));
-        into.cosines.push(...rowCosines(outputs.pooled, wanted.pooled));
-        if (outputs.logits && outputs.logits.dims[1] === wanted.logits?.dims[1])
-          into.agreements.push(...sameAnswers(outputs.logits, wanted.logits));
-      }
+      if (reference) addFidelity(into, { model, outputs }, { model: reference, outputs: required(runs, reference) });
     }
   }
   return collected;
+}
+
+/** A model's outputs on a batch; the reference's are taken from the last time where they are kept. */
+async function outputsOf(
+  { models, reference, kept, source }: CollectOptions,
+  model: Model,
+  names: readonly OutputName[],
+  pixels: FloatTensor,
+  images: readonly string[],
+): Promise<Record<string, FloatTensor>> {
+  const run = () => model.outputs(pixels, names, { model: nameOf(models, model), images });
+  const key = `${names.join()}:${source.id}:${images.join()}`;
+  return model === reference && kept ? kept.of(model, key, run) : run();
+}
+
+interface Outputs {
+  readonly model: Model;
+  readonly outputs: Readonly<Record<string, FloatTensor>>;
+}
+
+/** Adds how near a model's outputs on a batch are to the reference's. */
+function addFidelity(into: Collected, own: Outputs, reference: Outputs): void {
+  const [tokens, wanted] = comparableTokens(
+    { tokens: own.outputs.blockOutput, config: own.model.config },
+    { tokens: reference.outputs.blockOutput, config: reference.model.config },
+  );
+  into.differences.push(...absoluteDifferences(tokens, wanted));
+  into.cosines.push(...rowCosines(own.outputs.pooled, reference.outputs.pooled));
+  const [logits, wantedLogits] = [own.outputs.logits, reference.outputs.logits];
+  if (logits && logits.dims[1] === wantedLogits?.dims[1]) into.agreements.push(...sameAnswers(logits, wantedLogits));
 }
 
 /** Pooled vectors `[n, D]` of one epoch's random views of images that can all be read. */
@@ -156,26 +178,19 @@ export async function collectVectors(
   const hashOf = await contentHashes(store, source, items);
   for (const model of new Set(Object.values(models)))
     caches.set(model, await FeatureCache.open(store, model, hashOf, batch, options.preprocessing));
-  const found = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
-  const missing: Item[] = [];
-  for (const item of items) {
-    let complete = true;
-    for (const [model, cache] of caches) {
-      const vector = cache.get(item);
-      // Versions before this one kept NaN too: what is not finite is computed again, and refused there.
-      if (vector && firstNotFinite(vector) < 0) found.get(model)?.set(item.name, vector);
-      else complete = false;
-    }
-    if (complete) tick(caches.size);
-    else missing.push(item);
-  }
+  const vectors = new Map<Model, Map<string, Float32Array>>([...caches.keys()].map((model) => [model, new Map()]));
+  const missing = items.filter((item) => {
+    const isComplete = takeCached(caches, vectors, item);
+    if (isComplete) tick(caches.size);
+    return !isComplete;
+  });
   for await (const { items: read, pixels } of evaluationBatches(source, missing, batch, preprocessing, skip)) {
     for (const [model, cache] of caches) {
       const images = read.map(({ name }) => name);
       const { pooled } = await model.outputs(pixels, ["pooled"], { model: nameOf(models, model), images });
       for (const [i, item] of read.entries()) {
         const vector = rows(pooled, i, i + 1).data.slice();
-        found.get(model)?.set(item.name, vector);
+        vectors.get(model)?.set(item.name, vector);
         cache.put(item, vector);
       }
       tick(read.length);
@@ -183,14 +198,32 @@ export async function collectVectors(
   }
   for (const cache of caches.values()) await cache.save();
   return new Map(
-    Object.entries(models).map(([name, model]): [string, Collected] => {
-      const vectors = required(found, model);
-      const own = items.filter((item) => vectors.has(item.name));
-      const tokens = own.map(({ name: picture }): FloatTensor => {
-        const data = required(vectors, picture);
-        return { type: "float32", dims: [1, data.length], data };
-      });
-      return [name, { items: own, tokens, logits: [], differences: [], cosines: [], agreements: [] }];
-    }),
+    Object.entries(models).map(([name, model]) => [name, vectorsAlone(items, required(vectors, model))] as const),
   );
+}
+
+/** Takes an item's vectors from the caches; says whether each model has one. */
+function takeCached(
+  caches: ReadonlyMap<Model, FeatureCache>,
+  vectors: ReadonlyMap<Model, Map<string, Float32Array>>,
+  item: Item,
+): boolean {
+  let isComplete = true;
+  for (const [model, cache] of caches) {
+    const vector = cache.get(item);
+    // Versions before this one kept NaN too: what is not finite is computed again, and refused there.
+    if (vector && firstNotFinite(vector) < 0) vectors.get(model)?.set(item.name, vector);
+    else isComplete = false;
+  }
+  return isComplete;
+}
+
+/** Pooled vectors of the items that have one. */
+function vectorsAlone(items: readonly Item[], vectors: ReadonlyMap<string, Float32Array>): Collected {
+  const read = items.filter((item) => vectors.has(item.name));
+  const tokens = read.map(({ name }): FloatTensor => {
+    const data = required(vectors, name);
+    return { type: "float32", dims: [1, data.length], data };
+  });
+  return { ...nothingCollected(), items: read, tokens };
 }

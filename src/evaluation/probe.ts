@@ -7,8 +7,9 @@ import type { Value } from "../engine/graph/graph.ts";
 import { linear } from "../engine/nn/layers.ts";
 import { binaryCrossEntropy, crossEntropy } from "../engine/nn/losses.ts";
 import { larsUpdate } from "../engine/optim/lars.ts";
+import type { Schedule } from "../engine/optim/schedule.ts";
 import { learningRateAt } from "../engine/optim/schedule.ts";
-import type { Device, DeviceTensor } from "../runtime/device.ts";
+import type { Device, DeviceTensor, Session } from "../runtime/device.ts";
 import { UserError } from "../utils/errors.ts";
 import { firstNotFinite, requireFinite } from "../utils/finite.ts";
 import { drawStream } from "../utils/random.ts";
@@ -200,6 +201,77 @@ async function bestRate(
   return best.rate;
 }
 
+/** Probes of several rates that train side by side on a device. `dispose` frees them. */
+class SideBySide {
+  readonly lossByStep: readonly number[][];
+  private state: Readonly<Record<string, DeviceTensor>> = {};
+
+  private readonly device: Device;
+  private readonly session: Session;
+  private readonly schedules: readonly Schedule[];
+
+  private constructor(device: Device, session: Session, schedules: readonly Schedule[]) {
+    this.device = device;
+    this.session = session;
+    this.schedules = schedules;
+    this.lossByStep = schedules.map(() => []);
+  }
+
+  /** Opens the training step for batches of `[batch, D]` features, and uploads what it starts from. */
+  static async open(
+    device: Device,
+    start: ProbeWeights,
+    batch: number,
+    targets: Targets,
+    schedules: readonly Schedule[],
+  ): Promise<SideBySide> {
+    const [classes, width] = start.weight.dims;
+    const session = await compile(stepGraph(batch, width, targets, schedules.length), device);
+    const probes = new SideBySide(device, session, schedules);
+    const blank = { weightMomentum: zeros([classes, width]), biasMomentum: zeros([classes]) };
+    const state: Record<string, DeviceTensor> = {};
+    for (const name of stateOf(schedules.length)) {
+      const [part] = name.split(".");
+      state[name] = await device.upload({ ...start, ...blank }[part as keyof ProbeWeights]);
+    }
+    probes.state = state;
+    return probes;
+  }
+
+  /** One training step on `[batch, D]` features and `[batch, K]` targets; steps are counted from 0. */
+  async step(features: FloatTensor, targets: FloatTensor, step: number): Promise<void> {
+    const names = Object.keys(this.state);
+    const feeds: Record<string, Tensor | DeviceTensor> = { ...this.state, features, targets };
+    this.schedules.forEach((schedule, r) => {
+      feeds[`learningRate.${r}`] = float32([learningRateAt(schedule, step)], []);
+    });
+    const { tensors, kept } = await this.session.run({
+      feeds,
+      fetch: this.schedules.map((_, r) => `loss.${r}`),
+      keep: names.map((name) => `next.${name}`),
+    });
+    await this.device.release(Object.values(this.state));
+    this.state = Object.fromEntries(names.map((name) => [name, kept[`next.${name}`]]));
+    this.lossByStep.forEach((list, r) => list.push(Number(tensors[`loss.${r}`].data[0])));
+  }
+
+  /** The weights of the probe with the r-th rate. */
+  async weights(r: number): Promise<ProbeWeights> {
+    const download = async (name: string) => (await this.device.download(this.state[name])) as FloatTensor;
+    return {
+      weight: await download(`weight.${r}`),
+      bias: await download(`bias.${r}`),
+      runningMean: await download("runningMean"),
+      runningVariance: await download("runningVariance"),
+    };
+  }
+
+  async dispose(): Promise<void> {
+    await this.device.release(Object.values(this.state));
+    await this.session.dispose();
+  }
+}
+
 /** One pass over the pictures for several rates; `afterEpoch` sees the first's probe. */
 async function trainTogether(
   device: Device,
@@ -214,68 +286,43 @@ async function trainTogether(
   requireFinite(epochFeatures.data, "Features of the linear probe");
   if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
   const batch = Math.min(options.batch, count);
-  const iterationsPerEpoch = Math.floor(count / batch);
-  const steps = iterationsPerEpoch * options.epochs;
-  const { warmupEpochs, epochs } = options;
-  const schedules = rates.map((rate) => ({
-    kind: "cosine" as const,
-    baseLearningRate: peakRate(rate, batch, steps),
+  const start = { ...freshProbe(width, targets.count, options.seed), ...fixed.initial };
+  const iterations = Math.floor(count / batch);
+  const probes = await SideBySide.open(device, start, batch, targets, schedulesOf(options, rates, batch, iterations));
+  const all = Array.from({ length: count }, (_, i) => i);
+  const order = fixed.order ?? ((epoch: number) => drawStream(options.seed, "probe order", epoch).shuffle(all));
+  try {
+    for (let epoch = 0, step = 0; epoch < options.epochs; epoch++) {
+      const indices = order(epoch);
+      if (epoch > 0) epochFeatures = await featuresOf(features, epoch);
+      for (let i = 0; i < iterations; i++, step++) {
+        const rows = indices.slice(i * batch, (i + 1) * batch);
+        await probes.step(pickRows(epochFeatures, rows), targetRows(takeTargets(targets, rows)), step);
+      }
+      if (fixed.afterEpoch) await fixed.afterEpoch(epoch, await probes.weights(0));
+    }
+    const trained: ProbeTraining[] = [];
+    for (const [r, lossByStep] of probes.lossByStep.entries())
+      trained.push({ weights: await probes.weights(r), lossByStep });
+    return trained;
+  } finally {
+    await probes.dispose();
+  }
+}
+
+const schedulesOf = (
+  { warmupEpochs, epochs }: ProbeOptions,
+  rates: readonly (number | undefined)[],
+  batch: number,
+  iterationsPerEpoch: number,
+): Schedule[] =>
+  rates.map((rate) => ({
+    kind: "cosine",
+    baseLearningRate: peakRate(rate, batch, iterationsPerEpoch * epochs),
     warmupEpochs,
     epochs,
     iterationsPerEpoch,
   }));
-  const session = await compile(stepGraph(batch, width, targets, rates.length), device);
-  const names = stateOf(rates.length);
-  const start = { ...freshProbe(width, targets.count, options.seed), ...fixed.initial };
-  const blank = { weightMomentum: zeros([targets.count, width]), biasMomentum: zeros([targets.count]) };
-  let state: Record<string, DeviceTensor> = {};
-  for (const name of names) {
-    const [own] = name.split(".");
-    state[name] = await device.upload({ ...start, ...blank }[own as keyof ProbeWeights]);
-  }
-  const all = Array.from({ length: count }, (_, i) => i);
-  const order = fixed.order ?? ((epoch: number) => drawStream(options.seed, "probe order", epoch).shuffle(all));
-  const losses: number[][] = rates.map(() => []);
-  const download = async (name: string) => (await device.download(state[name])) as FloatTensor;
-  const weightsOf = async (r: number): Promise<ProbeWeights> => ({
-    weight: await download(`weight.${r}`),
-    bias: await download(`bias.${r}`),
-    runningMean: await download("runningMean"),
-    runningVariance: await download("runningVariance"),
-  });
-  try {
-    for (let epoch = 0, step = 0; epoch < epochs; epoch++) {
-      const indices = order(epoch);
-      if (epoch > 0) epochFeatures = await featuresOf(features, epoch);
-      for (let i = 0; i < iterationsPerEpoch; i++, step++) {
-        const rows = indices.slice(i * batch, (i + 1) * batch);
-        const feeds: Record<string, Tensor | DeviceTensor> = {
-          ...state,
-          features: pickRows(epochFeatures, rows),
-          targets: targetRows(takeTargets(targets, rows)),
-        };
-        schedules.forEach((schedule, r) => {
-          feeds[`learningRate.${r}`] = float32([learningRateAt(schedule, step)], []);
-        });
-        const { tensors, kept } = await session.run({
-          feeds,
-          fetch: rates.map((_, r) => `loss.${r}`),
-          keep: names.map((name) => `next.${name}`),
-        });
-        await device.release(Object.values(state));
-        state = Object.fromEntries(names.map((name) => [name, kept[`next.${name}`]]));
-        losses.forEach((list, r) => list.push(Number(tensors[`loss.${r}`].data[0])));
-      }
-      if (fixed.afterEpoch) await fixed.afterEpoch(epoch, await weightsOf(0));
-    }
-    const trained: ProbeTraining[] = [];
-    for (const [r, lossByStep] of losses.entries()) trained.push({ weights: await weightsOf(r), lossByStep });
-    return trained;
-  } finally {
-    await device.release(Object.values(state));
-    await session.dispose();
-  }
-}
 
 /** Logits `[n, K]` of a trained probe, with the running statistics. */
 export async function probeLogits(device: Device, probe: ProbeWeights, features: FloatTensor): Promise<FloatTensor> {

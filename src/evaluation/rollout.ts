@@ -128,21 +128,29 @@ export async function attentionViewer(
       const { tensors } = await session.run({ feeds: { pixels: pictures }, fetch: [...outputs.keys()] });
       const seenBy = { weights: model.weights, path: model.origin.path };
       checkOutputs(tensors as Record<string, FloatTensor>, seenBy, subject, pictures);
-      const count = pictures.dims[0];
-      const out = zeros([count, patches]);
-      for (let b = 0; b < count; b++) {
-        const blocks = [...outputs.keys()].map((name) => {
-          const { data } = tensors[name] as FloatTensor;
-          const size = data.length / count;
-          return data.subarray(b * size, (b + 1) * size);
-        });
-        out.data.set(
-          method === "rollout" ? rollout(blocks, { discard, prefix }) : lookOf(blocks[0], prefix),
-          b * patches,
-        );
-      }
-      return out;
+      const attention = [...outputs.keys()].map((name) => tensors[name] as FloatTensor);
+      return mapsOf(attention, pictures.dims[0], patches, (blocks) =>
+        method === "rollout" ? rollout(blocks, { discard, prefix }) : lookOf(blocks[0], prefix),
+      );
     },
     dispose: () => session.dispose(),
   };
+}
+
+/** Maps `[B, P]` from each block's attention `[B, ...]`; `mapOf` makes one image's from that of its blocks. */
+function mapsOf(
+  attention: readonly FloatTensor[],
+  count: number,
+  patches: number,
+  mapOf: (blocks: Float32Array[]) => ArrayLike<number>,
+): FloatTensor {
+  const out = zeros([count, patches]);
+  for (let b = 0; b < count; b++) {
+    const blocks = attention.map(({ data }) => {
+      const size = data.length / count;
+      return data.subarray(b * size, (b + 1) * size);
+    });
+    out.data.set(mapOf(blocks), b * patches);
+  }
+  return out;
 }

@@ -14,7 +14,7 @@ import { scheduleForShare } from "../students/search/merging-search.ts";
 import type { Candidate, Fidelity, SearchSpace } from "../students/search/lever-search.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { z } from "zod";
-import type { ExportFormat } from "./export-format.ts";
+import type { Embedder, ExportFormat } from "./export-format.ts";
 
 /** Shares of the blocks' operations that are left by token merging: none merged, then more and more. */
 export const mergingShares: readonly number[] = [1, 0.85, 0.75, 0.65, 0.57, 0.5];
@@ -48,6 +48,8 @@ interface SpaceSettings {
   readonly context: RunContext;
 }
 
+const sizeKey = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
+
 /** Candidates whose sessions are open at once while they are timed: they take turns. */
 const timedTogether = 4;
 
@@ -67,11 +69,12 @@ export class LeverSpace implements SearchSpace {
     this.formats = settings.formats.length;
   }
 
-  /** Exports are known by their bytes for each weight until they were written. */
-  bytes(shape: number, format: number): number {
-    const known = this.sizes.get(`${shape} ${format}`);
+  /** Files are known by the export's bytes for each weight until they were written. */
+  bytes(candidate: Candidate): number {
+    const known = this.sizes.get(sizeKey(candidate));
     if (known !== undefined) return known;
     const { ladder, formats, teacher } = this.settings;
+    const { shape, format } = candidate;
     return parameterCount(ladder.blank(shape)) * formats[format].bytesPerWeight(teacher.origin.weightType);
   }
 
@@ -117,25 +120,31 @@ export class LeverSpace implements SearchSpace {
   }
 
   /** A candidate without its weights, written into memory and opened again. */
-  private async written({ shape, merging, format }: Candidate) {
-    const { ladder, formats, teacher, context } = this.settings;
-    const definition = this.merged(ladder.blank(shape), merging);
-    const { files, options, write, open } = formats[format];
-    const directory = memoryDirectory();
-    const warn = () => undefined;
-    const { weightType } = teacher.origin;
-    await write({ model: definition, directory, weightType, options: z.object(options).parse({}), warn });
-    let bytes = 0;
-    for (const name of files) bytes += (await directory.open(name))?.size ?? 0;
-    this.sizes.set(`${shape} ${format}`, bytes);
-    return open({ directory, model: new Model(definition, teacher.device), context, warn });
+  private async written(candidate: Candidate): Promise<Embedder> {
+    const { formats, teacher, context } = this.settings;
+    const { directory, definition } = await this.write(candidate);
+    const model = new Model(definition, teacher.device);
+    return formats[candidate.format].open({ directory, model, context, warn: () => undefined });
   }
 
-  /** Writes a shape in a format, so that its bytes are known exactly. */
-  async weigh(shape: number, format: number): Promise<void> {
-    if (this.sizes.has(`${shape} ${format}`)) return;
-    const embedder = await this.written({ shape, merging: 0, format });
-    await embedder.dispose();
+  private async write(candidate: Candidate) {
+    const { ladder, formats, teacher } = this.settings;
+    const { shape, merging, format } = candidate;
+    const definition = this.merged(ladder.blank(shape), merging);
+    const { files, options, write } = formats[format];
+    const directory = memoryDirectory();
+    const { weightType } = teacher.origin;
+    const defaults = z.object(options).parse({});
+    await write({ model: definition, directory, weightType, options: defaults, warn: () => undefined });
+    let bytes = 0;
+    for (const name of files) bytes += (await directory.open(name))?.size ?? 0;
+    this.sizes.set(sizeKey(candidate), bytes);
+    return { directory, definition };
+  }
+
+  /** Writes a file and forgets it again, so that its bytes are known exactly. */
+  async weigh(candidate: Candidate): Promise<void> {
+    if (!this.sizes.has(sizeKey(candidate))) await this.write(candidate);
   }
 
   /** The student of a shape, refitted once. */

@@ -15,26 +15,49 @@ function differing(runs: readonly RunReport[]): string[] {
   return names.filter((name) => name !== "out" && new Set(runs.map((run) => valueOf(run, name))).size > 1);
 }
 
-/** One page that compares runs. */
-export function comparisonPage(runs: readonly RunReport[], document: Document): Promise<string> {
+/** The settings that runs differ in, a column for each run. */
+function settingsTable(runs: readonly RunReport[]) {
   const names = differing(runs);
-  const students = runs.flatMap((run) =>
-    countedRows(run)
-      .filter((row) => row.name === "student")
-      .map((row) => ({ ...row, name: run.name })),
-  );
-  const first = countedRows(runs[0]).filter(({ name }) => name !== "student");
-  // Rows of several runs were not measured in turns with each other, so none is marked as faster.
-  const compared = [...first, ...students].map((row) => ({ ...row, millisecondsQuartiles: undefined }));
-  const charts = trainingCharts(runs, document);
-  const cost = costChart([...first, ...students], document);
-  const settingsRows = names.map(
+  if (names.length === 0) return html`<p>The runs have the same settings.</p>`;
+  const rows = names.map(
     (name) =>
       html`<tr>
         <th scope="row">${name}</th>
         ${runs.map((run) => html`<td class="text">${run.settings.find(([own]) => own === name)?.[1] ?? "–"}</td>`)}
       </tr>`,
   );
+  return scrolling(
+    "What differs",
+    html`<table>
+      <thead>
+        <tr>
+          <td></td>
+          ${runs.map(({ name }) => html`<th scope="col" class="text">${name}</th>`)}
+        </tr>
+      </thead>
+      <tbody>
+        ${rows}
+      </tbody>
+    </table>`,
+  );
+}
+
+/** Each run's student by the run's name. */
+const studentsOf = (runs: readonly RunReport[]) =>
+  runs.flatMap((run) =>
+    countedRows(run)
+      .filter((row) => row.name === "student")
+      .map((row) => ({ ...row, name: run.name })),
+  );
+
+/** One page that compares runs. */
+export function comparisonPage(runs: readonly RunReport[], document: Document): Promise<string> {
+  const students = studentsOf(runs);
+  const first = countedRows(runs[0]).filter(({ name }) => name !== "student");
+  // Rows of several runs were not measured in turns with each other, so none is marked as faster.
+  const compared = [...first, ...students].map((row) => ({ ...row, millisecondsQuartiles: undefined }));
+  const charts = trainingCharts(runs, document);
+  const cost = costChart([...first, ...students], document);
   const sections: (Section | undefined)[] = [
     {
       id: "results",
@@ -48,23 +71,7 @@ export function comparisonPage(runs: readonly RunReport[], document: Document): 
     {
       id: "settings",
       title: "What differs",
-      body:
-        names.length === 0
-          ? html`<p>The runs have the same settings.</p>`
-          : scrolling(
-              "What differs",
-              html`<table>
-                <thead>
-                  <tr>
-                    <td></td>
-                    ${runs.map(({ name }) => html`<th scope="col" class="text">${name}</th>`)}
-                  </tr>
-                </thead>
-                <tbody>
-                  ${settingsRows}
-                </tbody>
-              </table>`,
-            ),
+      body: settingsTable(runs),
     },
     {
       id: "findings",

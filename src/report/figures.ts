@@ -179,13 +179,31 @@ export function classChart(classes: readonly ClassFigures[], document: Document)
 
 const shorten = (name: string) => (name.length > 28 ? `${name.slice(0, 27)}…` : name);
 
+export interface Drawn {
+  readonly svg: string;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Numbers in the cells of a map, in the colour that shows on them. */
+const cellNumbers = <T>(
+  cells: readonly T[],
+  [x, y]: readonly [string, string],
+  text: (cell: T) => string,
+  fill: (cell: T) => string,
+  fontSize = 11,
+) => Plot.text(cells, { x, y, text, fill, fontSize, pointerEvents: "none" });
+
+/** Beyond this many cells numbers in them can't be read. */
+const mostNumbers = 400;
+
 /** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1. */
 export function heatMap(
   values: readonly (readonly number[])[],
   keptBlocks: readonly number[],
   label: string,
   document: Document,
-): { svg: string; width: number; height: number } {
+): Drawn {
   const cells = values.flatMap((row, s) =>
     row.map((value, t) => ({
       student: blockLabel(s, keptBlocks),
@@ -195,39 +213,28 @@ export function heatMap(
     })),
   );
   const [rows, columns] = [values.length, values[0].length];
-  const width = Math.max(360, 120 + 44 * columns);
-  const height = 66 + 30 * rows;
-  const svg = svgOf(
-    {
-      width,
-      height,
-      marginLeft: 96,
-      marginTop: 10,
-      marginBottom: 40,
-      padding: 0.04,
-      x: { label: "teacher's block", domain: Array.from({ length: columns }, (_, t) => t) },
-      y: { label: null, domain: values.map((_, s) => blockLabel(s, keptBlocks)) },
-      color: { scheme: "viridis", domain: [0, 1], clamp: true },
-      marks: [
-        Plot.cell(cells, { x: "teacher", y: "student", fill: "value", title: "title" }),
-        ...(cells.length <= 400
-          ? [
-              Plot.text(cells, {
-                x: "teacher",
-                y: "student",
-                text: (c: { value: number }) => c.value.toFixed(2),
-                fill: (c: { value: number }) => (c.value > 0.6 ? "black" : "white"),
-                fontSize: 11,
-                pointerEvents: "none",
-              }),
-            ]
-          : []),
-      ],
-    },
-    label,
-    document,
+  const size = { width: Math.max(360, 120 + 44 * columns), height: 66 + 30 * rows };
+  const numbers = cellNumbers(
+    cells,
+    ["teacher", "student"],
+    ({ value }) => value.toFixed(2),
+    ({ value }) => (value > 0.6 ? "black" : "white"),
   );
-  return { svg, width, height };
+  const plot: Plot.PlotOptions = {
+    ...size,
+    marginLeft: 96,
+    marginTop: 10,
+    marginBottom: 40,
+    padding: 0.04,
+    x: { label: "teacher's block", domain: Array.from({ length: columns }, (_, t) => t) },
+    y: { label: null, domain: values.map((_, s) => blockLabel(s, keptBlocks)) },
+    color: { scheme: "viridis", domain: [0, 1], clamp: true },
+    marks: [
+      Plot.cell(cells, { x: "teacher", y: "student", fill: "value", title: "title" }),
+      ...(cells.length <= mostNumbers ? [numbers] : []),
+    ],
+  };
+  return { svg: svgOf(plot, label, document), ...size };
 }
 
 /** How many pictures of each class (rows) are taken for each (columns), as shares of the row. */
@@ -236,58 +243,53 @@ export function confusionMap(
   classes: readonly string[],
   label: string,
   document: Document,
-): { svg: string; width: number; height: number } {
+): Drawn {
   const names = classes.map(shorten);
   const unique = new Set(names).size === names.length ? names : names.map((name, i) => `${i} ${name}`);
-  const cells = counts.flatMap((row, k) => {
+  const cells = confusionCells(counts, classes, unique);
+  const side = classes.length > 60 ? 9 : classes.length > 30 ? 14 : 22;
+  const room = Math.min(230, 28 + 7.2 * Math.max(...unique.map((name) => name.length)));
+  const size = { width: room + 20 + side * classes.length, height: room + 20 + side * classes.length };
+  const numbers = cellNumbers(
+    cells.filter(({ count }) => count > 0),
+    ["column", "row"],
+    ({ count }) => String(count),
+    ({ share }) => (share > 0.5 ? "white" : "black"),
+    10,
+  );
+  const plot: Plot.PlotOptions = {
+    ...size,
+    marginLeft: room,
+    marginTop: room,
+    marginBottom: 10,
+    marginRight: 10,
+    padding: 0.06,
+    x: { label: null, domain: unique, axis: "top", tickRotate: -90 },
+    y: { label: null, domain: unique },
+    color: { scheme: "blues", domain: [0, 1] },
+    marks: [
+      Plot.cell(cells, { x: "column", y: "row", fill: "share", title: "title" }),
+      ...(side > 14 ? [numbers] : []),
+    ],
+  };
+  return { svg: svgOf(plot, label, document), ...size };
+}
+
+const confusionCells = (
+  counts: readonly (readonly number[])[],
+  classes: readonly string[],
+  labels: readonly string[],
+) =>
+  counts.flatMap((row, k) => {
     const total = row.reduce((a, b) => a + b, 0);
     return row.map((count, c) => ({
-      row: unique[k],
-      column: unique[c],
+      row: labels[k],
+      column: labels[c],
       share: total > 0 ? count / total : 0,
       count,
       title: `${classes[k]} taken for ${classes[c]}: ${count} of ${total}`,
     }));
   });
-  const side = classes.length > 60 ? 9 : classes.length > 30 ? 14 : 22;
-  const room = Math.min(230, 28 + 7.2 * Math.max(...unique.map((name) => name.length)));
-  const [width, height] = [room + 20 + side * classes.length, room + 20 + side * classes.length];
-  const svg = svgOf(
-    {
-      width,
-      height,
-      marginLeft: room,
-      marginTop: room,
-      marginBottom: 10,
-      marginRight: 10,
-      padding: 0.06,
-      x: { label: null, domain: unique, axis: "top", tickRotate: -90 },
-      y: { label: null, domain: unique },
-      color: { scheme: "blues", domain: [0, 1] },
-      marks: [
-        Plot.cell(cells, { x: "column", y: "row", fill: "share", title: "title" }),
-        ...(side > 14
-          ? [
-              Plot.text(
-                cells.filter(({ count }) => count > 0),
-                {
-                  x: "column",
-                  y: "row",
-                  text: (c: { count: number }) => String(c.count),
-                  fill: (c: { share: number }) => (c.share > 0.5 ? "white" : "black"),
-                  fontSize: 10,
-                  pointerEvents: "none",
-                },
-              ),
-            ]
-          : []),
-      ],
-    },
-    label,
-    document,
-  );
-  return { svg, width, height };
-}
 
 /** What is left where block k (row) stands for blocks k to e (column); runs that were not looked at stay empty. */
 export function runMap(
@@ -316,14 +318,12 @@ export function runMap(
       color: { scheme: "viridis", reverse: true, domain: [0, 1], clamp: true },
       marks: [
         Plot.cell(cells, { x: "e", y: "k", fill: "value", title: "title" }),
-        Plot.text(cells, {
-          x: "e",
-          y: "k",
-          text: (c: { value: number }) => c.value.toFixed(2),
-          fill: (c: { value: number }) => (c.value < 0.4 ? "black" : "white"),
-          fontSize: 11,
-          pointerEvents: "none",
-        }),
+        cellNumbers(
+          cells,
+          ["e", "k"],
+          ({ value }) => value.toFixed(2),
+          ({ value }) => (value < 0.4 ? "black" : "white"),
+        ),
       ],
     },
     label,

@@ -5,7 +5,7 @@ import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from ".
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
-import { isAnalytic, narrows, studentWithin } from "./start.ts";
+import { isAnalytic, narrows, searchesLevers, studentWithin } from "./start.ts";
 import { checkRanks, withRank } from "./training/ranks.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
 
@@ -25,7 +25,8 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
   if (keptHeads !== undefined) keptHeadCount(teacher, keptHeads);
   const plan = adapterPlanOf(withRank(options, config));
   if (plan) checkRanks(config, plan);
-  if (budget === undefined) return;
+  // A search weighs files, which are smaller than weights in the teacher's type.
+  if (budget === undefined || searchesLevers(options)) return;
   const parsed = parseBudget(budget);
   // Times are measured, when it is their turn.
   if (parsed.kind === "milliseconds") return;

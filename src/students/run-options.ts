@@ -2,6 +2,7 @@
 import { z } from "zod";
 import {
   commonSchema,
+  listOption,
   countOption,
   mostEpochs,
   mostImages,
@@ -18,7 +19,7 @@ import { weightTypes } from "../utils/half.ts";
 import { baseSchema, optimizerSchema } from "./base-options.ts";
 import { distillationSchema } from "./distillation-options.ts";
 import { methodOptions } from "./methods/registry.ts";
-import { budgetForms, budgetPattern } from "./search/budget.ts";
+import { budgetForms, budgetPattern, budgetsPattern } from "./search/budget.ts";
 import { shapeKinds } from "./search/shape.ts";
 import { keptPlaces } from "./training/cached-features.ts";
 
@@ -33,6 +34,12 @@ const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), op
 /** A size or a time that a student must fit. */
 export const budgetText = z.string().regex(budgetPattern, budgetForms).optional();
 
+/** What makes a model smaller and faster. */
+export const leverNames = ["shape", "tokens", "bits"] as const;
+
+/** Several of them, with commas. */
+const budgetsText = z.string().regex(budgetsPattern, budgetForms).optional();
+
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({
   teacher: pathOption.describe("the teacher: a model's directory, its file of weights, or its hub name"),
@@ -46,9 +53,20 @@ export const studentRunSchema = z.strictObject({
     .describe(
       "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
     ),
-  budget: budgetText.describe(
-    "as many blocks as fit: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+  budget: budgetsText.describe(
+    "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
   ),
+  agreement: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe(
+      "the cheapest model with this share of the teacher's predictions (mean cosine similarity without a head); within --budget, where that is given",
+    ),
+  levers: listOption(z.enum(leverNames))
+    .default([...leverNames])
+    .describe("what a budget in MB or ms and an agreement are reached by"),
   method: distillationSchema.shape.method,
   ...baseSchema.omit({ schedule: true, accumulation: true, optimizer: true, seed: true }).shape,
   ...methodOptions,

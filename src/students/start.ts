@@ -21,7 +21,7 @@ import { parameterCount } from "../models/definition.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 
 import type { FloatTensor } from "../utils/tensor.ts";
-import { blocksWithin, parseBudget, plainFormat } from "./search/budget.ts";
+import { blocksWithin, parseBudget, parseBudgets, plainFormat } from "./search/budget.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { evidenceParts, gatherEvidence } from "./search/evidence.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
@@ -62,6 +62,26 @@ export function searchViews(
 ): AsyncGenerator<FloatTensor> {
   return viewBatches(source, items, 1, parts, teacher, seed);
 }
+
+/** Crops of images to fit candidates of a search on, and others to compare them on: of six images one, in three crops. */
+export async function candidateViews(
+  { seed }: Pick<StudentRunOptions, "seed">,
+  teacher: Model,
+  source: PictureSource,
+  items: readonly Item[],
+): Promise<{ fitted: FloatTensor[]; compared: FloatTensor[] }> {
+  const drawn = limitItems(items, candidatePictures, seed);
+  // Where there is one image, its crops are fitted and compared on.
+  const aside = drawn.filter((_, i) => i % asideEvery === asideEvery - 1 || drawn.length === 1);
+  const rest = drawn.filter((item) => drawn.length === 1 || !aside.includes(item));
+  const [fitted, compared]: FloatTensor[][] = [[], []];
+  for await (const batch of viewBatches(source, rest, 1, 5, teacher, seed)) fitted.push(batch);
+  for await (const batch of viewBatches(source, aside.length > 0 ? aside : rest, 3, 3, teacher, seed))
+    compared.push(batch);
+  return { fitted, compared };
+}
+/** Images that a search looks at, and of so many one is set aside. */
+const [candidatePictures, asideEvery] = [96, 6];
 
 /**
  * Views of pictures in `parts` batches at least: each as for evaluation, then random ones, so that there are `views` of each
@@ -183,6 +203,19 @@ export const narrows = (options: StudentRunOptions): boolean => isPruned(options
 /** Whether a run begins in closed form. */
 export const isAnalytic = ({ start, method }: StudentRunOptions): boolean =>
   (start ?? methodOf(method).start) === "analytic";
+
+/** Whether a run searches over more than shapes: sizes and times of files depend on bits and tokens too. */
+export function searchesLevers(options: StudentRunOptions): boolean {
+  const { budget, agreement, levers, method } = options;
+  if (agreement !== undefined && !isAnalytic(options))
+    throw new OptionError([
+      (name) => `${name("agreement")} needs students in closed form; the method ${method} starts otherwise.`,
+    ]);
+  if (agreement !== undefined) return true;
+  if (!isAnalytic(options)) return false;
+  if (budget === undefined || levers.every((lever) => lever === "shape")) return false;
+  return parseBudgets(budget).some(({ kind }) => kind !== "share");
+}
 
 /** The shape to give a student: whole blocks where blocks or widths are named, and without the closed form. */
 function shapeOf(options: StudentRunOptions): ShapeKind {

@@ -34,6 +34,37 @@ const planSchema = z.object({
 });
 
 /** config.json: all that decides a run's bits. */
+/** A combination of levers that a search built and measured. */
+const triedSchema = z.object({
+  export: z.string(),
+  /** Tokens that each block merges away. */
+  merging: z.array(count).readonly().optional(),
+  /** Share of the teacher's block weights. */
+  blockShare: z.number(),
+  bytes: z.number(),
+  /** Share of the teacher's parameters. */
+  share: z.number(),
+  milliseconds: z.number().optional(),
+  /** 1 - the mean cosine similarity of pooled features, on crops that nothing was fitted on. */
+  loss: z.number(),
+  agreement: z.number(),
+});
+export type TriedCandidate = z.output<typeof triedSchema>;
+
+/** What a search over shape, token merging and exports chose. */
+const deploymentSchema = triedSchema.extend({
+  /** The shape, as options that make it. */
+  choice: z.object({
+    keptBlocks: z.array(count).readonly(),
+    mlpWidth: z.number().optional(),
+    keptHeads: z.number().optional(),
+    blockShapes: z.array(z.string()).readonly().optional(),
+    copied: z.array(count).readonly(),
+  }),
+  tried: z.array(triedSchema).readonly(),
+});
+export type Deployment = z.output<typeof deploymentSchema>;
+
 export const runConfigSchema = z.object({
   command: z.literal("distill"),
   /** As distillOptions reads them, with the precision that was settled. */
@@ -60,6 +91,8 @@ export const runConfigSchema = z.object({
   ...widths,
   /** Blocks whose weight copy has as many weights. */
   copied: z.array(count).readonly().optional(),
+  /** What a search over all levers chose, where a budget or an agreement asked for one. */
+  deployment: deploymentSchema.optional(),
   /** Threads of ONNX Runtime, where the device has a number of them. */
   threads: z.number().int().positive().optional(),
   fewShot: z.unknown(),

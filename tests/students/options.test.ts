@@ -1,24 +1,34 @@
 // Every option of a distillation changes something: a key without a row here fails, and so does a row whose option is not
 // passed on. Most rows compare what two runs of two steps on a tiny teacher are made of and end with.
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Device, Model, PictureSource } from "wecolora/node";
-import { createDistillation, loadModel, Model as OwnModel } from "wecolora/node";
+import { createDistillation, loadModel, Model as OwnModel, nodeDirectory, readDefinition } from "wecolora/node";
+import type { DistillRunResult } from "../../src/commands/distill.ts";
+import { command as distillCommand } from "../../src/commands/distill.ts";
+import type { DistillRunInput } from "../../src/commands/distill-options.ts";
 import { distillOptions, distillRunSchema } from "../../src/commands/distill-options.ts";
 import { openOptions, readOptions } from "../../src/context/common-options.ts";
 import type { Environment } from "../../src/context/environment.ts";
 import { runContext } from "../../src/context/run-context.ts";
+import { protocols } from "../../src/data/protocols.ts";
+import { runOnNode } from "../../src/platform/node/node.ts";
 import { distillationSchema } from "../../src/students/distillation-options.ts";
 import type { DistillationInput } from "../../src/students/distillation-options.ts";
 import { startOf } from "../../src/students/start.ts";
 import { train } from "../../src/students/training/loop.ts";
 import { distillationOptions, trackedItems } from "../../src/students/training/setup.ts";
 import { fewShotOf, planBatches } from "../../src/students/training/step-plan.ts";
+import type { RunConfig } from "../../src/workspace/run-folder.ts";
+import { RunFolder } from "../../src/workspace/run-folder.ts";
+import { noisePicture } from "../support/cli.ts";
 import { changed } from "../support/device.ts";
 import { noise } from "../support/noise.ts";
-import { referencePath, root } from "../support/reference.ts";
+import { referencePath } from "../support/reference.ts";
 
 const loaded = {
   plain: await loadModel(referencePath("teachers/timm-vit")),
@@ -177,27 +187,152 @@ const handedOn = {
   model: { numHeads: 2, imageSize: 64, revision: "v2", mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] },
 } as const;
 
-/** Options whose effect on a whole run is asserted in another file, which has to name them. */
-const inRuns: Readonly<Record<string, string>> = {
-  teacher: "workspace/runs",
-  data: "workspace/runs",
-  out: "workspace/runs",
-  overwrite: "workspace/runs",
-  keptViews: "students/training/kept-views",
-  keptViewsOn: "students/training/kept-views",
-  heldOut: "workspace/runs",
-  weightType: "models/precision",
-  judge: "evaluation/evaluation",
-  judgeTeacher: "workspace/run-settings",
-  judgeBank: "commands/stopping",
-  judgeQueries: "commands/stopping",
-  normalization: "data/paper",
-  report: "students/training/kept-views",
-  strict: "cli/cli",
-  threads: "workspace/run-settings",
-  export: "exports/exports",
-  recipe: "cli/cli",
+/** A finished run, and what was said while it went. */
+interface WholeRun {
+  readonly out: string;
+  readonly result: DistillRunResult;
+  readonly config: RunConfig;
+  readonly warnings: readonly string[];
+  /** Files that were in the folder while a step was taken. */
+  readonly during: ReadonlySet<string>;
+}
+
+/** Each image's uses, by its name. */
+async function usesOf({ out }: WholeRun): Promise<ReadonlyMap<string, readonly string[]>> {
+  const lines = await new RunFolder(nodeDirectory(out)).readManifest();
+  return new Map(lines.map(({ name, uses }) => [name, uses]));
+}
+async function countOf(run: WholeRun, use: string): Promise<number> {
+  return [...(await usesOf(run)).values()].filter((uses) => uses.includes(use)).length;
+}
+
+/** The stored student: the type of its weights, their hash, and how it sees images. */
+async function studentOf({ out }: WholeRun) {
+  const { weights, origin, preprocessing } = await readDefinition(join(out, "student"));
+  const hashes = [...weights].map(([name, { data }]) => name + sha(bytesOf(data)));
+  return { type: origin.weightType, sha: sha(...hashes), mean: preprocessing.mean };
+}
+
+/** Two steps on a tiny teacher, without an evaluation or a report. */
+async function wholeRun(options: Readonly<Record<string, unknown>>): Promise<WholeRun> {
+  const out = String(options.out);
+  const during = new Set<string>();
+  const warnings: string[] = [];
+  const given = {
+    ...{ teacher: referencePath("teachers/timm-vit"), method: "wecolora", rank: 2, steps: 2, threads: 1 },
+    ...{ effectiveBatch: 8, batch: 4, evaluateSteps: 0, judge: false, report: false },
+    ...options,
+  };
+  const listener = {
+    warn: (message: string, details: readonly string[] = []) => void warnings.push(message, ...details),
+    progress: () => readdirSync(out).forEach((entry) => during.add(entry)),
+  };
+  const result = await runOnNode(distillCommand, given as DistillRunInput, { listener });
+  const config = await new RunFolder(nodeDirectory(out)).readConfig();
+  return { out, result, config, warnings, during };
+}
+
+/** Runs beside others share their folders of images and their place for run folders. */
+interface WholePlace {
+  readonly folder: string;
+  run(options: Readonly<Record<string, unknown>>): Promise<WholeRun>;
+}
+
+/** What a whole run does with an option. `plain` is a run without it; what only training or evaluating shows stands in `options`. */
+const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Promise<void>>> = {
+  async teacher({ run }, plain) {
+    const other = await run({ teacher: referencePath("teachers/hf-vit") });
+    expect(other.config.teacher.sha256).not.toBe(plain.config.teacher.sha256);
+    expect((await studentOf(other)).sha).not.toBe((await studentOf(plain)).sha);
+  },
+  async data({ folder, run }, plain) {
+    const other = await run({ data: join(folder, "other") });
+    expect([...(await usesOf(plain)).keys()].sort()).toContain("a/p00.png");
+    expect([...(await usesOf(other)).keys()].sort()).toContain("x/p00.png");
+    expect((await studentOf(other)).sha).not.toBe((await studentOf(plain)).sha);
+  },
+  async out({ folder, run }) {
+    const out = join(folder, "elsewhere");
+    await run({ out });
+    expect(readdirSync(out)).toEqual(expect.arrayContaining(["config.json", "result.json", "student"]));
+  },
+  async overwrite({ folder, run }) {
+    const out = join(folder, "overwritten");
+    const again = (overwrite: boolean) => run({ out, overwrite, rank: 3 });
+    await run({ out });
+    await expect(again(false)).rejects.toThrow("--overwrite");
+    expect((await again(true)).config.options.rank).toBe(3);
+  },
+  async keptViews({ run }) {
+    const of = async (options: object) => (await studentOf(await run({ ...twoEpochs, ...options }))).sha;
+    // The second epoch shows other crops, unless each image has one.
+    expect(await of({ keptViews: 1 })).not.toBe(await of({}));
+  },
+  async keptViewsOn({ run }) {
+    const of = async (keptViewsOn: string) => (await run({ ...twoEpochs, keptViews: 1, keptViewsOn })).during;
+    expect(await of("disk")).toContain("kept-views.bin");
+    expect(await of("memory")).not.toContain("kept-views.bin");
+  },
+  async heldOut({ run }, plain) {
+    const half = await run({ heldOut: 0.5 });
+    // Three classes of six images: one each at a tenth, three each at a half.
+    expect([await countOf(plain, "train"), await countOf(half, "train")]).toEqual([15, 9]);
+  },
+  async weightType({ run }, plain) {
+    expect((await studentOf(plain)).type).toBe("float32");
+    expect((await studentOf(await run({ weightType: "bfloat16" }))).type).toBe("bfloat16");
+  },
+  async judge({ run }, plain) {
+    expect(plain.result.results).toEqual([]);
+    const { results } = (await run({ judge: true })).result;
+    expect(results.map(({ name }) => name)).toEqual(["teacher", "weight copy", "student"]);
+  },
+  async judgeTeacher({ run }) {
+    const { results } = (await run({ judge: true, judgeTeacher: false })).result;
+    expect(results.map(({ name }) => name)).toEqual(["student"]);
+  },
+  async judgeBank({ run }) {
+    expect(await countOf(await run({ judge: true }), "bank")).toBe(15);
+    expect(await countOf(await run({ judge: true, judgeBank: 4 }), "bank")).toBe(4);
+  },
+  async judgeQueries({ run }) {
+    const of = async (options: object) => (await run({ judge: true, ...options })).result.results[0].images;
+    expect(await of({})).toBe(3);
+    expect(await of({ judgeQueries: 2 })).toBe(2);
+  },
+  async normalization({ run }, plain) {
+    const { mean } = await studentOf(await run({ normalization: "data-set", dataSet: "cifar10" }));
+    expect((await studentOf(plain)).mean).not.toEqual(mean);
+    expect(mean).toEqual(protocols.cifar10.mean);
+  },
+  async report({ run }, plain) {
+    expect(readdirSync(plain.out)).not.toContain("report.html");
+    expect(readdirSync((await run({ report: true })).out)).toEqual(
+      expect.arrayContaining(["report.html", "report.md"]),
+    );
+  },
+  async strict({ folder, run }) {
+    const broken = join(folder, "broken");
+    const { warnings, result } = await run({ data: broken });
+    expect(result.skipped).toBe(1);
+    expect(warnings.join("\n")).toContain("a/no-image.png");
+    await expect(run({ data: broken, strict: true })).rejects.toThrow("a/no-image.png");
+  },
+  async threads({ run }, plain) {
+    expect(plain.config.threads).toBe(1);
+    expect((await run({ threads: 2 })).config.threads).toBe(2);
+  },
+  async export({ run }, plain) {
+    expect(readdirSync(plain.out)).not.toContain("exports");
+    const { out } = await run({ export: "onnx" });
+    expect(readdirSync(join(out, "exports"))).toEqual(["onnx"]);
+  },
+  async recipe({ run }, plain) {
+    const { config } = await run({ recipe: "closed-form", method: undefined, rank: undefined, steps: undefined });
+    expect([plain.config.options.method, config.options.method]).toEqual(["wecolora", "refit"]);
+  },
 };
+const twoEpochs = { steps: undefined, epochs: 2, warmupEpochs: 0 };
 const fewShot = ["fewShotRatio", "fewShotRounding", "fewShotCount"];
 
 /** Options of a run's loop: when it evaluates, when it saves, when it stops. */
@@ -213,7 +348,7 @@ const tracking = ["evaluatePictures"];
 
 test("every option has a row", () => {
   const rows = [
-    ...[training, starting, planned, looped, handedOn.data, handedOn.model, inRuns].flatMap(Object.keys),
+    ...[training, starting, planned, looped, handedOn.data, handedOn.model, whole].flatMap(Object.keys),
     ...fewShot,
     ...tracking,
   ];
@@ -338,8 +473,39 @@ test("few-shot shares and counts", () => {
   expect(of({ fewShotCount: 3 })).toEqual({ kind: "count", count: 3 });
 });
 
-test.each(Object.entries(inRuns))("%s is asserted on in tests/%s.test.ts", (name, file) => {
-  const text = readFileSync(join(root, "tests", `${file}.test.ts`), "utf8");
-  const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  expect([name, flag].some((word) => new RegExp(`\\b${word}\\b`).test(text))).toBe(true);
+describe("a whole run", () => {
+  let place: WholePlace;
+  let plain: WholeRun;
+
+  beforeAll(async () => {
+    const folder = await mkdtemp(join(tmpdir(), "wecolora-options-"));
+    const image = (path: string, seed: number) => noisePicture(join(folder, path), seed, seed % 3);
+    for (let i = 0; i < 18; i++) {
+      await image(`data/${"abc"[i % 3]}/p${String(i).padStart(2, "0")}.png`, i);
+      await image(`other/${"xyz"[i % 3]}/p${String(i).padStart(2, "0")}.png`, 100 + i);
+      await image(`broken/${"abc"[i % 3]}/p${String(i).padStart(2, "0")}.png`, i);
+    }
+    await writeFile(join(folder, "broken/a/no-image.png"), "no image");
+    const runs = new Map<string, Promise<WholeRun>>();
+    place = {
+      folder,
+      run(options) {
+        const key = JSON.stringify(options);
+        // A run with a folder of its own is run each time.
+        if (options.out !== undefined) return wholeRun({ data: join(folder, "data"), ...options });
+        const out = join(folder, `run-${runs.size}`);
+        const run = runs.get(key) ?? wholeRun({ data: join(folder, "data"), ...options, out });
+        runs.set(key, run);
+        return run;
+      },
+    };
+    plain = await place.run({});
+  });
+  afterAll(() => rm(place.folder, { recursive: true }));
+
+  test("is the same for the same options", async () => {
+    const again = await place.run({ out: join(place.folder, "again") });
+    expect(await studentOf(again)).toEqual(await studentOf(plain));
+  });
+  test.each(Object.entries(whole))("%s", (_, row) => row(place, plain));
 });

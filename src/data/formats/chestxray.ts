@@ -44,62 +44,70 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
 async function openChestXray(tree: DataTree, file: string, includeNoFinding: boolean): Promise<ListedSet> {
   const named = pathOf(tree, file);
   const classes: string[] = includeNoFinding ? [...findings, nothing] : [...findings];
-  const paths = new Map<string, string>();
   const walked = await tree.walk("", isPictureName);
-  for (const name of walked.names) paths.set(name.slice(name.lastIndexOf("/") + 1), name);
-  const own = new Set<string>([file, ...Object.values(splits)]);
-  const skipped: Skipped[] = walked.skipped.filter(({ name }) => !own.has(name));
+  const lists = new Set<string>([file, ...Object.values(splits)]);
+  const skipped: Skipped[] = walked.skipped.filter(({ name }) => !lists.has(name));
+  const paths = new Map(walked.names.map((name) => [name.slice(name.lastIndexOf("/") + 1), name]));
   const items = new Map<string, Item>();
   const table = readTable(await textOf(tree, file), named);
   const columns = [table.index("Image Index"), table.index("Finding Labels")];
   for (const { line, values } of table.rows) {
-    const [picture, found] = columns.map((column) => values[column]);
-    if (!picture || !found)
+    const [image, words] = columns.map((column) => values[column]);
+    if (!image || !words)
       throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
-    const labels = found.split("|").flatMap((word) => {
-      const index = classes.indexOf(word.trim());
-      if (index < 0 && word.trim() !== nothing)
-        throw new UserError(
-          `line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
-          { code: "INVALID_DATA" },
-        );
-      return index < 0 ? [] : [index];
-    });
-    const path = paths.get(picture);
-    if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, picture));
-    else items.set(picture, { name: path, labels });
+    const labels = labelsOf(words, classes, `line ${line} of ${named}`);
+    const path = paths.get(image);
+    if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, image));
+    else items.set(image, { name: path, labels });
   }
   if (items.size === 0)
     throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`, { code: "INVALID_DATA" });
-  const listedNames = new Set<string>();
-  const never = (used: ReadonlySet<string>) =>
-    walked.names.filter((name) => !used.has(name)).map((name) => unusedFile(name, "named in no list"));
-  const part = async (list: string, said: readonly Skipped[]): Promise<PictureFolder> => {
-    const missing: Skipped[] = [];
-    const listed = numberedLines(await textOf(tree, list)).flatMap(({ line, text }) => {
-      const item = items.get(text);
-      if (item) listedNames.add(item.name);
-      else missing.push(missingImage(`${list}, line ${line}`, text));
-      return item ? [item] : [];
-    });
-    if (listed.length === 0)
-      throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`, { code: "INVALID_DATA" });
-    return { path: tree.path, classes, items: listed, skipped: [...said, ...missing] };
+  const never = (used: readonly Item[]) => {
+    const names = new Set(used.map(({ name }) => name));
+    return walked.names.filter((name) => !names.has(name)).map((name) => unusedFile(name, "named in no list"));
   };
   const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };
+  const folder = (used: readonly Item[], said: readonly Skipped[]): PictureFolder => ({
+    path: tree.path,
+    classes,
+    items: [...used],
+    skipped: [...said],
+  });
   const listed = await Promise.all(Object.values(splits).map((list) => has(tree, list)));
-  if (!listed.every(Boolean))
-    return {
-      ...whole,
-      train: {
-        path: tree.path,
-        classes,
-        items: [...items.values()],
-        skipped: [...skipped, ...never(new Set([...items.values()].map(({ name }) => name)))],
-      },
-    };
-  const [train, test] = [await part(splits.train, skipped), await part(splits.test, [])];
-  return { ...whole, train: { ...train, skipped: [...train.skipped, ...never(listedNames)] }, test };
+  const all = [...items.values()];
+  if (!listed.every(Boolean)) return { ...whole, train: folder(all, [...skipped, ...never(all)]) };
+  const [train, test] = [await partOf(tree, splits.train, items), await partOf(tree, splits.test, items)];
+  const rest = never([...train.items, ...test.items]);
+  return {
+    ...whole,
+    train: folder(train.items, [...skipped, ...train.missing, ...rest]),
+    test: folder(test.items, test.missing),
+  };
+}
+
+/** Numbers of the classes that a cell names. Throws a UserError on a finding that is none of the 14. */
+function labelsOf(words: string, classes: readonly string[], where: string): number[] {
+  return words.split("|").flatMap((word) => {
+    const index = classes.indexOf(word.trim());
+    if (index < 0 && word.trim() !== nothing)
+      throw new UserError(`${where} has the finding ${shorten(word.trim())}, which is none of the 14`, {
+        code: "INVALID_DATA",
+      });
+    return index < 0 ? [] : [index];
+  });
+}
+
+/** The items that a list names, and the images of it that are missing. Throws a UserError where none is there. */
+async function partOf(tree: DataTree, list: string, items: ReadonlyMap<string, Item>) {
+  const missing: Skipped[] = [];
+  const listed = numberedLines(await textOf(tree, list)).flatMap(({ line, text }) => {
+    const item = items.get(text);
+    if (!item) missing.push(missingImage(`${list}, line ${line}`, text));
+    return item ? [item] : [];
+  });
+  if (listed.length === 0)
+    throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`, { code: "INVALID_DATA" });
+  return { items: listed, missing };
 }
 
 export const format = defineFormat({

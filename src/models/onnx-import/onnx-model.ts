@@ -133,6 +133,26 @@ export function fixedImageSize(model: ModelProto, file: string, asked?: number):
   return imageSize;
 }
 
+type Run = (pixels: FloatTensor, names: readonly string[]) => Promise<FloatTensor[]>;
+
+/** A vision transformer as its file's structure shows it. */
+interface Structure {
+  readonly file: string;
+  readonly graph: OnnxGraph;
+  readonly finder: BlockFinder;
+  readonly conv: ReturnType<BlockFinder["patchConvolution"]>;
+  readonly blocks: readonly FoundBlock[];
+  readonly preNorm: FoundNorm | undefined;
+  readonly finalNorm: FoundNorm | undefined;
+  readonly weightType: ReturnType<typeof storedTypeOf>;
+  /** The name of the input that takes images. */
+  readonly input: string;
+  readonly batch: number;
+  readonly imageSize: number;
+  /** Whether the file takes images of any size. */
+  readonly isSizeFree: boolean;
+}
+
 /**
  * Reads a model out of an ONNX file. What the file computes behind the blocks is kept with it (`origin.application`),
  * to be put behind a student. Throws a UserError where no vision transformer is found, or what is found does not
@@ -145,8 +165,43 @@ export async function importOnnx(
   device: Device,
   options: OnnxImportOptions = {},
 ): Promise<ModelDefinition> {
+  const structure = findStructure(proto, file, external, options);
+  const run = runnerOf(structure, device);
+  const embedding = await readEmbedding(structure, run);
+  const { imageSize, batch, finder, graph, blocks } = structure;
+  const preprocessing = options.preprocessing ?? defaultPreprocessing(imageSize, "imagenet");
+  if (!options.preprocessing)
+    options.warn?.(
+      `there is no preprocessor_config.json beside ${file}; taking mean ${preprocessing.mean.join(", ")}, std ${preprocessing.std.join(", ")}`,
+    );
+  const random = drawStream(0, "onnx proof");
+  const dims = [batch, 3, imageSize, imageSize];
+  const pixels = float32(
+    Float32Array.from({ length: batch * 3 * imageSize ** 2 }, () => 2 * random.uniform() - 1),
+    dims,
+  );
+  const last = blocks[blocks.length - 1];
+  const [expected] = await run(pixels, [last.output]);
+  const origin = originOf(structure, external);
+  const candidates = candidatesOf(structure, embedding, options.numHeads, { preprocessing, origin });
+  const best = await proved(structure, embedding, candidates, device, pixels, expected);
+  const { vectors, norms } = finder.behind(last);
+  const given = vectors.length > 0 ? await run(pixels, vectors) : [];
+  const named = vectors.map((name, i): [string, FloatTensor] => [name, given[i]]);
+  const outputs = new Set(graph.graph.output.map(({ name }) => name));
+  const behind = { tokens: expected, finalNorm: structure.finalNorm, norms, vectors: named, outputs };
+  return pooledAs(best, file, batch, behind, options);
+}
+
+/** Finds the parts of a vision transformer. Throws a UserError where there is none, or images would be too large. */
+function findStructure(
+  proto: ModelProto,
+  file: string,
+  external: ExternalFiles,
+  options: OnnxImportOptions,
+): Structure {
   const fixed = fixedImageSize(proto, file, options.imageSize);
-  const input = imageInput(proto, file);
+  const { name: input, batch = 1 } = imageInput(proto, file);
   const stored = new OnnxGraph(proto, file, external);
   const weightType = storedTypeOf(proto);
   const graph = inFloat32(stored, external);
@@ -154,15 +209,20 @@ export async function importOnnx(
   const conv = finder.patchConvolution();
   const blocks = finder.blocks();
   const preNorm = finder.normGiving(blocks[0].input);
-  const last = blocks[blocks.length - 1];
-  const finalNorm = finder.normsOf(last.output)[0];
+  const finalNorm = finder.normsOf(blocks[blocks.length - 1].output)[0];
   const imageSize = options.imageSize ?? fixed ?? options.preprocessing?.cropSize ?? 224;
-  if ((input.batch ?? 1) * 3 * imageSize ** 2 > largestInput)
+  if (batch * 3 * imageSize ** 2 > largestInput)
     throw new UserError(`${file} can't be run on images of ${imageSize}x${imageSize}: they are too large.`, {
       code: "NOT_A_VIT",
     });
+  const isSizeFree = fixed === undefined;
+  return { file, graph, finder, conv, blocks, preNorm, finalNorm, weightType, input, batch, imageSize, isSizeFree };
+}
+
+/** Runs the file itself up to the values that are asked for. */
+function runnerOf({ file, graph, input, isSizeFree }: Structure, device: Device): Run {
   const externalData = [...graph.external].map(([location, bytes]) => ({ location, chunks: [bytes] }));
-  const run = async (pixels: FloatTensor, names: readonly string[]) => {
+  return async (pixels, names) => {
     const session = await device.createSession({ model: cutAt(graph, names), externalData }).catch((error: unknown) => {
       throw new UserError(`${file} can't be run by ONNX Runtime: ${shorten((error as Error).message, 400)}`, {
         code: "NOT_A_VIT",
@@ -170,10 +230,10 @@ export async function importOnnx(
       });
     });
     try {
-      const { tensors } = await session.run({ feeds: { [input.name]: pixels }, fetch: names });
+      const { tensors } = await session.run({ feeds: { [input]: pixels }, fetch: names });
       return names.map((name) => tensors[name] as FloatTensor);
     } catch (error) {
-      const hint = fixed === undefined ? " (give the size that it was made for with --image-size)" : "";
+      const hint = isSizeFree ? " (give the size that it was made for with --image-size)" : "";
       throw new UserError(
         `${file} can't be run on images [${pixels.dims.join(", ")}]${hint}: ${shorten((error as Error).message, 400)}`,
         { code: "NOT_A_VIT", cause: error },
@@ -182,21 +242,33 @@ export async function importOnnx(
       await session.dispose();
     }
   };
-  const batch = input.batch ?? 1;
+}
+
+/** What a file makes of an empty image before the first block. */
+interface Embedding {
+  /** `[B, N, D]` */
+  readonly tokens: FloatTensor;
+  /** Tokens in front of the patches. */
+  readonly front: number;
+  readonly rotary: ReturnType<typeof rotaryOf> | undefined;
+}
+
+async function readEmbedding(structure: Structure, run: Run): Promise<Embedding> {
+  const { file, blocks, preNorm, conv, imageSize, batch, weightType } = structure;
   const empty = zeros([batch, 3, imageSize, imageSize]);
-  const [embedded] = await run(empty, [preNorm?.input ?? blocks[0].input]);
+  const [tokens] = await run(empty, [preNorm?.input ?? blocks[0].input]);
   const width = blocks[0].norm1.weight.dims[0];
-  if (embedded.dims.length !== 3 || embedded.dims[2] !== width) {
+  if (tokens.dims.length !== 3 || tokens.dims[2] !== width)
     throw new UserError(
-      `${file}: tokens enter the first block as ${shapeText(embedded.dims)}, not as [B, N, ${width}].`,
-      { code: "NOT_A_VIT" },
+      `${file}: tokens enter the first block as ${shapeText(tokens.dims)}, not as [B, N, ${width}].`,
+      {
+        code: "NOT_A_VIT",
+      },
     );
-  }
-  const patches = Math.floor(imageSize / conv.patch) ** 2;
-  const front = embedded.dims[1] - patches;
+  const front = tokens.dims[1] - Math.floor(imageSize / conv.patch) ** 2;
   if (front < 0)
     throw new UserError(
-      `${file} makes ${embedded.dims[1]} tokens of images of ${imageSize}x${imageSize}, fewer than patches of ${conv.patch}x${conv.patch}.`,
+      `${file} makes ${tokens.dims[1]} tokens of images of ${imageSize}x${imageSize}, fewer than patches of ${conv.patch}x${conv.patch}.`,
       { code: "NOT_A_VIT" },
     );
   const [{ rotation }] = blocks;
@@ -204,20 +276,27 @@ export async function importOnnx(
     throw new UserError(`${file} rotates queries in some of its blocks and not in others, which is not supported.`, {
       code: "NOT_A_VIT",
     });
-  const rotary =
-    rotation &&
-    rotaryOf(file, await run(empty, [rotation.cos, rotation.sin]), imageSize, conv.patch, weightType !== "float32");
-  const config: Omit<VitConfig, "heads"> = {
+  if (!rotation) return { tokens, front, rotary: undefined };
+  const tables = await run(empty, [rotation.cos, rotation.sin]);
+  const rotary = rotaryOf(file, tables, imageSize, conv.patch, weightType !== "float32");
+  checkRotaryEmbedding(file, tokens, front, conv.bias);
+  return { tokens, front, rotary };
+}
+
+function configOf(structure: Structure, { front, rotary }: Embedding): Omit<VitConfig, "heads"> {
+  const { blocks, conv, imageSize, preNorm, finalNorm } = structure;
+  const [first] = blocks;
+  return {
     ...plainVit,
     imageSize,
     patchSize: conv.patch,
     channels: 3,
-    width,
+    width: first.norm1.weight.dims[0],
     depth: blocks.length,
-    mlpWidth: blocks[0].fc2.weight.dims[1],
-    mlp: isGated(blocks[0]) ? "gated" : "plain",
-    activation: blocks[0].activation,
-    normEpsilon: blocks[0].norm1.epsilon,
+    mlpWidth: first.fc2.weight.dims[1],
+    mlp: isGated(first) ? "gated" : "plain",
+    activation: first.activation,
+    normEpsilon: first.norm1.epsilon,
     qkvBias: blocks.some(({ qkv }) => qkv.bias),
     prefix: [
       ...(front > 0 ? [{ weight: "cls_token" as const, count: 1 }] : []),
@@ -229,26 +308,11 @@ export async function importOnnx(
     finalNorm: finalNorm ? "tokens" : "none",
     pooling: front > 0 ? "class" : "mean",
   };
-  if (rotary) checkRotaryEmbedding(file, embedded, front, conv.bias);
-  const weightsFor = (gateFirst: boolean) => {
-    const weights = weightsOf(config, blocks, embedded, front, conv, gateFirst);
-    for (const [name, norm] of [
-      ["norm_pre", preNorm],
-      ["norm", finalNorm],
-    ] as const) {
-      if (!norm) continue;
-      weights.set(`${name}.weight`, norm.weight);
-      weights.set(`${name}.bias`, norm.bias);
-    }
-    return weights;
-  };
-  const preprocessing = options.preprocessing ?? defaultPreprocessing(imageSize, "imagenet");
-  if (!options.preprocessing) {
-    options.warn?.(
-      `there is no preprocessor_config.json beside ${file}; taking mean ${preprocessing.mean.join(", ")}, std ${preprocessing.std.join(", ")}`,
-    );
-  }
-  const origin = {
+}
+
+function originOf({ graph, blocks, input, weightType }: Structure, external: ExternalFiles): ModelDefinition["origin"] {
+  const outputs = blocks.map(({ output }) => output);
+  return {
     layout: "ONNX",
     bytes: [...external.values()].reduce((sum, bytes) => sum + bytes.byteLength, 0),
     config: {},
@@ -256,32 +320,68 @@ export async function importOnnx(
     carried: new Map(),
     application: {
       stands: blocks.map((_, i) => i),
-      put: (model: ModelDefinition, stands: readonly number[]) =>
-        putBehind(
-          graph,
-          input.name,
-          blocks.map(({ output }) => output),
-          model,
-          stands,
-        ),
+      put: (model: ModelDefinition, stands: readonly number[]) => putBehind(graph, input, outputs, model, stands),
     },
   };
-  const random = drawStream(0, "onnx proof");
-  const pixels = float32(
-    Float32Array.from({ length: empty.data.length }, () => 2 * random.uniform() - 1),
-    empty.dims,
-  );
-  const [expected] = await run(pixels, [last.output]);
+}
+
+/** Ways to read the file: by number of heads, each with the ways to read a gated MLP. */
+type Candidates = readonly (readonly (() => ModelDefinition)[])[];
+
+function candidatesOf(
+  structure: Structure,
+  embedding: Embedding,
+  numHeads: number | undefined,
+  rest: Pick<ModelDefinition, "preprocessing" | "origin">,
+): Candidates {
+  const { blocks } = structure;
+  const { rotary } = embedding;
   const mixed = blocks[0].proj.weight.dims[1];
-  const named = options.numHeads ?? rotary?.headsOf(mixed) ?? blocks.find(({ heads }) => heads)?.heads;
-  const candidates = rotary ? [rotary.headsOf(mixed)] : headCandidates(mixed, named);
-  const nearEnough = rotary && weightType !== "float32" ? halfAgreement : agreement;
+  const named = numHeads ?? rotary?.headsOf(mixed) ?? blocks.find(({ heads }) => heads)?.heads;
+  const config = configOf(structure, embedding);
+  const gates = config.mlp === "gated" ? [true, false] : [true];
+  return (rotary ? [rotary.headsOf(mixed)] : headCandidates(mixed, named)).map((heads) =>
+    gates.map((gateFirst) => () => ({
+      ...rest,
+      config: withHeadCount(config, heads, mixed),
+      weights: allWeights(structure, embedding, config, gateFirst),
+    })),
+  );
+}
+
+function allWeights(
+  { blocks, conv, preNorm, finalNorm }: Structure,
+  { tokens, front }: Embedding,
+  config: Omit<VitConfig, "heads">,
+  gateFirst: boolean,
+): Map<string, FloatTensor> {
+  const weights = weightsOf(config, blocks, tokens, front, conv, gateFirst);
+  for (const [name, norm] of [
+    ["norm_pre", preNorm],
+    ["norm", finalNorm],
+  ] as const) {
+    if (!norm) continue;
+    weights.set(`${name}.weight`, norm.weight);
+    weights.set(`${name}.bias`, norm.bias);
+  }
+  return weights;
+}
+
+/** The way to read the file whose features are the file's own. Throws a UserError where there is none. */
+async function proved(
+  structure: Structure,
+  { rotary }: Embedding,
+  candidates: Candidates,
+  device: Device,
+  pixels: FloatTensor,
+  expected: FloatTensor,
+): Promise<ModelDefinition> {
+  const nearEnough = rotary && structure.weightType !== "float32" ? halfAgreement : agreement;
   let nearest = Number.POSITIVE_INFINITY;
   let best: ModelDefinition | undefined;
-  search: for (const heads of candidates) {
-    for (const gateFirst of config.mlp === "gated" ? [true, false] : [true]) {
-      const read = withHeadCount(config, heads, mixed);
-      const definition: ModelDefinition = { config: read, weights: weightsFor(gateFirst), preprocessing, origin };
+  search: for (const definitions of candidates) {
+    for (const make of definitions) {
+      const definition = make();
       const model = new Model(definition, device);
       const { blockOutput } = await model.outputs(pixels, ["blockOutput"]).finally(() => model.dispose());
       const difference = relativeDifference(blockOutput, expected);
@@ -290,25 +390,17 @@ export async function importOnnx(
     }
     if (nearest <= nearEnough) break;
   }
-  if (best && nearest <= nearEnough) {
-    const { vectors, norms } = finder.behind(last);
-    const given = vectors.length > 0 ? await run(pixels, vectors) : [];
-    const named = vectors.map((name, i): [string, FloatTensor] => [name, given[i]]);
-    const outputs = new Set(graph.graph.output.map(({ name }) => name));
-    return pooledAs(
-      best,
-      file,
-      pixels.dims[0],
-      { tokens: expected, finalNorm, norms, vectors: named, outputs },
-      options,
-    );
-  }
+  if (best && nearest <= nearEnough) return best;
+  throw unlike(structure, nearest, candidates.length);
+}
+
+function unlike({ file, blocks }: Structure, nearest: number, candidates: number): UserError {
   const biased = blocks.find(({ scoreBias }) => scoreBias !== undefined);
   const reason = biased
     ? ` Its attention adds "${shorten(biased.scoreBias ?? "")}" to the scores: masks and relative positions are not supported.`
     : "";
-  const tried = candidates.length > 1 ? ` (${candidates.length} numbers of heads were tried)` : "";
-  throw new UserError(
+  const tried = candidates > 1 ? ` (${candidates} numbers of heads were tried)` : "";
+  return new UserError(
     `${file} looks like a vision transformer of ${blocks.length} blocks, but read as one its features differ by ${(100 * nearest).toPrecision(2)} % from those of the file itself, so it can't be used${tried}.${reason}`,
     { code: "NOT_A_VIT" },
   );
@@ -326,6 +418,32 @@ interface Behind {
   readonly outputs: ReadonlySet<string>;
 }
 
+/** Means `[B, D]` of some tokens of `[B, N, D]`. */
+function meanOfTokens(x: FloatTensor, from: number, to: number): FloatTensor {
+  const [batch, count, width] = x.dims;
+  const out = zeros([batch, width]);
+  for (let b = 0; b < batch; b++)
+    for (let t = from; t < to; t++)
+      for (let c = 0; c < width; c++) out.data[b * width + c] += x.data[(b * count + t) * width + c] / (to - from);
+  return out;
+}
+
+/** Throws a UserError where the last norm's epsilon is another than the blocks': a model has one. */
+function checkEpsilon(
+  { config: { normEpsilon } }: ModelDefinition,
+  file: string,
+  tokens: FloatTensor,
+  norm: FoundNorm,
+  normed: FloatTensor,
+): void {
+  const again = layerNormOf(tokens, { ...norm, epsilon: normEpsilon });
+  if (relativeDifference(again, normed) > agreement)
+    throw new UserError(
+      `${file}: its last norm has the epsilon ${norm.epsilon}, its blocks have ${normEpsilon}; only models with one are supported.`,
+      { code: "NOT_A_VIT" },
+    );
+}
+
 /**
  * The model with the pooling that its file has, told by numbers: the class token or the mean of the patches, of tokens that are
  * normed or not, or normed itself. Throws a UserError where the file's own output is pooled otherwise.
@@ -339,26 +457,13 @@ function pooledAs(
 ): ModelDefinition {
   const [, count, width] = tokens.dims;
   const normed = finalNorm && layerNormOf(tokens, finalNorm);
-  // A model has one epsilon.
-  const again = finalNorm && layerNormOf(tokens, { ...finalNorm, epsilon: model.config.normEpsilon });
-  if (normed && again && relativeDifference(again, normed) > agreement)
-    throw new UserError(
-      `${file}: its last norm has the epsilon ${finalNorm?.epsilon}, its blocks have ${model.config.normEpsilon}; only models with one are supported.`,
-      { code: "NOT_A_VIT" },
-    );
+  if (normed && finalNorm) checkEpsilon(model, file, tokens, finalNorm, normed);
   const pooled = vectors.filter(([, { dims }]) => dims.length === 2 && dims[0] === batch && dims[1] === width);
   if (pooled.length === 0) return model;
   const front = prefixCount(model.config);
-  const rowsOf = (x: FloatTensor, from: number, to: number): FloatTensor => {
-    const out = zeros([batch, width]);
-    for (let b = 0; b < batch; b++)
-      for (let t = from; t < to; t++)
-        for (let c = 0; c < width; c++) out.data[b * width + c] += x.data[(b * count + t) * width + c] / (to - from);
-    return out;
-  };
   const poolings = [
-    ...(front > 0 ? [{ pooling: "class" as const, of: (x: FloatTensor) => rowsOf(x, 0, 1) }] : []),
-    { pooling: "mean" as const, of: (x: FloatTensor) => rowsOf(x, front, count) },
+    ...(front > 0 ? [{ pooling: "class" as const, of: (x: FloatTensor) => meanOfTokens(x, 0, 1) }] : []),
+    { pooling: "mean" as const, of: (x: FloatTensor) => meanOfTokens(x, front, count) },
   ];
   const matches = (vector: FloatTensor) => pooled.some(([, file]) => relativeDifference(vector, file) <= agreement);
   for (const { pooling, of } of poolings) {
@@ -505,29 +610,39 @@ function weightsOf(
   if (config.positions.kind === "learned") weights.set("pos_embed", positions);
   weights.set("patch_embed.proj.weight", conv.weight);
   weights.set("patch_embed.proj.bias", bias);
-  const ones = () => float32(new Float32Array(width).fill(1), [width]);
   blocks.forEach((block, i) => {
-    const set = (name: string, tensor: FloatTensor) => weights.set(`blocks.${i}.${name}`, tensor);
-    set("norm1.weight", block.norm1.weight);
-    set("norm1.bias", block.norm1.bias);
-    set("norm2.weight", block.norm2.weight);
-    set("norm2.bias", block.norm2.bias);
-    set("attn.qkv.weight", block.qkv.weight);
-    if (config.qkvBias) set("attn.qkv.bias", block.qkv.bias ?? zeros([block.qkv.weight.dims[0]]));
-    for (const [name, map] of [
-      ["attn.proj", block.proj],
-      ["mlp.fc1", enteringMap(block, config.mlpWidth, gateFirst)],
-      ["mlp.fc2", block.fc2],
-    ] as const) {
-      set(`${name}.weight`, map.weight);
-      set(`${name}.bias`, map.bias ?? zeros([map.weight.dims[0]]));
-    }
-    if (config.layerScale) {
-      set("ls1.gamma", block.ls1 ?? ones());
-      set("ls2.gamma", block.ls2 ?? ones());
-    }
+    for (const [name, tensor] of blockWeights(block, config, gateFirst)) weights.set(`blocks.${i}.${name}`, tensor);
   });
   return weights;
+}
+
+/** A block's weights by the names that follow `blocks.<i>.`. */
+function* blockWeights(
+  block: FoundBlock,
+  config: Omit<VitConfig, "heads">,
+  gateFirst: boolean,
+): Generator<readonly [string, FloatTensor]> {
+  for (const [name, norm] of [
+    ["norm1", block.norm1],
+    ["norm2", block.norm2],
+  ] as const) {
+    yield [`${name}.weight`, norm.weight];
+    yield [`${name}.bias`, norm.bias];
+  }
+  yield ["attn.qkv.weight", block.qkv.weight];
+  if (config.qkvBias) yield ["attn.qkv.bias", block.qkv.bias ?? zeros([block.qkv.weight.dims[0]])];
+  for (const [name, map] of [
+    ["attn.proj", block.proj],
+    ["mlp.fc1", enteringMap(block, config.mlpWidth, gateFirst)],
+    ["mlp.fc2", block.fc2],
+  ] as const) {
+    yield [`${name}.weight`, map.weight];
+    yield [`${name}.bias`, map.bias ?? zeros([map.weight.dims[0]])];
+  }
+  if (!config.layerScale) return;
+  const ones = float32(new Float32Array(config.width).fill(1), [config.width]);
+  yield ["ls1.gamma", block.ls1 ?? ones];
+  yield ["ls2.gamma", block.ls2 ?? float32(ones.data.slice(), ones.dims)];
 }
 
 /** The map that enters an MLP; of a gated one both halves, the activated one first. */

@@ -183,7 +183,7 @@ const lack = (name: string, { missing, folder }: CachedSnapshot) =>
  * @throws a UserError where it is not to be had, a RunError where a download fails, the signal's reason once it is aborted
  */
 export async function hubSnapshot(name: string, options: HubOptions = {}): Promise<string> {
-  const { variables = process.env, revision = "main", signal, warn, retryDelay = 500 } = options;
+  const { variables = process.env, revision = "main", signal, warn } = options;
   signal?.throwIfAborted();
   if (!isHubName(name))
     throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`, {
@@ -194,25 +194,43 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
   const cache = new RepositoryCache(root, name);
   const cached = await cache.find(revision);
   const whole = cached?.missing.length === 0 ? cached : undefined;
-  const takeCached = ({ folder, preprocessingKnown }: CachedSnapshot) => {
-    if (!preprocessingKnown)
-      warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
-    return folder;
-  };
-  if (options.localFilesOnly || isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE)) {
-    if (whole) return takeCached(whole);
-    throw new UserError(
-      `${cached ? lack(name, cached) : `${name} is not in the cache (${root})`}, and ${options.localFilesOnly ? "localFilesOnly" : "HF_HUB_OFFLINE"} forbids to download it`,
-      { code: "FILE_NOT_FOUND" },
-    );
+  const offline = offlineBy(options, variables);
+  if (offline !== undefined) {
+    if (whole) return folderOf(whole, name, warn);
+    throw notCached(name, offline, cached, root);
   }
   // A commit never changes.
   if (whole?.preprocessingKnown && commitPattern.test(revision)) return whole.folder;
+  const connection = await connect(options, variables);
+  try {
+    // Where the cache serves as well, a busy hub is not waited for.
+    return await new Hub(name, revision, connection, cache, options).download(whole ? 1 : undefined);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof Temporary)) throw error;
+    if (!whole) throw notDownloaded(name, error, cached, root);
+    warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
+    return folderOf(whole, name, warn);
+  }
+}
 
+/** The folder of a whole snapshot, with a warning where it may lack how images are prepared. */
+function folderOf({ folder, preprocessingKnown }: CachedSnapshot, name: string, warn: HubOptions["warn"]): string {
+  if (!preprocessingKnown)
+    warn?.(`The cache has no preprocessor_config.json of ${name}; if the model has one, it is not applied.`);
+  return folder;
+}
+
+/** What forbids downloads, if anything does. */
+function offlineBy({ localFilesOnly }: HubOptions, variables: Variables): string | undefined {
+  if (localFilesOnly) return "localFilesOnly";
+  return isOn(variables.HF_HUB_OFFLINE) || isOn(variables.TRANSFORMERS_OFFLINE) ? "HF_HUB_OFFLINE" : undefined;
+}
+
+async function connect({ retryDelay = 500, signal, warn }: HubOptions, variables: Variables): Promise<HubConnection> {
   const seconds = secondsOf(variables, "HF_HUB_DOWNLOAD_TIMEOUT") ?? defaultSeconds;
-  const endpoint = endpointOf(variables);
-  const connection = new HubConnection({
-    endpoint,
+  return new HubConnection({
+    endpoint: endpointOf(variables),
     token: await readToken(variables),
     answerSeconds: secondsOf(variables, "HF_HUB_ETAG_TIMEOUT") ?? seconds,
     bodySeconds: seconds,
@@ -220,21 +238,19 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
     signal,
     warn,
   });
-  try {
-    // Where the cache serves as well, a busy hub is not waited for.
-    return await new Hub(name, revision, connection, cache, options).download(whole ? 1 : undefined);
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (!(error instanceof Temporary)) throw error;
-    if (whole) {
-      warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
-      return takeCached(whole);
-    }
-    if (cached) throw new UserError(`${error.message}; ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
-    if (!error.absent) throw error;
-    throw new UserError(
-      `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,
-      { code: "FILE_NOT_FOUND" },
-    );
-  }
+}
+
+function notCached(name: string, offline: string, cached: CachedSnapshot | undefined, root: string): UserError {
+  const problem = cached ? lack(name, cached) : `${name} is not in the cache (${root})`;
+  return new UserError(`${problem}, and ${offline} forbids to download it`, { code: "FILE_NOT_FOUND" });
+}
+
+/** Why a model is not to be had, where the hub can't be reached and the cache has not all of it. */
+function notDownloaded(name: string, error: Temporary, cached: CachedSnapshot | undefined, root: string): Error {
+  if (cached) return new UserError(`${error.message}; ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
+  if (!error.absent) return error;
+  return new UserError(
+    `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,
+    { code: "FILE_NOT_FOUND" },
+  );
 }

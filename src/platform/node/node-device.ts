@@ -81,6 +81,42 @@ function sent<T extends Feed>(feed: T): { readonly plain: T | Tensor; readonly g
   return { plain, given: ownMemory(plain) };
 }
 
+/** What a device has that computes in the process's own memory: a sibling device, and loops. */
+function inProcessParts(worker: WorkerCalls, options: NodeDeviceOptions, threads: number | undefined) {
+  let sibling: Device | undefined;
+  const parts = {
+    threads,
+    beside: () => {
+      sibling ??= createNodeDevice(options);
+      return sibling;
+    },
+    async createLoop(source: LoopSource): Promise<Loop> {
+      const id = await worker.call<number>("createLoop", source);
+      return {
+        run: (calls) => worker.call<void>("runLoop", id, calls),
+        dispose: () => worker.call<void>("disposeLoop", id),
+      };
+    },
+  };
+  return { parts, dispose: async () => sibling?.dispose() };
+}
+
+async function openSession(worker: WorkerCalls, source: ModelSource, options?: SessionOptions): Promise<Session> {
+  const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, options);
+  // What it was made of: rounded and balanced weights, fresh parameters.
+  leftBehind(bytesOf(source), "old");
+  return {
+    outputNames: opened.outputNames,
+    run: (request: RunRequest) => {
+      const all = Object.entries(request.feeds).map(([name, feed]) => ({ name, ...sent(feed) }));
+      const feeds = Object.fromEntries(all.map(({ name, plain }) => [name, plain]));
+      const given = all.flatMap((one) => one.given);
+      return worker.callWith<RunResult>(given, "run", opened.id, { ...request, feeds });
+    },
+    dispose: () => worker.call<void>("disposeSession", opened.id),
+  };
+}
+
 /** ONNX Runtime in a worker thread. What a device has no kernel for runs on the CPU. */
 export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const row = deviceOf(options.device ?? defaultDeviceName);
@@ -90,41 +126,12 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     ...(row.ownMemory ? { copies: copyModels() } : {}),
   };
   const worker = new WorkerCalls("session-worker", data);
-  let neighbour: Device | undefined;
+  const sibling = row.inProcess ? inProcessParts(worker, options, data.threads) : undefined;
   return {
     operators: row.operators,
     name: row.name,
-    ...(row.inProcess
-      ? {
-          threads: data.threads,
-          beside: () => {
-            neighbour ??= createNodeDevice(options);
-            return neighbour;
-          },
-          async createLoop(source: LoopSource): Promise<Loop> {
-            const id = await worker.call<number>("createLoop", source);
-            return {
-              run: (calls) => worker.call<void>("runLoop", id, calls),
-              dispose: () => worker.call<void>("disposeLoop", id),
-            };
-          },
-        }
-      : {}),
-    async createSession(source: ModelSource, sessionOptions?: SessionOptions): Promise<Session> {
-      const opened = await worker.call<{ id: number; outputNames: string[] }>("createSession", source, sessionOptions);
-      // What it was made of: rounded and balanced weights, fresh parameters.
-      leftBehind(bytesOf(source), "old");
-      return {
-        outputNames: opened.outputNames,
-        run: (request: RunRequest) => {
-          const all = Object.entries(request.feeds).map(([name, feed]) => ({ name, ...sent(feed) }));
-          const feeds = Object.fromEntries(all.map(({ name, plain }) => [name, plain]));
-          const given = all.flatMap((one) => one.given);
-          return worker.callWith<RunResult>(given, "run", opened.id, { ...request, feeds });
-        },
-        dispose: () => worker.call<void>("disposeSession", opened.id),
-      };
-    },
+    ...sibling?.parts,
+    createSession: (source, sessionOptions) => openSession(worker, source, sessionOptions),
     rest: restWeights,
     upload: (tensor: Tensor, own = false) => {
       const { plain, given } = sent(tensor);
@@ -134,7 +141,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
     trim: () => worker.call<void>("trim"),
     async dispose() {
-      await neighbour?.dispose();
+      await sibling?.dispose();
       await worker.call("dispose").catch(() => undefined);
       await worker.end();
     },

@@ -104,6 +104,19 @@ async function hashMemory(path: string, warn: (message: string) => void): Promis
   };
 }
 
+/** Replaces packs by one that has their vectors and further ones. */
+async function joinPacks(
+  folder: string,
+  older: readonly string[],
+  vectors: ReadonlyMap<string, Float32Array>,
+): Promise<void> {
+  const all = new Map<string, Float32Array>();
+  for (const name of older) for (const [hash, vector] of await readPack(join(folder, name))) all.set(hash, vector);
+  for (const [hash, vector] of vectors) all.set(hash, vector);
+  const joined = await writePack(folder, all);
+  for (const name of older) if (name !== joined) await rm(join(folder, name), { force: true });
+}
+
 /** Features below a folder; `warn` is told where they can't be kept. */
 export function nodeFeatureStore(
   folder: string = join(userCacheFolder(), "wecolora", "features"),
@@ -132,16 +145,8 @@ export function nodeFeatureStore(
     async save(key, vectors) {
       try {
         const older = await packsOf(key);
-        if (older.length < mostPacks) {
-          await writePack(folderOf(key), vectors);
-          return;
-        }
-        const all = new Map<string, Float32Array>();
-        for (const name of older)
-          for (const [hash, vector] of await readPack(join(folderOf(key), name))) all.set(hash, vector);
-        for (const [hash, vector] of vectors) all.set(hash, vector);
-        const joined = await writePack(folderOf(key), all);
-        for (const name of older) if (name !== joined) await rm(join(folderOf(key), name), { force: true });
+        if (older.length < mostPacks) await writePack(folderOf(key), vectors);
+        else await joinPacks(folderOf(key), older, vectors);
       } catch (error) {
         warn(`features are not kept for the next time: ${(error as Error).message}`);
       }

@@ -230,6 +230,10 @@ async function stampOf(path: string): Promise<string | undefined> {
   return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join(":");
 }
 
+/** The files that an item lies in, from the source's folder; none where it is painted. */
+const filesOfItem = ({ name, place }: Item): readonly string[] =>
+  place ? filesOf(place) : [name.replaceAll("/", sep)];
+
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
   // Before the first worker decodes: this holds for the whole process.
@@ -238,11 +242,9 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerLane>();
   const stamps = new Map<string, string>();
-  const workerOf = ({ name, place }: Item) => {
-    debugFile(() => {
-      const file = place ? filesOf(place)[0] : name.replaceAll("/", sep);
-      return join(folder, file ?? name);
-    });
+  const workerOf = (item: Item) => {
+    const { name, place } = item;
+    debugFile(() => join(folder, filesOfItem(item)[0] ?? name));
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
     const known = assigned.get(key) ?? pool[assigned.size % pool.length];
@@ -256,10 +258,10 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     augmentedView: (item, view: AugmentedView) =>
       workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
     facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
-    async stamp({ name, place }) {
-      const files = place ? filesOf(place) : [name.replaceAll("/", sep)];
+    async stamp(item) {
+      const { place } = item;
       const parts: string[] = [];
-      for (const file of files) {
+      for (const file of filesOfItem(item)) {
         // A container is asked about for each of its images.
         const known = place && stamps.get(file);
         const stamp = known ?? (await stampOf(join(folder, file)));

@@ -133,18 +133,22 @@ async function removeStale(lock: string, stale: Owner | undefined): Promise<bool
 
 const mostAttempts = 4;
 
-async function lockFolder(folder: string): Promise<FolderLock> {
-  let made = await makeFolders(folder);
-  // A path that is as good when the process changes its working folder.
-  const lock = join(resolve(folder), lockEntry);
+function thisProcess(): Owner {
   const start = processStart(process.pid);
-  const owner: Owner = {
+  return {
     pid: process.pid,
     host: hostname(),
     machine: machineId(),
     ...(start === undefined ? {} : { start }),
     since: new Date().toISOString(),
   };
+}
+
+async function lockFolder(folder: string): Promise<FolderLock> {
+  let made = await makeFolders(folder);
+  // A path that is as good when the process changes its working folder.
+  const lock = join(resolve(folder), lockEntry);
+  const owner = thisProcess();
   try {
     for (let attempt = 0; ; attempt++) {
       const isOurs = await putLock(lock, owner).catch((error: unknown) => {

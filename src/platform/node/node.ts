@@ -70,6 +70,7 @@ import type { Device, DeviceName } from "../../runtime/device.ts";
 import { findDevice } from "../../runtime/devices.ts";
 import type { OptionShape } from "../../students/methods/method.ts";
 import { UserError } from "../../utils/errors.ts";
+import type { Picture } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress, FileStatus } from "./hub.ts";
@@ -84,7 +85,7 @@ import type { PretrainedOptions } from "./pretrained.ts";
 import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
 import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
 import { debug, isDebugged } from "../../utils/debug.ts";
-import { profiledDevice } from "./profiled-device.ts";
+import { nodeTimesText, profiledDevice } from "./profiled-device.ts";
 
 export * from "../../index.ts";
 export type * from "../../commands/options.generated.ts";
@@ -92,6 +93,8 @@ export type { ApiOptions, DistillWithMethod } from "./api-options.ts";
 export type { NodeDeviceOptions } from "./node-device.ts";
 export type { DownloadProgress } from "./hub.ts";
 export { createNodeDevice } from "./node-device.ts";
+export type { NodeTime, ProfiledDevice } from "./profiled-device.ts";
+export { profiledDevice } from "./profiled-device.ts";
 export { nodeDirectory } from "./node-files.ts";
 export type { ImageInput, PixelImage, SharpImage } from "./preprocess-images.ts";
 export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedProgress } from "./pretrained.ts";
@@ -315,15 +318,26 @@ function loadedModel(model: Model, device: Device, options: LoadRequest): Model 
   return new Model({ config, weights, origin, preprocessing: { ...model.preprocessing, mean, std } }, device);
 }
 
-/** What runs need, on Node. */
-export function nodeEnvironment({
-  signal,
-  models,
-  ...options
-}: NodeDeviceOptions & {
+const rawImage = ({ width, height, data }: Picture) => sharp(data, { raw: { width, height, channels: 3 } });
+
+/** What a run notes of the machine. */
+const aboutMachine = (): Environment["about"] => ({
+  wecolora: packageVersion,
+  node: process.version,
+  platform: `${process.platform} ${process.arch}`,
+  processor: cpus()[0]?.model,
+  cores: availableParallelism(),
+});
+
+export interface NodeEnvironmentOptions extends NodeDeviceOptions {
+  /** Stops every session and image source once it is aborted. */
   readonly signal?: AbortSignal;
+  /** Loaded models, by the names that options have for them. */
   readonly models?: ReadonlyMap<string, Model>;
-} = {}): Environment & {
+}
+
+/** What runs need, on Node. */
+export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentOptions = {}): Environment & {
   tryDevice(name: DeviceName): Promise<void>;
   dispose(): Promise<void>;
 } {
@@ -345,29 +359,17 @@ export function nodeEnvironment({
     directory: nodeDirectory,
     outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder(process.env) : path)),
     writeFile: writeFileSafely,
-    encodePng: async ({ width, height, data }) =>
-      sharp(data, { raw: { width, height, channels: 3 } })
-        .png()
-        .toBuffer(),
-    encodeJpeg: async ({ width, height, data }) =>
-      sharp(data, { raw: { width, height, channels: 3 } })
-        .jpeg({ quality: 78 })
-        .toBuffer(),
+    encodePng: (image) => rawImage(image).png().toBuffer(),
+    encodeJpeg: (image) => rawImage(image).jpeg({ quality: 78 }).toBuffer(),
     createDocument: () => parseHTML("<html></html>").document,
     encodeSvg,
     availableMemory,
     now: () => performance.now(),
-    about: {
-      wecolora: packageVersion,
-      node: process.version,
-      platform: `${process.platform} ${process.arch}`,
-      processor: cpus()[0]?.model,
-      cores: availableParallelism(),
-    },
+    about: aboutMachine(),
     tryDevice: (name) => tryDevice(device, name),
     async dispose() {
       await device.dispose();
-      if (profile) debug("time", () => profile.table());
+      if (profile) debug("time", () => nodeTimesText(profile.times()));
     },
   };
 }

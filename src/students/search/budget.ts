@@ -18,7 +18,11 @@ export type Budget =
 export const budgetForms =
   "a size above 0 in MB (25MB), a share of the teacher above 0 (0.3x) or a time per image above 0 (10ms)";
 
-export const budgetPattern: RegExp = /^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$/i;
+const oneBudget = /(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)/;
+export const budgetPattern: RegExp = new RegExp(`^(?=.*[1-9])${oneBudget.source}$`, "i");
+
+/** Up to three of them, with commas. */
+export const budgetsPattern: RegExp = new RegExp(`^(?:(?=[^,]*[1-9])${oneBudget.source}(?:,(?=[^,]+)|$)){1,3}$`, "i");
 
 /** A budget from its text. Throws a UserError where it is none. */
 export function parseBudget(text: string): Budget {
@@ -35,6 +39,14 @@ export function parseBudget(text: string): Budget {
     default:
       return { kind: "milliseconds", most };
   }
+}
+
+/** Several budgets from their text, with commas: `12MB,10ms`. Throws a UserError where one is none, or two are of one kind. */
+export function parseBudgets(text: string): Budget[] {
+  const budgets = text.split(",").map(parseBudget);
+  if (new Set(budgets.map(({ kind }) => kind)).size < budgets.length)
+    throw badOption("budget", "at most one size, one share and one time", text);
+  return budgets;
 }
 
 /** How weights are held and run: what a model's size and time follow from, besides its shape. */

@@ -3,13 +3,13 @@ import type { RunContext } from "../../context/run-context.ts";
 import type { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
-import { blockShapeText } from "../closed-form/narrowing.ts";
+import { blockShapeText, canNarrow } from "../closed-form/narrowing.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 import { rankCuts } from "./cut-costs.ts";
 import { fittedStudent } from "./evidence.ts";
 import { shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
 import type { StudentShape } from "./shape.ts";
-import { blankOf, evenBlocks, isNarrowable, shapeFor } from "./shape.ts";
+import { blankOf, evenBlocks, shapeFor } from "./shape.ts";
 
 /** A shape as options of a run that makes it. */
 export interface ShapeChoice {
@@ -40,11 +40,15 @@ export async function ladderOf(
   context: RunContext,
 ): Promise<Ladder> {
   const shapes =
-    options.shape === "by-block" && isNarrowable(teacher)
+    options.shape === "by-block" && canNarrow(teacher.config)
       ? await shapesByBlock(teacher, fitted, context)
       : evenShapes(teacher, options);
   const { depth } = teacher.config;
-  const made = shapes.map(({ share, shape }) => ({ share, shape, copied: evenBlocks(depth, Math.max(1, Math.round(share * depth))) }));
+  const made = shapes.map(({ share, shape }) => ({
+    share,
+    shape,
+    copied: evenBlocks(depth, Math.max(1, Math.round(share * depth))),
+  }));
   const blanks = new Map<number, ModelDefinition>();
   return {
     shares: made.map(({ share }) => share),
@@ -89,7 +93,11 @@ function evenShapes(teacher: Model, { shape }: StudentRunOptions): Step[] {
 }
 
 /** Shapes that differ by block, from one ranking of all cuts. */
-async function shapesByBlock(teacher: Model, fitted: readonly FloatTensor[], { listener }: RunContext): Promise<Step[]> {
+async function shapesByBlock(
+  teacher: Model,
+  fitted: readonly FloatTensor[],
+  { listener }: RunContext,
+): Promise<Step[]> {
   const { config } = teacher;
   listener.stage?.("ranking cuts", config.depth);
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));

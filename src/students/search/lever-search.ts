@@ -5,7 +5,7 @@
 // measurement. So costs and fidelity are predicted from the levers one by one, and only what is likely to be best is
 // built and measured.
 //
-// - Bytes follow from shape and format. The time of a combination is predicted as the teacher's time multiplied by the
+// - Bytes follow from shape and format; a file is weighed before it is chosen. The time of a combination is predicted as the teacher's time multiplied by the
 //   ratio of each lever alone. The candidates that are built are timed.
 // - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
 //   add up in it. Formats and mergings are measured on the teacher; shapes are refitted when they are asked for, and
@@ -47,8 +47,10 @@ export interface SearchSpace {
   /** So many settings of token merging, from none to the most. */
   readonly mergings: number;
   readonly formats: number;
-  /** Bytes of a shape in a format. */
-  bytes(shape: number, format: number): number;
+  /** Bytes of the file, about until it was weighed. */
+  bytes(candidate: Candidate): number;
+  /** Makes the bytes of a combination exact. */
+  weigh(candidate: Candidate): Promise<void>;
   /** Share of the teacher's parameters that a shape has. */
   parameters(shape: number): number;
   /** Milliseconds per image of combinations, whose weights need not be fitted; measured in turns. */
@@ -116,7 +118,7 @@ export class LeverSearch {
   /** What a combination costs, as far as that is known. */
   private costOf(candidate: Candidate): Cost {
     return {
-      bytes: this.space.bytes(candidate.shape, candidate.format),
+      bytes: this.space.bytes(candidate),
       milliseconds: this.milliseconds(candidate),
       share: this.space.parameters(candidate.shape),
     };
@@ -127,6 +129,7 @@ export class LeverSearch {
     const key = keyOf(candidate);
     const known = this.measured.get(key);
     if (known) return known;
+    await this.space.weigh(candidate);
     const fidelity = await this.space.fidelity(candidate);
     const result = { ...candidate, ...this.costOf(candidate), ...fidelity };
     this.measured.set(key, result);
@@ -177,10 +180,10 @@ export class LeverSearch {
     if (!this.candidates.some(fits)) throw this.nothingFits(limits);
     await this.measureFree(fits);
     for (let built = 0; built < mostBuilt; built++) {
-      const best = await this.timedBest(fits, limits);
+      const best = await this.settledBest(fits, limits);
       // What shapes lose is a guess until one was refitted.
       const guessed = best && this.measured.has(keyOf(best)) && !this.sorted().some(({ shape }) => shape > 0);
-      const next = guessed ? await this.timedBest((one) => one.shape > 0 && fits(one), limits) : best;
+      const next = guessed ? await this.settledBest((one) => one.shape > 0 && fits(one), limits) : best;
       if (!next || this.measured.has(keyOf(next))) break;
       await this.measure(next);
     }
@@ -190,12 +193,15 @@ export class LeverSearch {
     return { best: fitting.reduce((best, one) => (one.loss < best.loss ? one : best)), measured };
   }
 
-  /** The best prediction whose time, where that is limited, was measured to fit. */
-  private async timedBest(fits: (candidate: Candidate) => boolean, limits: Limits): Promise<Candidate | undefined> {
+  /** The best prediction whose bytes and time, where they are limited, were measured to fit. */
+  private async settledBest(fits: (candidate: Candidate) => boolean, limits: Limits): Promise<Candidate | undefined> {
     for (;;) {
       const next = this.bestPredicted(fits);
-      if (!next || limits.milliseconds === undefined || this.times.has(keyOf(next))) return next;
-      await this.timeEach([next]);
+      if (!next) return undefined;
+      if (limits.bytes !== undefined) await this.space.weigh(next);
+      const timed = limits.milliseconds === undefined || this.times.has(keyOf(next));
+      if (!timed) await this.timeEach([next]);
+      if (fits(next)) return next;
     }
   }
 

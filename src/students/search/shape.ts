@@ -167,12 +167,16 @@ export function shapeFor(
 }
 
 /** A student of this shape with the first heads and channels of each block: good for its size and time, not for its features. */
-export function blankOf(teacher: ModelDefinition, { kept, mlpWidth, keptHeads }: StudentShape): ModelDefinition {
+export function blankOf(
+  teacher: ModelDefinition,
+  { kept, mlpWidth, keptHeads, shapes }: StudentShape,
+): ModelDefinition {
   const first = (count: number) => Array.from({ length: count }, (_, i) => i);
   let student = copyBlocks(teacher, kept);
   kept.forEach((_, block) => {
-    if (mlpWidth !== undefined) student = withChannels(student, block, first(mlpWidth));
-    if (keptHeads !== undefined) student = withHeads(student, block, first(keptHeads));
+    const own = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
+    if (own.mlpWidth !== undefined) student = withChannels(student, block, first(own.mlpWidth));
+    if (own.heads !== undefined) student = withHeads(student, block, first(own.heads));
   });
   return settledShapes(student);
 }
