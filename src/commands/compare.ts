@@ -312,8 +312,8 @@ export async function runComparison(context: RunContext, input: CompareRunInput)
   const inputs = planned.flatMap((run) => distillInputs(run.options));
   const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
   const shared = { ...context, environment: withSharedTeachers(environment, planned) };
-  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, ({ directory }) =>
-    performComparison(shared, options, planned, directory),
+  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, (output) =>
+    performComparison(shared, options, planned, output),
   );
 }
 
@@ -338,10 +338,12 @@ async function performComparison(
   context: RunContext,
   options: CompareRunOptions,
   planned: readonly Planned[],
-  directory: Directory,
+  output: OutputFolder,
 ): Promise<CompareRunResult> {
   const { environment, listener } = context;
+  const { directory } = output;
   const changed = await changedRuns(context, planned, options);
+  await output.begin();
   const runs: ComparedRun[] = [];
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);

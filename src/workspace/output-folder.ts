@@ -158,6 +158,14 @@ export class OutputFolder {
     this.finished = finished;
   }
 
+  /**
+   * Says that the folder is ours before a file of ours is in it: a comparison's runs write in folders below it first, and a
+   * process that is killed then must find its folder again.
+   */
+  async begin(): Promise<void> {
+    if (this.journal !== "whole") await this.writeJournal();
+  }
+
   /** Removes what killed processes had begun to write beside our files. */
   async sweep(): Promise<void> {
     const folders = new Set(["", ...[...this.files].map(folderOf)]);
