@@ -6,6 +6,7 @@ import type { Command } from "../commands/command.ts";
 import { commands } from "../commands/registry.ts";
 // First of all: what starts a worker must find the setting.
 import "../platform/node/no-telemetry.ts";
+import { blockOtherLoaders } from "../platform/node/image-loaders.ts";
 import { packageVersion, runOnNode } from "../platform/node/node.ts";
 import { debugTopics, setDebug } from "../utils/debug.ts";
 import type { NameOption } from "../utils/errors.ts";
@@ -146,6 +147,7 @@ function fail(error: unknown): void {
 }
 
 async function main(): Promise<void> {
+  blockOtherLoaders();
   for (const definition of [...commands, demo]) addCommand(definition);
   try {
     await program.parseAsync();
