@@ -96,6 +96,16 @@ function parseText(property: Property, text: string): unknown {
   return text.trim() === "" || Number.isNaN(number) ? text : number;
 }
 
+/** A default as it would be typed: `q,v`, `q=8,fc1=64`; JSON where a value has parts of its own. Nothing where it is empty. */
+function defaultText(value: unknown): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== "object") return String(value);
+  const entries = Object.entries(value);
+  if (entries.length === 0) return undefined;
+  if (entries.some(([, part]) => typeof part === "object")) return JSON.stringify(value);
+  return entries.map(([key, part]) => (Array.isArray(value) ? String(part) : `${key}=${String(part)}`)).join(",");
+}
+
 /** Adds an option for each property; booleans that are true by default get a `--no-` form. */
 export function addOptions(command: Command, schema: z.ZodObject): void {
   for (const [name, property] of properties(schema)) {
@@ -112,9 +122,8 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
     const option = new Option(`--${flag} <${placeholder(name, property)}>`, description + choices(property));
     option.argParser((text) => parseText(property, text));
     // Commander only shows the default; the schema is what applies it.
-    const shown = depending.has(name) ? undefined : property.default;
-    if (shown !== undefined)
-      option.description += ` (default: ${Array.isArray(shown) ? shown.join(",") : String(shown)})`;
+    const shown = depending.has(name) ? undefined : defaultText(property.default);
+    if (shown !== undefined) option.description += ` (default: ${shown})`;
     command.addOption(option);
   }
 }
