@@ -14,10 +14,10 @@ import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 
 export const demoSchema = z.strictObject({
-  quick: z.boolean().default(false).describe("a smoke run: judged on fewer pictures"),
+  quick: z.boolean().default(false).describe("a short run, evaluated on fewer images"),
   recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
-  out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
-  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  out: z.string().min(1).optional().describe("output folder of the run (a new temporary one where left out)"),
+  overwrite: z.boolean().default(false).describe("replace a run that is already in the folder"),
   ...commonSchema.pick({ threads: true, device: true, seed: true }).shape,
 });
 
@@ -46,7 +46,7 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
 
 export const command = defineCommand({
   name: "demo",
-  summary: "Distil the repository's teacher with its images.",
+  summary: "Distil the demo's teacher with the demo's images.",
   schema: demoSchema,
   run: async (context, options) =>
     distill.run(context, await demoOptions(parseOptions(demoSchema, options, "options of demo"))),

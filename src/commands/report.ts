@@ -43,7 +43,7 @@ export const reportRunSchema = z.strictObject({
   runs: z.array(pathOption).min(1).describe("run folders; several are compared on one page"),
   out: pathOption
     .optional()
-    .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
+    .describe("output page (report.html in the run's folder; for several runs, comparison.html here)"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
@@ -161,7 +161,7 @@ async function readRun(
     widths: widthsText(result),
     trainingSeconds: result.trainingSeconds,
     notes: [
-      ...(result.startSeconds >= 1 ? [`choosing and refitting blocks took ${result.startSeconds.toFixed(1)} s`] : []),
+      ...(result.startSeconds >= 1 ? [`the closed form took ${result.startSeconds.toFixed(1)} s`] : []),
       ...config.plan.notes,
     ],
     results: result.results,
@@ -225,7 +225,7 @@ async function withPictures(
     }
   };
   const data = await tried("pictures", () => environment.openDataSet(options.data, openOptions(options)));
-  const teacher = await tried("the teacher's side of the pictures", () =>
+  const teacher = await tried("the teacher's side of the images", () =>
     environment.loadModel(
       options.teacher,
       loadRequest(data ? readOptionsFor(options, data) : readOptions(options), { listener: {}, signal }),
@@ -276,7 +276,7 @@ async function withPictures(
       missing,
     };
   } finally {
-    for (const what of missing) listener.warn?.(`the report goes without ${what}`);
+    for (const what of missing) listener.warn?.(`The report lacks ${what}`);
     await source?.dispose();
     for (const model of models.values()) await model.dispose();
   }
@@ -351,7 +351,7 @@ async function similarityOf(
 
 export const command = defineCommand({
   name: "report",
-  summary: "Make the report of a run anew, or one page that compares runs.",
+  summary: "Write the report of a run again, or one page that compares runs.",
   schema: reportRunSchema,
   positional: "runs",
   run: runReport,

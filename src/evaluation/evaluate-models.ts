@@ -143,7 +143,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   );
   if (seen.size > 1) {
     throw new UserError(
-      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
+      "The models preprocess images differently (preprocessor_config.json), so they can't be compared",
     );
   }
   const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
@@ -173,7 +173,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   for (const [name, model] of Object.entries(models)) {
     const found = required(asked, name);
     if (found.items.length === 0)
-      throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
+      throw new UserError("None of the evaluation images can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(found.items, classes);
     const scores =
       classes && targets ? await scoresOf(trained, name, model, classes, found, known?.get(name), tick) : {};

@@ -100,10 +100,10 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
     if (!config) {
       const heads =
         options.numHeads === undefined
-          ? `; ${vit.heads} heads are taken (width / 64): say numHeads (--num-heads) where it has others`
+          ? `; ${vit.heads} heads are assumed (width / 64). Give numHeads (--num-heads) if the model has another number`
           : "";
       warn(
-        `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
+        `There is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
     if (options.imageSize !== undefined) checkImageSize(vit, options.imageSize, options.memory);
@@ -160,6 +160,7 @@ function readVitConfig(
   if (read.depth > evidence.depth + mostMissingBlocks) {
     throw new UserError(
       `${file} says that there are ${read.depth} blocks, but the weights have ${evidence.depth}, read as ${layout.name}`,
+      { code: "NOT_A_VIT" },
     );
   }
   const heads = options.numHeads ?? read.heads;
@@ -167,13 +168,18 @@ function readVitConfig(
   const mixed = read.headWidth
     ? read.heads * read.headWidth
     : (evidence.shape("blocks.0.attn.proj.weight")?.[1] ?? read.width);
-  if (mixed % heads !== 0) throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`);
+  if (mixed % heads !== 0)
+    throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`, { code: "NOT_A_VIT" });
   const config = withHeadCount(read, heads, mixed);
   if (config.patchSize > config.imageSize) {
-    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
+    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit images of ${config.imageSize}`, {
+      code: "NOT_A_VIT",
+    });
   }
   if (config.channels !== 3) {
-    throw new UserError(`${file}: the model takes pictures of ${config.channels} channels; only 3 can be read`);
+    throw new UserError(`${file}: the model takes images of ${config.channels} channels; only 3 can be read`, {
+      code: "NOT_A_VIT",
+    });
   }
   return config;
 }
@@ -188,7 +194,9 @@ function imageProcessorIn(processor: Json | undefined, file: string): Json | und
   const inner = processor?.image_processor;
   if (inner === undefined || inner === null) return undefined;
   if (typeof inner === "object" && !Array.isArray(inner)) return inner as Json;
-  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`);
+  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`, {
+    code: "NOT_A_MODEL",
+  });
 }
 
 /**
@@ -224,7 +232,7 @@ async function readPreprocessing(
   const { value, guessed } = layout.defaultPreprocessing(layout.settings(config), imageSize, source, warn);
   if (guessed) {
     warn(
-      `there is no ${file}; taking what is usual for ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
+      `There is no ${file}; using the default of ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
     );
   }
   return value;
@@ -243,12 +251,14 @@ function fitPictures(
   const { config, preprocessing } = model;
   const imageSize = asked ?? (layout.anySize ? preprocessing.cropSize : config.imageSize);
   if (imageSize < config.patchSize) {
-    throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
+    throw new UserError(`Images of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`, {
+      code: "INVALID_OPTION",
+    });
   }
   const resized = resizeModel(model, imageSize);
   const bare = Object.keys(model.origin.config).length === 0;
   if (bare && resized.weights.get("pos_embed") !== model.weights.get("pos_embed"))
-    warn(`its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
+    warn(`Its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
   return withImageSize(resized, { imageSize: asked, warn });
 }
 
@@ -262,7 +272,7 @@ export function withImageSize(
   if (preprocessing.cropSize === imageSize) return model;
   if (asked === undefined) {
     warn(
-      `the preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
+      `The preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
     );
   }
   return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };

@@ -9,7 +9,7 @@ import type { Environment } from "../context/environment.ts";
 import { lockEntry } from "../context/outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
-import { outputError } from "../utils/errors.ts";
+import { notWritable, outputError } from "../utils/errors.ts";
 import { textChunks } from "./output-files.ts";
 import { filesWithoutJournal } from "./run-entries.ts";
 import { checkVersion, parseJson } from "./versioned.ts";
@@ -131,7 +131,7 @@ export class OutputFolder {
     const events = rest.map((text, i) => {
       const where = `line ${i + 2} of ${file}`;
       const event = eventSchema.safeParse(parseJson(text, where));
-      if (!event.success) throw outputError(`${where} is no entry of a list of files that this version knows.`);
+      if (!event.success) throw outputError(`${where} is not an entry of a list of files that this version knows.`);
       return event.data;
     });
     return new OutputFolder(raw, kind, cut ? "cut" : "whole", events);
@@ -387,7 +387,7 @@ const sizeText = (bytes: number) =>
 export async function checkRoom({ outputs }: Environment, path: string, bytes: number): Promise<void> {
   const free = await outputs.freeBytes(path);
   if (free === undefined || free >= bytes) return;
-  throw outputError(
+  throw notWritable(
     `The disk of ${path} has ${sizeText(free)} left, and at least ${sizeText(bytes)} will be written. Make room, or give another output folder.`,
   );
 }

@@ -308,7 +308,7 @@ describe("what is wrong is named with its file and line", () => {
       bytes[1] = 77;
       await writeFile(join(p, "test.bin"), bytes);
     });
-    await expect(openDataSet(label)).rejects.toThrow(/picture 0 of .*test\.bin has the label 77/);
+    await expect(openDataSet(label)).rejects.toThrow(/Image 0 of .*test\.bin has the label 77/);
   });
 
   test("a pickle that wants to run something", async () => {
@@ -324,7 +324,7 @@ describe("what is wrong is named with its file and line", () => {
       ["inat2019"],
       replace("val2019.json", '"category_id": 1', '"category_id": 9'),
     );
-    await expect(openDataSet(path)).rejects.toThrow(/val2019\.json has no category for the picture/);
+    await expect(openDataSet(path)).rejects.toThrow(/val2019\.json has no category for the image/);
     const cut = await broken("inat-cut", ["inat2019"], (p) => truncate(join(p, "train2019.json"), 100));
     await expect(openDataSet(cut)).rejects.toThrow(/train2019\.json is no JSON/);
   });
@@ -371,6 +371,8 @@ describe("what is wrong is named with its file and line", () => {
   test("none of a list's pictures is there", async () => {
     await mkdir(made("lonely"));
     await cp(at("listed", "lines.txt"), made("lonely", "lines.txt"));
-    await expect(openDataSet(made("lonely", "lines.txt"))).rejects.toThrow(/none of the pictures that .*line 1 names/);
+    await expect(openDataSet(made("lonely", "lines.txt"))).rejects.toThrow(
+      /None of the images listed in .*line 1 names/,
+    );
   });
 });

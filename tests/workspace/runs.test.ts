@@ -52,7 +52,7 @@ test("with less memory, fewer pictures at once; resumed where there is more, the
   });
   const said: string[] = [];
   await runDistillation(runContext(little, { listener: { info: (message) => said.push(message) } }), run("little"));
-  expect(said).toContain("the memory at hand holds 1 of 4 pictures at once");
+  expect(said).toContain("the available memory holds 1 of 4 images at once");
   const stop = new AbortController();
   const listener = { progress: (done: number) => void (done === 2 && stop.abort()) };
   const stopping = runContext(little, { listener, signal: stop.signal });

@@ -55,12 +55,12 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
   for (const { line, values } of table.rows) {
     const [picture, found] = columns.map((column) => values[column]);
     if (!picture || !found)
-      throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
+      throw new UserError(`Line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
     const labels = found.split("|").flatMap((word) => {
       const index = classes.indexOf(word.trim());
       if (index < 0 && word.trim() !== nothing)
         throw new UserError(
-          `line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
+          `Line ${line} of ${named} has the finding ${shorten(word.trim())}, which is none of the 14`,
           { code: "INVALID_DATA" },
         );
       return index < 0 ? [] : [index];
@@ -70,7 +70,7 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
     else items.set(picture, { name: path, labels });
   }
   if (items.size === 0)
-    throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`, { code: "INVALID_DATA" });
+    throw new UserError(`None of the images listed in ${named} are in ${tree.path}`, { code: "INVALID_DATA" });
   const listedNames = new Set<string>();
   const never = (used: ReadonlySet<string>) =>
     walked.names.filter((name) => !used.has(name)).map((name) => unusedFile(name, "named in no list"));
@@ -83,7 +83,7 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
       return item ? [item] : [];
     });
     if (listed.length === 0)
-      throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`, { code: "INVALID_DATA" });
+      throw new UserError(`None of the images listed in ${pathOf(tree, list)} are there`, { code: "INVALID_DATA" });
     return { path: tree.path, classes, items: listed, skipped: [...said, ...missing] };
   };
   const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };
@@ -111,7 +111,7 @@ export const format = defineFormat({
     includeNoFinding: z
       .boolean()
       .default(false)
-      .describe("ChestX-ray14: that a picture shows nothing is a class of its own"),
+      .describe("ChestX-ray14: an image without findings is a class of its own"),
   },
   recognise: tableOf,
   open: (tree, table, { includeNoFinding }) => openChestXray(tree, table, includeNoFinding),

@@ -153,7 +153,8 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
  */
 export async function decodeImage(named: string, bytes: Uint8Array, pixels: Semaphore): Promise<Picture> {
   const format = imageFormat(bytes);
-  if (!format) throw new UserError(`${named} is ${describeContent(bytes)}; images are ${imageFormats}`);
+  if (!format)
+    throw new UserError(`${named} is ${describeContent(bytes)}; images are ${imageFormats}`, { code: "NOT_AN_IMAGE" });
   try {
     const header = await headerOf(format, bytes);
     const { width, height } = header;
@@ -161,6 +162,7 @@ export async function decodeImage(named: string, bytes: Uint8Array, pixels: Sema
     if (width * height > mostPixels) {
       throw new UserError(
         `${named} has ${width} x ${height} pixels, more than the ${mostPixels} that are decoded; make it smaller first`,
+        { code: "NOT_AN_IMAGE" },
       );
     }
     return await pixels.take(width * height, async () => {
@@ -172,7 +174,8 @@ export async function decodeImage(named: string, bytes: Uint8Array, pixels: Sema
   } catch (error) {
     if (error instanceof UserError) throw error;
     const reason = (error as Error).message.split("\n")[0];
-    if (/^timeout/i.test(reason)) throw new UserError(`${named} took longer than ${longestDecode} s to decode`);
-    throw new UserError(`${named} can't be decoded as ${format}: ${reason}`);
+    if (/^timeout/i.test(reason))
+      throw new UserError(`${named} took longer than ${longestDecode} s to decode`, { code: "NOT_AN_IMAGE" });
+    throw new UserError(`${named} can't be decoded as ${format}: ${reason}`, { code: "NOT_AN_IMAGE" });
   }
 }

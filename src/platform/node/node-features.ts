@@ -98,7 +98,7 @@ async function hashMemory(path: string, warn: (message: string) => void): Promis
         await makeFolder(join(path, ".."));
         await appendFile(path, lines);
       } catch (error) {
-        warn(`hashes of images are not kept: ${(error as Error).message}`);
+        warn(`Hashes of images are not cached: ${(error as Error).message}`);
       }
     },
   };
@@ -143,7 +143,7 @@ export function nodeFeatureStore(
         const joined = await writePack(folderOf(key), all);
         for (const name of older) if (name !== joined) await rm(join(folderOf(key), name), { force: true });
       } catch (error) {
-        warn(`features are not kept for the next time: ${(error as Error).message}`);
+        warn(`Features are not cached: ${(error as Error).message}`);
       }
     },
     hashes: async (source) => hashMemory(join(folder, "hashes", `${(await sha256(source)).slice(0, 32)}.jsonl`), warn),

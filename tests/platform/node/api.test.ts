@@ -26,7 +26,7 @@ test.each([
   [{ epochs: 4 }, "There is no option epochs. Did you mean schedule.epochs?"],
   [{ loss: { kind: "l3" } }, 'kind in loss must be one of l1, mse, smooth-l1, cosine, l1+kl, got "l3".'],
   [{ schedule: { kind: "cosine", epoch: 3 } }, "There is no option epoch in schedule. Did you mean epochs?"],
-  [{ rank: 2, initialAdapters: new Map() }, "the initial adapters lack blocks.0.q.lora_A [2, 32]"],
+  [{ rank: 2, initialAdapters: new Map() }, "The initial adapters lack blocks.0.q.lora_A [2, 32]"],
 ])("createDistillation refuses %o", async (options, message) => {
   const creating = createDistillation(teacher, options as never);
   await expect(creating).rejects.toThrow(UserError);
@@ -45,7 +45,7 @@ test("a factor that does not divide the depth, and an explicit list", async () =
 
 test("pictures of a wrong shape or number are refused", async () => {
   await expect(teacher.forward({ ...input, dims: [3, 3, 16, 64] })).rejects.toThrow(
-    "the model takes float32 [B, 3, 32, 32]",
+    "The model takes float32 [B, 3, 32, 32]",
   );
   const distillation = await createDistillation(teacher, { rank: 1, accumulation: 2 });
   await expect(distillation.step([input])).rejects.toThrow("a step takes 2 micro-batches (accumulation), got 1");

@@ -172,7 +172,7 @@ describe("what goes wrong in one of them ends the step, and the next one goes we
   const cases: [string, readonly MicroBatch[], string][] = [
     ["pictures that can't be read", [pictures(0), missing], "no such picture"],
     ["in the first", [missing, pictures(1)], "no such picture"],
-    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many pictures each"],
+    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many images each"],
     [
       "pictures that are not finite",
       [
