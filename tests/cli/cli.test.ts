@@ -427,7 +427,7 @@ describe("mistakes get one clear message and exit code 2", () => {
 
   test("a model that is no vision transformer", async () => {
     const path = await brokenTeacher("bert", (p) => writeFile(join(p, "config.json"), '{"model_type": "bert"}'));
-    await expectMistake(["inspect", path], "config.json", '"bert"', "no vision transformer");
+    await expectMistake(["inspect", path], "config.json", '"bert"', "not a vision transformer");
   });
 
   test("a configuration that does not fit its weights", async () => {

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { z } from "zod";
 import { describe, expect, test } from "vitest";
 import { command as demo } from "../../src/cli/demo.ts";
-import { addOptions } from "../../src/cli/flags.ts";
+import { addOptions, collectOptions } from "../../src/cli/flags.ts";
 import { commands } from "../../src/commands/registry.ts";
 
 const helpOf = (schema: z.ZodObject): string => {
@@ -12,6 +12,28 @@ const helpOf = (schema: z.ZodObject): string => {
   // Wide enough that no line is wrapped.
   return command.configureHelp({ helpWidth: 10_000 }).helpInformation();
 };
+
+/** Words that the documentation of PyTorch and Hugging Face does not use for these things. */
+const oldWords = /\b(pictures?|judge[ds]?|judging|usual|told|mended|anew|made new|kept views?)\b/i;
+
+test.each([...commands, demo])("the words of the help: $name", (command) => {
+  const texts = Object.entries(command.schema.shape).map(([name, { description = "" }]) => `${name}: ${description}`);
+  // Names of options and files are not meant.
+  const words = texts.map((text) => text.replace(/^\w+: |--[\w-]+|[\w*]+\.csv/g, ""));
+  expect([command.summary, ...words].filter((text) => oldWords.test(text))).toEqual([]);
+});
+
+test("options with parts of their own are typed as JSON", async () => {
+  const schema = z.strictObject({
+    base: z.record(z.string(), z.unknown()).default({}),
+    grid: z.union([z.record(z.string(), z.array(z.number())), z.array(z.record(z.string(), z.array(z.number())))]),
+  });
+  const command = new Command("x");
+  addOptions(command, schema);
+  expect(command.helpInformation()).toMatch(/--base <json>[\s\S]*--grid <json>/);
+  command.parse(["--base", '{"heldOut":0.25}', "--grid", "nonsense"], { from: "user" });
+  expect(await collectOptions(command, schema, undefined)).toEqual({ base: { heldOut: 0.25 }, grid: "nonsense" });
+});
 
 describe("defaults in the help", () => {
   test.each([...commands, demo].map((command) => [command.name, command.schema] as const))("%s", (_, schema) => {

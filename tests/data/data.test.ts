@@ -286,7 +286,7 @@ describe("pictures on disk", () => {
     await solid([1, 2, 3])
       .png()
       .toFile(join(tree, "val", "c", "x.png"));
-    await expect(openDataSet(tree)).rejects.toThrow("the class c of");
+    await expect(openDataSet(tree)).rejects.toThrow("The class c of");
     expect((await listPictures(join(tree, "train", "a"))).classes).toBeUndefined();
   });
 });

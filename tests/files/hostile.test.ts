@@ -466,7 +466,7 @@ describe("directories that lie", () => {
   };
   test.each<[string, unknown, string]>([
     ["a shard outside of the folder", { weight_map: { a: "../../secret.safetensors" } }, "not a plain file name"],
-    ["a shard that is not there", { weight_map: { a: "model-00001.safetensors" } }, "there is no"],
+    ["a shard that is not there", { weight_map: { a: "model-00001.safetensors" } }, "There is no"],
     ["no map", { weights: {} }, "has no weight_map"],
     ["a map of numbers", { weight_map: { a: 3 } }, "has no weight_map"],
   ])("%s", async (_, map, message) => {

@@ -119,7 +119,7 @@ describe("cases and slices", () => {
       { name: "p01", scans: ["p01.nii.gz"], mask: undefined },
       { name: "p02", scans: ["p02.nii.gz"], mask: undefined },
     ]);
-    expect(() => groupScans(names, ["t2"])).toThrow("the case a has no scan t2; it has t1, flair");
+    expect(() => groupScans(names, ["t2"])).toThrow("The case a has no scan t2; it has t1, flair");
     expect(() => groupScans(["labelsTr/z.nii.gz"])).toThrow("There is no scan for the mask labelsTr/z.nii.gz");
   });
 

@@ -278,5 +278,5 @@ test("deit learns from class folders that the teacher's head knows", async () =>
   expect([...tensors.keys()]).toContain("distillation_classifier.weight");
   const unnamed = await wecolora(...run, "--out", at("deit2"), "--data", at("data"));
   expect(unnamed).toMatchObject({ code: 2 });
-  expect(unnamed.err).toContain("the class a is none of the teacher's");
+  expect(unnamed.err).toContain("The class a is none of the teacher's");
 });

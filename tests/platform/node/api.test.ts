@@ -59,7 +59,7 @@ test("after a loss that is not finite the adapters are those of the last good st
   const before = await distillation.adapters();
   const poisoned = { ...input, data: input.data.map((v, i) => (i === 7 ? Number.NaN : v)) };
   await expect(distillation.step([poisoned])).rejects.toThrow(RunError);
-  await expect(distillation.step([poisoned])).rejects.toThrow("the loss is NaN at step 2");
+  await expect(distillation.step([poisoned])).rejects.toThrow("The loss is NaN at step 2");
   for (const [name, tensor] of await distillation.adapters()) expect(tensor.data).toEqual(before.get(name)?.data);
   expect((await distillation.step([input])).loss).toBeLessThan(10);
   await distillation.dispose();

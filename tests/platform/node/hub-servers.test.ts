@@ -580,14 +580,14 @@ describe("what the cache has only in part", () => {
   test("a link to a blob that is gone counts as missing", async () => {
     cacheFiles("config.json", "preprocessor_config.json", "model.safetensors");
     await rm(join(repository(), "blobs", sha256(weights)));
-    await expect(load(offline)).rejects.toThrow("missing: weights (such as model.safetensors)");
+    await expect(load(offline)).rejects.toThrow("Missing: weights (such as model.safetensors)");
     expectWhole(await load({}, { revision: commit }));
   });
 
   test("is named offline, and where the hub is down", async () => {
     cacheFiles("config.json");
     const asking = load(offline);
-    await expect(asking).rejects.toThrow("missing: weights (such as model.safetensors), and HF_HUB_OFFLINE forbids");
+    await expect(asking).rejects.toThrow("Missing: weights (such as model.safetensors). It is not downloaded, since HF_HUB_OFFLINE");
     await expect(asking).rejects.toMatchObject({ name: "UserError" });
     hub.misbehave = ({ response }) => response.writeHead(503).end() !== undefined;
     await expect(load()).rejects.toThrow(
@@ -595,7 +595,7 @@ describe("what the cache has only in part", () => {
     );
     await rm(repository(), { recursive: true });
     cacheFiles("preprocessor_config.json", "model.safetensors");
-    await expect(load(offline)).rejects.toThrow("missing: config.json");
+    await expect(load(offline)).rejects.toThrow("Missing: config.json");
   });
 
   test("shards that are missing are named", async () => {
@@ -604,7 +604,7 @@ describe("what the cache has only in part", () => {
     hub.files.set("model-1.safetensors", weights);
     hub.files.set("model-2.safetensors", weights.subarray(0, 50_000));
     cacheFiles("config.json", "preprocessor_config.json", "model.safetensors.index.json", "model-1.safetensors");
-    await expect(load(offline)).rejects.toThrow("missing: model-2.safetensors");
+    await expect(load(offline)).rejects.toThrow("Missing: model-2.safetensors");
     const snapshot = await load({}, { revision: commit });
     expect(readFileSync(join(snapshot, "model-2.safetensors"))).toHaveLength(50_000);
     expect(await load(offline)).toBe(snapshot);
