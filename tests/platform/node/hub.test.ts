@@ -33,6 +33,8 @@ let cache: string;
 let asked: Asked[] = [];
 /** Bytes after which the server for large files hangs up, once for each entry. */
 let breaks: number[] = [];
+/** Milliseconds before it does: a client that has not read all until then loses what it has not. */
+const hangUp = 300;
 let wrongBytes = false;
 
 const listen = (made: Server) =>
@@ -50,7 +52,7 @@ beforeAll(async () => {
     response.writeHead(request.headers.range ? 206 : 200, { "content-length": bytes.length - from });
     const end = breaks.shift();
     if (end === undefined) return response.end(bytes.subarray(from));
-    response.write(bytes.subarray(from, from + end), () => setTimeout(() => response.destroy(), 20));
+    response.write(bytes.subarray(from, from + end), () => setTimeout(() => response.destroy(), hangUp));
   });
   content = await listen(elsewhere);
   server = createServer((request, response) => {
@@ -189,7 +191,7 @@ describe("says in plain words", () => {
     ["no such model", "me/nothing", {}, {}, "There is no such model: me/nothing does not exist"],
     ["no such revision", "me/small", { revision: "v9" }, {}, "has no revision v9"],
     ["gated", "me/secret", {}, { HF_TOKEN: "hf_wrong" }, "its terms must be accepted on the hub first"],
-    ["offline", "me/small", {}, { HF_HUB_OFFLINE: "1" }, "HF_HUB_OFFLINE forbids"],
+    ["offline", "me/small", {}, { HF_HUB_OFFLINE: "1" }, "HF_HUB_OFFLINE is set"],
     ["no network", "me/small", {}, { HF_ENDPOINT: "closed" }, "can't be reached (ECONNREFUSED)"],
   ])("%s", async (_, name, options, more, message) => {
     const set = more.HF_ENDPOINT ? { ...more, HF_ENDPOINT: closed } : more;
