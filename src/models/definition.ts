@@ -11,6 +11,7 @@ import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { patchCount, withHeadCount } from "./config.ts";
 import { findBackbone } from "./find-backbone.ts";
+import { assumedHeads } from "./layouts/assumed-heads.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
 import { findLayout } from "./layouts/registry.ts";
 import { readJson, withoutNulls } from "./json.ts";
@@ -65,7 +66,7 @@ export function parameterCount({ weights }: ModelDefinition): number {
 export interface ReadOptions {
   /** The weights' file in the directory; found by itself where left out. */
   readonly weightsFile?: string;
-  /** The number of heads, where no configuration says it; weights don't tell, so width / 64 is taken without it. */
+  /** The number of heads, where no configuration says it; weights don't tell, so that of published models of this width is taken without it. */
   readonly numHeads?: number;
   /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
   readonly imageSize?: number;
@@ -96,11 +97,12 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
     const { layout } = named;
     const source = config ? configFile : checkpoint.name;
     const settings = layout.settings(withoutNulls(config ?? {}));
-    const vit = readVitConfig(layout, settings, source, named, options);
+    const numHeads = options.numHeads ?? (config ? undefined : assumedHeads(evidenceOf(named), source));
+    const vit = readVitConfig(layout, settings, source, named, { ...options, numHeads });
     if (!config) {
       const heads =
         options.numHeads === undefined
-          ? `; ${vit.heads} heads are assumed (width / 64). Give numHeads (--num-heads) if the model has another number`
+          ? `. ${vit.heads} heads are assumed, as published models of width ${vit.width} have. Give numHeads (--num-heads) if this one has another number`
           : "";
       warn(
         `There is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,

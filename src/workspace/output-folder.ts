@@ -43,9 +43,18 @@ const format = "wecolora-output";
 const version = 1;
 
 const headerSchema = z.looseObject({ kind: z.enum(outputKinds) });
+/**
+ * A file in the folder. A list that someone else made must not reach files outside: entries are removed by name. Backslashes
+ * and drive letters are paths on Windows.
+ */
+const entrySchema = z
+  .string()
+  .refine(
+    (entry) => !/[\\\0]|^[a-z]:/i.test(entry) && entry.split("/").every((part) => !["", ".", ".."].includes(part)),
+  );
 const eventSchema = z.union([
-  z.strictObject({ file: z.string().min(1) }),
-  z.strictObject({ removed: z.string().min(1) }),
+  z.strictObject({ file: entrySchema }),
+  z.strictObject({ removed: entrySchema }),
   z.strictObject({ replacing: z.literal(true) }),
   z.strictObject({ finished: z.boolean() }),
 ]);
