@@ -9,16 +9,20 @@ const publishedHeadWidths: ReadonlyMap<number, number> = new Map([
   [1280, 80], // ViT-H (MAE, I-JEPA, OpenCLIP): 16 heads
   [1408, 88], // ViT-g (EVA, OpenCLIP): 16 heads
   [1664, 104], // ViT-bigG (OpenCLIP): 16 heads
+  [1792, 112], // EVA-02 enormous: 16 heads
   [3200, 128], // InternViT-6B: 25 heads
   [4096, 128], // DINOv3 7B: 32 heads
 ]);
 /** Beyond it, published widths of 64 channels a head end. */
 const widestOf64 = 1536;
 
-/** The channels of a head that published vision transformers of a width have; undefined where none is known. */
+/**
+ * The channels of a head that published vision transformers of a width have, as far as they agree: timm 1.0.31 has ViT-H+ of
+ * gated MLPs with 16 and 20 heads, and plain ones of width 1536 with 16 and 24. A model of at most 64 channels has one head.
+ */
 export function assumedHeadWidth(width: number, gated: boolean): number | undefined {
-  // DINOv3's ViT-H+ has a gated MLP and 20 heads.
-  if (width === 1280 && gated) return 64;
+  if (width > 0 && width <= 64) return width;
+  if ((width === 1280 && gated) || (width === 1536 && !gated)) return undefined;
   const published = publishedHeadWidths.get(width);
   if (published !== undefined) return published;
   return width > 0 && width <= widestOf64 && width % 64 === 0 ? 64 : undefined;
@@ -26,7 +30,7 @@ export function assumedHeadWidth(width: number, gated: boolean): number | undefi
 
 /**
  * The number of heads that is assumed for weights without a configuration; whoever uses it must warn of it.
- * @throws a UserError where no published model has this width: a guess would give wrong numbers without a word
+ * @throws a UserError where published models of this width don't agree, or there are none
  */
 export function assumedHeads({ shape }: Evidence, file: string): number {
   const width = shape("patch_embed.proj.weight")?.[0] ?? 0;

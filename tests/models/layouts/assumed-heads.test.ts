@@ -11,24 +11,33 @@ import type { FloatTensor } from "../../../src/utils/tensor.ts";
 
 // Width, gated MLP, heads: from the configurations that the models are published with.
 test.each([
+  ["a model as wide as one head", 32, false, 1],
   ["ViT-Ti", 192, false, 3],
   ["ViT-S", 384, false, 6],
   ["ViT-B", 768, false, 12],
   ["ViT-L", 1024, false, 16],
   ["SoViT-400m (SigLIP)", 1152, false, 16],
   ["ViT-H (MAE)", 1280, false, 16],
-  ["ViT-H+ (DINOv3)", 1280, true, 20],
   ["ViT-g (EVA)", 1408, false, 16],
   ["ViT-g (DINOv2)", 1536, true, 24],
   ["ViT-bigG (OpenCLIP)", 1664, false, 16],
+  ["EVA-02 enormous", 1792, false, 16],
   ["InternViT-6B", 3200, false, 25],
   ["ViT-7B (DINOv3)", 4096, true, 32],
-] as const)("%s has %i channels", (_, width, gated, heads) => {
+] as const)("%s: width %i", (_, width, gated, heads) => {
   expect(width / (assumedHeadWidth(width, gated) ?? 0)).toBe(heads);
 });
 
-test.each([0, 32, 100, 880, 1600, 2048, 3072])("no published model is known at width %i", (width) => {
-  expect(assumedHeadWidth(width, false)).toBeUndefined();
+test.each([
+  [0, false],
+  [100, false],
+  [880, false],
+  [1280, true],
+  [1536, false],
+  [1600, false],
+  [2048, true],
+] as const)("published models of width %i (gated: %s) don't agree, or there are none", (width, gated) => {
+  expect(assumedHeadWidth(width, gated)).toBeUndefined();
 });
 
 describe("bare files", () => {
@@ -82,10 +91,10 @@ describe("bare files", () => {
   });
 
   test("of a width that no published model has: refused until the number is given", async () => {
-    const directory = nodeDirectory(await bareVit(48));
+    const directory = nodeDirectory(await bareVit(100));
     await expect(readModel(directory)).rejects.toMatchObject({
       code: "NOT_A_VIT",
-      message: expect.stringMatching(/how many attention heads the model of width 48 has.*--num-heads/),
+      message: expect.stringMatching(/how many attention heads the model of width 100 has.*--num-heads/),
     });
     expect((await readModel(directory, { numHeads: 4 })).config.heads).toBe(4);
   });
