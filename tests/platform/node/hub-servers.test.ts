@@ -39,7 +39,10 @@ let warnings: string[];
 beforeAll(async () => {
   hub = await startHub(files);
 });
-afterAll(() => hub.close());
+afterAll(async () => {
+  console.log(`${hub.summary()}: all as promised`);
+  await hub.close();
+});
 beforeEach(async () => {
   cache = await mkdtemp(join(tmpdir(), "wecolora-hub-"));
   warnings = [];
@@ -587,7 +590,9 @@ describe("what the cache has only in part", () => {
   test("is named offline, and where the hub is down", async () => {
     cacheFiles("config.json");
     const asking = load(offline);
-    await expect(asking).rejects.toThrow("Missing: weights (such as model.safetensors). It is not downloaded, since HF_HUB_OFFLINE");
+    await expect(asking).rejects.toThrow(
+      "Missing: weights (such as model.safetensors). It is not downloaded, since HF_HUB_OFFLINE",
+    );
     await expect(asking).rejects.toMatchObject({ name: "UserError" });
     hub.misbehave = ({ response }) => response.writeHead(503).end() !== undefined;
     await expect(load()).rejects.toThrow(
