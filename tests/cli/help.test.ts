@@ -55,7 +55,8 @@ describe("defaults in the help", () => {
         empty: z.array(z.string()).default([]).describe("empty"),
       }),
     );
-    const shown = (name: string) => /  (\w.*)$/.exec(help.split("\n").find((l) => l.includes(`--${name} `)) ?? "")?.[1];
+    const shown = (name: string) =>
+      / {2}(\w.*)$/.exec(help.split("\n").find((l) => l.includes(`--${name} `)) ?? "")?.[1];
     expect(shown("words")).toBe("words (default: q,v)");
     expect(shown("pairs")).toBe("pairs (default: q=8,fc1=64)");
     expect(shown("nested")).toBe('nested (default: [{"kind":"l1"}])');

@@ -599,7 +599,10 @@ describe("tables of text", () => {
     } catch (thrown) {
       error = thrown;
     }
-    expect(error).toMatchObject({ name: "UserError", message: `list.csv is not a table that can be read: ${message}.` });
+    expect(error).toMatchObject({
+      name: "UserError",
+      message: `list.csv is not a table that can be read: ${message}.`,
+    });
     expect(process.cpuUsage(begin).user / 1e6).toBeLessThan(20);
   });
 

@@ -102,7 +102,9 @@ describe("against timm", () => {
 
   test("what timm refuses or we can't do is refused by name", () => {
     const read = (cfg: Json) => () => readTimmPreprocessing(cfg, 32, "config.json");
-    expect(read({ interpolation: "random" })).toThrow(/interpolation in config\.json is "random"; supported are nearest/);
+    expect(read({ interpolation: "random" })).toThrow(
+      /interpolation in config\.json is "random"; supported are nearest/,
+    );
     expect(read({ crop_mode: "corner" })).toThrow(/crop_mode in config\.json is "corner"/);
     expect(read({ input_size: [3, 32, 48] })).toThrow(/input_size in config\.json is \[3,32,48\]; only squares/);
     expect(read({ crop_pct: -1 })).toThrow(/crop_pct in config\.json must be a number above 0, got -1/);
