@@ -179,7 +179,7 @@ describe("what goes wrong in one of them ends the step, and the next one goes we
         pictures(0),
         { ...pictures(1), data: pictures(1).data.map((v, i, all) => (i < all.length / 2 ? v : Number.NaN)) },
       ],
-      "the loss is NaN at step 1",
+      "The loss is NaN at step 1",
     ],
   ];
   test.each(cases)("%s", async (_, parts, message) => {
