@@ -32,9 +32,9 @@ interface CodedOptions extends ErrorOptions {
   readonly code?: ErrorCode;
 }
 
-/** Messages are sentences: those that end without a mark get a full stop. */
+/** Messages are sentences: those that end without a mark get a full stop, but for a command at the end, which is copied. */
 const asSentence = (message: string): string =>
-  shorten(/[.?!:…]$/.test(message) ? message : `${message}.`, longestMessage);
+  shorten(/[.?!:…]$|: wecolora .*$/.test(message) ? message : `${message}.`, longestMessage);
 
 /** Something the caller can fix (a file, an option, a value). The command line exits with 2. */
 export class UserError extends Error {
