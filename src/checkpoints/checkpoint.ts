@@ -53,7 +53,7 @@ export async function findWeights(directory: Directory): Promise<string> {
   if (newest) return newest;
   const near = names.map((name) => nearestName(name, usual)).find((name) => name !== undefined);
   throw new UserError(
-    `there are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin, .pth, .pt or .ckpt${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
+    `There are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin, .pth, .pt or .ckpt${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
     { code: "NOT_A_MODEL" },
   );
 }
@@ -68,7 +68,7 @@ async function newestOfDeepSpeed(directory: Directory): Promise<string | undefin
 export async function openCheckpoint(directory: Directory, entry: string): Promise<Checkpoint> {
   if (entry.endsWith(".index.json")) return openShards(directory, entry);
   const file = await directory.open(entry);
-  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
+  if (!file) throw new UserError(`There is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
   try {
     return { name: file.name, tensors: await openTensors(file), bytes: file.size, close: () => file.close() };
   } catch (error) {
@@ -99,7 +99,7 @@ async function openShards(directory: Directory, entry: string): Promise<Checkpoi
     const tensors = new Map<string, StoredTensor | UnreadableTensor>();
     for (const [weight, shardName] of map) {
       if (!/^[\w.-]+$/.test(shardName) || shardName === "..") {
-        throw new UserError(`${name} names the shard ${quote(shardName)}, which is no plain file name`, {
+        throw new UserError(`${name} names the shard ${quote(shardName)}, which is not a plain file name`, {
           code: "NOT_A_MODEL",
         });
       }
@@ -123,7 +123,7 @@ async function openShards(directory: Directory, entry: string): Promise<Checkpoi
 async function readWeightMap(directory: Directory, entry: string): Promise<[string, string][]> {
   const name = directory.describe(entry);
   const text = await readText(directory, entry);
-  if (text === undefined) throw new UserError(`there is no ${name}`, { code: "FILE_NOT_FOUND" });
+  if (text === undefined) throw new UserError(`There is no ${name}`, { code: "FILE_NOT_FOUND" });
   let map: unknown;
   try {
     map = (JSON.parse(text) as { weight_map?: unknown }).weight_map;

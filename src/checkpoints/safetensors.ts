@@ -64,7 +64,7 @@ export interface StoredSafetensors {
 /** Reads and checks the header. Throws a UserError that says what is wrong. */
 export async function openSafetensors(file: FileHandle): Promise<StoredSafetensors> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no valid safetensors file: ${message}`, { code: "NOT_A_MODEL" });
+    throw new UserError(`${file.name} is not a valid safetensors file: ${message}`, { code: "NOT_A_MODEL" });
   };
   if (file.size < 8) fail(`it holds ${file.size} bytes, and its header's length alone takes 8`);
   const lengthBytes = await readBytes(file, 0, 8);
@@ -131,9 +131,7 @@ function readEntry(name: string, entry: unknown, dataBytes: number, fail: Fail):
   }
   const [from, to] = offsets;
   if (from > to || to > dataBytes) {
-    return fail(
-      `${shown} is said to lie at ${from} to ${to}, but the data is ${dataBytes} bytes long (is it cut off?)`,
-    );
+    return fail(`${shown} has the offsets ${from} to ${to}, but the data is ${dataBytes} bytes long (is it cut off?)`);
   }
   const type = Object.hasOwn(types, dtype) ? types[dtype] : undefined;
   // A type that came later than this reader: its size is taken from the offsets.

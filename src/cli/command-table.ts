@@ -4,16 +4,16 @@ import type { CommandRow } from "./command-row.ts";
 export const commandTable: readonly CommandRow[] = [
   {
     name: "compare",
-    summary: "Run a grid of distillations and table what they give; needs --config.",
+    summary: "Run a grid of distillations and compare them in one table; needs --config.",
     positional: [],
     options: {
       teacher: { type: "string", description: "the teacher, where the grid has none" },
-      data: { type: "string", description: "the pictures, where the grid has none" },
-      out: { type: "string", description: "the folder of the comparison; each run has a folder in it" },
-      title: { type: "string", description: "what stands above the table" },
+      data: { type: "string", description: "the images, where the grid has none" },
+      out: { type: "string", description: "output folder of the comparison; each run has a folder in it" },
+      title: { type: "string", description: "title above the table" },
       grid: {
         description:
-          "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
+          "options of distill, each with the values to try; several seeds give mean and spread; several grids share one table",
         anyOf: [{ type: "object" }, { type: "array", items: { type: "object" } }],
       },
       base: { type: "object", description: "options of distill that all runs share", default: {} },
@@ -24,18 +24,18 @@ export const commandTable: readonly CommandRow[] = [
       },
       published: {
         type: "array",
-        description: "figures of a paper, shown beside those measured",
+        description: "a paper's figures, shown beside the measured ones",
         items: { type: "object" },
       },
       overwrite: {
         type: "boolean",
-        description: "run again what was run with other settings, another teacher or other data",
+        description: "run again where settings, teacher or data have changed",
         default: false,
       },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
     },
@@ -53,7 +53,7 @@ export const commandTable: readonly CommandRow[] = [
       data: {
         type: "string",
         description:
-          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images",
+          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images",
         default: "procedural:300",
       },
       dataSet: {
@@ -76,7 +76,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       includeNoFinding: {
         type: "boolean",
-        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        description: "ChestX-ray14: an image without findings is a class of its own",
         default: false,
       },
       normalization: {
@@ -92,7 +92,7 @@ export const commandTable: readonly CommandRow[] = [
       keep: {
         type: "string",
         description:
-          "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
+          "which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed form, over shapes with as many weights",
         default: "even",
         enum: ["even", "auto"],
       },
@@ -154,7 +154,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       loss: {
         description:
-          "what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
+          "losses between student and teacher features (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
         anyOf: [
           { type: "string", enum: ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block", "blockwise"] },
           {
@@ -168,26 +168,25 @@ export const commandTable: readonly CommandRow[] = [
       precision: {
         type: "string",
         description:
-          "products with frozen weights and adapters: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
+          "precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features stay close (the closed form's default where images are many)",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
       int8Parts: {
         type: "array",
         description:
-          "where these products are in 8 bits: the teacher's, the student's, those of gradients, and adapters'",
+          "which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'",
         default: ["teacher", "student", "backward", "adapters"],
         items: { type: "string", enum: ["teacher", "student", "backward", "adapters"] },
       },
       checkpointing: {
         type: "boolean",
-        description: "compute activations anew for the gradients, block by block: less memory, a fifth more time",
+        description: "gradient checkpointing: recompute activations block by block; less memory, a fifth more time",
         default: false,
       },
       activations: {
         type: "string",
-        description:
-          "what the student's activations are saved in for the gradients: float16 takes less memory, and hardly more time",
+        description: "type that activations are stored in for the gradients; float16 takes less memory",
         default: "float32",
         enum: ["float32", "float16"],
       },
@@ -196,7 +195,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "deit: learn the teacher's probabilities, not its answer",
         default: false,
       },
-      maskRatio: { type: "number", description: "dmae: share of the patches that the models don't see", default: 0.75 },
+      maskRatio: { type: "number", description: "dmae: share of the patches that are masked", default: 0.75 },
       rank: {
         description:
           "rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is taken where it is below the default (default: 128)",
@@ -226,12 +225,11 @@ export const commandTable: readonly CommandRow[] = [
       },
       mlpWidth: {
         type: "number",
-        description:
-          "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
+        description: "channels that each MLP keeps, or their share below 1 (all where left out)",
       },
       keptHeads: {
         type: "number",
-        description: "heads that each attention keeps, or their share below 1, likewise (all where left out)",
+        description: "heads that each attention keeps, or their share below 1 (all where left out)",
       },
       blockShapes: {
         description: "heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)",
@@ -239,17 +237,16 @@ export const commandTable: readonly CommandRow[] = [
       },
       analyticViews: {
         type: "integer",
-        description: "views of each picture that an analytic start is fitted on: as for evaluation, then random ones",
+        description: "crops of each image in the closed form: first as for evaluation, then random ones",
         default: 1,
       },
       analyticTokens: {
         type: "number",
-        description:
-          "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
+        description: "tokens sampled per unknown in the closed form; more is slower",
         default: 5,
       },
       analyticMaps: {
-        description: "maps that an analytic start refits; fc2 in any case, and proj where heads go",
+        description: "linear maps that the closed form refits; fc2 in any case, and proj where heads are removed",
         anyOf: [
           { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] },
           { type: "array", items: { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] } },
@@ -258,7 +255,7 @@ export const commandTable: readonly CommandRow[] = [
       analyticSweeps: {
         type: "integer",
         description:
-          "how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that",
+          "passes of the closed form over all blocks; later passes keep only what comes closer to the teacher",
         default: 1,
       },
       gradientLoss: {
@@ -282,7 +279,7 @@ export const commandTable: readonly CommandRow[] = [
       shape: {
         type: "string",
         description:
-          "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block: heads and channels that differ by block (for ONNX; transformers and timm can't load it)",
+          "what is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default), blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only)",
         default: "blocks",
         enum: ["balanced", "channels", "blocks", "by-block"],
       },
@@ -291,7 +288,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)",
         default: 0.001,
       },
-      epochs: { type: "number", description: "passes over the pictures", default: 10 },
+      epochs: { type: "number", description: "passes over the images", default: 10 },
       warmupEpochs: { type: "number", description: "epochs of linear warm-up, before the rate falls to 0", default: 2 },
       steps: { type: "integer", description: "so many steps instead of epochs; the same share of them is warm-up" },
       schedule: {
@@ -302,23 +299,23 @@ export const commandTable: readonly CommandRow[] = [
       },
       effectiveBatch: {
         type: "integer",
-        description: "pictures to a step (1024, or fewer so that an epoch has several steps)",
+        description: "effective batch: images per step (1024, or fewer so that an epoch has several steps)",
       },
       keptViews: {
         type: "integer",
         description:
-          "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
+          "crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where left out)",
       },
       keptViewsOn: {
         type: "string",
-        description: "where kept views lie: in memory, in a file in the run folder while it trains, or as they fit",
+        description:
+          "where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they fit",
         default: "auto",
         enum: ["auto", "memory", "disk"],
       },
       batch: {
         type: "integer",
-        description:
-          "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
+        description: "images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short)",
       },
       fewShotRatio: { type: "number", description: "share of each class (or of a flat folder) to train on" },
       fewShotRounding: {
@@ -327,8 +324,12 @@ export const commandTable: readonly CommandRow[] = [
         default: "nearest",
         enum: ["nearest", "down"],
       },
-      fewShotCount: { type: "integer", description: "pictures of each class (or of a flat folder) to train on" },
-      heldOut: { type: "number", description: "share kept for judging where the data has no val/", default: 0.1 },
+      fewShotCount: { type: "integer", description: "images of each class (or of a flat folder) to train on" },
+      heldOut: {
+        type: "number",
+        description: "share held out for evaluation where the data has no val/",
+        default: 0.1,
+      },
       weightType: {
         type: "string",
         description: "type of the stored weights (the teacher's own where left out)",
@@ -350,30 +351,34 @@ export const commandTable: readonly CommandRow[] = [
       },
       evaluateSteps: {
         type: "integer",
-        description: "steps between looks at held-out pictures while training (a fifth of the run; 0: none)",
+        description: "steps between evaluations on held-out images while training (a fifth of the run; 0: none)",
       },
       evaluatePictures: {
         type: "integer",
-        description: "held-out pictures, and twice as many training pictures, to look at then",
+        description: "held-out images, and twice as many training images, for these evaluations",
         default: 64,
       },
       earlyStop: {
         type: "integer",
-        description: "stop after so many looks without a better held-out fidelity, and take the best student",
+        description: "stop after so many held-out evaluations without a better fidelity, and take the best student",
       },
-      judge: { type: "boolean", description: "judge the student at the end", default: true },
-      judgeTeacher: { type: "boolean", description: "judge teacher and weight copy beside the student", default: true },
+      judge: { type: "boolean", description: "evaluate the student at the end", default: true },
+      judgeTeacher: {
+        type: "boolean",
+        description: "evaluate teacher and weight copy beside the student",
+        default: true,
+      },
       judgeBank: {
         type: "integer",
-        description: "at most so many labelled pictures for neighbours and probe",
+        description: "at most so many labelled images that k-NN and probe learn from",
         default: 2000,
       },
-      judgeQueries: { type: "integer", description: "at most so many pictures to judge on", default: 1000 },
+      judgeQueries: { type: "integer", description: "at most so many evaluation images", default: 1000 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -386,27 +391,27 @@ export const commandTable: readonly CommandRow[] = [
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
       report: { type: "boolean", description: "write report.html and report.md at the end", default: true },
-      overwrite: { type: "boolean", description: "replace a run that is in the folder already", default: false },
+      overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
       recipe: {
         type: "string",
         description:
-          "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
+          "settings that go together: closed-form refit (default), adapters trained after it (where an option of training is given), or the paper's",
         enum: ["closed-form", "refined", "paper"],
       },
       export: {
-        description: "formats to write at the end, as wecolora export does it; several with commas",
+        description: "formats to export at the end, as wecolora export does; several with commas",
         anyOf: [
           {
             type: "string",
@@ -443,7 +448,7 @@ export const commandTable: readonly CommandRow[] = [
           },
         ],
       },
-      resume: { type: "string", description: "the folder of a run to go on with; its own settings hold" },
+      resume: { type: "string", description: "the folder of a run to resume, with its own settings" },
     },
     required: ["teacher"],
     insteadOfAll: "resume",
@@ -453,11 +458,11 @@ export const commandTable: readonly CommandRow[] = [
       paper: { method: "wecolora", fewShotRounding: "down" },
     },
     details:
-      "Methods:\n  corp         heads narrowed inside and channels, made up for in closed form (CORP)\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  grail        heads and channels by magnitude or Wanda, the map behind them by ridge regression\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  magnitude    heads and channels with the largest weights, as they are\n  minivit      maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  snapvit      heads and channels by gradients and their correlations, weighed by an evolution strategy\n  taylor       heads and channels by first-order Taylor scores, as they are\n  top-pruning  the first blocks alone\n  wanda        heads and channels by weights times input norms, as they are\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
+      "Methods:\n  corp         heads narrowed inside and channels, made up for in closed form (CORP)\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; reconstructs masked patches, with features close to the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  grail        heads and channels by magnitude or Wanda, the map behind them by ridge regression\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  magnitude    heads and channels with the largest weights, as they are\n  minivit      maps shared by groups of blocks, small transformations per block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  snapvit      heads and channels by gradients and their correlations, weighed by an evolution strategy\n  taylor       heads and channels by first-order Taylor scores, as they are\n  top-pruning  the first blocks alone\n  wanda        heads and channels by weights times input norms, as they are\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
   },
   {
     name: "evaluate",
-    summary: "Judge a model on a folder of pictures.",
+    summary: "Evaluate a model on a folder of images.",
     positional: [],
     options: {
       model: {
@@ -467,7 +472,7 @@ export const commandTable: readonly CommandRow[] = [
       data: {
         type: "string",
         description:
-          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
       },
       dataSet: {
         type: "string",
@@ -489,7 +494,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       includeNoFinding: {
         type: "boolean",
-        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        description: "ChestX-ray14: an image without findings is a class of its own",
         default: false,
       },
       normalization: {
@@ -502,23 +507,27 @@ export const commandTable: readonly CommandRow[] = [
       out: {
         type: "string",
         description:
-          "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
+          "output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart",
       },
-      heldOut: { type: "number", description: "share to judge on where the data has no val/", default: 0.2 },
+      heldOut: {
+        type: "number",
+        description: "share held out for evaluation where the data has no val/",
+        default: 0.2,
+      },
       batch: {
         type: "integer",
-        description: "pictures read at once; on a processor, models run on four a thread of them at once",
+        description: "images that are read at once; on a CPU, models run on four per thread at once",
         default: 32,
       },
       precision: {
         type: "string",
         description:
-          "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
+          "precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if features stay close",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
-      neighbours: { type: "integer", description: "k of the weighted nearest neighbours", default: 10 },
-      temperature: { type: "number", description: "temperature of the neighbours' weights", default: 0.07 },
+      neighbours: { type: "integer", description: "k of the weighted k-NN classifier", default: 10 },
+      temperature: { type: "number", description: "temperature of the k-NN weights", default: 0.07 },
       probeEpochs: {
         type: "integer",
         description: "epochs of the linear probe (90; the published protocol's for its data set)",
@@ -530,7 +539,7 @@ export const commandTable: readonly CommandRow[] = [
       probeBatch: { type: "integer", description: "batch of the linear probe", default: 512 },
       probeLearningRate: {
         description:
-          "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
+          "base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with commas, the best on a tenth of the images is taken",
         anyOf: [{ type: "number" }, { type: "array", items: { type: "number" } }],
       },
       probeBestEpoch: {
@@ -538,23 +547,22 @@ export const commandTable: readonly CommandRow[] = [
         description: "also report the probe's best epoch on the evaluation images, as the paper's authors do",
         default: false,
       },
-      logistic: {
-        type: "boolean",
-        description: "also fit a logistic regression to convergence, as a second opinion",
-        default: false,
-      },
+      logistic: { type: "boolean", description: "also fit a logistic regression to convergence", default: false },
       published: {
         type: "array",
-        description: "figures of a paper, shown beside those measured",
+        description: "a paper's figures, shown beside the measured ones",
         items: { type: "object" },
       },
-      cache: { type: "boolean", description: "keep features on disk for the next time", default: true },
-      cacheDir: { type: "string", description: "where to (wecolora/features in the user's cache folder)" },
+      cache: { type: "boolean", description: "cache features on disk", default: true },
+      cacheDir: {
+        type: "string",
+        description: "folder of cached features (wecolora/features in the user's cache folder)",
+      },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -569,12 +577,12 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -583,12 +591,12 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "export",
-    summary: "Write a model in other formats; each is loaded again and compared.",
+    summary: "Export a model to other formats; each is loaded again and compared.",
     positional: [],
     options: {
       model: { type: "string", description: "a run's folder, or a model: its directory, file of weights, or hub name" },
       to: {
-        description: "what to write, several with commas",
+        description: "formats to write; several with commas",
         anyOf: [
           {
             type: "string",
@@ -628,9 +636,9 @@ export const commandTable: readonly CommandRow[] = [
       out: {
         type: "string",
         description:
-          "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
+          "output folder (exports/ in the run's folder where left out), with a folder per format where there are several",
       },
-      data: { type: "string", description: "pictures to compare on (the run's own where left out)" },
+      data: { type: "string", description: "images to compare on (the run's own where left out)" },
       images: {
         type: "string",
         description:
@@ -638,7 +646,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       pictures: {
         type: "integer",
-        description: "at most so many pictures, and three times as many labelled ones for neighbours",
+        description: "at most so many images, and three times as many labelled ones for k-NN",
         default: 100,
       },
       mergeTokens: {
@@ -659,7 +667,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -674,7 +682,7 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -685,14 +693,14 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "features",
-    summary: "Write one feature row a picture.",
+    summary: "Write the features of images, one row per image.",
     positional: [],
     options: {
       model: { type: "string", description: "the model: its directory, file of weights, or hub name" },
       data: {
         type: "string",
         description:
-          "pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
+          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
       },
       dataSet: {
         type: "string",
@@ -714,18 +722,18 @@ export const commandTable: readonly CommandRow[] = [
       },
       includeNoFinding: {
         type: "boolean",
-        description: "ChestX-ray14: that a picture shows nothing is a class of its own",
+        description: "ChestX-ray14: an image without findings is a class of its own",
         default: false,
       },
-      out: { type: "string", description: "the safetensors file to write" },
+      out: { type: "string", description: "output file (safetensors)" },
       batch: {
         type: "integer",
-        description: "pictures read at once; on a processor, models run on four a thread of them at once",
+        description: "images that are read at once; on a CPU, models run on four per thread at once",
         default: 32,
       },
       precision: {
         type: "string",
-        description: "of the model's products: float32, 8 bits, or what is faster here while features stay near",
+        description: "precision of the model's products: float32, int8, or auto: the faster one if features stay close",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
@@ -733,7 +741,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -748,12 +756,12 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
     },
@@ -761,16 +769,13 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "inspect",
-    summary: "Show what a model is, and with --data how much its blocks matter.",
+    summary: "Describe a model and, with --data, measure how much its blocks matter.",
     positional: ["model"],
     options: {
       model: { type: "string", description: "the model: its directory or file of weights" },
-      data: {
-        type: "string",
-        description: "pictures, to see how much each block and each run of blocks matters for them",
-      },
-      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 48 },
-      longest: { type: "integer", description: "the longest run of blocks that one may stand for", default: 4 },
+      data: { type: "string", description: "images to measure on how much each block and each run of blocks matters" },
+      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 48 },
+      longest: { type: "integer", description: "the longest run of blocks that one block may replace", default: 4 },
       search: {
         type: "boolean",
         description: "also search which blocks to keep, for each number of them",
@@ -778,13 +783,13 @@ export const commandTable: readonly CommandRow[] = [
       },
       frontier: {
         type: "boolean",
-        description: "also refit students of six sizes and measure what each costs and gives up, in 8 bits too",
+        description: "also refit students of six sizes and measure the cost and fidelity of each, also with int8",
         default: false,
       },
       budget: {
         type: "string",
         description:
-          "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+          "also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the teacher (0.3x), or time per image (10ms)",
       },
       out: {
         type: "string",
@@ -794,7 +799,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -809,12 +814,12 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -823,18 +828,18 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "report",
-    summary: "Make the report of a run anew, or one page that compares runs.",
+    summary: "Write the report of a run again, or one page that compares runs.",
     positional: ["runs"],
     options: {
       runs: { type: "array", description: "run folders; several are compared on one page", items: { type: "string" } },
       out: {
         type: "string",
-        description: "the page to write (report.html in the run's folder; for several, comparison.html here)",
+        description: "output page (report.html in the run's folder; for several runs, comparison.html here)",
       },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
     },
@@ -842,13 +847,13 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "rollout",
-    summary: "Draw where a model looks in pictures, its teacher beside it.",
+    summary: "Draw a model's attention maps, with its teacher's beside them.",
     positional: [],
     options: {
       model: { type: "string", description: "the model: its directory, file of weights, or hub name" },
-      teacher: { type: "string", description: "a model to show beside it" },
-      data: { type: "string", description: "a folder of pictures" },
-      out: { type: "string", description: "the folder to write one PNG a picture into" },
+      teacher: { type: "string", description: "the teacher, whose attention maps are shown beside the model's" },
+      data: { type: "string", description: "a folder of images" },
+      out: { type: "string", description: "output folder for one PNG per image" },
       attention: {
         type: "string",
         description: "attention followed through all blocks, or that of the last block alone",
@@ -866,12 +871,12 @@ export const commandTable: readonly CommandRow[] = [
         description: "share of a block's smallest entries that rollout leaves out",
         default: 0.9,
       },
-      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 16 },
+      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 16 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -886,12 +891,12 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -900,7 +905,7 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "segment",
-    summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+    summary: "Train decoders on models' patch tokens over slices of scans, and evaluate their masks.",
     positional: [],
     options: {
       model: {
@@ -911,10 +916,10 @@ export const commandTable: readonly CommandRow[] = [
         type: "string",
         description: "a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)",
       },
-      out: { type: "string", description: "the folder for table, masks and decoders" },
+      out: { type: "string", description: "output folder for table, masks and decoders" },
       axis: {
         type: "string",
-        description: "what slices are cut across",
+        description: "axis that slices are cut across",
         default: "axial",
         enum: ["axial", "coronal", "sagittal"],
       },
@@ -933,31 +938,31 @@ export const commandTable: readonly CommandRow[] = [
         default: "frozen",
         enum: ["frozen", "trained"],
       },
-      yardstick: {
-        type: "boolean",
-        description: "also train the decoder on bare pixels, to compare with",
-        default: false,
-      },
+      yardstick: { type: "boolean", description: "also train the decoder on raw pixels as a baseline", default: false },
       split: {
         type: "string",
         description:
-          "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+          "what is held out: whole cases (default for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
         enum: ["cases", "blocks", "ends"],
       },
-      heldOut: { type: "number", description: "share of the cases or slices to judge on", default: 0.3 },
-      gap: { type: "integer", description: "slices beside held-out blocks that nothing learns from", default: 4 },
+      heldOut: { type: "number", description: "share of the cases or slices held out for evaluation", default: 0.3 },
+      gap: { type: "integer", description: "slices next to held-out blocks that are not trained on", default: 4 },
       trainSlices: { type: "integer", description: "at most so many slices to train on, evenly spread" },
       epochs: { type: "integer", description: "passes over the slices", default: 30 },
       warmupEpochs: { type: "number", description: "epochs of linear warm-up", default: 2 },
-      batch: { type: "integer", description: "slices to a step", default: 8 },
-      learningRate: { type: "number", description: "the decoder's, at its highest", default: 0.002 },
-      encoderRate: { type: "number", description: "the encoder's learning rate, times the decoder's", default: 0.05 },
-      weightDecay: { type: "number", description: "of matrices and kernels", default: 0.01 },
+      batch: { type: "integer", description: "batch: slices per step", default: 8 },
+      learningRate: { type: "number", description: "highest learning rate of the decoder", default: 0.002 },
+      encoderRate: {
+        type: "number",
+        description: "encoder's learning rate as a multiple of the decoder's",
+        default: 0.05,
+      },
+      weightDecay: { type: "number", description: "weight decay of matrices and kernels", default: 0.01 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -972,7 +977,7 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -986,17 +991,17 @@ export const commandTable: readonly CommandRow[] = [
     options: {
       model: { type: "string", description: "the student: its directory, file of weights, or hub name" },
       teacher: { type: "string", description: "the teacher" },
-      data: { type: "string", description: "a folder of pictures" },
+      data: { type: "string", description: "a folder of images" },
       out: {
         type: "string",
-        description: "a folder for similarity.csv, .svg and .png (only the table where left out)",
+        description: "output folder for similarity.csv, .svg and .png (only the table is printed where left out)",
       },
-      pictures: { type: "integer", description: "at most so many pictures, drawn evenly", default: 64 },
+      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 64 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "pixels per side of the pictures (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1011,12 +1016,12 @@ export const commandTable: readonly CommandRow[] = [
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       strict: {
         type: "boolean",
-        description: "a file that can't be read as a picture is an error, not skipped",
+        description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
@@ -1025,21 +1030,21 @@ export const commandTable: readonly CommandRow[] = [
   },
   {
     name: "demo",
-    summary: "Distil the repository's teacher with its images.",
+    summary: "Distil the demo's teacher with the demo's images.",
     positional: [],
     options: {
-      quick: { type: "boolean", description: "a smoke run: judged on fewer pictures", default: false },
+      quick: { type: "boolean", description: "a short run, evaluated on fewer images", default: false },
       recipe: {
         type: "string",
         description: "settings that go together (closed-form where left out)",
         enum: ["closed-form", "refined", "paper"],
       },
-      out: { type: "string", description: "the run folder (a new temporary one where left out)" },
-      overwrite: { type: "boolean", description: "replace a run that is in the folder already", default: false },
+      out: { type: "string", description: "output folder of the run (a new temporary one where left out)" },
+      overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
-        description: "where graphs run; tried at the start",
+        description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },

@@ -3,12 +3,12 @@ import { z } from "zod";
 import { recipeSchema } from "../commands/distill-options.ts";
 import { commonSchema } from "../context/common-options.ts";
 
-export const demoSummary = "Distil the repository's teacher with its images.";
+export const demoSummary = "Distil the demo's teacher with the demo's images.";
 
 export const demoSchema = z.strictObject({
-  quick: z.boolean().default(false).describe("a smoke run: judged on fewer pictures"),
+  quick: z.boolean().default(false).describe("a short run, evaluated on fewer images"),
   recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
-  out: z.string().min(1).optional().describe("the run folder (a new temporary one where left out)"),
-  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  out: z.string().min(1).optional().describe("output folder of the run (a new temporary one where left out)"),
+  overwrite: z.boolean().default(false).describe("replace a run that is already in the folder"),
   ...commonSchema.pick({ threads: true, device: true, seed: true }).shape,
 });

@@ -36,6 +36,13 @@ function parsePairs(text: string): Record<string, unknown> {
   );
 }
 
+/** Whether an option only has forms with parts of their own, which are typed as JSON. */
+function isNested({ type, items, anyOf = [], oneOf = [] }: Property): boolean {
+  const forms = [...anyOf, ...oneOf];
+  if (forms.length > 0) return forms.every(isNested);
+  return type === "object" || (type === "array" && items !== undefined && isNested(items));
+}
+
 /** Options whose values are no paths, for all that they are text. */
 const words = new Set(["revision", "title", "budget", "kinds", "maskName", "classNames"]);
 /** Options whose default depends on others, as their description says. */
@@ -43,6 +50,7 @@ export const depending: ReadonlySet<string> = new Set(["method"]);
 
 export function placeholder(name: string, property: Property): string {
   const { type, enum: values, items, placeholder: shown } = plain(property);
+  if (isNested(property)) return "json";
   const isWord = shown === "text" || words.has(name);
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
@@ -59,6 +67,13 @@ export function choices(property: Property): string {
 
 /** Text to the value that the schema expects; what does not fit is left for the schema to refuse. */
 function parseText(property: Property, text: string): unknown {
+  if (isNested(property) && /^\s*[[{]/.test(text)) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
+  }
   if (allows(property, "object") && text.includes("=")) return parsePairs(text);
   const { type } = plain(property);
   const list = arrayForm(property);

@@ -48,14 +48,18 @@ function entry(flag: string, description: string, width: number): string[] {
 
 function defaultText(name: string, property: Property, settings: Readonly<Record<string, unknown>>): string {
   const value = name in settings ? settings[name] : depending.has(name) ? undefined : property.default;
-  if (value === undefined || value === false || value === true) return "";
+  if (value === undefined || value === false || value === true || isEmpty(value)) return "";
   return ` (default: ${shownValue(value)})`;
 }
 
+const isEmpty = (value: unknown) => typeof value === "object" && value !== null && Object.keys(value).length === 0;
+
 /** A default as the command line takes it: `adamw` for what has a short name. */
 function shownValue(value: unknown): string {
-  if (Array.isArray(value)) return value.map(shownValue).join(",");
+  if (Array.isArray(value))
+    return value.some((part) => typeof part === "object") ? JSON.stringify(value) : value.map(shownValue).join(",");
   if (typeof value === "object" && value !== null) {
+    if (Object.values(value).some((part) => typeof part === "object" && part !== null)) return JSON.stringify(value);
     const { kind, ...rest } = value as Readonly<Record<string, unknown>>;
     const pairs = Object.entries(rest).map(([key, each]) => `${key}=${shownValue(each)}`);
     return kind === undefined

@@ -7,6 +7,7 @@ import { commands } from "../commands/registry.ts";
 import { runOnNode } from "../platform/node/node.ts";
 import { UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
+import { blockOtherLoaders } from "../platform/node/image-loaders.ts";
 import { readConfig } from "./config-file.ts";
 import { command as demo } from "./demo.ts";
 import { positionalName } from "./flags.ts";
@@ -29,6 +30,8 @@ export async function runCommandLine(
   refuseMissing(row, options);
   const definition: Command | undefined = [...commands, demo].find(({ name }) => name === row.name);
   if (!definition) throw new Error(`there is no command ${row.name}`);
+  // Files of users are decoded here alone, so that nothing but the formats that are read needs a loader.
+  blockOtherLoaders();
   const progress = createProgress(process.stderr);
   const stopping = stopOnSignals((message) => progress.info?.(message));
   try {

@@ -57,14 +57,14 @@ const gridSchema = z.record(z.string(), z.array(gridValue).min(1));
 /** `wecolora compare` */
 export const compareRunSchema = z.strictObject({
   teacher: path.optional().describe("the teacher, where the grid has none"),
-  data: path.optional().describe("the pictures, where the grid has none"),
-  out: path.describe("the folder of the comparison; each run has a folder in it"),
-  title: z.string().optional().describe("what stands above the table"),
+  data: path.optional().describe("the images, where the grid has none"),
+  out: path.describe("output folder of the comparison; each run has a folder in it"),
+  title: z.string().optional().describe("title above the table"),
   grid: z
     .union([gridSchema, z.array(gridSchema).min(1)])
     .transform((grid) => (Array.isArray(grid) ? grid : [grid]))
     .describe(
-      "options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand in one table",
+      "options of distill, each with the values to try; several seeds give mean and spread; several grids share one table",
     ),
   base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
   evaluations: z
@@ -81,11 +81,8 @@ export const compareRunSchema = z.strictObject({
       }),
     )
     .default([])
-    .describe("figures of a paper, shown beside those measured"),
-  overwrite: z
-    .boolean()
-    .default(false)
-    .describe("run again what was run with other settings, another teacher or other data"),
+    .describe("a paper's figures, shown beside the measured ones"),
+  overwrite: z.boolean().default(false).describe("run again where settings, teacher or data have changed"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
@@ -182,7 +179,7 @@ async function runOne(
     };
   } catch (error) {
     if (context.signal.aborted || !(error instanceof Error)) throw error;
-    listener.warn?.(`the run ${run.name} failed: ${error.message}`);
+    listener.warn?.(`The run ${run.name} failed: ${error.message}`);
     return { setting: run.setting, seed: run.seed, failure: error.message };
   }
 }
@@ -282,7 +279,8 @@ async function changedRuns(
     const lines = [...changed].slice(0, 5).map(([name, differences]) => `${name}: ${differences.join("; ")}`);
     const more = changed.size > lines.length ? [`and ${changed.size - lines.length} more`] : [];
     throw new UserError(
-      `${out} holds runs that are not what is planned now. Give another output folder, or --overwrite to run them again.\n  ${[...lines, ...more].join("\n  ")}`,
+      `${out} holds runs with other settings than are asked for now. Give another output folder, or --overwrite to run them again.\n  ${[...lines, ...more].join("\n  ")}`,
+      { code: "OUTPUT_IN_USE" },
     );
   }
   return new Set(changed.keys());
@@ -339,8 +337,8 @@ export async function runComparison(context: RunContext, input: CompareRunInput)
   const inputs = planned.flatMap((run) => distillInputs(run.options));
   const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
   const shared = { ...context, environment: withSharedTeachers(environment, planned) };
-  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, ({ directory }) =>
-    performComparison(shared, options, planned, directory),
+  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, (output) =>
+    performComparison(shared, options, planned, output),
   );
 }
 
@@ -365,10 +363,12 @@ async function performComparison(
   context: RunContext,
   options: CompareRunOptions,
   planned: readonly Planned[],
-  directory: Directory,
+  output: OutputFolder,
 ): Promise<CompareRunResult> {
   const { environment, listener } = context;
+  const { directory } = output;
   const changed = await changedRuns(context, planned, options);
+  await output.begin();
   const runs: ComparedRun[] = [];
   for (const [i, run] of planned.entries()) {
     listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
@@ -472,7 +472,7 @@ async function judgeTeachers(
       teachers[key] = known.row;
       continue;
     }
-    listener.info?.(`judging the teacher ${key}`);
+    listener.info?.(`evaluating the teacher ${key}`);
     const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
     const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
     await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
@@ -512,7 +512,7 @@ function chartOf(
 
 export const command = defineCommand({
   name: "compare",
-  summary: "Run a grid of distillations and table what they give; needs --config.",
+  summary: "Run a grid of distillations and compare them in one table; needs --config.",
   schema: compareRunSchema,
   run: runComparison,
   text({ summaries, runs, out }) {

@@ -13,11 +13,11 @@ export const distillRunSchema = studentRunSchema.extend({
   recipe: recipeSchema
     .optional()
     .describe(
-      "settings that go together: a refit in closed form (the usual), adapters trained from there (where an option speaks of training), or the paper's",
+      "settings that go together: closed-form refit (default), adapters trained after it (where an option of training is given), or the paper's",
     ),
   export: listOption(exportName)
     .optional()
-    .describe("formats to write at the end, as wecolora export does it; several with commas"),
+    .describe("formats to export at the end, as wecolora export does; several with commas"),
 });
 
 /** The same as a user gives it: without `out`, a folder below runs/ is named after the teacher and the time. */
@@ -27,7 +27,7 @@ export const distillInputSchema = distillRunSchema.extend({
 
 /** `wecolora distill --resume RUN`: all else is in the run folder. */
 export const resumeSchema = z.strictObject({
-  resume: pathOption.describe("the folder of a run to go on with; its own settings hold"),
+  resume: pathOption.describe("the folder of a run to resume, with its own settings"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 export type DistillRunInput = z.input<typeof distillRunSchema>;

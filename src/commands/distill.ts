@@ -236,14 +236,20 @@ async function recordedImages(
   const manifest = await mapInTurns(lines, async (line): Promise<ManifestEntry> => {
     const { name, uses, sha256, class: of, labels, ...facts } = line;
     const item = known.get(name);
-    if (!item) throw new UserError(`the run ${useText[uses[0]]} ${name}, which is gone; put it back to resume`);
+    if (!item)
+      throw new UserError(`The run ${useText[uses[0]]} ${name}, which is missing. Put it back to resume.`, {
+        code: "INVALID_DATA",
+      });
     if (sha256 !== undefined && (await source.fingerprint(item)) !== sha256)
-      throw new UserError(`${name} has changed since the run began; put the old image back, or begin a new run`);
+      throw new UserError(`${name} has changed since the run began. Put the old image back, or begin a new run.`, {
+        code: "INVALID_DATA",
+      });
     const recorded = labels ?? (of === undefined ? [] : [of]);
     const names = classes ? classNames(item, classes) : [];
     if (JSON.stringify(recorded) !== JSON.stringify(names))
       throw new UserError(
         `${name} had the class ${recorded.join(", ") || "none"} when the run began, and now has ${names.join(", ") || "none"}`,
+        { code: "INVALID_DATA" },
       );
     return { item, uses, ...(sha256 === undefined ? {} : { sha256 }), ...facts };
   });
@@ -342,11 +348,15 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
     const folder = new RunFolder(output);
     const stage = await folder.stage();
     if (stage === "finished")
-      throw new UserError(`the run in ${resume} is finished: its student is ${folder.directory.describe("student")}`);
+      throw new UserError(`The run in ${resume} is finished: its student is ${folder.directory.describe("student")}`, {
+        code: "RUN_NOT_FOUND",
+      });
     const config = await folder.readConfig();
     const file = folder.directory.describe("config.json");
     if (stage === "absent")
-      throw new UserError(`${resume} holds no run to resume: run the command that made it again.`);
+      throw new UserError(`${resume} holds no run to resume: run the command that made it again.`, {
+        code: "RUN_NOT_FOUND",
+      });
     const measured = stage === "measured" ? await measuredRun(folder, resume) : undefined;
     if (measured) {
       listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
@@ -376,15 +386,16 @@ async function checkMachine({ config, int8, device }: Left, teacher: Model, list
   const { threads } = teacher.device;
   if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
     listener.warn?.(
-      `the run began with --threads ${config.threads} and resumes with ${threads}, so its bits differ from those of a run that was not stopped`,
+      `The run began with --threads ${config.threads} and resumes with ${threads}, so its bits differ from those of a run that was not stopped`,
     );
   if (config.options.device !== device)
     listener.warn?.(
-      `the run began with --device ${String(config.options.device)} and resumes with ${device}, so its bits differ from those of a run that was not stopped`,
+      `The run began with --device ${String(config.options.device)} and resumes with ${device}, so its bits differ from those of a run that was not stopped`,
     );
   if (int8 && int8.largest > (await largestOn(teacher.device)))
     throw new UserError(
-      "the run has weights of 8 bits, which this processor multiplies wrongly (it adds pairs of products in 16 bits): resume it on a processor such as the one it began on",
+      "The run uses int8 products with 8-bit weights, which overflow on this processor (it adds pairs of products in 16 bits). Resume it on a processor such as the one it began on.",
+      { code: "DEVICE_NOT_AVAILABLE" },
     );
 }
 
@@ -488,14 +499,17 @@ async function openInputs(context: RunContext, options: DistillRunOptions, left:
   try {
     const teacherHash = await modelKey(teacher);
     if (left && left.config.teacher.sha256 !== teacherHash)
-      throw new UserError(`${teacherHasChanged(options.teacher)}; put the old one back, or begin a new run`);
+      throw new UserError(`${teacherHasChanged(options.teacher)}. Put the old one back, or begin a new run.`, {
+        code: "RUN_NOT_FOUND",
+      });
     if (left) await checkMachine(left, teacher, listener);
     else await checkRoom(environment, options.out, leastBytes(options, teacher));
-    listener.stage?.("reading pictures");
+    listener.stage?.("reading images");
     const images = left
       ? await recordedImages(left.config.data, left.manifest, data, source)
       : await drawImages(options, data, source, skipped);
-    if (images.train.length === 0) throw new UserError(`none of the pictures in ${options.data} can be read`);
+    if (images.train.length === 0)
+      throw new UserError(`None of the images in ${options.data} can be read`, { code: "NO_IMAGES" });
     return { data, teacher, source, skipped, images, teacherHash };
   } catch (error) {
     await source.dispose();

@@ -56,18 +56,23 @@ export const evaluateRunSchema = z.strictObject({
   out: pathOption
     .optional()
     .describe(
-      "a folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture",
+      "output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart",
     ),
-  heldOut: z.number().positive().lt(1).default(0.2).describe("share to judge on where the data has no val/"),
+  heldOut: z
+    .number()
+    .positive()
+    .lt(1)
+    .default(0.2)
+    .describe("share held out for evaluation where the data has no val/"),
   batch: readBatchOption,
   precision: z
     .enum(precisions)
     .default("float32")
     .describe(
-      "of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay near",
+      "precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if features stay close",
     ),
-  neighbours: countOption.default(10).describe("k of the weighted nearest neighbours"),
-  temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the neighbours' weights"),
+  neighbours: countOption.default(10).describe("k of the weighted k-NN classifier"),
+  temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the k-NN weights"),
   probeEpochs: countOption
     .max(mostEpochs)
     .optional()
@@ -83,13 +88,13 @@ export const evaluateRunSchema = z.strictObject({
     .union([rateOption, z.array(rateOption).min(1)])
     .optional()
     .describe(
-      "base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with commas, trained in one pass, the best on a tenth of the pictures is taken",
+      "base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with commas, the best on a tenth of the images is taken",
     ),
   probeBestEpoch: z
     .boolean()
     .default(false)
     .describe("also report the probe's best epoch on the evaluation images, as the paper's authors do"),
-  logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence, as a second opinion"),
+  logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence"),
   published: z
     .array(
       z.strictObject({
@@ -99,9 +104,9 @@ export const evaluateRunSchema = z.strictObject({
       }),
     )
     .optional()
-    .describe("figures of a paper, shown beside those measured"),
-  cache: z.boolean().default(true).describe("keep features on disk for the next time"),
-  cacheDir: pathOption.optional().describe("where to (wecolora/features in the user's cache folder)"),
+    .describe("a paper's figures, shown beside the measured ones"),
+  cache: z.boolean().default(true).describe("cache features on disk"),
+  cacheDir: pathOption.optional().describe("folder of cached features (wecolora/features in the user's cache folder)"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });
@@ -211,7 +216,7 @@ async function storeFor(
   const store = environment.featureStore(cacheDir, warn);
   const problem = await store.problem();
   if (problem === undefined) return store;
-  warn(`features are not kept for the next time: ${problem}`);
+  warn(`Features are not cached: ${problem}`);
   return undefined;
 }
 
@@ -288,7 +293,8 @@ function partsOf(data: DataSet, { heldOut, seed, data: path }: EvaluateOptions):
   const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
   if (parts.queries.length > 0) return parts;
   throw new UserError(
-    `the classes in ${path} have too few pictures to hold any out; raise heldOut (--held-out), or put the pictures to judge on in val/ and the others in train/`,
+    `The classes in ${path} have too few images to hold any out. Raise heldOut (--held-out), or put the evaluation images in val/ and the others in train/.`,
+    { code: "INVALID_DATA" },
   );
 }
 
@@ -348,7 +354,7 @@ async function finish(
 
 export const command = defineCommand({
   name: "evaluate",
-  summary: "Judge a model on a folder of pictures.",
+  summary: "Evaluate a model on a folder of images.",
   schema: evaluateRunSchema,
   run: runEvaluation,
   text: ({ results, comparisons, bank, ...result }) =>

@@ -53,21 +53,19 @@ const tokensOption = z.number().int().min(0).max(1_000_000);
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
   model: pathOption.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
-  to: listOption(exportName).describe("what to write, several with commas"),
+  to: listOption(exportName).describe("formats to write; several with commas"),
   out: pathOption
     .optional()
     .describe(
-      "where to write (exports/ in the run's folder where left out); a folder a format where there are several",
+      "output folder (exports/ in the run's folder where left out), with a folder per format where there are several",
     ),
-  data: pathOption.optional().describe("pictures to compare on (the run's own where left out)"),
+  data: pathOption.optional().describe("images to compare on (the run's own where left out)"),
   images: pathOption
     .optional()
     .describe(
       "images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly)",
     ),
-  pictures: countOption
-    .default(100)
-    .describe("at most so many pictures, and three times as many labelled ones for neighbours"),
+  pictures: countOption.default(100).describe("at most so many images, and three times as many labelled ones for k-NN"),
   mergeTokens: z
     .union([tokensOption, z.array(tokensOption).min(1)])
     .optional()
@@ -400,7 +398,7 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
   const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
   const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.difference} % of their size, mean cosine ${figures.cosine}`;
   const judged = measured.neighbours
-    ? [`nearest neighbours: ${figures.exported} % with this file, ${figures.own} % with the original`]
+    ? [`k-NN: ${figures.exported} % with this file, ${figures.own} % with the original`]
     : [];
   return modelCard({
     name: path
@@ -463,7 +461,7 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
 
 export const command = defineCommand({
   name: "export",
-  summary: "Write a model in other formats; each is loaded again and compared.",
+  summary: "Export a model to other formats; each is loaded again and compared.",
   schema: exportRunSchema,
   run: runExport,
   details: () => `Formats:\n${exportHelp()}`,

@@ -26,12 +26,12 @@ export const featuresRunSchema = z.strictObject({
   model: pathOption.describe("the model: its directory, file of weights, or hub name"),
   data: pathOption.describe(dataHelp),
   ...dataSchema.shape,
-  out: pathOption.describe("the safetensors file to write"),
+  out: pathOption.describe("output file (safetensors)"),
   batch: readBatchOption,
   precision: z
     .enum(precisions)
     .default("float32")
-    .describe("of the model's products: float32, 8 bits, or what is faster here while features stay near"),
+    .describe("precision of the model's products: float32, int8, or auto: the faster one if features stay close"),
   ...readSchema.shape,
   ...commonSchema.omit({ seed: true }).shape,
 });
@@ -96,7 +96,7 @@ export async function runFeatures(context: RunContext, input: FeaturesRunInput):
 
 export const command = defineCommand({
   name: "features",
-  summary: "Write one feature row a picture.",
+  summary: "Write the features of images, one row per image.",
   schema: featuresRunSchema,
   run: runFeatures,
   text: ({ out, pictures, width }) => `${out}: ${pictures} rows of ${width}`,

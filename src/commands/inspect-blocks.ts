@@ -31,16 +31,16 @@ import { budgetText } from "../students/run-options.ts";
 
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
-  data: pathOption.describe("pictures, to see how much each block and each run of blocks matters for them"),
-  pictures: countOption.default(48).describe("at most so many pictures, drawn evenly"),
-  longest: countOption.default(4).describe("the longest run of blocks that one may stand for"),
+  data: pathOption.describe("images to measure on how much each block and each run of blocks matters"),
+  pictures: countOption.default(48).describe("at most so many images, drawn evenly"),
+  longest: countOption.default(4).describe("the longest run of blocks that one block may replace"),
   search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
   frontier: z
     .boolean()
     .default(false)
-    .describe("also refit students of six sizes and measure what each costs and gives up, in 8 bits too"),
+    .describe("also refit students of six sizes and measure the cost and fidelity of each, also with int8"),
   budget: budgetText.describe(
-    "also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the teacher (0.3x), or time a picture (10ms)",
+    "also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the teacher (0.3x), or time per image (10ms)",
   ),
   out: pathOption
     .optional()
@@ -98,7 +98,7 @@ async function inspectInto(
     const items = searchItems(data.items, options.pictures, options.seed);
     const views: Views = (parts) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;
-    listener.stage?.("looking at blocks", depth);
+    listener.stage?.("measuring blocks", depth);
     const longest = Math.min(depth, options.longest);
     const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
     const choices = options.search ? await searchChoices(teacher, views, longest, listener) : [];
@@ -204,7 +204,7 @@ async function writeBlocks(
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );
   await directory.write("blocks.csv", textChunks(["block,stands_to,left", ...lines, ""].join("\n")));
-  const title = "What is left where one block, refitted, stands for a run of blocks";
+  const title = "Error left where one block, refitted, replaces a run of blocks";
   const { svg, width, height } = runMap(left, title, environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
   await writeChart(environment, directory, "blocks", whole);

@@ -87,11 +87,12 @@ export function inspectText(name: string, d: ModelDescription): string {
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
 export function blocksText({ left, choices, pictures, frontier, proposal }: BlocksRunResult): string {
   const lines = ["", ...runsText(left, pictures)];
-  if (choices.length > 0) lines.push("", "The best to keep, by their number (--kept-blocks):", choicesText(choices));
+  if (choices.length > 0)
+    lines.push("", "The best blocks to keep, for each number of blocks (--kept-blocks):", choicesText(choices));
   if (frontier)
     lines.push(
       "",
-      "Students, refitted on these pictures (--budget proposes one for a size or a time):",
+      "Students, refitted on these images (--budget proposes one for a size or a time):",
       frontierText(frontier),
     );
   if (proposal) lines.push("", proposalText(proposal));
@@ -116,10 +117,10 @@ function runsText(left: BlocksRunResult["left"], pictures: number): string[] {
     .sort((a, b) => b.value - a.value);
   const order = dropped.map(({ block, value }) => `${block} (${value.toFixed(2)})`).join(", ");
   return [
-    `What is left (0 nothing, 2 all) behind a run of blocks that its first block, refitted, stands for; ${pictures} pictures:`,
+    `Error left (0 none, 2 all) after a run of blocks that is replaced by its first block, refitted; ${pictures} images:`,
     textTable(columns, runs),
     "",
-    `Blocks that are missed most where the one before stands for them: ${order}.`,
+    `Blocks whose replacement by the block before costs most: ${order}.`,
   ];
 }
 
@@ -140,7 +141,7 @@ function choicesText(choices: BlocksRunResult["choices"]): string {
 
 /** What to make within a budget, and how. */
 function proposalText({ budget, command, ...p }: Proposal): string {
-  const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${p.milliseconds.toFixed(1)} ms a picture, difference ${p.difference.toFixed(3)}`;
+  const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${p.milliseconds.toFixed(1)} ms per image, feature difference ${p.difference.toFixed(3)}`;
   if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
   const shape = `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels, ${p.format}`;
   return `Nearest to the teacher within ${budget}: ${shape} (${cost}).\n  ${command}`;

@@ -40,7 +40,7 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
   const bad = badWeight(model.weights);
   if (bad)
     context.listener.warn?.(
-      `the weight ${bad.name} of ${path} holds ${bad.value}: no figure of this model means anything`,
+      `The weight ${bad.name} of ${path} holds ${bad.value}: figures of this model are meaningless`,
     );
   await model.dispose();
   const blocks = data === undefined ? undefined : await runBlocks(context, path, { ...options, data });
@@ -49,7 +49,7 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
 
 export const command = defineCommand({
   name: "inspect",
-  summary: "Show what a model is, and with --data how much its blocks matter.",
+  summary: "Describe a model and, with --data, measure how much its blocks matter.",
   schema: inspectRunSchema,
   positional: ["model"],
   run: runInspection,

@@ -3,15 +3,15 @@
 export interface CompareOptions {
   /** The teacher, where the grid has none. */
   teacher?: string;
-  /** The pictures, where the grid has none. */
+  /** The images, where the grid has none. */
   data?: string;
-  /** The folder of the comparison; each run has a folder in it. */
+  /** Output folder of the comparison; each run has a folder in it. */
   out: string;
-  /** What stands above the table. */
+  /** Title above the table. */
   title?: string;
   /**
-   * Options of distill, each with the values to try; a seed among them gives mean and spread; several grids stand
-   * in one table.
+   * Options of distill, each with the values to try; several seeds give mean and spread; several grids share one
+   * table.
    */
   grid:
     | Record<string, (string | number | boolean | unknown[] | Record<string, unknown>)[]>
@@ -20,7 +20,7 @@ export interface CompareOptions {
   base?: Record<string, unknown>;
   /** Further evaluations of each student, by name: options of evaluate, data among them. Default: {}. */
   evaluations?: Record<string, Record<string, unknown>>;
-  /** Figures of a paper, shown beside those measured. */
+  /** A paper's figures, shown beside the measured ones. */
   published?: {
     where: Record<string, string | number>;
     /** The evaluation that it belongs to. */
@@ -41,11 +41,11 @@ export interface CompareOptions {
       | "seconds";
     value: number;
   }[];
-  /** Run again what was run with other settings, another teacher or other data. Default: false. */
+  /** Run again where settings, teacher or data have changed. Default: false. */
   overwrite?: boolean;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }
 
@@ -54,8 +54,8 @@ export interface DistillOptions {
   /** The teacher: a model's directory, its file of weights, or its hub name. */
   teacher: string;
   /**
-   * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images.
+   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
+   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images.
    * Default: "procedural:300".
    */
   data?: string;
@@ -65,15 +65,15 @@ export interface DistillOptions {
   pictureColumn?: string;
   /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
   labelColumns?: string | string[];
-  /** ChestX-ray14: that a picture shows nothing is a class of its own. Default: false. */
+  /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
   /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
   normalization?: "model" | "data-set" | "paper";
   /** Output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>). */
   out?: string;
   /**
-   * Which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for
-   * all: of whole blocks and, with the closed form, of shapes with as many weights. Default: "even".
+   * Which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed
+   * form, over shapes with as many weights. Default: "even".
    */
   keep?: "even" | "auto";
   /**
@@ -117,7 +117,10 @@ export interface DistillOptions {
   reductionFactor?: number;
   /** The teacher's blocks to keep, counted from 0. */
   keptBlocks?: number[];
-  /** What features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5. */
+  /**
+   * Losses between student and teacher features (the method's own), several with commas; also
+   * kind=smooth-l1,beta=0.5.
+   */
   loss?:
     | "l1"
     | "mse"
@@ -136,25 +139,22 @@ export interface DistillOptions {
         [other: string]: unknown;
       }[];
   /**
-   * Products with frozen weights and adapters: float32, 8 bits, or what is faster here while features stay near
-   * (auto, the usual of the closed form, where pictures are many). Default: "float32".
+   * Precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features
+   * stay close (the closed form's default where images are many). Default: "float32".
    */
   precision?: "float32" | "int8" | "auto";
   /**
-   * Where these products are in 8 bits: the teacher's, the student's, those of gradients, and adapters'. Default:
-   * ["teacher","student","backward","adapters"].
+   * Which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'.
+   * Default: ["teacher","student","backward","adapters"].
    */
   int8Parts?: ("teacher" | "student" | "backward" | "adapters")[];
-  /** Compute activations anew for the gradients, block by block: less memory, a fifth more time. Default: false. */
+  /** Gradient checkpointing: recompute activations block by block; less memory, a fifth more time. Default: false. */
   checkpointing?: boolean;
-  /**
-   * What the student's activations are saved in for the gradients: float16 takes less memory, and hardly more
-   * time. Default: "float32".
-   */
+  /** Type that activations are stored in for the gradients; float16 takes less memory. Default: "float32". */
   activations?: "float32" | "float16";
   /** Deit: learn the teacher's probabilities, not its answer. Default: false. */
   softLabels?: boolean;
-  /** Dmae: share of the patches that the models don't see. Range: a number at least 0, below 1. Default: 0.75. */
+  /** Dmae: share of the patches that are masked. Range: a number at least 0, below 1. Default: 0.75. */
   maskRatio?: number;
   /**
    * Rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is
@@ -174,15 +174,9 @@ export interface DistillOptions {
   targetModules?: ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
   /** What selects heads and channels for grail: norms of weights, or weights times input norms. Default: "wanda". */
   selection?: "magnitude" | "wanda";
-  /**
-   * Channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out).
-   * Range: a number above 0.
-   */
+  /** Channels that each MLP keeps, or their share below 1 (all where left out). Range: a number above 0. */
   mlpWidth?: number;
-  /**
-   * Heads that each attention keeps, or their share below 1, likewise (all where left out). Range: a number above
-   * 0.
-   */
+  /** Heads that each attention keeps, or their share below 1 (all where left out). Range: a number above 0. */
   keptHeads?: number;
   /**
    * Heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all). Range: must
@@ -190,20 +184,20 @@ export interface DistillOptions {
    */
   blockShapes?: string | string[];
   /**
-   * Views of each picture that an analytic start is fitted on: as for evaluation, then random ones. Range: an
-   * integer, above 0, at most 1000. Default: 1.
+   * Crops of each image in the closed form: first as for evaluation, then random ones. Range: an integer, above 0,
+   * at most 1000. Default: 1.
    */
   analyticViews?: number;
   /**
-   * Tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time.
-   * Range: a number at least 0.01, at most 1000000000. Default: 5.
+   * Tokens sampled per unknown in the closed form; more is slower. Range: a number at least 0.01, at most
+   * 1000000000. Default: 5.
    */
   analyticTokens?: number;
-  /** Maps that an analytic start refits; fc2 in any case, and proj where heads go. */
+  /** Linear maps that the closed form refits; fc2 in any case, and proj where heads are removed. */
   analyticMaps?: "q" | "k" | "v" | "proj" | "fc1" | "fc2" | ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
   /**
-   * How often an analytic start goes through all blocks; later sweeps only move what comes nearer by that. Range:
-   * an integer, above 0, at most 100. Default: 1.
+   * Passes of the closed form over all blocks; later passes keep only what comes closer to the teacher. Range: an
+   * integer, above 0, at most 100. Default: 1.
    */
   analyticSweeps?: number;
   /**
@@ -235,9 +229,9 @@ export interface DistillOptions {
         layerDecay?: number;
       };
   /**
-   * What a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels
-   * of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block:
-   * heads and channels that differ by block (for ONNX; transformers and timm can't load it). Default: "blocks".
+   * What is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default),
+   * blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only). Default:
+   * "blocks".
    */
   shape?: "balanced" | "channels" | "blocks" | "by-block";
   /**
@@ -245,7 +239,7 @@ export interface DistillOptions {
    * 1e-30. Default: 0.001.
    */
   baseLearningRate?: number;
-  /** Passes over the pictures. Range: a number above 0, at most 100000. Default: 10. */
+  /** Passes over the images. Range: a number above 0, at most 100000. Default: 10. */
   epochs?: number;
   /** Epochs of linear warm-up, before the rate falls to 0. Range: a number at least 0, at most 100000. Default: 2. */
   warmupEpochs?: number;
@@ -257,29 +251,32 @@ export interface DistillOptions {
   /** How the learning rate falls. Default: "cosine". */
   schedule?: "cosine" | "linear";
   /**
-   * Pictures to a step (1024, or fewer so that an epoch has several steps). Range: an integer, above 0, at most
-   * 65536.
+   * Effective batch: images per step (1024, or fewer so that an epoch has several steps). Range: an integer, above
+   * 0, at most 65536.
    */
   effectiveBatch?: number;
   /**
-   * Views of each picture that training draws from: each is read once, and what teacher and embedding make of it
-   * is kept (new views in each epoch where left out). Range: an integer, above 0, at most 10000.
+   * Crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where
+   * left out). Range: an integer, above 0, at most 10000.
    */
   keptViews?: number;
-  /** Where kept views lie: in memory, in a file in the run folder while it trains, or as they fit. Default: "auto". */
+  /**
+   * Where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they
+   * fit. Default: "auto".
+   */
   keptViewsOn?: "auto" | "memory" | "disk";
   /**
-   * Pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short).
-   * Range: an integer, above 0, at most 65536.
+   * Images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short). Range: an integer, above
+   * 0, at most 65536.
    */
   batch?: number;
   /** Share of each class (or of a flat folder) to train on. Range: a number above 0, at most 1. */
   fewShotRatio?: number;
   /** How a class's share becomes a count, of at least one image (recipe paper: down). Default: "nearest". */
   fewShotRounding?: "nearest" | "down";
-  /** Pictures of each class (or of a flat folder) to train on. Range: an integer, above 0. */
+  /** Images of each class (or of a flat folder) to train on. Range: an integer, above 0. */
   fewShotCount?: number;
-  /** Share kept for judging where the data has no val/. Range: a number at least 0, below 1. Default: 0.1. */
+  /** Share held out for evaluation where the data has no val/. Range: a number at least 0, below 1. Default: 0.1. */
   heldOut?: number;
   /** Type of the stored weights (the teacher's own where left out). */
   weightType?: "float32" | "float16" | "bfloat16";
@@ -290,31 +287,31 @@ export interface DistillOptions {
   /** The last so many checkpoints are kept, and the best. Range: an integer, above 0. Default: 2. */
   keepCheckpoints?: number;
   /**
-   * Steps between looks at held-out pictures while training (a fifth of the run; 0: none). Range: an integer, at
-   * least 0.
+   * Steps between evaluations on held-out images while training (a fifth of the run; 0: none). Range: an integer,
+   * at least 0.
    */
   evaluateSteps?: number;
   /**
-   * Held-out pictures, and twice as many training pictures, to look at then. Range: an integer, above 0. Default:
-   * 64.
+   * Held-out images, and twice as many training images, for these evaluations. Range: an integer, above 0.
+   * Default: 64.
    */
   evaluatePictures?: number;
   /**
-   * Stop after so many looks without a better held-out fidelity, and take the best student. Range: an integer,
-   * above 0.
+   * Stop after so many held-out evaluations without a better fidelity, and take the best student. Range: an
+   * integer, above 0.
    */
   earlyStop?: number;
-  /** Judge the student at the end. Default: true. */
+  /** Evaluate the student at the end. Default: true. */
   judge?: boolean;
-  /** Judge teacher and weight copy beside the student. Default: true. */
+  /** Evaluate teacher and weight copy beside the student. Default: true. */
   judgeTeacher?: boolean;
-  /** At most so many labelled pictures for neighbours and probe. Range: an integer, above 0. Default: 2000. */
+  /** At most so many labelled images that k-NN and probe learn from. Range: an integer, above 0. Default: 2000. */
   judgeBank?: number;
-  /** At most so many pictures to judge on. Range: an integer, above 0. Default: 1000. */
+  /** At most so many evaluation images. Range: an integer, above 0. Default: 1000. */
   judgeQueries?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -324,22 +321,22 @@ export interface DistillOptions {
   std?: [number, number, number];
   /** Write report.html and report.md at the end. Default: true. */
   report?: boolean;
-  /** Replace a run that is in the folder already. Default: false. */
+  /** Replace a run that is already in the folder. Default: false. */
   overwrite?: boolean;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
   /**
-   * Settings that go together: a refit in closed form (the usual), adapters trained from there (where an option
-   * speaks of training), or the paper's.
+   * Settings that go together: closed-form refit (default), adapters trained after it (where an option of training
+   * is given), or the paper's.
    */
   recipe?: "closed-form" | "refined" | "paper";
-  /** Formats to write at the end, as wecolora export does it; several with commas. */
+  /** Formats to export at the end, as wecolora export does; several with commas. */
   export?:
     | "huggingface"
     | "onnx"
@@ -372,8 +369,8 @@ export interface EvaluateOptions {
   /** The model, or several with commas: a directory, file of weights, or hub name. */
   model: string | string[];
   /**
-   * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
+   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
+   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
@@ -382,29 +379,29 @@ export interface EvaluateOptions {
   pictureColumn?: string;
   /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
   labelColumns?: string | string[];
-  /** ChestX-ray14: that a picture shows nothing is a class of its own. Default: false. */
+  /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
   /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
   normalization?: "model" | "data-set" | "paper";
   /** The teacher, for fidelity. */
   teacher?: string;
-  /** A folder for evaluation.json, pictures.csv, classes.csv, and the confusion of classes as table and picture. */
+  /** Output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart. */
   out?: string;
-  /** Share to judge on where the data has no val/. Range: a number above 0, below 1. Default: 0.2. */
+  /** Share held out for evaluation where the data has no val/. Range: a number above 0, below 1. Default: 0.2. */
   heldOut?: number;
   /**
-   * Pictures read at once; on a processor, models run on four a thread of them at once. Range: an integer, above
-   * 0, at most 65536. Default: 32.
+   * Images that are read at once; on a CPU, models run on four per thread at once. Range: an integer, above 0, at
+   * most 65536. Default: 32.
    */
   batch?: number;
   /**
-   * Of the models' products, the teacher's aside: float32, 8 bits, or what is faster here while features stay
-   * near. Default: "float32".
+   * Precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if
+   * features stay close. Default: "float32".
    */
   precision?: "float32" | "int8" | "auto";
-  /** K of the weighted nearest neighbours. Range: an integer, above 0. Default: 10. */
+  /** K of the weighted k-NN classifier. Range: an integer, above 0. Default: 10. */
   neighbours?: number;
-  /** Temperature of the neighbours' weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */
+  /** Temperature of the k-NN weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */
   temperature?: number;
   /**
    * Epochs of the linear probe (90; the published protocol's for its data set). Range: an integer, above 0, at
@@ -419,15 +416,15 @@ export interface EvaluateOptions {
   /** Batch of the linear probe. Range: an integer, above 0, at most 65536. Default: 512. */
   probeBatch?: number;
   /**
-   * Base learning rate of the probe, for 256 pictures (0.1, or more where the pictures are few); of several with
-   * commas, trained in one pass, the best on a tenth of the pictures is taken. Range: a number at least 1e-30.
+   * Base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with
+   * commas, the best on a tenth of the images is taken. Range: a number at least 1e-30.
    */
   probeLearningRate?: number | number[];
   /** Also report the probe's best epoch on the evaluation images, as the paper's authors do. Default: false. */
   probeBestEpoch?: boolean;
-  /** Also fit a logistic regression to convergence, as a second opinion. Default: false. */
+  /** Also fit a logistic regression to convergence. Default: false. */
   logistic?: boolean;
-  /** Figures of a paper, shown beside those measured. */
+  /** A paper's figures, shown beside the measured ones. */
   published?: {
     /** The model as given, where there are several. */
     model?: string;
@@ -447,13 +444,13 @@ export interface EvaluateOptions {
       | "seconds";
     value: number;
   }[];
-  /** Keep features on disk for the next time. Default: true. */
+  /** Cache features on disk. Default: true. */
   cache?: boolean;
-  /** Where to (wecolora/features in the user's cache folder). */
+  /** Folder of cached features (wecolora/features in the user's cache folder). */
   cacheDir?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -463,9 +460,9 @@ export interface EvaluateOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -475,7 +472,7 @@ export interface EvaluateOptions {
 export interface ExportOptions {
   /** A run's folder, or a model: its directory, file of weights, or hub name. */
   model: string;
-  /** What to write, several with commas. */
+  /** Formats to write; several with commas. */
   to:
     | "huggingface"
     | "onnx"
@@ -501,15 +498,15 @@ export interface ExportOptions {
         | "timm"
         | (string & {})
       )[];
-  /** Where to write (exports/ in the run's folder where left out); a folder a format where there are several. */
+  /** Output folder (exports/ in the run's folder where left out), with a folder per format where there are several. */
   out?: string;
-  /** Pictures to compare on (the run's own where left out). */
+  /** Images to compare on (the run's own where left out). */
   data?: string;
   /** Images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly). */
   images?: string;
   /**
-   * At most so many pictures, and three times as many labelled ones for neighbours. Range: an integer, above 0.
-   * Default: 100.
+   * At most so many images, and three times as many labelled ones for k-NN. Range: an integer, above 0. Default:
+   * 100.
    */
   pictures?: number;
   /**
@@ -523,7 +520,7 @@ export interface ExportOptions {
   accuracyLevel?: 0 | 4;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -533,7 +530,7 @@ export interface ExportOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -544,8 +541,8 @@ export interface FeaturesOptions {
   /** The model: its directory, file of weights, or hub name. */
   model: string;
   /**
-   * Pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded,
-   * or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
+   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
+   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
@@ -554,20 +551,23 @@ export interface FeaturesOptions {
   pictureColumn?: string;
   /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
   labelColumns?: string | string[];
-  /** ChestX-ray14: that a picture shows nothing is a class of its own. Default: false. */
+  /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
-  /** The safetensors file to write. */
+  /** Output file (safetensors). */
   out: string;
   /**
-   * Pictures read at once; on a processor, models run on four a thread of them at once. Range: an integer, above
-   * 0, at most 65536. Default: 32.
+   * Images that are read at once; on a CPU, models run on four per thread at once. Range: an integer, above 0, at
+   * most 65536. Default: 32.
    */
   batch?: number;
-  /** Of the model's products: float32, 8 bits, or what is faster here while features stay near. Default: "float32". */
+  /**
+   * Precision of the model's products: float32, int8, or auto: the faster one if features stay close. Default:
+   * "float32".
+   */
   precision?: "float32" | "int8" | "auto";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -577,9 +577,9 @@ export interface FeaturesOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
 }
 
@@ -587,19 +587,19 @@ export interface FeaturesOptions {
 export interface InspectOptions {
   /** The model: its directory or file of weights. */
   model: string;
-  /** Pictures, to see how much each block and each run of blocks matters for them. */
+  /** Images to measure on how much each block and each run of blocks matters. */
   data?: string;
-  /** At most so many pictures, drawn evenly. Range: an integer, above 0. Default: 48. */
+  /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 48. */
   pictures?: number;
-  /** The longest run of blocks that one may stand for. Range: an integer, above 0. Default: 4. */
+  /** The longest run of blocks that one block may replace. Range: an integer, above 0. Default: 4. */
   longest?: number;
   /** Also search which blocks to keep, for each number of them. Default: false. */
   search?: boolean;
-  /** Also refit students of six sizes and measure what each costs and gives up, in 8 bits too. Default: false. */
+  /** Also refit students of six sizes and measure the cost and fidelity of each, also with int8. Default: false. */
   frontier?: boolean;
   /**
-   * Also say what gives up least within it, of blocks, widths and 8 bits: weights on disk (25MB), a share of the
-   * teacher (0.3x), or time a picture (10ms). Range: must match
+   * Also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the
+   * teacher (0.3x), or time per image (10ms). Range: must match
    * ^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$.
    */
   budget?: string;
@@ -607,7 +607,7 @@ export interface InspectOptions {
   out?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -617,9 +617,9 @@ export interface InspectOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -629,11 +629,11 @@ export interface InspectOptions {
 export interface ReportOptions {
   /** Run folders; several are compared on one page. */
   runs: string[];
-  /** The page to write (report.html in the run's folder; for several, comparison.html here). */
+  /** Output page (report.html in the run's folder; for several runs, comparison.html here). */
   out?: string;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }
 
@@ -641,11 +641,11 @@ export interface ReportOptions {
 export interface RolloutOptions {
   /** The model: its directory, file of weights, or hub name. */
   model: string;
-  /** A model to show beside it. */
+  /** The teacher, whose attention maps are shown beside the model's. */
   teacher?: string;
-  /** A folder of pictures. */
+  /** A folder of images. */
   data: string;
-  /** The folder to write one PNG a picture into. */
+  /** Output folder for one PNG per image. */
   out: string;
   /** Attention followed through all blocks, or that of the last block alone. Default: "rollout". */
   attention?: "rollout" | "last-attention";
@@ -656,11 +656,11 @@ export interface RolloutOptions {
    * 0.9.
    */
   discard?: number;
-  /** At most so many pictures, drawn evenly. Range: an integer, above 0. Default: 16. */
+  /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 16. */
   pictures?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -670,9 +670,9 @@ export interface RolloutOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -684,9 +684,9 @@ export interface SegmentOptions {
   model: string | string[];
   /** A folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...). */
   data: string;
-  /** The folder for table, masks and decoders. */
+  /** Output folder for table, masks and decoders. */
   out: string;
-  /** What slices are cut across. Default: "axial". */
+  /** Axis that slices are cut across. Default: "axial". */
   axis?: "axial" | "coronal" | "sagittal";
   /** Kinds of scans, as their files end (t1ce,t2,flair): the channels. */
   kinds?: string | string[];
@@ -696,17 +696,17 @@ export interface SegmentOptions {
   classNames?: string | string[];
   /** Whether the encoder trains with the decoder. Default: "frozen". */
   encoder?: "frozen" | "trained";
-  /** Also train the decoder on bare pixels, to compare with. Default: false. */
+  /** Also train the decoder on raw pixels as a baseline. Default: false. */
   yardstick?: boolean;
   /**
-   * What is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one
-   * in the upper half, or its two ends.
+   * What is held out: whole cases (default for several), or of each case a block of slices in the lower and one in
+   * the upper half, or its two ends.
    */
   split?: "cases" | "blocks" | "ends";
-  /** Share of the cases or slices to judge on. Range: a number above 0, below 1. Default: 0.3. */
+  /** Share of the cases or slices held out for evaluation. Range: a number above 0, below 1. Default: 0.3. */
   heldOut?: number;
   /**
-   * Slices beside held-out blocks that nothing learns from. Range: an integer, at least 0, at most 1000. Default:
+   * Slices next to held-out blocks that are not trained on. Range: an integer, at least 0, at most 1000. Default:
    * 4.
    */
   gap?: number;
@@ -716,17 +716,17 @@ export interface SegmentOptions {
   epochs?: number;
   /** Epochs of linear warm-up. Range: a number at least 0, at most 100000. Default: 2. */
   warmupEpochs?: number;
-  /** Slices to a step. Range: an integer, above 0, at most 65536. Default: 8. */
+  /** Batch: slices per step. Range: an integer, above 0, at most 65536. Default: 8. */
   batch?: number;
-  /** The decoder's, at its highest. Range: a number at least 1e-30. Default: 0.002. */
+  /** Highest learning rate of the decoder. Range: a number at least 1e-30. Default: 0.002. */
   learningRate?: number;
-  /** The encoder's learning rate, times the decoder's. Range: a number above 0, at most 1000. Default: 0.05. */
+  /** Encoder's learning rate as a multiple of the decoder's. Range: a number above 0, at most 1000. Default: 0.05. */
   encoderRate?: number;
-  /** Of matrices and kernels. Range: a number at least 0, at most 1000. Default: 0.01. */
+  /** Weight decay of matrices and kernels. Range: a number at least 0, at most 1000. Default: 0.01. */
   weightDecay?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -736,7 +736,7 @@ export interface SegmentOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -748,15 +748,15 @@ export interface SimilarityOptions {
   model: string;
   /** The teacher. */
   teacher: string;
-  /** A folder of pictures. */
+  /** A folder of images. */
   data: string;
-  /** A folder for similarity.csv, .svg and .png (only the table where left out). */
+  /** Output folder for similarity.csv, .svg and .png (only the table is printed where left out). */
   out?: string;
-  /** At most so many pictures, drawn evenly. Range: an integer, above 0. Default: 64. */
+  /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 64. */
   pictures?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Pixels per side of the pictures (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -766,9 +766,9 @@ export interface SimilarityOptions {
   std?: [number, number, number];
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
-  /** A file that can't be read as a picture is an error, not skipped. Default: false. */
+  /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
@@ -776,10 +776,10 @@ export interface SimilarityOptions {
 
 /** Options of `distill` where it resumes a run. */
 export interface ResumeOptions {
-  /** The folder of a run to go on with; its own settings hold. */
+  /** The folder of a run to resume, with its own settings. */
   resume: string;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
-  /** Where graphs run; tried at the start. */
+  /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
 }

@@ -45,7 +45,7 @@ export const reportRunSchema = z.strictObject({
   runs: z.array(pathOption).min(1).describe("run folders; several are compared on one page"),
   out: pathOption
     .optional()
-    .describe("the page to write (report.html in the run's folder; for several, comparison.html here)"),
+    .describe("output page (report.html in the run's folder; for several runs, comparison.html here)"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 
@@ -211,7 +211,7 @@ const outcomeOf = (result: RunResult) => ({
 });
 
 const notesOf = ({ startSeconds }: RunResult, { plan }: RunConfig): string[] => [
-  ...(startSeconds >= 1 ? [`choosing and refitting blocks took ${startSeconds.toFixed(1)} s`] : []),
+  ...(startSeconds >= 1 ? [`the closed form took ${startSeconds.toFixed(1)} s`] : []),
   ...plan.notes,
 ];
 
@@ -271,7 +271,7 @@ async function withPictures(context: RunContext, folder: RunFolder, files: RunFi
       missing,
     };
   } finally {
-    for (const what of missing) listener.warn?.(`the report goes without ${what}`);
+    for (const what of missing) listener.warn?.(`The report lacks ${what}`);
     await source?.dispose();
     for (const model of models.values()) await model.dispose();
   }
@@ -285,7 +285,7 @@ async function openModels(
   data: DataSet | undefined,
   attempts: Attempts,
 ): Promise<Map<string, Model>> {
-  const teacher = await attempts.try("the teacher's side of the pictures", () => {
+  const teacher = await attempts.try("the teacher's side of the images", () => {
     const read = data ? readOptionsFor(options, data) : readOptions(options);
     return environment.loadModel(options.teacher, loadRequest(read, { listener: {}, signal }));
   });
@@ -411,7 +411,7 @@ async function similarityOf(
 
 export const command = defineCommand({
   name: "report",
-  summary: "Make the report of a run anew, or one page that compares runs.",
+  summary: "Write the report of a run again, or one page that compares runs.",
   schema: reportRunSchema,
   positional: ["runs"],
   run: runReport,

@@ -18,9 +18,9 @@ import { defineCommand } from "./command.ts";
 /** `wecolora rollout` */
 export const rolloutRunSchema = z.strictObject({
   model: pathOption.describe("the model: its directory, file of weights, or hub name"),
-  teacher: pathOption.optional().describe("a model to show beside it"),
-  data: pathOption.describe("a folder of pictures"),
-  out: pathOption.describe("the folder to write one PNG a picture into"),
+  teacher: pathOption.optional().describe("the teacher, whose attention maps are shown beside the model's"),
+  data: pathOption.describe("a folder of images"),
+  out: pathOption.describe("output folder for one PNG per image"),
   attention: z
     .enum(rolloutMethods)
     .default(rolloutDefaults.method)
@@ -32,7 +32,7 @@ export const rolloutRunSchema = z.strictObject({
     .lt(1)
     .default(rolloutDefaults.discard)
     .describe("share of a block's smallest entries that rollout leaves out"),
-  pictures: countOption.default(16).describe("at most so many pictures, drawn evenly"),
+  pictures: countOption.default(16).describe("at most so many images, drawn evenly"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });
@@ -110,7 +110,7 @@ async function rolloutInto(
 
 export const command = defineCommand({
   name: "rollout",
-  summary: "Draw where a model looks in pictures, its teacher beside it.",
+  summary: "Draw a model's attention maps, with its teacher's beside them.",
   schema: rolloutRunSchema,
   run: runRollout,
   text: ({ out, files, columns }) => `${out}: ${Object.keys(files).length} PNG files, each with ${columns.join(" | ")}`,

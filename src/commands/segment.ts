@@ -55,8 +55,8 @@ export const segmentRunSchema = z.strictObject({
     "encoders, several with commas: a model's directory, file of weights, or hub name",
   ),
   data: pathOption.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
-  out: pathOption.describe("the folder for table, masks and decoders"),
-  axis: z.enum(axes).default(sliceDefaults.axis).describe("what slices are cut across"),
+  out: pathOption.describe("output folder for table, masks and decoders"),
+  axis: z.enum(axes).default(sliceDefaults.axis).describe("axis that slices are cut across"),
   kinds: listOption(z.string().min(1))
     .optional()
     .describe("kinds of scans, as their files end (t1ce,t2,flair): the channels"),
@@ -69,26 +69,26 @@ export const segmentRunSchema = z.strictObject({
     .optional()
     .describe("names of the masks' numbers, from the smallest above 0"),
   encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
-  yardstick: z.boolean().default(false).describe("also train the decoder on bare pixels, to compare with"),
+  yardstick: z.boolean().default(false).describe("also train the decoder on raw pixels as a baseline"),
   split: z
     .enum(["cases", "blocks", "ends"])
     .optional()
     .describe(
-      "what is held out: whole cases (the usual for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+      "what is held out: whole cases (default for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
     ),
   heldOut: z
     .number()
     .positive()
     .lt(1)
     .default(sliceDefaults.share)
-    .describe("share of the cases or slices to judge on"),
+    .describe("share of the cases or slices held out for evaluation"),
   gap: z
     .number()
     .int()
     .min(0)
     .max(1000)
     .default(sliceDefaults.gap)
-    .describe("slices beside held-out blocks that nothing learns from"),
+    .describe("slices next to held-out blocks that are not trained on"),
   trainSlices: countOption.optional().describe("at most so many slices to train on, evenly spread"),
   epochs: countOption.max(mostEpochs).default(segmenterDefaults.epochs).describe("passes over the slices"),
   warmupEpochs: z
@@ -97,15 +97,20 @@ export const segmentRunSchema = z.strictObject({
     .max(mostEpochs)
     .default(segmenterDefaults.warmupEpochs)
     .describe("epochs of linear warm-up"),
-  batch: countOption.max(mostImages).default(segmenterDefaults.batch).describe("slices to a step"),
-  learningRate: rateOption.default(segmenterDefaults.learningRate).describe("the decoder's, at its highest"),
+  batch: countOption.max(mostImages).default(segmenterDefaults.batch).describe("batch: slices per step"),
+  learningRate: rateOption.default(segmenterDefaults.learningRate).describe("highest learning rate of the decoder"),
   encoderRate: z
     .number()
     .positive()
     .max(1000)
     .default(segmenterDefaults.encoderRate)
-    .describe("the encoder's learning rate, times the decoder's"),
-  weightDecay: z.number().min(0).max(1000).default(segmenterDefaults.weightDecay).describe("of matrices and kernels"),
+    .describe("encoder's learning rate as a multiple of the decoder's"),
+  weightDecay: z
+    .number()
+    .min(0)
+    .max(1000)
+    .default(segmenterDefaults.weightDecay)
+    .describe("weight decay of matrices and kernels"),
   ...readSchema.shape,
   ...commonSchema.omit({ strict: true }).shape,
 });
@@ -169,7 +174,7 @@ function splitOf({ split, heldOut, gap, seed }: SegmentRunOptions, cases: number
   const kind = split ?? (cases > 1 ? "cases" : "blocks");
   if (kind !== "cases") return { kind, share: heldOut, gap };
   if (cases < 2)
-    throw new UserError("There is one case alone, so no case can be held out. Use --split blocks.", {
+    throw new UserError("There is only one case, so no case can be held out. Use --split blocks.", {
       code: "INVALID_DATA",
     });
   return { kind, share: heldOut, seed };
@@ -192,7 +197,7 @@ function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
 function classMask(stack: SliceStack, slice: number, labels: readonly number[]): Uint8Array {
   const mask = stack.mask(slice);
   if (!mask)
-    throw new UserError(`The case ${stack.name} has no mask; a segmentation learns from masks.`, {
+    throw new UserError(`The case ${stack.name} has no mask; a segmentation is trained on masks.`, {
       code: "INVALID_DATA",
     });
   return mask.map((label) => labels.indexOf(label));
@@ -422,7 +427,7 @@ async function runOne(context: RunContext, work: Work, name: string, encoder: En
   const segmenter = await Segmenter.create(encoder, work.classes.length, model.device, work.options);
   try {
     const training = await trainOne(context, work, name, segmenter, model.preprocessing);
-    listener.stage?.(`judging ${name}`, work.test.length);
+    listener.stage?.(`evaluating ${name}`, work.test.length);
     const predicted = await predictions(work, segmenter, model.preprocessing, (done) => listener.progress?.(done));
     const results = await judgeMasks(work, predicted);
     const parameters = encoder.kind === "vit" ? model.parameters : 0;
@@ -501,7 +506,7 @@ export function segmentedOn(models: readonly SegmentResult[], slices: number): s
   const cases = Math.max(0, ...models.map(caseCount));
   const count = `Evaluated on ${slices} slices of ${cases} ${cases === 1 ? "case" : "cases"}`;
   if (cases >= fewImages) return `${count}.`;
-  const verdict = cases < tooFewImages ? ": too few cases to judge by" : "";
+  const verdict = cases < tooFewImages ? ": too few cases for a reliable figure" : "";
   const brackets = cases > 1 ? "In brackets: 95 % confidence intervals over the cases." : "One case has no interval.";
   return `${count}${verdict}. ${brackets}`;
 }
@@ -534,7 +539,7 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
 
 export const command = defineCommand({
   name: "segment",
-  summary: "Train decoders on models' patch tokens over slices of scans, and judge their masks.",
+  summary: "Train decoders on models' patch tokens over slices of scans, and evaluate their masks.",
   schema: segmentRunSchema,
   run: runSegmentation,
   text({ models, slices, out }) {

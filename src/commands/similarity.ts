@@ -22,9 +22,11 @@ import { similarityText } from "./result-text.ts";
 export const similarityRunSchema = z.strictObject({
   model: pathOption.describe("the student: its directory, file of weights, or hub name"),
   teacher: pathOption.describe("the teacher"),
-  data: pathOption.describe("a folder of pictures"),
-  out: pathOption.optional().describe("a folder for similarity.csv, .svg and .png (only the table where left out)"),
-  pictures: countOption.default(64).describe("at most so many pictures, drawn evenly"),
+  data: pathOption.describe("a folder of images"),
+  out: pathOption
+    .optional()
+    .describe("output folder for similarity.csv, .svg and .png (only the table is printed where left out)"),
+  pictures: countOption.default(64).describe("at most so many images, drawn evenly"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });

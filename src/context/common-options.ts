@@ -37,8 +37,8 @@ const deviceOption = z
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
   threads: countOption.max(mostThreads).optional().describe("threads of ONNX Runtime (all cores where left out)"),
-  device: deviceOption.default(defaultDeviceName).describe("where graphs run; tried at the start"),
-  strict: z.boolean().default(false).describe("a file that can't be read as a picture is an error, not skipped"),
+  device: deviceOption.default(defaultDeviceName).describe("device that models run on; tried at the start"),
+  strict: z.boolean().default(false).describe("report an image that can't be read as an error instead of skipping it"),
   seed: z.number().int().default(0).describe("seed of everything random"),
 });
 
@@ -48,7 +48,7 @@ export const readSchema = z.strictObject({
   imageSize: countOption
     .max(16_384)
     .optional()
-    .describe("pixels per side of the pictures (the model's own where left out)"),
+    .describe("side of the images in pixels (the model's own where left out)"),
   revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
   mean: z
     .tuple([meanOf, meanOf, meanOf])
@@ -125,7 +125,7 @@ export const normalizationOption = z
   .enum(normalizations)
   .default("model")
   .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
-export const dataHelp = `pictures: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
+export const dataHelp = `images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
 
 /** What `loadModel` takes of a command's options. */
 export function readOptions({
@@ -141,4 +141,4 @@ export function readOptions({
 export const readBatchOption = countOption
   .max(mostImages)
   .default(evaluationBatch)
-  .describe("pictures read at once; on a processor, models run on four a thread of them at once");
+  .describe("images that are read at once; on a CPU, models run on four per thread at once");

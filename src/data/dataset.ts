@@ -149,7 +149,7 @@ function classNames(entries: readonly Classified[]): string[] {
   const highest = numbers.reduce((a, b) => Math.max(a, b), 0);
   if (numbers.length < values.size || highest > 100_000 || numbers.some((n) => !Number.isInteger(n) || n < 0))
     throw new UserError(
-      `classes are numbers and names at once, or no numbers from 0 on (such as ${shorten(String([...values][0]))})`,
+      `Classes mix numbers and names, or numbers below 0 (such as ${shorten(String([...values][0]))})`,
       { code: "INVALID_DATA" },
     );
   return Array.from({ length: highest + 1 }, (_, i) => `class ${i}`);

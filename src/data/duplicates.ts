@@ -48,6 +48,6 @@ export async function findDuplicates(
 /** What is said of duplicates, with a few of them by name. */
 export function duplicateWarning(found: readonly Duplicate[]): string {
   const shown = found.slice(0, 3).map(({ judged, learned }) => `${judged} = ${learned}`);
-  const many = found.length === 1 ? "one picture to judge on is" : `${found.length} pictures to judge on are`;
-  return `${many} in the part to learn from too, which flatters the figures: ${shown.join(", ")}${found.length > 3 ? ", ..." : ""}`;
+  const many = found.length === 1 ? "one evaluation image is" : `${found.length} evaluation images are`;
+  return `${many} in the training split too, which makes the figures look better: ${shown.join(", ")}${found.length > 3 ? ", ..." : ""}`;
 }

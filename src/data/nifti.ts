@@ -117,11 +117,11 @@ export function orientation(affine: readonly (readonly number[])[]): { axis: num
 
 function headerOf(buffer: ArrayBuffer, name: string) {
   if (buffer.byteLength < 348 || !isNIFTI(buffer))
-    throw new UserError(`${name} is no NIfTI volume`, { code: "INVALID_DATA" });
+    throw new UserError(`${name} is not a NIfTI volume`, { code: "INVALID_DATA" });
   try {
     return readHeader(buffer);
   } catch (error) {
-    throw new UserError(`${name} is no NIfTI volume that can be read (${(error as Error).message})`, {
+    throw new UserError(`${name} is not a NIfTI volume that can be read (${(error as Error).message})`, {
       code: "INVALID_DATA",
     });
   }

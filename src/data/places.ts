@@ -157,12 +157,12 @@ export class PlaceReader {
     const rows = await run.catch((error: unknown) => {
       throw error instanceof UserError
         ? error
-        : new UserError(`row ${row} of ${file} can't be read (${(error as Error).message})`, { code: "INVALID_DATA" });
+        : new UserError(`Row ${row} of ${file} can't be read (${(error as Error).message})`, { code: "INVALID_DATA" });
     });
     const found = rows[row - rowStart]?.[column];
     const bytes = found instanceof Uint8Array ? found : (found as { bytes?: unknown } | null | undefined)?.bytes;
     if (!(bytes instanceof Uint8Array))
-      throw new UserError(`row ${row} of ${file} holds no picture in ${column}`, { code: "INVALID_DATA" });
+      throw new UserError(`Row ${row} of ${file} holds no image in ${column}`, { code: "INVALID_DATA" });
     return bytes;
   }
 

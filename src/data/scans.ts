@@ -70,12 +70,12 @@ function scanFiles(
   kinds: readonly string[] | undefined,
 ): ScanFiles {
   const name = key.split("/").filter(Boolean).at(-1) ?? "scan";
-  if (scans.size === 0) throw new UserError(`there is no scan for the mask ${mask}`, { code: "INVALID_DATA" });
+  if (scans.size === 0) throw new UserError(`There is no scan for the mask ${mask}`, { code: "INVALID_DATA" });
   const wanted = kinds ?? [...scans.keys()].sort();
   const paths = wanted.map((kind) => {
     const path = scans.get(kind.toLowerCase());
     if (path === undefined)
-      throw new UserError(`the case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`, {
+      throw new UserError(`The case ${name} has no scan ${kind}; it has ${[...scans.keys()].join(", ")}`, {
         code: "INVALID_DATA",
       });
     return path;

@@ -93,12 +93,12 @@ export function evaluationPixels(picture: Picture, preprocessing: Preprocessing)
   const { width, height } = resizedSize(picture, preprocessing.resize);
   if (preprocessing.uncropped && (width !== cropSize || height !== cropSize)) {
     throw new UserError(
-      `the image has ${width}x${height} pixels after resizing; the model takes ${cropSize}x${cropSize}, and its preprocessor crops nothing`,
+      `The image has ${width}x${height} pixels after resizing; the model takes ${cropSize}x${cropSize}, and its preprocessor crops nothing`,
       { code: "INVALID_DATA" },
     );
   }
   if (width < 1 || height < 1) {
-    throw new UserError(`an image of ${picture.width}x${picture.height} pixels has none left after resizing`, {
+    throw new UserError(`An image of ${picture.width}x${picture.height} pixels has none left after resizing`, {
       code: "INVALID_DATA",
     });
   }

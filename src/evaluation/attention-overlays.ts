@@ -33,7 +33,9 @@ export async function* attentionOverlays(
 ): AsyncGenerator<Overlays> {
   const { preprocessing } = [...models.values()][0];
   if ([...models.values()].some((model) => JSON.stringify(model.preprocessing) !== JSON.stringify(preprocessing)))
-    throw new UserError("the models see pictures through different transforms (preprocessor_config.json)");
+    throw new UserError(
+      "The models preprocess images differently (preprocessor_config.json), so their attention maps can't be compared",
+    );
   const viewers = new Map(
     await Promise.all([...models].map(async ([name, model]) => [name, await attentionViewer(model, options)] as const)),
   );

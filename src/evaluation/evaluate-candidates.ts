@@ -97,7 +97,7 @@ export async function judgeCandidates(
     classes,
     skip: skipped.add,
     progress(done, total) {
-      if (!begun) listener.stage?.("judging", total);
+      if (!begun) listener.stage?.("evaluating", total);
       begun = true;
       listener.progress?.(done);
     },

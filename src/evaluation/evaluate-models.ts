@@ -158,7 +158,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   for (const [name, model] of Object.entries(models)) {
     const outputs = required(asked, name);
     if (outputs.items.length === 0)
-      throw new UserError("none of the pictures to judge on can be read", { code: "NO_IMAGES" });
+      throw new UserError("None of the evaluation images can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(outputs.items, classes);
     const learning = { bank: known?.get(name), tick };
     const scores = classes && targets ? await scoresOf(trained, name, model, classes, outputs, learning) : {};
@@ -175,7 +175,7 @@ function checkSameTransforms({ models, reference }: JudgeOptions): void {
   const transforms = new Set(all.map(({ preprocessing }) => JSON.stringify(preprocessing)));
   if (transforms.size > 1) {
     throw new UserError(
-      "the models see pictures through different transforms (preprocessor_config.json), so they can't be compared",
+      "The models preprocess images differently (preprocessor_config.json), so they can't be compared",
     );
   }
 }

@@ -31,6 +31,6 @@ export async function extractFeatures(
     read.push(...found);
     progress?.(read.length, items.length);
   }
-  if (read.length === 0) throw new UserError("none of the pictures can be read", { code: "NO_IMAGES" });
+  if (read.length === 0) throw new UserError("None of the images can be read", { code: "NO_IMAGES" });
   return { features: concatRows(rows), items: read };
 }

@@ -284,7 +284,8 @@ async function trainTogether(
   let epochFeatures = await featuresOf(features, 0);
   const [count, width] = epochFeatures.dims;
   requireFinite(epochFeatures.data, "Features of the linear probe");
-  if (count < 2) throw new UserError(`a linear probe needs at least 2 labelled pictures, got ${count}`);
+  if (count < 2)
+    throw new UserError(`A linear probe needs at least 2 labelled images, got ${count}`, { code: "INVALID_DATA" });
   const batch = Math.min(options.batch, count);
   const start = { ...freshProbe(width, targets.count, options.seed), ...fixed.initial };
   const iterations = Math.floor(count / batch);

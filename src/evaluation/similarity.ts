@@ -103,7 +103,7 @@ export async function layerSimilarity(
   const gridOf = ({ config }: Model) => Math.floor(config.imageSize / config.patchSize);
   if (gridOf(student) !== gridOf(teacher)) {
     throw new UserError(
-      `the models cut pictures into different patches (${gridOf(student)}x${gridOf(student)} and ${gridOf(teacher)}x${gridOf(teacher)}), so their tokens can't be compared`,
+      `The models cut images into different patches (${gridOf(student)}x${gridOf(student)} and ${gridOf(teacher)}x${gridOf(teacher)}), so their tokens can't be compared`,
     );
   }
   const withClass = [student, teacher].every(({ config }) => config.prefix[0]?.weight === "cls_token");
@@ -125,7 +125,7 @@ export async function layerSimilarity(
     }
     seen += pixels.dims[0];
   }
-  if (seen === 0) throw new UserError("none of the pictures to compare layers on can be read", { code: "NO_IMAGES" });
+  if (seen === 0) throw new UserError("None of the images to compare layers on can be read", { code: "NO_IMAGES" });
   const [own, theirs] = collected.map((blocks) => blocks.map(concatRows));
   const cka = await centredKernelAlignment(teacher.device, own, theirs);
   const cosine =

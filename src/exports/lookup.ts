@@ -32,6 +32,7 @@ export function exportOf(name: string): ExportFormat {
   const near = nearestName(name, byName.keys());
   throw new UserError(
     `There is no export ${name}${near ? ` (did you mean ${near}?)` : ""}. Exports are ${[...byName.keys()].join(", ")}.`,
+    { code: "INVALID_OPTION" },
   );
 }
 

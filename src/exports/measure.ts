@@ -59,7 +59,7 @@ export class Pictures {
     const classes = data.multiLabel ? 0 : (data.train.classes?.length ?? 0);
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
     if (queries.batches.length === 0)
-      throw new UserError(`none of the pictures in ${path} can be read`, { code: "NO_IMAGES" });
+      throw new UserError(`None of the images in ${path} can be read`, { code: "NO_IMAGES" });
     return new Pictures(source, model, queries, bank, classes);
   }
 

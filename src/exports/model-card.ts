@@ -51,11 +51,11 @@ export function modelCard({ name, config, origin, notes }: ModelCard): string {
     "",
     markdown`# ${name}`,
     "",
-    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${headsText(config)}, for pictures of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
+    `A vision transformer of ${config.depth} blocks, width ${config.width}, ${headsText(config)}, for images of ${config.imageSize}x${config.imageSize} in patches of ${config.patchSize}.`,
     ...(origin
       ? [
           "",
-          markdown`Made from ${markdownCode(origin.fromHub ? origin.teacher : lastPart(origin.teacher))} by the method ${origin.method} with ${origin.pictures} pictures of ${markdownCode(lastPart(origin.data))}; it keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
+          markdown`Made from ${markdownCode(origin.fromHub ? origin.teacher : lastPart(origin.teacher))} by the method ${origin.method} with ${origin.pictures} images of ${markdownCode(lastPart(origin.data))}; it keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
           "The licence of the teacher holds for it too.",
         ]
       : []),

@@ -59,7 +59,7 @@ export async function openOnnx(
   { file }: Pick<OnnxVariant, "file">,
 ): Promise<Embedder> {
   const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
-  if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`);
+  if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`, { code: "FILE_NOT_FOUND" });
   const beside = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
   const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
   // As other runtimes open it, so that the time is theirs.
@@ -73,6 +73,7 @@ export async function openOnnx(
       if (bad)
         throw new RunError(
           `The export in ${directory.describe(`onnx/${file}`)} gives ${bad.value} in ${name} for the image ${bad.image}, where the model's own features are finite.`,
+          { code: "NOT_FINITE" },
         );
       return tensor.dims.length === 2 ? tensor : pooledTokens(tensor, config);
     },

@@ -65,7 +65,7 @@ async function writePeft(
       ranks[name] = rankOf(plan, module);
       for (const part of ["A", "B"] as const) {
         const tensor = adapters.get(adapterName(block, module, part));
-        if (!tensor) throw new UserError(`there is no adapter for ${module} of block ${block}`);
+        if (!tensor) throw new UserError(`There is no adapter for ${module} of block ${block}`);
         tensors.set(`base_model.model.${name}.lora_${part}.weight`, tensor);
       }
       const magnitude = magnitudeOf(adapters, block, module);
@@ -124,7 +124,7 @@ const adapterConfigSchema = z.looseObject({
 async function scalesIn(directory: Directory): Promise<(module: string) => number> {
   const entry = "adapter_config.json";
   const text = await readText(directory, entry);
-  if (text === undefined) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
+  if (text === undefined) throw new UserError(`There is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
   const config = adapterConfigSchema.parse(JSON.parse(text));
   const patternOf = (patterns: Readonly<Record<string, number>>, module: string) =>
     Object.entries(patterns).find(([key]) => module === key || module.endsWith(`.${key}`))?.[1];
@@ -148,7 +148,7 @@ function readPeft(
   const find = (block: number, module: TargetModule, part: string): FloatTensor => {
     const name = `base_model.model.${prefix}${moduleFileName(layout, block, module)}.${part}.weight`;
     const tensor = tensors.get(name);
-    if (!tensor) throw new UserError(`the PEFT adapter lacks ${name}`);
+    if (!tensor) throw new UserError(`The PEFT adapter lacks ${name}`, { code: "FILE_NOT_READABLE" });
     return tensor;
   };
   for (let block = 0; block < held.config.depth; block++) {
@@ -230,7 +230,7 @@ function adapterPlan(options: StudentRunOptions | undefined): AdapterPlan {
 
 async function readFloats(directory: Directory, entry: string): Promise<Map<string, FloatTensor>> {
   const file = await directory.open(entry);
-  if (!file) throw new UserError(`there is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
+  if (!file) throw new UserError(`There is no ${directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
   try {
     return (await readSafetensors(file)).tensors as Map<string, FloatTensor>;
   } finally {

@@ -95,7 +95,7 @@ function matrixOf(bytes: Uint8Array): { name: string; value: MatValue } {
 /** A file's variables by name. Throws a UserError that names the file where it is none of version 5, or damaged. */
 export function readMat(bytes: Uint8Array, file: string): Map<string, MatValue> {
   const fail = (message: string): never => {
-    throw new UserError(`${file} is no MATLAB file that can be read: ${message}`, { code: "FILE_NOT_READABLE" });
+    throw new UserError(`${file} is not a MATLAB file that can be read: ${message}`, { code: "FILE_NOT_READABLE" });
   };
   if (!new TextDecoder().decode(bytes.subarray(0, 10)).startsWith("MATLAB 5.0")) fail("it is not of version 5");
   const found = new Map<string, MatValue>();

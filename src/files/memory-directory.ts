@@ -25,7 +25,8 @@ function handleOf(name: string, bytes: Uint8Array): FileHandle {
     size: bytes.byteLength,
     readInto: async (offset, target) => {
       const part = bytes.subarray(offset, offset + target.byteLength);
-      if (part.byteLength < target.byteLength) throw new UserError(`${name} is shorter than it was.`);
+      if (part.byteLength < target.byteLength)
+        throw new UserError(`${name} is shorter than it was.`, { code: "FILE_NOT_READABLE" });
       target.set(part);
     },
     close: async () => undefined,

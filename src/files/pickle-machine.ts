@@ -189,7 +189,7 @@ export class PickleMachine {
 
   /** A class or function by name. Names are texts: anything else could be endless, written out. */
   global(module: PickleValue, name: PickleValue): Global {
-    if (typeof module !== "string" || typeof name !== "string") return this.fail("the name of a class is no text");
+    if (typeof module !== "string" || typeof name !== "string") return this.fail("the name of a class is not text");
     const own = Object.hasOwn(renamedModules, module) ? renamedModules[module] : module;
     return new Global(`${own}.${name}`);
   }
@@ -259,7 +259,7 @@ export class PickleMachine {
   setItems(items: readonly PickleValue[]): void {
     const target = this.top();
     const map = target instanceof Opaque ? (target.entries ??= new Map()) : target;
-    if (!(map instanceof Map)) this.fail("it sets items of what is no dictionary");
+    if (!(map instanceof Map)) this.fail("it sets items of what is not a dictionary");
     for (let i = 0; i + 1 < items.length; i += 2) map.set(items[i], items[i + 1]);
   }
 
@@ -268,7 +268,7 @@ export class PickleMachine {
     const list = target instanceof Opaque ? (target.elements ??= []) : target;
     if (list instanceof Set) for (const item of items) list.add(item);
     else if (Array.isArray(list)) for (const item of items) list.push(item);
-    else this.fail("it appends to what is no list");
+    else this.fail("it appends to what is not a list");
   }
 
   build(state: PickleValue): void {

@@ -28,7 +28,9 @@ function sizeText(bytes: number): string {
 /** A whole file. Throws a UserError, before anything is read, where it is longer than `most` bytes. */
 export async function readAtMost(file: FileHandle, most: number): Promise<Uint8Array> {
   if (file.size > most)
-    throw new UserError(`${file.name} is ${sizeText(file.size)} long; at most ${sizeText(most)} are read`);
+    throw new UserError(`${file.name} is ${sizeText(file.size)} long; at most ${sizeText(most)} are read`, {
+      code: "FILE_NOT_READABLE",
+    });
   return readBytes(file, 0, file.size);
 }
 

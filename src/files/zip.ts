@@ -32,7 +32,9 @@ type Fail = (message: string) => never;
 /** Lists an archive's entries. Throws a UserError on anything that is not a plain entry inside the file. */
 export async function listZip(file: FileHandle): Promise<Map<string, ZipEntry>> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no zip archive that can be read: ${message}`, { code: "FILE_NOT_READABLE" });
+    throw new UserError(`${file.name} is not a zip archive that can be read: ${message}`, {
+      code: "FILE_NOT_READABLE",
+    });
   };
   const { offset, size, count } = await findDirectory(file, fail);
   const bytes = await readBytes(file, offset, size);
@@ -135,7 +137,7 @@ async function findDirectory(file: FileHandle, fail: Fail): Promise<{ offset: nu
   const locator = end - 20;
   if (locator >= 0 && view.getUint32(locator, true) === locator64Signature) {
     const at = Number(view.getBigUint64(locator + 8, true));
-    if (at + 56 > file.size) fail("its directory is said to lie beyond its end");
+    if (at + 56 > file.size) fail("its directory has an offset beyond the end of the file");
     const record = await readBytes(file, at, 56);
     const wide = new DataView(record.buffer, record.byteOffset, record.byteLength);
     if (wide.getUint32(0, true) !== end64Signature) fail("its 64-bit directory record is missing");
@@ -146,7 +148,7 @@ async function findDirectory(file: FileHandle, fail: Fail): Promise<{ offset: nu
     };
   }
   if (found.size > largestDirectory || found.offset + found.size > file.size)
-    fail("its directory is said to lie beyond its end");
+    fail("its directory has an offset beyond the end of the file");
   if (found.count * 46 > found.size) fail(`its directory claims ${found.count} entries`);
   return found;
 }
@@ -179,12 +181,12 @@ async function dataOffset(
   { compressed, offset }: { compressed: number; offset: number },
   fail: Fail,
 ): Promise<number> {
-  if (offset + 30 > file.size) fail(`${shorten(name)} is said to lie beyond its end`);
+  if (offset + 30 > file.size) fail(`${shorten(name)} has an offset beyond the end of the file`);
   const header = await readBytes(file, offset, 30);
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   if (view.getUint32(0, true) !== localSignature) fail(`${shorten(name)} is not where the directory says`);
   const begin = offset + 30 + view.getUint16(26, true) + view.getUint16(28, true);
-  if (begin + compressed > file.size) fail(`${shorten(name)} is said to lie beyond its end`);
+  if (begin + compressed > file.size) fail(`${shorten(name)} has an offset beyond the end of the file`);
   return begin;
 }
 

@@ -156,6 +156,6 @@ export function conformTo(
   if (best) return { layout: best.layout, model: conform(model, best.config) };
   const tokens = prefixCount(model.config);
   throw new UserError(
-    `no layout of ${library} holds this model of ${tokens} token${tokens === 1 ? "" : "s"} before the patches (${[...new Set(reasons)].join("; ")})`,
+    `No layout of ${library} holds this model of ${tokens} token${tokens === 1 ? "" : "s"} before the patches (${[...new Set(reasons)].join("; ")})`,
   );
 }

@@ -11,6 +11,7 @@ import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
 import { patchCount, withHeadCount } from "./config.ts";
 import { findBackbone } from "./find-backbone.ts";
+import { assumedHeads } from "./layouts/assumed-heads.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
 import { findLayout } from "./layouts/registry.ts";
 import { readJson, withoutNulls } from "./json.ts";
@@ -65,7 +66,7 @@ export function parameterCount({ weights }: ModelDefinition): number {
 export interface ReadOptions {
   /** The weights' file in the directory; found by itself where left out. */
   readonly weightsFile?: string;
-  /** The number of heads, where no configuration says it; weights don't tell, so width / 64 is taken without it. */
+  /** The number of heads, where no configuration says it; weights don't tell, so that of published models of this width is taken without it. */
   readonly numHeads?: number;
   /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
   readonly imageSize?: number;
@@ -96,14 +97,15 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
     const { layout } = named;
     const source = config ? configFile : checkpoint.name;
     const settings = layout.settings(withoutNulls(config ?? {}));
-    const vit = readVitConfig(layout, settings, source, named, options);
+    const numHeads = options.numHeads ?? (config ? undefined : assumedHeads(evidenceOf(named), source));
+    const vit = readVitConfig(layout, settings, source, named, { ...options, numHeads });
     if (!config) {
       const heads =
         options.numHeads === undefined
-          ? `; ${vit.heads} heads are taken (width / 64): say numHeads (--num-heads) where it has others`
+          ? `. ${vit.heads} heads are assumed, as published models of width ${vit.width} have. Give numHeads (--num-heads) if this one has another number`
           : "";
       warn(
-        `there is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
+        `There is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );
     }
     if (options.imageSize !== undefined) checkImageSize(vit, options.imageSize, options.memory);
@@ -160,19 +162,25 @@ function readVitConfig(
   if (read.depth > evidence.depth + mostMissingBlocks) {
     throw new UserError(
       `${file} says that there are ${read.depth} blocks, but the weights have ${evidence.depth}, read as ${layout.name}`,
+      { code: "NOT_A_VIT" },
     );
   }
   const heads = options.numHeads ?? read.heads;
   // Fewer heads than the width has room for show in the map behind them, but where blocks differ: `heads` are then the teacher's.
   const shown = read.blocks ? undefined : evidence.shape("blocks.0.attn.proj.weight")?.[1];
   const mixed = read.headWidth ? read.heads * read.headWidth : (shown ?? read.width);
-  if (mixed % heads !== 0) throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`);
+  if (mixed % heads !== 0)
+    throw new UserError(`${file}: ${heads} heads don't divide the width ${mixed}`, { code: "NOT_A_VIT" });
   const config = withHeadCount(read, heads, mixed);
   if (config.patchSize > config.imageSize) {
-    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit pictures of ${config.imageSize}`);
+    throw new UserError(`${file}: patches of ${config.patchSize} pixels don't fit images of ${config.imageSize}`, {
+      code: "NOT_A_VIT",
+    });
   }
   if (config.channels !== 3) {
-    throw new UserError(`${file}: the model takes pictures of ${config.channels} channels; only 3 can be read`);
+    throw new UserError(`${file}: the model takes images of ${config.channels} channels; only 3 can be read`, {
+      code: "NOT_A_VIT",
+    });
   }
   return config;
 }
@@ -187,7 +195,9 @@ function imageProcessorIn(processor: Json | undefined, file: string): Json | und
   const inner = processor?.image_processor;
   if (inner === undefined || inner === null) return undefined;
   if (typeof inner === "object" && !Array.isArray(inner)) return inner as Json;
-  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`);
+  throw new UserError(`image_processor in ${file} must be an object, got ${JSON.stringify(inner)}`, {
+    code: "NOT_A_MODEL",
+  });
 }
 
 /**
@@ -223,7 +233,7 @@ async function readPreprocessing(
   const { value, guessed } = layout.defaultPreprocessing(layout.settings(config), imageSize, source, warn);
   if (guessed) {
     warn(
-      `there is no ${file}; taking what is usual for ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
+      `There is no ${file}; using the default of ${layout.name}: mean ${value.mean.join(", ")}, std ${value.std.join(", ")}`,
     );
   }
   return value;
@@ -242,12 +252,14 @@ function fitPictures(
   const { config, preprocessing } = model;
   const imageSize = asked ?? (layout.anySize ? preprocessing.cropSize : config.imageSize);
   if (imageSize < config.patchSize) {
-    throw new UserError(`pictures of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`);
+    throw new UserError(`Images of ${imageSize} pixels are smaller than one patch of ${config.patchSize}`, {
+      code: "INVALID_OPTION",
+    });
   }
   const resized = resizeModel(model, imageSize);
   const bare = Object.keys(model.origin.config).length === 0;
   if (bare && resized.weights.get("pos_embed") !== model.weights.get("pos_embed"))
-    warn(`its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
+    warn(`Its position table is resampled for ${imageSize} pixels as ${resamplingOwners[config.resampling]}`);
   return withImageSize(resized, { imageSize: asked, warn });
 }
 
@@ -261,7 +273,7 @@ export function withImageSize(
   if (preprocessing.cropSize === imageSize) return model;
   if (asked === undefined) {
     warn(
-      `the preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
+      `The preprocessor makes images of ${preprocessing.cropSize} pixels, but the model takes ${imageSize}; images are resized in the same proportions to ${imageSize}`,
     );
   }
   return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };

@@ -59,6 +59,7 @@ export function checkOutputs(
   const shown = pixels && rowOf(pixels, row);
   throw new UserError(
     `The model ${modelName(model, subject.model)} gives ${value} in ${name} for the image ${image}. ${causeOf(model.weights, shown)}`,
+    { code: "NOT_FINITE" },
   );
 }
 
@@ -86,19 +87,24 @@ export function requireFiniteWeights({
   if (bad)
     throw new UserError(
       `The model ${modelName(origin)} can't be used: its weight ${bad.name} holds ${bad.value}. Use another copy of it.`,
+      { code: "NOT_FINITE" },
     );
 }
 
 /** Throws a UserError where a model that is to be written holds NaN, infinity, or more than float16 can hold. */
 export function checkStorable(weights: ReadonlyMap<string, FloatTensor>, weightType: string): void {
   const bad = badWeight(weights);
-  if (bad) throw new UserError(`The model can't be written: its weight ${bad.name} holds ${bad.value}.`);
+  if (bad)
+    throw new UserError(`The model can't be written: its weight ${bad.name} holds ${bad.value}.`, {
+      code: "NOT_FINITE",
+    });
   if (weightType !== "float16") return;
   for (const [name, { data }] of weights) {
     const large = data.find((value) => Math.abs(value) >= float16Overflow);
     if (large !== undefined)
       throw new UserError(
         `The model can't be written as float16: its weight ${name} holds ${large}, and float16 ends at 65504. Use --weight-type float32 or bfloat16.`,
+        { code: "INVALID_OPTION" },
       );
   }
 }

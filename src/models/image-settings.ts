@@ -32,9 +32,13 @@ async function configuredSize(directory: Directory): Promise<number | undefined>
   const sides = (Array.isArray(size) ? size : [size]) as unknown[];
   const [side] = sides;
   if (typeof side !== "number" || !Number.isInteger(side) || side <= 0 || sides.length > 2)
-    throw new UserError(`image_size in ${file} must be a number of pixels, got ${JSON.stringify(size)}.`);
+    throw new UserError(`image_size in ${file} must be a number of pixels, got ${JSON.stringify(size)}.`, {
+      code: "NOT_A_VIT",
+    });
   if (sides.some((other) => other !== side))
-    throw new UserError(`image_size in ${file} is ${sides.join("x")}; only squares can be read.`);
+    throw new UserError(`image_size in ${file} is ${sides.join("x")}; only squares can be read.`, {
+      code: "NOT_A_VIT",
+    });
   return side;
 }
 

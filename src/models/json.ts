@@ -12,10 +12,12 @@ export async function readJson(directory: Directory, entry: string): Promise<Jso
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new UserError(`${directory.describe(entry)} is not valid JSON: ${(error as Error).message}`);
+    throw new UserError(`${directory.describe(entry)} is not valid JSON: ${(error as Error).message}`, {
+      code: "NOT_A_MODEL",
+    });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UserError(`${directory.describe(entry)} must hold a JSON object`);
+    throw new UserError(`${directory.describe(entry)} must hold a JSON object`, { code: "NOT_A_MODEL" });
   }
   return value as Json;
 }

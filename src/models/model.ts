@@ -162,7 +162,7 @@ export class Model {
     };
     const outputs = names.map((name): [string, Value] => {
       const value = values[name];
-      if (!value) throw new UserError(`the model has no ${name}`);
+      if (!value) throw new UserError(`The model has no ${name}`);
       return [name, value];
     });
     return graph([pixels], new Map(outputs));
@@ -174,7 +174,7 @@ export class Model {
       dims.length === 4 && dims[0] > 0 && dims[1] === channels && dims[2] === imageSize && dims[3] === imageSize;
     if (type !== "float32" || !fits) {
       throw new UserError(
-        `the model takes float32 [B, ${channels}, ${imageSize}, ${imageSize}], got ${type} [${dims.join(", ")}]`,
+        `The model takes float32 [B, ${channels}, ${imageSize}, ${imageSize}], got ${type} [${dims.join(", ")}]`,
       );
     }
   }

@@ -17,7 +17,8 @@ export function rotaryTables(
   const { imageSize, patchSize } = config;
   const { theta, offset = 0, referenceSide, grid = "centred", first = "row", pairs = "halves" } = rotary;
   const [side, headWidth] = [Math.floor(imageSize / patchSize), headWidthOf(config)];
-  if (headWidth % 4 !== 0) throw new UserError(`rotary positions need heads of 4n channels, got ${headWidth}`);
+  if (headWidth % 4 !== 0)
+    throw new UserError(`Rotary positions need heads of 4n channels, got ${headWidth}`, { code: "NOT_A_VIT" });
   const quarter = headWidth / 4;
   const dims = [side * side, headWidth];
   const [cos, sin] = [allocate(type, side * side * headWidth), allocate(type, side * side * headWidth)];
@@ -87,7 +88,9 @@ export function resamplePositions(
   const [, count, width] = table.dims;
   const side = Math.round(Math.sqrt(count - prefix));
   if (side * side !== count - prefix) {
-    throw new UserError(`a position table of ${count} rows, ${prefix} before the patches, is no square grid`);
+    throw new UserError(`A position table of ${count} rows, ${prefix} before the patches, is not a square grid`, {
+      code: "NOT_A_VIT",
+    });
   }
   const [rows, columns] = to;
   const out = zeros([1, prefix + rows * columns, width]);

@@ -108,7 +108,7 @@ function processorName(json: Json, file: string): string | undefined {
     if (base && (base in processors || base === "TimmWrapper")) return base;
     const known = Object.keys(processors).map((one) => `${one}ImageProcessor`);
     throw new UserError(
-      `${file}: ${key} ${JSON.stringify(name)} is not supported. Known are ${known.join(", ")}. If one of them prepares images as this class does, name it in the file.`,
+      `${file}: ${key} ${JSON.stringify(name)} is not supported. Supported are ${known.join(", ")}. If one of them prepares images as this class does, name it in the file.`,
       { code: "NOT_A_MODEL" },
     );
   }
@@ -158,7 +158,7 @@ function interpolationOf(resample: unknown, file: string): Interpolation {
     typeof resample === "number" ? interpolations[resample] : interpolations.find((name) => name === resample);
   if (found) return found;
   throw new UserError(
-    `resample in ${file} is ${JSON.stringify(resample)}; known are ${interpolations.map((name, i) => `${i} (${name})`).join(", ")}`,
+    `resample in ${file} is ${JSON.stringify(resample)}; supported are ${interpolations.map((name, i) => `${i} (${name})`).join(", ")}`,
     { code: "NOT_A_MODEL" },
   );
 }
@@ -464,7 +464,7 @@ export function readTimmPreprocessing(
   const interpolation = interpolations.find((name) => name === (cfg.interpolation ?? "bicubic"));
   if (!interpolation) {
     throw new UserError(
-      `interpolation in ${file} is ${JSON.stringify(cfg.interpolation)}; known are ${interpolations.join(", ")}`,
+      `interpolation in ${file} is ${JSON.stringify(cfg.interpolation)}; supported are ${interpolations.join(", ")}`,
       { code: "NOT_A_MODEL" },
     );
   }
@@ -486,7 +486,7 @@ function timmResize(mode: unknown, scaled: number, file: string): Resize {
     case "border":
       return { borderedSide: scaled };
     default:
-      throw new UserError(`crop_mode in ${file} is ${JSON.stringify(mode)}; known are center, squash and border`, {
+      throw new UserError(`crop_mode in ${file} is ${JSON.stringify(mode)}; supported are center, squash and border`, {
         code: "NOT_A_MODEL",
       });
   }

@@ -75,7 +75,7 @@ export function moduleWeights(
 export function embed(config: VitConfig, weight: WeightLookup, pixels: Value): Value {
   const { patchSize, imageSize } = config;
   if (pixels.shape[2] !== imageSize || pixels.shape[3] !== imageSize) {
-    throw new ShapeError(`pictures must be ${imageSize}x${imageSize}, got ${pixels.shape[3]}x${pixels.shape[2]}`);
+    throw new ShapeError(`images must be ${imageSize}x${imageSize}, got ${pixels.shape[3]}x${pixels.shape[2]}`);
   }
   const projection = {
     weight: weight("patch_embed.proj.weight"),

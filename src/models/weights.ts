@@ -220,7 +220,7 @@ function refuseMisfits(
     ] as const
   ).flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listSome(names)}`] : []));
   if (problems.length > 0)
-    throw new UserError(`the weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`, {
+    throw new UserError(`The weights in ${file} don't fit, read as ${layout.name}; ${problems.join("; ")}`, {
       code: "NOT_A_VIT",
     });
 }

@@ -41,14 +41,14 @@ export class ScanCases {
     this.axis = options.axis;
     this.files = groupScans(paths, options.kinds, options.maskName);
     if (this.files.length === 0)
-      throw new UserError(`there are no volumes in ${directory.describe("")}; known are .nii and .nii.gz`, {
+      throw new UserError(`There are no volumes in ${directory.describe("")}. Supported are .nii and .nii.gz.`, {
         code: "NO_IMAGES",
       });
   }
 
   private async volume(path: string) {
     const bytes = await readFile(this.directory, path, longestScan);
-    if (!bytes) throw new UserError(`there is no ${this.directory.describe(path)}`, { code: "FILE_NOT_FOUND" });
+    if (!bytes) throw new UserError(`There is no ${this.directory.describe(path)}`, { code: "FILE_NOT_FOUND" });
     return readNifti(bytes, this.directory.describe(path));
   }
 

@@ -196,7 +196,7 @@ export class Segmenter {
     if (!Number.isFinite(loss)) {
       // No learning rate helps there.
       if (this.source.kind === "vit") requireFiniteWeights(this.source.model);
-      throw new RunError(`the loss is ${loss} at step ${this.steps}; a lower learning rate may help`, {
+      throw new RunError(`The loss is ${loss} at step ${this.steps}. A lower learning rate may help.`, {
         code: "NOT_FINITE",
       });
     }

@@ -127,32 +127,30 @@ export const baseSchema = z.strictObject({
   loss: lossSchema
     .optional()
     .describe(
-      "what features are brought near by (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
+      "losses between student and teacher features (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
     ),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
-  accumulation: positiveInteger.default(1).describe("micro-batches to one step of the optimizer"),
+  accumulation: positiveInteger.default(1).describe("micro-batches per step of the optimizer"),
   precision: z
     .enum(precisions)
     .default("float32")
     .describe(
-      "products with frozen weights and adapters: float32, 8 bits, or what is faster here while features stay near (auto, the usual of the closed form, where pictures are many)",
+      "precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features stay close (the closed form's default where images are many)",
     ),
   int8Parts: z
     .array(z.enum(int8Parts))
     .min(1)
     .default([...int8Parts])
-    .describe("where these products are in 8 bits: the teacher's, the student's, those of gradients, and adapters'"),
+    .describe("which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'"),
   checkpointing: z
     .boolean()
     .default(false)
-    .describe("compute activations anew for the gradients, block by block: less memory, a fifth more time"),
+    .describe("gradient checkpointing: recompute activations block by block; less memory, a fifth more time"),
   activations: z
     .enum(["float32", "float16"])
     .default("float32")
-    .describe(
-      "what the student's activations are saved in for the gradients: float16 takes less memory, and hardly more time",
-    ),
+    .describe("type that activations are stored in for the gradients; float16 takes less memory"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

@@ -46,12 +46,12 @@ export const studentRunSchema = z.strictObject({
   data: pathOption.default(defaultData).describe(`${dataHelp}; procedural:<n> for n procedural images`),
   ...dataSchema.shape,
   normalization: normalizationOption,
-  out: pathOption.describe("the run folder, made new"),
+  out: pathOption.describe("the output folder of the run (must be empty or absent)"),
   keep: z
     .enum(["even", "auto"])
     .default("even")
     .describe(
-      "which blocks: as many as every r-th leaves, evenly (the paper's), or what a search finds to stand best for all: of whole blocks and, with the closed form, of shapes with as many weights",
+      "which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed form, over shapes with as many weights",
     ),
   budget: budgetsText.describe(
     "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
@@ -77,12 +77,12 @@ export const studentRunSchema = z.strictObject({
     .enum(shapeKinds)
     .default("blocks")
     .describe(
-      "what a smaller student gives up, for as many weights as every r-th block has: some blocks, heads and channels of MLPs (the usual of the closed form), some blocks and channels, blocks alone (the paper's), or by-block: heads and channels that differ by block (for ONNX; transformers and timm can't load it)",
+      "what is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default), blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only)",
     ),
   baseLearningRate: rateOption
     .default(1e-3)
     .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
-  epochs: z.number().positive().max(mostEpochs).default(10).describe("passes over the pictures"),
+  epochs: z.number().positive().max(mostEpochs).default(10).describe("passes over the images"),
   warmupEpochs: z
     .number()
     .min(0)
@@ -97,23 +97,23 @@ export const studentRunSchema = z.strictObject({
   effectiveBatch: countOption
     .max(mostImages)
     .optional()
-    .describe("pictures to a step (1024, or fewer so that an epoch has several steps)"),
+    .describe("effective batch: images per step (1024, or fewer so that an epoch has several steps)"),
   keptViews: countOption
     .max(10_000)
     .optional()
     .describe(
-      "views of each picture that training draws from: each is read once, and what teacher and embedding make of it is kept (new views in each epoch where left out)",
+      "crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where left out)",
     ),
   keptViewsOn: z
     .enum(keptPlaces)
     .default("auto")
-    .describe("where kept views lie: in memory, in a file in the run folder while it trains, or as they fit"),
+    .describe(
+      "where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they fit",
+    ),
   batch: countOption
     .max(mostImages)
     .optional()
-    .describe(
-      "pictures at once in memory (6 to 16 that make up a step, about 8, on a GPU 16; fewer where memory is short)",
-    ),
+    .describe("images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short)"),
   fewShotRatio: z
     .number()
     .positive()
@@ -124,8 +124,8 @@ export const studentRunSchema = z.strictObject({
     .enum(["nearest", "down"])
     .default("nearest")
     .describe("how a class's share becomes a count, of at least one image (recipe paper: down)"),
-  fewShotCount: countOption.optional().describe("pictures of each class (or of a flat folder) to train on"),
-  heldOut: z.number().min(0).lt(1).default(0.1).describe("share kept for judging where the data has no val/"),
+  fewShotCount: countOption.optional().describe("images of each class (or of a flat folder) to train on"),
+  heldOut: z.number().min(0).lt(1).default(0.1).describe("share held out for evaluation where the data has no val/"),
   weightType: weightTypeOption,
   checkpointSteps: countOption.optional().describe("steps between checkpoints (an eighth of the run where left out)"),
   checkpointMinutes: z
@@ -140,20 +140,20 @@ export const studentRunSchema = z.strictObject({
     .int()
     .min(0)
     .optional()
-    .describe("steps between looks at held-out pictures while training (a fifth of the run; 0: none)"),
+    .describe("steps between evaluations on held-out images while training (a fifth of the run; 0: none)"),
   evaluatePictures: countOption
     .default(64)
-    .describe("held-out pictures, and twice as many training pictures, to look at then"),
+    .describe("held-out images, and twice as many training images, for these evaluations"),
   earlyStop: countOption
     .optional()
-    .describe("stop after so many looks without a better held-out fidelity, and take the best student"),
-  judge: z.boolean().default(true).describe("judge the student at the end"),
-  judgeTeacher: z.boolean().default(true).describe("judge teacher and weight copy beside the student"),
-  judgeBank: countOption.default(2000).describe("at most so many labelled pictures for neighbours and probe"),
-  judgeQueries: countOption.default(1000).describe("at most so many pictures to judge on"),
+    .describe("stop after so many held-out evaluations without a better fidelity, and take the best student"),
+  judge: z.boolean().default(true).describe("evaluate the student at the end"),
+  judgeTeacher: z.boolean().default(true).describe("evaluate teacher and weight copy beside the student"),
+  judgeBank: countOption.default(2000).describe("at most so many labelled images that k-NN and probe learn from"),
+  judgeQueries: countOption.default(1000).describe("at most so many evaluation images"),
   ...readSchema.shape,
   report: z.boolean().default(true).describe("write report.html and report.md at the end"),
-  overwrite: z.boolean().default(false).describe("replace a run that is in the folder already"),
+  overwrite: z.boolean().default(false).describe("replace a run that is already in the folder"),
   ...commonSchema.shape,
 });
 

@@ -43,7 +43,7 @@ export async function int8Of(
   }
   const products = items.length * options.analyticViews * productCount(teacher);
   if (wanted === "auto" && !methodOf(method).trains && products < worthRounding) {
-    listener.info?.(`precision float32, since ${items.length} pictures gain little by 8 bits`);
+    listener.info?.(`precision float32, since ${items.length} images gain little by 8 bits`);
     return undefined;
   }
   const pixels = await somePictures(teacher, source, items);

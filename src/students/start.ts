@@ -162,7 +162,7 @@ export async function startOf(
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
   listener.info?.(
     residual !== undefined && residual < 1
-      ? `${took} and leaves ${(100 * residual).toFixed(0)} % of the last block's difference, on pictures set aside`
+      ? `${took} and leaves ${(100 * residual).toFixed(0)} % of the last block's difference, on images set aside`
       : took,
   );
   return { keptBlocks, student, widths, copied, seconds: seconds() };

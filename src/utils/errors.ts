@@ -32,13 +32,17 @@ interface CodedOptions extends ErrorOptions {
   readonly code?: ErrorCode;
 }
 
+/** Messages are sentences: those that end without a mark get a full stop, but for a command at the end, which is copied. */
+const asSentence = (message: string): string =>
+  shorten(/[.?!:…]$|: wecolora .*$/.test(message) ? message : `${message}.`, longestMessage);
+
 /** Something the caller can fix (a file, an option, a value). The command line exits with 2. */
 export class UserError extends Error {
   override readonly name = "UserError";
   readonly code: ErrorCode;
 
   constructor(message: string, { code = "INVALID_INPUT", ...options }: CodedOptions = {}) {
-    super(shorten(message, longestMessage), options);
+    super(asSentence(message), options);
     this.code = code;
   }
 }
@@ -64,7 +68,7 @@ export class OptionError extends UserError {
   /** The message with options named as they were typed; options that stand in a file of their own keep their names. */
   typed(name: NameOption): string {
     if (this.what !== undefined && !this.what.startsWith("options of ")) return this.message;
-    return shorten(this.problems.map((problem) => problem(name)).join(" "), longestMessage);
+    return asSentence(this.problems.map((problem) => problem(name)).join(" "));
   }
 }
 
@@ -74,13 +78,15 @@ export class RunError extends Error {
   readonly code: ErrorCode;
 
   constructor(message: string, { code = "RUN_FAILED", ...options }: CodedOptions = {}) {
-    super(shorten(message, longestMessage), options);
+    super(asSentence(message), options);
     this.code = code;
   }
 }
 
-/** A UserError about where a command writes. */
+/** A UserError about an output that is in use, or holds something else. */
 export const outputError = (message: string): UserError => new UserError(message, { code: "OUTPUT_IN_USE" });
+/** A UserError about an output that can't be written. */
+export const notWritable = (message: string): UserError => new UserError(message, { code: "OUTPUT_NOT_WRITABLE" });
 
 /** The code of any error. */
 export const codeOf = (error: unknown): ErrorCode =>

@@ -15,11 +15,14 @@ export function firstNotFinite(values: ArrayLike<number>): number {
 export function requireFinite(values: ArrayLike<number>, what: string): void {
   const at = firstNotFinite(values);
   if (at >= 0)
-    throw new RunError(`${what} must be finite numbers, but value ${at + 1} of ${values.length} is ${values[at]}.`);
+    throw new RunError(`${what} must be finite numbers, but value ${at + 1} of ${values.length} is ${values[at]}.`, {
+      code: "NOT_FINITE",
+    });
 }
 
 /** The same for a single figure, which it gives back. */
 export function finite(value: number, what: string): number {
-  if (!Number.isFinite(value)) throw new RunError(`${what} must be a finite number, but is ${value}.`);
+  if (!Number.isFinite(value))
+    throw new RunError(`${what} must be a finite number, but is ${value}.`, { code: "NOT_FINITE" });
   return value;
 }

@@ -9,7 +9,7 @@ import type { Environment } from "../context/environment.ts";
 import { lockEntry } from "../context/outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
-import { outputError } from "../utils/errors.ts";
+import { notWritable, outputError } from "../utils/errors.ts";
 import { textChunks } from "./output-files.ts";
 import { filesWithoutJournal } from "./run-entries.ts";
 import { checkVersion, parseJson } from "./versioned.ts";
@@ -43,9 +43,18 @@ const format = "wecolora-output";
 const version = 1;
 
 const headerSchema = z.looseObject({ kind: z.enum(outputKinds) });
+/**
+ * A file in the folder. A list that someone else made must not reach files outside: entries are removed by name. Backslashes
+ * and drive letters are paths on Windows.
+ */
+const entrySchema = z
+  .string()
+  .refine(
+    (entry) => !/[\\\0]|^[a-z]:/i.test(entry) && entry.split("/").every((part) => !["", ".", ".."].includes(part)),
+  );
 const eventSchema = z.union([
-  z.strictObject({ file: z.string().min(1) }),
-  z.strictObject({ removed: z.string().min(1) }),
+  z.strictObject({ file: entrySchema }),
+  z.strictObject({ removed: entrySchema }),
   z.strictObject({ replacing: z.literal(true) }),
   z.strictObject({ finished: z.boolean() }),
 ]);
@@ -131,7 +140,7 @@ export class OutputFolder {
     const events = rest.map((text, i) => {
       const where = `line ${i + 2} of ${file}`;
       const event = eventSchema.safeParse(parseJson(text, where));
-      if (!event.success) throw outputError(`${where} is no entry of a list of files that this version knows.`);
+      if (!event.success) throw outputError(`${where} is not an entry of a list of files that this version knows.`);
       return event.data;
     });
     return new OutputFolder(raw, kind, cut ? "cut" : "whole", events);
@@ -156,6 +165,14 @@ export class OutputFolder {
     if (this.finished === finished) return;
     await this.enter({ finished });
     this.finished = finished;
+  }
+
+  /**
+   * Says that the folder is ours before a file of ours is in it: a comparison's runs write in folders below it first, and a
+   * process that is killed then must find its folder again.
+   */
+  async begin(): Promise<void> {
+    if (this.journal !== "whole") await this.writeJournal();
   }
 
   /** Removes what killed processes had begun to write beside our files. */
@@ -379,7 +396,7 @@ const sizeText = (bytes: number) =>
 export async function checkRoom({ outputs }: Environment, path: string, bytes: number): Promise<void> {
   const free = await outputs.freeBytes(path);
   if (free === undefined || free >= bytes) return;
-  throw outputError(
+  throw notWritable(
     `The disk of ${path} has ${sizeText(free)} left, and at least ${sizeText(bytes)} will be written. Make room, or give another output folder.`,
   );
 }

@@ -116,7 +116,7 @@ export class RunFolder {
       const again = this.output?.isReplacing
         ? "the one that was there was being replaced when its process ended, so run the same command again"
         : "there is no config.json";
-      throw new UserError(`${this.path} holds no run to resume: ${again}.`, { code: "FILE_NOT_FOUND" });
+      throw new UserError(`${this.path} holds no run to resume: ${again}.`, { code: "RUN_NOT_FOUND" });
     }
     const file = this.directory.describe("config.json");
     return checkVersion(runConfigSchema, parseJson(written, file), file, configFormat);
@@ -138,7 +138,8 @@ export class RunFolder {
   async readManifest(): Promise<ManifestLine[]> {
     const file = this.directory.describe("manifest.jsonl");
     const written = await readText(this.directory, "manifest.jsonl");
-    if (written === undefined) throw new UserError(`There is no ${file}, so the run's images are not known.`);
+    if (written === undefined)
+      throw new UserError(`There is no ${file}, so the run's images are not known.`, { code: "RUN_NOT_FOUND" });
     return parseLines(manifestLineSchema, written, file);
   }
 
@@ -195,13 +196,13 @@ export class RunFolder {
 
   private async readStateFile(entry: string): Promise<DistillationState & { readonly losses: readonly number[] }> {
     const file = await this.directory.open(entry);
-    if (!file) throw new UserError(`there is no ${this.directory.describe(entry)}`);
+    if (!file) throw new UserError(`There is no ${this.directory.describe(entry)}`, { code: "FILE_NOT_FOUND" });
     try {
       const { tensors, metadata } = await readSafetensors(file);
       const steps = Number(metadata.steps);
       const losses: unknown = JSON.parse(metadata.losses ?? "[]");
       if (metadata.format !== "wecolora-state" || !Number.isInteger(steps) || !Array.isArray(losses)) {
-        throw new UserError(`${file.name} is no checkpoint of a run`);
+        throw new UserError(`${file.name} is not a checkpoint of a run`, { code: "FILE_NOT_READABLE" });
       }
       return { steps, tensors: tensors as Map<string, FloatTensor>, losses: losses.map(Number) };
     } finally {

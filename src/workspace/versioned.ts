@@ -43,7 +43,7 @@ export function checkVersion<S extends z.ZodType>(
       `${file} was written by an older wecolora, before files had a format version, or by another program.`,
     );
   if (stamp.format !== format)
-    throw damaged(`${file} is no file of the format ${format} (format: ${JSON.stringify(stamp.format) ?? "none"}).`);
+    throw damaged(`${file} is not a file of the format ${format} (format: ${JSON.stringify(stamp.format) ?? "none"}).`);
   if (typeof stamp.version !== "number" || !Number.isInteger(stamp.version) || stamp.version < 1)
     throw damaged(
       `${file} has no version of the format ${format} (version: ${JSON.stringify(stamp.version) ?? "none"}).`,

@@ -172,7 +172,7 @@ describe("distill", () => {
       "--json",
     );
     expect(outcome).toMatchObject({ code: 0 });
-    expect(outcome.err).toContain("fewer pictures (3) than one batch of 8; the batch is 3");
+    expect(outcome.err).toContain("fewer images (3) than one batch of 8; the batch is 3");
     expect(lastJson(outcome)).toMatchObject({ pictures: 3, steps: 3, judgedOnTrainingPictures: true });
     expect(readFileSync(at("run3/report.md"), "utf8")).toContain("these figures are of training pictures");
   });
@@ -222,7 +222,7 @@ describe("distill", () => {
     ];
     const outcome = await wecolora(...distillArguments(teacher, at("flat"), at("run-nan")), ...args);
     expect(outcome.code).toBe(1);
-    expect(outcome.err).toMatch(/the loss is (NaN|Infinity) at step \d+, so training stops; a lower learning rate/);
+    expect(outcome.err).toMatch(/The loss is (NaN|Infinity) at step \d+, so training stops. A lower learning rate/);
     expect(outcome.err).not.toContain("    at ");
   });
 });
@@ -328,7 +328,7 @@ test("a budget says how many blocks, a search which", async () => {
   for (const [wrong, message] of [
     [["--budget", "small"], "25MB"],
     [["--budget", "1kB"], "25MB"],
-    [["--budget", "0.01x"], "no student fits the budget"],
+    [["--budget", "0.01x"], "No student fits the budget"],
     [["--budget", "0.5x", "--reduction-factor", "2"], "not several"],
     [["--keep", "auto", "--kept-blocks", "0,1"], "not both"],
   ] as const) {
@@ -399,7 +399,7 @@ describe("mistakes get one clear message and exit code 2", () => {
       await mkdir(at("scarce", name));
       await copyFile(at("flat", "p00.jpg"), at("scarce", name, "p.jpg"));
     }
-    await expectMistake(["evaluate", "--model", teacher, "--data", at("scarce")], "too few pictures to hold any out");
+    await expectMistake(["evaluate", "--model", teacher, "--data", at("scarce")], "too few images to hold any out");
   });
 
   test("both ways of few-shot", () =>
@@ -427,7 +427,7 @@ describe("mistakes get one clear message and exit code 2", () => {
 
   test("a model that is no vision transformer", async () => {
     const path = await brokenTeacher("bert", (p) => writeFile(join(p, "config.json"), '{"model_type": "bert"}'));
-    await expectMistake(["inspect", path], "config.json", '"bert"', "no vision transformer");
+    await expectMistake(["inspect", path], "config.json", '"bert"', "not a vision transformer");
   });
 
   test("a configuration that does not fit its weights", async () => {

@@ -53,10 +53,44 @@ test("defaults are those of the recipe in use", () => {
     commandHelp(required(rows, "distill"), { width: 400, all: true, ...(recipe === undefined ? {} : { recipe }) });
   const line = (text: string, flag: string) => text.split("\n").find((each) => each.includes(`--${flag} `)) ?? "";
   expect(line(of(), "method")).toContain("(default: refit)");
-  expect(of()).toMatch(/balanced\|channels\|blocks>\n.*\(default: balanced\)/);
-  expect(of("paper")).toMatch(/balanced\|channels\|blocks>\n.*\(default: blocks\)/);
+  expect(of()).toMatch(/balanced\|channels\|blocks\|by-block>\n.*\(default: balanced\)/);
+  expect(of("paper")).toMatch(/balanced\|channels\|blocks\|by-block>\n.*\(default: blocks\)/);
   expect(line(of("paper"), "method")).toContain("(default: wecolora)");
   expect(of("refined")).toMatch(/--base-learning-rate <number>\n.*\(default: 0.0003\)/);
+});
+
+/** Words that the documentation of PyTorch and Hugging Face does not use for these things. */
+const oldWords = /\b(pictures?|judge[ds]?|judging|usual|told|mended|anew|made new|kept views?)\b/i;
+
+test.each(commandTable)("the words of the help: $name", ({ summary, options }) => {
+  // Names of options and files are not meant.
+  const texts = Object.values(options).map(({ description = "" }) => description.replace(/--[\w-]+|[\w*]+\.csv/g, ""));
+  expect([summary, ...texts].filter((text) => oldWords.test(text))).toEqual([]);
+});
+
+test("options with parts of their own are typed as JSON", () => {
+  const row: CommandRow = {
+    ...{ name: "x", summary: "", positional: [], required: [] },
+    options: {
+      base: { type: "object", default: {} },
+      grid: {
+        anyOf: [{ type: "object" }, { type: "array", items: { type: "object" } }],
+        default: [{ kind: "l1" }],
+        description: "grid",
+      },
+      pairs: { anyOf: [{ type: "integer" }, { type: "object" }], default: { q: 8, fc1: 64 }, description: "pairs" },
+      list: { type: "array", items: { type: "string" }, default: ["q", "v"], description: "list" },
+    },
+  };
+  const command = new Command("x");
+  addOptions(command, row);
+  command.parse(["--base", '{"heldOut":0.25}', "--grid", "nonsense"], { from: "user" });
+  expect(givenOptions(command, row, Error)).toEqual({ base: { heldOut: 0.25 }, grid: "nonsense" });
+  const help = commandHelp(row, { width: 200, all: true });
+  expect(help).toMatch(/--base <json>\s/);
+  expect(help).toContain('grid (default: [{"kind":"l1"}])');
+  expect(help).toContain("pairs (default: q=8,fc1=64)");
+  expect(help).toContain("list (default: q,v)");
 });
 
 test("text is wrapped between words", () => {

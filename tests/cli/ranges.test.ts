@@ -73,7 +73,7 @@ const distilling: readonly [object, string][] = [
   [{ budget: "99999GB" }, "--budget must be a size above 0"],
   [{ budget: "99999MB" }, "--budget must be between"],
   [{ budget: "3x" }, "--budget must be between"],
-  [{ budget: "0.0001x" }, "no student fits the budget: one block alone takes"],
+  [{ budget: "0.0001x" }, "No student fits the budget: one block alone takes"],
   [
     { mlpWidth: 0.0001 },
     "--mlp-width must be a whole number between 1 and 128 (the channels of the teacher's MLPs), or a share from 0.0039 to below 1, got 0.0001.",

@@ -1,11 +1,11 @@
-// Every command and every stage of it, stopped.
+// Every command and every stage of it, stopped; and how soon a process ends that a signal stops.
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { RunControls } from "wecolora/node";
 import { compare, distill, evaluate, exportModel, inspect, report, rollout, segment, similarity } from "wecolora/node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { noiseFolder } from "../support/cli.ts";
-import { referencePath } from "../support/reference.ts";
+import { noiseFolder, wecoloraProcess } from "../support/cli.ts";
+import { referencePath, root } from "../support/reference.ts";
 import { stopAtEach } from "../support/stopping.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -52,7 +52,10 @@ const works: Readonly<Record<string, (out: string, controls: RunControls) => Pro
       ...controls,
     }),
   segment: (out, controls) =>
-    segment({ model: [teacher], data: scans, out, epochs: 1, yardstick: true, split: "blocks", ...controls }),
+    segment({
+      ...{ model: [teacher], data: scans, out, epochs: 1, warmupEpochs: 0, batch: 4, kinds: ["t1", "t2"] },
+      ...{ yardstick: true, ...controls },
+    }),
   report: async (out, controls) => {
     await cp(at("run"), out, { recursive: true });
     return report({ runs: [out], ...controls });
@@ -63,4 +66,51 @@ test.each(Object.keys(works))("%s stops at each of its stages", async (name) => 
   const stages = await stopAtEach(works[name]);
   expect(stages.length).toBeGreaterThan(0);
   stopped += stages.length;
+});
+
+const signals = [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const;
+
+/** Stages of the default recipe: what the command has said when they begin, and how long it then works on them. */
+const demoStages: readonly (readonly [stage: string, said: RegExp, wait: number])[] = [
+  ["reading images", /^reading images/m, 0],
+  ["refit", /have as many weights/, 3000],
+  ["evaluation", /^saving the student/m, 2500],
+  ["latency", /^measuring latency/m, 300],
+  ["report", /^writing the report/m, 300],
+  ["export", /^exporting onnx/m, 300],
+  ["comparison of the export", /^exporting onnx/m, 4000],
+];
+
+// Within 2 s on an idle machine is what is wanted. The times are printed, since another machine or a busy one takes longer.
+test("the demo, stopped by each signal in each stage, and resumed to its end", async () => {
+  const run = at("demo");
+  const begin = [
+    ...["distill", "--teacher", join(root, "demo/teacher"), "--data", join(root, "demo/pictures"), "--out", run],
+    ...["--few-shot-count", "1", "--judge-bank", "60", "--judge-queries", "30", "--export", "onnx"],
+  ];
+  const resume = ["distill", "--resume", run];
+  let command = begin;
+  const times: string[] = [];
+  for (const [i, [stage, said, wait]] of demoStages.entries()) {
+    const [signal, code] = signals[i % signals.length];
+    const child = wecoloraProcess(...command);
+    await child.said(said);
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    const sent = performance.now();
+    child.kill(signal);
+    const ended = await child.ended;
+    times.push(`${stage}: ${signal} ${((performance.now() - sent) / 1000).toFixed(2)} s`);
+    expect(ended.code, `${stage}, ${signal}: ${ended.err}`).toBe(code);
+    // Before anything is written there is nothing to resume.
+    const isBegun = ended.err.includes(`Resume with: wecolora ${resume.join(" ")}`);
+    if (!isBegun) expect(ended.err).toContain("Run the same command again");
+    command = isBegun ? resume : command;
+  }
+  console.log(["Time from the signal to the end of the process:", ...times].join("\n  "));
+  const { code, err } = await wecoloraProcess(...command).ended;
+  expect(code, err).toBe(0);
 });

@@ -265,7 +265,7 @@ describe("what is wrong is named with its file and line", () => {
       ["chestxray14"],
       replace("Data_Entry_2017_v2020.csv", "Hernia", "Sneeze"),
     );
-    await expect(openDataSet(path)).rejects.toThrow("line 5 of " + join(path, "Data_Entry_2017_v2020.csv"));
+    await expect(openDataSet(path)).rejects.toThrow("Line 5 of " + join(path, "Data_Entry_2017_v2020.csv"));
     await expect(openDataSet(path)).rejects.toThrow("Sneeze");
   });
 
@@ -275,7 +275,7 @@ describe("what is wrong is named with its file and line", () => {
       ["chestxray14"],
       replace("Data_Entry_2017_v2020.csv", "00000003_000.png,Hernia,0,3,57,M,PA,2682", "00000003_000.png"),
     );
-    await expect(openDataSet(path)).rejects.toThrow(/Data_Entry_2017_v2020\.csv is no table .*line 5/);
+    await expect(openDataSet(path)).rejects.toThrow(/Data_Entry_2017_v2020\.csv is not a table .*line 5/);
   });
 
   test("a picture that is missing, and a list that names an absent one", async () => {
@@ -308,7 +308,7 @@ describe("what is wrong is named with its file and line", () => {
       bytes[1] = 77;
       await writeFile(join(p, "test.bin"), bytes);
     });
-    await expect(openDataSet(label)).rejects.toThrow(/picture 0 of .*test\.bin has the label 77/);
+    await expect(openDataSet(label)).rejects.toThrow(/Image 0 of .*test\.bin has the label 77/);
   });
 
   test("a pickle that wants to run something", async () => {
@@ -324,19 +324,19 @@ describe("what is wrong is named with its file and line", () => {
       ["inat2019"],
       replace("val2019.json", '"category_id": 1', '"category_id": 9'),
     );
-    await expect(openDataSet(path)).rejects.toThrow(/val2019\.json has no category for the picture/);
+    await expect(openDataSet(path)).rejects.toThrow(/val2019\.json has no category for the image/);
     const cut = await broken("inat-cut", ["inat2019"], (p) => truncate(join(p, "train2019.json"), 100));
-    await expect(openDataSet(cut)).rejects.toThrow(/train2019\.json is no JSON/);
+    await expect(openDataSet(cut)).rejects.toThrow(/train2019\.json is not JSON/);
   });
 
   test("a damaged devkit", async () => {
     const cut = await broken("devkit-cut", ["imagenet"], (p) =>
       truncate(join(p, "ILSVRC2012_devkit_t12", "data", "meta.mat"), 200),
     );
-    await expect(openDataSet(cut)).rejects.toThrow(/meta\.mat is no MATLAB file that can be read/);
+    await expect(openDataSet(cut)).rejects.toThrow(/meta\.mat is not a MATLAB file that can be read/);
     const file = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt";
     const other = await broken("devkit-other", ["imagenet"], replace(file, "1\n", "1001\n"));
-    await expect(openDataSet(other)).rejects.toThrow(/line 1 of .*ground_truth\.txt has 1001/);
+    await expect(openDataSet(other)).rejects.toThrow(/Line 1 of .*ground_truth\.txt has 1001/);
   });
 
   test("archives, shards and tables that are cut off or something else", async () => {
@@ -351,7 +351,7 @@ describe("what is wrong is named with its file and line", () => {
       await expect(openDataSet(made("cut", to)), to).rejects.toThrow(made("cut", to));
     }
     await writeFile(made("cut", "b.tar"), "no archive at all".repeat(100));
-    await expect(openDataSet(made("cut", "b.tar"))).rejects.toThrow(/b\.tar is no tar archive/);
+    await expect(openDataSet(made("cut", "b.tar"))).rejects.toThrow(/b\.tar is not a tar archive/);
   });
 
   test("columns that are missing, and classes that don't fit", async () => {
@@ -359,10 +359,10 @@ describe("what is wrong is named with its file and line", () => {
       /all\.csv has no column url; its columns are File, Label, Split, note/,
     );
     await expect(openDataSet(at("listed", "all.tsv"), { labelColumns: ["red", "path"] })).rejects.toThrow(
-      /line 2 of .*all\.tsv has pictures\/0\.jpg in path; 0 or 1 is needed/,
+      /Line 2 of .*all\.tsv has pictures\/0\.jpg in path; 0 or 1 is needed/,
     );
     const path = await broken("list-part", ["listed"], replace("all.csv", "airplane,train", "airplane,later"));
-    await expect(openDataSet(join(path, "all.csv"))).rejects.toThrow(/line 2 of .*has later in Split/);
+    await expect(openDataSet(join(path, "all.csv"))).rejects.toThrow(/Line 2 of .*has later in Split/);
     await expect(openDataSet(at("words.parquet"), { labelColumns: ["kind"] })).rejects.toThrow(
       /words\.parquet has no column kind; its columns are jpg, species/,
     );
@@ -371,6 +371,8 @@ describe("what is wrong is named with its file and line", () => {
   test("none of a list's pictures is there", async () => {
     await mkdir(made("lonely"));
     await cp(at("listed", "lines.txt"), made("lonely", "lines.txt"));
-    await expect(openDataSet(made("lonely", "lines.txt"))).rejects.toThrow(/none of the pictures that .*line 1 names/);
+    await expect(openDataSet(made("lonely", "lines.txt"))).rejects.toThrow(
+      /None of the images listed in .*line 1 names/,
+    );
   });
 });

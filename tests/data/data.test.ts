@@ -143,7 +143,7 @@ describe("the plan of a run", () => {
       most === 8 && effective === 1024 ? 4 : 0,
     );
     expect(found).toMatchObject({ batch: 4, accumulation: 256, effectiveBatch: 1024 });
-    expect(found.notes[0]).toBe("the memory at hand holds 4 of 8 pictures at once");
+    expect(found.notes[0]).toBe("the available memory holds 4 of 8 images at once");
     // What is named is taken.
     expect(planBatches(90, { ...options, batch: 8 }, true, () => 1).batch).toBe(8);
   });
@@ -286,7 +286,7 @@ describe("pictures on disk", () => {
     await solid([1, 2, 3])
       .png()
       .toFile(join(tree, "val", "c", "x.png"));
-    await expect(openDataSet(tree)).rejects.toThrow("the class c of");
+    await expect(openDataSet(tree)).rejects.toThrow("The class c of");
     expect((await listPictures(join(tree, "train", "a"))).classes).toBeUndefined();
   });
 });

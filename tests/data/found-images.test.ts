@@ -335,10 +335,10 @@ describe("lists", () => {
       "named in no list": 1,
       "not an image": 1,
     });
-    expect(data.train.skipped[0].reason).toBe("names notes.txt, which is no image by its name");
+    expect(data.train.skipped[0].reason).toBe("names notes.txt, which is not an image by its name");
     await writeFile(join(path, "list.csv"), `${list}a.png,y\n`);
     await expect(openDataSet(join(path, "list.csv"))).rejects.toThrow(
-      /line 6 of .* names a\.png again, with another class/,
+      /Line 6 of .* names a\.png again, with another class/,
     );
   });
 
@@ -599,7 +599,10 @@ describe("tables of text", () => {
     } catch (thrown) {
       error = thrown;
     }
-    expect(error).toMatchObject({ name: "UserError", message: `list.csv is no table that can be read: ${message}` });
+    expect(error).toMatchObject({
+      name: "UserError",
+      message: `list.csv is not a table that can be read: ${message}.`,
+    });
     expect(process.cpuUsage(begin).user / 1e6).toBeLessThan(20);
   });
 

@@ -333,7 +333,7 @@ describe("wecolora evaluate", () => {
       onProgress: messagesInto(warnings),
     });
     expect(kept.results).toHaveLength(1);
-    expect(warnings.join()).toContain("features are not kept for the next time");
+    expect(warnings.join()).toContain("Features are not cached");
   });
 
   test("a head's answers are held against the reference's, without labels", async () => {
@@ -363,7 +363,7 @@ describe("wecolora evaluate", () => {
       onProgress: messagesInto(warnings),
     });
     expect(result.duplicates).toEqual([{ judged: "pictures/7.jpg", learned: "pictures/3.jpg" }]);
-    expect(warnings.join()).toContain("one picture to judge on is in the part to learn from too");
+    expect(warnings.join()).toContain("one evaluation image is in the training split too");
   });
 
   test("a data set's own mean and deviation, those given, and the model's", async () => {

@@ -113,7 +113,7 @@ describe("a model whose weight holds NaN or infinity", () => {
     await refused(inspect({ model: bad, data }), new RegExp(`${bad}.*${weight}`));
     const warnings: string[] = [];
     await inspect({ model: bad, onProgress: messagesInto(warnings) });
-    expect(warnings.join("\n")).toContain(`the weight ${weight} of ${bad} holds NaN`);
+    expect(warnings.join("\n")).toContain(`The weight ${weight} of ${bad} holds NaN`);
   });
 
   test("distill refuses it as a teacher by every method, whatever it evaluates", async () => {

@@ -246,9 +246,9 @@ describe("pickles that would take for ever, or fill the memory", () => {
     pickle([0x80, 2], "\x8b", int32(length), repeat(Math.max(0, Math.min(length, 5_000_000)), "\xff"), ".");
   const cases: [string, Uint8Array, string][] = [
     ["tuples that double", laughs("."), "holds no tensors by name"],
-    ["as a class's name", laughs("h\x00h\x64\x93."), "the name of a class is no text"],
-    ["as a module's name", laughs("h\x64h\x00\x93."), "the name of a class is no text"],
-    ["as a key", laughs("}h\x64N}s."), "sets items of what is no dictionary"],
+    ["as a class's name", laughs("h\x00h\x64\x93."), "the name of a class is not text"],
+    ["as a module's name", laughs("h\x64h\x00\x93."), "the name of a class is not text"],
+    ["as a key", laughs("}h\x64N}s."), "sets items of what is not a dictionary"],
     ["as a dictionary's key", laughs("}h\x64Ns."), "holds no tensors by name"],
     ["as arguments of an unknown class", laughs("ca\nb\nh\x64R."), "asks for a.b"],
     ["as a state", laughs("ca\nb\n)\x81h\x64b."), "asks for a.b"],
@@ -465,8 +465,8 @@ describe("directories that lie", () => {
     return directory;
   };
   test.each<[string, unknown, string]>([
-    ["a shard outside of the folder", { weight_map: { a: "../../secret.safetensors" } }, "no plain file name"],
-    ["a shard that is not there", { weight_map: { a: "model-00001.safetensors" } }, "there is no"],
+    ["a shard outside of the folder", { weight_map: { a: "../../secret.safetensors" } }, "not a plain file name"],
+    ["a shard that is not there", { weight_map: { a: "model-00001.safetensors" } }, "There is no"],
     ["no map", { weights: {} }, "has no weight_map"],
     ["a map of numbers", { weight_map: { a: 3 } }, "has no weight_map"],
   ])("%s", async (_, map, message) => {
@@ -483,7 +483,7 @@ describe("directories that lie", () => {
       [{ hidden_size: 1e9 }, "hidden_size"],
       [{ image_size: 1e6 }, "of another shape"],
       [{ num_attention_heads: 5 }, "5 heads don't divide"],
-      [{ patch_size: 64 }, "don't fit pictures"],
+      [{ patch_size: 64 }, "don't fit images"],
     ] as const) {
       await writeFile(
         join(directory, "config.json"),

@@ -109,7 +109,7 @@ test("a session that gives more serves who asks for less, until it is closed", a
   expect(opened).toBe(2);
   const headless = new Model({ config: { ...config, head: undefined }, weights, preprocessing, origin }, device);
   for (let i = 0; i < 2; i++)
-    await expect(headless.outputs(few, ["logits"])).rejects.toThrow("the model has no logits");
+    await expect(headless.outputs(few, ["logits"])).rejects.toThrow("The model has no logits");
   await model.dispose();
   expectClose((await model.outputs(few, ["pooled"])).pooled, wide.pooled, 1e-5, "pooled");
   expect(opened).toBe(3);

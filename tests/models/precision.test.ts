@@ -366,7 +366,7 @@ describe("checkpointing", () => {
   test("methods whose states are not told are refused", async () => {
     const [teacher, pixels] = [await teacherOf(), await picturesOf()];
     const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, checkpointing: true });
-    await expect(minivit.step([pixels])).rejects.toThrow("can't be computed anew (checkpointing)");
+    await expect(minivit.step([pixels])).rejects.toThrow("can't be recomputed (checkpointing)");
     const half = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, activations: "float16" });
     await expect(half.step([pixels])).rejects.toThrow("can't be saved in half precision (activations)");
     for (const one of [minivit, half]) await one.dispose();
@@ -436,7 +436,7 @@ test("a start in closed form is rounded where pictures are many, and by default"
     return { int8: int8 !== undefined, said: said.join() };
   };
   const few = await asked({});
-  expect(few).toEqual({ int8: false, said: "precision float32, since 16 pictures gain little by 8 bits" });
+  expect(few).toEqual({ int8: false, said: "precision float32, since 16 images gain little by 8 bits" });
   // So many views are never drawn here.
   const many = await asked({ analyticViews: 1000 });
   expect(many.said).toMatch(

@@ -102,7 +102,9 @@ describe("against timm", () => {
 
   test("what timm refuses or we can't do is refused by name", () => {
     const read = (cfg: Json) => () => readTimmPreprocessing(cfg, 32, "config.json");
-    expect(read({ interpolation: "random" })).toThrow(/interpolation in config\.json is "random"; known are nearest/);
+    expect(read({ interpolation: "random" })).toThrow(
+      /interpolation in config\.json is "random"; supported are nearest/,
+    );
     expect(read({ crop_mode: "corner" })).toThrow(/crop_mode in config\.json is "corner"/);
     expect(read({ input_size: [3, 32, 48] })).toThrow(/input_size in config\.json is \[3,32,48\]; only squares/);
     expect(read({ crop_pct: -1 })).toThrow(/crop_pct in config\.json must be a number above 0, got -1/);
@@ -202,7 +204,7 @@ describe("against transformers", () => {
     ["largest sides", { size: { max_height: 32, max_width: 32 } }, /size in f is \{"max_height":32,"max_width":32\}/],
     ["pixels", { size: { min_pixels: 32, max_pixels: 64 } }, /size in f is \{"min_pixels":32,"max_pixels":64\}/],
     ["a size of text", { size: "224" }, /size in f is "224"/],
-    ["a filter beyond 5", { resample: 6 }, /resample in f is 6; known are 0 \(nearest\), 1 \(lanczos\)/],
+    ["a filter beyond 5", { resample: 6 }, /resample in f is 6; supported are 0 \(nearest\), 1 \(lanczos\)/],
     ["a rescale factor of 0", { rescale_factor: 0 }, /rescale_factor in f must be a number above 0, got 0/],
     ["a deviation of 0", { image_std: [1, 0, 1] }, /image_std in f must be above 0/],
     ["two means", { image_mean: [0.5, 0.5] }, /image_mean in f must be three numbers/],

@@ -72,7 +72,7 @@ test("without a config.json, what tells whose file it is decides, and is reporte
     const warn = (message: string) => warnings.push(message);
     const model = await loadModel(referencePath(path), { numHeads: 4, imageSize: 48, warn });
     expect([path, model.config.resampling]).toEqual([path, resampling]);
-    expect(warnings.join("\n")).toContain(`its position table is resampled for 48 pixels ${words}`);
+    expect(warnings.join("\n")).toContain(`Its position table is resampled for 48 pixels ${words}`);
     await model.dispose();
   }
 });

@@ -131,7 +131,7 @@ describe.each(cases)("$name", (item) => {
     try {
       const saving = saveModel(model, folder, { format, weightType });
       if (lacks.includes(format)) {
-        await expect(saving).rejects.toThrow(/no layout of/);
+        await expect(saving).rejects.toThrow(/No layout of/);
         return;
       }
       await saving;

@@ -136,9 +136,11 @@ describe("below 100 images every figure stands with its interval", () => {
     // Three cases resampled: their mean can be the worst or the best alone, in one of 27 draws each.
     expect([low, high]).toEqual(["0.200", "0.800"]);
     expect(segmentedOn([result(0.2, 0.5, 0.8)], 40)).toBe(
-      "Evaluated on 40 slices of 3 cases: too few cases to judge by. In brackets: 95 % confidence intervals over the cases.",
+      "Evaluated on 40 slices of 3 cases: too few cases for a reliable figure. In brackets: 95 % confidence intervals over the cases.",
     );
-    expect(segmentedOn([result(0.5)], 12)).toContain("1 case: too few cases to judge by. One case has no interval.");
+    expect(segmentedOn([result(0.5)], 12)).toContain(
+      "1 case: too few cases for a reliable figure. One case has no interval.",
+    );
   });
 });
 

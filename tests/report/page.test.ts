@@ -202,7 +202,7 @@ test("a report is made anew from its folder, and says what it can't show", async
   await writeFile(at("moved", "config.json"), JSON.stringify(config));
   const moved = await wecolora("report", at("moved"));
   expect(moved.code).toBe(0);
-  expect(moved.err).toContain("the report goes without the teacher's side of the pictures");
+  expect(moved.err).toContain("The report lacks the teacher's side of the images");
   expect(readFileSync(at("moved", "report.md"), "utf8")).toContain("- not here: the student's side");
 
   const unfinished = await wecolora("report", at("data"));

@@ -67,7 +67,7 @@ describe("NIfTI", () => {
       change(copy);
       return copy;
     };
-    expect(() => readNifti(Buffer.from("no scan".repeat(100)), "a.nii")).toThrow("a.nii is no NIfTI volume");
+    expect(() => readNifti(Buffer.from("no scan".repeat(100)), "a.nii")).toThrow("a.nii is not a NIfTI volume");
     expect(() => readNifti(bytes.subarray(0, 2000), "b.nii")).toThrow("b.nii is too short: 12 x 14 x 10 x 1 numbers");
     for (let left = 2; left < 20; left++)
       expect(() => readNifti(gzipSync(bytes).subarray(0, left), "c.nii.gz")).toThrow(
@@ -119,8 +119,8 @@ describe("cases and slices", () => {
       { name: "p01", scans: ["p01.nii.gz"], mask: undefined },
       { name: "p02", scans: ["p02.nii.gz"], mask: undefined },
     ]);
-    expect(() => groupScans(names, ["t2"])).toThrow("the case a has no scan t2; it has t1, flair");
-    expect(() => groupScans(["labelsTr/z.nii.gz"])).toThrow("there is no scan for the mask labelsTr/z.nii.gz");
+    expect(() => groupScans(names, ["t2"])).toThrow("The case a has no scan t2; it has t1, flair");
+    expect(() => groupScans(["labelsTr/z.nii.gz"])).toThrow("There is no scan for the mask labelsTr/z.nii.gz");
   });
 
   test("slices across each axis show the same voxels", async () => {
@@ -373,7 +373,7 @@ describe("wecolora segment", () => {
     };
     await expectMistake(run(join(folder, "nothing")), "it does not exist. Check the path.");
     await mkdir(join(folder, "empty"));
-    await expectMistake(run(join(folder, "empty")), "there are no volumes in");
+    await expectMistake(run(join(folder, "empty")), "There are no volumes in");
     await expectMistake(run(scans("brats"), "--class-names", "one"), "has 1 names, but the masks hold 1, 4");
     await expectMistake(run(scans("turned")), "show nothing but background");
     await cp(scans("brats"), join(folder, "shapes"), { recursive: true });

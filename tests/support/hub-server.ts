@@ -39,6 +39,8 @@ export interface HubServer {
   readonly asked: Asked[];
   files: Map<string, Buffer>;
   misbehave: Misbehave | undefined;
+  /** How many ways of misbehaving were used, and how many requests came. */
+  summary(): string;
   reset(): void;
   close(): Promise<void>;
 }
@@ -90,6 +92,16 @@ const isLarge = (name: string) => /\.(safetensors|bin)$/.test(name);
 
 export async function startHub(initial: Map<string, Buffer>): Promise<HubServer> {
   const counts = new Map<string, number>();
+  const misbehaved = new Set<Misbehave>();
+  let requests = 0;
+  /** Whether the hub misbehaves in an exchange, which is done then. */
+  const misbehaves = (exchange: Exchange): boolean => {
+    requests++;
+    const { misbehave } = hub;
+    if (!misbehave?.(exchange)) return false;
+    misbehaved.add(misbehave);
+    return true;
+  };
   const exchangeOf = (prefix: string, request: IncomingMessage, response: ServerResponse): Exchange => {
     const url = `${prefix}${request.url}`;
     const { range, authorization: token } = request.headers;
@@ -102,14 +114,14 @@ export async function startHub(initial: Map<string, Buffer>): Promise<HubServer>
   };
   const outside = createServer((request, response) => {
     const exchange = exchangeOf("large ", request, response);
-    if (hub.misbehave?.(exchange)) return;
+    if (misbehaves(exchange)) return;
     const bytes = hub.files.get(decodeURIComponent((request.url ?? "").slice(1)));
     if (bytes) sendFile(exchange, bytes);
     else response.writeHead(404).end();
   });
   const server = createServer((request, response) => {
     const exchange = exchangeOf("", request, response);
-    if (hub.misbehave?.(exchange)) return;
+    if (misbehaves(exchange)) return;
     if (exchange.url.startsWith("/api/models/me/small/revision/")) {
       const siblings = [...hub.files.keys()].map((rfilename) => ({ rfilename }));
       const body = Buffer.from(JSON.stringify({ sha: commit, siblings }));
@@ -136,6 +148,7 @@ export async function startHub(initial: Map<string, Buffer>): Promise<HubServer>
       hub.misbehave = undefined;
       counts.clear();
     },
+    summary: () => `${misbehaved.size} servers that misbehaved, ${requests} requests`,
     async close() {
       await Promise.all([server, outside].map(closeServer));
     },

@@ -83,3 +83,9 @@ test("what is a message already stays, what is unknown keeps its words", () => {
   expect(readError("/x", own)).toBe(own);
   expect(readError("/x", new Error("odd")).message).toBe("/x can't be read: odd.");
 });
+
+test("messages end as sentences, but for commands that are copied", () => {
+  expect(new UserError("There is no x").message).toBe("There is no x.");
+  expect(new RunError("Is it cut off?").message).toBe("Is it cut off?");
+  expect(new UserError("Resume with: wecolora distill --resume run").message).toMatch(/--resume run$/);
+});

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodeEnvironment } from "wecolora/node";
 import type { DistillRunInput } from "../../src/commands/distill-options.ts";
+import { runComparison } from "../../src/commands/compare.ts";
 import { resumeDistillation, runDistillation } from "../../src/commands/distill.ts";
 import { runContext } from "../../src/context/run-context.ts";
 import { noisePicture } from "../support/cli.ts";
@@ -40,7 +41,7 @@ const reported = (out: string): DistillRunInput => ({
 const varying =
   /"(time|seconds|trainingSeconds|startSeconds|millisecondsAPicture|millisecondsQuartiles|out)": ?("[^"]*"|[\d.e-]+|\[[^\]]*\])/g;
 
-/** A run's files by name, without what the clock decides; pages and events are compared by name alone. */
+/** A run's files by name, without what the clock decides; pages, charts and events are compared by name alone. */
 async function filesOf(out: string): Promise<Record<string, string>> {
   const entries = await readdir(at(out), { recursive: true, withFileTypes: true });
   const files: Record<string, string> = {};
@@ -49,7 +50,7 @@ async function filesOf(out: string): Promise<Record<string, string>> {
     const name = path.slice(at(out).length + 1);
     if (name === ".wecolora.jsonl") continue;
     const text = (await readFile(path, "latin1")).replaceAll(at(out), "OUT");
-    const compared = /tfevents|report\.|README/.test(name) ? "" : text.replace(varying, '"$1":0');
+    const compared = /tfevents|report\.|README|^comparison\.|\.csv$/.test(name) ? "" : text.replace(varying, '"$1":0');
     files[name] = /\.json/.test(name) ? compared : createHash("sha256").update(compared).digest("hex");
   }
   return files;
@@ -161,5 +162,24 @@ describe(`killed at one of ${stride} write operations`, () => {
     );
     await runDistillation(context, reported("measured"));
     expect(await filesOf("measured")).toEqual(await filesOf("reported"));
+  });
+
+  test("a comparison, by the same command", async () => {
+    const input = (out: string) => ({
+      ...{ teacher, data: at("data"), out: at(out), threads: 1 },
+      grid: { method: ["weight-copy"], seed: [0, 1] },
+      base: { heldOut: 0.25, judge: false, report: false },
+    });
+    await runComparison(runContext(environment), input("compared"));
+    const expected = await filesOf("compared");
+    for (let n = 1; ; n += 3 * stride) {
+      const out = `compare-${n}`;
+      const disk = new FailingDisk(n);
+      const error = await runComparison(runContext(disk.on(environment)), input(out)).catch((e: unknown) => e);
+      if (error instanceof Killed) await runComparison(runContext(environment), input(out));
+      expect(await filesOf(out), `killed at operation ${n}`).toEqual(expected);
+      await rm(at(out), { recursive: true });
+      if (!(error instanceof Error)) break;
+    }
   });
 });

@@ -65,6 +65,52 @@ describe("the list of files", () => {
     await expect(OutputFolder.open(nodeDirectory(at("kind")), "run")).rejects.toThrow(/newer wecolora: version 7/);
   });
 
+  test.each([
+    "../victim.txt",
+    "a/../../victim.txt",
+    "/victim.txt",
+    "a//b",
+    "./a",
+    "..\\victim.txt",
+    "c:victim.txt",
+    "",
+  ])("a list that someone else made names no file outside: %j", async (file) => {
+    await rm(at("list-of-others"), { recursive: true, force: true });
+    await mkdir(at("list-of-others"));
+    await writeFile(at("victim.txt"), "mine");
+    const lines = [{ format: "wecolora-output", version: 1, kind: "run" }, { file }];
+    await writeFile(at("list-of-others", journalEntry), lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    const opened = OutputFolder.open(nodeDirectory(at("list-of-others")), "run").then((output) => output.clear());
+    await expect(opened).rejects.toThrow("line 2 of");
+    expect(readFileSync(at("victim.txt"), "utf8")).toBe("mine");
+  });
+
+  test("nothing is written, appended or removed behind a link, and no folder is removed in place of a file", async () => {
+    const [path, victim] = [at("linked"), at("linked-victim")];
+    const output = await OutputFolder.open(nodeDirectory(path), "run");
+    for (const name of ["student/model.bin", "log.jsonl", "note.txt"])
+      await output.directory.write(name, textChunks("1"));
+    await mkdir(victim);
+    for (const name of ["model.bin", "log.jsonl", "mine.txt"]) await writeFile(join(victim, name), "mine");
+    await rm(join(path, "student"), { recursive: true });
+    await symlink(victim, join(path, "student"));
+    await rm(join(path, "log.jsonl"));
+    await symlink(join(victim, "log.jsonl"), join(path, "log.jsonl"));
+    await rm(join(path, "note.txt"));
+    await mkdir(join(path, "note.txt"));
+    await writeFile(join(path, "note.txt", "mine.txt"), "mine");
+    const again = await OutputFolder.open(nodeDirectory(path), "run");
+    const { directory } = again;
+    const refused = { code: "OUTPUT_IN_USE", message: expect.stringContaining("is a link") };
+    await expect(directory.write("student/model.bin", textChunks("2"))).rejects.toMatchObject(refused);
+    await expect(directory.below("student").write("model.bin", textChunks("2"))).rejects.toMatchObject(refused);
+    await expect(directory.append("log.jsonl", "2")).rejects.toMatchObject(refused);
+    await expect(again.clear()).rejects.toMatchObject(refused);
+    await directory.remove("note.txt");
+    expect(readFileSync(join(path, "note.txt", "mine.txt"), "utf8")).toBe("mine");
+    for (const text of Object.values(await contentOf(victim))) expect(text).toBe("mine");
+  });
+
   test("a last line that was cut off is left out, and the next entry stands on a line of its own", async () => {
     const path = at("cut");
     const first = await OutputFolder.open(nodeDirectory(path), "run");

@@ -85,7 +85,7 @@ describe("resuming", () => {
       await expect(distill({ resume: at("images") })).rejects.toThrow(`${named(use)} has changed since the run began`);
       await rm(path);
       await expect(distill({ resume: at("images") })).rejects.toThrow(
-        `the run ${message} ${named(use)}, which is gone`,
+        `the run ${message} ${named(use)}, which is missing`,
       );
       await writeFile(path, bytes);
     }

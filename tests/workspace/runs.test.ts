@@ -52,7 +52,7 @@ test("with less memory, fewer pictures at once; resumed where there is more, the
   });
   const said: string[] = [];
   await runDistillation(runContext(little, { listener: { info: (message) => said.push(message) } }), run("little"));
-  expect(said).toContain("the memory at hand holds 1 of 4 pictures at once");
+  expect(said).toContain("the available memory holds 1 of 4 images at once");
   const stop = new AbortController();
   const listener = { progress: (done: number) => void (done === 2 && stop.abort()) };
   const stopping = runContext(little, { listener, signal: stop.signal });
@@ -278,5 +278,5 @@ test("deit learns from class folders that the teacher's head knows", async () =>
   expect([...tensors.keys()]).toContain("distillation_classifier.weight");
   const unnamed = await wecolora(...run, "--out", at("deit2"), "--data", at("data"));
   expect(unnamed).toMatchObject({ code: 2 });
-  expect(unnamed.err).toContain("the class a is none of the teacher's");
+  expect(unnamed.err).toContain("The class a is none of the teacher's");
 });

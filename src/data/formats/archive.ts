@@ -29,7 +29,7 @@ async function openArchives(tree: DataTree, files: readonly string[], options: L
   const skipped: Skipped[] = [];
   for (const file of files) {
     const handle = await tree.open(file);
-    if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
+    if (!handle) throw new UserError(`There is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
     const entries = await listZip(handle).finally(() => handle.close());
     const above = files.length > 1 ? `${file.replace(/\.zip$/i, "")}/` : "";
     for (const entry of entries.values()) {
@@ -47,7 +47,7 @@ async function openArchives(tree: DataTree, files: readonly string[], options: L
     }
   }
   if (found.length === 0)
-    throw new UserError(`there are no pictures in ${listSome(files.map((f) => pathOf(tree, f)))}`, {
+    throw new UserError(`There are no images in ${listSome(files.map((f) => pathOf(tree, f)))}`, {
       code: "NO_IMAGES",
     });
   found.sort((a, b) => (a.path < b.path ? -1 : 1));
@@ -56,10 +56,10 @@ async function openArchives(tree: DataTree, files: readonly string[], options: L
 
 async function readText(tree: DataTree, file: string, { name, offset, length, size, deflated }: ZipEntry) {
   const handle = await tree.open(file);
-  if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
+  if (!handle) throw new UserError(`There is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
   try {
     if (size > largestText)
-      throw new UserError(`${name} in ${handle.name} is ${size} bytes long, more than is meant`, {
+      throw new UserError(`${name} in ${handle.name} is ${size} bytes long, more than is read`, {
         code: "INVALID_DATA",
       });
     const bytes = await readBytes(handle, offset, length);

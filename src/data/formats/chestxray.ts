@@ -54,14 +54,14 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
   for (const { line, values } of table.rows) {
     const [image, words] = columns.map((column) => values[column]);
     if (!image || !words)
-      throw new UserError(`line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
+      throw new UserError(`Line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
     const labels = labelsOf(words, classes, `line ${line} of ${named}`);
     const path = paths.get(image);
     if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, image));
     else items.set(image, { name: path, labels });
   }
   if (items.size === 0)
-    throw new UserError(`none of the pictures that ${named} names lies below ${tree.path}`, { code: "INVALID_DATA" });
+    throw new UserError(`None of the images listed in ${named} are in ${tree.path}`, { code: "INVALID_DATA" });
   const never = (used: readonly Item[]) => {
     const names = new Set(used.map(({ name }) => name));
     return walked.names.filter((name) => !names.has(name)).map((name) => unusedFile(name, "named in no list"));
@@ -106,7 +106,7 @@ async function partOf(tree: DataTree, list: string, items: ReadonlyMap<string, I
     return item ? [item] : [];
   });
   if (listed.length === 0)
-    throw new UserError(`none of the pictures that ${pathOf(tree, list)} names is there`, { code: "INVALID_DATA" });
+    throw new UserError(`None of the images listed in ${pathOf(tree, list)} are there`, { code: "INVALID_DATA" });
   return { items: listed, missing };
 }
 
@@ -119,7 +119,7 @@ export const format = defineFormat({
     includeNoFinding: z
       .boolean()
       .default(false)
-      .describe("ChestX-ray14: that a picture shows nothing is a class of its own"),
+      .describe("ChestX-ray14: an image without findings is a class of its own"),
   },
   recognise: tableOf,
   open: (tree, table, { includeNoFinding }) => openChestXray(tree, table, includeNoFinding),

@@ -113,10 +113,9 @@ async function itemsOf(tree: DataTree, file: string, layout: Layout, classes: re
   const bytes = await bytesOf(tree, file);
   const labelled = (label: unknown, i: number): number => {
     if (!(Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes.length))
-      throw new UserError(
-        `picture ${i} of ${named} has the label ${quote(label)}; there are ${classes.length} classes`,
-        { code: "INVALID_DATA" },
-      );
+      throw new UserError(`Image ${i} of ${named} has the label ${quote(label)}; there are ${classes.length} classes`, {
+        code: "INVALID_DATA",
+      });
     return label as number;
   };
   if (layout.record) {
@@ -180,7 +179,7 @@ function dictionaryOf(bytes: Uint8Array, named: string): Map<string, unknown> {
         if (!(object instanceof NumPyArray) || !Array.isArray(state)) return;
         const [, , type, columns, data] = state as [unknown, unknown, { dtype?: string } | null, boolean, unknown];
         if (type?.dtype !== "u1" || columns === true || !(data instanceof Uint8Array))
-          throw new UserError(`${named} holds an array that is not of bytes, row by row`, { code: "INVALID_DATA" });
+          throw new UserError(`${named} holds an array that is not of bytes in C order`, { code: "INVALID_DATA" });
         object.bytes = data;
       },
       persistent: () => {

@@ -98,7 +98,7 @@ function folderSet(path: string, sections: readonly Section[], unused: Skipped[]
     const strange = labels && own ? labels.indexOf(undefined) : -1;
     if (isStrict && found && strange >= 0)
       throw new UserError(
-        `the class ${shorten(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training pictures`,
+        `The class ${shorten(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training images`,
         { code: "INVALID_DATA" },
       );
     return {
@@ -188,7 +188,7 @@ function describedSet(
   for (const [key, { where }] of rows) if (!used.has(key)) unused.push(missingImage(where, key));
   const empty = sections.find((_, i) => entries[i].length === 0);
   if (empty)
-    throw new UserError(`the metadata files name no image of ${path}${empty.folder && `/${nameOf(empty)}`}`, {
+    throw new UserError(`The metadata files name no image of ${path}${empty.folder && `/${nameOf(empty)}`}`, {
       code: "INVALID_DATA",
     });
   const [train, evaluated, other] = entries;

@@ -38,12 +38,12 @@ export async function labelValidation(
       const reason =
         synset === undefined
           ? `is not in ${found.file}`
-          : `is of the class ${shorten(synset)}, which has no training pictures`;
-      skipped.push({ name: item.name, reason, group: "without a class that is trained on" });
+          : `is of the class ${shorten(synset)}, which has no training images`;
+      skipped.push({ name: item.name, reason, group: "without a class that has training images" });
       return [];
     });
     if (items.length === 0)
-      throw new UserError(`${found.file} names none of the pictures in ${folder.path}`, { code: "INVALID_DATA" });
+      throw new UserError(`${found.file} lists none of the images in ${folder.path}`, { code: "INVALID_DATA" });
     return { ...folder, classes, items, skipped: [...folder.skipped, ...skipped] };
   }
   return undefined;
@@ -64,7 +64,7 @@ async function kaggleLabels(tree: DataTree): Promise<Labels | undefined> {
   for (const { line, values } of table.rows) {
     const [synset] = values[prediction].split(" ");
     if (!values[image] || !synset)
-      throw new UserError(`line ${line} of ${file} has no ImageId or no PredictionString`, { code: "INVALID_DATA" });
+      throw new UserError(`Line ${line} of ${file} has no ImageId or no PredictionString`, { code: "INVALID_DATA" });
     found.set(values[image], synset);
   }
   return { file, of: (picture) => found.get(picture) };
@@ -78,7 +78,7 @@ async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
     const lines = numberedLines(await textOf(tree, folder + truth)).map(({ line, text }) => {
       const synset = synsets.get(Number(text));
       if (synset === undefined)
-        throw new UserError(`line ${line} of ${file} has ${shorten(text)}, which is no class of the devkit`, {
+        throw new UserError(`Line ${line} of ${file} has ${shorten(text)}, which is not a class of the devkit`, {
           code: "INVALID_DATA",
         });
       return synset;
@@ -105,7 +105,7 @@ async function synsetsOf(tree: DataTree, folder: string): Promise<Map<number, st
     if (Array.isArray(number) && typeof record.WNID === "string") found.set(number[0] as number, record.WNID);
   }
   if (found.size === 0)
-    throw new UserError(`the synsets in ${pathOf(tree, file)} have no numbers (ILSVRC2012_ID, WNID)`, {
+    throw new UserError(`The synsets in ${pathOf(tree, file)} have no numbers (ILSVRC2012_ID, WNID)`, {
       code: "INVALID_DATA",
     });
   return found;

@@ -56,12 +56,12 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
       json = JSON.parse(await textOf(tree, list));
     } catch (error) {
       if (error instanceof UserError) throw error;
-      throw new UserError(`${named} is no JSON (${shorten((error as Error).message)})`, { code: "INVALID_DATA" });
+      throw new UserError(`${named} is not JSON (${shorten((error as Error).message)})`, { code: "INVALID_DATA" });
     }
     const parsed = annotationSchema.safeParse(json);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
-      throw new UserError(`${named} is no annotation file: ${issue.path.join(".")} ${issue.message}`, {
+      throw new UserError(`${named} is not an annotation file: ${issue.path.join(".")} ${issue.message}`, {
         code: "INVALID_DATA",
       });
     }
@@ -72,7 +72,7 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
     return images.flatMap(({ id: image, file_name: name }): Classified[] => {
       const category = categoryNames.get(categoryOf.get(image) ?? "");
       if (category === undefined)
-        throw new UserError(`${named} has no category for the picture ${shorten(name)}`, { code: "INVALID_DATA" });
+        throw new UserError(`${named} has no category for the image ${shorten(name)}`, { code: "INVALID_DATA" });
       const own = present.get(name.normalize("NFC"));
       if (own === undefined) skipped.push(missingImage(list, name));
       else used.add(own);
@@ -83,7 +83,7 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
   for (const name of walked.names) if (!used.has(name)) skipped.push(unusedFile(name, "named in no list"));
   if (parts.train.length === 0)
     throw new UserError(
-      `none of the pictures that ${pathOf(tree, train)} names is there; paths count from ${tree.path}`,
+      `None of the images listed in ${pathOf(tree, train)} are there; paths are relative to ${tree.path}`,
       { code: "INVALID_DATA" },
     );
   return {

@@ -74,7 +74,7 @@ export function severalOf(table: Table, columns: readonly string[]): Several | u
           const value = values[column];
           if (!yesOrNo.has(value))
             throw new UserError(
-              `line ${line} of ${table.name} has ${shorten(value)} in ${shorten(columns[i])}; 0 or 1 is needed`,
+              `Line ${line} of ${table.name} has ${shorten(value)} in ${shorten(columns[i])}; 0 or 1 is needed`,
               { code: "INVALID_DATA" },
             );
           return Number(value) === 1 ? [i] : [];
@@ -176,14 +176,16 @@ class ListedImages {
     const name = await this.locate(path);
     const where = `${this.file}, line ${line}`;
     if (name === undefined) {
-      this.missing.push(missingImage(where, path, this.isOther(path) ? "which is no image by its name" : undefined));
+      this.missing.push(
+        missingImage(where, path, this.isOther(path) ? "which is not an image by its name" : undefined),
+      );
       return undefined;
     }
     if (this.named.has(name)) {
       const known = this.named.get(name);
       if (known !== label)
         throw new UserError(
-          `line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
+          `Line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
           { code: "INVALID_DATA" },
         );
       this.again.push(unusedFile(where, "names an image again"));
@@ -220,8 +222,8 @@ class ListedImages {
     const [first] = this.missing;
     return new UserError(
       first
-        ? `none of the pictures that ${list} names is there (${first.name} ${first.reason}); paths count from ${this.tree.path}, absolute ones are read as they stand`
-        : `${list} names no pictures`,
+        ? `None of the images listed in ${list} are there (${first.name} ${first.reason}); relative paths start at ${this.tree.path}`
+        : `${list} names no images`,
       { code: "INVALID_DATA" },
     );
   }
@@ -245,7 +247,7 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
   const path = columnOf(table, options.pictureColumn, pathColumns);
   if (path === undefined)
     throw new UserError(
-      `${named} has no column that is known to hold paths; its columns are ${listSome(table.columns)}: name one with pictureColumn (--picture-column)`,
+      `${named} has no column that is recognised as paths; its columns are ${listSome(table.columns)}. Name one with pictureColumn (--picture-column).`,
       { code: "INVALID_DATA" },
     );
   const columns = labelColumnsOf(table, options);
@@ -262,7 +264,7 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
     const own = part === undefined ? (split ? split(row.values[path]) : "train") : splitOf(row.values[part]);
     if (!own && part !== undefined)
       throw new UserError(
-        `line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
+        `Line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
         { code: "INVALID_DATA" },
       );
     if (!own) {
@@ -270,7 +272,7 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
       continue;
     }
     if (label !== undefined && row.values[label] === "")
-      throw new UserError(`line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`, {
+      throw new UserError(`Line ${row.line} of ${named} has nothing in ${shorten(table.columns[label])}`, {
         code: "INVALID_DATA",
       });
     const item: Item = several ? { name, labels: several.of(row) } : { name };

@@ -48,7 +48,7 @@ async function openFormat(tree: DataTree, options: z.output<typeof openSchema>):
       return await format.open(tree, seen, options);
     } catch (error) {
       if (!(error instanceof NoImages)) throw error;
-      throw new UserError(`${error.message}. Known are ${shownPictureEndings}, and ${fileEndings()}.`, {
+      throw new UserError(`${error.message} Supported are ${shownPictureEndings}, and ${fileEndings()}.`, {
         code: "NO_IMAGES",
       });
     }

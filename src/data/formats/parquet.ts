@@ -102,10 +102,10 @@ function columnsOf(
   const common = imageColumns.find((name) => holding.includes(name));
   const picture = image === undefined ? (common ?? records[0]) : has(image);
   if (image !== undefined && !holding.includes(image))
-    throw new UserError(`the column ${shorten(image)} of ${named} holds no encoded images`, { code: "INVALID_DATA" });
+    throw new UserError(`The column ${shorten(image)} of ${named} holds no encoded images`, { code: "INVALID_DATA" });
   if (picture === undefined)
     throw new UserError(
-      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}: name one with pictureColumn (--picture-column)`,
+      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}. Name one with pictureColumn (--picture-column).`,
       { code: "INVALID_DATA" },
     );
   const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
@@ -126,7 +126,7 @@ async function openTables(
   for (const file of files) {
     const named = pathOf(tree, file);
     const handle = await tree.open(file);
-    if (!handle) throw new UserError(`there is no ${named}`, { code: "FILE_NOT_FOUND" });
+    if (!handle) throw new UserError(`There is no ${named}`, { code: "FILE_NOT_FOUND" });
     try {
       const buffer = parquetBuffer(handle);
       const metadata = await parquetMetadataAsync(buffer);
@@ -157,7 +157,7 @@ async function openTables(
     }
   }
   if (parts.train.length + parts.val.length + parts.test.length === 0)
-    throw new UserError(`there are no rows in ${tree.path}`, { code: "NO_IMAGES" });
+    throw new UserError(`There are no rows in ${tree.path}`, { code: "NO_IMAGES" });
   const skipped: Skipped[] = [];
   // A split whose labels are kept secret is none to evaluate on.
   if (parts.train[0]?.label !== undefined)
@@ -202,7 +202,7 @@ function labelledSet(
   const indexOf = (value: string | number, { name }: Item): number => {
     const at = typeof value === "number" ? value : index.get(value);
     if (at === undefined || !Number.isInteger(at) || at < 0 || at >= classes.length)
-      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is no class`, {
+      throw new UserError(`${name} of ${tree.path} has the label ${shorten(String(value))}, which is not a class`, {
         code: "INVALID_DATA",
       });
     return at;
@@ -238,7 +238,7 @@ async function labelsOf(
     const list = Array.isArray(value) ? (value as unknown[]).map(plain).filter((v) => v !== undefined) : undefined;
     const label = list ?? plain(value);
     if (label === undefined && isAsked && value !== null && value !== undefined)
-      throw new UserError(`the column ${shorten(column)} holds neither numbers nor words`, { code: "INVALID_DATA" });
+      throw new UserError(`The column ${shorten(column)} holds neither numbers nor words`, { code: "INVALID_DATA" });
     return label;
   });
 }

@@ -33,7 +33,7 @@ async function openShards(tree: DataTree, files: readonly string[], options: Lis
   const skipped: Skipped[] = [];
   for (const file of files) {
     const handle = await tree.open(file);
-    if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
+    if (!handle) throw new UserError(`There is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
     try {
       const { samples, metadata, skipped: unused } = await shardSamples(handle, file);
       shards.push({ file, samples, metadata });
@@ -43,7 +43,7 @@ async function openShards(tree: DataTree, files: readonly string[], options: Lis
     }
   }
   if (shards.every(({ samples }) => samples.length === 0))
-    throw new UserError(`there are no pictures in ${listSome(files.map((f) => pathOf(tree, f)))}`, {
+    throw new UserError(`There are no images in ${listSome(files.map((f) => pathOf(tree, f)))}`, {
       code: "NO_IMAGES",
     });
   if (shards.every(({ samples }) => samples.every((sample) => sample.class === undefined)))
@@ -69,7 +69,7 @@ function packedFolders(tree: DataTree, shards: readonly Shard[], skipped: readon
         path: folderOf(file) + name,
         async read() {
           const handle = await tree.open(file);
-          if (!handle) throw new UserError(`there is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
+          if (!handle) throw new UserError(`There is no ${pathOf(tree, file)}`, { code: "FILE_NOT_FOUND" });
           return readBytes(handle, offset, size)
             .then(decodeText)
             .finally(() => handle.close());

@@ -150,7 +150,7 @@ class RecordReader {
 /** Reads a table with a header. Throws a UserError that names file and line where a row does not fit. */
 export function readTable(text: string, named: string, separator = ","): Table {
   const fail = (message: string): never => {
-    throw new UserError(`${named} is no table that can be read: ${message}`, { code: "INVALID_DATA" });
+    throw new UserError(`${named} is not a table that can be read: ${message}`, { code: "INVALID_DATA" });
   };
   let content = text.startsWith("\uFEFF") ? text.slice(1) : text;
   // Lines of old Macs.
@@ -182,15 +182,15 @@ export function readJsonLines(text: string, named: string): Table {
     line++;
     if (content.trim() === "") continue;
     const fail = (message: string): never => {
-      throw new UserError(`line ${line} of ${named} ${message}`, { code: "INVALID_DATA" });
+      throw new UserError(`Line ${line} of ${named} ${message}`, { code: "INVALID_DATA" });
     };
     let value: unknown;
     try {
       value = JSON.parse(content);
     } catch {
-      fail("is no JSON");
+      fail("is not JSON");
     }
-    if (typeof value !== "object" || value === null || Array.isArray(value)) fail("is no JSON object");
+    if (typeof value !== "object" || value === null || Array.isArray(value)) fail("is not a JSON object");
     const fields: [number, string][] = [];
     for (const [key, field] of Object.entries(value as Record<string, unknown>)) {
       const cell = cellOf(field);

@@ -118,7 +118,7 @@ export interface UnreadEntry {
  */
 export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; unread: UnreadEntry[] }> {
   const fail = (message: string): never => {
-    throw new UserError(`${file.name} is no tar archive that can be read: ${message}`, { code: "INVALID_DATA" });
+    throw new UserError(`${file.name} is not a tar archive that can be read: ${message}`, { code: "INVALID_DATA" });
   };
   const records: TarRecord[] = [];
   let longName: Uint8Array | undefined;

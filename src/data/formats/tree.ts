@@ -52,7 +52,7 @@ export function decodeText(bytes: Uint8Array): string {
 /** A whole file. Throws a UserError where it is missing, or longer than `most` bytes. */
 export async function bytesOf(tree: DataTree, entry: string, most = 2 ** 29): Promise<Uint8Array> {
   const file = await tree.open(entry);
-  if (!file) throw new UserError(`there is no ${pathOf(tree, entry)}`, { code: "FILE_NOT_FOUND" });
+  if (!file) throw new UserError(`There is no ${pathOf(tree, entry)}`, { code: "FILE_NOT_FOUND" });
   try {
     return await readAtMost(file, most);
   } finally {

@@ -405,7 +405,7 @@ function choleskyFactor(matrix: Float64Array, n: number): Float64Array {
     let pivot = factor[j * n + j];
     for (let k = 0; k < j; k++) pivot -= factor[j * n + k] ** 2;
     if (!(pivot > 0))
-      throw new RunError("a ridge regression is not positive definite: the sums over tokens are not finite", {
+      throw new RunError("A ridge regression is not positive definite: the sums over tokens are not finite", {
         code: "NOT_FINITE",
       });
     const root = Math.sqrt(pivot);

@@ -26,13 +26,13 @@ export function findLayout(config: Json, file: string): Layout {
   const found = config.model_type ?? config.architecture;
   if (found === undefined || found === null) {
     throw new UserError(
-      `${file} names neither a model_type (Hugging Face) nor an architecture (timm), so this is no vision transformer that can be read here`,
+      `${file} names neither a model_type (Hugging Face) nor an architecture (timm), so this is not a vision transformer that can be read here`,
       { code: "NOT_A_VIT" },
     );
   }
   const near = nearestName(String(found), modelTypes);
   throw new UserError(
-    `${file} is of a ${quote(found)} model, which is no vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; known are ${modelTypes.join(", ")} and timm's ViTs`,
+    `${file} is of a ${quote(found)} model, which is not a vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; supported are ${modelTypes.join(", ")} and timm's ViTs`,
     { code: "NOT_A_VIT" },
   );
 }

@@ -81,7 +81,7 @@ function refusal(file: string, name: string, reason: string): UserError {
 const readable: Readonly<Record<string, readonly [values: readonly unknown[], otherwise: string]>> = {
   attn_layer: [["attn", "Attention"], "its attention is of another kind (differential attention)"],
   attn_only_layer_scale: [[false], "it scales attention and not the MLP"],
-  block_fn: [["Block"], "its blocks are not the usual ones (post-norm, or attention and MLP in parallel)"],
+  block_fn: [["Block"], "its blocks are not pre-norm with attention and MLP in sequence"],
   dynamic_img_pad: [[false], "it pads images to whole patches"],
   embed_layer: [["PatchEmbed"], "a convolutional network stands in front of its blocks"],
   embed_norm_layer: [[], "it norms patches before their positions are added"],
@@ -117,7 +117,7 @@ const poolings: Readonly<Record<string, VitConfig["pooling"]>> = {
 function readPooling(value: unknown, file: string): VitConfig["pooling"] {
   const name = String(value);
   if (Object.hasOwn(poolings, name)) return poolings[name];
-  throw new UserError(`${file} names the pooling ${JSON.stringify(value)}; known are token, avg and map.`, {
+  throw new UserError(`${file} names the pooling ${JSON.stringify(value)}; supported are token, avg and map.`, {
     code: "NOT_A_VIT",
   });
 }

@@ -143,7 +143,7 @@ export class BlockFinder {
         continue;
       return { node, weight, bias: node.input[2] ? this.graph.floats(node.input[2]) : undefined, patch: strides[0] };
     }
-    return this.fail("no convolution cuts its pictures into patches");
+    return this.fail("no convolution cuts its images into patches");
   }
 
   /** A norm over the last axis that this node ends: one operator, or the six that older exporters write for it. */
@@ -325,7 +325,7 @@ export class BlockFinder {
       for (const input of node.input) if (this.live.has(input)) seen.add(input);
     }
     return this.fail(
-      `what enters the attention at "${shorten(name)}" is no linear map of the tokens (queries, keys and values must be, but for rotary positions)`,
+      `what enters the attention at "${shorten(name)}" is not a linear map of the tokens (queries, keys and values must be, but for rotary positions)`,
     );
   }
 

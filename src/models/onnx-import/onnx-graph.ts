@@ -381,7 +381,7 @@ export class OnnxGraph {
     const length = Number(entry("length") ?? file.byteLength - offset);
     if (!(Number.isInteger(offset) && offset >= 0 && length >= 0 && offset + length <= file.byteLength))
       throw new UserError(
-        `${this.file}: ${name} is said to lie beyond the end of ${shorten(location)} (is it cut off?).`,
+        `${this.file}: ${name} has an offset beyond the end of ${shorten(location)} (is it cut off?).`,
         { code: "NOT_A_VIT" },
       );
     return file.subarray(offset, offset + length);
@@ -403,12 +403,12 @@ export function decodeOnnx(bytes: Uint8Array, file: string): ModelProto {
     checkMessages(ModelProtoSchema, bytes);
     model = fromBinary(ModelProtoSchema, bytes);
   } catch (error) {
-    throw new UserError(`${file} is no ONNX model that can be read: ${shorten((error as Error).message, 200)}.`, {
+    throw new UserError(`${file} is not an ONNX model that can be read: ${shorten((error as Error).message, 200)}.`, {
       code: "NOT_A_VIT",
     });
   }
   if (!model.graph || model.graph.node.length === 0)
-    throw new UserError(`${file} is no ONNX model that can be read: it holds no graph.`, { code: "NOT_A_VIT" });
+    throw new UserError(`${file} is not an ONNX model that can be read: it holds no graph.`, { code: "NOT_A_VIT" });
   return model;
 }
 
@@ -420,7 +420,7 @@ export function externalNames(model: ModelProto, file: string): string[] {
     const location = tensor.externalData.find(({ key }) => key === "location")?.value ?? "";
     if (!/^[^/\\\0]+$/.test(location) || location === ".." || location === ".") {
       throw new UserError(
-        `${file} names the file ${JSON.stringify(shorten(location))} for its weights, which is no plain file name`,
+        `${file} names the file ${JSON.stringify(shorten(location))} for its weights, which is not a plain file name`,
         { code: "NOT_A_VIT" },
       );
     }

@@ -172,7 +172,7 @@ export async function importOnnx(
   const preprocessing = options.preprocessing ?? defaultPreprocessing(imageSize, "imagenet");
   if (!options.preprocessing)
     options.warn?.(
-      `there is no preprocessor_config.json beside ${file}; taking mean ${preprocessing.mean.join(", ")}, std ${preprocessing.std.join(", ")}`,
+      `There is no preprocessor_config.json beside ${file}: using mean ${preprocessing.mean.join(", ")}, std ${preprocessing.std.join(", ")}`,
     );
   const random = drawStream(0, "onnx proof");
   const dims = [batch, 3, imageSize, imageSize];

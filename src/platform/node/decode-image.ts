@@ -16,6 +16,7 @@ import {
   tiffHeader,
   webpHeader,
 } from "../../data/image-formats.ts";
+import { checkLoader } from "./image-loaders.ts";
 import type { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Picture } from "../../utils/image.ts";
@@ -23,23 +24,11 @@ import type { Picture } from "../../utils/image.ts";
 /** Seconds that one image may take to be decoded; the largest take 3 of a processor's time. */
 const longestDecode = 60;
 
-let blocked = false;
-
-/**
- * Takes all loaders from libvips but those that are used here. This holds for the whole process, as `sharp.concurrency` does:
- * a text can be made to look like a GIF here and like an SVG drawing there.
- */
-export function blockOtherLoaders(): void {
-  // Once: while all are taken away, an image that another thread decodes would be refused.
-  if (blocked) return;
-  blocked = true;
-  sharp.block({ operation: ["VipsForeignLoad"] });
-  const used = ["Jpeg", "Png", "Webp", "Heif", "Tiff", "Nsgif"];
-  sharp.unblock({ operation: used.map((name) => `VipsForeignLoad${name}`) });
+async function open(bytes: Uint8Array, format: ImageFormat): Promise<Sharp> {
+  const image = sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: mostPixels });
+  await checkLoader(image, format);
+  return image.timeout({ seconds: longestDecode });
 }
-
-const open = (bytes: Uint8Array) =>
-  sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: mostPixels }).timeout({ seconds: longestDecode });
 
 interface Raw {
   readonly width: number;
@@ -80,8 +69,12 @@ function rgbOfInks({ width, height, channels, data }: Raw): Picture {
   return { width, height, data: rgb };
 }
 
-async function decodePlain(bytes: Uint8Array, { isGrey16, isDeep, isCmyk }: ImageHeader): Promise<Picture> {
-  const image = open(bytes).autoOrient();
+async function decodePlain(
+  bytes: Uint8Array,
+  format: ImageFormat,
+  { isGrey16, isDeep, isCmyk }: ImageHeader,
+): Promise<Picture> {
+  const image = (await open(bytes, format)).autoOrient();
   if (isCmyk) return rgbOfInks(await rawOf(image.pipelineColourspace("cmyk").toColourspace("cmyk")));
   if (isGrey16) return rgbOf(await rawOf(image.toColourspace("grey16"), true), clip);
   if (isDeep) return rgbOf(await rawOf(image.toColourspace("rgb16"), true), higherByte);
@@ -90,7 +83,7 @@ async function decodePlain(bytes: Uint8Array, { isGrey16, isDeep, isCmyk }: Imag
 
 async function decodeGif(bytes: Uint8Array): Promise<Picture> {
   const { first, width, height, left, top, frameWidth, frameHeight, around } = gifHeader(bytes);
-  const picture = rgbOf(await rawOf(open(first).toColourspace("srgb")));
+  const picture = rgbOf(await rawOf((await open(first, "GIF")).toColourspace("srgb")));
   const { data } = picture;
   if (left > 0 || top > 0 || frameWidth < width || frameHeight < height) {
     for (let y = 0; y < height; y++)
@@ -106,12 +99,12 @@ async function decodeAvif(file: Uint8Array, isDeep: boolean): Promise<Picture> {
   const bytes = stillAvif(file);
   const planes = avifPlanes(bytes);
   if (!planes) {
-    const image = open(bytes).autoOrient();
+    const image = (await open(bytes, "AVIF")).autoOrient();
     return isDeep
       ? rgbOf(await rawOf(image.toColourspace("rgb16"), true), (value) => Math.round(value / 257))
       : rgbOf(await rawOf(image.toColourspace("srgb")));
   }
-  const image = open(planes.bytes).autoOrient();
+  const image = (await open(planes.bytes, "AVIF")).autoOrient();
   const raw = await rawOf(image.toColourspace(isDeep ? "rgb16" : "srgb"), isDeep);
   // libvips stretches 10 and 12 bits to 16; libavif takes the higher 8.
   const data = isDeep ? raw.data.map((value) => value >> 8) : raw.data;
@@ -160,7 +153,8 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
  */
 export async function decodeImage(named: string, bytes: Uint8Array, pixels: Semaphore): Promise<Picture> {
   const format = imageFormat(bytes);
-  if (!format) throw new UserError(`${named} is ${describeContent(bytes)}; images are ${imageFormats}`);
+  if (!format)
+    throw new UserError(`${named} is ${describeContent(bytes)}; images are ${imageFormats}`, { code: "NOT_AN_IMAGE" });
   try {
     const header = await headerOf(format, bytes);
     const { width, height } = header;
@@ -168,18 +162,20 @@ export async function decodeImage(named: string, bytes: Uint8Array, pixels: Sema
     if (width * height > mostPixels) {
       throw new UserError(
         `${named} has ${width} x ${height} pixels, more than the ${mostPixels} that are decoded; make it smaller first`,
+        { code: "NOT_AN_IMAGE" },
       );
     }
     return await pixels.take(width * height, async () => {
       if (format === "BMP") return decodeBmp(bytes, bmpHeader(bytes));
       if (format === "GIF") return inTime(decodeGif(bytes));
       if (format === "AVIF") return inTime(decodeAvif(bytes, header.isDeep === true));
-      return inTime(decodePlain(bytes, header));
+      return inTime(decodePlain(bytes, format, header));
     });
   } catch (error) {
     if (error instanceof UserError) throw error;
     const reason = (error as Error).message.split("\n")[0];
-    if (/^timeout/i.test(reason)) throw new UserError(`${named} took longer than ${longestDecode} s to decode`);
-    throw new UserError(`${named} can't be decoded as ${format}: ${reason}`);
+    if (/^timeout/i.test(reason))
+      throw new UserError(`${named} took longer than ${longestDecode} s to decode`, { code: "NOT_AN_IMAGE" });
+    throw new UserError(`${named} can't be decoded as ${format}: ${reason}`, { code: "NOT_AN_IMAGE" });
   }
 }

@@ -1,16 +1,7 @@
-// Our own charts as PNG files. The image workers take libvips's loader of SVG away for the whole process (decode-image.ts),
-// so that no image can pass for a drawing; it is given back only while a chart is drawn.
+// Our own charts as PNG files.
 import sharp from "sharp";
-
-const loader = { operation: ["VipsForeignLoadSvg"] };
-let drawing = 0;
+import { withDrawings } from "./image-loaders.ts";
 
 /** A chart at twice its size. */
-export async function encodeSvg(svg: string): Promise<Uint8Array> {
-  if (drawing++ === 0) sharp.unblock(loader);
-  try {
-    return await sharp(Buffer.from(svg), { density: 144 }).png().toBuffer();
-  } finally {
-    if (--drawing === 0) sharp.block(loader);
-  }
-}
+export const encodeSvg = (svg: string): Promise<Uint8Array> =>
+  withDrawings(() => sharp(Buffer.from(svg), { density: 144 }).png().toBuffer());

@@ -63,7 +63,7 @@ export async function readToken(variables: Variables): Promise<string | undefine
   token = token.trim();
   // Errors of fetch would show what it holds.
   if (!/^[\x21-\x7e]*$/.test(token))
-    throw new UserError("HF_TOKEN holds characters that no token has.", { code: "DOWNLOAD_FAILED" });
+    throw new UserError("HF_TOKEN contains characters that are not allowed in a token.", { code: "INVALID_OPTION" });
   return token || undefined;
 }
 
@@ -81,7 +81,7 @@ export interface CachedSnapshot {
 /** Files that the index of a checkpoint in several files names. */
 export async function shardsOf(index: string): Promise<string[]> {
   const problem = new UserError(`${index} has no weight_map from weights to plain file names`, {
-    code: "DOWNLOAD_FAILED",
+    code: "NOT_A_MODEL",
   });
   let names: unknown[];
   try {

@@ -112,10 +112,10 @@ async function fetchBlob(options: DownloadOptions, commit: string, url: string, 
       // A process that took this one's lock for stale has finished first, or begun anew.
       if ((error as { code?: string }).code !== "ENOENT") throw writeError(blob, error);
       if (await isThere()) return;
-      throw new Temporary("the partial download was removed by another process");
+      throw new Temporary("The partial download was removed by another process");
     }
     await rm(partial, { force: true });
-    throw new Mismatch(`what was downloaded of ${name} is not what the hub announced (${source.hash})`);
+    throw new Mismatch(`The download of ${name} does not match the hash that the hub announced (${source.hash})`);
   });
   return source.hash;
 }
@@ -146,7 +146,7 @@ async function locate(options: DownloadOptions, commit: string, url: string, nam
   if (entry) return { ...source, hash: entry.hash, size: announced ?? entry.size };
   const elsewhere = outside && ` It redirects to ${outside.origin}: if that is the hub, set HF_ENDPOINT to it.`;
   throw new RunError(
-    `${connection.endpoint} gave no hash (SHA-1 or SHA-256) that ${repository}/${name} could be verified by.${elsewhere ?? ""}`,
+    `${connection.endpoint} returned no hash (SHA-1 or SHA-256) to verify ${repository}/${name} with.${elsewhere ?? ""}`,
     { code: "DOWNLOAD_FAILED" },
   );
 }
@@ -199,12 +199,13 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
     if (status === 416 || (range && range.begin !== had)) {
       await rm(partial, { force: true });
       // Another partial file can't be the reason where there was none.
-      if (had === 0) throw new Temporary(`${answer.url.origin} answered ${status} with another part than asked for`);
-      throw new Temporary("the partial download does not fit and begins anew", { delay: 0 });
+      if (had === 0)
+        throw new Temporary(`${answer.url.origin} responded with ${status} and another range than was requested`);
+      throw new Temporary("The partial download does not fit and starts over", { delay: 0 });
     }
     if (status !== 200 && status !== 206) {
       // Addresses on other servers expire.
-      if (source.outside) throw new Temporary(`${answer.url.origin} answered ${status}`);
+      if (source.outside) throw new Temporary(`${answer.url.origin} responded with ${status}`);
       return refuse(answer, `${repository}/${name}`);
     }
     const begin = status === 206 ? had : 0;
@@ -221,7 +222,7 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
       progress?.({ file: name, done: bytes, total: total ?? bytes }),
     );
     if (total !== undefined && done < total)
-      throw new Temporary(`the connection was interrupted after ${done} of ${total} bytes`);
+      throw new Temporary(`The connection was interrupted after ${done} of ${total} bytes`);
   } finally {
     answer.close();
   }
@@ -231,7 +232,7 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
 function boundOf(name: string, total: number | undefined, what: string, origin: string): number {
   if (name.endsWith(".json")) {
     if ((total ?? 0) > mostJsonBytes)
-      throw new RunError(`${what} has ${total} bytes; such files are read up to ${mostJsonBytes}.`, {
+      throw new RunError(`${what} has ${total} bytes; at most ${mostJsonBytes} are read.`, {
         code: "DOWNLOAD_FAILED",
       });
     return total ?? mostJsonBytes;
@@ -284,7 +285,8 @@ async function receive(
     await writing(() => handle.sync());
   } catch (error) {
     // How far it came, beside what happened.
-    if (error instanceof Temporary) throw new Temporary(`${error.message} after ${done} of ${most} bytes`);
+    if (error instanceof Temporary)
+      throw new Temporary(`${error.message.replace(/\.$/, "")} after ${done} of ${most} bytes`);
     throw error;
   } finally {
     await handle.close();

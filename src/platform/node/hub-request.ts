@@ -10,7 +10,7 @@ export class Temporary extends RunError {
   readonly absent: boolean;
 
   constructor(message: string, { delay, absent = false }: { delay?: number; absent?: boolean } = {}) {
-    super(message);
+    super(message, { code: "DOWNLOAD_FAILED" });
     this.delay = delay;
     this.absent = absent;
   }
@@ -114,9 +114,9 @@ export class HubConnection {
         if (!(error instanceof Temporary) || count >= tries || (error.absent && !evenIfAbsent)) throw error;
         const delay = error.delay ?? Math.min(retryDelay * 2 ** (count - 1), longestDelay);
         if (delay > longestRetryAfter) {
-          throw new Temporary(`${error.message}, and asks to wait ${Math.ceil(delay / 1000)} s; try again then`);
+          throw new Temporary(`${error.message} It asks to wait ${Math.ceil(delay / 1000)} s. Try again then.`);
         }
-        warn?.(`${what}: ${error.message}; retrying in ${(delay / 1000).toFixed(1)} s (${count + 1} of ${tries})`);
+        warn?.(`${what}: ${error.message} Retrying in ${(delay / 1000).toFixed(1)} s (${count + 1} of ${tries}).`);
         await sleep(delay, undefined, { signal }).catch(() => signal?.throwIfAborted());
       }
     }
@@ -138,7 +138,7 @@ export class HubConnection {
       if (next.origin !== this.origin) return { ...answer, hubHeaders, outside: next };
       target = next;
     }
-    throw new RunError(`${this.endpoint} redirects more than ${mostRedirects} times when asked for ${url}.`, {
+    throw new RunError(`${this.endpoint} redirects the request for ${url} more than ${mostRedirects} times.`, {
       code: "DOWNLOAD_FAILED",
     });
   }
@@ -155,7 +155,7 @@ export class HubConnection {
       answer.close();
       target = next;
     }
-    throw new RunError(`${url.origin} redirects more than ${mostRedirects} times when asked for a file.`, {
+    throw new RunError(`${url.origin} redirects the request for a file more than ${mostRedirects} times.`, {
       code: "DOWNLOAD_FAILED",
     });
   }
@@ -187,7 +187,7 @@ export class HubConnection {
       const response = await within(
         fetch(url, { headers: sent, redirect: "manual", signal: abort.signal }),
         answerSeconds * 1000,
-        () => new Temporary(`${url.origin} can't be reached (no answer in ${answerSeconds} s)`),
+        () => new Temporary(`${url.origin} can't be reached (no response in ${answerSeconds} s)`),
       );
       return { url, response, close };
     } catch (error) {
@@ -203,7 +203,7 @@ export class HubConnection {
   busy({ url, response }: Answer): Temporary | undefined {
     const { status, headers } = response;
     if (status !== 408 && status !== 425 && status !== 429 && status < 500) return undefined;
-    return new Temporary(`${url.origin} answered ${status}`, { delay: retryAfter(headers) });
+    return new Temporary(`${url.origin} responded with ${status}`, { delay: retryAfter(headers) });
   }
 
   /** An answer's body in parts. Throws a Temporary where it is cut off, stalls, or comes by the byte. */
@@ -215,7 +215,7 @@ export class HubConnection {
     let [waited, received] = [0, 0];
     const stalled = () =>
       new Temporary(
-        `the connection stalled (${received} bytes in ${bodySeconds} s; HF_HUB_DOWNLOAD_TIMEOUT sets these)`,
+        `The connection stalled (${received} bytes in ${bodySeconds} s; HF_HUB_DOWNLOAD_TIMEOUT sets these)`,
       );
     try {
       for (;;) {
@@ -232,7 +232,7 @@ export class HubConnection {
     } catch (error) {
       signal?.throwIfAborted();
       if (error instanceof Temporary) throw error;
-      throw new Temporary("the connection was interrupted");
+      throw new Temporary("The connection was interrupted");
     } finally {
       answer.close();
     }

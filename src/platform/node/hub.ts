@@ -88,17 +88,20 @@ class Hub {
     const code = response.headers.get("x-error-code") ?? "";
     if (response.status === 401 || response.status === 403) {
       throw new UserError(
-        `${endpoint} does not give out ${what} (${response.status}): ${code === "GatedRepo" ? "its terms must be accepted there first" : "it does not exist, or is private"}; ${hasToken ? "the token that was sent (HF_TOKEN) does not open it" : "set HF_TOKEN where it needs one"}`,
+        `${endpoint} refuses access to ${what} (${response.status}): ${code === "GatedRepo" ? "its terms must be accepted on the hub first" : "it does not exist, or is private"}; ${hasToken ? "the token (HF_TOKEN) has no access to it" : "set HF_TOKEN if it needs one"}`,
         { code: "FILE_NOT_FOUND" },
       );
     }
     if (response.status === 404) {
       const reason = code === "RevisionNotFound" ? `has no revision ${this.revision}` : "does not exist";
-      throw new UserError(`there is no such model: ${what} ${reason} on ${endpoint}, and there is no such path here`, {
-        code: "FILE_NOT_FOUND",
-      });
+      throw new UserError(
+        `There is no such model: ${what} ${reason} on ${endpoint}, and there is no file or folder of that name.`,
+        {
+          code: "FILE_NOT_FOUND",
+        },
+      );
     }
-    throw new RunError(`${endpoint} answered ${response.status} when asked for ${what}; try again later`, {
+    throw new RunError(`${endpoint} responded with ${response.status} to the request for ${what}. Try again later.`, {
       code: "DOWNLOAD_FAILED",
     });
   }
@@ -128,15 +131,15 @@ class Hub {
     try {
       list = JSON.parse(text) as typeof list;
     } catch {
-      throw new RunError(`${endpoint} gave no list of files for ${this.name}: its answer is not JSON.`, {
+      throw new RunError(`${endpoint} returned no list of files for ${this.name}: the response is not JSON.`, {
         code: "DOWNLOAD_FAILED",
       });
     }
     const { sha, siblings } = list ?? {};
     if (typeof sha !== "string" || !commitPattern.test(sha))
-      throw new RunError(`${endpoint} gave no commit for ${this.name}`, { code: "DOWNLOAD_FAILED" });
+      throw new RunError(`${endpoint} returned no commit for ${this.name}`, { code: "DOWNLOAD_FAILED" });
     if (commitPattern.test(this.revision) && sha !== this.revision)
-      throw new RunError(`${endpoint} gave commit ${sha} of ${this.name} when asked for ${this.revision}.`, {
+      throw new RunError(`${endpoint} returned commit ${sha} of ${this.name}, but ${this.revision} was requested.`, {
         code: "DOWNLOAD_FAILED",
       });
     const files = (Array.isArray(siblings) ? (siblings as ({ rfilename?: unknown } | null)[]) : [])
@@ -156,10 +159,9 @@ class Hub {
     const pattern = weightFiles.find((candidate) => files.some((name) => candidate.test(name)));
     const weights = pattern && files.find((name) => pattern.test(name));
     if (!weights)
-      throw new UserError(
-        `${this.name} has no weights that can be read here (no safetensors, .bin or .pth among its files)`,
-        { code: "DOWNLOAD_FAILED" },
-      );
+      throw new UserError(`${this.name} has no weights that can be read (no safetensors, .bin or .pth file)`, {
+        code: "NOT_A_MODEL",
+      });
     checkFileName(weights, this.name);
     const settings = settingFiles.filter((name) => files.includes(name));
     for (const name of [...settings, weights]) await downloadFile(this.options, commit, name);
@@ -174,7 +176,7 @@ class Hub {
 
 /** What an incomplete snapshot lacks. */
 const lack = (name: string, { missing, folder }: CachedSnapshot) =>
-  `the cache (${folder}) holds only a part of ${name}; missing: ${missing.join(", ")}`;
+  `The cache (${folder}) holds only a part of ${name}. Missing: ${missing.join(", ")}.`;
 
 /**
  * The folder of a model by its hub name: from the cache where the environment says offline (`HF_HUB_OFFLINE`) or the hub
@@ -186,8 +188,8 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
   const { variables = process.env, revision = "main", signal, warn } = options;
   signal?.throwIfAborted();
   if (!isHubName(name))
-    throw new UserError(`${JSON.stringify(name)} is no hub name such as facebook/dinov2-small.`, {
-      code: "DOWNLOAD_FAILED",
+    throw new UserError(`${JSON.stringify(name)} is not a model name of the hub such as facebook/dinov2-small.`, {
+      code: "INVALID_INPUT",
     });
   checkRevision(revision);
   const root = options.cacheFolder ?? hubCacheFolder(variables);
@@ -209,7 +211,7 @@ export async function hubSnapshot(name: string, options: HubOptions = {}): Promi
     signal?.throwIfAborted();
     if (!(error instanceof Temporary)) throw error;
     if (!whole) throw notDownloaded(name, error, cached, root);
-    warn?.(`${error.message}; taking ${name} from the cache as it was downloaded last`);
+    warn?.(`${error.message} Using the copy of ${name} in the cache.`);
     return folderOf(whole, name, warn);
   }
 }
@@ -241,16 +243,16 @@ async function connect({ retryDelay = 500, signal, warn }: HubOptions, variables
 }
 
 function notCached(name: string, offline: string, cached: CachedSnapshot | undefined, root: string): UserError {
-  const problem = cached ? lack(name, cached) : `${name} is not in the cache (${root})`;
-  return new UserError(`${problem}, and ${offline} forbids to download it`, { code: "FILE_NOT_FOUND" });
+  const problem = cached ? lack(name, cached) : `${name} is not in the cache (${root}).`;
+  return new UserError(`${problem} It is not downloaded, since ${offline} is set.`, { code: "FILE_NOT_FOUND" });
 }
 
 /** Why a model is not to be had, where the hub can't be reached and the cache has not all of it. */
 function notDownloaded(name: string, error: Temporary, cached: CachedSnapshot | undefined, root: string): Error {
-  if (cached) return new UserError(`${error.message}; ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
+  if (cached) return new UserError(`${error.message} ${lack(name, cached)}`, { code: "DOWNLOAD_FAILED" });
   if (!error.absent) return error;
   return new UserError(
-    `there is no file or folder ${name} here, and as a hub name it is not to be had: ${error.message}, and it is not in the cache (${root})`,
+    `There is no file or folder ${name}, and it can't be downloaded as a model of the hub: ${error.message} It is not in the cache (${root}) either.`,
     { code: "FILE_NOT_FOUND" },
   );
 }

@@ -98,7 +98,7 @@ async function hashMemory(path: string, warn: (message: string) => void): Promis
         await makeFolder(join(path, ".."));
         await appendFile(path, lines);
       } catch (error) {
-        warn(`hashes of images are not kept: ${(error as Error).message}`);
+        warn(`Hashes of images are not cached: ${(error as Error).message}`);
       }
     },
   };
@@ -148,7 +148,7 @@ export function nodeFeatureStore(
         if (older.length < mostPacks) await writePack(folderOf(key), vectors);
         else await joinPacks(folderOf(key), older, vectors);
       } catch (error) {
-        warn(`features are not kept for the next time: ${(error as Error).message}`);
+        warn(`Features are not cached: ${(error as Error).message}`);
       }
     },
     hashes: async (source) => hashMemory(join(folder, "hashes", `${(await sha256(source)).slice(0, 32)}.jsonl`), warn),

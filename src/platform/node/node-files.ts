@@ -3,11 +3,11 @@ import { randomBytes } from "node:crypto";
 import type { Stats } from "node:fs";
 import { constants } from "node:fs";
 import type { FileHandle as NodeHandle } from "node:fs/promises";
-import { appendFile, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { appendFile, lstat, open, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
 import type { Directory, FileHandle } from "../../files/storage.ts";
 import { readAtMost } from "../../files/storage.ts";
-import { UserError } from "../../utils/errors.ts";
+import { outputError, UserError } from "../../utils/errors.ts";
 import { isAlive, machineId } from "./process-identity.ts";
 import { readError, systemCode, writeError } from "./system-errors.ts";
 import { makeFolder } from "./make-folder.ts";
@@ -146,17 +146,44 @@ async function appendTo(path: string, content: string | Uint8Array): Promise<voi
   }
 }
 
-/** A folder on disk. */
-export function nodeDirectory(path: string): Directory {
+/** Throws a UserError where a folder between `root` and a file is a link: what is written there would land elsewhere. */
+async function checkFolders(root: string, path: string): Promise<void> {
+  for (
+    let folder = dirname(resolve(path));
+    folder.length > root.length && folder.startsWith(root);
+    folder = dirname(folder)
+  ) {
+    const stats = await lstat(folder).catch(() => undefined);
+    if (stats?.isSymbolicLink())
+      throw outputError(`${folder} is a link, so nothing is written or removed behind it. Remove the link first.`);
+  }
+}
+
+/** The same for a file that is written in its place, not by another one that takes it. */
+async function checkNoLink(path: string): Promise<void> {
+  const stats = await lstat(path).catch(() => undefined);
+  if (stats?.isSymbolicLink())
+    throw outputError(`${path} is a link, so nothing is written through it. Remove the link first.`);
+}
+
+/** A folder on disk; `root` is the one that it is a part of. Links to folders in it are read, but not written through. */
+export function nodeDirectory(path: string, root: string = path): Directory {
+  const top = resolve(root);
   return {
     describe: (entry) => join(path, entry),
-    below: (entry) => nodeDirectory(join(path, entry)),
+    below: (entry) => nodeDirectory(join(path, entry), root),
     open: (entry) => openFile(join(path, entry)),
-    write: (entry, chunks) => writeFileSafely(join(path, entry), chunks),
+    async write(entry, chunks) {
+      await checkFolders(top, join(path, entry));
+      return writeFileSafely(join(path, entry), chunks);
+    },
     async remove(entry) {
+      await checkFolders(top, join(path, entry));
       try {
-        await rm(join(path, entry), { recursive: true, force: true });
+        await rm(join(path, entry), { force: true });
       } catch (error) {
+        // A folder is none of the files that were written here.
+        if (systemCode(error) === "ERR_FS_EISDIR") return;
         throw writeError(join(path, entry), error);
       }
     },
@@ -164,7 +191,11 @@ export function nodeDirectory(path: string): Directory {
       // A folder that holds something, or is none, stays.
       await rmdir(join(path, entry)).catch(() => undefined);
     },
-    append: (entry, content) => appendTo(join(path, entry), content),
+    async append(entry, content) {
+      await checkFolders(top, join(path, entry));
+      await checkNoLink(join(path, entry));
+      return appendTo(join(path, entry), content);
+    },
     list: async (entry = "") => {
       try {
         return (await readdir(join(path, entry))).sort();

@@ -18,7 +18,6 @@ import { debugFile, openFile } from "./node-files.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import { WorkerLane } from "./worker-lane.ts";
-import { blockOtherLoaders } from "./decode-image.ts";
 
 async function listFolder(path: string) {
   try {
@@ -236,8 +235,6 @@ const filesOfItem = ({ name, place }: Item): readonly string[] =>
 
 /** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
 export function createPictureSource(folder: string, workers = 2): PictureSource {
-  // Before the first worker decodes: this holds for the whole process.
-  blockOtherLoaders();
   const pool = Array.from({ length: workers }, () => new WorkerLane(() => new WorkerCalls("image-worker", folder)));
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerLane>();

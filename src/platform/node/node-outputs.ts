@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { FolderLock, OutputPlatform, Relation } from "../../context/outputs.ts";
 import { lockEntry } from "../../context/outputs.ts";
-import { outputError, UserError } from "../../utils/errors.ts";
+import { notWritable, outputError, UserError } from "../../utils/errors.ts";
 import { removeAbandoned, temporaryTag } from "./node-files.ts";
 import { isAlive, machineId, processStart } from "./process-identity.ts";
 import { systemCode, systemReason } from "./system-errors.ts";
@@ -24,8 +24,8 @@ async function makeFolders(path: string): Promise<string[]> {
     return made;
   } catch (error) {
     const dangling = await lstat(path).catch(() => undefined);
-    if (dangling?.isSymbolicLink()) throw outputError(`${path} is a link that leads nowhere. Give another folder.`);
-    throw outputError(`The folder ${path} can't be made: ${systemReason(error)}.`);
+    if (dangling?.isSymbolicLink()) throw notWritable(`${path} is a link that leads nowhere. Give another folder.`);
+    throw notWritable(`The folder ${path} can't be made: ${systemReason(error)}.`);
   }
 }
 
@@ -169,7 +169,7 @@ async function lockFolder(folder: string): Promise<FolderLock> {
   } catch (error) {
     await removeEmpty(made);
     if (error instanceof UserError) throw error;
-    throw outputError(`Nothing can be written in ${folder}: ${systemReason(error)}.`);
+    throw notWritable(`Nothing can be written in ${folder}: ${systemReason(error)}.`);
   }
   await removeAbandoned(dirname(lock), (file) => file === lockEntry);
   // A process that is made to exit takes its lock along; one that is killed leaves it, and it is recognised as stale.
@@ -251,7 +251,7 @@ export async function checkFile(path: string): Promise<void> {
   try {
     await (await open(probe, "wx")).close();
   } catch (error) {
-    throw outputError(`${path} can't be written: ${systemReason(error)}.`);
+    throw notWritable(`${path} can't be written: ${systemReason(error)}.`);
   } finally {
     await rm(probe, { force: true }).catch(() => undefined);
     await removeEmpty(made);

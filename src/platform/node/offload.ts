@@ -109,7 +109,10 @@ function lying({ dims }: FloatTensor, file: RestingFile, descriptor: number, off
     const bytes = new Uint8Array(data.buffer);
     for (let at = 0; at < bytes.byteLength;) {
       const count = readSync(descriptor, bytes, at, bytes.byteLength - at, offset + at);
-      if (count === 0) throw new RunError(`${join(file.folder, file.name)}, where weights rest, was cut short`);
+      if (count === 0)
+        throw new RunError(`${join(file.folder, file.name)}, which holds offloaded weights, was truncated`, {
+          code: "FILE_NOT_READABLE",
+        });
       at += count;
     }
     return data;

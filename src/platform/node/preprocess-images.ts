@@ -70,7 +70,9 @@ async function bytesOfBody(named: string, body: ReadableStream<Uint8Array> | nul
     chunks.push(chunk);
     length += chunk.byteLength;
     if (length > largestImageFile)
-      throw new UserError(`${named} is longer than the ${largestImageFile} bytes that are read of an image.`);
+      throw new UserError(`${named} is longer than the ${largestImageFile} bytes that are read of an image.`, {
+        code: "NOT_AN_IMAGE",
+      });
   }
   return new Uint8Array(Buffer.concat(chunks));
 }

@@ -28,7 +28,7 @@ export class WorkerCalls {
       this.releaseWhenIdle();
     });
     this.worker.on("error", (error) =>
-      this.fail(new RunError(`a worker thread failed: ${error.message}`, { cause: error })),
+      this.fail(new RunError(`A worker thread failed: ${error.message}`, { cause: error })),
     );
     this.worker.on("exit", () => this.fail(new Error("the worker thread has ended")));
     // After the listeners: adding one for messages makes the worker keep the process alive again.

@@ -79,7 +79,11 @@ export class WorkerLane {
     if (jobs.length === 1) {
       const [{ named, reject }] = jobs;
       this.suspects.delete(jobs[0]);
-      reject(new UserError(`${named} can't be read: nothing came for ${this.silence / 1000} s`));
+      reject(
+        new UserError(`${named} can't be read: nothing came for ${this.silence / 1000} s`, {
+          code: "FILE_NOT_READABLE",
+        }),
+      );
     } else {
       for (const job of jobs) this.suspects.add(job);
       this.waiting.unshift(...jobs);

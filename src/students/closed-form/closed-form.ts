@@ -276,7 +276,7 @@ function notFiniteAt(teacher: Model, first: number, last: number, cause: Error):
     : "All its weights are finite, so numbers overflow inside of it. Try --precision float32.";
   return new UserError(
     `The teacher ${modelName(teacher.origin)} gives NaN or infinity in ${blocks}, so the closed form can't refit it. ${why}`,
-    { cause },
+    { code: "NOT_FINITE", cause },
   );
 }
 

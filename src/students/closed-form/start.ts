@@ -17,36 +17,32 @@ export const closedFormOptions = {
     .number()
     .positive()
     .optional()
-    .describe(
-      "channels that each MLP keeps, or their share below 1; the refit makes up for the others (all where left out)",
-    ),
+    .describe("channels that each MLP keeps, or their share below 1 (all where left out)"),
   keptHeads: z
     .number()
     .positive()
     .optional()
-    .describe("heads that each attention keeps, or their share below 1, likewise (all where left out)"),
+    .describe("heads that each attention keeps, or their share below 1 (all where left out)"),
   blockShapes: listOption(z.string().regex(blockShapePattern, "heads and MLP channels of a block, such as 3x768"))
     .optional()
     .describe("heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)"),
   analyticViews: countOption
     .max(1000)
     .default(1)
-    .describe("views of each picture that an analytic start is fitted on: as for evaluation, then random ones"),
+    .describe("crops of each image in the closed form: first as for evaluation, then random ones"),
   analyticTokens: z
     .number()
     .min(0.01)
     .max(1e9)
     .default(analyticDefaults.tokensPerUnknown)
-    .describe(
-      "tokens that an analytic start fits a map on, about, for each number that enters it: all of them cost time",
-    ),
+    .describe("tokens sampled per unknown in the closed form; more is slower"),
   analyticMaps: listOption(z.enum(targetModules))
     .default([...analyticDefaults.maps])
-    .describe("maps that an analytic start refits; fc2 in any case, and proj where heads go"),
+    .describe("linear maps that the closed form refits; fc2 in any case, and proj where heads are removed"),
   analyticSweeps: countOption
     .max(100)
     .default(analyticDefaults.sweeps)
-    .describe("how often an analytic start goes through all blocks; later sweeps only move what comes nearer by that"),
+    .describe("passes of the closed form over all blocks; later passes keep only what comes closer to the teacher"),
 };
 
 export type ClosedFormOptions = z.output<z.ZodObject<typeof closedFormOptions>>;

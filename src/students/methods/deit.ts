@@ -103,13 +103,13 @@ function hardAnswer(logits: Value): Value {
 
 function oneHot(labels: readonly number[] | undefined, batch: number, classes: number): FloatTensor {
   if (!labels || labels.length !== batch)
-    throw new UserError("deit needs a label for each picture: class folders, named as the teacher's classes", {
+    throw new UserError("deit needs a label for each image: class folders, named as the teacher's classes", {
       code: "INVALID_OPTION",
     });
   const out = zeros([batch, classes]);
   labels.forEach((label, i) => {
     if (!(label >= 0 && label < classes))
-      throw new UserError(`the label ${label} is none of the teacher's ${classes} classes`, { code: "INVALID_OPTION" });
+      throw new UserError(`The label ${label} is none of the teacher's ${classes} classes`, { code: "INVALID_OPTION" });
     out.data[i * classes + label] = 1;
   });
   return out;

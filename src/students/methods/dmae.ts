@@ -199,9 +199,9 @@ function patchError(predicted: Value, target: Value, hidden: Value): Value {
 
 export const method = defineMethod({
   name: "dmae",
-  summary: "random weights; rebuilds hidden patches, with features near the teacher's (arXiv 2208.12256)",
+  summary: "random weights; reconstructs masked patches, with features close to the teacher's (arXiv 2208.12256)",
   options: {
-    maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that the models don't see"),
+    maskRatio: z.number().min(0).lt(1).default(0.75).describe("dmae: share of the patches that are masked"),
   },
   start: "random",
   trains: true,

@@ -38,6 +38,7 @@ export function checkRunMethod(name: unknown, path: string): void {
   if (typeof name !== "string" || byName.has(name)) return;
   throw new UserError(
     `The run in ${path} has the method ${name}, which is not part of wecolora. Call registerMethod with it, then resume.`,
+    { code: "RUN_NOT_FOUND" },
   );
 }
 

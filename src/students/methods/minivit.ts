@@ -98,7 +98,7 @@ export function minivitObjective(): Objective {
 
 export const method = defineMethod({
   name: "minivit",
-  summary: "maps shared by groups of blocks, small transformations a block (arXiv 2204.07154)",
+  summary: "maps shared by groups of blocks, small transformations per block (arXiv 2204.07154)",
   options: {},
   start: "weight-copy",
   trains: true,

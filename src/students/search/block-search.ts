@@ -122,7 +122,7 @@ async function statesOf(teacher: Model, batches: AsyncIterable<FloatTensor>): Pr
   for await (const pixels of batches)
     states.push((await teacher.forward(pixels, { hiddenStates: true })).hiddenStates as FloatTensor[]);
   if (states.length < 2)
-    throw new UserError("evidence on blocks takes two batches of pictures at least", { code: "INVALID_OPTION" });
+    throw new UserError("Evidence on blocks takes two batches of images at least", { code: "INVALID_OPTION" });
   return states;
 }
 

@@ -127,7 +127,7 @@ export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const told = costText[question.budget.kind];
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
-    `no student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+    `No student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
     { code: "INVALID_OPTION" },
   );
 }

@@ -324,17 +324,17 @@ export function checkParameters(given: ReadonlyMap<string, FloatTensor>, shapes:
   for (const [name, dims] of shapes) {
     const tensor = given.get(name);
     if (!tensor)
-      throw new UserError(`the initial adapters lack ${name} [${dims.join(", ")}]`, { code: "INVALID_OPTION" });
+      throw new UserError(`The initial adapters lack ${name} [${dims.join(", ")}]`, { code: "INVALID_OPTION" });
     if (tensor.dims.join() !== dims.join()) {
       throw new UserError(
-        `the initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
+        `The initial adapter ${name} is [${tensor.dims.join(", ")}], but [${dims.join(", ")}] is needed`,
         { code: "INVALID_OPTION" },
       );
     }
   }
   for (const name of given.keys()) {
     if (!shapes.has(name))
-      throw new UserError(`the initial adapter ${name} fits no kept block and target module`, {
+      throw new UserError(`The initial adapter ${name} fits no kept block and target module`, {
         code: "INVALID_OPTION",
       });
   }

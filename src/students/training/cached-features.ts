@@ -155,8 +155,8 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
   if (place === "disk" || (place === "auto" && bytes > mostBytes)) return OnDisk.create(directory);
   if (bytes > mostBytes)
     throw new UserError(
-      `${views} kept views of ${items.length} pictures take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
-        "keep fewer (--kept-views), or keep them on disk (--kept-views-on disk)",
+      `The cached teacher features of ${items.length} images in ${views} crops take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
+        "Cache fewer (--kept-views), or cache them on disk (--kept-views-on disk).",
       { code: "INVALID_OPTION" },
     );
   const all: Kept[] = [];

@@ -139,7 +139,7 @@ export class Distillation {
     const context: MethodContext = { teacher, kept, options };
     const start = initialStudent ?? studentBefore(method, context);
     if (start.config.depth !== kept.length && !start.config.sharing) {
-      throw new UserError(`the initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
+      throw new UserError(`The initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
         code: "INVALID_OPTION",
       });
     }
@@ -174,9 +174,9 @@ export class Distillation {
    */
   async step(microBatches: readonly MicroBatch[], options: StepOptions = {}): Promise<StepResult> {
     const { accumulation, schedule, method } = this.options;
-    if (this.shapes.size === 0) throw new UserError(`the method ${method} trains nothing`, { code: "INVALID_OPTION" });
+    if (this.shapes.size === 0) throw new UserError(`The method ${method} trains nothing`, { code: "INVALID_OPTION" });
     if (microBatches.length !== accumulation) {
-      throw new UserError(`a step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`, {
+      throw new UserError(`A step takes ${accumulation} micro-batches (accumulation), got ${microBatches.length}`, {
         code: "INVALID_OPTION",
       });
     }
@@ -205,7 +205,7 @@ export class Distillation {
     if (!bad) return error;
     return new UserError(
       `The teacher ${modelName(this.teacher.origin)} can't be learned from: its weight ${bad.name} holds ${bad.value}. Use another copy of the model.`,
-      { cause: error },
+      { code: "NOT_FINITE", cause: error },
     );
   }
 
@@ -225,7 +225,7 @@ export class Distillation {
     const tokens = targets?.[slot.embedded];
     const shown = tokens ?? pixels;
     if (!shown)
-      throw new UserError(`a micro-batch needs pixels, or targets with ${slot.embedded}`, { code: "INVALID_OPTION" });
+      throw new UserError(`A micro-batch needs pixels, or targets with ${slot.embedded}`, { code: "INVALID_OPTION" });
     const batch = shown.dims[0];
     const feeds = {
       ...(tokens ? {} : { pixels: shown }),
@@ -280,7 +280,7 @@ export class Distillation {
     const { targets } = this.objective;
     if (!targets)
       throw new UserError(
-        `the method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
+        `The method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
         { code: "INVALID_OPTION" },
       );
     // Between its batches, steps want the memory.
@@ -370,7 +370,7 @@ export class Distillation {
 export function studentBefore(method: Method, context: MethodContext): ModelDefinition {
   const start = context.options.start ?? method.start;
   if (start === "analytic")
-    throw new UserError("an analytic start needs images: call analyticStart, and give its student as initialStudent", {
+    throw new UserError("An analytic start needs images: call analyticStart, and give its student as initialStudent", {
       code: "INVALID_OPTION",
     });
   if (start === "pruned")

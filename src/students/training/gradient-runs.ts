@@ -174,7 +174,7 @@ export class GradientRuns {
       for (let i = 0; i < this.options.accumulation && !step.failed; i++) {
         const { feeds, batch, given } = await step.take(i);
         if (batch !== shape.batch || given !== shape.given)
-          throw new UserError("a step's micro-batches must have as many pictures each, and all targets or none", {
+          throw new UserError("A step's micro-batches must have as many images each, and all targets or none", {
             code: "INVALID_OPTION",
           });
         const { tensors, kept } = await session.run({
@@ -191,8 +191,8 @@ export class GradientRuns {
         const loss = Number(tensors.loss.data[0]);
         if (!Number.isFinite(loss)) {
           throw new LossNotFinite(
-            `the loss is ${loss} at step ${step.number}, so training stops; a lower learning rate or a longer ` +
-              "warm-up may help, and pictures or teacher weights that are not finite would explain it too",
+            `The loss is ${loss} at step ${step.number}, so training stops. A lower learning rate or a longer ` +
+              "warm-up may help. Images or teacher weights that are not finite have the same effect.",
             { code: "NOT_FINITE" },
           );
         }

@@ -155,7 +155,8 @@ class TrainingLoop {
     const { distillation, options, folder } = this.training;
     const { environment, listener } = this.context;
     this.warn();
-    if (this.stopsEarly()) listener.info?.(`stopped early: no better held-out fidelity in ${options.earlyStop} looks`);
+    if (this.stopsEarly())
+      listener.info?.(`stopped early: no better held-out fidelity in ${options.earlyStop} evaluations`);
     const best = bestEvaluation(this.evaluations);
     const takesBest = options.earlyStop !== undefined && best !== undefined && best.step !== distillation.steps;
     if (takesBest) await distillation.loadState(await folder.readBest());

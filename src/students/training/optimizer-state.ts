@@ -324,7 +324,7 @@ export class OptimizerState {
       [name, slot.momentum(name), slot.variance(name)].map((as) => {
         const tensor = tensors.get(as);
         if (tensor?.dims.join() !== dims.join())
-          throw new UserError(`the saved state has no ${as} [${dims.join(", ")}]; it belongs to other settings`, {
+          throw new UserError(`The saved state has no ${as} [${dims.join(", ")}]; it belongs to other settings`, {
             code: "INVALID_OPTION",
           });
         return tensor as FloatTensor;

@@ -84,16 +84,17 @@ export async function keptViewsOf(
   listener: Listener,
 ): Promise<KeptViews | undefined> {
   if (views === undefined) return undefined;
-  listener.stage?.("showing views to the teacher", views * loading.items.length);
+  listener.stage?.("caching teacher features", views * loading.items.length);
   const options = { ...loading, views, place, directory };
   const kept = await KeptViews.see(distillation, options, (done) => listener.progress?.(done));
-  listener.info?.(`${views} views of each picture are kept: ${kept.size}`);
+  listener.info?.(`${views} crops of each image are cached: ${kept.size}`);
   return kept;
 }
 
 /** The teacher's class for each of the data set's. Throws a UserError where a class is none of the teacher's. */
 export function teacherLabels({ config }: Model, { train }: DataSet, { method, data }: StudentRunOptions): number[] {
-  if (!train.classes) throw new UserError(`${method} learns from labels: ${data} needs one folder a class`);
+  if (!train.classes)
+    throw new UserError(`${method} learns from labels: ${data} needs one folder per class`, { code: "INVALID_DATA" });
   const labels = config.head?.labels;
   if (!labels)
     throw new UserError(`${method} learns the teacher's answers: the teacher needs a head with named classes`);
@@ -102,7 +103,7 @@ export function teacherLabels({ config }: Model, { train }: DataSet, { method, d
     if (index < 0) {
       const near = nearestName(name, labels);
       throw new UserError(
-        `the class ${name} is none of the teacher's${near ? ` (did you mean ${near}?)` : ""}; ${method} needs the teacher's classes`,
+        `The class ${name} is none of the teacher's${near ? ` (did you mean ${near}?)` : ""}; ${method} needs the teacher's classes`,
       );
     }
     return index;
@@ -115,7 +116,7 @@ export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
   if (pictures < highest) {
     warn(
-      `${pictures} pictures are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
+      `${pictures} images are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
     );
   }
 }

@@ -164,7 +164,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
 
 /** What is done about activations between the forward pass and the gradients, where anything is. */
 function activationChange({ checkpointing, activations }: GradientGraphOptions) {
-  if (checkpointing) return { apply: recompute, what: "computed anew (checkpointing)" };
+  if (checkpointing) return { apply: recompute, what: "recomputed (checkpointing)" };
   if (activations === "float16") return { apply: saveInHalf, what: "saved in half precision (activations)" };
   return undefined;
 }

@@ -51,13 +51,13 @@ export function planBatches(
     options.effectiveBatch ?? Math.min(paperBatch, Math.max(smallestBatch, Math.floor(pictures / fewestSteps)));
   let effective = Math.min(wanted, pictures);
   if (effective < wanted) {
-    notes.push(`there are fewer pictures (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
+    notes.push(`there are fewer images (${pictures}) than one batch of ${wanted}; the batch is ${effective}`);
   }
   const usual = Math.min(options.batch ?? partOf(effective, options), effective);
   const batch = options.batch === undefined && trains ? fitting({ most: usual, effective }) : usual;
-  if (batch < usual) notes.push(`the memory at hand holds ${batch} of ${usual} pictures at once`);
+  if (batch < usual) notes.push(`the available memory holds ${batch} of ${usual} images at once`);
   if (options.batch !== undefined && batch < options.batch) {
-    notes.push(`the batch in memory is ${batch}, not ${options.batch}: a step has no more pictures`);
+    notes.push(`the batch in memory is ${batch}, not ${options.batch}: a step has only so many images`);
   }
   const accumulation = Math.max(1, Math.floor(effective / batch));
   effective = batch * accumulation;
@@ -69,7 +69,7 @@ export function planBatches(
   const parts = accumulation > 1 ? ` (${accumulation} x ${batch})` : "";
   if (trains)
     notes.push(
-      `${pictures} pictures, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
+      `${pictures} images, ${effective} to a step${parts}, ${iterationsPerEpoch} steps an epoch, ${steps} steps, ` +
         `learning rate up to ${Number(peakLearningRate.toPrecision(3))}`,
     );
   const times = { iterationsPerEpoch, epochs, warmupEpochs, steps };

@@ -159,7 +159,7 @@ export function warningsOf(
         kind: "overfitting",
         message:
           `the training loss falls, but held-out features were nearer at step ${best.step} (${best.difference.toFixed(3)}) ` +
-          `than now (${now.difference.toFixed(3)}): use more pictures, a lower --rank, fewer --epochs, or --early-stop 2`,
+          `than now (${now.difference.toFixed(3)}): use more images, a lower --rank, fewer --epochs, or --early-stop 2`,
       });
     }
   }

@@ -11,7 +11,7 @@ import { expectClose, readReference, readTensors, referencePath } from "../../su
 import { readTimmModel } from "../../support/timm-reading.ts";
 
 const refused: Readonly<Record<string, string>> = {
-  vit_base_patch16_rpn_224: "its blocks are not the usual ones (post-norm, or attention and MLP in parallel)",
+  vit_base_patch16_rpn_224: "its blocks are not pre-norm with attention and MLP in sequence",
   vit_small_patch16_rope_mixed_224: "its rotary positions are learned in each block, or of more than two axes",
 };
 
@@ -89,7 +89,7 @@ test("DINOv3 of transformers saved for timm has the same function", async () => 
 
 test("rotary positions other than DINOv3's are no Hugging Face model", async () => {
   const model = await loadModel(referencePath("timm/vit_pe_core_base_patch16_224"));
-  await expect(saveModel(model, join(folder, "none"), { format: "huggingface" })).rejects.toThrow(/no layout of/);
+  await expect(saveModel(model, join(folder, "none"), { format: "huggingface" })).rejects.toThrow(/No layout of/);
   await model.dispose();
 });
 
@@ -138,7 +138,7 @@ describe("model_args stand over the table", () => {
     const copy = await changed("test_vit3", (config) => {
       (config.model_args as Record<string, unknown>).global_pool = "avgmax";
     });
-    await expect(loadModel(copy)).rejects.toThrow('names the pooling "avgmax"; known are token, avg and map.');
+    await expect(loadModel(copy)).rejects.toThrow('names the pooling "avgmax"; supported are token, avg and map.');
   });
 });
 

@@ -196,7 +196,7 @@ describe("the size of its images", () => {
     ["config.json beside the file", { "onnx/config.json": '{"image_size": 16}' }],
     ["config.json in the parent folder", { "config.json": '{"image_size": 16}' }],
     ["its vision part", { "config.json": '{"vision_config": {"image_size": [16, 16]}}' }],
-    ["the preprocessor", { "config.json": '{"image_size": null}', "preprocessor_config.json": preprocessor(16) }],
+    ["The preprocessor", { "config.json": '{"image_size": null}', "preprocessor_config.json": preprocessor(16) }],
   ])("is taken from %s, where the input has none", async (what, files) => {
     const model = await loadModel(await place(what, "vit-any-size", files));
     expect(model.config.imageSize).toBe(16);

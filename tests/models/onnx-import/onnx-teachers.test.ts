@@ -146,8 +146,8 @@ describe("refuses, and says why", () => {
   });
 
   test.each([
-    ["no ONNX file", Buffer.from("hello, this is no protobuf"), "is no ONNX model"],
-    ["an empty file", Buffer.alloc(0), "is no ONNX model"],
+    ["no ONNX file", Buffer.from("hello, this is no protobuf"), "is not an ONNX model"],
+    ["an empty file", Buffer.alloc(0), "is not an ONNX model"],
     [
       "a model without a transformer",
       toBinary(
@@ -173,7 +173,7 @@ describe("refuses, and says why", () => {
       tensor.dataLocation = 1;
       tensor.externalData = [{ $typeName: "onnx.StringStringEntryProto", key: "location", value: "../../etc/passwd" }];
     });
-    await expect(loadModel(path, { imageSize: 32 })).rejects.toThrow("no plain file name");
+    await expect(loadModel(path, { imageSize: 32 })).rejects.toThrow("not a plain file name");
   });
 });
 

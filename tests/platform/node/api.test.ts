@@ -26,7 +26,7 @@ test.each([
   [{ epochs: 4 }, "There is no option epochs. Did you mean schedule.epochs?"],
   [{ loss: { kind: "l3" } }, 'kind in loss must be one of l1, mse, smooth-l1, cosine, l1+kl, got "l3".'],
   [{ schedule: { kind: "cosine", epoch: 3 } }, "There is no option epoch in schedule. Did you mean epochs?"],
-  [{ rank: 2, initialAdapters: new Map() }, "the initial adapters lack blocks.0.q.lora_A [2, 32]"],
+  [{ rank: 2, initialAdapters: new Map() }, "The initial adapters lack blocks.0.q.lora_A [2, 32]"],
 ])("createDistillation refuses %o", async (options, message) => {
   const creating = createDistillation(teacher, options as never);
   await expect(creating).rejects.toThrow(UserError);
@@ -45,7 +45,7 @@ test("a factor that does not divide the depth, and an explicit list", async () =
 
 test("pictures of a wrong shape or number are refused", async () => {
   await expect(teacher.forward({ ...input, dims: [3, 3, 16, 64] })).rejects.toThrow(
-    "the model takes float32 [B, 3, 32, 32]",
+    "The model takes float32 [B, 3, 32, 32]",
   );
   const distillation = await createDistillation(teacher, { rank: 1, accumulation: 2 });
   await expect(distillation.step([input])).rejects.toThrow("a step takes 2 micro-batches (accumulation), got 1");
@@ -59,7 +59,7 @@ test("after a loss that is not finite the adapters are those of the last good st
   const before = await distillation.adapters();
   const poisoned = { ...input, data: input.data.map((v, i) => (i === 7 ? Number.NaN : v)) };
   await expect(distillation.step([poisoned])).rejects.toThrow(RunError);
-  await expect(distillation.step([poisoned])).rejects.toThrow("the loss is NaN at step 2");
+  await expect(distillation.step([poisoned])).rejects.toThrow("The loss is NaN at step 2");
   for (const [name, tensor] of await distillation.adapters()) expect(tensor.data).toEqual(before.get(name)?.data);
   expect((await distillation.step([input])).loss).toBeLessThan(10);
   await distillation.dispose();

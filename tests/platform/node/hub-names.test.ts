@@ -172,9 +172,11 @@ test.each([
   "me/x%2e",
   "small",
   `me/${"x".repeat(99)}`,
-])("%j is no hub name", async (name) => {
+])("%j is not a model name of the hub", async (name) => {
   expect(isHubName(name)).toBe(false);
-  await expect(hubSnapshot(name, { variables: { HF_ENDPOINT: hub.endpoint } })).rejects.toThrow("is no hub name");
+  await expect(hubSnapshot(name, { variables: { HF_ENDPOINT: hub.endpoint } })).rejects.toThrow(
+    "is not a model name of the hub",
+  );
   expect(hub.asked).toEqual([]);
 });
 
@@ -219,7 +221,7 @@ describe("variables", () => {
   test("a token that would break a header is refused without showing it", async () => {
     expect(await readToken({ HF_TOKEN: " hf_x\r\n" })).toBe("hf_x");
     await expect(readToken({ HF_TOKEN: "hf_a\nhf_b" })).rejects.toThrow(
-      /^HF_TOKEN holds characters that no token has\.$/,
+      /^HF_TOKEN contains characters that are not allowed in a token\.$/,
     );
     expect(await readToken({ HF_TOKEN: "hf_x", HF_HUB_DISABLE_IMPLICIT_TOKEN: "1" })).toBeUndefined();
   });

@@ -39,7 +39,10 @@ let warnings: string[];
 beforeAll(async () => {
   hub = await startHub(files);
 });
-afterAll(() => hub.close());
+afterAll(async () => {
+  console.log(`${hub.summary()}: all as promised`);
+  await hub.close();
+});
 beforeEach(async () => {
   cache = await mkdtemp(join(tmpdir(), "wecolora-hub-"));
   warnings = [];
@@ -99,7 +102,7 @@ describe("never waits for ever", () => {
       sendForEver(response, weights.subarray(0, 1), 50);
       return true;
     });
-    await expect(load(quick)).rejects.toThrow("the connection stalled");
+    await expect(load(quick)).rejects.toThrow("The connection stalled");
   });
 
   test("but takes a slow one", async () => {
@@ -123,7 +126,7 @@ describe("never waits for ever", () => {
     "for headers of %s",
     async (path) => {
       hub.misbehave = ({ url }) => url === path;
-      await expect(load(quick)).rejects.toThrow("can't be reached (no answer in 0.4 s)");
+      await expect(load(quick)).rejects.toThrow("can't be reached (no response in 0.4 s)");
       expect(hub.asked.filter(({ url }) => url === path)).toHaveLength(5);
     },
   );
@@ -150,7 +153,7 @@ describe("never waits for ever", () => {
         sockets.push(connect(Number(port.toString()), "127.0.0.1").on("error", () => undefined));
       await new Promise((resolve) => setTimeout(resolve, 200));
       const endpoint = `http://127.0.0.1:${port.toString().trim()}`;
-      await expect(load({ ...quick, HF_ENDPOINT: endpoint })).rejects.toThrow("no answer in 0.4 s");
+      await expect(load({ ...quick, HF_ENDPOINT: endpoint })).rejects.toThrow("no response in 0.4 s");
     } finally {
       for (const socket of sockets) socket.destroy();
       child.kill("SIGKILL");
@@ -256,7 +259,7 @@ describe("tries again", () => {
     expect(times).toHaveLength(3);
     // Timers may be a millisecond early.
     expect(times[1] - times[0]).toBeGreaterThan(990);
-    expect(warnings[0]).toMatch(/me\/small: .* answered 429; retrying in 1\.0 s \(2 of 5\)/);
+    expect(warnings[0]).toMatch(/me\/small: .* responded with 429\. Retrying in 1\.0 s \(2 of 5\)/);
   });
 
   test("after a date, but not after an hour", async () => {
@@ -272,7 +275,7 @@ describe("tries again", () => {
       return true;
     };
     hub.asked.length = 0;
-    await expect(load()).rejects.toThrow("answered 429, and asks to wait 3600 s");
+    await expect(load()).rejects.toThrow("responded with 429. It asks to wait 3600 s");
     expect(hub.asked).toHaveLength(1);
   });
 
@@ -281,7 +284,7 @@ describe("tries again", () => {
       response.writeHead(status).end();
       return true;
     });
-    await expect(load()).rejects.toThrow(`answered ${status}`);
+    await expect(load()).rejects.toThrow(`responded with ${status}`);
     expect(ranges()).toHaveLength(5);
   });
 
@@ -360,7 +363,7 @@ describe("partial downloads", () => {
       response.writeHead(416).end();
       return true;
     });
-    await expect(load()).rejects.toThrow("answered 416");
+    await expect(load()).rejects.toThrow("responded with 416");
     expect(ranges()).toEqual([undefined, undefined, undefined, undefined, undefined]);
   });
 
@@ -392,7 +395,7 @@ describe("content", () => {
       return true;
     };
     if (!always) return expectWhole(await load());
-    await expect(load()).rejects.toThrow(`what was downloaded of ${name} is not what the hub announced`);
+    await expect(load()).rejects.toThrow(`The download of ${name} does not match the hash`);
     expect(blobs().filter((blob) => blob.includes(gitHash(bytes)) || blob.includes(sha256(bytes)))).toEqual([]);
     expect(existsSync(join(repository(), "snapshots", commit, name))).toBe(false);
     expect(existsSync(join(repository(), "refs/main"))).toBe(false);
@@ -423,7 +426,7 @@ describe("content", () => {
     expectWhole(await load());
     await rm(repository(), { recursive: true });
     weightsHash = sha256(config);
-    await expect(load()).rejects.toThrow("what was downloaded of model.safetensors is not what the hub announced");
+    await expect(load()).rejects.toThrow("The download of model.safetensors does not match the hash");
   });
 
   test("without a hash is refused", async () => {
@@ -431,7 +434,7 @@ describe("content", () => {
       sendFile(exchange, config, { etag: '"5f3759df-abc"' });
       return true;
     });
-    await expect(load()).rejects.toThrow("gave no hash (SHA-1 or SHA-256) that me/small/config.json could be verified");
+    await expect(load()).rejects.toThrow("returned no hash (SHA-1 or SHA-256) to verify me/small/config.json");
   });
 
   test("of another size than announced that lies in the cache is replaced", async () => {
@@ -452,16 +455,16 @@ describe("content", () => {
       sendFile(exchange, config, { etag: '"../../../../escaped"' });
       return true;
     });
-    await expect(load()).rejects.toThrow("gave no hash");
+    await expect(load()).rejects.toThrow("returned no hash");
     expect(readdirSync(cache)).toEqual(["hub"]);
   });
 
   test("a list that is no JSON, and one of another commit", async () => {
     hub.misbehave = ({ response }) => response.writeHead(200).end("<html>log in</html>") !== undefined;
-    await expect(load()).rejects.toThrow("its answer is not JSON");
+    await expect(load()).rejects.toThrow("the response is not JSON");
     const other = "f".repeat(40);
     hub.misbehave = ({ response }) => response.writeHead(200).end(JSON.stringify({ sha: commit })) !== undefined;
-    await expect(load({}, { revision: other })).rejects.toThrow(`gave commit ${commit} of me/small when asked for`);
+    await expect(load({}, { revision: other })).rejects.toThrow(`returned commit ${commit} of me/small, but`);
   });
 });
 
@@ -530,12 +533,12 @@ describe("redirects", () => {
 
   test("in a circle end", async () => {
     hub.misbehave = ({ url, response }) => response.writeHead(307, { location: url }).end() !== undefined;
-    await expect(load()).rejects.toThrow("redirects more than 10 times");
+    await expect(load()).rejects.toThrow("more than 10 times");
     expect(hub.asked.length).toBeLessThan(20);
     hub.misbehave = onWeights(
       ({ response }) => response.writeHead(302, { location: "/model.safetensors" }).end() !== undefined,
     );
-    await expect(load()).rejects.toThrow("redirects more than 10 times");
+    await expect(load()).rejects.toThrow("more than 10 times");
   });
 
   test.each(["file:///etc/passwd", "data:application/json,{}", "http://a:b@127.0.0.1/", "http://[", "ftp://x/"])(
@@ -580,22 +583,24 @@ describe("what the cache has only in part", () => {
   test("a link to a blob that is gone counts as missing", async () => {
     cacheFiles("config.json", "preprocessor_config.json", "model.safetensors");
     await rm(join(repository(), "blobs", sha256(weights)));
-    await expect(load(offline)).rejects.toThrow("missing: weights (such as model.safetensors)");
+    await expect(load(offline)).rejects.toThrow("Missing: weights (such as model.safetensors)");
     expectWhole(await load({}, { revision: commit }));
   });
 
   test("is named offline, and where the hub is down", async () => {
     cacheFiles("config.json");
     const asking = load(offline);
-    await expect(asking).rejects.toThrow("missing: weights (such as model.safetensors), and HF_HUB_OFFLINE forbids");
+    await expect(asking).rejects.toThrow(
+      "Missing: weights (such as model.safetensors). It is not downloaded, since HF_HUB_OFFLINE",
+    );
     await expect(asking).rejects.toMatchObject({ name: "UserError" });
     hub.misbehave = ({ response }) => response.writeHead(503).end() !== undefined;
     await expect(load()).rejects.toThrow(
-      /answered 503; the cache \(.*\) holds only a part of me\/small; missing: weights/,
+      /responded with 503\. The cache \(.*\) holds only a part of me\/small\. Missing: weights/,
     );
     await rm(repository(), { recursive: true });
     cacheFiles("preprocessor_config.json", "model.safetensors");
-    await expect(load(offline)).rejects.toThrow("missing: config.json");
+    await expect(load(offline)).rejects.toThrow("Missing: config.json");
   });
 
   test("shards that are missing are named", async () => {
@@ -604,7 +609,7 @@ describe("what the cache has only in part", () => {
     hub.files.set("model-1.safetensors", weights);
     hub.files.set("model-2.safetensors", weights.subarray(0, 50_000));
     cacheFiles("config.json", "preprocessor_config.json", "model.safetensors.index.json", "model-1.safetensors");
-    await expect(load(offline)).rejects.toThrow("missing: model-2.safetensors");
+    await expect(load(offline)).rejects.toThrow("Missing: model-2.safetensors");
     const snapshot = await load({}, { revision: commit });
     expect(readFileSync(join(snapshot, "model-2.safetensors"))).toHaveLength(50_000);
     expect(await load(offline)).toBe(snapshot);
@@ -618,7 +623,7 @@ describe("what the cache has only in part", () => {
     for (const status of [500, 503, 429]) {
       hub.misbehave = ({ response }) => response.writeHead(status).end() !== undefined;
       expect(await load()).toBe(snapshot);
-      expect(warnings.at(-1)).toContain(`answered ${status}; taking me/small from the cache`);
+      expect(warnings.at(-1)).toContain(`responded with ${status}. Using the copy of me/small in the cache`);
     }
     hub.misbehave = () => true;
     expect(await load(quick)).toBe(snapshot);
@@ -633,7 +638,7 @@ describe("what the cache has only in part", () => {
     writeFileSync(join(repository(), "refs/main"), "a".repeat(40));
     hub.misbehave = onWeights(({ response }) => response.writeHead(503).end() !== undefined);
     expect(await load()).toBe(older);
-    expect(warnings.at(-1)).toContain("taking me/small from the cache as it was downloaded last");
+    expect(warnings.at(-1)).toContain("Using the copy of me/small in the cache");
     expect(readFileSync(join(repository(), "refs/main"), "utf8")).toBe("a".repeat(40));
     hub.misbehave = undefined;
     expectWhole(await load());

@@ -5,7 +5,10 @@ import { deflateSync } from "node:zlib";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
 import { mostPixels } from "../../../src/data/image-formats.ts";
-import { blockOtherLoaders, decodeImage } from "../../../src/platform/node/decode-image.ts";
+import { decodeImage } from "../../../src/platform/node/decode-image.ts";
+import { encodeSvg } from "../../../src/platform/node/encode-svg.ts";
+import { blockOtherLoaders, checkLoader } from "../../../src/platform/node/image-loaders.ts";
+import { createPictureSource } from "../../../src/platform/node/node-images.ts";
 import { WorkerLane } from "../../../src/platform/node/worker-lane.ts";
 import { Semaphore } from "../../../src/utils/semaphore.ts";
 import type { Tensor } from "../../../src/utils/tensor.ts";
@@ -16,7 +19,6 @@ const decode = (path: string) => decodeBytes(path, readFileSync(path));
 
 let expected: Map<string, Tensor>;
 beforeAll(async () => {
-  blockOtherLoaders();
   expected = await readTensors(referencePath("images/formats.safetensors"));
 });
 
@@ -93,8 +95,27 @@ describe("what is no image to be read here, whatever its name", () => {
     await expect(decodeBytes("x.png", text(content))).rejects.toThrow(`can't be decoded as ${format}`);
   });
 
-  test("libvips opens no drawing at all", async () => {
+  test("a drawing that libvips takes for one is refused before it is rendered", async () => {
+    await expect(checkLoader(sharp(text(svg)), "GIF")).rejects.toThrow("libvips takes it for svg");
+  });
+
+  test("an application's own sharp still opens drawings beside a source of images", async () => {
+    const source = createPictureSource(referencePath("images/formats"));
+    try {
+      await source.facts({ name: "rgb.png" });
+      expect(await sharp(text(svg)).metadata()).toMatchObject({ format: "svg" });
+    } finally {
+      await source.dispose();
+    }
+  });
+
+  test("the command line blocks other loaders, but not for its own charts", async () => {
+    blockOtherLoaders();
     await expect(sharp(text(svg)).metadata()).rejects.toThrow("unsupported image format");
+    const chart = await encodeSvg(svg);
+    expect(await sharp(chart).metadata()).toMatchObject({ format: "png", width: 16 });
+    await expect(sharp(text(svg)).metadata()).rejects.toThrow("unsupported image format");
+    await decode(referencePath("images/formats/rgb.png"));
   });
 });
 

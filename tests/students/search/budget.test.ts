@@ -79,7 +79,7 @@ test("budgets count what a student of that shape really weighs", async () => {
   const inTime = (most: number) =>
     blocksWithin({ teacher, budget: { kind: "milliseconds", most }, format: half, studentOf, now });
   expect(await inTime(1e4)).toBe(depth);
-  await expect(inTime(1e-4)).rejects.toThrow(/no student fits the budget: one block alone takes .* ms, all 6 take/);
+  await expect(inTime(1e-4)).rejects.toThrow(/No student fits the budget: one block alone takes .* ms, all 6 take/);
   await teacher.dispose();
 });
 
@@ -139,6 +139,6 @@ describe("a budget's proposal", () => {
     const { code, err } = await wecolora(
       ...["inspect", teacher, "--data", join(folder, "data"), "--budget", "0.0001MB"],
     );
-    expect([code, err]).toEqual([2, expect.stringContaining("no student fits the budget: one block alone takes")]);
+    expect([code, err]).toEqual([2, expect.stringContaining("No student fits the budget: one block alone takes")]);
   });
 });

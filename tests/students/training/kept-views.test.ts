@@ -78,7 +78,7 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   const { code, err } = await wecolora(...args, ...settings, "--out", out);
   expect({ code, err }).toMatchObject({ code: 0 });
   expect(err).toMatch(/precision int8: [78]-bit weights/);
-  expect(err).toMatch(/2 views of each picture are kept: \d+ MiB in memory/);
+  expect(err).toMatch(/2 crops of each image are cached: \d+ MiB in memory/);
   const { options } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
   expect(options).toMatchObject({ precision: "int8", keptViews: 2 });
   const whole = await readFile(join(out, "student/model.safetensors"));
@@ -94,7 +94,7 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   const disk = join(folder, "disk");
   const onDisk = await wecolora(...args, ...settings, "--kept-views-on", "disk", "--out", disk);
   expect(onDisk).toMatchObject({ code: 0 });
-  expect(onDisk.err).toMatch(/2 views of each picture are kept: \d+ MiB on disk/);
+  expect(onDisk.err).toMatch(/2 crops of each image are cached: \d+ MiB on disk/);
   expect(await readFile(join(disk, "student/model.safetensors"))).toEqual(whole);
   expect(existsSync(join(disk, "kept-views.bin"))).toBe(false);
 

@@ -172,14 +172,14 @@ describe("what goes wrong in one of them ends the step, and the next one goes we
   const cases: [string, readonly MicroBatch[], string][] = [
     ["pictures that can't be read", [pictures(0), missing], "no such picture"],
     ["in the first", [missing, pictures(1)], "no such picture"],
-    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many pictures each"],
+    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many images each"],
     [
       "pictures that are not finite",
       [
         pictures(0),
         { ...pictures(1), data: pictures(1).data.map((v, i, all) => (i < all.length / 2 ? v : Number.NaN)) },
       ],
-      "the loss is NaN at step 1",
+      "The loss is NaN at step 1",
     ],
   ];
   test.each(cases)("%s", async (_, parts, message) => {
