@@ -238,6 +238,9 @@ interface WholePlace {
   run(options: Readonly<Record<string, unknown>>): Promise<WholeRun>;
 }
 
+/** The default recipe in place of two steps of the paper's. */
+const closedForm = { recipe: "closed-form", method: undefined, rank: undefined, steps: undefined };
+
 /** What a whole run does with an option. `plain` is a run without it; what only training or evaluating shows stands in `options`. */
 const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Promise<void>>> = {
   async teacher({ run }, plain) {
@@ -326,6 +329,30 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
     expect(readdirSync(plain.out)).not.toContain("exports");
     const { out } = await run({ export: "onnx" });
     expect(readdirSync(join(out, "exports"))).toEqual(["onnx"]);
+  },
+  async blockShapes({ run }) {
+    const keptBlocks = [0, 1];
+    const { config } = await run({ ...closedForm, keptBlocks, blockShapes: ["1x16", "2x8"] });
+    expect(config.shapes).toEqual([
+      { heads: 1, mlpWidth: 16 },
+      { heads: 2, mlpWidth: 8 },
+    ]);
+  },
+  async agreement({ run }) {
+    const { config, out } = await run({ ...closedForm, agreement: 0.5 });
+    const { deployment } = config;
+    if (!deployment) throw new Error("no deployment");
+    expect(deployment.agreement).toBeGreaterThanOrEqual(0.5);
+    // All levers are open, so something cheaper than the whole teacher in float32 was tried and chosen.
+    expect(deployment.bytes).toBeLessThan(Math.max(...deployment.tried.map(({ bytes }) => bytes)));
+    expect(readdirSync(join(out, "exports"))).toEqual([deployment.export]);
+  },
+  async levers({ run }) {
+    const of = async (levers: string) => (await run({ ...closedForm, agreement: 0.5, levers })).config.deployment;
+    expect((await of("bits"))?.tried.map(({ blockShare }) => blockShare)).toEqual(
+      (await of("bits"))?.tried.map(() => 1),
+    );
+    expect(new Set((await of("shape"))?.tried.map((one) => one.export))).toEqual(new Set(["onnx"]));
   },
   async recipe({ run }, plain) {
     const { config } = await run({ recipe: "closed-form", method: undefined, rank: undefined, steps: undefined });

@@ -251,8 +251,7 @@ async function headsTaken(
   const whole: Sums = { n, m: n, gram, cross: identity };
   const inverse = await solver.solve(whole, ridgeOf(whole, ridge));
   // Columns of the map are rows here, so that a head's lie together.
-  const map = new Float64Array(mixed * outputs);
-  for (let o = 0; o < outputs; o++) for (let i = 0; i < mixed; i++) map[i * outputs + o] = proj.data[o * mixed + i];
+  const map = transposed(proj);
   const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
   const costs: number[] = [];
   const taken: number[] = [];
@@ -283,6 +282,13 @@ async function headsTaken(
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
   return { left, taken, costs };
+}
+
+/** A matrix `[o, i]` as `[i, o]`. */
+function transposed({ dims: [rows, columns], data }: FloatTensor): Float64Array {
+  const out = new Float64Array(rows * columns);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
+  return out;
 }
 
 /** A lower triangular matrix `[n, n]` times `b` `[n, m]`. */

@@ -22,7 +22,7 @@ export interface ShapeChoice {
 }
 
 /** Sizes that are tried, as shares of the weights of all blocks. */
-const triedShares = [1, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
+const triedShares = [1, 0.92, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
 
 /** Students by size. `shares[0]` is the teacher. */
 export interface Ladder {
