@@ -1,0 +1,33 @@
+// `wecolora/web`: the library in browsers, and wherever else onnxruntime-web runs (Node, Deno, Electron's renderers).
+export * from "../../index.ts";
+export type { ProgressEvent, RunControls } from "../../context/progress.ts";
+export type { Decode } from "../../data/picture-reader.ts";
+export { connectWecolora } from "./connect.ts";
+export { serveWecolora } from "./serve.ts";
+export type { MessageEnd } from "./channel.ts";
+export type { EncodeSvg, ImageEncoder } from "./drawing.ts";
+export { packageVersion } from "./environment.ts";
+export type { HubOptions } from "./hub.ts";
+export type { OutputTarget } from "./output.ts";
+export { WebOutput } from "./output.ts";
+export type { WebDeviceName, WebDeviceOption, WebRuntime } from "./web-device.ts";
+export { createWebDevice } from "./web-device.ts";
+export { blobDirectory, fileListDirectory, handleDirectory } from "./web-files.ts";
+export type { PixelImage, WebImage } from "./web-images.ts";
+export type { DirectoryInput, FileTree, WebImages } from "./web-inputs.ts";
+export type { WebModel, WebModelInput, WebPretrainedOptions, WebProgress } from "./web-models.ts";
+export type {
+  AnyModel,
+  OutputControls,
+  WebDistillOptions,
+  WebDistillResult,
+  Wecolora,
+  WecoloraOptions,
+  WebEvaluateOptions,
+  WebEvaluateResult,
+  WebExportOptions,
+  WebExportResult,
+  WebFeaturesOptions,
+  WebFeaturesResult,
+} from "./wecolora.ts";
+export { createWecolora } from "./wecolora.ts";
