@@ -38,6 +38,15 @@ export interface WebDeviceOptions {
   readonly threads?: number;
 }
 
+/**
+ * onnxruntime-web, or what loads the build of it for a device: `"onnxruntime-web/wasm"` for `cpu`, `"onnxruntime-web/webgpu"`
+ * for `webgpu`. Loaded in files of their own, they start their threads without the code around them.
+ */
+export type RuntimeSource = WebRuntime | ((device: WebDeviceName) => Promise<WebRuntime>);
+
+const loaded = (source: RuntimeSource, device: WebDeviceName): Promise<WebRuntime> =>
+  typeof source === "function" ? source(device) : Promise.resolve(source);
+
 /** WASM gains little by more, and each takes a stack of its own. */
 const mostUseful = 16;
 
@@ -89,6 +98,31 @@ export function yielding(device: Device): Device {
   };
 }
 
+/** A device whose calls wait for each other: WebGPU's build of ONNX Runtime has one run or session at a time under way. */
+export function inTurn(device: Device): Device {
+  let last: Promise<unknown> = Promise.resolve();
+  const next = <T>(work: () => Promise<T>): Promise<T> => {
+    const result = last.then(work, work);
+    last = result.catch(() => undefined);
+    return result;
+  };
+  return {
+    ...device,
+    createSession: (source, options) =>
+      next(async () => {
+        const session = await device.createSession(source, options);
+        return {
+          outputNames: session.outputNames,
+          run: (request) => next(() => session.run(request)),
+          dispose: () => next(() => session.dispose()),
+        };
+      }),
+    upload: (tensor, own) => next(() => device.upload(tensor, own)),
+    download: (tensor, take) => next(() => device.download(tensor, take)),
+    release: (tensors) => next(() => device.release(tensors)),
+  };
+}
+
 /** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
 function copyModels(): Uint8Array[] {
   return Array.from({ length: 6 }, (_, rank) => {
@@ -108,7 +142,7 @@ export function createWebDevice(runtime: WebRuntime, { device = "cpu", threads }
   runtime.env.wasm.numThreads = count;
   if (device === "webgpu") {
     const gpu = createOnnxDevice(runtime, { executionProviders: ["webgpu"], threads: count, copies: copyModels() });
-    return yielding({ ...gpu, name: "webgpu" });
+    return yielding(inTurn({ ...gpu, name: "webgpu" }));
   }
   const wasm = createOnnxDevice(runtime, { executionProviders: ["wasm"], threads: count });
   return yielding({ ...wasm, name: "cpu", threads: count });
@@ -169,21 +203,22 @@ async function noWebgpu(mayBeSlow: boolean): Promise<string | undefined> {
  * else WASM, and says why. Throws a UserError where WebGPU is asked for and can't be used.
  */
 export async function openWebDevice(
-  runtime: WebRuntime,
+  runtime: RuntimeSource,
   option: WebDeviceOption,
   { threads, warn }: { readonly threads?: number; readonly warn: (message: string) => void },
 ): Promise<Device> {
-  const wasm = () => createWebDevice(runtime, { threads });
+  const wasm = async () => createWebDevice(await loaded(runtime, "cpu"), { threads });
   if (option === "cpu" || option === "wasm") return wasm();
   let reason = await noWebgpu(option === "webgpu");
   if (reason === undefined) {
-    const device = createWebDevice(runtime, { device: "webgpu", threads });
+    let device: Device | undefined;
     try {
+      device = createWebDevice(await loaded(runtime, "webgpu"), { device: "webgpu", threads });
       await tryWebDevice(device);
       return device;
     } catch (error) {
       [reason] = (error as Error).message.split("\n");
-      await device.dispose().catch(() => undefined);
+      await device?.dispose().catch(() => undefined);
     }
   }
   if (option === "webgpu")

@@ -10,7 +10,7 @@ export { packageVersion } from "./environment.ts";
 export type { HubOptions } from "./hub.ts";
 export type { OutputTarget } from "./output.ts";
 export { WebOutput } from "./output.ts";
-export type { WebDeviceName, WebDeviceOption, WebRuntime } from "./web-device.ts";
+export type { RuntimeSource, WebDeviceName, WebDeviceOption, WebRuntime } from "./web-device.ts";
 export { createWebDevice } from "./web-device.ts";
 export { blobDirectory, fileListDirectory, handleDirectory } from "./web-files.ts";
 export type { PixelImage, WebImage } from "./web-images.ts";

@@ -33,7 +33,7 @@ import type { OutputTarget } from "./output.ts";
 import { targetDirectory, WebOutput } from "./output.ts";
 import { mostWasmBytes } from "./memory.ts";
 import { memoryDirectory } from "../../files/memory-directory.ts";
-import type { WebDeviceOption, WebRuntime } from "./web-device.ts";
+import type { RuntimeSource, WebDeviceOption } from "./web-device.ts";
 import { openWebDevice } from "./web-device.ts";
 import { Mounts } from "./web-files.ts";
 import type { WebImages } from "./web-inputs.ts";
@@ -43,8 +43,11 @@ import { LocalModel, mountModel, readMounted } from "./web-models.ts";
 
 /** What `createWecolora` takes. */
 export interface WecoloraOptions {
-  /** onnxruntime-web: `import * as runtime from "onnxruntime-web"`, or `"onnxruntime-web/webgpu"` for WebGPU too. */
-  readonly runtime: WebRuntime;
+  /**
+   * onnxruntime-web, or what loads it for a device: in a worker
+   * `(device) => device === "webgpu" ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm")`.
+   */
+  readonly runtime: RuntimeSource;
   /**
    * Where graphs run: "auto" (WebGPU where it gives the processor's numbers, else WASM), "cpu" or "wasm", or "webgpu"
    * (default: "auto").
