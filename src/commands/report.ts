@@ -123,13 +123,21 @@ function distinct(names: readonly string[]): string[] {
 
 /** Writes report.html and report.md into a run's folder, and gives the page. */
 export async function writeRunReport(context: RunContext, folder: RunFolder): Promise<string> {
+  return (await makeRunReport(context, folder)).page;
+}
+
+/** The same, with what the page is made of. */
+export async function makeRunReport(
+  context: RunContext,
+  folder: RunFolder,
+): Promise<{ readonly page: string; readonly report: RunReport }> {
   const { environment, listener } = context;
   listener.stage?.("writing the report");
   const { report, options, judged } = await readRun(folder);
   const whole = await withPictures(context, folder, report, options, judged);
   const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
-  return page;
+  return { page, report: whole };
 }
 
 /** What the folder's files say, without a picture or a model. */

@@ -13,7 +13,14 @@ import { partsOf } from "./web-files.ts";
 import type { WebImage } from "./web-images.ts";
 import { filesOf } from "./web-inputs.ts";
 import type { WebModel, WebModelInput, WebPretrainedOptions, WebProgress } from "./web-models.ts";
+import type { RunReport } from "../../report/run-report.ts";
+import type { FrontierPoint } from "../../students/search/frontier.ts";
+import type { AttentionMaps, StudentSize } from "./insights.ts";
 import type {
+  AnyModel,
+  WebAttentionOptions,
+  WebPredictOptions,
+  WebReportOptions,
   WebDistillOptions,
   WebDistillResult,
   Wecolora,
@@ -155,7 +162,8 @@ class RemoteWecolora implements Wecolora {
       ]),
     );
     const onReport = onProgress && ((event: unknown) => onProgress(event as ProgressEvent));
-    const result = await this.channel.call<Record<string, unknown>>(method, [options], { signal, onReport });
+    const result = await this.channel.call<object>(method, [options], { signal, onReport });
+    if (Array.isArray(result)) return result as Result;
     const received = Object.entries(result).map(([name, value]) => [name, this.received(value)]);
     return Object.fromEntries(received) as Result;
   }
@@ -180,6 +188,23 @@ class RemoteWecolora implements Wecolora {
 
   exportModel(options: WebExportOptions): Promise<WebExportResult> {
     return this.run("exportModel", options);
+  }
+
+  sizes(teacher: AnyModel): Promise<StudentSize[]> {
+    return this.channel.call("sizes", [sendable(teacher)]);
+  }
+
+  predict(options: WebPredictOptions): Promise<FrontierPoint[]> {
+    return this.run("predict", options);
+  }
+
+  report(options: WebReportOptions): Promise<RunReport> {
+    return this.run("report", options);
+  }
+
+  attention({ models, ...options }: WebAttentionOptions): Promise<AttentionMaps[]> {
+    const named = Object.entries(models).map(([name, model]) => [name, sendable(model)]);
+    return this.run("attention", { ...options, models: Object.fromEntries(named) } as Watched);
   }
 
   device(onWarning?: (message: string) => void): Promise<{ name: string; threads?: number }> {

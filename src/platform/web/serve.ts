@@ -73,18 +73,20 @@ export function serveWecolora(options: WecoloraOptions, end: MessageEnd = ownSco
       ]),
     );
   /** Outputs in a result, replaced by names. */
-  const sent = (result: object) =>
-    Object.fromEntries(
+  const sent = (result: object): object => {
+    if (Array.isArray(result)) return result;
+    return Object.fromEntries(
       Object.entries(result).map(([name, value]: [string, unknown]) => {
         if (!(value instanceof WebOutput)) return [name, value];
         outputs.set(value.path, value);
         return [name, { $output: value.path }];
       }),
     );
+  };
 
   function methods() {
     const command =
-      (name: "distill" | "evaluate" | "exportModel") =>
+      (name: "distill" | "evaluate" | "exportModel" | "predict" | "report" | "attention") =>
       async ({ signal, report }: Controls, given: Record<string, unknown>) => {
         const call = library[name].bind(library) as (options: object) => Promise<object>;
         return sent(await call({ ...inputs(given), signal, onProgress: report }));
@@ -123,6 +125,11 @@ export function serveWecolora(options: WecoloraOptions, end: MessageEnd = ownSco
         const result = await call({ ...inputs(given), signal, onProgress: report });
         return new Moved(result, memoryOf([result.features]));
       },
+      sizes: (_: Controls, teacher: unknown) => library.sizes(resolved(teacher) as WebModel),
+      predict: command("predict"),
+      report: command("report"),
+      attention: (controls: Controls, { models: named, ...given }: { models: object }) =>
+        command("attention")(controls, { ...given, models: inputs({ ...named }) }),
       list: (_: Controls, path: string, entry: string) => outputOf(path).directory.list(entry),
       async size(_: Controls, path: string, entry: string) {
         const file = await outputOf(path).directory.open(entry);

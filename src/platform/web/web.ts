@@ -8,6 +8,10 @@ export type { MessageEnd } from "./channel.ts";
 export type { EncodeSvg, ImageEncoder } from "./drawing.ts";
 export { packageVersion } from "./environment.ts";
 export type { HubOptions } from "./hub.ts";
+export type { AttentionMaps, StudentSize } from "./insights.ts";
+export type { RunReport } from "../../report/run-report.ts";
+export type { ResultRow } from "../../report/results.ts";
+export type { FrontierPoint } from "../../students/search/frontier.ts";
 export type { OutputTarget } from "./output.ts";
 export { WebOutput } from "./output.ts";
 export type { RuntimeSource, WebDeviceName, WebDeviceOption, WebRuntime } from "./web-device.ts";
@@ -29,5 +33,8 @@ export type {
   WebExportResult,
   WebFeaturesOptions,
   WebFeaturesResult,
+  WebAttentionOptions,
+  WebPredictOptions,
+  WebReportOptions,
 } from "./wecolora.ts";
 export { createWecolora } from "./wecolora.ts";

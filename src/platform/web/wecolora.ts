@@ -18,6 +18,7 @@ import type {
 import { readSafetensors } from "../../checkpoints/safetensors.ts";
 import type { RunControls } from "../../context/progress.ts";
 import { listenerOf } from "../../context/progress.ts";
+import type { RunContext } from "../../context/run-context.ts";
 import { runContext } from "../../context/run-context.ts";
 import type { Decode } from "../../data/picture-reader.ts";
 import type { Model } from "../../models/model.ts";
@@ -29,6 +30,10 @@ import type { EncodeSvg, ImageEncoder } from "./drawing.ts";
 import { canvasEncoder, documentMaker, encodeSvgOnPage } from "./drawing.ts";
 import { memoryFeatureStore, webEnvironment } from "./environment.ts";
 import type { HubOptions } from "./hub.ts";
+import type { RunReport } from "../../report/run-report.ts";
+import type { FrontierPoint } from "../../students/search/frontier.ts";
+import type { AttentionMaps, StudentSize } from "./insights.ts";
+import { attentionMaps, predictStudents, reportOfRun, studentSizes } from "./insights.ts";
 import type { OutputTarget } from "./output.ts";
 import { targetDirectory, WebOutput } from "./output.ts";
 import { mostWasmBytes } from "./memory.ts";
@@ -129,6 +134,29 @@ export interface WebExportResult extends ExportRunResult {
   readonly output: WebOutput;
 }
 
+/** Options of `predict`. */
+export interface WebPredictOptions extends RunControls {
+  readonly teacher: AnyModel;
+  readonly images: WebImages;
+  /** Numbers of whole blocks whose weights students have (default: six, over the whole range). */
+  readonly sizes?: readonly number[];
+}
+
+/** Options of `report`. */
+export interface WebReportOptions extends RunControls {
+  /** What `distill` wrote. */
+  readonly run: WebOutput;
+  /** The run's teacher, so that it is not read again. */
+  readonly teacher?: AnyModel;
+}
+
+/** Options of `attention`. */
+export interface WebAttentionOptions extends RunControls {
+  /** Models by the names that results have for them. */
+  readonly models: Readonly<Record<string, AnyModel>>;
+  readonly images: WebImages;
+}
+
 /** What the library does, in this thread or in a worker. */
 export interface Wecolora {
   /** Loads a vision transformer, ready to run. Throws a UserError that names the file where something does not fit. */
@@ -141,6 +169,14 @@ export interface Wecolora {
   features(options: WebFeaturesOptions): Promise<WebFeaturesResult>;
   /** Writes a model in other formats and measures each: what `wecolora export` does. */
   exportModel(options: WebExportOptions): Promise<WebExportResult>;
+  /** The sizes that students of a teacher can have. Nothing is run. */
+  sizes(teacher: AnyModel): Promise<StudentSize[]>;
+  /** What students of some sizes cost and give up, measured on a few of the images. */
+  predict(options: WebPredictOptions): Promise<FrontierPoint[]>;
+  /** Makes a run's report page anew, and gives what it is made of. */
+  report(options: WebReportOptions): Promise<RunReport>;
+  /** Where models look in images. */
+  attention(options: WebAttentionOptions): Promise<AttentionMaps[]>;
   /** Which device graphs run on, once it was tried: "cpu" with its threads, or "webgpu". */
   device(onWarning?: (message: string) => void): Promise<{ readonly name: string; readonly threads?: number }>;
   /** Frees all memory that is held; nothing can be run afterwards. */
@@ -242,50 +278,67 @@ class LocalWecolora implements Wecolora {
     return loaded.path;
   }
 
-  /** Runs a command; `writes` says whether it needs an output folder. */
-  private async run<Schema extends z.ZodObject, Result>(
-    command: Command<Schema, Result>,
-    { teacher, model, images, out, signal, onProgress, ...own }: Given,
-    writes: string | undefined,
-  ): Promise<{ readonly result: Result; readonly path: string; readonly output: WebOutput }> {
+  /** Runs work over what was given: models and images by paths of mounted files, and the environment. */
+  private async within<Result>(
+    { images, signal, onProgress }: Pick<Given, "images" | "signal" | "onProgress">,
+    work: (at: {
+      readonly context: RunContext;
+      readonly device: Device;
+      /** Where the images stand. */
+      readonly data: string | undefined;
+      pathOf(model: AnyModel): Promise<string>;
+      modelOf(model: AnyModel): Promise<Model>;
+    }) => Promise<Result>,
+  ): Promise<Result> {
     signal?.throwIfAborted();
     const device = await this.open();
     const models = new Map<string, Model>();
     const loading: LocalModel[] = [];
     const pathOf = (one: AnyModel) => this.pathOf(one, { signal }, models, loading);
-    const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
-      Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
-    const data = images === undefined ? undefined : await imagesDirectory(images, signal);
-    const mounted = data && this.mounts.add(data.name, data.directory);
-    const target = out === undefined ? memoryDirectory(new Map(), "output") : targetDirectory(out);
-    // Outputs stay mounted: later runs read them.
-    const root =
-      out === undefined && writes === undefined ? undefined : this.mounts.add(`run-${++this.outputs}`, target);
-    const path = writes?.includes(".") ? `${root}/${writes}` : (root ?? "");
+    const named = images === undefined ? undefined : await imagesDirectory(images, signal);
+    const mounted = named && this.mounts.add(named.name, named.directory);
+    const data = named?.file === undefined ? mounted : `${mounted}/${named.file}`;
     try {
       const listener = onProgress ? listenerOf(onProgress) : {};
       for (const warning of this.warnings.splice(0)) listener.warn?.(warning);
+      const environment = await this.environment(device, models, signal);
+      const context = runContext(environment, { listener, signal });
+      const modelOf = async (one: AnyModel) => environment.loadModel(await pathOf(one), { signal });
+      return await work({ context, device, data, pathOf, modelOf });
+    } finally {
+      for (const one of loading) await one.dispose();
+      await device.trim();
+    }
+  }
+
+  /** Runs a command; `writes` says whether it needs an output: a folder (""), or a file of that name in one. */
+  private run<Schema extends z.ZodObject, Result>(
+    command: Command<Schema, Result>,
+    given: Given,
+    writes: string | undefined,
+  ): Promise<{ readonly result: Result; readonly path: string; readonly output: WebOutput }> {
+    return this.within(given, async ({ context, device, data, pathOf }) => {
+      const { teacher, model, images: _, out, signal: __, onProgress: ___, ...own } = given;
+      const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
+        Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
+      const target = out === undefined ? memoryDirectory(new Map(), "output") : targetDirectory(out);
+      // Outputs stay mounted: later runs read them.
+      const root =
+        out === undefined && writes === undefined ? undefined : this.mounts.add(`run-${++this.outputs}`, target);
+      const path = writes ? `${root}/${writes}` : (root ?? "");
       const paths = {
         ...(teacher === undefined ? {} : { teacher: await pathOf(teacher) }),
         ...(model === undefined
           ? {}
           : { model: isList(model) ? await Promise.all(model.map(pathOf)) : await pathOf(model as AnyModel) }),
-        ...(data ? { data: data.file === undefined ? mounted : `${mounted}/${data.file}` } : {}),
+        ...(data === undefined ? {} : { data }),
         ...(root === undefined ? {} : { out: path }),
       };
-      const environment = await this.environment(device, models, signal);
       const name = device.name === "webgpu" ? "webgpu" : "cpu";
       const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
-      const result = await runCommand(
-        command,
-        runContext(environment, { listener, signal }),
-        options as z.input<Schema>,
-      );
+      const result = await runCommand(command, context, options as z.input<Schema>);
       return { result, path, output: new WebOutput(path, this.mounts.directory(path)) };
-    } finally {
-      for (const one of loading) await one.dispose();
-      await device.trim();
-    }
+    });
   }
 
   private async environment(device: Device, models: ReadonlyMap<string, Model>, signal?: AbortSignal) {
@@ -335,6 +388,34 @@ class LocalWecolora implements Wecolora {
   async exportModel(options: WebExportOptions): Promise<WebExportResult> {
     const { result, output } = await this.run(exportCommand, options, "");
     return { ...result, output };
+  }
+
+  async sizes(model: AnyModel): Promise<StudentSize[]> {
+    return this.within({}, async ({ modelOf }) => studentSizes(await modelOf(model)));
+  }
+
+  async predict({ teacher, sizes, ...controls }: WebPredictOptions): Promise<FrontierPoint[]> {
+    return this.within(controls, async ({ context, data = "", modelOf }) => {
+      const model = await modelOf(teacher);
+      return predictStudents(context, model, data, sizes).finally(() => model.dispose());
+    });
+  }
+
+  async report({ run, teacher, ...controls }: WebReportOptions): Promise<RunReport> {
+    return this.within(controls, async ({ context, pathOf }) => {
+      // Models and images that the run was made with are mounted still; a teacher that is loaded is not read again.
+      if (teacher !== undefined) await pathOf(teacher);
+      return reportOfRun(context, run.path);
+    });
+  }
+
+  async attention({ models, ...controls }: WebAttentionOptions): Promise<AttentionMaps[]> {
+    return this.within(controls, async ({ context, data = "", modelOf }) => {
+      const loaded = new Map<string, Model>();
+      for (const [name, model] of Object.entries(models)) loaded.set(name, await modelOf(model));
+      const dispose = () => Promise.all([...loaded.values()].map((model) => model.dispose()));
+      return attentionMaps(context, loaded, data).finally(dispose);
+    });
   }
 
   async dispose(): Promise<void> {
