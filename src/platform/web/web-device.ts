@@ -1,12 +1,14 @@
 // Devices over onnxruntime-web: WASM, with threads where the page is isolated, and WebGPU where it gives the same numbers.
 import { compile } from "../../engine/compile.ts";
 import {
+  cast,
   constant,
   gelu,
   graph,
   input,
   layerNormalization,
   matmul,
+  reduceSum,
   softmax,
   stopGradient,
 } from "../../engine/graph/build.ts";
@@ -181,6 +183,18 @@ export async function tryWebDevice(device: Device): Promise<void> {
     if (!(off <= tolerance * size)) throw new Error(`its numbers are off by ${(off / size).toExponential(1)}`);
   } finally {
     await session.dispose();
+  }
+}
+
+/** Whether a device adds up in float64, which the closed form and training need: WebGPU's build of ONNX Runtime for browsers does not. */
+export async function hasFloat64(device: Device): Promise<boolean> {
+  const x = input("x", "float32", [3]);
+  try {
+    const session = await compile(graph([x], { y: cast(reduceSum(cast(x, "float64")), "float32") }), device);
+    await session.run({ feeds: { x: float32([1, 2, 3], [3]) }, fetch: ["y"] }).finally(() => session.dispose());
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -96,10 +96,12 @@ export async function directoryOf(
 ): Promise<NamedDirectory> {
   if (isDirectoryHandle(input)) return { name: input.name || "folder", directory: handleDirectory(input, input.name) };
   if (isFileTree(input)) {
-    const { name = what, files } = input;
+    const { name, files } = input;
     const [only] = files;
-    if (only && files.size === 1 && !only[0].includes("/")) return fileDirectory(only[0], only[1], what === "model");
-    return { name, directory: blobDirectory(files, name) };
+    // A folder has a name; a file that was dropped alone has none around it.
+    if (name === undefined && only && files.size === 1 && !only[0].includes("/"))
+      return fileDirectory(only[0], only[1], what === "model");
+    return { name: name ?? what, directory: blobDirectory(files, name ?? what) };
   }
   if (isDirectory(input)) return { name: input.describe("").split("/").at(-1) || what, directory: input };
   if (isFile(input)) return fileDirectory(input.name, input, what === "model");

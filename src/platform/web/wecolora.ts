@@ -39,7 +39,7 @@ import { targetDirectory, WebOutput } from "./output.ts";
 import { mostWasmBytes } from "./memory.ts";
 import { memoryDirectory } from "../../files/memory-directory.ts";
 import type { RuntimeSource, WebDeviceOption } from "./web-device.ts";
-import { openWebDevice } from "./web-device.ts";
+import { hasFloat64, openWebDevice } from "./web-device.ts";
 import { Mounts } from "./web-files.ts";
 import type { WebImages } from "./web-inputs.ts";
 import { imagesDirectory } from "./web-inputs.ts";
@@ -196,6 +196,7 @@ class LocalWecolora implements Wecolora {
   private readonly featureStore = memoryFeatureStore();
   private readonly locked = new Set<string>();
   private opened: Promise<Device> | undefined;
+  private fitting: Promise<Device> | undefined;
   private readonly warnings: string[] = [];
   private outputs = 0;
 
@@ -208,6 +209,23 @@ class LocalWecolora implements Wecolora {
     this.opened ??= openWebDevice(runtime, device, { threads, warn: (message) => this.warnings.push(message) });
     this.opened.catch(() => (this.opened = undefined));
     return this.opened;
+  }
+
+  /** The device for closed form and training: WASM where the other can't add up in float64. */
+  private async openForFitting(warn: (message: string) => void): Promise<Device> {
+    const device = await this.open();
+    if (device.name !== "webgpu") return device;
+    this.fitting ??= hasFloat64(device).then((has) => {
+      if (has) return device;
+      const { runtime, threads } = this.options;
+      return openWebDevice(runtime, "cpu", { threads, warn });
+    });
+    const fitting = await this.fitting;
+    if (fitting !== device)
+      warn(
+        `Students are made with WASM (${fitting.threads} threads): WebGPU's build of ONNX Runtime has no float64, which that needs.`,
+      );
+    return fitting;
   }
 
   async device(onWarning?: (message: string) => void) {
@@ -289,9 +307,12 @@ class LocalWecolora implements Wecolora {
       pathOf(model: AnyModel): Promise<string>;
       modelOf(model: AnyModel): Promise<Model>;
     }) => Promise<Result>,
+    fits = false,
   ): Promise<Result> {
     signal?.throwIfAborted();
-    const device = await this.open();
+    const listener = onProgress ? listenerOf(onProgress) : {};
+    const warn = (message: string) => listener.warn?.(message);
+    const device = await (fits ? this.openForFitting(warn) : this.open());
     const models = new Map<string, Model>();
     const loading: LocalModel[] = [];
     const pathOf = (one: AnyModel) => this.pathOf(one, { signal }, models, loading);
@@ -299,8 +320,7 @@ class LocalWecolora implements Wecolora {
     const mounted = named && this.mounts.add(named.name, named.directory);
     const data = named?.file === undefined ? mounted : `${mounted}/${named.file}`;
     try {
-      const listener = onProgress ? listenerOf(onProgress) : {};
-      for (const warning of this.warnings.splice(0)) listener.warn?.(warning);
+      for (const warning of this.warnings.splice(0)) warn(warning);
       const environment = await this.environment(device, models, signal);
       const context = runContext(environment, { listener, signal });
       const modelOf = async (one: AnyModel) => environment.loadModel(await pathOf(one), { signal });
@@ -317,28 +337,32 @@ class LocalWecolora implements Wecolora {
     given: Given,
     writes: string | undefined,
   ): Promise<{ readonly result: Result; readonly path: string; readonly output: WebOutput }> {
-    return this.within(given, async ({ context, device, data, pathOf }) => {
-      const { teacher, model, images: _, out, signal: __, onProgress: ___, ...own } = given;
-      const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
-        Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
-      const target = out === undefined ? memoryDirectory(new Map(), "output") : targetDirectory(out);
-      // Outputs stay mounted: later runs read them.
-      const root =
-        out === undefined && writes === undefined ? undefined : this.mounts.add(`run-${++this.outputs}`, target);
-      const path = writes ? `${root}/${writes}` : (root ?? "");
-      const paths = {
-        ...(teacher === undefined ? {} : { teacher: await pathOf(teacher) }),
-        ...(model === undefined
-          ? {}
-          : { model: isList(model) ? await Promise.all(model.map(pathOf)) : await pathOf(model as AnyModel) }),
-        ...(data === undefined ? {} : { data }),
-        ...(root === undefined ? {} : { out: path }),
-      };
-      const name = device.name === "webgpu" ? "webgpu" : "cpu";
-      const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
-      const result = await runCommand(command, context, options as z.input<Schema>);
-      return { result, path, output: new WebOutput(path, this.mounts.directory(path)) };
-    });
+    return this.within(
+      given,
+      async ({ context, device, data, pathOf }) => {
+        const { teacher, model, images: _, out, signal: __, onProgress: ___, ...own } = given;
+        const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
+          Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
+        const target = out === undefined ? memoryDirectory(new Map(), "output") : targetDirectory(out);
+        // Outputs stay mounted: later runs read them.
+        const root =
+          out === undefined && writes === undefined ? undefined : this.mounts.add(`run-${++this.outputs}`, target);
+        const path = writes ? `${root}/${writes}` : (root ?? "");
+        const paths = {
+          ...(teacher === undefined ? {} : { teacher: await pathOf(teacher) }),
+          ...(model === undefined
+            ? {}
+            : { model: isList(model) ? await Promise.all(model.map(pathOf)) : await pathOf(model as AnyModel) }),
+          ...(data === undefined ? {} : { data }),
+          ...(root === undefined ? {} : { out: path }),
+        };
+        const name = device.name === "webgpu" ? "webgpu" : "cpu";
+        const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
+        const result = await runCommand(command, context, options as z.input<Schema>);
+        return { result, path, output: new WebOutput(path, this.mounts.directory(path)) };
+      },
+      command.name === distillCommand.name,
+    );
   }
 
   private async environment(device: Device, models: ReadonlyMap<string, Model>, signal?: AbortSignal) {
@@ -395,10 +419,14 @@ class LocalWecolora implements Wecolora {
   }
 
   async predict({ teacher, sizes, ...controls }: WebPredictOptions): Promise<FrontierPoint[]> {
-    return this.within(controls, async ({ context, data = "", modelOf }) => {
-      const model = await modelOf(teacher);
-      return predictStudents(context, model, data, sizes).finally(() => model.dispose());
-    });
+    return this.within(
+      controls,
+      async ({ context, data = "", modelOf }) => {
+        const model = await modelOf(teacher);
+        return predictStudents(context, model, data, sizes).finally(() => model.dispose());
+      },
+      true,
+    );
   }
 
   async report({ run, teacher, ...controls }: WebReportOptions): Promise<RunReport> {
@@ -419,7 +447,7 @@ class LocalWecolora implements Wecolora {
   }
 
   async dispose(): Promise<void> {
-    await (await this.opened?.catch(() => undefined))?.dispose();
+    for (const opened of [this.opened, this.fitting]) await (await opened?.catch(() => undefined))?.dispose();
   }
 }
 
