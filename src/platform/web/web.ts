@@ -12,6 +12,8 @@ export type { AttentionMaps, StudentSize } from "./insights.ts";
 export type { RunReport } from "../../report/run-report.ts";
 export type { ResultRow } from "../../report/results.ts";
 export type { FrontierPoint } from "../../students/search/frontier.ts";
+export type { MemoryNeeded } from "./memory.ts";
+export { memoryNeeded, mostWasmBytes } from "./memory.ts";
 export type { OutputTarget } from "./output.ts";
 export { WebOutput } from "./output.ts";
 export type { RuntimeSource, WebDeviceName, WebDeviceOption, WebRuntime } from "./web-device.ts";

@@ -36,7 +36,7 @@ import type { AttentionMaps, StudentSize } from "./insights.ts";
 import { attentionMaps, predictStudents, reportOfRun, studentSizes } from "./insights.ts";
 import type { OutputTarget } from "./output.ts";
 import { targetDirectory, WebOutput } from "./output.ts";
-import { mostWasmBytes } from "./memory.ts";
+import { checkMemory, mostWasmBytes } from "./memory.ts";
 import { memoryDirectory } from "../../files/memory-directory.ts";
 import type { RuntimeSource, WebDeviceOption } from "./web-device.ts";
 import { hasFloat64, openWebDevice } from "./web-device.ts";
@@ -306,6 +306,8 @@ class LocalWecolora implements Wecolora {
       readonly data: string | undefined;
       pathOf(model: AnyModel): Promise<string>;
       modelOf(model: AnyModel): Promise<Model>;
+      /** Those that were asked for, by their paths. */
+      readonly models: ReadonlyMap<string, Model>;
     }) => Promise<Result>,
     fits = false,
   ): Promise<Result> {
@@ -324,7 +326,7 @@ class LocalWecolora implements Wecolora {
       const environment = await this.environment(device, models, signal);
       const context = runContext(environment, { listener, signal });
       const modelOf = async (one: AnyModel) => environment.loadModel(await pathOf(one), { signal });
-      return await work({ context, device, data, pathOf, modelOf });
+      return await work({ context, device, data, pathOf, modelOf, models });
     } finally {
       for (const one of loading) await one.dispose();
       await device.trim();
@@ -337,9 +339,10 @@ class LocalWecolora implements Wecolora {
     given: Given,
     writes: string | undefined,
   ): Promise<{ readonly result: Result; readonly path: string; readonly output: WebOutput }> {
+    const fits = command.name === distillCommand.name;
     return this.within(
       given,
-      async ({ context, device, data, pathOf }) => {
+      async ({ context, device, data, pathOf, models }) => {
         const { teacher, model, images: _, out, signal: __, onProgress: ___, ...own } = given;
         const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
           Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
@@ -356,12 +359,13 @@ class LocalWecolora implements Wecolora {
           ...(data === undefined ? {} : { data }),
           ...(root === undefined ? {} : { out: path }),
         };
+        if (fits) for (const [name, loaded] of models) checkMemory(loaded, name);
         const name = device.name === "webgpu" ? "webgpu" : "cpu";
         const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
         const result = await runCommand(command, context, options as z.input<Schema>);
         return { result, path, output: new WebOutput(path, this.mounts.directory(path)) };
       },
-      command.name === distillCommand.name,
+      fits,
     );
   }
 

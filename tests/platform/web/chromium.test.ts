@@ -4,7 +4,10 @@ import { browserPath } from "../../support/browser.ts";
 import type { BrowserApp } from "../../support/platforms.ts";
 import { chromiumPlatform, openBrowserApp } from "../../support/platforms.ts";
 import { describePlatform } from "../../support/same-behaviour.ts";
+import type { Under } from "../../support/web-app/page.ts";
 import { hasSwiftShader } from "../../support/webgpu.ts";
+
+declare const under: Under;
 
 let app: BrowserApp;
 beforeAll(async () => {
@@ -51,5 +54,3 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     await page.close();
   });
 });
-
-declare const under: import("../../support/web-app/page.ts").Under;
