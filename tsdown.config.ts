@@ -12,6 +12,7 @@ export default defineConfig({
     node: "src/platform/node/node.ts",
     // What it shares with the others is split off, and needs no Node (tests/platform/web/package.test.ts).
     web: "src/platform/web/web.ts",
+    "web-client": "src/platform/web/client.ts",
     cli: "src/cli/main.ts",
     ...workerEntries,
   },

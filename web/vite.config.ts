@@ -49,7 +49,10 @@ export default defineConfig({
   base: "./",
   plugins: [page],
   resolve: {
-    alias: { "wecolora/web": join(root, "../src/platform/web/web.ts") },
+    alias: {
+      "wecolora/web/client": join(root, "../src/platform/web/client.ts"),
+      "wecolora/web": join(root, "../src/platform/web/web.ts"),
+    },
   },
   build: {
     outDir: out,

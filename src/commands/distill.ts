@@ -63,7 +63,6 @@ import {
   teacherHasChanged,
   withSettledShape,
 } from "./run-settings.ts";
-import { writeRunReport } from "./report.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import {
   checkMethod,
@@ -674,7 +673,11 @@ async function addReports(
   result: RunResult,
 ): Promise<DistillRunResult> {
   const { directory } = folder;
-  if (options.report) await writeRunReport(context, folder);
+  if (options.report) {
+    // Charts come with a library that is larger than all else.
+    const { writeRunReport } = await import("./report.ts");
+    await writeRunReport(context, folder);
+  }
   const exported = options.export && (await exportRun(context, folder, options.export));
   await folder.markFinished();
   return {

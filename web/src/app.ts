@@ -1,5 +1,5 @@
 // What the steps of the page share.
-import type { StudentSize, WebDistillResult, WebImages, Wecolora, WebModel } from "wecolora/web";
+import type { StudentSize, WebDistillResult, WebImages, Wecolora, WebModel } from "wecolora/web/client";
 import type { Step } from "./step.ts";
 
 /** What was chosen and made so far. */

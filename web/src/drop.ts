@@ -1,5 +1,5 @@
 // Files from inputs and from what is dropped: a folder's with their paths, single files, archives.
-import type { FileTree } from "wecolora/web";
+import type { FileTree } from "wecolora/web/client";
 import { h } from "./view.ts";
 
 type Chosen = FileTree | File;

@@ -1,5 +1,5 @@
 // The first two steps: the teacher, and the images.
-import type { FileTree, WebModelInput, WebProgress } from "wecolora/web";
+import type { FileTree, WebModelInput, WebProgress } from "wecolora/web/client";
 import type { App } from "./app.ts";
 import { closeAfter } from "./app.ts";
 import { filePicker } from "./drop.ts";

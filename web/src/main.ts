@@ -1,5 +1,5 @@
 // The page: teacher, images, size, run, results, one's own image, download. All work happens in the worker.
-import { connectWecolora } from "wecolora/web";
+import { connectWecolora } from "wecolora/web/client";
 import { chooseImages, chooseTeacher } from "./inputs.ts";
 import { isolate } from "./isolation.ts";
 import { makeRun } from "./run.ts";
@@ -34,6 +34,8 @@ function start(): void {
   makeRun(app);
   showOutcome(app);
   steps.teacher.open();
+  // ONNX Runtime is fetched now, not in the middle of the work; what goes wrong is said where it is needed.
+  app.library.device().catch(() => undefined);
 }
 
 isolate().then(start, (error: unknown) => {

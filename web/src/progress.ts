@@ -1,5 +1,5 @@
 // How far a run is: its stage, a bar, and the time left, estimated from how fast it went so far.
-import type { ProgressEvent } from "wecolora/web";
+import type { ProgressEvent } from "wecolora/web/client";
 import { fill, h } from "./view.ts";
 import { duration } from "./words.ts";
 

@@ -1,5 +1,5 @@
 // What a run came to: verdict, table, neighbours and attention maps.
-import type { ResultRow, RunReport } from "wecolora/web";
+import type { ResultRow, RunReport } from "wecolora/web/client";
 import { h } from "./view.ts";
 import { megabytes, millions } from "./words.ts";
 

@@ -1,5 +1,5 @@
 // The sample beside the page: a small teacher and images in classes.
-import type { FileTree } from "wecolora/web";
+import type { FileTree } from "wecolora/web/client";
 
 const at = (path: string) => new URL(`sample/${path}`, document.baseURI).href;
 

@@ -1,6 +1,6 @@
 // The third step: the size, with what is predicted for it.
-import type { FrontierPoint } from "wecolora/web";
-import { memoryNeeded, mostWasmBytes } from "wecolora/web";
+import type { FrontierPoint } from "wecolora/web/client";
+import { memoryNeeded, mostWasmBytes } from "wecolora/web/client";
 import type { App } from "./app.ts";
 import { fill, h } from "./view.ts";
 import { gigabytes, megabytes, messageOf, millions } from "./words.ts";

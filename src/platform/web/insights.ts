@@ -1,7 +1,6 @@
 // What a page shows beside a run: what a size would cost, a run's report as data, and where models look in any image.
 import type { RunContext } from "../../context/run-context.ts";
 import { SkippedPictures } from "../../context/run-context.ts";
-import { makeRunReport } from "../../commands/report.ts";
 import { attentionOverlays } from "../../evaluation/attention-overlays.ts";
 import type { Model } from "../../models/model.ts";
 import { parameterCount } from "../../models/definition.ts";
@@ -75,6 +74,7 @@ export async function predictStudents(
 export async function reportOfRun(context: RunContext, path: string): Promise<RunReport> {
   const { environment } = context;
   return withOutput(environment, { path, kind: "run", inputs: [] }, async (output) => {
+    const { makeRunReport } = await import("../../commands/report.ts");
     const { report } = await makeRunReport(context, new RunFolder(output));
     return report;
   });

@@ -336,3 +336,18 @@ export class Mounts {
     return (await this.directory(path).list()).length > 0 ? "folder" : undefined;
   }
 }
+
+/** Files by their paths in a folder, with `/`, as they are gathered from what was dropped on a page. */
+export interface FileTree {
+  /** The folder's name, for messages. */
+  readonly name?: string;
+  readonly files: ReadonlyMap<string, Blob>;
+}
+
+export const isFile = (value: unknown): value is File => typeof File === "function" && value instanceof File;
+
+/** A list of files; undefined where it is something else. */
+export function filesOf(value: unknown): readonly File[] | undefined {
+  if (typeof FileList === "function" && value instanceof FileList) return Array.from(value);
+  return Array.isArray(value) && value.length > 0 && value.every(isFile) ? value : undefined;
+}

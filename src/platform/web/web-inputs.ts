@@ -7,21 +7,17 @@ import {
   blobDirectory,
   blobHandle,
   fileListDirectory,
+  filesOf,
   folderName,
   handleDirectory,
   isDirectoryHandle,
+  isFile,
   plain,
   zipDirectory,
 } from "./web-files.ts";
+import type { FileTree } from "./web-files.ts";
 import type { WebImage } from "./web-images.ts";
 import { contentOf, fetchBlob, imageName } from "./web-images.ts";
-
-/** Files by their paths in a folder, with `/`, as they are gathered from what was dropped on a page. */
-export interface FileTree {
-  /** The folder's name, for messages. */
-  readonly name?: string;
-  readonly files: ReadonlyMap<string, Blob>;
-}
 
 /** Files of a folder: chosen or dropped ones, a zip archive of them, a handle, or a Directory of one's own. */
 export type DirectoryInput = File | readonly File[] | FileList | FileTree | FileSystemDirectoryHandle | Directory;
@@ -38,14 +34,6 @@ const isDirectory = (value: unknown): value is Directory =>
 
 const isFileTree = (value: unknown): value is FileTree =>
   typeof value === "object" && value !== null && "files" in value && value.files instanceof Map;
-
-export const isFile = (value: unknown): value is File => typeof File === "function" && value instanceof File;
-
-/** A list of files; undefined where it is something else. */
-export function filesOf(value: unknown): readonly File[] | undefined {
-  if (typeof FileList === "function" && value instanceof FileList) return Array.from(value);
-  return Array.isArray(value) && value.length > 0 && value.every(isFile) ? value : undefined;
-}
 
 const lastPart = (url: URL) => decodeURIComponent(url.pathname.replace(/\/$/, "").split("/").at(-1) ?? "") || url.host;
 

@@ -1,4 +1,6 @@
 // `wecolora/web`: the library in browsers, and wherever else onnxruntime-web runs (Node, Deno, Electron's renderers).
+import { documentMaker } from "./drawing.ts";
+
 export * from "../../index.ts";
 export type { ProgressEvent, RunControls } from "../../context/progress.ts";
 export type { Decode } from "../../data/picture-reader.ts";
@@ -20,7 +22,8 @@ export type { RuntimeSource, WebDeviceName, WebDeviceOption, WebRuntime } from "
 export { createWebDevice } from "./web-device.ts";
 export { blobDirectory, fileListDirectory, handleDirectory } from "./web-files.ts";
 export type { PixelImage, WebImage } from "./web-images.ts";
-export type { DirectoryInput, FileTree, WebImages } from "./web-inputs.ts";
+export type { FileTree } from "./web-files.ts";
+export type { DirectoryInput, WebImages } from "./web-inputs.ts";
 export type { WebModel, WebModelInput, WebPretrainedOptions, WebProgress } from "./web-models.ts";
 export type {
   AnyModel,
@@ -40,3 +43,13 @@ export type {
   WebReportOptions,
 } from "./wecolora.ts";
 export { createWecolora } from "./wecolora.ts";
+
+/** Loads what is otherwise loaded when it is first needed (charts, parquet files, scans), so that all of it is there offline. */
+export async function preload(): Promise<void> {
+  await Promise.all([
+    import("../../commands/report.ts"),
+    import("../../data/parquet-library.ts"),
+    import("../../data/nifti.ts"),
+    documentMaker(),
+  ]);
+}
