@@ -1,7 +1,7 @@
 // What a run came to: verdict, table, neighbours and attention maps.
 import type { ResultRow, RunReport } from "wecolora/web/client";
 import { h } from "./view.ts";
-import { megabytes, millions } from "./words.ts";
+import { megabytes, milliseconds, millions } from "./words.ts";
 
 const percent = (share: number | undefined) => (share === undefined ? "–" : `${(100 * share).toFixed(1)} %`);
 const rowOf = (rows: readonly ResultRow[], name: string) => rows.find((row) => row.name === name);
@@ -15,7 +15,7 @@ export function verdict(rows: readonly ResultRow[]): string {
       ? `The student has ${percent(student.parameters / teacher.parameters)} of the teacher's weights`
       : "The student was made";
   const [before, after] = [teacher.millisecondsAPicture, student.millisecondsAPicture];
-  const speed = before && after ? ` and takes ${after.toFixed(0)} ms an image in place of ${before.toFixed(0)} ms` : "";
+  const speed = before && after ? ` and takes ${milliseconds(after)} an image in place of ${milliseconds(before)}` : "";
   const cosine = student.fidelity?.cosine;
   const fidelity =
     cosine === undefined ? "" : ` Its features have a cosine similarity of ${cosine.toFixed(3)} to the teacher's.`;
@@ -43,7 +43,7 @@ export function resultTable(rows: readonly ResultRow[]): HTMLElement {
   const shown = (name: string) => (name === "weight copy" ? "weight copy (baseline)" : name);
   return h(
     "div",
-    { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Results" },
+    { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of results" },
     h(
       "table",
       {},

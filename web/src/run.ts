@@ -30,6 +30,7 @@ export function makeRun(app: App): void {
         images,
         method: "refit",
         budget: size.budget,
+        shape: "balanced",
         // The report is made behind it, with what this page shows of it.
         report: false,
         signal: controller.signal,

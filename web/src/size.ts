@@ -3,7 +3,7 @@ import type { FrontierPoint } from "wecolora/web/client";
 import { memoryNeeded, mostWasmBytes } from "wecolora/web/client";
 import type { App } from "./app.ts";
 import { fill, h } from "./view.ts";
-import { gigabytes, megabytes, messageOf, millions } from "./words.ts";
+import { gigabytes, megabytes, messageOf, milliseconds, millions } from "./words.ts";
 
 /** A figure at a number of weights, between those that were measured. */
 function between(points: readonly FrontierPoint[], parameters: number, figure: (point: FrontierPoint) => number) {
@@ -37,7 +37,7 @@ export function chooseSize(app: App): void {
     fill(size, megabytes(bytes));
     fill(share, `${(100 * chosen.share).toFixed(0)} %`, " ", h("small", {}, millions(parameters)));
     const known = points.length > 1;
-    fill(time, known ? `${between(points, parameters, (p) => p.milliseconds).toFixed(0)} ms` : "–");
+    fill(time, known ? milliseconds(between(points, parameters, (p) => p.milliseconds)) : "–");
     fill(cosine, known ? between(points, parameters, (p) => p.cosine).toFixed(3) : "–");
     slider.setAttribute(
       "aria-valuetext",

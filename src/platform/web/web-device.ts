@@ -100,7 +100,10 @@ export function yielding(device: Device): Device {
   };
 }
 
-/** A device whose calls wait for each other: WebGPU's build of ONNX Runtime has one run or session at a time under way. */
+/**
+ * A device whose calls wait for each other. ONNX Runtime's web builds lay a session's weights into files of one name for all while
+ * it is made, and WebGPU's has one run at a time under way.
+ */
 export function inTurn(device: Device): Device {
   let last: Promise<unknown> = Promise.resolve();
   const next = <T>(work: () => Promise<T>): Promise<T> => {
@@ -147,7 +150,7 @@ export function createWebDevice(runtime: WebRuntime, { device = "cpu", threads }
     return yielding(inTurn({ ...gpu, name: "webgpu" }));
   }
   const wasm = createOnnxDevice(runtime, { executionProviders: ["wasm"], threads: count });
-  return yielding({ ...wasm, name: "cpu", threads: count });
+  return yielding(inTurn({ ...wasm, name: "cpu", threads: count }));
 }
 
 /** Of the trial's numbers: float32 sums in another order, and approximations of erf and exp. */

@@ -1,5 +1,6 @@
 // What callers give as a folder or as images: files, archives, handles, addresses, pixels; each as a directory with a name.
 import { imageFormat } from "../../data/image-formats.ts";
+import { isPictureName } from "../../data/formats/tree.ts";
 import { writeBmp } from "../../data/write-bmp.ts";
 import type { Directory } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -66,11 +67,12 @@ async function archive(name: string, blob: Blob): Promise<NamedDirectory> {
 /** One file: the archive that it is where a folder is wanted, else a directory that holds it alone. */
 async function fileDirectory(name: string, blob: Blob, unpack: boolean): Promise<NamedDirectory> {
   if (unpack && isZip(name)) return archive(name, blob);
-  return {
+  const folder = {
     name: name.replace(/\.[^.]*$/, "") || name,
     directory: blobDirectory(new Map([[name, blob]]), name),
-    file: name,
   };
+  // One image is a folder of one; archives and tables are data sets themselves.
+  return !unpack && isPictureName(name) ? folder : { ...folder, file: name };
 }
 
 /**
