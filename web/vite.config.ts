@@ -32,15 +32,19 @@ async function sample(to: string): Promise<void> {
 }
 
 /** Puts the policy where files name it, and the sample beside the page. */
+let folder = out;
 const page: Plugin = {
   name: "wecolora-page",
+  configResolved({ build }) {
+    folder = build.outDir;
+  },
   transformIndexHtml: (html) => html.replace("%CSP%", policy),
   async closeBundle() {
-    const worker = join(out, "isolation.js");
+    const worker = join(folder, "isolation.js");
     const text = await readFile(worker, "utf8").catch(() => undefined);
     if (text === undefined) return;
     await writeFile(worker, text.replace("%CSP%", policy));
-    await sample(join(out, "sample"));
+    await sample(join(folder, "sample"));
   },
 };
 

@@ -26,6 +26,8 @@ export interface WebServer {
 
 export interface WebServerOptions {
   readonly isolated?: boolean;
+  /** Further headers of every answer. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Folders on disk that pages may list and read, by their names. */
   readonly folders?: Readonly<Record<string, string>>;
 }
@@ -42,7 +44,7 @@ async function filesBelow(folder: string, inner = ""): Promise<string[]> {
 /** Serves a folder of static files. */
 export async function serveFolder(
   root: string,
-  { isolated = true, folders = {} }: WebServerOptions = {},
+  { isolated = true, headers = {}, folders = {} }: WebServerOptions = {},
 ): Promise<WebServer> {
   const asked: string[] = [];
   const answer = async (path: string): Promise<{ type: string; body: Uint8Array | string }> => {
@@ -59,6 +61,7 @@ export async function serveFolder(
     void answer(path).then(
       ({ type, body }) => {
         response.writeHead(200, {
+          ...headers,
           "content-type": types[type] ?? "application/octet-stream",
           ...(isolated
             ? { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" }
@@ -83,6 +86,14 @@ export async function buildWebApp(): Promise<string> {
     build: { outDir, emptyOutDir: true, target: "esnext", minify: false, chunkSizeWarningLimit: 4096 },
     worker: { format: "es" },
   });
+  return outDir;
+}
+
+/** Builds the page (`web/`) as `npm run web` does; the folder is to be removed by the caller. */
+export async function buildPage(): Promise<string> {
+  const outDir = await mkdtemp(join(tmpdir(), "wecolora-page-app-"));
+  const root = join(import.meta.dirname, "../../web");
+  await build({ root, configFile: join(root, "vite.config.ts"), logLevel: "error", build: { outDir } });
   return outDir;
 }
 

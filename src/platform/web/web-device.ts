@@ -17,7 +17,7 @@ import { writeOnnx } from "../../engine/onnx/write-model.ts";
 import type { Device, RunRequest, Session } from "../../runtime/device.ts";
 import type { OnnxRuntime } from "../../runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../runtime/onnxruntime.ts";
-import { UserError } from "../../utils/errors.ts";
+import { RunError, UserError } from "../../utils/errors.ts";
 import { drawStream } from "../../utils/random.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 import { float32 } from "../../utils/tensor.ts";
@@ -224,7 +224,19 @@ export async function openWebDevice(
   option: WebDeviceOption,
   { threads, warn }: { readonly threads?: number; readonly warn: (message: string) => void },
 ): Promise<Device> {
-  const wasm = async () => createWebDevice(await loaded(runtime, "cpu"), { threads });
+  const wasm = async () => {
+    const device = createWebDevice(await loaded(runtime, "cpu"), { threads });
+    try {
+      // It is fetched and compiled by this, so that nothing of it is missing in the middle of the work.
+      await tryWebDevice(device);
+    } catch (error) {
+      throw new RunError(`WebAssembly can't be used here: ${(error as Error).message}`, {
+        code: "DEVICE_NOT_AVAILABLE",
+        cause: error,
+      });
+    }
+    return device;
+  };
   if (option === "cpu" || option === "wasm") return wasm();
   let reason = await noWebgpu(option === "webgpu");
   if (reason === undefined) {
