@@ -211,7 +211,7 @@ class LocalWecolora implements Wecolora {
     return this.opened;
   }
 
-  /** The device for closed form and training: WASM where the other can't add up in float64. */
+  /** The device for closed form, training and exports: WASM where the other can't add up in float64. */
   private async openForFitting(warn: (message: string) => void): Promise<Device> {
     const device = await this.open();
     if (device.name !== "webgpu") return device;
@@ -223,7 +223,7 @@ class LocalWecolora implements Wecolora {
     const fitting = await this.fitting;
     if (fitting !== device)
       warn(
-        `Students are made with WASM (${fitting.threads} threads): WebGPU's build of ONNX Runtime has no float64, which that needs.`,
+        `This runs on WASM (${fitting.threads} threads): WebGPU's build of ONNX Runtime lacks types that making and exporting students need.`,
       );
     return fitting;
   }
@@ -339,7 +339,7 @@ class LocalWecolora implements Wecolora {
     given: Given,
     writes: string | undefined,
   ): Promise<{ readonly result: Result; readonly path: string; readonly output: WebOutput }> {
-    const fits = command.name === distillCommand.name;
+    const fits = command.name === distillCommand.name || command.name === exportCommand.name;
     return this.within(
       given,
       async ({ context, device, data, pathOf, models }) => {
@@ -359,7 +359,7 @@ class LocalWecolora implements Wecolora {
           ...(data === undefined ? {} : { data }),
           ...(root === undefined ? {} : { out: path }),
         };
-        if (fits) for (const [name, loaded] of models) checkMemory(loaded, name);
+        if (command.name === distillCommand.name) for (const [name, loaded] of models) checkMemory(loaded, name);
         const name = device.name === "webgpu" ? "webgpu" : "cpu";
         const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
         const result = await runCommand(command, context, options as z.input<Schema>);
