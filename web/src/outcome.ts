@@ -137,7 +137,7 @@ function download({ library, steps, state }: App): void {
     h(
       "p",
       { className: "soft" },
-      "The zip's student/ folder loads in transformers, timm's users' tools, transformers.js and ONNX Runtime.",
+      "The zip's student/ folder loads in transformers, transformers.js and the command line; its onnx/ in any ONNX Runtime.",
     ),
     h("div", { className: "buttons" }, zip, exports, card),
     snippets.map(([title, code]) => {
