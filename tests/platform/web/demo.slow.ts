@@ -21,7 +21,7 @@ declare const under: Under;
 
 const threads = 2;
 /** Images of each of the 30 classes, to make the student with and to evaluate it on. */
-const imagesAClass = 3;
+const imagesAClass = Number(process.env.WECOLORA_WEB_IMAGES_A_CLASS ?? 3);
 const options = { method: "refit", shape: "balanced", reductionFactor: 2, report: false } as const;
 
 type Times = Record<string, number>;
