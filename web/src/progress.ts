@@ -3,14 +3,13 @@ import type { ProgressEvent } from "wecolora/web/client";
 import { fill, h } from "./view.ts";
 import { duration } from "./words.ts";
 
-/** The share of a run's time that each stage took on the sample, for what is still to come. */
+/** Seconds that each stage took of the demo's run that docs/web.md tells of: what is still to come is estimated by them. */
 const shares: readonly (readonly [stage: string, title: string, share: number])[] = [
-  ["reading pictures", "Reading images", 2],
-  ["refitting blocks", "Refitting blocks", 60],
-  ["saving the student", "Saving the student", 2],
-  ["judging", "Evaluating", 22],
-  ["measuring latency", "Measuring time per image", 4],
-  ["writing the report", "Writing the report", 10],
+  ["reading pictures", "Reading images", 1],
+  ["refitting blocks", "Refitting blocks", 105],
+  ["saving the student", "Saving the student", 19],
+  ["judging", "Evaluating", 48],
+  ["measuring latency", "Measuring time per image", 13],
 ];
 const whole = shares.reduce((sum, [, , share]) => sum + share, 0);
 
