@@ -77,6 +77,25 @@ module.exports = {
       to: { dependencyTypes: ["core"] },
     },
     {
+      name: "platforms-stand-apart",
+      comment: "what both need lies in platform/ itself",
+      severity: "error",
+      from: { path: "^src/platform/(node|web)/" },
+      to: { path: "^src/platform/(node|web)/", pathNot: "^src/platform/$1/" },
+    },
+    {
+      name: "web-without-node",
+      severity: "error",
+      from: { path: "^src/(platform/web/|platform/[^/]+[.]ts$)" },
+      to: { dependencyTypes: ["core"] },
+    },
+    {
+      name: "web-runtime-is-handed-in",
+      severity: "error",
+      from: { path: "^src/(platform/web/|platform/[^/]+[.]ts$)" },
+      to: { path: "node_modules/(onnxruntime-|sharp)" },
+    },
+    {
       name: "runtime-is-handed-in",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/platform/" },

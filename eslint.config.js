@@ -2,7 +2,7 @@ import js from "@eslint/js";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "coverage/", ".bench/", "src/engine/onnx/onnx_pb.ts", "tests/reference/"] },
+  { ignores: ["dist/", "dist-web/", "coverage/", ".bench/", "src/engine/onnx/onnx_pb.ts", "tests/reference/"] },
   js.configs.recommended,
   ...tseslint.configs.recommended,
   {

@@ -8,6 +8,8 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^wecolora\/node$/, replacement: file("src/platform/node/node.ts") },
+      { find: /^wecolora\/web$/, replacement: file("src/platform/web/web.ts") },
+      { find: /^wecolora\/web\/client$/, replacement: file("src/platform/web/client.ts") },
       { find: /^wecolora$/, replacement: file("src/index.ts") },
       { find: /^\.\/worker-files\.ts$/, replacement: file("tests/support/worker-files.ts") },
     ],

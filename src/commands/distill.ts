@@ -68,7 +68,6 @@ import {
   withChosenShape,
   withSettledShape,
 } from "./run-settings.ts";
-import { writeRunReport } from "./report.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import type { Deployment } from "../workspace/run-schemas.ts";
 import {
@@ -736,7 +735,11 @@ async function addReports(
   deployment: Deployment | undefined,
 ): Promise<DistillRunResult> {
   const { directory } = folder;
-  if (options.report) await writeRunReport(context, folder);
+  if (options.report) {
+    // Charts come with a library that is larger than all else.
+    const { writeRunReport } = await import("./report.ts");
+    await writeRunReport(context, folder);
+  }
   const exported = await exportAll(context, folder, options, deployment);
   await folder.markFinished();
   return {

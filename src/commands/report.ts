@@ -139,12 +139,20 @@ function distinct(names: readonly string[]): string[] {
 
 /** Writes report.html and report.md into a run's folder, and gives the page. */
 export async function writeRunReport(context: RunContext, folder: RunFolder): Promise<string> {
+  return (await makeRunReport(context, folder)).page;
+}
+
+/** The same, with what the page is made of. */
+export async function makeRunReport(
+  context: RunContext,
+  folder: RunFolder,
+): Promise<{ readonly page: string; readonly report: RunReport }> {
   const { environment, listener } = context;
   listener.stage?.("writing the report");
   const whole = await withPictures(context, folder, await readRun(folder));
   const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
-  return page;
+  return { page, report: whole };
 }
 
 interface RunFiles {

@@ -1,15 +1,12 @@
 // Where a picture's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans, or nowhere:
 // procedural images are made when they are asked for.
 import type { AsyncBuffer, FileMetaData } from "hyparquet";
-import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { inflateBounded } from "../files/inflate.ts";
 import type { FileHandle } from "../files/storage.ts";
 import { readAtMost, readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/image.ts";
 import { largestImageFile } from "./image-formats.ts";
-import { longestScan, readNifti } from "./nifti.ts";
-import { boundedCompressors } from "./parquet-pages.ts";
 import { proceduralImage } from "./procedural/procedural.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";
@@ -123,6 +120,7 @@ export class PlaceReader {
   }
 
   private async row({ file, column, row }: Extract<Place, { kind: "row" }>): Promise<Uint8Array> {
+    const { boundedCompressors, parquetMetadataAsync, parquetReadObjects } = await import("./parquet-library.ts");
     const buffer = parquetBuffer(await this.handle(file));
     const metadata = this.tables.get(file) ?? parquetMetadataAsync(buffer);
     this.tables.set(file, metadata);
@@ -170,6 +168,7 @@ export class PlaceReader {
     const key = `${axis}:${scans.join()}`;
     if (this.scan?.key === key) return this.scan.stack;
     const read = async () => {
+      const { longestScan, readNifti } = await import("./nifti.ts");
       const volumes = [];
       for (const file of scans) {
         const handle = await this.handle(file);

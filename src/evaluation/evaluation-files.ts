@@ -2,8 +2,6 @@
 import { noClass } from "./metrics.ts";
 import type { ScoreName } from "./evaluate-models.ts";
 import type { Directory } from "../files/storage.ts";
-import { standalone } from "../report/chart.ts";
-import { confusionMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
 import type { Environment } from "../context/environment.ts";
 import { evaluationFormat } from "../workspace/run-schemas.ts";
@@ -114,6 +112,10 @@ async function writeConfusion(
   const rows = counts.map((row, k) => [classes[k], ...row.map(String)]);
   await directory.write("confusion.csv", textChunks(csvLines([["class", ...classes], ...rows])));
   if (classes.length > mostDrawn) return;
+  const [{ standalone }, { confusionMap }] = await Promise.all([
+    import("../report/chart.ts"),
+    import("../report/figures.ts"),
+  ]);
   const title = `Which classes (rows) are taken for which, by the ${kind} of the ${last}`;
   const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());
   await writeChart(environment, directory, "confusion", standalone(svg, { title, legend: [], width, height }));

@@ -9,8 +9,8 @@ export const browserPath: string | undefined = [process.env.CHROMIUM_PATH, ...pl
   (path) => path !== undefined && existsSync(path),
 );
 
-export function openBrowser(): Promise<Browser> {
-  return chromium.launch({ executablePath: browserPath, args: ["--no-sandbox"] });
+export function openBrowser(args: readonly string[] = []): Promise<Browser> {
+  return chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", ...args] });
 }
 
 export interface PageOptions {

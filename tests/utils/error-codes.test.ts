@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { revive } from "../../src/platform/node/rpc.ts";
+import { revive } from "../../src/platform/carried-errors.ts";
 import { readError, writeError } from "../../src/platform/node/system-errors.ts";
 import { codeOf, errorCodes, RunError, UserError } from "../../src/utils/errors.ts";
 import { root } from "../support/reference.ts";

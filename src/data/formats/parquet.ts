@@ -1,11 +1,9 @@
 // Parquet shards as the hub keeps pictures: a column of records with the encoded bytes, and a column of labels.
 import type { FileMetaData, SchemaElement } from "hyparquet";
-import { parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { UserError } from "../../utils/errors.ts";
 import { shorten, listSome } from "../../utils/quote.ts";
 import type { ListedSet } from "../dataset.ts";
 import { listedDataSet } from "../dataset.ts";
-import { boundedCompressors } from "../parquet-pages.ts";
 import type { Skipped } from "../loader.ts";
 import { parquetBuffer } from "../places.ts";
 import type { Item } from "../sampling.ts";
@@ -129,6 +127,7 @@ async function openTables(
     if (!handle) throw new UserError(`There is no ${named}`, { code: "FILE_NOT_FOUND" });
     try {
       const buffer = parquetBuffer(handle);
+      const { parquetMetadataAsync } = await import("../parquet-library.ts");
       const metadata = await parquetMetadataAsync(buffer);
       const columns = columnsOf(metadata, named, pictureColumn, label);
       const labels =
@@ -227,6 +226,7 @@ async function labelsOf(
   column: string,
   isAsked: boolean,
 ): Promise<(RowLabel | boolean)[]> {
+  const { boundedCompressors, parquetReadObjects } = await import("../parquet-library.ts");
   const rows = await parquetReadObjects({ file, metadata, columns: [column], compressors: boundedCompressors() });
   const plain = (value: unknown): string | number | undefined => {
     if (typeof value === "bigint") return Number(value);

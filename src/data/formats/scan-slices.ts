@@ -1,6 +1,5 @@
 // NIfTI scans as images: slices that show something, split as `wecolora segment` splits them.
 import type { ListedSet, PictureFolder } from "../dataset.ts";
-import { longestScan, readNifti } from "../nifti.ts";
 import type { Item } from "../sampling.ts";
 import {
   blockParts,
@@ -19,6 +18,7 @@ import { bytesOf, pathOf } from "./tree.ts";
 
 /** Scans as pictures: slices that show something, split as `wecolora segment` splits them. */
 async function openScans(tree: DataTree, volumes: readonly string[], seed: number): Promise<ListedSet> {
+  const { longestScan, readNifti } = await import("../nifti.ts");
   const { axis, share, gap } = sliceDefaults;
   const cases = groupScans(volumes);
   const heldOut = cases.length > 1 ? heldOutCases(cases.length, { kind: "cases", share, seed }) : undefined;

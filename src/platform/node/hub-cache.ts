@@ -6,27 +6,20 @@ import { createReadStream } from "node:fs";
 import { copyFile, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { UserError } from "../../utils/errors.ts";
-import { checkFileName, commitPattern } from "./hub-names.ts";
+import {
+  checkFileName,
+  commitPattern,
+  configFile,
+  mostJsonBytes,
+  preprocessingFiles,
+  settingFiles,
+  weightFiles,
+} from "./hub-names.ts";
+
 import { writeFileSafely } from "./node-files.ts";
 import { writeError } from "./system-errors.ts";
 import { homeFolder, userCacheFolder, type Variables } from "./user-folders.ts";
 import { makeFolder } from "./make-folder.ts";
-
-/** Files of weights in the order of preference; the first kind that a model has is taken. */
-export const weightFiles = [
-  /^model\.safetensors$/,
-  /^model\.safetensors\.index\.json$/,
-  /^pytorch_model\.bin$/,
-  /^pytorch_model\.bin\.index\.json$/,
-  /^[^/]+\.safetensors$/,
-  /^[^/]+\.pth$/,
-];
-const configFile = "config.json";
-/** Where preprocessing is stored: the second is what transformers 5 writes for some models. */
-const preprocessingFiles = ["preprocessor_config.json", "processor_config.json"];
-export const settingFiles = [...preprocessingFiles, configFile];
-/** Bytes that a file of settings or an index may have. */
-export const mostJsonBytes = 16 * 2 ** 20;
 
 /** A path as huggingface_hub reads it from a variable: `~` and `$NAME` stand for what they do in a shell. */
 function expand(path: string, variables: Variables): string {

@@ -3,7 +3,8 @@
 import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
-import { hasContent, isContentHash, mostJsonBytes, type RepositoryCache } from "./hub-cache.ts";
+import { hasContent, isContentHash, type RepositoryCache } from "./hub-cache.ts";
+import { mostJsonBytes } from "./hub-names.ts";
 import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
 import { writeChunk } from "./node-files.ts";

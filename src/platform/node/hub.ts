@@ -2,19 +2,18 @@
 // what Python has downloaded is found here and the other way round. The protocol is small, and downloads here are
 // resumed where they were interrupted, which @huggingface/hub's aren't.
 import { RunError, UserError } from "../../utils/errors.ts";
-import {
-  type CachedSnapshot,
-  hubCacheFolder,
-  isOn,
-  mostJsonBytes,
-  readToken,
-  RepositoryCache,
-  settingFiles,
-  shardsOf,
-  weightFiles,
-} from "./hub-cache.ts";
+import { type CachedSnapshot, hubCacheFolder, isOn, readToken, RepositoryCache, shardsOf } from "./hub-cache.ts";
 import { downloadFile, type DownloadOptions, type DownloadProgress, type FileStatus } from "./hub-download.ts";
-import { checkFileName, checkListing, checkRevision, commitPattern, isHubName } from "./hub-names.ts";
+import {
+  checkFileName,
+  checkListing,
+  checkRevision,
+  commitPattern,
+  isHubName,
+  mostJsonBytes,
+  settingFiles,
+  weightFiles,
+} from "./hub-names.ts";
 import { type Answer, HubConnection, Temporary } from "./hub-request.ts";
 import type { Variables } from "./user-folders.ts";
 

@@ -4,7 +4,7 @@ import "./no-telemetry.ts";
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import type { z } from "zod";
@@ -13,13 +13,6 @@ import type { SaveOptions } from "../../exports/save.ts";
 import { writeModel } from "../../exports/save.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
-import { imageSettingsBeside } from "../../models/image-settings.ts";
-import { readModel } from "../../models/definition.ts";
-import { longestFile, readBytes, readFile } from "../../files/storage.ts";
-import { imageFormat } from "../../data/image-formats.ts";
-import { decodeOnnx, externalNames } from "../../models/onnx-import/onnx-graph.ts";
-import { withTransform } from "../../models/preprocessing.ts";
-import { fixedImageSize, importOnnx } from "../../models/onnx-import/onnx-model.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
 import type { CompareRunResult } from "../../commands/compare.ts";
@@ -77,8 +70,9 @@ import type { DownloadProgress, FileStatus } from "./hub.ts";
 import { encodeSvg } from "./encode-svg.ts";
 import { hubCacheFolder } from "./hub-cache.ts";
 import { hubSnapshot, isHubName } from "./hub.ts";
+import { openModel } from "../open-model.ts";
 import { nodeFeatureStore } from "./node-features.ts";
-import { nodeDirectory, openFile, writeFileSafely } from "./node-files.ts";
+import { nodeDirectory, writeFileSafely } from "./node-files.ts";
 import { nodeOutputs } from "./node-outputs.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import type { PretrainedOptions } from "./pretrained.ts";
@@ -149,50 +143,6 @@ export interface LoadOptions extends Omit<ReadOptions, "weightsFile"> {
   readonly signal?: AbortSignal;
 }
 
-/** The ONNX file that a path is or holds, where it holds no other weights. */
-async function onnxFileOf(path: string, isDirectory: boolean): Promise<string | undefined> {
-  if (!isDirectory) return path.endsWith(".onnx") ? path : undefined;
-  const directory = nodeDirectory(path);
-  const names = await directory.list();
-  if (names.some((name) => /\.(safetensors|bin|pth|pt)$/.test(name))) return undefined;
-  const inner = names.includes("onnx") ? (await directory.list("onnx")).map((name) => `onnx/${name}`) : [];
-  const found = [...names, ...inner].filter((name) => name.endsWith(".onnx"));
-  const entry =
-    ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
-    (found.length === 1 ? found[0] : undefined);
-  if (found.length > 1 && entry === undefined)
-    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}). Name the one to read.`, {
-      code: "NOT_A_MODEL",
-    });
-  return entry && join(path, entry);
-}
-
-/** Reads an ONNX file as a model; what it computes behind the backbone is kept with it. */
-async function readOnnx(path: string, device: Device, options: LoadOptions): Promise<ModelDefinition> {
-  const directory = nodeDirectory(dirname(path));
-  const bytesOf = async (name: string): Promise<Uint8Array> => {
-    const found = await readFile(directory, name, longestFile.graph);
-    if (!found) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
-    return found;
-  };
-  const bytes = await bytesOf(basename(path));
-  const proto = decodeOnnx(bytes, path);
-  const folders = [dirname(path), ...(basename(dirname(path)) === "onnx" ? [dirname(dirname(path))] : [])];
-  const fixed = fixedImageSize(proto, path, options.imageSize);
-  const external = new Map<string, Uint8Array>();
-  for (const name of externalNames(proto, path)) external.set(name, await bytesOf(name));
-  const settings = await imageSettingsBeside(
-    folders.map((folder) => nodeDirectory(folder)),
-    {
-      imageSize: options.imageSize ?? fixed,
-      // A size that is asked for is no surprise.
-      warn: (message) => options.imageSize === undefined && options.warn?.(message),
-    },
-  );
-  const definition = await importOnnx(proto, path, external, device, { ...options, ...settings });
-  return { ...definition, origin: { ...definition.origin, bytes: bytes.byteLength + (definition.origin.bytes ?? 0) } };
-}
-
 /**
  * Reads a model's definition from a directory, or from a file of weights with its config.json, if it has one, beside it.
  * Throws a UserError that names the file on whatever is missing or wrong.
@@ -212,60 +162,13 @@ export async function readDefinition(directoryOrFile: string, options: LoadOptio
     const origin = { ...definition.origin, hub: directoryOrFile, path: directoryOrFile, commit: basename(snapshot) };
     return { ...definition, origin };
   }
-  const definition = await readFound(directoryOrFile, stats.isDirectory(), options);
-  const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
-  const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
-  const origin = { ...definition.origin, path: directoryOrFile };
-  return { ...definition, origin, preprocessing: { ...preprocessing, mean, std } };
-}
-
-const asModel = "Give a model's folder, its file of weights, or its name on the hub.";
-const weightsPattern = /\.(safetensors|bin|pth|pt|ckpt|onnx)$/i;
-const imagePattern = /\.(jpe?g|png|webp|avif|tiff?|gif|bmp)$/i;
-
-/** Throws a UserError where a file or a folder is plainly of images: its reader would say what it lacks, not what it is. */
-async function refuseImages(path: string, isDirectory: boolean): Promise<void> {
-  if (!isDirectory) {
-    const file = weightsPattern.test(path) ? undefined : await openFile(path);
-    if (!file) return;
-    const head = await readBytes(file, 0, Math.min(file.size, 512)).finally(() => file.close());
-    const format = imageFormat(head);
-    if (format)
-      throw new UserError(`${path} is an image (${format}), not a model. ${asModel}`, { code: "NOT_A_MODEL" });
-    return;
-  }
-  const names = await nodeDirectory(path).list();
-  if (names.some((name) => weightsPattern.test(name) || /^(config|result)\.json$|\.index\.json$/.test(name))) return;
-  // Class folders may stand in train/ and val/.
-  const first = await imageIn(path, 2);
-  if (first !== undefined)
-    throw new UserError(`${path} is a folder of images (such as ${first}), not a model. ${asModel}`, {
-      code: "NOT_A_MODEL",
-    });
-}
-
-/** An image in a folder, or in one of the first folders in it. */
-async function imageIn(path: string, levels: number): Promise<string | undefined> {
-  // What is no folder can't be listed.
-  const names = await nodeDirectory(path)
-    .list()
-    .catch(() => []);
-  const image = names.find((name) => imagePattern.test(name));
-  if (image !== undefined || levels === 0) return image;
-  for (const name of names.slice(0, 8)) {
-    const inner = await imageIn(join(path, name), levels - 1);
-    if (inner !== undefined) return `${name}/${inner}`;
-  }
-  return undefined;
-}
-
-async function readFound(path: string, isDirectory: boolean, options: LoadOptions): Promise<ModelDefinition> {
-  await refuseImages(path, isDirectory);
-  const onnx = await onnxFileOf(path, isDirectory);
-  if (onnx !== undefined) return readOnnx(onnx, options.device ?? defaultDevice(), options);
-  const bounded = { memory: availableMemory(), ...options };
-  if (isDirectory) return readModel(nodeDirectory(path), bounded);
-  return readModel(nodeDirectory(dirname(path)), { ...bounded, weightsFile: basename(path) });
+  const settings = { memory: availableMemory(), ...options, device: () => options.device ?? defaultDevice() };
+  if (stats.isDirectory())
+    return openModel({ path: directoryOrFile, directory: nodeDirectory(directoryOrFile) }, settings);
+  const folder = dirname(directoryOrFile);
+  const isInner = basename(folder) === "onnx";
+  const place = { path: directoryOrFile, directory: nodeDirectory(folder), file: basename(directoryOrFile) };
+  return openModel(isInner ? { ...place, around: nodeDirectory(dirname(folder)) } : place, settings);
 }
 
 /**

@@ -1,22 +1,14 @@
 // Calls across a worker's boundary: requests numbered, errors carried over with their kind. What is sent in one turn travels as one
 // message: a step moves some hundred tensors, each of which would cost a message there and one back.
 import { parentPort } from "node:worker_threads";
-import type { ErrorCode } from "../../utils/errors.ts";
-import { codeOf, RunError, UserError } from "../../utils/errors.ts";
 import type { Tensor } from "../../utils/tensor.ts";
+import type { CarriedError } from "../carried-errors.ts";
+import { carried } from "../carried-errors.ts";
 
 export interface Request {
   readonly id: number;
   readonly method: string;
   readonly args: readonly unknown[];
-}
-
-/** An error as it travels between threads. */
-export interface CarriedError {
-  readonly name: string;
-  readonly message: string;
-  readonly stack?: string;
-  readonly code?: ErrorCode;
 }
 
 export type Reply =
@@ -78,20 +70,6 @@ async function answer(methods: Methods, { id, method, args }: Request): Promise<
   try {
     return { id, value: await methods[method](...(args as never[])) };
   } catch (caught) {
-    const error = caught instanceof Error ? caught : new Error(String(caught));
-    const { name, message, stack } = error;
-    return { id, error: { name, message, stack, code: codeOf(error) } };
+    return { id, error: carried(caught) };
   }
-}
-
-/** The error that a reply carries, of its own class again. */
-export function revive({ name, message, stack, code }: CarriedError): Error {
-  const error =
-    name === "UserError"
-      ? new UserError(message, { code })
-      : name === "RunError"
-        ? new RunError(message, { code })
-        : new Error(message);
-  if (stack) error.stack = stack;
-  return error;
 }

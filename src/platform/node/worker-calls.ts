@@ -2,7 +2,8 @@
 import { Worker } from "node:worker_threads";
 import { RunError } from "../../utils/errors.ts";
 import type { Reply, Request } from "./rpc.ts";
-import { Outbox, revive } from "./rpc.ts";
+import { revive } from "../carried-errors.ts";
+import { Outbox } from "./rpc.ts";
 import { workerFile } from "./worker-files.ts";
 
 /**

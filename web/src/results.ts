@@ -1,0 +1,137 @@
+// What a run came to: verdict, table, neighbours and attention maps.
+import type { ResultRow, RunReport } from "wecolora/web/client";
+import { h } from "./view.ts";
+import { megabytes, milliseconds, millions } from "./words.ts";
+
+const percent = (share: number | undefined) => (share === undefined ? "–" : `${(100 * share).toFixed(1)} %`);
+const rowOf = (rows: readonly ResultRow[], name: string) => rows.find((row) => row.name === name);
+
+/** One or two sentences: how much smaller and faster, and what it gave up. */
+export function verdict(rows: readonly ResultRow[]): string {
+  const [teacher, student] = [rowOf(rows, "teacher"), rowOf(rows, "student")];
+  if (!teacher || !student) return "The student was made. There were no images to evaluate it on.";
+  const size =
+    teacher.parameters !== undefined && student.parameters !== undefined
+      ? `The student has ${percent(student.parameters / teacher.parameters)} of the teacher's weights`
+      : "The student was made";
+  const [before, after] = [teacher.millisecondsAPicture, student.millisecondsAPicture];
+  const speed = before && after ? ` and takes ${milliseconds(after)} an image in place of ${milliseconds(before)}` : "";
+  const cosine = student.fidelity?.cosine;
+  const fidelity =
+    cosine === undefined ? "" : ` Its features have a cosine similarity of ${cosine.toFixed(3)} to the teacher's.`;
+  const [own, theirs] = [student.neighbours?.top1, teacher.neighbours?.top1];
+  const accuracy =
+    own === undefined || theirs === undefined ? "" : ` k-NN accuracy: ${percent(own)} (teacher: ${percent(theirs)}).`;
+  return `${size}${speed}.${fidelity}${accuracy}`;
+}
+
+const columns: readonly (readonly [title: string, text: (row: ResultRow) => string])[] = [
+  ["Parameters", ({ parameters }) => (parameters === undefined ? "–" : millions(parameters))],
+  ["Size", ({ bytes }) => (bytes === undefined ? "–" : megabytes(bytes))],
+  ["ms / image", ({ millisecondsAPicture: ms }) => (ms === undefined ? "–" : ms.toFixed(1))],
+  ["Cosine", ({ fidelity }) => fidelity?.cosine.toFixed(3) ?? "–"],
+  ["Feature difference", ({ fidelity }) => fidelity?.meanAbsoluteDifference.toFixed(3) ?? "–"],
+  ["k-NN", ({ neighbours }) => percent(neighbours?.top1)],
+  ["Linear probe", ({ probe }) => percent(probe?.top1)],
+  ["Classifier", ({ head }) => percent(head?.top1)],
+];
+
+/** Teacher, baseline and student beside each other; columns that nothing was measured for are left out. */
+export function resultTable(rows: readonly ResultRow[]): HTMLElement {
+  const used = columns.filter(([, text]) => rows.some((row) => text(row) !== "–"));
+  const images = rows[0]?.images;
+  const shown = (name: string) => (name === "weight copy" ? "weight copy (baseline)" : name);
+  return h(
+    "div",
+    { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of results" },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("td"),
+          used.map(([title]) => h("th", { scope: "col" }, title)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, shown(row.name)),
+            used.map(([, text]) => h("td", {}, text(row))),
+          ),
+        ),
+      ),
+    ),
+    images === undefined
+      ? undefined
+      : h(
+          "p",
+          { className: "soft" },
+          `Evaluated on ${images} image${images === 1 ? "" : "s"}${images < 100 ? ". So few give rough figures: the report has their 95 % confidence intervals." : "."}`,
+        ),
+  );
+}
+
+const thumbnail = (name: string, image: string | undefined, className?: string) =>
+  h("img", { src: image ?? "data:,", alt: className ?? name.split("/").at(-1) ?? name, title: name });
+
+/** Some images with their nearest ones under teacher and student. */
+export function neighbourList({ neighbours }: RunReport): HTMLElement | undefined {
+  if (neighbours.length === 0) return undefined;
+  return h(
+    "ul",
+    { className: "neighbours" },
+    neighbours.map(({ name, image, className, nearest }) =>
+      h(
+        "li",
+        {},
+        h("div", { className: "query" }, thumbnail(name, image, className), h("div", { className: "name" }, className)),
+        Object.entries(nearest).map(([model, list]) =>
+          h(
+            "div",
+            {},
+            h("div", { className: "name" }, `${model}'s nearest`),
+            h(
+              "ul",
+              { className: "thumbnails" },
+              list.map((one) => h("li", {}, thumbnail(one.name, one.image, one.className))),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** An image and where teacher and student look in it. */
+export function attentionItem(image: string, models: Readonly<Record<string, string>>, name: string): HTMLElement {
+  const figure = (source: string, caption: string, alt: string) =>
+    h("figure", {}, h("img", { src: source, alt }), h("figcaption", {}, caption));
+  return h(
+    "li",
+    {},
+    h(
+      "div",
+      { className: "triple" },
+      figure(image, "image", name),
+      Object.entries(models).map(([model, map]) => figure(map, model, `where the ${model} looks in ${name}`)),
+    ),
+  );
+}
+
+export function attentionList({ attention }: RunReport): HTMLElement | undefined {
+  if (attention.length === 0) return undefined;
+  return h(
+    "ul",
+    { className: "maps" },
+    attention.map(({ name, image, models }) => attentionItem(image ?? "", models, name.split("/").at(-1) ?? name)),
+  );
+}
