@@ -32,8 +32,7 @@ export type Where = string | Place;
 export type ImageContent = Content;
 
 /** The file that an image is, or lies in. */
-export const fileOf = (where: Where): string =>
-  typeof where === "string" ? where : (filesOf(where)[0] ?? "");
+export const fileOf = (where: Where): string => (typeof where === "string" ? where : (filesOf(where)[0] ?? ""));
 
 /** Decoded training images are kept up to this many bytes, the least recently used leave first. */
 const cacheLimit = 512 * 2 ** 20;
