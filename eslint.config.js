@@ -42,15 +42,22 @@ export default tseslint.config(
       "src/models/layouts/{fields,timm-config}.ts",
       "src/models/onnx-import/{onnx-application,onnx-blocks,onnx-float32,onnx-model}.ts",
       "src/platform/node/hub-download.ts",
-      "src/platform/web/{environment,hub,serve,web-files,web-inputs,web-tree}.ts",
       "src/report/page.ts",
       "src/students/closed-form/closed-form.ts",
       "src/students/methods/dmae.ts",
       "src/students/search/frontier.ts",
     ],
     rules: {
-      "max-lines-per-function": ["error", { max: 110, skipBlankLines: true, skipComments: true }],
+      "max-lines-per-function": ["error", { max: 75, skipBlankLines: true, skipComments: true }],
       complexity: ["error", 35],
+    },
+  },
+  {
+    // Objects whose members are a platform's functions.
+    files: ["src/platform/web/{environment,hub,serve,web-files,web-inputs,web-tree}.ts"],
+    rules: {
+      "max-lines-per-function": ["error", { max: 110, skipBlankLines: true, skipComments: true }],
+      complexity: ["error", 25],
     },
   },
   { files: ["**/*.cjs"], rules: { "@typescript-eslint/no-require-imports": "off" } },

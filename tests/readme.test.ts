@@ -1,4 +1,4 @@
-// The JavaScript of README.md runs as it stands, on a small teacher and a few images in a temporary folder.
+// The JavaScript of README.md and the guide runs as it stands, on a small teacher and a few images in a temporary folder.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { noisePicture } from "./support/cli.ts";
 import { referencePath, root } from "./support/reference.ts";
 
-const readme = await readFile(join(root, "README.md"), "utf8");
-const snippets = [...readme.matchAll(/^```(?:js|javascript)\n([\s\S]*?)^```/gm)].map(([, code]) => code);
+const pages = await Promise.all(["README.md", "docs/guide.md"].map((name) => readFile(join(root, name), "utf8")));
+const snippets = [...pages.join("\n").matchAll(/^```(?:js|javascript)\n([\s\S]*?)^```/gm)].map(([, code]) => code);
 
 let folder: string;
 
@@ -42,7 +42,7 @@ async function run(name: string, code: string): Promise<{ code: number | null; o
   return { code: exit, output };
 }
 
-describe("README.md", () => {
+describe("README.md and docs/guide.md", () => {
   const own = snippets.filter((code) => code.includes('from "wecolora'));
   const others = snippets.filter((code) => !own.includes(code));
 

@@ -319,12 +319,23 @@ test("a budget says how many blocks, a search which", async () => {
   expect(lastJson(shaped).keptBlocks).toHaveLength(Number(blocks));
   const bytes = (name: string) => statSync(at(name, "student", "model.safetensors")).size;
   expect(bytes("shaped") / bytes("half")).toBeLessThan(1.02);
-  const weights = await run("weights", "--budget", "0.13MB");
+  const weights = await run("weights", "--budget", "0.13MB", "--levers", "shape");
   // Four blocks with fewer heads and channels instead of two whole ones, in as many bytes.
   expect(lastJson(weights).keptBlocks).toEqual([0, 2, 3, 5]);
   expect(statSync(at("weights", "student", "model.safetensors")).size).toBeLessThan(0.13e6 + 8000);
-  expect(lastJson(await run("whole", "--budget", "0.13MB", "--shape", "blocks")).keptBlocks).toEqual([0, 3]);
-  expect((await run("time", "--budget", "1000ms")).err).toContain("6 of 6 blocks fit");
+  expect(
+    lastJson(await run("whole", "--budget", "0.13MB", "--levers", "shape", "--shape", "blocks")).keptBlocks,
+  ).toEqual([0, 3]);
+  expect((await run("time", "--budget", "1000ms", "--levers", "shape")).err).toContain("6 of 6 blocks fit");
+  // With all levers it is the file that fits.
+  const file = await run("file", "--budget", "0.25MB");
+  const { deployment } = lastJson(file);
+  const [written] = readdirSync(at("file", "exports"));
+  expect(written).toBe(deployment.export);
+  const folder = at("file", "exports", written, "onnx");
+  const size = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  expect(size).toBeLessThanOrEqual(0.25e6);
+  expect(size).toBe(deployment.bytes);
   for (const [wrong, message] of [
     [["--budget", "small"], "25MB"],
     [["--budget", "1kB"], "25MB"],
@@ -370,7 +381,7 @@ describe("mistakes get one clear message and exit code 2", () => {
       distill("--teacher", teacher, "--data", at("flat/p00.jpg")),
       "is a file; a folder of images is needed",
     ));
-  test("an option left out", () => expectMistake(["distill", "--teacher", teacher], "distill needs <images>"));
+  test("an option left out", () => expectMistake(["distill", "--data", data()], "distill needs <teacher>"));
   test("an unknown option", () => expectMistake(distill("--techer", "x"), "--techer", "--teacher"));
   test("an unknown command", () => expectMistake(["distil"], "distill"));
   test("a number that is none", () =>

@@ -97,8 +97,8 @@ const cases: readonly (readonly [string, () => string[], () => string, string])[
   ],
   [
     "a missing option",
-    () => ["distill", "--teacher", teacher],
-    () => "distill needs <images>. See: wecolora distill --help",
+    () => ["distill", "--data", teacher],
+    () => "distill needs <teacher>. See: wecolora distill --help",
     "INVALID_OPTION",
   ],
   [

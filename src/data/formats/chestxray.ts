@@ -55,7 +55,7 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
     const [image, words] = columns.map((column) => values[column]);
     if (!image || !words)
       throw new UserError(`Line ${line} of ${named} has no Image Index or no Finding Labels`, { code: "INVALID_DATA" });
-    const labels = labelsOf(words, classes, `line ${line} of ${named}`);
+    const labels = labelsOf(words, classes, `Line ${line} of ${named}`);
     const path = paths.get(image);
     if (path === undefined) skipped.push(missingImage(`${file}, line ${line}`, image));
     else items.set(image, { name: path, labels });
