@@ -1,10 +1,13 @@
 // Options whose ranges follow from the teacher: checked as soon as its configuration is known, before any image is read.
+import { parameterCount } from "../models/definition.ts";
 import { OptionError } from "../utils/errors.ts";
+import { badOption } from "../utils/parse-options.ts";
+import { elementBytes } from "../utils/tensor.ts";
 import type { Model } from "../models/model.ts";
 import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
-import { checkBudget, parseBudget, plainFormat } from "./search/budget.ts";
+import { checkBudget, parseBudget, parseBudgets, plainFormat } from "./search/budget.ts";
 import { isAnalytic, narrows, searchesLevers, studentWithin } from "./start.ts";
 import { checkRanks, withRank } from "./training/ranks.ts";
 import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
@@ -25,14 +28,30 @@ export async function checkModelRanges(options: StudentRunOptions, teacher: Mode
   if (keptHeads !== undefined) keptHeadCount(teacher, keptHeads);
   const plan = adapterPlanOf(withRank(options, config));
   if (plan) checkRanks(config, plan);
-  // A search weighs files, which are smaller than weights in the teacher's type.
-  if (budget === undefined || searchesLevers(options)) return;
+  if (budget === undefined) return;
+  // A search weighs files, in any type of weights.
+  if (searchesLevers(options)) return checkFileBudget(budget, teacher);
   const parsed = parseBudget(budget);
   // Times are measured, when it is their turn.
   if (parsed.kind === "milliseconds") return;
   const format = plainFormat(teacher, options.weightType ?? teacher.origin.weightType);
   const studentOf = studentWithin(options, teacher);
   await checkBudget({ teacher, budget: parsed, format, studentOf, now: () => 0 }, budget);
+}
+
+/** What a file holds besides its weights, at most, as a share of them. */
+const graphShare = 0.1;
+
+/** Throws a UserError where a file may be larger than the teacher's own in float32, which no search is needed for. */
+function checkFileBudget(budget: string, teacher: Model): void {
+  const most = elementBytes.float32 * parameterCount(teacher) * (1 + graphShare);
+  const bytes = parseBudgets(budget).find(({ kind }) => kind === "bytes")?.most ?? 0;
+  if (bytes > most)
+    throw badOption(
+      "budget",
+      `at most ${(most / 1e6).toFixed(most < 1e6 ? 3 : 1)} MB (the teacher in float32)`,
+      budget,
+    );
 }
 
 function checkShapesGiven(options: StudentRunOptions, teacher: Model): void {

@@ -71,7 +71,7 @@ const distilling: readonly [object, string][] = [
   [{ budget: "0x" }, "--budget must be a size above 0"],
   [{ budget: "-3MB" }, "--budget must be a size above 0"],
   [{ budget: "99999GB" }, "--budget must be a size above 0"],
-  [{ budget: "99999MB" }, "--budget must be between"],
+  [{ budget: "99999MB" }, "--budget must be at most"],
   [{ budget: "3x" }, "--budget must be between"],
   [{ budget: "0.0001x" }, "No student fits the budget: one block alone takes"],
   [

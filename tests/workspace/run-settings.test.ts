@@ -85,7 +85,7 @@ describe("resuming", () => {
       await expect(distill({ resume: at("images") })).rejects.toThrow(`${named(use)} has changed since the run began`);
       await rm(path);
       await expect(distill({ resume: at("images") })).rejects.toThrow(
-        `the run ${message} ${named(use)}, which is missing`,
+        `The run ${message} ${named(use)}, which is missing`,
       );
       await writeFile(path, bytes);
     }
@@ -97,7 +97,7 @@ describe("resuming", () => {
     await stopped("teacher-run");
     const original = at("original");
     await cp(at("teacher"), original, { recursive: true });
-    const changed = /the teacher .* has changed since the run began/;
+    const changed = /[Tt]he teacher .* has changed since the run began/;
     await changeWeights(at("teacher", "model.safetensors"));
     await expect(distill({ resume: at("teacher-run") })).rejects.toThrow(changed);
     await cp(original, at("teacher"), { recursive: true });
@@ -135,7 +135,7 @@ test("a comparison says which runs are not what is planned now, and runs them ag
   await writeFile(at("data", "a", image), old);
   const weights = await readFile(at("teacher", "model.safetensors"));
   await changeWeights(at("teacher", "model.safetensors"));
-  await expect(compare(settings)).rejects.toThrow(/the teacher .* has changed since the run began/);
+  await expect(compare(settings)).rejects.toThrow(/[Tt]he teacher .* has changed since the run began/);
   await writeFile(at("teacher", "model.safetensors"), weights);
   expect(readFileSync(at("compared", "table.csv"), "utf8")).toBe(before);
   await compare({ ...other, overwrite: true });

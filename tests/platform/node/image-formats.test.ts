@@ -267,7 +267,7 @@ describe("limits on what goes on at once", () => {
     const results = await Promise.allSettled(names.map((name) => lane.call(`${name}.png`, "read", name)));
     clearInterval(held);
     expect(results.map((r) => (r.status === "fulfilled" ? r.value : (r.reason as Error).message))).toEqual(
-      names.map((name) => (name === "bad" ? "bad.png can't be read: nothing came for 0.2 s" : name)),
+      names.map((name) => (name === "bad" ? "bad.png can't be read: nothing came for 0.2 s." : name)),
     );
     expect(ended.length).toBeGreaterThanOrEqual(2);
     expect(workers).toBe(ended.length + 1);
