@@ -163,7 +163,7 @@ describe("what stands in the way of going on", () => {
     await rm(at("flat", "p3.jpg"));
     const gone = await wecolora("distill", "--resume", at("changed"));
     expect(gone).toMatchObject({ code: 2 });
-    expect(gone.err).toContain("trains on p3.jpg, which is gone");
+    expect(gone.err).toContain("trains on p3.jpg, which is missing");
   });
 
   test("no run, a broken configuration, a broken checkpoint", async () => {

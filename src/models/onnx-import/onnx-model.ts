@@ -182,7 +182,8 @@ export async function importOnnx(
   );
   const last = blocks[blocks.length - 1];
   const [expected] = await run(pixels, [last.output]);
-  const origin = originOf(structure, external);
+  // The proof's own messages name the file too.
+  const origin = { ...originOf(structure, external), path: file };
   const candidates = candidatesOf(structure, embedding, options.numHeads, { preprocessing, origin });
   const best = await proved(structure, embedding, candidates, device, pixels, expected);
   const { vectors, norms } = finder.behind(last);

@@ -63,7 +63,7 @@ describe("option interfaces", () => {
     const bare = lines.filter((line, i) => /^ {2}\w+\??:/.test(line) && !/\*\/$/.test(lines[i - 1]));
     expect(bare).toEqual([]);
     expect(text).toContain(
-      "/** Temperature of the neighbours' weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */",
+      "/** Temperature of the k-NN weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */",
     );
   });
 });

@@ -48,7 +48,7 @@ test("pictures of a wrong shape or number are refused", async () => {
     "The model takes float32 [B, 3, 32, 32]",
   );
   const distillation = await createDistillation(teacher, { rank: 1, accumulation: 2 });
-  await expect(distillation.step([input])).rejects.toThrow("a step takes 2 micro-batches (accumulation), got 1");
+  await expect(distillation.step([input])).rejects.toThrow("step takes 2 micro-batches (accumulation), got 1");
   await distillation.dispose();
 });
 
