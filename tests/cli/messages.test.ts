@@ -29,7 +29,8 @@ const distill = (...more: string[]) => [
   at("out"),
   ...more,
 ];
-const formats = "huggingface, onnx, onnx-float16, onnx-int8, onnx-int8-weights, onnx-q4, onnx-q4f16, peft, safetensors, timm";
+const formats =
+  "huggingface, onnx, onnx-float16, onnx-int8, onnx-int8-weights, onnx-q4, onnx-q4f16, peft, safetensors, timm";
 
 const cases: readonly (readonly [string, () => string[], () => string, string])[] = [
   [
