@@ -30,7 +30,11 @@ beforeAll(async () => {
     logLevel: "error",
   });
   const parts = bundles.flatMap(({ chunks }) => chunks);
-  imports = parts.flatMap((part) => (part.type === "chunk" ? [...part.imports, ...part.dynamicImports] : []));
+  // Its own chunks are what it may import: readers of tables and scans are loaded when they are needed.
+  const own = new Set(parts.map(({ fileName }) => fileName));
+  imports = parts
+    .flatMap((part) => (part.type === "chunk" ? [...part.imports, ...part.dynamicImports] : []))
+    .filter((name) => !own.has(name));
   library = (await import(pathToFileURL(join(folder, "wecolora.mjs")).href)) as typeof Library;
 });
 afterAll(() => rm(folder, { recursive: true }));
@@ -38,7 +42,9 @@ afterAll(() => rm(folder, { recursive: true }));
 describe("the package without a platform", () => {
   test("imports nothing, of Node or else", async () => {
     expect(imports).toEqual([]);
-    expect(await readFile(join(folder, "wecolora.mjs"), "utf8")).not.toMatch(/\bfrom\s*"node:|\brequire\("/);
+    for (const name of await readdir(folder))
+      if (name.endsWith(".mjs"))
+        expect(await readFile(join(folder, name), "utf8"), name).not.toMatch(/\bfrom\s*"node:|\brequire\("/);
   });
 
   test("reads, runs, writes and reads again a model in memory", async () => {

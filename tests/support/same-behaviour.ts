@@ -131,11 +131,11 @@ export function describePlatform(name: string, open: (folders: Folders) => Promi
     });
 
     test.each([
-      ["reading pictures", refit],
+      ["reading images", refit],
       ["refitting blocks", refit],
       ["distilling", training],
       ["saving the student", refit],
-      ["judging", refit],
+      ["evaluating", refit],
       ["measuring latency", refit],
       ["writing the report", refit],
     ])("is stopped at: %s", async (stopAt, call) => {

@@ -24,6 +24,7 @@ import type { Decode } from "../../data/picture-reader.ts";
 import type { Model } from "../../models/model.ts";
 import type { Device } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
+import { required } from "../../utils/required.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { decodeImage } from "./decode-image.ts";
 import type { EncodeSvg, ImageEncoder } from "./drawing.ts";
@@ -409,7 +410,7 @@ class LocalWecolora implements Wecolora {
     const { tensors, metadata } = await readSafetensors(file);
     await directory.remove(name);
     const { names } = featureMetadataSchema.parse(metadata);
-    const features = tensors.get("features") as FloatTensor;
+    const features = required(tensors, "features") as FloatTensor;
     return { features, names: JSON.parse(names) as string[], skipped: result.skipped };
   }
 
