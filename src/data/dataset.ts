@@ -154,3 +154,13 @@ function classNames(entries: readonly Classified[]): string[] {
     );
   return Array.from({ length: highest + 1 }, (_, i) => `class ${i}`);
 }
+
+/** All images of a data set, of every split, in classes where all have them. */
+export function allPictures({ train, test, otherSplits = [] }: ListedSet): PictureFolder {
+  if (!test) return train;
+  const items = [...train.items, ...test.items, ...otherSplits.flatMap((other) => other.items)];
+  const skipped = [...train.skipped, ...test.skipped];
+  const isLabelled = items.every(({ label, labels }) => label !== undefined || labels !== undefined);
+  if (train.classes && isLabelled) return { ...train, items, skipped };
+  return { path: train.path, items: items.map(({ name, place }) => ({ name, place })), skipped };
+}

@@ -98,3 +98,21 @@ export const preprocessingFiles = ["preprocessor_config.json", "processor_config
 export const settingFiles = [...preprocessingFiles, configFile];
 /** Bytes that a file of settings or an index may have. */
 export const mostJsonBytes = 16 * 2 ** 20;
+
+/**
+ * Files that an index of a checkpoint in several files names. Throws `problem` where it is no such index, a RunError where a file
+ * can't be written under its name.
+ */
+export function shardNames(index: string, owner: string, problem: Error): string[] {
+  let names: unknown[];
+  try {
+    const { weight_map: map } = JSON.parse(index) as { weight_map: Record<string, unknown> };
+    names = [...new Set(Object.values(map))];
+  } catch {
+    throw problem;
+  }
+  const shards = names.filter((name) => typeof name === "string");
+  if (shards.length === 0 || shards.length < names.length || shards.some((name) => name.includes("/"))) throw problem;
+  for (const shard of shards) checkFileName(shard, owner);
+  return shards;
+}

@@ -5,17 +5,8 @@ import sharp from "sharp";
 import { avifPlanes, rgbOfPlanes, stillAvif } from "../../data/avif.ts";
 import { bmpHeader, decodeBmp } from "../../data/bmp.ts";
 import type { ImageFormat, ImageHeader } from "../../data/image-formats.ts";
-import {
-  describeContent,
-  gifHeader,
-  imageFormat,
-  imageFormats,
-  jpegHeader,
-  mostPixels,
-  pngHeader,
-  tiffHeader,
-  webpHeader,
-} from "../../data/image-formats.ts";
+import { readableHeaders } from "../../data/image-headers.ts";
+import { describeContent, gifHeader, imageFormat, imageFormats, mostPixels } from "../../data/image-formats.ts";
 import { checkLoader } from "./image-loaders.ts";
 import type { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -113,24 +104,9 @@ async function decodeAvif(file: Uint8Array, isDeep: boolean): Promise<Picture> {
 
 /** What an image says of itself, without its pixels. */
 async function headerOf(format: ImageFormat, bytes: Uint8Array): Promise<ImageHeader> {
-  switch (format) {
-    case "JPEG":
-      return jpegHeader(bytes);
-    case "PNG":
-      return pngHeader(bytes);
-    case "TIFF":
-      return tiffHeader(bytes);
-    case "GIF":
-      return gifHeader(bytes);
-    case "BMP":
-      return bmpHeader(bytes);
-    case "WebP":
-      return webpHeader(bytes);
-    case "AVIF": {
-      const { width, height, depth } = await sharp(stillAvif(bytes), { limitInputPixels: false }).metadata();
-      return { width, height, isDeep: depth === "ushort" };
-    }
-  }
+  if (format !== "AVIF") return readableHeaders[format](bytes);
+  const { width, height, depth } = await sharp(stillAvif(bytes), { limitInputPixels: false }).metadata();
+  return { width, height, isDeep: depth === "ushort" };
 }
 
 /** Rejects where the library can't be interrupted: its thread goes on until it is done, the run goes on without it. */

@@ -7,12 +7,12 @@ import { copyFile, readdir, readFile, readlink, rename, rm, stat, symlink, write
 import { dirname, join, relative, resolve } from "node:path";
 import { UserError } from "../../utils/errors.ts";
 import {
-  checkFileName,
   commitPattern,
   configFile,
   mostJsonBytes,
   preprocessingFiles,
   settingFiles,
+  shardNames,
   weightFiles,
 } from "./hub-names.ts";
 
@@ -76,18 +76,13 @@ export async function shardsOf(index: string): Promise<string[]> {
   const problem = new UserError(`${index} has no weight_map from weights to plain file names`, {
     code: "NOT_A_MODEL",
   });
-  let names: unknown[];
-  try {
-    if ((await stat(index)).size > mostJsonBytes) throw problem;
-    const { weight_map: map } = JSON.parse(await readFile(index, "utf8")) as { weight_map: Record<string, unknown> };
-    names = [...new Set(Object.values(map))];
-  } catch {
-    throw problem;
-  }
-  const shards = names.filter((name) => typeof name === "string");
-  if (shards.length === 0 || shards.length < names.length || shards.some((name) => name.includes("/"))) throw problem;
-  for (const shard of shards) checkFileName(shard, index);
-  return shards;
+  // A file that can't be read is no index either.
+  const size = await stat(index).then(
+    (file) => file.size,
+    () => Infinity,
+  );
+  const text = size > mostJsonBytes ? "" : await readFile(index, "utf8").catch(() => "");
+  return shardNames(text, index, problem);
 }
 
 /** One repository in the cache. */

@@ -1,8 +1,7 @@
 // A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
 import { availableParallelism } from "node:os";
 import { compile } from "../../engine/compile.ts";
-import { add, graph, input, stopGradient } from "../../engine/graph/build.ts";
-import { writeOnnx } from "../../engine/onnx/write-model.ts";
+import { add, graph, input } from "../../engine/graph/build.ts";
 import type { OnnxDeviceOptions } from "../../runtime/onnxruntime.ts";
 import type { DeviceName } from "../../runtime/devices.ts";
 import { defaultDeviceName, deviceOf } from "../../runtime/devices.ts";
@@ -21,6 +20,7 @@ import { UserError } from "../../utils/errors.ts";
 import type { LoopSource } from "../../utils/loop-source.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 import { float32 } from "../../utils/tensor.ts";
+import { copyModels } from "../copy-models.ts";
 import { bytesOf, leftBehind } from "./collect-garbage.ts";
 import { restWeights } from "./offload.ts";
 import { ownMemory } from "./rpc.ts";
@@ -31,18 +31,6 @@ export interface NodeDeviceOptions {
   readonly threads?: number;
   /** Where graphs run; the CPU where it is left out. */
   readonly device?: DeviceName;
-}
-
-/** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
-function copyModels(): Uint8Array[] {
-  return Array.from({ length: 6 }, (_, rank) => {
-    const x = input(
-      "x",
-      "float32",
-      Array.from({ length: rank }, (_, i) => `d${i}`),
-    );
-    return writeOnnx(graph([x], { y: stopGradient(x) }), { weights: { kind: "separate" } }).model;
-  });
 }
 
 /**

@@ -5,6 +5,7 @@ import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import type { DataSet, PictureFolder } from "../../data/dataset.ts";
 import type { OpenOptions } from "../../data/formats/open.ts";
+import { allPictures } from "../../data/dataset.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
 import type { DataTree } from "../../data/formats/tree.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../../data/loader.ts";
@@ -198,13 +199,7 @@ export async function openDataSet(path: string, options: OpenOptions = {}): Prom
  * none.
  */
 export async function listPictures(path: string, options: OpenOptions = {}): Promise<PictureFolder> {
-  const { train, test, otherSplits = [] } = await openDataSetIn(await treeAt(path), options);
-  if (!test) return train;
-  const items = [...train.items, ...test.items, ...otherSplits.flatMap((other) => other.items)];
-  const skipped = [...train.skipped, ...test.skipped];
-  const isLabelled = items.every(({ label, labels }) => label !== undefined || labels !== undefined);
-  if (train.classes && isLabelled) return { ...train, items, skipped };
-  return { path: train.path, items: items.map(({ name, place }) => ({ name, place })), skipped };
+  return allPictures(await openDataSetIn(await treeAt(path), options));
 }
 
 /** Where a folder really lies; as it is named where that can't be told. */

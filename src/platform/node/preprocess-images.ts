@@ -2,7 +2,9 @@
 // data sets go through.
 import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { largestImageFile, mostPixels } from "../../data/image-formats.ts";
+import { largestImageFile } from "../../data/image-formats.ts";
+import type { PixelImage } from "../../data/pixel-image.ts";
+import { pictureOfPixels } from "../../data/pixel-image.ts";
 import { stackViews } from "../../data/loader.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Picture, Preprocessing } from "../../utils/image.ts";
@@ -11,15 +13,7 @@ import { readWhole } from "./node-files.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import { WorkerLane } from "./worker-lane.ts";
 
-/**
- * Pixels of 8 bits, row by row, as canvas's ImageData, transformers.js's RawImage and raw output of sharp have them: RGBA, RGB,
- * grey with alpha, or grey, by the length of `data`. Alpha is dropped, as for files.
- */
-export interface PixelImage {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8Array | Uint8ClampedArray;
-}
+export type { PixelImage } from "../../data/pixel-image.ts";
 
 /** The part of a sharp instance that is used: its pipeline's output. */
 export interface SharpImage {
@@ -43,23 +37,6 @@ const formsTaken =
 
 function isSharp(image: object): image is SharpImage {
   return ["clone", "toColourspace", "raw", "toBuffer"].every((name) => name in image);
-}
-
-function pictureOf(named: string, { width, height, data }: PixelImage): Picture {
-  const count = width * height;
-  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0))
-    throw new UserError(`${named}: width and height must be positive integers, got ${width} x ${height}.`);
-  if (count > mostPixels)
-    throw new UserError(`${named} has ${width} x ${height} pixels, more than the ${mostPixels} that are read.`);
-  const channels = data.length / count;
-  if (![1, 2, 3, 4].includes(channels))
-    throw new UserError(
-      `${named}: data must have 1 to 4 values of 8 bits for each of its ${width} x ${height} pixels, got ${data.length}.`,
-    );
-  const rgb = new Uint8Array(3 * count);
-  const step = channels >= 3 ? 1 : 0;
-  for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) rgb[3 * i + c] = data[i * channels + c * step];
-  return { width, height, data: rgb };
 }
 
 /** A body's bytes, of which no more than an image file may have are read. */
@@ -132,11 +109,11 @@ async function readImage(image: ImageInput, named: string, signal: AbortSignal |
   if (typeof image === "object" && image !== null) {
     if (isSharp(image)) {
       const { data, info } = await image.clone().toColourspace("srgb").raw().toBuffer({ resolveWithObject: true });
-      return { picture: pictureOf(named, { width: info.width, height: info.height, data }) };
+      return { picture: pictureOfPixels(named, { width: info.width, height: info.height, data }) };
     }
     const { width, height, data } = image;
     if (data instanceof Uint8Array || data instanceof Uint8ClampedArray)
-      return { picture: pictureOf(named, { width, height, data }) };
+      return { picture: pictureOfPixels(named, { width, height, data }) };
   }
   throw new UserError(`${named} is none of the forms that are read: ${formsTaken}.`);
 }

@@ -5,15 +5,8 @@
 // WebGL, which does not.
 import { bmpHeader, decodeBmp } from "../../data/bmp.ts";
 import type { ImageFormat, ImageHeader } from "../../data/image-formats.ts";
-import {
-  describeContent,
-  gifHeader,
-  imageFormat,
-  jpegHeader,
-  mostPixels,
-  pngHeader,
-  webpHeader,
-} from "../../data/image-formats.ts";
+import { readableHeaders } from "../../data/image-headers.ts";
+import { describeContent, gifHeader, imageFormat, mostPixels } from "../../data/image-formats.ts";
 import type { Decode } from "../../data/picture-reader.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { Picture } from "../../utils/image.ts";
@@ -97,24 +90,9 @@ async function decodeByBrowser(bytes: Uint8Array, format: ImageFormat): Promise<
   }
 }
 
-/** What an image says of itself, without its pixels; of AVIF only the decoder knows. */
-function headerOf(format: ImageFormat, bytes: Uint8Array): ImageHeader | undefined {
-  switch (format) {
-    case "JPEG":
-      return jpegHeader(bytes);
-    case "PNG":
-      return pngHeader(bytes);
-    case "GIF":
-      return gifHeader(bytes);
-    case "BMP":
-      return bmpHeader(bytes);
-    case "WebP":
-      return webpHeader(bytes);
-    case "AVIF":
-    case "TIFF":
-      return undefined;
-  }
-}
+/** What an image says of itself, without its pixels; TIFF is refused, and of AVIF only the decoder knows. */
+const headerOf = (format: ImageFormat, bytes: Uint8Array): ImageHeader | undefined =>
+  format === "AVIF" || format === "TIFF" ? undefined : readableHeaders[format](bytes);
 
 /** Whether a browser's decoder is there: not on Node and Deno, where one is handed in. */
 export const hasImageDecoder = (): boolean =>

@@ -4,6 +4,7 @@ import type { Environment } from "../../context/environment.ts";
 import type { OutputPlatform } from "../../context/outputs.ts";
 import type { PictureFolder } from "../../data/dataset.ts";
 import type { OpenOptions } from "../../data/formats/open.ts";
+import { allPictures } from "../../data/dataset.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
 import type { Decode } from "../../data/picture-reader.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
@@ -95,13 +96,7 @@ export interface WebEnvironmentOptions {
 
 /** All images of a data set, of every split, in classes where all have them. */
 async function openPictures(mounts: Mounts, path: string, options?: OpenOptions): Promise<PictureFolder> {
-  const { train, test, otherSplits = [] } = await openDataSetIn(await webTree(mounts, path), options);
-  if (!test) return train;
-  const items = [...train.items, ...test.items, ...otherSplits.flatMap((other) => other.items)];
-  const skipped = [...train.skipped, ...test.skipped];
-  const isLabelled = items.every(({ label, labels }) => label !== undefined || labels !== undefined);
-  if (train.classes && isLabelled) return { ...train, items, skipped };
-  return { path: train.path, items: items.map(({ name, place }) => ({ name, place })), skipped };
+  return allPictures(await openDataSetIn(await webTree(mounts, path), options));
 }
 
 /** A model that the caller has loaded, on the run's device. */

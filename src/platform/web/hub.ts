@@ -11,6 +11,7 @@ import {
   isHubName,
   mostJsonBytes,
   settingFiles,
+  shardNames,
   weightFiles,
 } from "../hub-names.ts";
 import { blobDirectory } from "./web-files.ts";
@@ -238,18 +239,8 @@ const isWeights = (name: string) => weightFiles.some((pattern) => pattern.test(n
 /** Files that an index of a checkpoint in several files names. */
 async function shardsOf(index: Blob, repository: string): Promise<string[]> {
   const problem = failed(`The index of ${repository} has no weight_map from weights to plain file names.`);
-  let names: unknown[];
-  try {
-    if (index.size > mostJsonBytes) throw problem;
-    const { weight_map: map } = JSON.parse(await index.text()) as { weight_map: Record<string, unknown> };
-    names = [...new Set(Object.values(map))];
-  } catch {
-    throw problem;
-  }
-  const shards = names.filter((name) => typeof name === "string");
-  if (shards.length === 0 || shards.length < names.length || shards.some((name) => name.includes("/"))) throw problem;
-  for (const shard of shards) checkFileName(shard, repository);
-  return shards;
+  if (index.size > mostJsonBytes) throw problem;
+  return shardNames(await index.text(), repository, problem);
 }
 
 /** The Cache API's cache; undefined where it is not there or may not be used. */

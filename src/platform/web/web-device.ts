@@ -10,14 +10,13 @@ import {
   matmul,
   reduceSum,
   softmax,
-  stopGradient,
 } from "../../engine/graph/build.ts";
 import { evaluate } from "../../engine/graph/evaluate.ts";
-import { writeOnnx } from "../../engine/onnx/write-model.ts";
 import type { Device, RunRequest, Session } from "../../runtime/device.ts";
 import type { OnnxRuntime } from "../../runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../runtime/onnxruntime.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
+import { copyModels } from "../copy-models.ts";
 import { drawStream } from "../../utils/random.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 import { float32 } from "../../utils/tensor.ts";
@@ -126,18 +125,6 @@ export function inTurn(device: Device): Device {
     download: (tensor, take) => next(() => device.download(tensor, take)),
     release: (tensors) => next(() => device.release(tensors)),
   };
-}
-
-/** Graphs of one node that give what they are fed, by rank: see OnnxDeviceOptions. */
-function copyModels(): Uint8Array[] {
-  return Array.from({ length: 6 }, (_, rank) => {
-    const x = input(
-      "x",
-      "float32",
-      Array.from({ length: rank }, (_, i) => `d${i}`),
-    );
-    return writeOnnx(graph([x], { y: stopGradient(x) }), { weights: { kind: "separate" } }).model;
-  });
 }
 
 /** A device over onnxruntime-web, in this thread. */

@@ -1,7 +1,9 @@
 // Images of data sets and of callers, read in this thread: the browser decodes beside it.
 import type { AugmentedView, PictureSource } from "../../data/loader.ts";
 import { stackViews } from "../../data/loader.ts";
-import { largestImageFile, mostPixels } from "../../data/image-formats.ts";
+import { largestImageFile } from "../../data/image-formats.ts";
+import type { PixelImage } from "../../data/pixel-image.ts";
+import { pictureOfPixels } from "../../data/pixel-image.ts";
 import type { Decode, ImageContent, Where } from "../../data/picture-reader.ts";
 import { fileOf, PictureReader } from "../../data/picture-reader.ts";
 import { PlaceReader } from "../../data/places.ts";
@@ -56,39 +58,13 @@ export function webPictureSource(mounts: Mounts, folder: string, decode: Decode)
   };
 }
 
-/**
- * Pixels of 8 bits, row by row, as canvas's ImageData and transformers.js's RawImage have them: RGBA, RGB, grey with alpha, or
- * grey, by the length of `data`. Alpha is dropped, as for files.
- */
-export interface PixelImage {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8Array | Uint8ClampedArray;
-}
+export type { PixelImage } from "../../data/pixel-image.ts";
 
 /** A File or Blob, a URL (http, https, blob, data), the bytes of an image file, an ImageBitmap, or pixels. */
 export type WebImage = Blob | URL | string | Uint8Array | ArrayBuffer | ImageBitmap | PixelImage;
 
 const formsTaken =
   "a File or Blob, a URL (http, https, blob, data), bytes (Uint8Array, ArrayBuffer), an ImageBitmap, or { width, height, data }";
-
-/** Pixels of 1 to 4 numbers as RGB. Throws a UserError where sizes don't fit. */
-export function pictureOf(named: string, { width, height, data }: PixelImage): Picture {
-  const count = width * height;
-  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0))
-    throw new UserError(`${named}: width and height must be positive integers, got ${width} x ${height}.`);
-  if (count > mostPixels)
-    throw new UserError(`${named} has ${width} x ${height} pixels, more than the ${mostPixels} that are read.`);
-  const channels = data.length / count;
-  if (![1, 2, 3, 4].includes(channels))
-    throw new UserError(
-      `${named}: data must have 1 to 4 values of 8 bits for each of its ${width} x ${height} pixels, got ${data.length}.`,
-    );
-  const rgb = new Uint8Array(3 * count);
-  const step = channels >= 3 ? 1 : 0;
-  for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) rgb[3 * i + c] = data[i * channels + c * step];
-  return { width, height, data: rgb };
-}
 
 async function bytesOfBlob(named: string, blob: Blob): Promise<Uint8Array> {
   if (blob.size > largestImageFile)
@@ -138,7 +114,8 @@ export async function contentOf(image: WebImage, named: string, signal?: AbortSi
     return { picture: await pictureOfBitmap(named, image) };
   if (typeof image === "object" && image !== null && "data" in image) {
     const { data } = image;
-    if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return { picture: pictureOf(named, image) };
+    if (data instanceof Uint8Array || data instanceof Uint8ClampedArray)
+      return { picture: pictureOfPixels(named, image) };
   }
   throw new UserError(`${named} is none of the forms that are read: ${formsTaken}.`);
 }
@@ -149,7 +126,7 @@ async function pictureOfBitmap(named: string, image: ImageBitmap): Promise<Pictu
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   if (!context) throw new UserError(`${named} can't be read: this browser gives no canvas.`);
   context.drawImage(image, 0, 0);
-  return pictureOf(named, context.getImageData(0, 0, width, height));
+  return pictureOfPixels(named, context.getImageData(0, 0, width, height));
 }
 
 /**
