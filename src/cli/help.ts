@@ -1,4 +1,5 @@
 // Help of a command: options in groups, wrapped to the terminal, with the defaults of the recipe in use.
+import { debugTopics } from "../utils/debug.ts";
 import { kebab } from "../utils/option-names.ts";
 import type { CommandRow, Property } from "./command-row.ts";
 import { choices, depending, placeholder, positionalName } from "./flags.ts";
@@ -13,12 +14,19 @@ export interface HelpSettings {
   readonly recipe?: string;
 }
 
-/** Flags that every command takes. */
-const commonFlags: readonly (readonly [string, string])[] = [
-  ["--config <file>", "read options from a YAML or JSON file (camelCase)"],
+type Flag = readonly [flag: string, description: string];
+
+/** Flags of the program, which stand before or behind a command. */
+export const programFlags: readonly Flag[] = [
   ["--json", "print the result as one JSON object, the last line of standard output"],
-  ["--debug <topics>", "show on standard error: graph, passes, time, files"],
+  ["--debug <topics>", `show on standard error: ${debugTopics.join(", ")} (also WECOLORA_DEBUG)`],
   ["--verbose", "show stack traces of errors"],
+];
+
+/** Flags that every command takes. */
+const commonFlags: readonly Flag[] = [
+  ["--config <file>", "read options from a YAML or JSON file (camelCase)"],
+  ...programFlags,
   ["-h, --help", "show this help"],
   ["--help-all", "show this help with all options"],
 ];

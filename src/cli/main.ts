@@ -10,18 +10,16 @@ import { kebab } from "../utils/option-names.ts";
 import type { CommandRow } from "./command-row.ts";
 import { commandTable } from "./command-table.ts";
 import { addOptions, givenOptions, positionalName } from "./flags.ts";
-import { commandHelp } from "./help.ts";
+import { commandHelp, programFlags } from "./help.ts";
 import { exitCodeOf } from "./signals.ts";
 
 const program = new Program("wecolora")
   .description("Makes a vision transformer smaller from a few unlabelled images.")
   .version(packageJson.version)
-  .option("--json", "print the result as one JSON object, the last line of standard output")
-  .option("--debug <topics>", `show on standard error: ${debugTopics.join(", ")} (also WECOLORA_DEBUG)`)
-  .option("--verbose", "show stack traces of errors")
   .configureHelp({ showGlobalOptions: true })
   .exitOverride()
   .configureOutput({ outputError: () => undefined });
+for (const [flag, description] of programFlags) program.option(flag, description);
 
 /** How the command that runs names its options in messages: as they were typed. */
 let nameOption: NameOption = (key) => `--${kebab(key)}`;
@@ -82,7 +80,7 @@ function helpText(row: CommandRow, all: boolean): string {
   const { argv } = process;
   const recipe = argv[argv.indexOf("--recipe") + 1];
   const width = Math.min(process.stdout.columns ?? usualColumns, 120);
-  return commandHelp(row, { width, all, ...(row.recipes && recipe in row.recipes ? { recipe } : {}) });
+  return commandHelp(row, { width, all, ...(row.recipes && Object.hasOwn(row.recipes, recipe) ? { recipe } : {}) });
 }
 
 function showHelp(sub: Program, row: CommandRow, all: boolean): never {

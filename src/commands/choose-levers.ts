@@ -4,16 +4,16 @@ import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { allExports } from "../exports/lookup.ts";
 import { LeverSpace } from "../exports/lever-space.ts";
-import type { ComparedCrops, StudentLadder } from "../exports/lever-space.ts";
+import type { ComparedCrops } from "../exports/lever-space.ts";
 import type { ExportFormat } from "../exports/export-format.ts";
 import type { Model } from "../models/model.ts";
 import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { parseBudgets } from "../students/search/budget.ts";
+import { costText, parseBudgets } from "../students/search/budget.ts";
 import type { Limits, MeasuredCandidate, SearchResult } from "../students/search/lever-search.ts";
-import { costText, LeverSearch } from "../students/search/lever-search.ts";
+import { LeverSearch } from "../students/search/lever-search.ts";
 import { ladderOf } from "../students/search/ladder.ts";
-import type { ShapeChoice } from "../students/search/ladder.ts";
+import type { Ladder } from "../students/search/ladder.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
 import { candidateViews } from "../students/start.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
@@ -56,12 +56,8 @@ function refuseShapes({ keptBlocks, reductionFactor, mlpWidth, keptHeads, budget
 const isTimed = ({ budget, agreement }: StudentRunOptions): boolean =>
   agreement !== undefined || (budget !== undefined && parseBudgets(budget).some(({ kind }) => kind === "milliseconds"));
 
-function limitsOf(budget: string | undefined): Limits {
-  const kinds = { bytes: "bytes", milliseconds: "milliseconds", share: "share" } as const;
-  return Object.fromEntries(
-    (budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kinds[kind], most]),
-  );
-}
+const limitsOf = (budget: string | undefined): Limits =>
+  Object.fromEntries((budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kind, most]));
 
 function answer(search: LeverSearch, { budget, agreement }: StudentRunOptions): Promise<SearchResult> {
   const limits = limitsOf(budget);
@@ -83,12 +79,7 @@ function searchedExports({ levers, export: wanted }: StudentRunOptions & { reado
 async function openSpace({ options, teacher, source, items, context }: Question) {
   requireFiniteWeights(teacher);
   const { fitted, compared } = await candidateViews(options, teacher, source, items);
-  const ladder: StudentLadder & { choice(shape: number): ShapeChoice } = await ladderOf(
-    teacher,
-    options,
-    fitted,
-    context,
-  );
+  const ladder = await ladderOf(teacher, options, fitted, context);
   const formats = searchedExports(options);
   const crops = await comparedCrops(teacher, compared);
   const merges = options.levers.includes("tokens");
@@ -111,7 +102,7 @@ async function comparedCrops(teacher: Model, views: readonly FloatTensor[]): Pro
 function described(
   { shape, merging, format, ...figures }: MeasuredCandidate,
   space: LeverSpace,
-  ladder: StudentLadder,
+  ladder: Ladder,
   formats: readonly ExportFormat[],
 ): TriedCandidate {
   const merged = space.mergingOf(ladder.blank(shape), merging);

@@ -1,7 +1,7 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
-import type { ExportFormat, RunOrigin } from "../exports/export-format.ts";
+import type { RunOrigin } from "../exports/export-format.ts";
 import { embedderOf, mergingTolerance } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
 import { allExports, exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
@@ -26,7 +26,7 @@ import type { Calibration } from "../students/bits/quantize-weights.ts";
 import { searchViews } from "../students/start.ts";
 import type { Item } from "../data/sampling.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import { differenceOf, latency, Pictures } from "../exports/measure.ts";
+import { differenceOf, latency, Pictures, weightBytes } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
 import type { OutputRequest } from "../workspace/output-folder.ts";
@@ -379,17 +379,6 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
   const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
   if (wrong) throw new RunError(wrong);
   return measured;
-}
-
-/** Bytes of the files in an export that hold weights. */
-async function weightBytes(directory: Directory, { files }: ExportFormat): Promise<number> {
-  let bytes = 0;
-  for (const name of files) {
-    const file = await directory.open(name);
-    bytes += file?.size ?? 0;
-    await file?.close();
-  }
-  return bytes;
 }
 
 function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {

@@ -67,28 +67,14 @@ export function settledInt8({ int8 }: RunConfig, file: string): Int8Options | un
   return data;
 }
 
-/**
- * The blocks, heads and channels that a run settled on in place of how they were to be chosen: a budget in milliseconds or a
- * search would choose again.
- */
-export function withSettledShape(options: DistillRunOptions, config: RunConfig): DistillRunOptions {
-  const { keptBlocks, mlpWidth, keptHeads, shapes } = config;
-  return {
-    ...options,
-    keep: "even",
-    budget: undefined,
-    agreement: undefined,
-    reductionFactor: undefined,
-    keptBlocks: [...keptBlocks],
-    mlpWidth,
-    keptHeads,
-    blockShapes: shapes?.map(blockShapeText),
-  };
-}
+/** A shape as options make it. */
+type ShapeOptions = Pick<Deployment["choice"], "keptBlocks" | "mlpWidth" | "keptHeads" | "blockShapes">;
 
-/** The options of a run whose shape a search chose. */
-export function withChosenShape(options: DistillRunOptions, choice: Deployment["choice"]): DistillRunOptions {
-  const { keptBlocks, mlpWidth, keptHeads, blockShapes } = choice;
+/** The options of a run whose shape was chosen, in place of how it was to be chosen. */
+export function withChosenShape(
+  options: DistillRunOptions,
+  { keptBlocks, mlpWidth, keptHeads, blockShapes }: ShapeOptions,
+): DistillRunOptions {
   return {
     ...options,
     keep: "even",
@@ -101,6 +87,10 @@ export function withChosenShape(options: DistillRunOptions, choice: Deployment["
     blockShapes: blockShapes && [...blockShapes],
   };
 }
+
+/** The same for the shape that a run's folder records: a budget in milliseconds or a search would choose again. */
+export const withSettledShape = (options: DistillRunOptions, { shapes, ...settled }: RunConfig): DistillRunOptions =>
+  withChosenShape(options, { ...settled, blockShapes: shapes?.map(blockShapeText) });
 
 /** Items that are hashed together. */
 const listed = 8192;

@@ -11,23 +11,16 @@ import { timeInTurns } from "../evaluation/latency.ts";
 import { memoryDirectory } from "../files/memory-directory.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { scheduleForShare } from "../students/search/merging-search.ts";
+import type { Ladder } from "../students/search/ladder.ts";
 import type { Candidate, Fidelity, SearchSpace } from "../students/search/lever-search.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { rows } from "../utils/tensor.ts";
 import { z } from "zod";
 import type { Embedder, ExportFormat } from "./export-format.ts";
+import { weightBytes } from "./measure.ts";
 
 /** Shares of the blocks' operations that are left by token merging: none merged, then more and more. */
 export const mergingShares: readonly number[] = [1, 0.85, 0.75, 0.65, 0.57, 0.5];
-
-/** Students of a teacher by their size. */
-export interface StudentLadder {
-  /** Shares of the teacher's block weights, from 1 downward. */
-  readonly shares: readonly number[];
-  /** A student with the right sizes and without the right weights; the teacher for the first share. */
-  blank(shape: number): ModelDefinition;
-  /** The student, refitted; called once for each. */
-  fitted(shape: number): Promise<ModelDefinition>;
-}
 
 /** Crops that candidates are compared with the teacher on, and what the teacher makes of them. */
 export interface ComparedCrops {
@@ -39,8 +32,7 @@ export interface ComparedCrops {
 
 interface SpaceSettings {
   readonly teacher: Model;
-  readonly ladder: StudentLadder;
-  /** The first is the one that a model is compared in where no format is chosen. */
+  readonly ladder: Ladder;
   readonly formats: readonly ExportFormat[];
   /** Whether tokens may be merged. */
   readonly merges: boolean;
@@ -106,9 +98,7 @@ export class LeverSpace implements SearchSpace {
 
   private async timeSome(candidates: readonly Candidate[]): Promise<number[]> {
     const { crops, context } = this.settings;
-    const [first] = crops;
-    const one = { ...first.pixels, dims: [1, ...first.pixels.dims.slice(1)] };
-    const pixels = { ...one, data: first.pixels.data.slice(0, first.pixels.data.length / first.pixels.dims[0]) };
+    const pixels = rows(crops[0].pixels, 0, 1);
     const opened = [];
     try {
       for (const candidate of candidates) opened.push(await this.written(candidate));
@@ -136,9 +126,7 @@ export class LeverSpace implements SearchSpace {
     const { weightType } = teacher.origin;
     const defaults = z.object(options).parse({});
     await write({ model: definition, directory, weightType, options: defaults, warn: () => undefined });
-    let bytes = 0;
-    for (const name of files) bytes += (await directory.open(name))?.size ?? 0;
-    this.sizes.set(sizeKey(candidate), bytes);
+    this.sizes.set(sizeKey(candidate), await weightBytes(directory, { files }));
     return { directory, definition };
   }
 
@@ -148,7 +136,7 @@ export class LeverSpace implements SearchSpace {
   }
 
   /** The student of a shape, refitted once. */
-  async student(shape: number): Promise<ModelDefinition> {
+  private async student(shape: number): Promise<ModelDefinition> {
     const known = this.students.get(shape);
     if (known) return known;
     const made = shape === 0 ? this.settings.teacher : await this.settings.ladder.fitted(shape);

@@ -11,7 +11,8 @@ import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, zeros } from "../utils/tensor.ts";
 import type { Environment } from "../context/environment.ts";
-import type { Embedder } from "./export-format.ts";
+import type { Directory } from "../files/storage.ts";
+import type { Embedder, ExportFormat } from "./export-format.ts";
 import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
 
 /** Shares of images that the weighted neighbours get right, with their 95 % intervals. */
@@ -144,4 +145,15 @@ export async function latency({ now }: Environment, embedder: Embedder, { config
     times.push(now() - begin);
   }
   return times.sort((a, b) => a - b)[4];
+}
+
+/** Bytes of the files in an export that hold weights. */
+export async function weightBytes(directory: Directory, { files }: Pick<ExportFormat, "files">): Promise<number> {
+  let bytes = 0;
+  for (const name of files) {
+    const file = await directory.open(name);
+    bytes += file?.size ?? 0;
+    await file?.close();
+  }
+  return bytes;
 }

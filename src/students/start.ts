@@ -71,11 +71,12 @@ export async function candidateViews(
   items: readonly Item[],
 ): Promise<{ fitted: FloatTensor[]; compared: FloatTensor[] }> {
   const drawn = limitItems(items, candidatePictures, seed);
-  // Where there is one image, its crops are fitted and compared on.
-  const aside = drawn.filter((_, i) => i % asideEvery === asideEvery - 1 || drawn.length === 1);
-  const rest = drawn.filter((item) => drawn.length === 1 || !aside.includes(item));
+  const isAside = (i: number) => i % asideEvery === asideEvery - 1;
+  const aside = drawn.filter((_, i) => isAside(i));
+  const rest = drawn.filter((_, i) => !isAside(i));
   const [fitted, compared]: FloatTensor[][] = [[], []];
   for await (const batch of viewBatches(source, rest, 1, 5, teacher, seed)) fitted.push(batch);
+  // Too few to set one aside: other crops of the same images are compared on.
   for await (const batch of viewBatches(source, aside.length > 0 ? aside : rest, 3, 3, teacher, seed))
     compared.push(batch);
   return { fitted, compared };

@@ -115,10 +115,11 @@ export async function blocksWithin(question: BudgetQuestion): Promise<number> {
   return most;
 }
 
-const costText = {
-  milliseconds: (c: number) => `${c.toFixed(1)} ms`,
-  share: (c: number) => `${c.toFixed(2)}x`,
-  bytes: (c: number) => `${(c / 1e6).toFixed(c < 1e6 ? 3 : 1)} MB`,
+/** Costs as text. */
+export const costText: Readonly<Record<Budget["kind"], (cost: number) => string>> = {
+  milliseconds: (cost) => `${cost.toFixed(1)} ms`,
+  share: (cost) => `${cost.toFixed(2)}x`,
+  bytes: (cost) => `${(cost / 1e6).toFixed(cost < 1e6 ? 3 : 1)} MB`,
 };
 
 /** That nothing fits, and what the least and the most cost. */

@@ -14,6 +14,7 @@
 // Of the candidates that are predicted to fit, the one with the smallest predicted loss is built. Its measurement
 // corrects the prediction for its shape and its levers, until the best prediction is one that was measured.
 import { UserError } from "../../utils/errors.ts";
+import { costText } from "./budget.ts";
 
 /** What a model costs. */
 export interface Cost {
@@ -182,7 +183,8 @@ export class LeverSearch {
     for (let built = 0; built < mostBuilt; built++) {
       const best = await this.settledBest(fits, limits);
       // What shapes lose is a guess until one was refitted.
-      const guessed = best && this.measured.has(keyOf(best)) && !this.sorted().some(({ shape }) => shape > 0);
+      const guessed =
+        best && this.measured.has(keyOf(best)) && ![...this.measured.values()].some(({ shape }) => shape > 0);
       const next = guessed ? await this.settledBest((one) => one.shape > 0 && fits(one), limits) : best;
       if (!next || this.measured.has(keyOf(next))) break;
       await this.measure(next);
@@ -308,13 +310,6 @@ const costKinds = ["bytes", "milliseconds", "share"] as const satisfies readonly
 function isWithin(cost: Cost, limits: Limits): boolean {
   return costKinds.every((kind) => limits[kind] === undefined || cost[kind] <= limits[kind]);
 }
-
-/** Costs as text. */
-export const costText: Readonly<Record<keyof Cost, (value: number) => string>> = {
-  milliseconds: (value) => `${value.toFixed(1)} ms`,
-  share: (value) => `${value.toFixed(2)}x`,
-  bytes: (value) => `${(value / 1e6).toFixed(value < 1e6 ? 3 : 1)} MB`,
-};
 
 const percent = (share: number) => (100 * share).toFixed(1);
 
