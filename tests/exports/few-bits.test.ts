@@ -12,7 +12,7 @@ import type { FloatTensor } from "wecolora/node";
 import { copyBlocks, loadModel, Model, quantizeWeights, saveModel } from "wecolora/node";
 import type * as Web from "onnxruntime-web";
 import { rows } from "../../src/utils/tensor.ts";
-import { browserPath, openBrowser } from "../support/browser.ts";
+import { browserPath, newPage, openBrowser } from "../support/browser.ts";
 import { noisePicture, wecolora } from "../support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
 import { hasSwiftShader, withSwiftShader } from "../support/webgpu.ts";
@@ -95,7 +95,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
     const { url, close } = await servePage();
     const browser = await openBrowser();
     try {
-      const page = await browser.newPage();
+      const page = await newPage(browser);
       await page.goto(url);
       await page.addScriptTag({ url: `${url}ort/ort.all.min.js` });
       for (const [i, { file, bound }] of files.entries()) {

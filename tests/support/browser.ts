@@ -1,6 +1,6 @@
 // Headless Chromium over pages on disk, where the machine has it (Debian's package `chromium`).
 import { existsSync } from "node:fs";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 import { chromium } from "playwright-core";
 
 const places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -9,8 +9,18 @@ export const browserPath: string | undefined = [process.env.CHROMIUM_PATH, ...pl
   (path) => path !== undefined && existsSync(path),
 );
 
+/** A bound against hanging alone, as in vitest.config.ts: Playwright's own of 30 s is reached on a loaded machine. */
+const timeout = 1_800_000;
+
 export function openBrowser(args: readonly string[] = []): Promise<Browser> {
-  return chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", ...args] });
+  return chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", ...args], timeout });
+}
+
+/** A page in a context of its own, which waits as long as a loaded machine needs. */
+export async function newPage(browser: Browser, options: BrowserContextOptions = {}): Promise<Page> {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(timeout);
+  return context.newPage();
 }
 
 export interface PageOptions {
@@ -24,12 +34,11 @@ export async function openPage(
   file: string,
   { width = 1200, dark = false }: PageOptions = {},
 ): Promise<{ page: Page; complaints: string[] }> {
-  const context = await browser.newContext({
+  const page = await newPage(browser, {
     viewport: { width, height: 900 },
     colorScheme: dark ? "dark" : "light",
     bypassCSP: false,
   });
-  const page = await context.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());

@@ -12,7 +12,7 @@ import { readSafetensors } from "../../src/checkpoints/safetensors.ts";
 import { openFile } from "../../src/platform/node/node-files.ts";
 import type { Wecolora, WecoloraOptions } from "../../src/platform/web/web.ts";
 import { codeOf } from "../../src/utils/errors.ts";
-import { openBrowser } from "./browser.ts";
+import { newPage, openBrowser } from "./browser.ts";
 import type { Under } from "./web-app/page.ts";
 import { filesBelow, webOnNode } from "./web-platform.ts";
 import type { WebServer, WebServerOptions } from "./web-server.ts";
@@ -232,7 +232,7 @@ export async function openBrowserApp(args: readonly string[] = []): Promise<Brow
       return server;
     },
     async open(server) {
-      const page = await browser.newPage();
+      const page = await newPage(browser);
       await page.goto(server.address);
       await page.waitForFunction(() => "under" in globalThis);
       return page;

@@ -7,7 +7,7 @@ import { gzipSync } from "node:zlib";
 import { unzipSync } from "fflate";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { browserPath, openBrowser } from "../support/browser.ts";
+import { browserPath, newPage, openBrowser } from "../support/browser.ts";
 import { makeFolders } from "../support/same-behaviour.ts";
 import type { WebServer } from "../support/web-server.ts";
 import { buildPage, removeFolder, serveFolder } from "../support/web-server.ts";
@@ -44,11 +44,11 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
   }
 
   async function open({ width = 1200, dark = false, address = server.address } = {}): Promise<Opened> {
-    const context = await browser.newContext({
+    const page = await newPage(browser, {
       viewport: { width, height: 900 },
       colorScheme: dark ? "dark" : "light",
     });
-    const page = await context.newPage();
+    const context = page.context();
     const complaints: string[] = [];
     const requests: string[] = [];
     page.on("console", (message) => {
