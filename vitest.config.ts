@@ -18,8 +18,8 @@ export default defineConfig({
     include: ["tests/**/*.test.ts"],
     globalSetup: ["tests/support/build-workers.ts"],
     // A bound against hanging alone: a loaded machine may take many times as long as an idle one.
-    testTimeout: 1_800_000,
-    hookTimeout: 1_800_000,
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     // Each test file may use all cores through ONNX Runtime; more than two at once would only wait for each other.
     maxWorkers: 2,
   },

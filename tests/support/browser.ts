@@ -9,8 +9,8 @@ export const browserPath: string | undefined = [process.env.CHROMIUM_PATH, ...pl
   (path) => path !== undefined && existsSync(path),
 );
 
-/** A bound against hanging alone, as in vitest.config.ts: Playwright's own of 30 s is reached on a loaded machine. */
-const timeout = 1_800_000;
+/** A bound against hanging alone: Playwright's own of 30 s is reached on a loaded machine. */
+const timeout = 300_000;
 
 export function openBrowser(args: readonly string[] = []): Promise<Browser> {
   return chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", ...args], timeout });
