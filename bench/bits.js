@@ -17,7 +17,7 @@ import {
   saveModel,
 } from "wecolora/node";
 
-const [studentFolder, wanted = ""] = process.argv.slice(2);
+const [studentFolder, wanted = "", filesToo] = process.argv.slice(2);
 const device = defaultDevice();
 const teacher = await loadModel("demo/teacher", { device });
 const { preprocessing } = teacher;
@@ -95,6 +95,10 @@ const ways = [
   ["4 bits, compensated", { bits: 4, ...half }, true],
   ["4 bits symmetric, plain", { bits: 4, symmetric: true }, false],
   ["4 bits symmetric, compensated", { bits: 4, symmetric: true, ...half }, false],
+  ["4 bits, blocks of 64, plain", { bits: 4, blockSize: 64 }, false],
+  ["4 bits, blocks of 64, compensated", { bits: 4, blockSize: 64, ...half }, true],
+  ["4 bits, blocks of 128, compensated", { bits: 4, blockSize: 128, ...half }, true],
+  ["4 bits, blocks of 64, symmetric, compensated", { bits: 4, blockSize: 64, symmetric: true, ...half }, false],
   ["3 bits, plain", { bits: 3 }, false],
   ["3 bits, compensated", { bits: 3, ...half }, true],
   ["2 bits, plain", { bits: 2 }, false],
@@ -148,7 +152,7 @@ async function files() {
   rmSync(folder, { recursive: true });
 }
 
-await files();
+if (filesToo !== "no-files") await files();
 await rounded("teacher", teacher);
 if (studentFolder) await rounded("student", await loadModel(studentFolder, { device }));
 process.exit(0);

@@ -3,11 +3,13 @@
 // Finished rows stand in .bench/leaderboard/rows.jsonl and are not run again; `--write` only writes what is there. A row that fails
 // is reported and left out. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
 import { execFileSync } from "node:child_process";
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { deserialize, serialize } from "node:v8";
 import { asEvaluated, evaluate, openImages, outputsOfAll, relativeTime } from "./leaderboard/evaluate.js";
 import { loadSource } from "./leaderboard/load-source.js";
 import { clear, drawnImages, everyImage, make } from "./leaderboard/make.js";
@@ -64,12 +66,25 @@ writeLeaderboard(source, rows, finished(), { folder: join(root, "docs"), machine
 console.log(`docs/leaderboard.md: ${finished().length} rows`);
 process.exit(0);
 
+/** The teacher's outputs, which no row changes: kept beside the rows, by the teacher's and the images' contents. */
+async function teacherAnswers(source, teacher, images) {
+  const hash = createHash("sha256");
+  for (const part of [images.train, images.val]) for (const { data } of part.batches) hash.update(data);
+  const weights = await source.readDefinition(places.teacher);
+  for (const { data } of weights.weights.values()) hash.update(data);
+  const file = join(folder, `teacher-${hash.digest("hex").slice(0, 16)}.v8`);
+  if (existsSync(file)) return deserialize(readFileSync(file));
+  const answers = await outputsOfAll(teacher, images);
+  writeFileSync(file, serialize(answers));
+  return answers;
+}
+
 async function runAll() {
   const device = source.defaultDevice();
   const teacherModel = await source.loadModel(places.teacher, { device });
   const teacher = asEvaluated(teacherModel);
   const images = await openImages(source, places.data, teacherModel.preprocessing, Number(given.sample ?? Infinity));
-  const answers = await outputsOfAll(teacher, images);
+  const answers = await teacherAnswers(source, teacher, images);
   const [one] = images.val.batches;
   const first = { ...one, dims: [1, ...one.dims.slice(1)], data: one.data.slice(0, one.data.length / one.dims[0]) };
   const { train } = await source.openDataSet(places.data);

@@ -37,13 +37,15 @@ async function opened(device, path, single = false) {
 }
 
 /** A student's folder, or the teacher's where a row has no method. */
-async function studentOf(source, { method, options }, { images, draw }, { teacher, data }, out) {
-  if (method === undefined) return teacher;
+async function studentOf(source, { method, options, invented, deployed }, { images, draw }, { teacher, data }, out) {
+  if (method === undefined) return { student: teacher };
   // Methods without images draw one a class, and don't look at it.
   const count = images === everyImage ? {} : { fewShotCount: Math.max(1, images / classes) };
   const quiet = { judge: false, evaluateSteps: 0, report: false };
-  const { student } = await source.distill({ teacher, data, method, seed: draw, ...count, ...quiet, ...options, out });
-  return student;
+  const given = invented ? {} : { data, ...count };
+  const made = await source.distill({ teacher, method, seed: draw, ...given, ...quiet, ...options, out });
+  const { student, deployment, exports } = made;
+  return deployed ? { student, deployed: exports.find(({ format }) => format === deployment.export) } : { student };
 }
 
 /** Makes a row, and opens it: { model, bytes, seconds, command, dispose }. */
@@ -51,16 +53,24 @@ export async function make(source, device, row, size, places, calibration) {
   const out = join(places.folder, "made");
   rmSync(out, { recursive: true, force: true });
   const begin = performance.now();
-  const { model, bytes, command } = row.rival
+  const { model, bytes, command, chosen } = row.rival
     ? await rivalOf(source, device, row, places, calibration, out)
     : await ownOf(source, device, row, size, places, calibration, out);
   const seconds = model.seconds ?? (performance.now() - begin) / 1000;
-  return { model, bytes, seconds, command };
+  return { model, bytes, seconds, command, ...(chosen === undefined ? {} : { chosen }) };
 }
 
+/** What a search chose, in a few words. */
+const chosenText = ({ format, merging }) => `${format}${merging ? `, merging ${merging.join(" ")}` : ""}`;
+
 async function ownOf(source, device, row, size, places, calibration, out) {
-  const path = await studentOf(source, row, size, places, join(out, "run"));
+  const { student: path, deployed } = await studentOf(source, row, size, places, join(out, "run"));
   const command = commandOf(row, size, places);
+  if (deployed) {
+    const { files } = source.exportOf(deployed.format);
+    const file = files.find((name) => name.endsWith(".onnx"));
+    return { ...(await opened(device, join(deployed.out, file))), command, chosen: chosenText(deployed) };
+  }
   if (row.export === undefined) {
     const model = await source.loadModel(path, { device });
     return { model: asEvaluated(model), bytes: model.origin.bytes, command };
@@ -107,11 +117,16 @@ async function rivalOf(source, device, row, { teacher, data, folder }, calibrati
 }
 
 /** What a user would type. */
-function commandOf({ method, options = {}, export: to, exportOptions }, { images, draw }, { teacher, data }) {
+function commandOf(row, { images, draw }, { teacher, data }) {
+  const { method, options = {}, export: to, exportOptions, shown: named = exportOptions, invented } = row;
   const flag = ([name, value]) =>
     `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${value === true ? "" : ` ${value}`}`;
-  const shown = exportOptions && typeof exportOptions !== "function" ? Object.entries(exportOptions).map(flag) : [];
-  if (method === undefined) return to ? [`wecolora export --model ${teacher} --to ${to}`, ...shown].join(" ") : "";
+  const shown = Object.entries(named ?? {}).map(flag);
+  const rounded = to && images > 0 && method === undefined ? ["--images <the draw's images>"] : [];
+  if (method === undefined)
+    return to ? [`wecolora export --model ${teacher} --to ${to}`, ...shown, ...rounded].join(" ") : "";
+  if (invented)
+    return [`wecolora distill ${teacher} --method ${method}`, ...Object.entries(options).map(flag)].join(" ");
   const count = images === everyImage ? [] : [`--few-shot-count ${Math.max(1, images / classes)}`];
   return [
     `wecolora distill --teacher ${teacher} --data ${data} --method ${method}`,

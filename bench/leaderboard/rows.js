@@ -4,6 +4,7 @@
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
 //                      `calibration` is a folder with the draw's images;
+//   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
 // `images` lists how many images it may see, of 0, 30, 90, 300 and 593; 0 has one draw, 593 all images. `reduction` is that of the
 // student (2 where left out). `kind` groups rows in the charts.
@@ -20,6 +21,27 @@ const student = (label, method, options = {}, more = {}) => ({
 });
 const ours = (label, options = {}, more = {}) =>
   student(label, "refit", { shape: "balanced", ...options }, { kind: "wecolora", ...more });
+/** The best model for a budget, by the search over shape, tokens and bits: the file that it ships. */
+const within = (budget, images = [30, 90, 300, 593]) => ({
+  label: `wecolora, ${budget}`,
+  method: "refit",
+  options: { shape: "by-block", budget },
+  deployed: true,
+  images,
+  kind: "wecolora",
+});
+/** An export of the teacher itself, its weights rounded for the images where there are any. */
+const teacherAs = (label, to, exportOptions, images = [0]) => ({
+  label: `teacher, ${label}`,
+  export: to,
+  exportOptions: ({ calibration }) => ({
+    ...exportOptions,
+    ...(calibration === undefined ? {} : { images: calibration }),
+  }),
+  shown: exportOptions,
+  images,
+  kind: "wecolora",
+});
 const rival = (label, script, scriptArguments, images) => ({
   label,
   rival: script,
@@ -46,6 +68,25 @@ export const rows = [
   ours("wecolora, third", { reductionFactor: 3 }),
   ours("wecolora, quarter", { reductionFactor: 4 }),
   ours("wecolora, half, int8", {}, { export: "onnx-int8" }),
+  ours("wecolora, half, by block", { shape: "by-block" }),
+  ours("wecolora, third, by block", { shape: "by-block", reductionFactor: 3 }),
+  ours("wecolora, quarter, by block", { shape: "by-block", reductionFactor: 4 }),
+  {
+    ...ours("wecolora, half, no images"),
+    options: { reductionFactor: 2, shape: "balanced" },
+    images: [0],
+    invented: true,
+  },
+  teacherAs("4 bits", "onnx-q4", {}, [0, 90]),
+  teacherAs("4 bits, blocks of 64", "onnx-q4", { blockSize: 64 }, [0, 90]),
+  teacherAs("4 bits, blocks of 128", "onnx-q4", { blockSize: 128 }, [0, 90]),
+  teacherAs("13 tokens merged a block", "onnx", { mergeTokens: 13 }),
+  teacherAs("20 tokens merged a block", "onnx", { mergeTokens: 20 }),
+  teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }),
+  teacherAs("4 bits, 20 tokens merged a block", "onnx-q4", { mergeTokens: 20 }, [0, 90]),
+  within("12.5MB"),
+  within("7MB"),
+  within("4.5MB"),
   rival("Torch-Pruning magnitude, half", "torch_pruning_vit.py", ["--criterion", "magnitude"], [0]),
   rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few),
   rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
@@ -54,7 +95,4 @@ export const rows = [
   { ...rival("onnxsim magnitude, half", "onnxsim_model.py", ["--kind", "magnitude"], [0]), single: true },
   { ...rival("onnxsim Wanda, half", "onnxsim_model.py", ["--kind", "wanda"], few), single: true },
   rival("onnxsim 4-bit", "onnxsim_model.py", ["--kind", "matmul-4bits"], [0]),
-  // Levers that are exports are a few words each, once they are there:
-  // { label: "teacher, 4 bits", export: "onnx-q4", images: [0, 90], kind: "wecolora" },
-  // { label: "teacher, ToMe 20", export: "onnx", exportOptions: { mergeTokens: 20 }, images: [0], kind: "wecolora" },
 ];

@@ -4,7 +4,7 @@ import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { allExports } from "../exports/lookup.ts";
 import { LeverSpace } from "../exports/lever-space.ts";
-import type { ComparedCrops } from "../exports/lever-space.ts";
+import type { ComparedCrops, TriedExport } from "../exports/lever-space.ts";
 import type { ExportFormat } from "../exports/export-format.ts";
 import type { Model } from "../models/model.ts";
 import { requireFiniteWeights } from "../models/finite-outputs.ts";
@@ -18,6 +18,7 @@ import type { StudentRunOptions } from "../students/run-options.ts";
 import { candidateViews } from "../students/start.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
+import { z } from "zod";
 import type { Deployment, TriedCandidate } from "../workspace/run-schemas.ts";
 
 /** What a search needs of a run. */
@@ -64,15 +65,32 @@ function answer(search: LeverSearch, { budget, agreement }: StudentRunOptions): 
   return agreement === undefined ? search.within(limits) : search.agreeing(agreement, limits);
 }
 
-/** The exports that a run chooses from: without the lever of bits, plain float32. */
-function searchedExports({ levers, export: wanted }: StudentRunOptions & { readonly export?: readonly string[] }) {
-  const all = allExports().filter(({ asComputed }) => asComputed);
-  const formats = levers.includes("bits") ? all : all.filter(({ name }) => name === "onnx");
-  // Exports that the run is asked for by name are the ones to choose from, where there are any.
-  const named = formats.filter(({ name }) => wanted?.includes(name));
-  return named.length > 0
-    ? named
-    : [...formats].sort((a, b) => b.bytesPerWeight("float32") - a.bytesPerWeight("float32"));
+/** The export that predictions are built on: it computes as the model itself. */
+const plainExport = "onnx";
+
+/**
+ * The exports that a run chooses from, each with the options that it is tried with, the largest first: those that it is asked
+ * for by name, where a search knows any of them, else all. Without the lever of bits the plain one alone is offered.
+ */
+function searchedExports({
+  levers,
+  export: wanted = [],
+}: StudentRunOptions & { readonly export?: readonly string[] }): TriedExport[] {
+  const known = allExports().filter(({ search }) => search);
+  const named = known.filter(({ name }) => wanted.includes(name));
+  const isOffered = (name: string) =>
+    !levers.includes("bits") ? name === plainExport : named.length === 0 || named.some((format) => format.name === name);
+  return known
+    .filter(({ name }) => name === plainExport || isOffered(name))
+    .flatMap((format) => triedWith(format, named.includes(format)).map((options) => ({ format, options })))
+    .map(({ format, options }) => ({ format, options, offered: isOffered(format.name) }))
+    .sort((a, b) => b.format.bytesPerWeight("float32", b.options) - a.format.bytesPerWeight("float32", a.options));
+}
+
+/** An export that is named is tried, with its defaults if with nothing else. */
+function triedWith({ options, search }: ExportFormat, isNamed: boolean) {
+  const tried = search?.tried ?? [];
+  return (tried.length === 0 && isNamed ? [{}] : tried).map((given) => z.object(options).parse(given));
 }
 
 /** The space of a run: its crops for comparing are not those that students are fitted on. */
@@ -85,7 +103,8 @@ async function openSpace({ options, teacher, source, items, context }: Question)
   const merges = options.levers.includes("tokens");
   const onlyWhole = !options.levers.includes("shape");
   const steps = onlyWhole ? { ...ladder, shares: [1] } : ladder;
-  return { space: new LeverSpace({ teacher, ladder: steps, formats, merges, crops, context }), ladder, formats };
+  const space = new LeverSpace({ teacher, ladder: steps, formats, fitted, merges, crops, context });
+  return { space, ladder, formats };
 }
 
 async function comparedCrops(teacher: Model, views: readonly FloatTensor[]): Promise<ComparedCrops[]> {
@@ -103,12 +122,14 @@ function described(
   { shape, merging, format, ...figures }: MeasuredCandidate,
   space: LeverSpace,
   ladder: Ladder,
-  formats: readonly ExportFormat[],
+  formats: readonly TriedExport[],
 ): TriedCandidate {
   const merged = space.mergingOf(ladder.blank(shape), merging);
   const { milliseconds, ...rest } = figures;
+  const { format: written, options } = formats[format];
   return {
-    export: formats[format].name,
+    export: written.name,
+    ...(Object.keys(options).length > 0 ? { exportOptions: options } : {}),
     ...(merged ? { merging: merged } : {}),
     blockShare: ladder.shares[shape],
     ...rest,

@@ -721,8 +721,9 @@ async function exportAll(
   const plain = names.filter((name) => name !== deployment?.export);
   const exported = plain.length > 0 ? (await exportRun(context, folder, plain)).exports : [];
   if (!deployment) return exported;
-  const { export: chosen, merging } = deployment;
-  const more = await exportRun(context, folder, [chosen], merging ? { mergeTokens: [...merging] } : {});
+  const { export: chosen, merging, exportOptions = {} } = deployment;
+  const own = { ...exportOptions, ...(merging ? { mergeTokens: [...merging] } : {}) };
+  const more = await exportRun(context, folder, [chosen], own);
   return [...more.exports, ...exported];
 }
 

@@ -228,12 +228,12 @@ export async function exportRun(
   context: RunContext,
   { directory }: RunFolder,
   names: readonly ExportName[],
-  more: Pick<ExportRunInput, "mergeTokens"> = {},
+  more: Partial<ExportRunInput> = {},
 ): Promise<ExportRunResult> {
   const model = directory.describe("");
   const options = parseOptions(
     withOptionsOf(exportRunSchema, exportsNamed(names)),
-    { model, to: [...names], ...more },
+    { ...more, model, to: [...names] },
     "options of export",
   );
   const origin = await originOf(context.environment, model);
@@ -323,7 +323,7 @@ async function exportInto(
   const pictures = await Pictures.open(environment, whole, data, options.pictures, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
-    const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType), 0);
+    const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType, options), 0);
     await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes * parameterCount(model));
     const own = await pictures.embed(embedderOf(whole));
     const expected = merging ? await pictures.embed(embedderOf(model)) : own;

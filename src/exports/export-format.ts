@@ -78,6 +78,22 @@ export const exactTolerance: Tolerance = {
   reason: "the same numbers, summed in another order",
 };
 
+/** How searches over exports try one. */
+export interface ExportSearch<Own extends OptionShape = OptionShape> {
+  /** Options that are tried, the most faithful first. Where there are none, a search tries the export only where it is named. */
+  readonly tried: readonly z.input<z.ZodObject<Own>>[];
+  /** The model with the numbers that a file stands for, without writing one. */
+  asComputed(model: ModelDefinition, settings: ComputedSettings<Own>): Promise<Model>;
+}
+
+/** What a model is computed with as its file would be. */
+export interface ComputedSettings<Own extends OptionShape = OptionShape> {
+  readonly device: Device;
+  readonly options: z.output<z.ZodObject<Own>>;
+  /** Images that weights are rounded for, where the export reads images. */
+  readonly calibration?: Calibration;
+}
+
 export interface ExportFormat<Own extends OptionShape = OptionShape, Name extends string = string> {
   /** What `--to` takes. */
   readonly name: Name;
@@ -99,13 +115,10 @@ export interface ExportFormat<Own extends OptionShape = OptionShape, Name extend
   open(context: OpenContext): Promise<Embedder>;
   /** The files that hold weights; those that are not there count as empty. */
   readonly files: readonly string[];
-  /** Bytes that a weight takes in these files, about. */
-  bytesPerWeight(weightType: WeightType): number;
-  /**
-   * The model with the numbers that a file stands for, without writing one, for searches over exports. A search leaves out
-   * exports that don't have it.
-   */
-  asComputed?(model: ModelDefinition, device: Device): Promise<Model>;
+  /** Bytes that a weight takes in these files with these options (its defaults where left out), about. */
+  bytesPerWeight(weightType: WeightType, options?: z.output<z.ZodObject<Own>>): number;
+  /** What searches over exports need; they leave out exports that don't have it. */
+  readonly search?: ExportSearch<Own>;
   readonly tolerance: Tolerance;
 }
 

@@ -10,17 +10,27 @@ import { mean, rowCosines, sameAnswers } from "../evaluation/metrics.ts";
 import { timeInTurns } from "../evaluation/latency.ts";
 import { memoryDirectory } from "../files/memory-directory.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { scheduleForShare } from "../students/search/merging-search.ts";
+import { scheduleFamilies, scheduleForShare } from "../students/search/merging-search.ts";
 import type { Ladder } from "../students/search/ladder.ts";
 import type { Candidate, Fidelity, SearchSpace } from "../students/search/lever-search.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
-import { z } from "zod";
 import type { Embedder, ExportFormat } from "./export-format.ts";
 import { weightBytes } from "./measure.ts";
 
-/** Shares of the blocks' operations that are left by token merging: none merged, then more and more. */
-export const mergingShares: readonly number[] = [1, 0.85, 0.75, 0.65, 0.57, 0.5];
+/** Shares of the blocks' operations that are left by token merging. */
+const mergingShares: readonly number[] = [0.85, 0.75, 0.65, 0.57, 0.5];
+
+/** Settings of token merging: none merged, then more and more, by schedules of each family. */
+const mergings = [undefined, ...mergingShares.flatMap((share) => scheduleFamilies.map((family) => ({ family, share })))];
+
+/** An export with the options that it is tried with. */
+export interface TriedExport {
+  readonly format: ExportFormat;
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Whether it may be chosen; predictions are built on one that need not be. */
+  readonly offered: boolean;
+}
 
 /** Crops that candidates are compared with the teacher on, and what the teacher makes of them. */
 export interface ComparedCrops {
@@ -33,7 +43,10 @@ export interface ComparedCrops {
 interface SpaceSettings {
   readonly teacher: Model;
   readonly ladder: Ladder;
-  readonly formats: readonly ExportFormat[];
+  /** The first computes as the model itself. */
+  readonly formats: readonly TriedExport[];
+  /** Images that exports round weights for, batch by batch. */
+  readonly fitted: readonly FloatTensor[];
   /** Whether tokens may be merged. */
   readonly merges: boolean;
   readonly crops: readonly ComparedCrops[];
@@ -57,7 +70,7 @@ export class LeverSpace implements SearchSpace {
   constructor(settings: SpaceSettings) {
     this.settings = settings;
     this.shares = settings.ladder.shares;
-    this.mergings = settings.merges ? mergingShares.length : 1;
+    this.mergings = settings.merges ? mergings.length : 1;
     this.formats = settings.formats.length;
   }
 
@@ -66,8 +79,12 @@ export class LeverSpace implements SearchSpace {
     const known = this.sizes.get(sizeKey(candidate));
     if (known !== undefined) return known;
     const { ladder, formats, teacher } = this.settings;
-    const { shape, format } = candidate;
-    return parameterCount(ladder.blank(shape)) * formats[format].bytesPerWeight(teacher.origin.weightType);
+    const { format, options } = formats[candidate.format];
+    return parameterCount(ladder.blank(candidate.shape)) * format.bytesPerWeight(teacher.origin.weightType, options);
+  }
+
+  offers({ format }: Candidate): boolean {
+    return this.settings.formats[format].offered;
   }
 
   parameters(shape: number): number {
@@ -77,7 +94,8 @@ export class LeverSpace implements SearchSpace {
 
   /** Tokens that each block of a candidate merges away; undefined where none are. */
   mergingOf({ config }: Pick<ModelDefinition, "config">, merging: number): readonly number[] | undefined {
-    return merging === 0 ? undefined : scheduleForShare(config, mergingShares[merging]);
+    const setting = mergings[merging];
+    return setting && scheduleForShare(config, setting.share, setting.family);
   }
 
   private merged(definition: ModelDefinition, merging: number): ModelDefinition {
@@ -114,19 +132,18 @@ export class LeverSpace implements SearchSpace {
     const { formats, teacher, context } = this.settings;
     const { directory, definition } = await this.write(candidate);
     const model = new Model(definition, teacher.device);
-    return formats[candidate.format].open({ directory, model, context, warn: () => undefined });
+    return formats[candidate.format].format.open({ directory, model, context, warn: () => undefined });
   }
 
   private async write(candidate: Candidate) {
     const { ladder, formats, teacher } = this.settings;
     const { shape, merging, format } = candidate;
     const definition = this.merged(ladder.blank(shape), merging);
-    const { files, options, write } = formats[format];
+    const { format: tried, options } = formats[format];
     const directory = memoryDirectory();
     const { weightType } = teacher.origin;
-    const defaults = z.object(options).parse({});
-    await write({ model: definition, directory, weightType, options: defaults, warn: () => undefined });
-    this.sizes.set(sizeKey(candidate), await weightBytes(directory, { files }));
+    await tried.write({ model: definition, directory, weightType, options, warn: () => undefined });
+    this.sizes.set(sizeKey(candidate), await weightBytes(directory, tried));
     return { directory, definition };
   }
 
@@ -145,12 +162,14 @@ export class LeverSpace implements SearchSpace {
   }
 
   async fidelity({ shape, merging, format }: Candidate): Promise<Fidelity> {
-    const { formats, teacher, crops, context } = this.settings;
+    const { formats, teacher, crops, fitted, context } = this.settings;
     const definition = this.merged(await this.student(shape), merging);
     context.listener.stage?.("comparing a candidate with the teacher", crops.length);
-    const { name, asComputed } = formats[format];
-    if (!asComputed) throw new Error(`the export ${name} can't be searched`);
-    const model = await asComputed(definition, teacher.device);
+    const { format: tried, options } = formats[format];
+    if (!tried.search) throw new Error(`the export ${tried.name} can't be searched`);
+    const { device } = teacher;
+    const calibration = tried.readsImages ? { calibration: { device, images: fitted } } : {};
+    const model = await tried.search.asComputed(definition, { device, options, ...calibration });
     try {
       const cosines: number[] = [];
       const agree: boolean[] = [];

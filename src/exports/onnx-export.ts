@@ -16,7 +16,7 @@ import { badOutput } from "../models/finite-outputs.ts";
 
 type OnnxExport<Name extends string> = Pick<
   ExportFormat<OptionShape, Name>,
-  "name" | "summary" | "tolerance" | "asComputed"
+  "name" | "summary" | "tolerance" | "search"
 > & {
   readonly dtype: string;
   readonly variant: OnnxVariant;
@@ -45,7 +45,7 @@ export const defineOnnxExport = <const Name extends string>({
 const mostPlacesInHalf = 2048;
 
 /** Throws a UserError where half precision can't count a merging model's tokens. */
-function checkPlaces(config: VitConfig, name: string, { weightType }: OnnxVariant): void {
+export function checkPlaces(config: VitConfig, name: string, { weightType }: Pick<OnnxVariant, "weightType">): void {
   const tokens = tokenCount(config);
   if (weightType === "float16" && mergesTokens(config) && tokens > mostPlacesInHalf)
     throw new UserError(

@@ -15,7 +15,7 @@ import { elementBytes } from "../utils/tensor.ts";
 import { writeOnnxDirectory } from "./directories.ts";
 import type { Tolerance } from "./export-format.ts";
 import { defineExport } from "./export-format.ts";
-import { openOnnx } from "./onnx-export.ts";
+import { checkPlaces, openOnnx } from "./onnx-export.ts";
 import type { OnnxVariant } from "./onnx-file.ts";
 import { onnxWeightFiles } from "./onnx-file.ts";
 
@@ -25,7 +25,12 @@ const options = {
     .union([z.literal(0), z.literal(4)])
     .default(0)
     .describe("how 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8"),
+  blockSize: z
+    .union([z.literal(32), z.literal(64), z.literal(128)])
+    .default(32)
+    .describe("4-bit weights that share a scale: more take fewer bytes"),
 };
+type FewBitsOptions = z.output<z.ZodObject<typeof options>>;
 
 /** Finds a model's packed maps by where their weights lie: q, k and v are rows of one. */
 function packedIn({ definition, maps }: QuantizedModel): FindPacked {
@@ -54,13 +59,15 @@ interface FewBits<Name extends string> {
   /** Whether it computes in float16, rather than in float32. */
   readonly half: boolean;
   readonly tolerance: Tolerance;
+  /** Whether searches try it unasked. */
+  readonly searched: boolean;
 }
 
 /** Bytes of a weight with its share of scale and zero point, about. */
-const bytesPerWeight = (4 + (16 + 4) / 32) / 8;
+const bytesPerWeight = ({ blockSize }: Pick<FewBitsOptions, "blockSize">): number => (4 + (16 + 4) / blockSize) / 8;
 
 /** An export in few bits. */
-export function defineFewBitsExport<const Name extends string>({ half, file, ...rest }: FewBits<Name>) {
+export function defineFewBitsExport<const Name extends string>({ half, file, searched, ...rest }: FewBits<Name>) {
   const variantOf = (quantized: QuantizedModel, accuracyLevel: 0 | 4): OnnxVariant => ({
     file,
     weightType: half ? "float16" : "float32",
@@ -71,18 +78,27 @@ export function defineFewBitsExport<const Name extends string>({ half, file, ...
     ...rest,
     options,
     readsImages: true,
-    async write({ model, directory, warn, calibration, options: { accuracyLevel } }) {
+    mergesTokens: true,
+    check: ({ config }) => checkPlaces(config, rest.name, { weightType: half ? "float16" : "float32" }),
+    async write({ model, directory, warn, calibration, options: { accuracyLevel, blockSize } }) {
       const quantized = async (held: ModelDefinition) => {
-        const found = await quantizeWeights(held, { bits: 4, ...(calibration ? { calibration } : {}) });
+        const found = await quantizeWeights(held, { bits: 4, blockSize, ...(calibration ? { calibration } : {}) });
         return { model: found.definition, variant: variantOf(found, accuracyLevel) };
       };
       await writeOnnxDirectory(model, directory, quantized, warn);
     },
-    async asComputed(model, device) {
-      return new Model((await quantizeWeights(model, { bits: 4 })).definition, device);
+    search: {
+      tried: searched ? [{ blockSize: 32 }, { blockSize: 64 }, { blockSize: 128 }] : [],
+      async asComputed(model, { device, options: { blockSize }, calibration }) {
+        const { definition } = await quantizeWeights(model, {
+          ...{ bits: 4, blockSize },
+          ...(calibration ? { calibration } : {}),
+        });
+        return new Model(definition, device);
+      },
     },
     open: (context) => openOnnx(context, { file }),
     files: onnxWeightFiles({ file }),
-    bytesPerWeight: () => bytesPerWeight,
+    bytesPerWeight: (_, given = { blockSize: 32, accuracyLevel: 0 }) => bytesPerWeight(given),
   });
 }

@@ -8,6 +8,6 @@ export const format = defineOnnxExport({
   summary: "one ONNX file in float16, for GPUs",
   dtype: "fp16",
   variant: { file: "model_fp16.onnx", weightType: "float16", convert: toHalf },
-  asComputed: (model, device) => Promise.resolve(new Model(model, device)),
+  search: { tried: [{}], asComputed: (model, { device }) => Promise.resolve(new Model(model, device)) },
   tolerance: { difference: 0.02, cosine: 0.999, reason: "11 bits at every step of the computation" },
 });

@@ -7,6 +7,7 @@ export const format = defineFewBitsExport({
   dtype: "q4",
   file: "model_q4.onnx",
   half: false,
+  searched: true,
   tolerance: {
     difference: 0.5,
     cosine: 0.85,

@@ -9,6 +9,6 @@ export const format = defineOnnxExport({
   summary: "one ONNX file in float32, for transformers.js and other runtimes",
   dtype: "fp32",
   variant: float32Onnx,
-  asComputed: (model, device) => Promise.resolve(new Model(model, device)),
+  search: { tried: [{}], asComputed: (model, { device }) => Promise.resolve(new Model(model, device)) },
   tolerance: exactTolerance,
 });

@@ -37,6 +37,8 @@ const planSchema = z.object({
 /** A combination of levers that a search built and measured. */
 const triedSchema = z.object({
   export: z.string(),
+  /** The export's own options that it was tried with. */
+  exportOptions: z.record(z.string(), z.unknown()).optional(),
   /** Tokens that each block merges away. */
   merging: z.array(count).readonly().optional(),
   /** Share of the teacher's block weights. */

@@ -41,13 +41,18 @@ export interface Candidate {
   readonly format: number;
 }
 
-/** What there is to choose from. The first entry of each list is the teacher's own: whole, not merged, not quantized. */
+/**
+ * What there is to choose from. The first entry of each list is the teacher's own: whole, not merged, not quantized. Predictions
+ * are built on it; it need not be offered.
+ */
 export interface SearchSpace {
   /** Shares of the teacher's block weights, from 1 downward. */
   readonly shares: readonly number[];
   /** So many settings of token merging, from none to the most. */
   readonly mergings: number;
   readonly formats: number;
+  /** Whether a combination may be chosen. */
+  offers(candidate: Candidate): boolean;
   /** Bytes of the file, about until it was weighed. */
   bytes(candidate: Candidate): number;
   /** Makes the bytes of a combination exact. */
@@ -96,7 +101,10 @@ export class LeverSearch {
     const all = shares.flatMap((_, shape) =>
       count(mergings).flatMap((merging) => count(formats).map((format) => ({ shape, merging, format }))),
     );
-    const search = new LeverSearch(space, all);
+    const search = new LeverSearch(
+      space,
+      all.filter((candidate) => space.offers(candidate)),
+    );
     if (timed) await search.timeEach(all.filter(movesOneLever));
     return search;
   }
@@ -190,7 +198,7 @@ export class LeverSearch {
       await this.measure(next);
     }
     const measured = this.sorted();
-    const fitting = measured.filter((candidate) => isWithin(candidate, limits));
+    const fitting = measured.filter((candidate) => this.space.offers(candidate) && isWithin(candidate, limits));
     if (fitting.length === 0) throw this.nothingFits(limits);
     return { best: fitting.reduce((best, one) => (one.loss < best.loss ? one : best)), measured };
   }
@@ -224,7 +232,9 @@ export class LeverSearch {
       else fails = middle;
     }
     const measured = this.sorted();
-    const keeping = measured.filter((one) => one.agreement >= least && isWithin(one, limits));
+    const keeping = measured.filter(
+      (one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits),
+    );
     if (keeping.length === 0)
       throw new UserError(
         `No model that was tried agrees with the teacher on ${percent(least)} % of images; the best agrees on ${percent(Math.max(0, ...measured.map(({ agreement }) => agreement)))} %.`,

@@ -103,9 +103,17 @@ const decreasingSchedule = (config: VitConfig, share: number): number[] =>
     ),
   );
 
+/** Families of schedules that need no images. */
+export const scheduleFamilies = ["constant", "decreasing"] as const;
+
+const schedules = { constant: constantSchedule, decreasing: decreasingSchedule };
+
 /** Tokens that each block merges away so that this share of the blocks' operations is left, about. */
-export const scheduleForShare = (config: VitConfig, share: number): readonly number[] =>
-  constantSchedule(config, share);
+export const scheduleForShare = (
+  config: VitConfig,
+  share: number,
+  family: (typeof scheduleFamilies)[number],
+): readonly number[] => schedules[family](config, share);
 
 /** Operations that are saved by one more token merged away in a block. */
 function savingOf(config: VitConfig, merging: readonly number[], block: number): number {

@@ -27,6 +27,7 @@ function spaceOf(disturbance: number) {
     shares,
     mergings: mergingTime.length,
     formats: formatTime.length,
+    offers: () => true,
     // An estimate is a tenth too low until a file was weighed.
     bytes: (candidate) => bytesOf(candidate) * (weighed.has(JSON.stringify(candidate)) ? 1 : 0.9),
     weigh(candidate) {
@@ -80,6 +81,21 @@ describe("within a budget", () => {
     );
     // Losses differ by up to a tenth from their predictions: so may the choice, twice.
     expect(best.loss).toBeLessThanOrEqual(1.2 * Math.min(...fitting.map(lossOf)));
+  });
+
+  test("and exports that are named: the best of these, though predictions are built on another", async () => {
+    const { space, all, lossOf } = spaceOf(0);
+    const isNamed = ({ format }: Candidate) => format >= 2;
+    const limits = { bytes: 20e6, milliseconds: 12 };
+    const search = await LeverSearch.open({ ...space, offers: isNamed }, true);
+    const { best } = await search.within(limits);
+    expect(isNamed(best)).toBe(true);
+    expect(best.bytes).toBeLessThanOrEqual(limits.bytes);
+    const timeOf = (await space.time(all)).map((time, i) => [all[i], time] as const);
+    const fitting = timeOf.filter(([one, time]) => isNamed(one) && bytesOf(one) <= 20e6 && time <= 12);
+    expect(best.loss).toBeCloseTo(Math.min(...fitting.map(([one]) => lossOf(one))), 12);
+    const kept = await search.agreeing(0.9, {});
+    expect(isNamed(kept.best)).toBe(true);
   });
 
   test("that nothing fits is refused with the least that there is", async () => {
