@@ -663,6 +663,11 @@ export const commandTable: readonly CommandRow[] = [
         default: 0,
         anyOf: [{ type: "number" }, { type: "number" }],
       },
+      blockSize: {
+        description: "4-bit weights that share a scale: more take fewer bytes",
+        default: 32,
+        anyOf: [{ type: "number" }, { type: "number" }, { type: "number" }],
+      },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",

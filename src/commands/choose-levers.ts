@@ -79,7 +79,9 @@ function searchedExports({
   const known = allExports().filter(({ search }) => search);
   const named = known.filter(({ name }) => wanted.includes(name));
   const isOffered = (name: string) =>
-    !levers.includes("bits") ? name === plainExport : named.length === 0 || named.some((format) => format.name === name);
+    !levers.includes("bits")
+      ? name === plainExport
+      : named.length === 0 || named.some((format) => format.name === name);
   return known
     .filter(({ name }) => name === plainExport || isOffered(name))
     .flatMap((format) => triedWith(format, named.includes(format)).map((options) => ({ format, options })))

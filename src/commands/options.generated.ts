@@ -518,6 +518,8 @@ export interface ExportOptions {
   weightType?: "float32" | "float16" | "bfloat16";
   /** How 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8. Default: 0. */
   accuracyLevel?: 0 | 4;
+  /** 4-bit weights that share a scale: more take fewer bytes. Default: 32. */
+  blockSize?: 32 | 64 | 128;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */

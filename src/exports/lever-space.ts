@@ -22,7 +22,10 @@ import { weightBytes } from "./measure.ts";
 const mergingShares: readonly number[] = [0.85, 0.75, 0.65, 0.57, 0.5];
 
 /** Settings of token merging: none merged, then more and more, by schedules of each family. */
-const mergings = [undefined, ...mergingShares.flatMap((share) => scheduleFamilies.map((family) => ({ family, share })))];
+const mergings = [
+  undefined,
+  ...mergingShares.flatMap((share) => scheduleFamilies.map((family) => ({ family, share }))),
+];
 
 /** An export with the options that it is tried with. */
 export interface TriedExport {

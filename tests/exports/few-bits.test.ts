@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { AutoModel, env, Tensor } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
-import { copyBlocks, loadModel, Model, quantizeWeights, saveModel } from "wecolora/node";
+import { copyBlocks, exportModel, loadModel, Model, quantizeWeights, saveModel } from "wecolora/node";
 import type * as Web from "onnxruntime-web";
+import { required } from "../../src/utils/required.ts";
 import { rows } from "../../src/utils/tensor.ts";
 import { browserPath, newPage, openBrowser } from "../support/browser.ts";
 import { noisePicture, wecolora } from "../support/cli.ts";
@@ -25,11 +26,15 @@ const files = [
   { format: "onnx-q4", dtype: "q4", options: {}, file: "model_q4.onnx", bound: 1e-3 },
   { format: "onnx-q4f16", dtype: "q4f16", options: {}, file: "model_q4f16.onnx", bound: 2e-2 },
   { format: "onnx-q4", dtype: "q4", options: { accuracyLevel: 4 }, file: "model_q4.onnx", bound: 0.1 },
+  { format: "onnx-q4", dtype: "q4", options: { blockSize: 64 }, file: "model_q4.onnx", bound: 1e-3 },
+  { format: "onnx-q4f16", dtype: "q4f16", options: { blockSize: 128 }, file: "model_q4f16.onnx", bound: 2e-2 },
 ] as const;
+const blockSizeOf = (options: object): number => ("blockSize" in options ? Number(options.blockSize) : 32);
 
 let folder: string;
 let pixels: FloatTensor;
-let expected: FloatTensor;
+/** What the rounded numbers give, by the size of their blocks. */
+const expected = new Map<number, FloatTensor>();
 const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
@@ -39,29 +44,34 @@ beforeAll(async () => {
   const model = new Model(copyBlocks(teacher, [0, 6]), teacher.device);
   const given = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
   pixels = rows({ ...given, data: Float32Array.from(given.data) }, 0, 1);
-  const { definition } = await quantizeWeights(model, { bits: 4 });
-  expected = (await new Model(definition, teacher.device).forward(pixels)).lastHiddenState;
+  for (const blockSize of [32, 64, 128]) {
+    const { definition } = await quantizeWeights(model, { bits: 4, blockSize });
+    expected.set(blockSize, (await new Model(definition, teacher.device).forward(pixels)).lastHiddenState);
+  }
   for (const [i, { format, options }] of files.entries()) await saveModel(model, at(String(i)), { format, ...options });
   await saveModel(model, at("float"), { format: "onnx" });
   await model.dispose();
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i, dtype, file, bound }) => {
+describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i, dtype, file, bound, options }) => {
   test(`transformers.js opens it as ${dtype}, and gives what the rounded numbers give`, async () => {
     const model = await AutoModel.from_pretrained(at(String(i)), { dtype });
     const { last_hidden_state: features } = (await model({
       pixel_values: new Tensor("float32", pixels.data, [...pixels.dims]),
     })) as { last_hidden_state: Tensor };
-    expect(features.dims).toEqual(expected.dims);
-    expect(relativeError(features.data as Float32Array, expected.data)).toBeLessThan(bound);
+    const own = required(expected, blockSizeOf(options));
+    expect(features.dims).toEqual(own.dims);
+    expect(relativeError(features.data as Float32Array, own.data)).toBeLessThan(bound);
   });
 
-  test("takes about 4.6 bits a weight", () => {
+  test("takes 4 bits a weight, with a scale and a zero point for each block", () => {
     expect(readdirSync(at(String(i), "onnx"))).toEqual([file]);
     const share = statSync(at(String(i), "onnx", file)).size / statSync(at("float", "onnx", "model.onnx")).size;
-    // 4 bits, 16 + 4 for a block of 32, of 32; the patches' map has 8 and the positions 16.
-    expect(share).toBeLessThan(0.17);
+    // 4 bits, 16 + 4 for a block, of 32; the patches' map has 8 and the positions 16, which is 0.025 of this small model.
+    const bits = 4 + 20 / blockSizeOf(options);
+    expect(share).toBeGreaterThan(bits / 32);
+    expect(share).toBeLessThan(bits / 32 + 0.025);
   });
 });
 
@@ -98,7 +108,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
       const page = await newPage(browser);
       await page.goto(url);
       await page.addScriptTag({ url: `${url}ort/ort.all.min.js` });
-      for (const [i, { file, bound }] of files.entries()) {
+      for (const [i, { file, bound, options }] of files.entries()) {
         const found = await page.evaluate(
           async ({ model, data, dims }) => {
             const { ort } = globalThis as typeof globalThis & { ort: typeof Web };
@@ -110,7 +120,8 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
           },
           { model: `${url}files/${i}/onnx/${file}`, data: [...pixels.data], dims: [...pixels.dims] },
         );
-        expect(relativeError(Float32Array.from(found), expected.data), file).toBeLessThan(bound);
+        const own = required(expected, blockSizeOf(options));
+        expect(relativeError(Float32Array.from(found), own.data), file).toBeLessThan(bound);
       }
     } finally {
       await browser.close();
@@ -121,7 +132,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
 
 describe.runIf(hasSwiftShader)("on WebGPU", () => {
   // float16 is no certain feature of a device.
-  test.each([0, 2])("file %i gives what it gives on the CPU", async (i) => {
+  test.each([0, 2, 3])("file %i gives what it gives on the CPU", async (i) => {
     const work = join(root, "tests/support/onnx-on-device.mjs");
     const file = at(String(i), "onnx", files[i].file);
     const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, "224")));
@@ -171,6 +182,10 @@ describe("wecolora export --to onnx-q4", () => {
     expect(again).toMatchObject({ code: 0 });
     expect(bytes("again").equals(readFileSync(at("rounded", "onnx-q4", "onnx", "model_q4.onnx")))).toBe(true);
     expect(bytes("again").equals(bytes("plain"))).toBe(false);
+    // `images` is this command's own option, beside `data`, for callers of the library too.
+    const called = { model: teacher, data: at("data"), images: at("data"), out: at("called") };
+    await exportModel({ ...called, to: "onnx-q4" });
+    expect(bytes("called").equals(bytes("again"))).toBe(true);
   });
 
   test("--images is refused for exports that make no use of it", async () => {

@@ -57,7 +57,7 @@ describe("--merge-tokens", () => {
   });
 
   test("works in half precision and with 8-bit maps", async () => {
-    const to = ["onnx-float16", "onnx-int8", "onnx-int8-weights"];
+    const to = ["onnx-float16", "onnx-int8", "onnx-int8-weights", "onnx-q4", "onnx-q4f16"];
     const data = at("data");
     const { exports } = await exportModel({ model: directory, to, out: at("several"), data, mergeTokens: 2 });
     // Each is within the bounds of the merging model, or exportModel throws; near the unmerged one as far as two tokens go.
@@ -70,7 +70,7 @@ describe("--merge-tokens", () => {
       exportModel({ model: directory, to: "onnx", out: at("none"), data: at("data"), ...more });
     for (const to of ["huggingface", "safetensors", "timm"])
       await expect(wrong({ to, mergeTokens: 2 })).rejects.toThrow(
-        `--merge-tokens works with ONNX exports alone (onnx, onnx-float16, onnx-int8, onnx-int8-weights), got --to ${to}.`,
+        `--merge-tokens works with ONNX exports alone (onnx, onnx-float16, onnx-int8, onnx-int8-weights, onnx-q4, onnx-q4f16), got --to ${to}.`,
       );
     await expect(wrong({ mergeTokens: [1, 1] })).rejects.toThrow("--merge-tokens must have one number for each");
     await expect(wrong({ mergeTokens: -1 })).rejects.toThrow("mergeTokens");

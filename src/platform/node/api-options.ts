@@ -16,12 +16,14 @@ type Fields<Options> = {
     : Options[K];
 };
 
-/** The images: `data` by another name; one of the two is given. */
-type ImagesOf<Options> = Options extends { data: string }
-  ? { data: string; images?: undefined } | { images: string; data?: undefined }
-  : "data" extends keyof Options
-    ? { data?: string; images?: string }
-    : unknown;
+/** The images: `data` by another name, where a command has no option `images` of its own; one of the two is given. */
+type ImagesOf<Options> = "images" extends keyof Options
+  ? Pick<Options, Extract<keyof Options, "data">>
+  : Options extends { data: string }
+    ? { data: string; images?: undefined } | { images: string; data?: undefined }
+    : "data" extends keyof Options
+      ? { data?: string; images?: string }
+      : unknown;
 
 /** A command's options as functions take them: `images` may stand for `data`, and loaded models for paths. */
 export type ApiOptions<Options> = Fields<Options> & ImagesOf<Options>;
@@ -31,8 +33,14 @@ export type DistillWithMethod<Own extends OptionShape> = ApiOptions<Omit<Distill
   readonly method: Method<Own>;
 } & z.input<z.ZodObject<Own>>;
 
-/** The options as the command takes them, and the models that they hold by the names that stand for them. */
-export function commandOptions(given: object): {
+/**
+ * The options as the command takes them, and the models that they hold by the names that stand for them. `own` are the
+ * names of the command's options.
+ */
+export function commandOptions(
+  given: object,
+  own: object,
+): {
   readonly options: Record<string, unknown>;
   readonly models: ReadonlyMap<string, Model>;
 } {
@@ -46,14 +54,20 @@ export function commandOptions(given: object): {
     models.set(value.source, value);
     return value.source;
   };
-  const { images, ...rest } = given as Record<string, unknown>;
-  if (images !== undefined && rest.data !== undefined)
-    throw new UserError("Give images or data, not both: they name the same.", { code: "INVALID_OPTION" });
-  const all = { ...rest, ...(images === undefined ? {} : { data: images }) };
+  const all = "images" in own ? { ...given } : imagesAsData(given);
   return {
     options: Object.fromEntries(
       Object.entries(all).map(([name, value]) => [name, name === "teacher" || name === "model" ? named(value) : value]),
     ),
     models,
   };
+}
+
+/** Options with `images` under the name that commands have for them. */
+function imagesAsData(given: object): Record<string, unknown> {
+  const { images, ...rest } = given as Record<string, unknown>;
+  if (images === undefined) return rest;
+  if (rest.data !== undefined)
+    throw new UserError("Give images or data, not both: they name the same.", { code: "INVALID_OPTION" });
+  return { ...rest, data: images };
 }

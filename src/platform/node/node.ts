@@ -322,7 +322,7 @@ export async function runOnNode<Schema extends z.ZodObject, Result>(
 const callable =
   <Options extends object, Schema extends z.ZodObject, Result>(command: Command<Schema, Result>) =>
   async ({ signal, onProgress, ...given }: ApiOptions<Options> & RunControls): Promise<Result> => {
-    const { options, models } = commandOptions(given);
+    const { options, models } = commandOptions(given, command.schema.shape);
     return runOnNode(command, options as z.input<Schema>, {
       signal,
       models,

@@ -232,9 +232,7 @@ export class LeverSearch {
       else fails = middle;
     }
     const measured = this.sorted();
-    const keeping = measured.filter(
-      (one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits),
-    );
+    const keeping = measured.filter((one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits));
     if (keeping.length === 0)
       throw new UserError(
         `No model that was tried agrees with the teacher on ${percent(least)} % of images; the best agrees on ${percent(Math.max(0, ...measured.map(({ agreement }) => agreement)))} %.`,
