@@ -788,13 +788,12 @@ export const commandTable: readonly CommandRow[] = [
       },
       frontier: {
         type: "boolean",
-        description: "also refit students of six sizes and measure the cost and fidelity of each, also with int8",
+        description: "also show what you get at each price: shape, merged tokens and bits together",
         default: false,
       },
       budget: {
         type: "string",
-        description:
-          "also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the teacher (0.3x), or time per image (10ms)",
+        description: "also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x",
       },
       out: {
         type: "string",

@@ -2,7 +2,7 @@
 // the search over all of them together (`students/search/lever-search.ts`).
 import type { PictureSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { allExports } from "../exports/lookup.ts";
+import { allExports, exportOf } from "../exports/lookup.ts";
 import { LeverSpace } from "../exports/lever-space.ts";
 import type { ComparedCrops, TriedExport } from "../exports/lever-space.ts";
 import type { ExportFormat } from "../exports/export-format.ts";
@@ -21,9 +21,12 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { z } from "zod";
 import type { Deployment, TriedCandidate } from "../workspace/run-schemas.ts";
 
+/** What a search needs of options: `export` names the exports to choose from. */
+type SearchOptions = Pick<StudentRunOptions, "levers" | "seed" | "shape"> & { readonly export?: readonly string[] };
+
 /** What a search needs of a run. */
-interface Question {
-  readonly options: StudentRunOptions;
+interface Question<Options> {
+  readonly options: Options;
   readonly teacher: Model;
   readonly source: PictureSource;
   readonly items: readonly Item[];
@@ -31,13 +34,11 @@ interface Question {
 }
 
 /** Searches, and says what was found. Throws a UserError where nothing fits. */
-export async function chooseLevers(question: Question): Promise<Deployment> {
+export async function chooseLevers(question: Question<StudentRunOptions>): Promise<Deployment> {
   const { options, context } = question;
   refuseShapes(options);
-  const { space, ladder, formats } = await openSpace(question);
-  const search = await LeverSearch.open(space, isTimed(options));
+  const { search, ladder, named } = await openSearch(question, isTimed(options));
   const { best, measured } = await answer(search, options);
-  const named = (one: MeasuredCandidate) => described(one, space, ladder, formats);
   const deployment: Deployment = { ...named(best), choice: ladder.choice(best.shape), tried: measured.map(named) };
   context.listener.info?.(deploymentText(deployment));
   return deployment;
@@ -57,7 +58,7 @@ function refuseShapes({ keptBlocks, reductionFactor, mlpWidth, keptHeads, budget
 const isTimed = ({ budget, agreement }: StudentRunOptions): boolean =>
   agreement !== undefined || (budget !== undefined && parseBudgets(budget).some(({ kind }) => kind === "milliseconds"));
 
-const limitsOf = (budget: string | undefined): Limits =>
+export const limitsOf = (budget: string | undefined): Limits =>
   Object.fromEntries((budget === undefined ? [] : parseBudgets(budget)).map(({ kind, most }) => [kind, most]));
 
 function answer(search: LeverSearch, { budget, agreement }: StudentRunOptions): Promise<SearchResult> {
@@ -72,10 +73,7 @@ const plainExport = "onnx";
  * The exports that a run chooses from, each with the options that it is tried with, the largest first: those that it is asked
  * for by name, where a search knows any of them, else all. Without the lever of bits the plain one alone is offered.
  */
-function searchedExports({
-  levers,
-  export: wanted = [],
-}: StudentRunOptions & { readonly export?: readonly string[] }): TriedExport[] {
+function searchedExports({ levers, export: wanted = [] }: SearchOptions): TriedExport[] {
   const known = allExports().filter(({ search }) => search);
   const named = known.filter(({ name }) => wanted.includes(name));
   const isOffered = (name: string) =>
@@ -95,8 +93,18 @@ function triedWith({ options, search }: ExportFormat, isNamed: boolean) {
   return (tried.length === 0 && isNamed ? [{}] : tried).map((given) => z.object(options).parse(given));
 }
 
-/** The space of a run: its crops for comparing are not those that students are fitted on. */
-async function openSpace({ options, teacher, source, items, context }: Question) {
+/** A search over what a teacher can become, and how its candidates are called. */
+export interface OpenedSearch {
+  readonly search: LeverSearch;
+  readonly ladder: Ladder;
+  named(candidate: MeasuredCandidate): TriedCandidate;
+}
+
+/** Opens a search: its crops for comparing are not those that students are fitted on. */
+export async function openSearch(
+  { options, teacher, source, items, context }: Question<SearchOptions>,
+  timed: boolean,
+): Promise<OpenedSearch> {
   requireFiniteWeights(teacher);
   const { fitted, compared } = await candidateViews(options, teacher, source, items);
   const ladder = await ladderOf(teacher, options, fitted, context);
@@ -106,7 +114,8 @@ async function openSpace({ options, teacher, source, items, context }: Question)
   const onlyWhole = !options.levers.includes("shape");
   const steps = onlyWhole ? { ...ladder, shares: [1] } : ladder;
   const space = new LeverSpace({ teacher, ladder: steps, formats, fitted, merges, crops, context });
-  return { space, ladder, formats };
+  const search = await LeverSearch.open(space, timed);
+  return { search, ladder, named: (one) => described(one, space, ladder, formats) };
 }
 
 async function comparedCrops(teacher: Model, views: readonly FloatTensor[]): Promise<ComparedCrops[]> {
@@ -139,17 +148,18 @@ function described(
   };
 }
 
+/** An export with the options that differ from its defaults, as in "onnx-q4 (blockSize 64)". */
+export function exportText({ export: name, exportOptions = {} }: TriedCandidate): string {
+  const defaults = z.object(exportOf(name).options).parse({});
+  const own = Object.entries(exportOptions).filter(([key, value]) => value !== defaults[key]);
+  return own.length === 0 ? name : `${name} (${own.map((pair) => pair.join(" ")).join(", ")})`;
+}
+
 /** What was found, in a sentence. */
-export function deploymentText({
-  export: name,
-  merging,
-  blockShare,
-  bytes,
-  milliseconds,
-  agreement,
-}: Deployment): string {
+function deploymentText(found: Deployment): string {
+  const { merging, blockShare, bytes, milliseconds, agreement } = found;
   const parts = [
-    `export ${name}`,
+    `export ${exportText(found)}`,
     `${(100 * blockShare).toFixed(0)} % of the block weights`,
     merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
   ];

@@ -15,19 +15,17 @@ import { withOptionalOutput } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
-import { parseBudget } from "../students/search/budget.ts";
 import type { Environment } from "../context/environment.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import type { FrontierPoint } from "../students/search/frontier.ts";
-import { evidenceParts } from "../students/search/evidence.ts";
-import { frontierFormats, frontierOf, usualSizes } from "../students/search/frontier.ts";
-import type { Proposal } from "./proposal.ts";
-import { commandOf, limitsOf, proposalOf } from "./proposal.ts";
+import { exportText, openSearch } from "./choose-levers.ts";
+import type { PricedModel, Proposal } from "./proposal.ts";
+import { pricedModels, propose } from "./proposal.ts";
+
 import { searchItems, searchViews } from "../students/start.ts";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
-import { budgetText } from "../students/run-options.ts";
+import { budgetsText, leverNames } from "../students/run-options.ts";
 
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
@@ -38,9 +36,9 @@ export const blocksRunSchema = z.strictObject({
   frontier: z
     .boolean()
     .default(false)
-    .describe("also refit students of six sizes and measure the cost and fidelity of each, also with int8"),
-  budget: budgetText.describe(
-    "also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the teacher (0.3x), or time per image (10ms)",
+    .describe("also show what you get at each price: shape, merged tokens and bits together"),
+  budget: budgetsText.describe(
+    "also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x",
   ),
   out: pathOption
     .optional()
@@ -61,9 +59,9 @@ export interface BlocksRunResult {
   /** The best blocks to keep by their number, where a search was asked for. */
   readonly choices: readonly (BlockChoice & { readonly parameters: number; readonly bytes: number })[];
   readonly pictures: number;
-  /** Students of each size, where asked for. */
-  readonly frontier?: readonly FrontierPoint[];
-  /** Of these, what gives up least within the budget, where one is given. */
+  /** What there is at each price, where asked for; the smallest first. */
+  readonly frontier?: readonly PricedModel[];
+  /** What loses least within the budget, where one is given. */
   readonly proposal?: Proposal;
   readonly out?: string;
 }
@@ -102,7 +100,7 @@ async function inspectInto(
     const longest = Math.min(depth, options.longest);
     const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
     const choices = options.search ? await searchChoices(teacher, views, longest, listener) : [];
-    const sizes = await measureSizes(options, model, teacher, views(evidenceParts), context);
+    const sizes = await measureSizes(options, model, { teacher, source, items, context });
     if (output) await writeInspection(environment, output, left, sizes.frontier);
     skipped.report(listener);
     const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
@@ -137,60 +135,59 @@ async function writeInspection(
   environment: Environment,
   output: OutputFolder,
   left: readonly (readonly number[])[],
-  frontier: readonly FrontierPoint[] | undefined,
+  frontier: readonly PricedModel[] | undefined,
 ): Promise<void> {
   await writeBlocks(environment, output.directory, left);
   if (frontier) await writeFrontier(environment, output.directory, frontier);
   await output.removeStale();
 }
 
-/** Measures students of the sizes that are asked for, and says which to take within a budget. */
+/** Models along the frontier that are built, about. */
+const frontierPoints = 8;
+
+/** Measures what there is at each price, and says which to take within a budget, where that is asked for. */
 async function measureSizes(
   options: BlocksRunOptions,
   name: string,
-  teacher: Model,
-  views: AsyncIterable<FloatTensor>,
-  context: RunContext,
+  { teacher, source, items, context }: Omit<Parameters<typeof openSearch>[0], "options">,
 ): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
-  const { budget: text, frontier: wanted } = options;
-  if (!wanted && text === undefined) return {};
-  const formats = await frontierFormats(teacher);
-  const now = () => context.environment.now();
-  const limits = text === undefined ? undefined : await limitsOf(teacher, parseBudget(text), formats, now);
-  const sizes = [...(wanted ? usualSizes(teacher) : []), ...(limits?.values() ?? [])];
-  const frontier = await frontierOf(teacher, sizes, formats, views, context);
-  if (text === undefined || !limits) return { frontier };
-  const point = proposalOf(frontier, limits);
-  return { frontier, proposal: { ...point, budget: text, command: commandOf(point, teacher, name, options) } };
+  const { budget, frontier: wanted, seed } = options;
+  if (!wanted && budget === undefined) return {};
+  const asked = { seed, levers: [...leverNames], shape: "balanced" as const };
+  const opened = await openSearch({ options: asked, teacher, source, items, context }, true);
+  const proposal = budget === undefined ? undefined : await propose(opened, budget, name, options);
+  const frontier = wanted ? await pricedModels(opened, frontierPoints) : undefined;
+  return { ...(frontier ? { frontier } : {}), ...(proposal ? { proposal } : {}) };
 }
+
+const percentOf = (share: number): string => (100 * share).toFixed(0);
 
 async function writeFrontier(
   environment: Environment,
   directory: Directory,
-  points: readonly FrontierPoint[],
+  points: readonly PricedModel[],
 ): Promise<void> {
   const head =
-    "blocks,heads,mlp_width,format,parameters,bytes,milliseconds,difference,cosine,best_for_size,best_for_time";
+    "export,block_share,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time";
   const rows = points.map((p) => [
-    p.keptBlocks.join(" "),
-    String(p.heads),
-    String(p.mlpWidth),
-    p.format,
-    String(p.parameters),
+    exportText(p),
+    p.blockShare.toFixed(4),
+    (p.merging ?? []).join(" "),
+    p.share.toFixed(4),
     String(p.bytes),
-    p.milliseconds.toFixed(2),
-    p.difference.toFixed(4),
-    p.cosine.toFixed(4),
+    (p.milliseconds ?? NaN).toFixed(2),
+    (1 - p.loss).toFixed(4),
+    p.agreement.toFixed(4),
     String(p.bestForSize),
     String(p.bestForTime),
   ]);
   await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
-    series: p.format,
-    label: `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels`,
+    series: p.export,
+    label: `${percentOf(p.blockShare)} % of the block weights${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
     megabytes: p.bytes / 1e6,
-    milliseconds: p.milliseconds,
-    difference: p.difference,
+    milliseconds: p.milliseconds ?? NaN,
+    loss: p.loss,
   }));
   await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
 }

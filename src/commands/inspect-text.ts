@@ -7,8 +7,8 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
-import type { FrontierPoint } from "../students/search/frontier.ts";
-import type { Proposal } from "./proposal.ts";
+import { exportText } from "./choose-levers.ts";
+import type { PricedModel, Proposal } from "./proposal.ts";
 import type { Resize } from "../utils/image.ts";
 
 /** What a model is. */
@@ -92,7 +92,7 @@ export function blocksText({ left, choices, pictures, frontier, proposal }: Bloc
   if (frontier)
     lines.push(
       "",
-      "Students, refitted on these images (--budget proposes one for a size or a time):",
+      "What you get at each price (--budget proposes a model for a size or a time):",
       frontierText(frontier),
     );
   if (proposal) lines.push("", proposalText(proposal));
@@ -139,40 +139,42 @@ function choicesText(choices: BlocksRunResult["choices"]): string {
   return textTable(titles, rows);
 }
 
-/** What to make within a budget, and how. */
-function proposalText({ budget, command, ...p }: Proposal): string {
-  const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${p.milliseconds.toFixed(1)} ms per image, feature difference ${p.difference.toFixed(3)}`;
-  if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
-  const shape = `${p.keptBlocks.length} blocks, ${p.heads} heads, ${p.mlpWidth} channels, ${p.format}`;
-  return `Nearest to the teacher within ${budget}: ${shape} (${cost}).\n  ${command}`;
+/** Tokens that blocks merge away: the number, or the range of numbers. */
+function mergingText(merging: readonly number[] | undefined): string {
+  if (!merging) return "";
+  const [least, most] = [Math.min(...merging), Math.max(...merging)];
+  return least === most ? String(most) : `${least}-${most}`;
 }
 
-/** What students of each size cost and give up, the smallest first. */
-function frontierText(points: readonly FrontierPoint[]): string {
-  const columns = [
-    "blocks",
-    "heads",
-    "channels",
-    "format",
-    "M params",
-    "MB",
-    "ms/picture",
-    "difference",
-    "cosine",
-    "best for",
-  ].map((title) => ({ title, align: title === "format" || title === "best for" ? ("left" as const) : undefined }));
-  const sorted = [...points].sort((a, b) => a.bytes - b.bytes || a.difference - b.difference);
-  const rows = sorted.map((p) => [
-    String(p.keptBlocks.length),
-    String(p.heads),
-    String(p.mlpWidth),
-    p.format,
-    (p.parameters / 1e6).toFixed(1),
+const timeText = (milliseconds: number | undefined): string =>
+  milliseconds === undefined ? "" : milliseconds.toFixed(1);
+
+/** What to make within a budget, and how. */
+function proposalText({ budget, command, ...p }: Proposal): string {
+  const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${timeText(p.milliseconds)} ms per image, cosine ${(1 - p.loss).toFixed(3)}`;
+  if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
+  const merged = p.merging ? `, ${mergingText(p.merging)} tokens merged a block` : "";
+  const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${merged}`;
+  return `Nearest to the teacher within ${budget}: ${what} (${cost}).\n  ${command}`;
+}
+
+/** What there is at each price, the smallest first. */
+function frontierText(points: readonly PricedModel[]): string {
+  const left = new Set(["export", "merged", "best for"]);
+  const columns = ["export", "blocks %", "merged", "MB", "ms/image", "cosine", "agreement %", "best for"].map(
+    (title) => ({ title, align: left.has(title) ? ("left" as const) : undefined }),
+  );
+  const rows = points.map((p) => [
+    exportText(p),
+    (100 * p.blockShare).toFixed(0),
+    mergingText(p.merging),
     (p.bytes / 1e6).toFixed(1),
-    p.milliseconds.toFixed(1),
-    p.difference.toFixed(3),
-    p.cosine.toFixed(3),
+    timeText(p.milliseconds),
+    (1 - p.loss).toFixed(3),
+    (100 * p.agreement).toFixed(1),
     [...(p.bestForSize ? ["size"] : []), ...(p.bestForTime ? ["time"] : [])].join(", "),
   ]);
-  return textTable(columns, rows);
+  const explained =
+    "blocks %: share of the block weights; merged: tokens merged away in each block; cosine and agreement with the teacher, on crops of images that nothing was fitted on";
+  return `${textTable(columns, rows)}\n${explained}`;
 }

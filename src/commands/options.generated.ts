@@ -597,12 +597,11 @@ export interface InspectOptions {
   longest?: number;
   /** Also search which blocks to keep, for each number of them. Default: false. */
   search?: boolean;
-  /** Also refit students of six sizes and measure the cost and fidelity of each, also with int8. Default: false. */
+  /** Also show what you get at each price: shape, merged tokens and bits together. Default: false. */
   frontier?: boolean;
   /**
-   * Also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the
-   * teacher (0.3x), or time per image (10ms). Range: must match
-   * ^(?=.*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)$.
+   * Also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x. Range: must
+   * match ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
    */
   budget?: string;
   /** A folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for. */

@@ -1,76 +1,86 @@
-// `wecolora inspect MODEL --data D --budget B`: the blocks, widths and precision that give up least within a budget.
-import type { Model } from "../models/model.ts";
-import { shellWord } from "../utils/option-names.ts";
-import type { Budget } from "../students/search/budget.ts";
-import { mostWithin, noneWithin } from "../students/search/budget.ts";
-import { distillCommand, flagsOf } from "./run-card.ts";
-import type { FrontierFormat, FrontierPoint } from "../students/search/frontier.ts";
+// `wecolora inspect MODEL --data D --frontier` and `--budget B`: what a reader gets at each price, by the search over shape, token
+// merging and exports (`choose-levers.ts`), and the command that makes the model that loses least within a budget.
 import type { z } from "zod";
 import type { readSchema } from "../context/common-options.ts";
 import { readOptions } from "../context/common-options.ts";
+import { kebab, shellWord } from "../utils/option-names.ts";
+import { exportOf } from "../exports/lookup.ts";
+import type { MeasuredCandidate } from "../students/search/lever-search.ts";
+import type { TriedCandidate } from "../workspace/run-schemas.ts";
+import type { OpenedSearch } from "./choose-levers.ts";
+import { limitsOf } from "./choose-levers.ts";
 import { distillOptions } from "./distill-options.ts";
-import { blankOf, shapeFor } from "../students/search/shape.ts";
+import { distillCommand, flagsOf } from "./run-card.ts";
+
+/** A model that was built and measured. */
+export interface PricedModel extends TriedCandidate {
+  /** Whether no other loses less in no more bytes. */
+  readonly bestForSize: boolean;
+  /** Whether no other loses less in no more time. */
+  readonly bestForTime: boolean;
+}
 
 /** What is proposed, and how to make it. */
-export interface Proposal extends FrontierPoint {
+export interface Proposal extends TriedCandidate {
   readonly budget: string;
   /** A command; undefined where the teacher itself fits as it is. */
   readonly command?: string;
 }
 
-/** By format, as many whole blocks' weights as a student may have; formats that not even one block fits in are left out. */
-export type Limits = ReadonlyMap<FrontierFormat["name"], number>;
+/** Whether nothing that costs no more loses less. */
+const isBest = (one: MeasuredCandidate, all: readonly MeasuredCandidate[], cost: "bytes" | "milliseconds"): boolean =>
+  !all.some((other) => other !== one && other[cost] <= one[cost] && other.loss < one.loss);
 
-/** What fits a budget in each format. Throws a UserError where nothing does. */
-export async function limitsOf(
-  teacher: Model,
-  budget: Budget,
-  formats: readonly FrontierFormat[],
-  now: () => number,
-): Promise<Limits> {
-  const studentOf = (blocks: number) => blankOf(teacher, shapeFor(teacher, blocks, "balanced"));
-  const questions = formats.map((format) => ({ teacher, budget, format, studentOf, now }));
-  const limits = new Map<FrontierFormat["name"], number>();
-  for (const question of questions) {
-    const most = await mostWithin(question);
-    if (most > 0) limits.set(question.format.name, most);
-  }
-  // The last format is the smallest.
-  if (limits.size === 0) throw await noneWithin(questions[questions.length - 1]);
-  return limits;
+/** Builds and measures so many models along the frontier, from the teacher to the cheapest; the smallest first. */
+export async function pricedModels({ search, named }: OpenedSearch, points: number): Promise<PricedModel[]> {
+  const measured = await search.along(points);
+  return measured.map((one) => ({
+    ...named(one),
+    bestForSize: isBest(one, measured, "bytes"),
+    bestForTime: isBest(one, measured, "milliseconds"),
+  }));
 }
 
-/** Of students that fit, the one nearest to the teacher. */
-export function proposalOf(points: readonly FrontierPoint[], limits: Limits): FrontierPoint {
-  const fitting = points.filter(({ format, wholeBlocks }) => wholeBlocks <= (limits.get(format) ?? 0));
-  return fitting.reduce((best, point) => (point.difference < best.difference ? point : best));
-}
+/** Options that say how a model and its images are read. */
+type ReadOptions = z.output<typeof readSchema> & {
+  readonly data: string;
+  readonly seed: number;
+  readonly strict: boolean;
+};
 
-/** The command that makes a student, or the teacher in 8 bits; undefined for the teacher as it is. */
-export function commandOf(
-  point: FrontierPoint,
-  { config }: Model,
+/** The model that loses least within a budget. Throws a UserError where none fits. */
+export async function propose(
+  { search, named }: OpenedSearch,
+  budget: string,
   teacher: string,
-  {
-    data,
-    ...given
-  }: z.output<typeof readSchema> & { readonly data: string; readonly seed: number; readonly strict: boolean },
+  options: ReadOptions,
+): Promise<Proposal> {
+  const { best } = await search.within(limitsOf(budget));
+  const command = commandOf(named(best), budget, teacher, options);
+  return { ...named(best), budget, ...(command === undefined ? {} : { command }) };
+}
+
+/** The command that makes a model: an export of the teacher where that is whole. Undefined for the teacher as it is. */
+function commandOf(
+  { blockShare, export: format, exportOptions = {}, merging }: TriedCandidate,
+  budget: string,
+  teacher: string,
+  { data, ...given }: ReadOptions,
 ): string | undefined {
-  const { keptBlocks, heads, mlpWidth, format, wholeBlocks } = point;
-  const int8 = format === "int8";
-  if (wholeBlocks === config.depth)
-    return int8
-      ? [
-          `wecolora export --model ${shellWord(teacher)} --to onnx-int8 --out SMALLER`,
-          ...flagsOf(readOptions(given)),
-        ].join(" ")
-      : undefined;
-  const run = distillOptions({
-    ...{ teacher, data, out: "RUN", ...readOptions(given), seed: given.seed, strict: given.strict },
-    keptBlocks: [...keptBlocks],
-    ...(heads < config.heads ? { keptHeads: heads } : {}),
-    ...(mlpWidth < config.mlpWidth ? { mlpWidth } : {}),
-    ...(int8 ? { export: ["onnx-int8"] } : {}),
-  });
-  return distillCommand(run);
+  if (blockShare === 1 && format === "onnx" && !merging) return undefined;
+  if (blockShare < 1)
+    return distillCommand(
+      distillOptions({
+        ...{ teacher, data, out: "RUN", ...readOptions(given), seed: given.seed, strict: given.strict },
+        budget,
+      }),
+    );
+  const own = Object.entries(exportOptions).map(([name, value]) => `--${kebab(name)} ${String(value)}`);
+  return [
+    `wecolora export --model ${shellWord(teacher)} --to ${format} --out SMALLER --data ${shellWord(data)}`,
+    ...(exportOf(format).readsImages ? [`--images ${shellWord(data)}`] : []),
+    ...own,
+    ...(merging ? [`--merge-tokens ${merging.join(",")}`] : []),
+    ...flagsOf(readOptions(given)),
+  ].join(" ");
 }

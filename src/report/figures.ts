@@ -106,7 +106,7 @@ export function costChart(rows: readonly ResultRow[], document: Document): strin
       marginLeft: 52,
       marginRight: 104,
       marginTop: 30,
-      x: { label: "milliseconds a picture →", grid: true, nice: true, zero: true },
+      x: { label: "milliseconds per image →", grid: true, nice: true, zero: true },
       y: { label: `↑ ${unit}`, grid: true, nice: true, inset: 14 },
       r: { range: [0, 18], domain: [0, Math.max(...shown.map((s) => s.megabytes))] },
       color: colourOf(shown.map(({ name }) => name)),
@@ -332,13 +332,14 @@ export function runMap(
   return { svg, width, height };
 }
 
-/** A student of some size: what it weighs, how long it takes and how far from the teacher it is. */
+/** A model at some price: what its file weighs, how long an image takes and how much of the teacher it loses. */
 export interface FrontierMark {
   readonly series: string;
   readonly label: string;
   readonly megabytes: number;
   readonly milliseconds: number;
-  readonly difference: number;
+  /** 1 - the mean cosine similarity with the teacher's pooled features. */
+  readonly loss: number;
 }
 
 /** Distance from the teacher against size and against time, side by side. */
@@ -347,7 +348,7 @@ export function frontierChart(marks: readonly FrontierMark[], document: Document
   const [width, height] = [420, 300];
   const titled = marks.map((m) => ({
     ...m,
-    title: `${m.label}, ${m.series}: ${m.megabytes.toFixed(1)} MB, ${m.milliseconds.toFixed(1)} ms, difference ${m.difference.toFixed(3)}`,
+    title: `${m.label}, ${m.series}: ${m.megabytes.toFixed(1)} MB, ${m.milliseconds.toFixed(1)} ms, cosine ${(1 - m.loss).toFixed(3)}`,
   }));
   const against = (x: "megabytes" | "milliseconds", label: string) =>
     svgOf(
@@ -357,20 +358,20 @@ export function frontierChart(marks: readonly FrontierMark[], document: Document
         marginLeft: 52,
         marginBottom: 42,
         x: { label, grid: true, nice: true, zero: true },
-        y: { label: "↑ difference from the teacher", grid: true, nice: true, zero: true },
+        y: { label: "↑ 1 − cosine similarity with the teacher", grid: true, nice: true, zero: true },
         color: colourOf(series),
         marks: [
-          Plot.line(titled, { x, y: "difference", z: "series", stroke: "series", sort: x }),
-          Plot.dot(titled, { x, y: "difference", fill: "series", r: 4.5, title: "title" }),
+          Plot.line(titled, { x, y: "loss", z: "series", stroke: "series", sort: x }),
+          Plot.dot(titled, { x, y: "loss", fill: "series", r: 4.5, title: "title" }),
         ],
       },
       label,
       document,
     );
   const right = against("milliseconds", "milliseconds a picture →").replace("<svg ", `<svg x="${width + 10}" `);
-  const both = `<svg width="${2 * width + 10}" height="${height}">${against("megabytes", "megabytes of weights →")}${right}</svg>`;
+  const both = `<svg width="${2 * width + 10}" height="${height}">${against("megabytes", "megabytes of the file →")}${right}</svg>`;
   return standalone(both, {
-    title: "What students of each size cost and give up",
+    title: "What you get at each price",
     legend: legendOf(series),
     width: 2 * width + 10,
     height,

@@ -19,7 +19,7 @@ import { weightTypes } from "../utils/half.ts";
 import { baseSchema, optimizerSchema } from "./base-options.ts";
 import { distillationSchema } from "./distillation-options.ts";
 import { methodOptions } from "./methods/registry.ts";
-import { budgetForms, budgetPattern, budgetsPattern } from "./search/budget.ts";
+import { budgetForms, budgetsPattern } from "./search/budget.ts";
 import { shapeKinds } from "./search/shape.ts";
 import { keptPlaces } from "./training/cached-features.ts";
 
@@ -31,14 +31,11 @@ export const weightTypeOption = z
 
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
-/** A size or a time that a student must fit. */
-export const budgetText = z.string().regex(budgetPattern, budgetForms).optional();
-
 /** What makes a model smaller and faster. */
 export const leverNames = ["shape", "tokens", "bits"] as const;
 
-/** Several of them, with commas. */
-const budgetsText = z.string().regex(budgetsPattern, budgetForms).optional();
+/** Sizes and times that a model must fit, with commas. */
+export const budgetsText = z.string().regex(budgetsPattern, budgetForms).optional();
 
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({

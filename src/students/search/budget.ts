@@ -19,7 +19,7 @@ export const budgetForms =
   "a size above 0 in MB (25MB), a share of the teacher above 0 (0.3x) or a time per image above 0 (10ms)";
 
 const oneBudget = /(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)/;
-export const budgetPattern: RegExp = new RegExp(`^(?=.*[1-9])${oneBudget.source}$`, "i");
+const budgetPattern: RegExp = new RegExp(`^(?=.*[1-9])${oneBudget.source}$`, "i");
 
 /** Up to three of them, with commas. */
 export const budgetsPattern: RegExp = new RegExp(`^(?:(?=[^,]*[1-9])${oneBudget.source}(?:,(?=[^,]+)|$)){1,3}$`, "i");
@@ -84,7 +84,7 @@ async function costOf({ teacher, budget, format, studentOf, now }: BudgetQuestio
 }
 
 /** The most whole blocks whose weights a student may have within a budget; 0 where not even one block's fit. */
-export async function mostWithin(question: BudgetQuestion): Promise<number> {
+async function mostWithin(question: BudgetQuestion): Promise<number> {
   // Costs rise with the count: halves are enough, as each time is a measurement.
   let [fits, tooMany] = [0, question.teacher.config.depth + 1];
   while (tooMany - fits > 1) {
@@ -123,7 +123,7 @@ export const costText: Readonly<Record<Budget["kind"], (cost: number) => string>
 };
 
 /** That nothing fits, and what the least and the most cost. */
-export async function noneWithin(question: BudgetQuestion): Promise<UserError> {
+async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const { depth } = question.teacher.config;
   const told = costText[question.budget.kind];
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];

@@ -35,7 +35,7 @@ export interface Ladder {
 /** Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. */
 export async function ladderOf(
   teacher: Model,
-  options: StudentRunOptions,
+  options: Pick<StudentRunOptions, "shape">,
   fitted: readonly FloatTensor[],
   context: RunContext,
 ): Promise<Ladder> {
@@ -83,7 +83,7 @@ interface Step {
 const wholeStep = ({ config: { depth } }: Model): Step => ({ share: 1, shape: { kept: evenBlocks(depth, depth) } });
 
 /** Shapes of equal blocks, with as many weights as whole numbers of the teacher's blocks. */
-function evenShapes(teacher: Model, { shape }: StudentRunOptions): Step[] {
+function evenShapes(teacher: Model, { shape }: Pick<StudentRunOptions, "shape">): Step[] {
   const { depth } = teacher.config;
   const counts = new Set(triedShares.map((share) => Math.round(share * depth)).filter((n) => n > 0 && n < depth));
   return [

@@ -1,12 +1,11 @@
 // What students of each size cost: the frontier, and what fits a budget.
-import { readFile, rm, stat } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, Model, readDefinition } from "wecolora/node";
 import { parameterCount } from "../../../src/models/definition.ts";
 import { blocksWithin, plainFormat } from "../../../src/students/search/budget.ts";
-import type { FrontierPoint } from "../../../src/students/search/frontier.ts";
-import type { Proposal } from "../../../src/commands/proposal.ts";
+import type { PricedModel, Proposal } from "../../../src/commands/proposal.ts";
 import { blankOf, shapeFor, shapeKinds } from "../../../src/students/search/shape.ts";
 import { noiseFolder, wecolora } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
@@ -24,7 +23,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-test("students of each size are measured, in 8 bits too, and drawn", async () => {
+test("what there is at each price is measured and drawn: exports, merged tokens and shapes together", async () => {
   const out = join(folder, "frontier");
   const teacher = referencePath("teachers/hf-dinov2");
   const { code, out: text } = await wecolora(
@@ -32,25 +31,22 @@ test("students of each size are measured, in 8 bits too, and drawn", async () =>
   );
   expect(code).toBe(0);
   const { blocks } = JSON.parse(text.trimEnd().split("\n").at(-1) as string);
-  const points = blocks.frontier as FrontierPoint[];
-  // 1, 2, 3, 4 and 5 blocks' weights, and the teacher.
-  expect(points.length).toBe(2 * 6);
-  const plain = points.filter(({ format }) => format !== "int8");
+  const points = blocks.frontier as PricedModel[];
+  expect(points.map(({ bytes }) => bytes)).toEqual(points.map(({ bytes }) => bytes).sort((a, b) => a - b));
   for (const point of points) {
     expect(point.milliseconds).toBeGreaterThan(0);
-    expect(point.bytes).toBe(point.parameters * (point.format === "int8" ? 1 : 4));
     const cheaper = points.filter((p) => p !== point && p.bytes <= point.bytes);
-    expect(point.bestForSize).toBe(cheaper.every((p) => p.difference >= point.difference));
+    expect(point.bestForSize).toBe(cheaper.every((p) => p.loss >= point.loss));
   }
-  const sizes = plain.map(({ parameters }) => parameters);
-  expect(sizes).toEqual([...sizes].sort((a, b) => a - b));
-  const whole = plain.at(-1) as FrontierPoint;
-  expect(whole.keptBlocks.length).toBe(6);
-  expect(whole.difference).toBe(0);
-  expect(plain[0].difference).toBeGreaterThan(plain.at(-2)?.difference as number);
+  // Each lever is tried: whole and smaller shapes, merged and unmerged tokens, floats, 8 bits and 4.
+  expect(new Set(points.map(({ blockShare }) => blockShare === 1)).size).toBe(2);
+  expect(new Set(points.map(({ merging }) => merging === undefined)).size).toBe(2);
+  expect(new Set(points.map((p) => p.export))).toContain("onnx-int8");
+  const fourBits = points.filter((p) => p.export === "onnx-q4").map(({ exportOptions }) => exportOptions?.blockSize);
+  expect(new Set(fourBits)).toEqual(new Set([32, 64, 128]));
   const rows = (await readFile(join(out, "frontier.csv"), "utf8")).trimEnd().split("\n");
   expect(rows.length).toBe(1 + points.length);
-  expect(await readFile(join(out, "frontier.svg"), "utf8")).toContain("megabytes of weights");
+  expect(await readFile(join(out, "frontier.svg"), "utf8")).toContain("megabytes of the file");
   expect((await readFile(join(out, "frontier.png"))).subarray(1, 4).toString()).toBe("PNG");
 });
 
@@ -87,58 +83,59 @@ describe("a budget's proposal", () => {
   const teacher = referencePath("teachers/hf-dinov2");
   async function proposed(budget: string, ...more: string[]) {
     const data = join(folder, "data");
-    const { code, out } = await wecolora(
+    const { code, out, err } = await wecolora(
       ...["inspect", teacher, "--data", data, "--longest", "2", "--budget", budget, ...more, "--json"],
     );
-    expect(code).toBe(0);
+    expect([code, err]).toEqual([0, expect.anything()]);
     const { blocks } = JSON.parse(out.trimEnd().split("\n").at(-1) as string);
-    return { proposal: blocks.proposal as Proposal, points: blocks.frontier as FrontierPoint[] };
+    return blocks.proposal as Proposal;
   }
 
-  test("is the nearest of what fits, in 8 bits where that leaves room for more, and its command makes it", async () => {
-    const parameters = parameterCount(await readDefinition(teacher));
-    const most = 0.7 * parameters;
-    const { proposal, points } = await proposed(`${most / 1e6}MB`, "--mean", "0.4,0.5,0.6");
-    expect(proposal.format).toBe("int8");
-    expect(proposal.bytes).toBeLessThanOrEqual(most);
-    expect(points.filter((p) => p.bytes <= most).every((p) => p.difference >= proposal.difference)).toBe(true);
-    const [name, ...args] = (proposal.command as string).split(" ");
+  /** Runs a proposal's command, with these folders for its own. */
+  async function run(command: string | undefined, folders: Readonly<Record<string, string>>) {
+    const [name, ...args] = (command as string).split(" ");
     expect(name).toBe("wecolora");
+    return wecolora(...args.map((word) => folders[word] ?? word));
+  }
+
+  test("of less than the teacher is made by its command, within the budget", async () => {
+    const parameters = parameterCount(await readDefinition(teacher));
+    const most = 0.45 * parameters;
+    const proposal = await proposed(`${most / 1e6}MB`, "--mean", "0.4,0.5,0.6");
+    expect(proposal.bytes).toBeLessThanOrEqual(most);
+    expect(proposal.blockShare).toBeLessThan(1);
     // What says how the model is to be read stands in the command too.
-    expect(args.join(" ")).toContain("--mean 0.4,0.5,0.6");
+    expect(proposal.command).toContain("--mean 0.4,0.5,0.6");
     const out = join(folder, "proposed");
-    const made = await wecolora(...args.map((word) => (word === "RUN" ? out : word)), "--no-judge", "--no-report");
+    const made = await run(proposal.command, { RUN: out });
     expect([made.code, made.err]).toEqual([0, expect.anything()]);
-    // What was not wanted is not said to be there.
-    expect(made.out).toContain(`student: ${join(out, "student")}`);
-    expect(made.out).not.toContain("report:");
-    const student = await readDefinition(join(out, "student"));
-    // LayerScale may be folded into the maps where a class of transformers holds the student so.
-    const scales = 2 * student.config.width * student.config.depth;
-    expect([proposal.parameters, proposal.parameters - scales]).toContain(parameterCount(student));
-    expect([student.config.depth, student.config.heads, student.config.mlpWidth]).toEqual([
-      proposal.keptBlocks.length,
-      proposal.heads,
-      proposal.mlpWidth,
-    ]);
-    expect((await stat(join(out, "exports/onnx-int8/onnx/model_int8.onnx"))).size).toBeGreaterThan(0);
+    const { deployment } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
+    const files = await readdir(join(out, "exports", deployment.export, "onnx"));
+    expect(files).toHaveLength(1);
+    const { size } = await stat(join(out, "exports", deployment.export, "onnx", files[0]));
+    expect(size).toBeLessThanOrEqual(most);
   });
 
-  test("is the teacher where that fits, in 8 bits or as it is, and a message where nothing does", async () => {
+  test("is an export of the teacher where that fits, and its command writes it", async () => {
     const parameters = parameterCount(await readDefinition(teacher));
-    const int8 = await proposed(`${(1.5 * parameters) / 1e6}MB`, "--std", "0.5,0.5,0.4");
-    expect(int8.proposal.command).toBe(
-      `wecolora export --model ${teacher} --to onnx-int8 --out SMALLER --std 0.5,0.5,0.4`,
-    );
+    const most = 2.5 * parameters;
+    const proposal = await proposed(`${most / 1e6}MB`, "--std", "0.5,0.5,0.4");
+    expect([proposal.blockShare, proposal.merging]).toEqual([1, undefined]);
+    expect(proposal.command).toContain(`wecolora export --model ${teacher} --to ${proposal.export} --out SMALLER`);
+    expect(proposal.command).toContain("--std 0.5,0.5,0.4");
+    const out = join(folder, "smaller");
+    const made = await run(proposal.command, { SMALLER: out });
+    expect([made.code, made.err]).toEqual([0, expect.anything()]);
+    const [file] = await readdir(join(out, "onnx"));
+    expect((await stat(join(out, "onnx", file))).size).toBeLessThanOrEqual(most);
+  });
+
+  test("is the teacher as it is where that fits, and a message where nothing does", async () => {
     const plain = await proposed("1x");
-    expect([plain.proposal.format, plain.proposal.difference, plain.proposal.command]).toEqual([
-      "float32",
-      0,
-      undefined,
-    ]);
+    expect([plain.export, plain.loss, plain.command]).toEqual(["onnx", 0, undefined]);
     const { code, err } = await wecolora(
       ...["inspect", teacher, "--data", join(folder, "data"), "--budget", "0.0001MB"],
     );
-    expect([code, err]).toEqual([2, expect.stringContaining("No student fits the budget: one block alone takes")]);
+    expect([code, err]).toEqual([2, expect.stringContaining("No model fits the budget of 0.0 MB (the smallest is")]);
   });
 });
