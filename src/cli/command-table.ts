@@ -101,6 +101,10 @@ export const commandTable: readonly CommandRow[] = [
         description:
           "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
       },
+      sizes: {
+        description: "several students, each at most this share of the teacher (0.3x,0.5x,0.7x)",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
       agreement: {
         type: "number",
         description:

@@ -34,10 +34,11 @@ import { cardOrigin } from "./run-card.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
+import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherSizes } from "./several-sizes.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
-import type { Parts } from "../evaluation/evaluate-candidates.ts";
+import type { Candidate, Parts } from "../evaluation/evaluate-candidates.ts";
 import {
   compareJudged,
   checkHeldOut,
@@ -69,7 +70,7 @@ import {
   withSettledShape,
 } from "./run-settings.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
-import type { Deployment } from "../workspace/run-schemas.ts";
+import type { Deployment, SizedResult } from "../workspace/run-schemas.ts";
 import {
   checkMethod,
   fittingBatch,
@@ -83,7 +84,7 @@ import {
 } from "../students/training/setup.ts";
 import { checkModelRanges } from "../students/model-ranges.ts";
 import { withRank } from "../students/training/ranks.ts";
-import type { Start } from "../students/start.ts";
+import type { Rankings, Start } from "../students/start.ts";
 import { searchesLevers, startOf, usualCount } from "../students/start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
@@ -96,6 +97,8 @@ export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
   /** Where the student's directory lies. */
   readonly student: string;
+  /** The other students of a run that makes several (`sizes`), the largest first. */
+  readonly sizes?: readonly SizedResult[];
   /** Where the report's page lies, if one was wanted. */
   readonly report?: string;
   readonly method: MethodName;
@@ -306,6 +309,7 @@ interface Left {
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
   const { environment, listener } = context;
   const options = distillOptions(input);
+  checkSizes(options);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
   const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
@@ -441,6 +445,7 @@ interface Begun extends Run {
   readonly distillation: Distillation;
   /** What a search over shape, token merging and exports chose, where one was asked for. */
   readonly deployment: Deployment | undefined;
+  readonly rankings: Rankings;
 }
 
 /** Runs a part of a run; where it is stopped, says how to go on from what is in the folder then. */
@@ -540,9 +545,10 @@ async function begin(run: Run): Promise<Begun> {
     ? withSettledShape(options, left.config)
     : deployment
       ? withChosenShape(options, deployment.choice)
-      : options;
+      : ofSize(options, sizesOf(options)[0]);
+  const rankings: Rankings = new Map();
   const int8 = left ? left.int8 : await int8Of(options, teacher, source, items, listener);
-  const initial = await startOf(shaped, teacher, source, items, int8, context);
+  const initial = await startOf(shaped, teacher, source, items, int8, context, rankings);
   const copied = left ? left.config.copied : (deployment?.choice.copied ?? initial.copied);
   checkFormats(options.export ?? [], initial.student ?? teacher, options);
   const distillation = await createDistillation(teacher, {
@@ -560,7 +566,7 @@ async function begin(run: Run): Promise<Begun> {
       : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
   );
   warnOfRank(options, items.length, (message) => listener.warn?.(message));
-  return { ...run, items, plan, labels, initial, int8, copied, distillation, deployment };
+  return { ...run, items, plan, labels, initial, int8, copied, distillation, deployment, rankings };
 }
 
 /** All that decides a run's bits, as config.json holds it. */
@@ -634,10 +640,13 @@ interface Saved {
   readonly path: string;
   readonly config: VitConfig;
   readonly keptBlocks: readonly number[];
+  /** The other students of a run that makes several. */
+  readonly others: readonly SizedResult[];
 }
 
-/** Writes the student and its adapters, and frees what trained. */
-async function saveStudent({ context, options, folder, teacher, distillation }: Begun): Promise<Saved> {
+/** Writes the students and what was trained, and frees it. */
+async function saveStudent(begun: Begun): Promise<Saved> {
+  const { context, options, folder, teacher, distillation, source, items, int8, rankings } = begun;
   context.listener.stage?.("saving the student");
   const student = await distillation.student();
   const adapters = await distillation.adapters();
@@ -651,30 +660,41 @@ async function saveStudent({ context, options, folder, teacher, distillation }: 
   const warn = (message: string) => context.listener.warn?.(message);
   await writeModel(student, folder.directory.below("student"), { weightType, format }, warn);
   await student.dispose();
-  return { path, config: student.config, keptBlocks: distillation.keptBlocks };
+  const others = await writeOtherSizes({
+    ...{ options, teacher, warn, directory: folder.directory },
+    start: (own) => startOf(own, teacher, source, items, int8, context, rankings),
+  });
+  return { path, config: student.config, keptBlocks: distillation.keptBlocks, others };
 }
 
 type Figures = Pick<DistillRunResult, "results" | "comparisons">;
 
 /** Evaluates what was saved, read back, beside the teacher and the weight copy. */
-async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<Figures> {
+async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): Promise<Figures> {
   const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
   if (!options.judge) return { results: [], comparisons: [] };
   const { environment } = context;
   // The student's file holds the mean and deviation that it was trained with; a protocol's transform is the run's.
   const { transform } = readOptionsFor(options, data);
-  const saved = await environment.loadModel(path, loadRequest({ transform }, context));
+  const read = (path: string) => environment.loadModel(path, loadRequest({ transform }, context));
+  const saved = await read(path);
   const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
   const own = { name: "student", model: saved, bytes: saved.origin.bytes };
   const baseline = parameterCount(weightCopy) * elementBytes[weightType];
+  const smaller: Candidate[] = [];
+  for (const other of others) {
+    const model = await read(folder.directory.describe(other.student));
+    smaller.push({ name: rowNameOf(other), model, bytes: model.origin.bytes });
+  }
   const candidates = options.judgeTeacher
     ? [
         { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
         { name: "weight copy", model: weightCopy, bytes: baseline },
         own,
+        ...smaller,
       ]
-    : [own];
+    : [own, ...smaller];
   const classes = images.heldOut ? data.train.classes : undefined;
   const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
   const found = await judgeCandidates(context, judging, skipped);
@@ -688,7 +708,7 @@ async function judgeStudent(begun: Begun, { path, keptBlocks }: Saved): Promise<
 /** Writes the model card and the result, then the report and the exports that were asked for. */
 async function finish(
   begun: Begun,
-  { config, keptBlocks }: Saved,
+  { config, keptBlocks, others }: Saved,
   trained: Trained,
   figures: Figures,
 ): Promise<DistillRunResult> {
@@ -699,6 +719,7 @@ async function finish(
     pictures: items.length,
     keptBlocks,
     ...initial.widths,
+    ...(others.length > 0 ? { sizes: others } : {}),
     ...trained,
     startSeconds: initial.seconds,
     skipped: skipped.count,
@@ -786,6 +807,7 @@ export function distillText(result: DistillRunResult): string {
         ]
       : []),
     `\nstudent: ${student}`,
+    ...(result.sizes ?? []).map(({ size, student: path }) => `${size.padEnd(8)} ${result.out}/${path}`),
     ...(report === undefined ? [] : [`report:  ${report}`]),
   ].join("\n");
 }

@@ -83,6 +83,11 @@ export interface DistillOptions {
    */
   budget?: string;
   /**
+   * Several students, each at most this share of the teacher (0.3x,0.5x,0.7x). Range: must match
+   * ^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$.
+   */
+  sizes?: string | string[];
+  /**
    * The cheapest model with this share of the teacher's predictions (mean cosine similarity without a head);
    * within --budget, where that is given. Range: a number above 0, at most 1.
    */

@@ -19,7 +19,7 @@ import { weightTypes } from "../utils/half.ts";
 import { baseSchema, optimizerSchema } from "./base-options.ts";
 import { distillationSchema } from "./distillation-options.ts";
 import { methodOptions } from "./methods/registry.ts";
-import { budgetForms, budgetsPattern } from "./search/budget.ts";
+import { budgetForms, budgetsPattern, shareForms, sharePattern } from "./search/budget.ts";
 import { shapeKinds } from "./search/shape.ts";
 import { keptPlaces } from "./training/cached-features.ts";
 
@@ -53,6 +53,9 @@ export const studentRunSchema = z.strictObject({
   budget: budgetsText.describe(
     "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
   ),
+  sizes: listOption(z.string().regex(sharePattern, shareForms))
+    .optional()
+    .describe("several students, each at most this share of the teacher (0.3x,0.5x,0.7x)"),
   agreement: z
     .number()
     .positive()

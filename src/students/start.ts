@@ -5,6 +5,7 @@ import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import { closedFormStudent } from "./closed-form/start.ts";
 import { searchBlocks } from "./search/block-search.ts";
+import type { BlockCosts } from "./search/cut-costs.ts";
 import { rankCuts } from "./search/cut-costs.ts";
 import { blockBudget } from "./search/sizes.ts";
 import { shapeForBudget, wholeBudget } from "./search/shape-for-budget.ts";
@@ -81,6 +82,9 @@ export async function candidateViews(
     compared.push(batch);
   return { fitted, compared };
 }
+/** What cuts of a teacher cost on a run's images: ranked once for all students that a run makes. */
+export type Rankings = Map<Model, readonly BlockCosts[]>;
+
 /** Images that a search looks at, and of so many one is set aside. */
 const [candidatePictures, asideEvery] = [96, 6];
 
@@ -132,12 +136,17 @@ export async function startOf(
   items: readonly Item[],
   int8: Int8Options | undefined,
   context: RunContext,
+  rankings: Rankings = new Map(),
 ): Promise<Start> {
   const { environment, listener } = context;
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, context);
-  const { kept: keptBlocks, copied, ...wanted } = await choose(options, count, teacher, source, items, context);
+  const {
+    kept: keptBlocks,
+    copied,
+    ...wanted
+  } = await choose(options, count, teacher, source, items, context, rankings);
   if (!narrows(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
   if (isPruned(options)) {
@@ -239,6 +248,7 @@ async function choose(
   source: PictureSource,
   items: readonly Item[],
   context: RunContext,
+  rankings: Rankings,
 ): Promise<Chosen> {
   const { listener } = context;
   const { mlpWidth, keptHeads, keep } = options;
@@ -246,7 +256,7 @@ async function choose(
   const { depth } = teacher.config;
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
   if (shapeOf(options) === "by-block" && canNarrow(teacher.config))
-    return chooseByBlock(options, copied, teacher, source, items, context);
+    return chooseByBlock(options, copied, teacher, source, items, context, rankings);
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
     const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
@@ -281,21 +291,27 @@ async function chooseByBlock(
   source: PictureSource,
   items: readonly Item[],
   { listener }: RunContext,
+  rankings: Rankings,
 ): Promise<Chosen> {
   if (options.keep === "auto")
     throw new OptionError([
       (name) => `${name("shape")} by-block chooses blocks by itself: leave ${name("keep")} auto out.`,
     ]);
   const { config } = teacher;
-  listener.stage?.("ranking cuts", config.depth);
-  const images = viewBatches(source, limitItems(items, rankedPictures, options.seed), 1, 1, teacher, options.seed);
-  const costs = await rankCuts(teacher, images, (done) => listener.progress?.(done));
+  const costs = rankings.get(teacher) ?? (await ranked());
+  rankings.set(teacher, costs);
   const budget = weightsOfBlocks(options, teacher, copied.length);
   const { kept, shapes } = shapeForBudget(config, costs, budget);
   listener.info?.(
     `${kept.length} blocks of ${widthsText({ shapes })} have the weights of about ${copied.length} whole blocks`,
   );
   return { kept, shapes, copied };
+
+  async function ranked(): Promise<readonly BlockCosts[]> {
+    listener.stage?.("ranking cuts", config.depth);
+    const images = viewBatches(source, limitItems(items, rankedPictures, options.seed), 1, 1, teacher, options.seed);
+    return rankCuts(teacher, images, (done) => listener.progress?.(done));
+  }
 }
 
 /** Which student has as many weights as so many whole blocks, by the options. */

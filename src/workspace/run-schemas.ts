@@ -65,6 +65,16 @@ const deploymentSchema = triedSchema.extend({
   }),
   tried: z.array(triedSchema).readonly(),
 });
+/** A student of a run that makes several. */
+const sizedSchema = z.object({
+  size: z.string(),
+  /** Its directory in the run's folder. */
+  student: z.string(),
+  keptBlocks: z.array(count).readonly(),
+  ...widths,
+});
+export type SizedResult = z.output<typeof sizedSchema>;
+
 export type Deployment = z.output<typeof deploymentSchema>;
 
 export const runConfigSchema = z.object({
@@ -182,6 +192,8 @@ export const runResultSchema = z.object({
   pictures: count,
   keptBlocks: z.array(count).readonly(),
   ...widths,
+  /** The other students of a run that makes several. */
+  sizes: z.array(sizedSchema).readonly().optional(),
   steps: count,
   firstLoss: figure.optional(),
   lastLoss: figure.optional(),

@@ -21,6 +21,10 @@ export const budgetForms =
 const oneBudget = /(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)/;
 const budgetPattern: RegExp = new RegExp(`^(?=.*[1-9])${oneBudget.source}$`, "i");
 
+/** A share alone. */
+export const sharePattern: RegExp = /^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$/i;
+export const shareForms = "a share of the teacher above 0 (0.3x)";
+
 /** Up to three of them, with commas. */
 export const budgetsPattern: RegExp = new RegExp(`^(?:(?=[^,]*[1-9])${oneBudget.source}(?:,(?=[^,]+)|$)){1,3}$`, "i");
 
