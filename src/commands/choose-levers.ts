@@ -110,7 +110,8 @@ export async function openSearch(
   const ladder = await ladderOf(teacher, options, fitted, context);
   const formats = searchedExports(options);
   const crops = await comparedCrops(teacher, compared);
-  const merges = options.levers.includes("tokens");
+  // Merged tokens make no file smaller.
+  const merges = timed && options.levers.includes("tokens");
   const onlyWhole = !options.levers.includes("shape");
   const steps = onlyWhole ? { ...ladder, shares: [1] } : ladder;
   const space = new LeverSpace({ teacher, ladder: steps, formats, fitted, merges, crops, context });

@@ -19,6 +19,7 @@ import type { Environment } from "../context/environment.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
+import { parseBudgets } from "../students/search/budget.ts";
 import { exportText, openSearch } from "./choose-levers.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import { pricedModels, propose } from "./proposal.ts";
@@ -153,10 +154,14 @@ async function measureSizes(
 ): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
   const { budget, frontier: wanted, seed } = options;
   if (!wanted && budget === undefined) return {};
-  const asked = { seed, levers: [...leverNames], shape: "balanced" as const };
-  const opened = await openSearch({ options: asked, teacher, source, items, context }, true);
-  const proposal = budget === undefined ? undefined : await propose(opened, budget, name, options);
-  const frontier = wanted ? await pricedModels(opened, frontierPoints) : undefined;
+  const opened = (levers: readonly (typeof leverNames)[number][]) =>
+    openSearch({ options: { seed, levers: [...levers], shape: "balanced" }, teacher, source, items, context }, true);
+  // A share of the weights is a matter of shape alone, as it is for distill.
+  const ofShape = budget !== undefined && parseBudgets(budget).every(({ kind }) => kind === "share");
+  const together = wanted || !ofShape ? await opened(leverNames) : undefined;
+  const proposal =
+    budget && (await propose(ofShape || !together ? await opened(["shape"]) : together, budget, name, options));
+  const frontier = wanted && together ? await pricedModels(together, frontierPoints) : undefined;
   return { ...(frontier ? { frontier } : {}), ...(proposal ? { proposal } : {}) };
 }
 
