@@ -142,11 +142,8 @@ export async function startOf(
   const begin = environment.now();
   const seconds = () => (environment.now() - begin) / 1000;
   const count = await budgetedCount(options, teacher, context);
-  const {
-    kept: keptBlocks,
-    copied,
-    ...wanted
-  } = await choose(options, count, teacher, source, items, context, rankings);
+  const question = { options, teacher, source, items, context, rankings };
+  const { kept: keptBlocks, copied, ...wanted } = await choose(question, count);
   if (!narrows(options)) return { keptBlocks, widths: {}, seconds: seconds() };
   const kept = keptBlocks ?? keptBlocksOf(teacher.config.depth, options);
   if (isPruned(options)) {
@@ -240,23 +237,25 @@ export function usualCount({ reductionFactor }: Pick<StudentRunOptions, "reducti
   return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
 }
 
+/** What blocks and widths are chosen from. */
+interface ShapeQuestion {
+  readonly options: StudentRunOptions;
+  readonly teacher: Model;
+  readonly source: PictureSource;
+  readonly items: readonly Item[];
+  readonly context: RunContext;
+  readonly rankings: Rankings;
+}
+
 /** Blocks, heads and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
-async function choose(
-  options: StudentRunOptions,
-  count: number | undefined,
-  teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
-  context: RunContext,
-  rankings: Rankings,
-): Promise<Chosen> {
+async function choose(question: ShapeQuestion, count: number | undefined): Promise<Chosen> {
+  const { options, teacher, source, items, context } = question;
   const { listener } = context;
   const { mlpWidth, keptHeads, keep } = options;
   const shapes = options.blockShapes?.map(parseBlockShape);
   const { depth } = teacher.config;
   const copied = evenBlocks(depth, count ?? usualCount(options, depth));
-  if (shapeOf(options) === "by-block" && canNarrow(teacher.config))
-    return chooseByBlock(options, copied, teacher, source, items, context, rankings);
+  if (shapeOf(options) === "by-block" && canNarrow(teacher.config)) return chooseByBlock(question, copied);
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
     const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
@@ -285,13 +284,8 @@ const rankedPictures = 96;
 
 /** Heads and channels of each block by what their cuts cost, for as many weights as the `copied` blocks have. */
 async function chooseByBlock(
-  options: StudentRunOptions,
+  { options, teacher, source, items, context: { listener }, rankings }: ShapeQuestion,
   copied: readonly number[],
-  teacher: Model,
-  source: PictureSource,
-  items: readonly Item[],
-  { listener }: RunContext,
-  rankings: Rankings,
 ): Promise<Chosen> {
   if (options.keep === "auto")
     throw new OptionError([
