@@ -31,20 +31,22 @@ import { budgetText } from "../students/run-options.ts";
 
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
-  data: pathOption.describe("images to measure on how much each block and each run of blocks matters"),
+  data: pathOption.describe("images to measure on how much each block and run of blocks matters"),
   pictures: countOption.default(48).describe("at most so many images, drawn evenly"),
   longest: countOption.default(4).describe("the longest run of blocks that one block may replace"),
   search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
   frontier: z
     .boolean()
     .default(false)
-    .describe("also refit students of six sizes and measure the cost and fidelity of each, also with int8"),
-  budget: budgetText.describe(
-    "also propose the student nearest to the teacher within a budget: weights on disk (25MB), a share of the teacher (0.3x), or time per image (10ms)",
-  ),
+    .describe("also refit students of six sizes and measure their cost and fidelity")
+    .meta({ note: "In float32 and int8." }),
+  budget: budgetText.describe("also propose a student within a size (25MB), share (0.3x) or time").meta({
+    note: "The student nearest to the teacher within a size of the weights on disk, a share of the teacher's parameters, or a time per image.",
+  }),
   out: pathOption
     .optional()
-    .describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
+    .describe("output folder for tables and charts")
+    .meta({ note: "blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for." }),
   ...readSchema.shape,
   ...commonSchema.shape,
 });

@@ -156,7 +156,7 @@ function frontierText(points: readonly FrontierPoint[]): string {
     "format",
     "M params",
     "MB",
-    "ms/picture",
+    "ms/image",
     "difference",
     "cosine",
     "best for",
