@@ -16,12 +16,12 @@ const filesIn = (folder, ends) =>
   readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && ends.test(entry.name))
     .map(({ parentPath, name }) => join(parentPath, name).slice(root.length).replaceAll("\\", "/"))
-    .filter((name) => !/node_modules|\/dist\/|\/cache\//.test(name));
+    .filter((name) => !/node_modules|\/dist\/|\/cache\/|^docs\/reference\/api\//.test(name));
 
 const pages = [
   ...readdirSync(root).filter((name) => name.endsWith(".md")),
   ...["docs", "recipes", "examples"].flatMap((folder) => filesIn(folder, /\.md$/)),
-].filter((name) => name !== "docs/guide.md");
+];
 const sources = filesIn("src", /\.ts$/).filter((name) => ![...exempt, ...notYet].some((pattern) => pattern.test(name)));
 const text = (name) => readFileSync(join(root, name), "utf8");
 
