@@ -2,7 +2,17 @@ import js from "@eslint/js";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "dist-web/", "coverage/", ".bench/", "src/engine/onnx/onnx_pb.ts", "tests/reference/"] },
+  {
+    ignores: [
+      "dist/",
+      "dist-web/",
+      "coverage/",
+      ".bench/",
+      "docs/.vitepress/{dist,cache}/",
+      "src/engine/onnx/onnx_pb.ts",
+      "tests/reference/",
+    ],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommended,
   {

@@ -1,42 +1,26 @@
 // What is made from the commands' schemas: the option interfaces of the API (src/commands/options.generated.ts) and what the
 // command line knows of commands before it loads them (src/cli/command-table.ts).
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
 import { format, resolveConfig } from "prettier";
-import { build } from "tsdown";
 import { z } from "zod";
+import { importSources } from "./bundle.js";
 
-/** The commands and what they are made of. They are TypeScript, which Node 20 can't import: they are bundled first. */
+/** The commands and what they are made of. */
 async function bundled(root) {
-  const outDir = await mkdtemp(join(tmpdir(), "wecolora-options-"));
-  try {
-    await build({
-      config: false,
-      cwd: root,
-      entry: {
-        commands: "src/commands/registry.ts",
-        distill: "src/commands/distill-options.ts",
-        demo: "src/cli/demo-options.ts",
-      },
-      format: "esm",
-      platform: "node",
-      outDir,
-      outExtensions: () => ({ js: ".mjs" }),
-      noExternal: [/./],
-      dts: false,
-      clean: false,
-      logLevel: "error",
-    });
-    const { commands } = await import(pathToFileURL(join(outDir, "commands.mjs")).href);
-    const { distillInputSchema, resumeSchema } = await import(pathToFileURL(join(outDir, "distill.mjs")).href);
-    const { demoSchema, demoSummary } = await import(pathToFileURL(join(outDir, "demo.mjs")).href);
-    const demo = { name: "demo", summary: demoSummary, schema: demoSchema };
-    return { commands, distillInputSchema, resumeSchema, demo };
-  } finally {
-    await rm(outDir, { recursive: true });
-  }
+  const modules = await importSources(root, {
+    commands: "src/commands/registry.ts",
+    distill: "src/commands/distill-options.ts",
+    demo: "src/cli/demo-options.ts",
+  });
+  const { commands } = modules.commands;
+  const { distillInputSchema, resumeSchema } = modules.distill;
+  const { demoSchema, demoSummary } = modules.demo;
+  return {
+    commands,
+    distillInputSchema,
+    resumeSchema,
+    demo: { name: "demo", summary: demoSummary, schema: demoSchema },
+  };
 }
 
 /** A schema as JSON Schema sees it. */
@@ -127,10 +111,11 @@ function rangeOf(property) {
 
 /** The doc comment of a property: its description, range and default. */
 function docOf(property) {
-  const { description = "", default: preset } = property;
+  const { description = "", note, default: preset } = property;
   const sentence = description === "" ? "" : `${description[0].toUpperCase()}${description.slice(1)}.`;
   const range = rangeOf(property);
   const rest = [
+    ...(note ? [note] : []),
     ...(range ? [`Range: ${range}.`] : []),
     ...(preset === undefined ? [] : [`Default: ${JSON.stringify(preset)}.`]),
   ];

@@ -1,10 +1,11 @@
 // `npm run generate`: lists the files of folders where each file is an extension, so that adding one touches that file
-// alone; writes the page of error codes, the API's option interfaces, and the command line's table of options.
+// alone; writes the pages of error codes and of commands, the API's option interfaces, and the command line's table of options.
 // With --check, fails where a list is not current.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { generatedFromSchemas } from "./generate-options.js";
+import { referencePages } from "./generate-reference.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -72,12 +73,16 @@ function errorsPage() {
   return [
     "# Error codes",
     "",
-    "Made by `npm run generate` from `src/utils/errors.ts`; don't edit it.",
+    "<!-- Made by `npm run generate` from `src/utils/errors.ts`; don't edit it. -->",
     "",
     "Every error that wecolora throws has a `code`. The command line prints it with `--json`:",
-    '`{"error": {"code": "FILE_NOT_FOUND", "message": "..."}}`. A `UserError` is something that you can fix, and the',
-    "command line exits with 2. A `RunError` is a failure while running: it exits with 1, or with 130, 143 or 129 after",
-    "Ctrl-C, SIGTERM or SIGHUP. Codes are stable, messages are not.",
+    '`{"error": {"code": "FILE_NOT_FOUND", "message": "..."}}`. Codes are stable, messages are not.',
+    "",
+    "| error | meaning | exit code |",
+    "| --- | --- | --- |",
+    "| `UserError` | something that you can fix | 2 |",
+    "| `RunError` | a failure while running | 1 |",
+    "| stopped by Ctrl-C, SIGTERM or SIGHUP | what can be resumed was saved | 130, 143 or 129 |",
     "",
     "| code | meaning |",
     "| --- | --- |",
@@ -105,6 +110,7 @@ function settle(name, text) {
 }
 
 for (const registry of registries) settle(`${registry.folder}/${fileOf(registry)}`, registryText(registry));
-settle("docs/errors.md", errorsPage());
+settle("docs/reference/error-codes.md", errorsPage());
 for (const [name, text] of Object.entries(await generatedFromSchemas(root))) settle(name, text);
+for (const [name, text] of Object.entries(await referencePages(root))) settle(name, text);
 process.exitCode = stale > 0 ? 1 : 0;

@@ -12,14 +12,13 @@ export const commandTable: readonly CommandRow[] = [
       out: { type: "string", description: "output folder of the comparison; each run has a folder in it" },
       title: { type: "string", description: "title above the table" },
       grid: {
-        description:
-          "options of distill, each with the values to try; several seeds give mean and spread; several grids share one table",
+        description: "options of distill, each with the values to try",
         anyOf: [{ type: "object" }, { type: "array", items: { type: "object" } }],
       },
       base: { type: "object", description: "options of distill that all runs share", default: {} },
       evaluations: {
         type: "object",
-        description: "further evaluations of each student, by name: options of evaluate, data among them",
+        description: "further evaluations of each student: options of evaluate, by name",
         default: {},
       },
       published: {
@@ -52,8 +51,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       data: {
         type: "string",
-        description:
-          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images",
+        description: "folder of images, published data set, archive or table",
         default: "procedural:300",
       },
       dataSet: {
@@ -67,8 +65,7 @@ export const commandTable: readonly CommandRow[] = [
         placeholder: "text",
       },
       labelColumns: {
-        description:
-          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        description: "column of classes in a table, or several columns of 0 and 1",
         anyOf: [
           { type: "string", placeholder: "text" },
           { type: "array", items: { type: "string", placeholder: "text" } },
@@ -81,37 +78,25 @@ export const commandTable: readonly CommandRow[] = [
       },
       normalization: {
         type: "string",
-        description: "whose mean and deviation; paper: the authors' for the data set, with their transforms",
+        description: "whose mean and standard deviation normalize the images",
         default: "model",
         enum: ["model", "data-set", "paper"],
       },
-      out: {
-        type: "string",
-        description: "output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>)",
-      },
+      out: { type: "string", description: "empty or absent output folder (default: runs/<teacher>-<size>-<time>)" },
       keep: {
         type: "string",
-        description:
-          "which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed form, over shapes with as many weights",
+        description: "which blocks are kept: evenly spaced, or found by a search",
         default: "even",
         enum: ["even", "auto"],
       },
-      budget: {
-        type: "string",
-        description:
-          "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
-      },
+      budget: { type: "string", description: "largest file (25MB), time per image (10ms), both, or share (0.3x)" },
       sizes: {
-        description: "several students, each at most this share of the teacher (0.3x,0.5x,0.7x)",
+        description: "several students of these shares of the teacher (0.3x,0.5x)",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
-      agreement: {
-        type: "number",
-        description:
-          "the cheapest model with this share of the teacher's predictions (mean cosine similarity without a head); within --budget, where that is given",
-      },
+      agreement: { type: "number", description: "cheapest model with this agreement with the teacher" },
       levers: {
-        description: "what a budget in MB or ms and an agreement are reached by",
+        description: "what --budget (MB or ms) and --agreement may change",
         anyOf: [
           { type: "string", enum: ["shape", "tokens", "bits"] },
           { type: "array", items: { type: "string", enum: ["shape", "tokens", "bits"] } },
@@ -119,7 +104,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       method: {
         type: "string",
-        description: "how the student starts, what trains, and the loss (the recipe's where left out)",
+        description: "the student's start, training and loss (default: the recipe's)",
         default: "wecolora",
         enum: [
           "corp",
@@ -143,13 +128,12 @@ export const commandTable: readonly CommandRow[] = [
       },
       start: {
         type: "string",
-        description:
-          "the student before training (the method's own): kept blocks (copy for short), these refitted in closed form, the first blocks, or random weights",
+        description: "the student before training (default: the method's)",
         enum: ["weight-copy", "analytic", "top-blocks", "random", "copy"],
       },
       reductionFactor: {
         type: "integer",
-        description: "every r-th block of the teacher is kept (2 unless keptBlocks are given)",
+        description: "r: the student has about 1/r of the teacher's block weights (2)",
       },
       keptBlocks: {
         type: "array",
@@ -157,8 +141,7 @@ export const commandTable: readonly CommandRow[] = [
         items: { type: "integer" },
       },
       loss: {
-        description:
-          "losses between student and teacher features (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
+        description: "losses between student and teacher features (default: the method's)",
         anyOf: [
           { type: "string", enum: ["l1", "mse", "smooth-l1", "cosine", "l1+kl", "multi-block", "blockwise"] },
           {
@@ -171,26 +154,24 @@ export const commandTable: readonly CommandRow[] = [
       },
       precision: {
         type: "string",
-        description:
-          "precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features stay close (the closed form's default where images are many)",
+        description: "precision of products with frozen weights and adapters",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
       int8Parts: {
         type: "array",
-        description:
-          "which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'",
+        description: "which of these products use int8",
         default: ["teacher", "student", "backward", "adapters"],
         items: { type: "string", enum: ["teacher", "student", "backward", "adapters"] },
       },
       checkpointing: {
         type: "boolean",
-        description: "gradient checkpointing: recompute activations block by block; less memory, a fifth more time",
+        description: "gradient checkpointing: less memory, a fifth more time",
         default: false,
       },
       activations: {
         type: "string",
-        description: "type that activations are stored in for the gradients; float16 takes less memory",
+        description: "type of the stored activations; float16 takes less memory",
         default: "float32",
         enum: ["float32", "float16"],
       },
@@ -201,11 +182,10 @@ export const commandTable: readonly CommandRow[] = [
       },
       maskRatio: { type: "number", description: "dmae: share of the patches that are masked", default: 0.75 },
       rank: {
-        description:
-          "rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is taken where it is below the default (default: 128)",
+        description: "rank of the adapters, or one per map: q=16,fc1=64 (default: 128)",
         anyOf: [{ type: "integer" }, { type: "object" }],
       },
-      alpha: { type: "number", description: "adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled)" },
+      alpha: { type: "number", description: "scale adapters by alpha / rank, as in PEFT (default: no scaling)" },
       rankStabilized: {
         type: "boolean",
         description: "scale adapters by alpha / sqrt(rank) instead (rsLoRA)",
@@ -223,25 +203,19 @@ export const commandTable: readonly CommandRow[] = [
       },
       selection: {
         type: "string",
-        description: "what selects heads and channels for grail: norms of weights, or weights times input norms",
+        description: "what selects heads and channels for grail",
         default: "wanda",
         enum: ["magnitude", "wanda"],
       },
-      mlpWidth: {
-        type: "number",
-        description: "channels that each MLP keeps, or their share below 1 (all where left out)",
-      },
-      keptHeads: {
-        type: "number",
-        description: "heads that each attention keeps, or their share below 1 (all where left out)",
-      },
+      mlpWidth: { type: "number", description: "channels that each MLP keeps, or their share below 1 (default: all)" },
+      keptHeads: { type: "number", description: "heads that each block keeps, or their share below 1 (default: all)" },
       blockShapes: {
-        description: "heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)",
+        description: "heads x MLP channels of each kept block, such as 3x768,0x512,6x0",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
       analyticViews: {
         type: "integer",
-        description: "crops of each image in the closed form: first as for evaluation, then random ones",
+        description: "crops of each image in the closed form; the first as for evaluation",
         default: 1,
       },
       analyticTokens: {
@@ -250,46 +224,39 @@ export const commandTable: readonly CommandRow[] = [
         default: 5,
       },
       analyticMaps: {
-        description: "linear maps that the closed form refits; fc2 in any case, and proj where heads are removed",
+        description: "linear maps that the closed form refits",
         anyOf: [
           { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] },
           { type: "array", items: { type: "string", enum: ["q", "k", "v", "proj", "fc1", "fc2"] } },
         ],
       },
-      analyticSweeps: {
-        type: "integer",
-        description:
-          "passes of the closed form over all blocks; later passes keep only what comes closer to the teacher",
-        default: 1,
-      },
+      analyticSweeps: { type: "integer", description: "passes of the closed form over all blocks", default: 1 },
       gradientLoss: {
         type: "string",
-        description:
-          "the loss whose gradients score heads and channels: cross-entropy between an image and a crop of it, or the squared distance of their features",
+        description: "the loss whose gradients score heads and channels",
         default: "self-supervised",
         enum: ["self-supervised", "features"],
       },
       correction: {
         type: "boolean",
-        description: "also change the weights behind removed units, as SparseGPT does (snapvit)",
+        description: "also correct the weights behind removed units (snapvit)",
         default: false,
       },
       generations: { type: "integer", description: "generations of snapvit's evolution strategy", default: 20 },
       optimizer: {
-        description: "what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8",
+        description: "optimizer, also with settings: kind=adamw,clipNorm=1",
         default: "adamw",
         anyOf: [{ type: "string", enum: ["adamw"] }, { oneOf: [{ type: "object" }] }],
       },
       shape: {
         type: "string",
-        description:
-          "what is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default), blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only)",
+        description: "what is removed to reach 1/r of the block weights",
         default: "blocks",
         enum: ["balanced", "channels", "blocks", "by-block"],
       },
       baseLearningRate: {
         type: "number",
-        description: "for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)",
+        description: "learning rate for an effective batch of 256; larger ones scale it up",
         default: 0.001,
       },
       epochs: { type: "number", description: "passes over the images", default: 10 },
@@ -303,28 +270,20 @@ export const commandTable: readonly CommandRow[] = [
       },
       effectiveBatch: {
         type: "integer",
-        description: "effective batch: images per step (1024, or fewer so that an epoch has several steps)",
+        description: "images per step (1024, or fewer so that an epoch has several steps)",
       },
-      keptViews: {
-        type: "integer",
-        description:
-          "crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where left out)",
-      },
+      keptViews: { type: "integer", description: "crops of each image whose teacher features are cached" },
       keptViewsOn: {
         type: "string",
-        description:
-          "where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they fit",
+        description: "where teacher features are cached: auto takes memory if they fit",
         default: "auto",
         enum: ["auto", "memory", "disk"],
       },
-      batch: {
-        type: "integer",
-        description: "images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short)",
-      },
+      batch: { type: "integer", description: "images in a micro-batch (default: 6 to 16, fewer if memory is short)" },
       fewShotRatio: { type: "number", description: "share of each class (or of a flat folder) to train on" },
       fewShotRounding: {
         type: "string",
-        description: "how a class's share becomes a count, of at least one image (recipe paper: down)",
+        description: "how a class's share is rounded to a count of at least one image",
         default: "nearest",
         enum: ["nearest", "down"],
       },
@@ -355,17 +314,14 @@ export const commandTable: readonly CommandRow[] = [
       },
       evaluateSteps: {
         type: "integer",
-        description: "steps between evaluations on held-out images while training (a fifth of the run; 0: none)",
+        description: "steps between held-out evaluations (a fifth of the run; 0: none)",
       },
       evaluatePictures: {
         type: "integer",
-        description: "held-out images, and twice as many training images, for these evaluations",
+        description: "held-out images in each evaluation while training",
         default: 64,
       },
-      earlyStop: {
-        type: "integer",
-        description: "stop after so many held-out evaluations without a better fidelity, and take the best student",
-      },
+      earlyStop: { type: "integer", description: "stop after so many held-out evaluations without a better fidelity" },
       judge: { type: "boolean", description: "evaluate the student at the end", default: true },
       judgeTeacher: {
         type: "boolean",
@@ -410,12 +366,11 @@ export const commandTable: readonly CommandRow[] = [
       seed: { type: "integer", description: "seed of everything random", default: 0 },
       recipe: {
         type: "string",
-        description:
-          "settings that go together: closed-form refit (default), adapters trained after it (where an option of training is given), or the paper's",
+        description: "settings that go together (default: closed-form)",
         enum: ["closed-form", "refined", "paper"],
       },
       export: {
-        description: "formats to export at the end, as wecolora export does; several with commas",
+        description: "formats to export at the end; several with commas",
         anyOf: [
           {
             type: "string",
@@ -462,7 +417,7 @@ export const commandTable: readonly CommandRow[] = [
       paper: { method: "wecolora", fewShotRounding: "down" },
     },
     details:
-      "Methods:\n  corp         heads narrowed inside and channels, made up for in closed form (CORP)\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; reconstructs masked patches, with features close to the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  grail        heads and channels by magnitude or Wanda, the map behind them by ridge regression\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  magnitude    heads and channels with the largest weights, as they are\n  minivit      maps shared by groups of blocks, small transformations per block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  snapvit      heads and channels by gradients and their correlations, weighed by an evolution strategy\n  taylor       heads and channels by first-order Taylor scores, as they are\n  top-pruning  the first blocks alone\n  wanda        heads and channels by weights times input norms, as they are\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
+      "Methods:\n  corp         head dimensions and channels removed, compensated in closed form (CORP)\n  deit         random weights and a distillation token; learns labels and the teacher's answers (arXiv 2012.12877)\n  dmae         random weights; reconstructs masked patches, with features close to the teacher's (arXiv 2208.12256)\n  dora         weight copy, weight-decomposed adapters on all six maps\n  grail        heads and channels by magnitude or Wanda, the map behind them by ridge regression\n  kd           random weights, all train\n  lora         weight copy, adapters on q and v alone\n  magnitude    heads and channels with the largest weights, as they are\n  minivit      maps shared by groups of blocks, small transformations per block (arXiv 2204.07154)\n  refit        kept blocks, their maps refitted in closed form; no steps\n  snapvit      heads and channels by gradients and their correlations, weighed by an evolution strategy\n  taylor       heads and channels by first-order Taylor scores, as they are\n  top-pruning  the first blocks alone\n  wanda        heads and channels by weights times input norms, as they are\n  weco-kd      weight copy, then all weights train\n  wecolora     weight copy, adapters on all six maps (the paper's method)\n  weight-copy  weight copy alone\n\nData:\n  cifar        CIFAR-10 and CIFAR-100 as published, as binary files or pickles\n  procedural   procedural:<n> for n procedural images, where there are no real ones; --seed draws others\n  chestxray    ChestX-ray14 as the NIH publishes it\n  inaturalist  iNaturalist as its competitions publish it\n  lists        tables and lists of paths, and the classes beside them .csv .tsv .jsonl .txt\n  parquet      parquet files with a column of encoded images, as the hub has them .parquet\n  shards       tar archives: WebDataset's shards, or folders of images that were packed .tar\n  scan-slices  NIfTI scans, each slice an image .nii .nii.gz\n  archive      zip archives of folders of images .zip\n  folders      folders of images: flat, one folder a class, either in train/ and val/",
   },
   {
     name: "evaluate",
@@ -470,14 +425,10 @@ export const commandTable: readonly CommandRow[] = [
     positional: [],
     options: {
       model: {
-        description: "the model, or several with commas: a directory, file of weights, or hub name",
+        description: "the model or several: a directory, file of weights, or hub name",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
-      data: {
-        type: "string",
-        description:
-          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
-      },
+      data: { type: "string", description: "folder of images, published data set, archive or table" },
       dataSet: {
         type: "string",
         description: "which published data set it is, where its files don't show it",
@@ -489,8 +440,7 @@ export const commandTable: readonly CommandRow[] = [
         placeholder: "text",
       },
       labelColumns: {
-        description:
-          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        description: "column of classes in a table, or several columns of 0 and 1",
         anyOf: [
           { type: "string", placeholder: "text" },
           { type: "array", items: { type: "string", placeholder: "text" } },
@@ -503,30 +453,21 @@ export const commandTable: readonly CommandRow[] = [
       },
       normalization: {
         type: "string",
-        description: "whose mean and deviation; paper: the authors' for the data set, with their transforms",
+        description: "whose mean and standard deviation normalize the images",
         default: "model",
         enum: ["model", "data-set", "paper"],
       },
       teacher: { type: "string", description: "the teacher, for fidelity" },
-      out: {
-        type: "string",
-        description:
-          "output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart",
-      },
+      out: { type: "string", description: "output folder for tables of images and classes, and for charts" },
       heldOut: {
         type: "number",
         description: "share held out for evaluation where the data has no val/",
         default: 0.2,
       },
-      batch: {
-        type: "integer",
-        description: "images that are read at once; on a CPU, models run on four per thread at once",
-        default: 32,
-      },
+      batch: { type: "integer", description: "images that are read at once", default: 32 },
       precision: {
         type: "string",
-        description:
-          "precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if features stay close",
+        description: "precision of the models' products; the teacher stays float32",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
@@ -534,21 +475,20 @@ export const commandTable: readonly CommandRow[] = [
       temperature: { type: "number", description: "temperature of the k-NN weights", default: 0.07 },
       probeEpochs: {
         type: "integer",
-        description: "epochs of the linear probe (90; the published protocol's for its data set)",
+        description: "epochs of the linear probe (90, or the data set's published protocol)",
       },
       probeWarmupEpochs: {
         type: "number",
-        description: "epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)",
+        description: "epochs of the probe's linear warm-up (10, or a ninth of the epochs)",
       },
       probeBatch: { type: "integer", description: "batch of the linear probe", default: 512 },
       probeLearningRate: {
-        description:
-          "base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with commas, the best on a tenth of the images is taken",
+        description: "base learning rate of the probe (0.1, more where images are few)",
         anyOf: [{ type: "number" }, { type: "array", items: { type: "number" } }],
       },
       probeBestEpoch: {
         type: "boolean",
-        description: "also report the probe's best epoch on the evaluation images, as the paper's authors do",
+        description: "also report the probe's best epoch on the evaluation images",
         default: false,
       },
       logistic: { type: "boolean", description: "also fit a logistic regression to convergence", default: false },
@@ -558,10 +498,7 @@ export const commandTable: readonly CommandRow[] = [
         items: { type: "object" },
       },
       cache: { type: "boolean", description: "cache features on disk", default: true },
-      cacheDir: {
-        type: "string",
-        description: "folder of cached features (wecolora/features in the user's cache folder)",
-      },
+      cacheDir: { type: "string", description: "folder of cached features (default: in the user's cache folder)" },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
@@ -598,7 +535,7 @@ export const commandTable: readonly CommandRow[] = [
     summary: "Export a model to other formats; each is loaded again and compared.",
     positional: [],
     options: {
-      model: { type: "string", description: "a run's folder, or a model: its directory, file of weights, or hub name" },
+      model: { type: "string", description: "run folder, or a model: its directory, file of weights, or hub name" },
       to: {
         description: "formats to write; several with commas",
         anyOf: [
@@ -637,17 +574,9 @@ export const commandTable: readonly CommandRow[] = [
           },
         ],
       },
-      out: {
-        type: "string",
-        description:
-          "output folder (exports/ in the run's folder where left out), with a folder per format where there are several",
-      },
+      out: { type: "string", description: "output folder (default: exports/ in the run folder)" },
       data: { type: "string", description: "images to compare on (the run's own where left out)" },
-      images: {
-        type: "string",
-        description:
-          "images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly)",
-      },
+      images: { type: "string", description: "images to round 4-bit weights for (default: those of the run)" },
       pictures: {
         type: "integer",
         description: "at most so many images, and three times as many labelled ones for k-NN",
@@ -663,7 +592,7 @@ export const commandTable: readonly CommandRow[] = [
         enum: ["float32", "float16", "bfloat16"],
       },
       accuracyLevel: {
-        description: "how 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8",
+        description: "4-bit products: 0 computes in floats, 4 quantizes them to int8",
         default: 0,
         anyOf: [{ type: "number" }, { type: "number" }],
       },
@@ -706,11 +635,7 @@ export const commandTable: readonly CommandRow[] = [
     positional: [],
     options: {
       model: { type: "string", description: "the model: its directory, file of weights, or hub name" },
-      data: {
-        type: "string",
-        description:
-          "images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip",
-      },
+      data: { type: "string", description: "folder of images, published data set, archive or table" },
       dataSet: {
         type: "string",
         description: "which published data set it is, where its files don't show it",
@@ -722,8 +647,7 @@ export const commandTable: readonly CommandRow[] = [
         placeholder: "text",
       },
       labelColumns: {
-        description:
-          "the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply",
+        description: "column of classes in a table, or several columns of 0 and 1",
         anyOf: [
           { type: "string", placeholder: "text" },
           { type: "array", items: { type: "string", placeholder: "text" } },
@@ -735,14 +659,10 @@ export const commandTable: readonly CommandRow[] = [
         default: false,
       },
       out: { type: "string", description: "output file (safetensors)" },
-      batch: {
-        type: "integer",
-        description: "images that are read at once; on a CPU, models run on four per thread at once",
-        default: 32,
-      },
+      batch: { type: "integer", description: "images that are read at once", default: 32 },
       precision: {
         type: "string",
-        description: "precision of the model's products: float32, int8, or auto: the faster one if features stay close",
+        description: "precision of the model's products",
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
@@ -782,7 +702,7 @@ export const commandTable: readonly CommandRow[] = [
     positional: ["model"],
     options: {
       model: { type: "string", description: "the model: its directory or file of weights" },
-      data: { type: "string", description: "images to measure on how much each block and each run of blocks matters" },
+      data: { type: "string", description: "images to measure on how much each block and run of blocks matters" },
       pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 48 },
       longest: { type: "integer", description: "the longest run of blocks that one block may replace", default: 4 },
       search: {
@@ -790,19 +710,9 @@ export const commandTable: readonly CommandRow[] = [
         description: "also search which blocks to keep, for each number of them",
         default: false,
       },
-      frontier: {
-        type: "boolean",
-        description: "also show what you get at each price: shape, merged tokens and bits together",
-        default: false,
-      },
-      budget: {
-        type: "string",
-        description: "also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x",
-      },
-      out: {
-        type: "string",
-        description: "a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for",
-      },
+      frontier: { type: "boolean", description: "also show what you get at each price", default: false },
+      budget: { type: "string", description: "also propose a model within a size (25MB), time (10ms) or share" },
+      out: { type: "string", description: "output folder for tables and charts" },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
@@ -840,10 +750,7 @@ export const commandTable: readonly CommandRow[] = [
     positional: ["runs"],
     options: {
       runs: { type: "array", description: "run folders; several are compared on one page", items: { type: "string" } },
-      out: {
-        type: "string",
-        description: "output page (report.html in the run's folder; for several runs, comparison.html here)",
-      },
+      out: { type: "string", description: "output page (default: report.html in the run folder)" },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",
@@ -917,13 +824,10 @@ export const commandTable: readonly CommandRow[] = [
     positional: [],
     options: {
       model: {
-        description: "encoders, several with commas: a model's directory, file of weights, or hub name",
+        description: "encoders, one or several: directory, file of weights, or hub name",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
-      data: {
-        type: "string",
-        description: "a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)",
-      },
+      data: { type: "string", description: "folder of NIfTI volumes with masks" },
       out: { type: "string", description: "output folder for table, masks and decoders" },
       axis: {
         type: "string",
@@ -949,8 +853,7 @@ export const commandTable: readonly CommandRow[] = [
       yardstick: { type: "boolean", description: "also train the decoder on raw pixels as a baseline", default: false },
       split: {
         type: "string",
-        description:
-          "what is held out: whole cases (default for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
+        description: "what is held out: cases, or slices of each case",
         enum: ["cases", "blocks", "ends"],
       },
       heldOut: { type: "number", description: "share of the cases or slices held out for evaluation", default: 0.3 },
@@ -1000,10 +903,7 @@ export const commandTable: readonly CommandRow[] = [
       model: { type: "string", description: "the student: its directory, file of weights, or hub name" },
       teacher: { type: "string", description: "the teacher" },
       data: { type: "string", description: "a folder of images" },
-      out: {
-        type: "string",
-        description: "output folder for similarity.csv, .svg and .png (only the table is printed where left out)",
-      },
+      out: { type: "string", description: "output folder for similarity.csv, .svg and .png (default: print only)" },
       pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 64 },
       numHeads: {
         type: "integer",

@@ -24,7 +24,7 @@ export const programFlags: readonly Flag[] = [
 ];
 
 /** Flags that every command takes. */
-const commonFlags: readonly Flag[] = [
+export const commonFlags: readonly Flag[] = [
   ["--config <file>", "read options from a YAML or JSON file (camelCase)"],
   ...programFlags,
   ["-h, --help", "show this help"],
@@ -54,10 +54,20 @@ function entry(flag: string, description: string, width: number): string[] {
   return [`${first.padEnd(indent.length)}${lines[0]}`, ...lines.slice(1).map((line) => indent + line)];
 }
 
-function defaultText(name: string, property: Property, settings: Readonly<Record<string, unknown>>): string {
+/** An option's default as the command line takes it, with a recipe's settings; undefined where there is none to show. */
+export function defaultOf(
+  name: string,
+  property: Property,
+  settings: Readonly<Record<string, unknown>>,
+): string | undefined {
   const value = name in settings ? settings[name] : depending.has(name) ? undefined : property.default;
-  if (value === undefined || value === false || value === true || isEmpty(value)) return "";
-  return ` (default: ${shownValue(value)})`;
+  if (value === undefined || value === false || value === true || isEmpty(value)) return undefined;
+  return shownValue(value);
+}
+
+function defaultText(name: string, property: Property, settings: Readonly<Record<string, unknown>>): string {
+  const value = defaultOf(name, property, settings);
+  return value === undefined ? "" : ` (default: ${value})`;
 }
 
 const isEmpty = (value: unknown) => typeof value === "object" && value !== null && Object.keys(value).length === 0;
@@ -92,7 +102,7 @@ function optionEntry(name: string, property: Property, { recipes = {} }: Command
 }
 
 /** Options by group; what no group names comes last, under the title that says so. */
-function sections({ options, positional }: CommandRow): { title: string; names: string[]; rare: boolean }[] {
+export function sections({ options, positional }: CommandRow): { title: string; names: string[]; rare: boolean }[] {
   const flagged = Object.keys(options).filter((name) => !positional.includes(name));
   const grouped = groups.map(({ title, options: names }) => ({
     title,

@@ -63,14 +63,13 @@ export const compareRunSchema = z.strictObject({
   grid: z
     .union([gridSchema, z.array(gridSchema).min(1)])
     .transform((grid) => (Array.isArray(grid) ? grid : [grid]))
-    .describe(
-      "options of distill, each with the values to try; several seeds give mean and spread; several grids share one table",
-    ),
+    .describe("options of distill, each with the values to try")
+    .meta({ note: "Several seeds give mean and spread. A list of grids shares one table." }),
   base: z.record(z.string(), z.unknown()).default({}).describe("options of distill that all runs share"),
   evaluations: z
     .record(z.string().regex(/^[\w-]+$/), z.record(z.string(), z.unknown()))
     .default({})
-    .describe("further evaluations of each student, by name: options of evaluate, data among them"),
+    .describe("further evaluations of each student: options of evaluate, by name"),
   published: z
     .array(
       z.strictObject({
@@ -400,7 +399,7 @@ function comparisonText(
   teachers: CompareRunResult["teachers"],
 ): string {
   const { columns, rows } = comparisonTable(summaries);
-  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
+  const teacherColumns = ["teacher", "k-NN %", "probe %", "classifier %", "M params", "ms/image"].map(
     (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
   );
   const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);

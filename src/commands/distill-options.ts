@@ -10,19 +10,15 @@ export const recipeSchema = z.enum(["closed-form", "refined", "paper"]);
 
 /** `wecolora distill`, and `distill` of `wecolora/node`. */
 export const distillRunSchema = studentRunSchema.extend({
-  recipe: recipeSchema
-    .optional()
-    .describe(
-      "settings that go together: closed-form refit (default), adapters trained after it (where an option of training is given), or the paper's",
-    ),
-  export: listOption(exportName)
-    .optional()
-    .describe("formats to export at the end, as wecolora export does; several with commas"),
+  recipe: recipeSchema.optional().describe("settings that go together (default: closed-form)").meta({
+    note: "`closed-form` refits; `refined` trains adapters after it, and is the default where an option of training is given; `paper` is WeCoLoRA as published.",
+  }),
+  export: listOption(exportName).optional().describe("formats to export at the end; several with commas"),
 });
 
 /** The same as a user gives it: without `out`, a folder below runs/ is named after the teacher and the time. */
 export const distillInputSchema = distillRunSchema.extend({
-  out: pathOption.optional().describe("output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>)"),
+  out: pathOption.optional().describe("empty or absent output folder (default: runs/<teacher>-<size>-<time>)"),
 });
 
 /** `wecolora distill --resume RUN`: all else is in the run folder. */
@@ -35,7 +31,7 @@ export type DistillRunOptions = z.output<typeof distillRunSchema>;
 export type ResumeInput = z.input<typeof resumeSchema>;
 export type RecipeName = z.output<typeof recipeSchema>;
 
-/** What each recipe sets; docs/experiments.md says why. */
+/** What each recipe sets; dev/experiments.md says why. */
 export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
   // With many pictures products in 8 bits save a third to a half of time and memory, and students are as good.
   "closed-form": { method: "refit", shape: "balanced", precision: "auto" },

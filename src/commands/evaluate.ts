@@ -29,7 +29,7 @@ import {
   mostEpochs,
   mostImages,
   rateOption,
-  dataHelp,
+  dataOption,
   dataSchema,
   listOption,
   normalizationOption,
@@ -46,18 +46,15 @@ import { resultsText } from "./result-text.ts";
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
-  model: listOption(pathOption).describe(
-    "the model, or several with commas: a directory, file of weights, or hub name",
-  ),
-  data: pathOption.describe(dataHelp),
+  model: listOption(pathOption).describe("the model or several: a directory, file of weights, or hub name"),
+  data: dataOption,
   ...dataSchema.shape,
   normalization: normalizationOption,
   teacher: pathOption.optional().describe("the teacher, for fidelity"),
   out: pathOption
     .optional()
-    .describe(
-      "output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart",
-    ),
+    .describe("output folder for tables of images and classes, and for charts")
+    .meta({ note: "evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart." }),
   heldOut: z
     .number()
     .positive()
@@ -68,32 +65,32 @@ export const evaluateRunSchema = z.strictObject({
   precision: z
     .enum(precisions)
     .default("float32")
-    .describe(
-      "precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if features stay close",
-    ),
+    .describe("precision of the models' products; the teacher stays float32")
+    .meta({ note: "`auto` measures both and takes int8 where it is faster and features stay close." }),
   neighbours: countOption.default(10).describe("k of the weighted k-NN classifier"),
   temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the k-NN weights"),
   probeEpochs: countOption
     .max(mostEpochs)
     .optional()
-    .describe("epochs of the linear probe (90; the published protocol's for its data set)"),
+    .describe("epochs of the linear probe (90, or the data set's published protocol)"),
   probeWarmupEpochs: z
     .number()
     .min(0)
     .max(mostEpochs)
     .optional()
-    .describe("epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less)"),
+    .describe("epochs of the probe's linear warm-up (10, or a ninth of the epochs)")
+    .meta({ note: "The smaller of both." }),
   probeBatch: countOption.max(mostImages).default(512).describe("batch of the linear probe"),
   probeLearningRate: z
     .union([rateOption, z.array(rateOption).min(1)])
     .optional()
-    .describe(
-      "base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with commas, the best on a tenth of the images is taken",
-    ),
+    .describe("base learning rate of the probe (0.1, more where images are few)")
+    .meta({ note: "For a batch of 256. Of several with commas, the best on a tenth of the images is taken." }),
   probeBestEpoch: z
     .boolean()
     .default(false)
-    .describe("also report the probe's best epoch on the evaluation images, as the paper's authors do"),
+    .describe("also report the probe's best epoch on the evaluation images")
+    .meta({ note: "As the paper's authors do." }),
   logistic: z.boolean().default(false).describe("also fit a logistic regression to convergence"),
   published: z
     .array(
@@ -106,7 +103,10 @@ export const evaluateRunSchema = z.strictObject({
     .optional()
     .describe("a paper's figures, shown beside the measured ones"),
   cache: z.boolean().default(true).describe("cache features on disk"),
-  cacheDir: pathOption.optional().describe("folder of cached features (wecolora/features in the user's cache folder)"),
+  cacheDir: pathOption
+    .optional()
+    .describe("folder of cached features (default: in the user's cache folder)")
+    .meta({ note: "wecolora/features in the user's cache folder." }),
   ...readSchema.shape,
   ...commonSchema.shape,
 });

@@ -52,19 +52,17 @@ const tokensOption = z.number().int().min(0).max(1_000_000);
 
 /** `wecolora export` */
 export const exportRunSchema = z.strictObject({
-  model: pathOption.describe("a run's folder, or a model: its directory, file of weights, or hub name"),
+  model: pathOption.describe("run folder, or a model: its directory, file of weights, or hub name"),
   to: listOption(exportName).describe("formats to write; several with commas"),
   out: pathOption
     .optional()
-    .describe(
-      "output folder (exports/ in the run's folder where left out), with a folder per format where there are several",
-    ),
+    .describe("output folder (default: exports/ in the run folder)")
+    .meta({ note: "Each of several formats gets a folder in it." }),
   data: pathOption.optional().describe("images to compare on (the run's own where left out)"),
   images: pathOption
     .optional()
-    .describe(
-      "images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly)",
-    ),
+    .describe("images to round 4-bit weights for (default: those of the run)")
+    .meta({ note: "A model without a run is rounded to nearest." }),
   pictures: countOption.default(100).describe("at most so many images, and three times as many labelled ones for k-NN"),
   mergeTokens: z
     .union([tokensOption, z.array(tokensOption).min(1)])
@@ -427,10 +425,10 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
     columns: [
       { title: "format", align: "left" },
       { title: "MB" },
-      { title: "ms/picture" },
+      { title: "ms/image" },
       { title: "difference %" },
       { title: "cosine" },
-      ...(labelled ? [{ title: "neighbours %" }, { title: "ours %" }] : []),
+      ...(labelled ? [{ title: "k-NN %" }, { title: "ours %" }] : []),
       { title: "folder", align: "left" },
     ],
     rows: exports.map((e) => {

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors.ts";
 import {
   commonSchema,
-  dataHelp,
+  dataOption,
   dataSchema,
   openOptions,
   pathOption,
@@ -24,14 +24,15 @@ import { defineCommand } from "./command.ts";
 /** `wecolora features` */
 export const featuresRunSchema = z.strictObject({
   model: pathOption.describe("the model: its directory, file of weights, or hub name"),
-  data: pathOption.describe(dataHelp),
+  data: dataOption,
   ...dataSchema.shape,
   out: pathOption.describe("output file (safetensors)"),
   batch: readBatchOption,
   precision: z
     .enum(precisions)
     .default("float32")
-    .describe("precision of the model's products: float32, int8, or auto: the faster one if features stay close"),
+    .describe("precision of the model's products")
+    .meta({ note: "`auto` measures both and takes int8 where it is faster and features stay close." }),
   ...readSchema.shape,
   ...commonSchema.omit({ seed: true }).shape,
 });

@@ -30,20 +30,22 @@ import { budgetsText, leverNames } from "../students/run-options.ts";
 
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
-  data: pathOption.describe("images to measure on how much each block and each run of blocks matters"),
+  data: pathOption.describe("images to measure on how much each block and run of blocks matters"),
   pictures: countOption.default(48).describe("at most so many images, drawn evenly"),
   longest: countOption.default(4).describe("the longest run of blocks that one block may replace"),
   search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
   frontier: z
     .boolean()
     .default(false)
-    .describe("also show what you get at each price: shape, merged tokens and bits together"),
-  budget: budgetsText.describe(
-    "also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x",
-  ),
+    .describe("also show what you get at each price")
+    .meta({ note: "Shape, merged tokens and bits together, each built and measured." }),
+  budget: budgetsText.describe("also propose a model within a size (25MB), time (10ms) or share").meta({
+    note: "The model that loses least within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x).",
+  }),
   out: pathOption
     .optional()
-    .describe("a folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for"),
+    .describe("output folder for tables and charts")
+    .meta({ note: "blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for." }),
   ...readSchema.shape,
   ...commonSchema.shape,
 });

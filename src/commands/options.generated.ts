@@ -10,15 +10,15 @@ export interface CompareOptions {
   /** Title above the table. */
   title?: string;
   /**
-   * Options of distill, each with the values to try; several seeds give mean and spread; several grids share one
-   * table.
+   * Options of distill, each with the values to try. Several seeds give mean and spread. A list of grids shares
+   * one table.
    */
   grid:
     | Record<string, (string | number | boolean | unknown[] | Record<string, unknown>)[]>
     | Record<string, (string | number | boolean | unknown[] | Record<string, unknown>)[]>[];
   /** Options of distill that all runs share. Default: {}. */
   base?: Record<string, unknown>;
-  /** Further evaluations of each student, by name: options of evaluate, data among them. Default: {}. */
+  /** Further evaluations of each student: options of evaluate, by name. Default: {}. */
   evaluations?: Record<string, Record<string, unknown>>;
   /** A paper's figures, shown beside the measured ones. */
   published?: {
@@ -54,47 +54,53 @@ export interface DistillOptions {
   /** The teacher: a model's directory, its file of weights, or its hub name. */
   teacher: string;
   /**
-   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
-   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip; procedural:<n> for n procedural images.
-   * Default: "procedural:300".
+   * Folder of images, published data set, archive or table. A flat folder, one folder per class, or either in
+   * train/ and val/; a published data set as downloaded; or a file: .csv, .tsv, .jsonl, .txt, .parquet, .tar,
+   * .nii, .nii.gz or .zip. Default: "procedural:300".
    */
   data?: string;
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
   pictureColumn?: string;
-  /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
+  /**
+   * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
+   * all apply to an image.
+   */
   labelColumns?: string | string[];
   /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
-  /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
+  /**
+   * Whose mean and standard deviation normalize the images. `paper` takes those of the paper's authors for the
+   * data set, with their transforms. Default: "model".
+   */
   normalization?: "model" | "data-set" | "paper";
-  /** Output folder; must be empty or absent (default: runs/<teacher>-<size>-<time>). */
+  /** Empty or absent output folder (default: runs/<teacher>-<size>-<time>). */
   out?: string;
   /**
-   * Which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed
-   * form, over shapes with as many weights. Default: "even".
+   * Which blocks are kept: evenly spaced, or found by a search. `auto` searches blocks and, for the closed form,
+   * shapes with as many weights. The paper's is `even`. Default: "even".
    */
   keep?: "even" | "auto";
   /**
-   * The best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both
-   * (25MB,10ms), or a share of the teacher's parameters (0.3x). Range: must match
-   * ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
+   * Largest file (25MB), time per image (10ms), both, or share (0.3x). The best model within a size of the loaded
+   * file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters
+   * (0.3x). Range: must match ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
    */
   budget?: string;
   /**
-   * Several students, each at most this share of the teacher (0.3x,0.5x,0.7x). Range: must match
-   * ^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$.
+   * Several students of these shares of the teacher (0.3x,0.5x). From one ranking of cuts. The largest is
+   * `student/`, the others are `students/<size>/`. Range: must match ^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$.
    */
   sizes?: string | string[];
   /**
-   * The cheapest model with this share of the teacher's predictions (mean cosine similarity without a head);
-   * within --budget, where that is given. Range: a number above 0, at most 1.
+   * Cheapest model with this agreement with the teacher. The share of equal predictions; the mean cosine
+   * similarity where the teacher has no classifier. A budget bounds it. Range: a number above 0, at most 1.
    */
   agreement?: number;
-  /** What a budget in MB or ms and an agreement are reached by. */
+  /** What --budget (MB or ms) and --agreement may change. */
   levers?: "shape" | "tokens" | "bits" | ("shape" | "tokens" | "bits")[];
-  /** How the student starts, what trains, and the loss (the recipe's where left out). Default: "wecolora". */
+  /** The student's start, training and loss (default: the recipe's). Default: "wecolora". */
   method?:
     | "corp"
     | "deit"
@@ -114,17 +120,20 @@ export interface DistillOptions {
     | "wecolora"
     | "weight-copy";
   /**
-   * The student before training (the method's own): kept blocks (copy for short), these refitted in closed form,
-   * the first blocks, or random weights.
+   * The student before training (default: the method's). Copies of the kept blocks (`copy` for short), the
+   * closed-form refit of these (`analytic`), the first blocks, or random weights.
    */
   start?: "weight-copy" | "analytic" | "top-blocks" | "random" | "copy";
-  /** Every r-th block of the teacher is kept (2 unless keptBlocks are given). Range: an integer, above 0. */
+  /**
+   * R: the student has about 1/r of the teacher's block weights (2). Left out where keptBlocks are given. Range:
+   * an integer, above 0.
+   */
   reductionFactor?: number;
   /** The teacher's blocks to keep, counted from 0. */
   keptBlocks?: number[];
   /**
-   * Losses between student and teacher features (the method's own), several with commas; also
-   * kind=smooth-l1,beta=0.5.
+   * Losses between student and teacher features (default: the method's). Several with commas add up. Settings are
+   * given as kind=smooth-l1,beta=0.5.
    */
   loss?:
     | "l1"
@@ -144,32 +153,29 @@ export interface DistillOptions {
         [other: string]: unknown;
       }[];
   /**
-   * Precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features
-   * stay close (the closed form's default where images are many). Default: "float32".
+   * Precision of products with frozen weights and adapters. `auto` measures both and takes int8 where it is faster
+   * and features stay close. Default: "float32".
    */
   precision?: "float32" | "int8" | "auto";
-  /**
-   * Which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'.
-   * Default: ["teacher","student","backward","adapters"].
-   */
+  /** Which of these products use int8. Default: ["teacher","student","backward","adapters"]. */
   int8Parts?: ("teacher" | "student" | "backward" | "adapters")[];
-  /** Gradient checkpointing: recompute activations block by block; less memory, a fifth more time. Default: false. */
+  /**
+   * Gradient checkpointing: less memory, a fifth more time. Activations are recomputed block by block. Default:
+   * false.
+   */
   checkpointing?: boolean;
-  /** Type that activations are stored in for the gradients; float16 takes less memory. Default: "float32". */
+  /** Type of the stored activations; float16 takes less memory. Default: "float32". */
   activations?: "float32" | "float16";
   /** Deit: learn the teacher's probabilities, not its answer. Default: false. */
   softLabels?: boolean;
   /** Dmae: share of the patches that are masked. Range: a number at least 0, below 1. Default: 0.75. */
   maskRatio?: number;
   /**
-   * Rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is
-   * taken where it is below the default (default: 128). Range: an integer, above 0.
+   * Rank of the adapters, or one per map: q=16,fc1=64 (default: 128). At most the smaller side of the map, which
+   * is taken where it is below the default. Range: an integer, above 0.
    */
   rank?: number | Partial<Record<"q" | "k" | "v" | "proj" | "fc1" | "fc2", number>>;
-  /**
-   * Adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled). Range: a number above 0, at most
-   * 1000000.
-   */
+  /** Scale adapters by alpha / rank, as in PEFT (default: no scaling). Range: a number above 0, at most 1000000. */
   alpha?: number;
   /** Scale adapters by alpha / sqrt(rank) instead (rsLoRA). Default: false. */
   rankStabilized?: boolean;
@@ -177,20 +183,23 @@ export interface DistillOptions {
   adapterDropout?: number;
   /** Maps that get adapters (all six; q and v for lora). */
   targetModules?: ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
-  /** What selects heads and channels for grail: norms of weights, or weights times input norms. Default: "wanda". */
+  /**
+   * What selects heads and channels for grail. Norms of weights, or weights times the norms of their inputs.
+   * Default: "wanda".
+   */
   selection?: "magnitude" | "wanda";
-  /** Channels that each MLP keeps, or their share below 1 (all where left out). Range: a number above 0. */
+  /** Channels that each MLP keeps, or their share below 1 (default: all). Range: a number above 0. */
   mlpWidth?: number;
-  /** Heads that each attention keeps, or their share below 1 (all where left out). Range: a number above 0. */
+  /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
   /**
-   * Heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all). Range: must
-   * match ^\d{1,6}x\d{1,7}$.
+   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out.
+   * Range: must match ^\d{1,6}x\d{1,7}$.
    */
   blockShapes?: string | string[];
   /**
-   * Crops of each image in the closed form: first as for evaluation, then random ones. Range: an integer, above 0,
-   * at most 1000. Default: 1.
+   * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.
+   * Default: 1.
    */
   analyticViews?: number;
   /**
@@ -198,23 +207,26 @@ export interface DistillOptions {
    * 1000000000. Default: 5.
    */
   analyticTokens?: number;
-  /** Linear maps that the closed form refits; fc2 in any case, and proj where heads are removed. */
+  /** Linear maps that the closed form refits. fc2 is refitted in any case, and proj where heads are removed. */
   analyticMaps?: "q" | "k" | "v" | "proj" | "fc1" | "fc2" | ("q" | "k" | "v" | "proj" | "fc1" | "fc2")[];
   /**
-   * Passes of the closed form over all blocks; later passes keep only what comes closer to the teacher. Range: an
+   * Passes of the closed form over all blocks. Later passes keep only what comes closer to the teacher. Range: an
    * integer, above 0, at most 100. Default: 1.
    */
   analyticSweeps?: number;
   /**
-   * The loss whose gradients score heads and channels: cross-entropy between an image and a crop of it, or the
+   * The loss whose gradients score heads and channels. Cross-entropy between an image and a crop of it, or the
    * squared distance of their features. Default: "self-supervised".
    */
   gradientLoss?: "self-supervised" | "features";
-  /** Also change the weights behind removed units, as SparseGPT does (snapvit). Default: false. */
+  /** Also correct the weights behind removed units (snapvit). As SparseGPT does. Default: false. */
   correction?: boolean;
   /** Generations of snapvit's evolution strategy. Range: an integer, above 0, at most 10000. Default: 20. */
   generations?: number;
-  /** What takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8. Default: "adamw". */
+  /**
+   * Optimizer, also with settings: kind=adamw,clipNorm=1. As an object or as
+   * kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8. Default: "adamw".
+   */
   optimizer?:
     | "adamw"
     | {
@@ -234,14 +246,14 @@ export interface DistillOptions {
         layerDecay?: number;
       };
   /**
-   * What is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default),
-   * blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only). Default:
-   * "blocks".
+   * What is removed to reach 1/r of the block weights. `balanced` removes blocks, heads and MLP channels;
+   * `channels` blocks and MLP channels; `blocks` blocks alone, as the paper does; `by-block` heads and MLP
+   * channels, differently in each block, which ONNX files alone can hold. Default: "blocks".
    */
   shape?: "balanced" | "channels" | "blocks" | "by-block";
   /**
-   * For an effective batch of 256; larger ones scale it up (lr = blr * batch / 256). Range: a number at least
-   * 1e-30. Default: 0.001.
+   * Learning rate for an effective batch of 256; larger ones scale it up. lr = baseLearningRate * batch / 256.
+   * Range: a number at least 1e-30. Default: 0.001.
    */
   baseLearningRate?: number;
   /** Passes over the images. Range: a number above 0, at most 100000. Default: 10. */
@@ -256,28 +268,28 @@ export interface DistillOptions {
   /** How the learning rate falls. Default: "cosine". */
   schedule?: "cosine" | "linear";
   /**
-   * Effective batch: images per step (1024, or fewer so that an epoch has several steps). Range: an integer, above
-   * 0, at most 65536.
+   * Images per step (1024, or fewer so that an epoch has several steps). Range: an integer, above 0, at most
+   * 65536.
    */
   effectiveBatch?: number;
   /**
-   * Crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where
-   * left out). Range: an integer, above 0, at most 10000.
+   * Crops of each image whose teacher features are cached. Training draws from these crops; each epoch has new
+   * crops where left out. Range: an integer, above 0, at most 10000.
    */
   keptViews?: number;
   /**
-   * Where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they
-   * fit. Default: "auto".
+   * Where teacher features are cached: auto takes memory if they fit. On disk they stand in the run folder while
+   * it trains. Default: "auto".
    */
   keptViewsOn?: "auto" | "memory" | "disk";
   /**
-   * Images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short). Range: an integer, above
-   * 0, at most 65536.
+   * Images in a micro-batch (default: 6 to 16, fewer if memory is short). Range: an integer, above 0, at most
+   * 65536.
    */
   batch?: number;
   /** Share of each class (or of a flat folder) to train on. Range: a number above 0, at most 1. */
   fewShotRatio?: number;
-  /** How a class's share becomes a count, of at least one image (recipe paper: down). Default: "nearest". */
+  /** How a class's share is rounded to a count of at least one image. Default: "nearest". */
   fewShotRounding?: "nearest" | "down";
   /** Images of each class (or of a flat folder) to train on. Range: an integer, above 0. */
   fewShotCount?: number;
@@ -291,18 +303,15 @@ export interface DistillOptions {
   checkpointMinutes?: number;
   /** The last so many checkpoints are kept, and the best. Range: an integer, above 0. Default: 2. */
   keepCheckpoints?: number;
-  /**
-   * Steps between evaluations on held-out images while training (a fifth of the run; 0: none). Range: an integer,
-   * at least 0.
-   */
+  /** Steps between held-out evaluations (a fifth of the run; 0: none). Range: an integer, at least 0. */
   evaluateSteps?: number;
   /**
-   * Held-out images, and twice as many training images, for these evaluations. Range: an integer, above 0.
-   * Default: 64.
+   * Held-out images in each evaluation while training. Twice as many training images are evaluated too. Range: an
+   * integer, above 0. Default: 64.
    */
   evaluatePictures?: number;
   /**
-   * Stop after so many held-out evaluations without a better fidelity, and take the best student. Range: an
+   * Stop after so many held-out evaluations without a better fidelity. The best student is taken. Range: an
    * integer, above 0.
    */
   earlyStop?: number;
@@ -337,11 +346,11 @@ export interface DistillOptions {
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
   /**
-   * Settings that go together: closed-form refit (default), adapters trained after it (where an option of training
-   * is given), or the paper's.
+   * Settings that go together (default: closed-form). `closed-form` refits; `refined` trains adapters after it,
+   * and is the default where an option of training is given; `paper` is WeCoLoRA as published.
    */
   recipe?: "closed-form" | "refined" | "paper";
-  /** Formats to export at the end, as wecolora export does; several with commas. */
+  /** Formats to export at the end; several with commas. */
   export?:
     | "huggingface"
     | "onnx"
@@ -371,37 +380,47 @@ export interface DistillOptions {
 
 /** Options of `evaluate` (`wecolora evaluate`). */
 export interface EvaluateOptions {
-  /** The model, or several with commas: a directory, file of weights, or hub name. */
+  /** The model or several: a directory, file of weights, or hub name. */
   model: string | string[];
   /**
-   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
-   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
+   * Folder of images, published data set, archive or table. A flat folder, one folder per class, or either in
+   * train/ and val/; a published data set as downloaded; or a file: .csv, .tsv, .jsonl, .txt, .parquet, .tar,
+   * .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
   pictureColumn?: string;
-  /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
+  /**
+   * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
+   * all apply to an image.
+   */
   labelColumns?: string | string[];
   /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
-  /** Whose mean and deviation; paper: the authors' for the data set, with their transforms. Default: "model". */
+  /**
+   * Whose mean and standard deviation normalize the images. `paper` takes those of the paper's authors for the
+   * data set, with their transforms. Default: "model".
+   */
   normalization?: "model" | "data-set" | "paper";
   /** The teacher, for fidelity. */
   teacher?: string;
-  /** Output folder for evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart. */
+  /**
+   * Output folder for tables of images and classes, and for charts. evaluation.json, pictures.csv, classes.csv,
+   * and the confusion matrix as a table and a chart.
+   */
   out?: string;
   /** Share held out for evaluation where the data has no val/. Range: a number above 0, below 1. Default: 0.2. */
   heldOut?: number;
   /**
-   * Images that are read at once; on a CPU, models run on four per thread at once. Range: an integer, above 0, at
-   * most 65536. Default: 32.
+   * Images that are read at once. On a CPU, models run on four images per thread at once. Range: an integer, above
+   * 0, at most 65536. Default: 32.
    */
   batch?: number;
   /**
-   * Precision of the models' products (the teacher stays float32): float32, int8, or auto: the faster one if
-   * features stay close. Default: "float32".
+   * Precision of the models' products; the teacher stays float32. `auto` measures both and takes int8 where it is
+   * faster and features stay close. Default: "float32".
    */
   precision?: "float32" | "int8" | "auto";
   /** K of the weighted k-NN classifier. Range: an integer, above 0. Default: 10. */
@@ -409,23 +428,23 @@ export interface EvaluateOptions {
   /** Temperature of the k-NN weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */
   temperature?: number;
   /**
-   * Epochs of the linear probe (90; the published protocol's for its data set). Range: an integer, above 0, at
-   * most 100000.
+   * Epochs of the linear probe (90, or the data set's published protocol). Range: an integer, above 0, at most
+   * 100000.
    */
   probeEpochs?: number;
   /**
-   * Epochs of the probe's linear warm-up (10, or a ninth of the epochs where that is less). Range: a number at
+   * Epochs of the probe's linear warm-up (10, or a ninth of the epochs). The smaller of both. Range: a number at
    * least 0, at most 100000.
    */
   probeWarmupEpochs?: number;
   /** Batch of the linear probe. Range: an integer, above 0, at most 65536. Default: 512. */
   probeBatch?: number;
   /**
-   * Base learning rate of the probe, for a batch of 256 (0.1, or more where images are few); of several with
-   * commas, the best on a tenth of the images is taken. Range: a number at least 1e-30.
+   * Base learning rate of the probe (0.1, more where images are few). For a batch of 256. Of several with commas,
+   * the best on a tenth of the images is taken. Range: a number at least 1e-30.
    */
   probeLearningRate?: number | number[];
-  /** Also report the probe's best epoch on the evaluation images, as the paper's authors do. Default: false. */
+  /** Also report the probe's best epoch on the evaluation images. As the paper's authors do. Default: false. */
   probeBestEpoch?: boolean;
   /** Also fit a logistic regression to convergence. Default: false. */
   logistic?: boolean;
@@ -451,7 +470,7 @@ export interface EvaluateOptions {
   }[];
   /** Cache features on disk. Default: true. */
   cache?: boolean;
-  /** Folder of cached features (wecolora/features in the user's cache folder). */
+  /** Folder of cached features (default: in the user's cache folder). wecolora/features in the user's cache folder. */
   cacheDir?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
@@ -475,7 +494,7 @@ export interface EvaluateOptions {
 
 /** Options of `exportModel` (`wecolora export`). */
 export interface ExportOptions {
-  /** A run's folder, or a model: its directory, file of weights, or hub name. */
+  /** Run folder, or a model: its directory, file of weights, or hub name. */
   model: string;
   /** Formats to write; several with commas. */
   to:
@@ -503,11 +522,11 @@ export interface ExportOptions {
         | "timm"
         | (string & {})
       )[];
-  /** Output folder (exports/ in the run's folder where left out), with a folder per format where there are several. */
+  /** Output folder (default: exports/ in the run folder). Each of several formats gets a folder in it. */
   out?: string;
   /** Images to compare on (the run's own where left out). */
   data?: string;
-  /** Images to round 4-bit weights for (those of the run where left out; a model without one rounds plainly). */
+  /** Images to round 4-bit weights for (default: those of the run). A model without a run is rounded to nearest. */
   images?: string;
   /**
    * At most so many images, and three times as many labelled ones for k-NN. Range: an integer, above 0. Default:
@@ -521,7 +540,7 @@ export interface ExportOptions {
   mergeTokens?: number | number[];
   /** Type of the stored weights (the teacher's own where left out). */
   weightType?: "float32" | "float16" | "bfloat16";
-  /** How 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8. Default: 0. */
+  /** 4-bit products: 0 computes in floats, 4 quantizes them to int8. Default: 0. */
   accuracyLevel?: 0 | 4;
   /** 4-bit weights that share a scale: more take fewer bytes. Default: 32. */
   blockSize?: 32 | 64 | 128;
@@ -548,28 +567,32 @@ export interface FeaturesOptions {
   /** The model: its directory, file of weights, or hub name. */
   model: string;
   /**
-   * Images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or
-   * a .csv, .tsv, .jsonl, .txt, .parquet, .tar, .nii, .nii.gz or .zip.
+   * Folder of images, published data set, archive or table. A flat folder, one folder per class, or either in
+   * train/ and val/; a published data set as downloaded; or a file: .csv, .tsv, .jsonl, .txt, .parquet, .tar,
+   * .nii, .nii.gz or .zip.
    */
   data: string;
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
   pictureColumn?: string;
-  /** The column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply. */
+  /**
+   * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
+   * all apply to an image.
+   */
   labelColumns?: string | string[];
   /** ChestX-ray14: an image without findings is a class of its own. Default: false. */
   includeNoFinding?: boolean;
   /** Output file (safetensors). */
   out: string;
   /**
-   * Images that are read at once; on a CPU, models run on four per thread at once. Range: an integer, above 0, at
-   * most 65536. Default: 32.
+   * Images that are read at once. On a CPU, models run on four images per thread at once. Range: an integer, above
+   * 0, at most 65536. Default: 32.
    */
   batch?: number;
   /**
-   * Precision of the model's products: float32, int8, or auto: the faster one if features stay close. Default:
-   * "float32".
+   * Precision of the model's products. `auto` measures both and takes int8 where it is faster and features stay
+   * close. Default: "float32".
    */
   precision?: "float32" | "int8" | "auto";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
@@ -594,7 +617,7 @@ export interface FeaturesOptions {
 export interface InspectOptions {
   /** The model: its directory or file of weights. */
   model: string;
-  /** Images to measure on how much each block and each run of blocks matters. */
+  /** Images to measure on how much each block and run of blocks matters. */
   data?: string;
   /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 48. */
   pictures?: number;
@@ -602,14 +625,19 @@ export interface InspectOptions {
   longest?: number;
   /** Also search which blocks to keep, for each number of them. Default: false. */
   search?: boolean;
-  /** Also show what you get at each price: shape, merged tokens and bits together. Default: false. */
+  /**
+   * Also show what you get at each price. Shape, merged tokens and bits together, each built and measured.
+   * Default: false.
+   */
   frontier?: boolean;
   /**
-   * Also propose the model that loses least within a budget, such as 12MB, 10ms, 12MB,10ms or 0.3x. Range: must
-   * match ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
+   * Also propose a model within a size (25MB), time (10ms) or share. The model that loses least within a size of
+   * the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's
+   * parameters (0.3x). Range: must match
+   * ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
    */
   budget?: string;
-  /** A folder for blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for. */
+  /** Output folder for tables and charts. blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for. */
   out?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
@@ -635,7 +663,7 @@ export interface InspectOptions {
 export interface ReportOptions {
   /** Run folders; several are compared on one page. */
   runs: string[];
-  /** Output page (report.html in the run's folder; for several runs, comparison.html here). */
+  /** Output page (default: report.html in the run folder). comparison.html in the current folder for several runs. */
   out?: string;
   /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
   threads?: number;
@@ -686,9 +714,9 @@ export interface RolloutOptions {
 
 /** Options of `segment` (`wecolora segment`). */
 export interface SegmentOptions {
-  /** Encoders, several with commas: a model's directory, file of weights, or hub name. */
+  /** Encoders, one or several: directory, file of weights, or hub name. */
   model: string | string[];
-  /** A folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...). */
+  /** Folder of NIfTI volumes with masks. Masks are *_seg.nii.gz and the like, or in labelsTr/ beside imagesTr/. */
   data: string;
   /** Output folder for table, masks and decoders. */
   out: string;
@@ -705,8 +733,8 @@ export interface SegmentOptions {
   /** Also train the decoder on raw pixels as a baseline. Default: false. */
   yardstick?: boolean;
   /**
-   * What is held out: whole cases (default for several), or of each case a block of slices in the lower and one in
-   * the upper half, or its two ends.
+   * What is held out: cases, or slices of each case. Cases are the default where there are several; else a block
+   * of slices in the lower and one in the upper half, or the two ends.
    */
   split?: "cases" | "blocks" | "ends";
   /** Share of the cases or slices held out for evaluation. Range: a number above 0, below 1. Default: 0.3. */
@@ -756,7 +784,7 @@ export interface SimilarityOptions {
   teacher: string;
   /** A folder of images. */
   data: string;
-  /** Output folder for similarity.csv, .svg and .png (only the table is printed where left out). */
+  /** Output folder for similarity.csv, .svg and .png (default: print only). */
   out?: string;
   /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 64. */
   pictures?: number;

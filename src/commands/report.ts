@@ -45,7 +45,8 @@ export const reportRunSchema = z.strictObject({
   runs: z.array(pathOption).min(1).describe("run folders; several are compared on one page"),
   out: pathOption
     .optional()
-    .describe("output page (report.html in the run's folder; for several runs, comparison.html here)"),
+    .describe("output page (default: report.html in the run folder)")
+    .meta({ note: "comparison.html in the current folder for several runs." }),
   ...commonSchema.pick({ threads: true, device: true }).shape,
 });
 

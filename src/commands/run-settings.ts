@@ -61,7 +61,7 @@ export function settledInt8({ int8 }: RunConfig, file: string): Int8Options | un
   if (int8 === undefined) return undefined;
   const { success, data } = int8Schema.safeParse(int8);
   if (!success)
-    throw new UserError(`${file} names products in 8 bits (int8) that this version does not have.`, {
+    throw new UserError(`${file} names int8 products that this version does not have.`, {
       code: "FILE_NOT_READABLE",
     });
   return data;

@@ -51,10 +51,10 @@ import { textTable } from "../report/table.ts";
 
 /** `wecolora segment` */
 export const segmentRunSchema = z.strictObject({
-  model: listOption(pathOption).describe(
-    "encoders, several with commas: a model's directory, file of weights, or hub name",
-  ),
-  data: pathOption.describe("a folder of NIfTI volumes with masks (*_seg.nii.gz; imagesTr/ and labelsTr/; ...)"),
+  model: listOption(pathOption).describe("encoders, one or several: directory, file of weights, or hub name"),
+  data: pathOption
+    .describe("folder of NIfTI volumes with masks")
+    .meta({ note: "Masks are *_seg.nii.gz and the like, or in labelsTr/ beside imagesTr/." }),
   out: pathOption.describe("output folder for table, masks and decoders"),
   axis: z.enum(axes).default(sliceDefaults.axis).describe("axis that slices are cut across"),
   kinds: listOption(z.string().min(1))
@@ -73,9 +73,10 @@ export const segmentRunSchema = z.strictObject({
   split: z
     .enum(["cases", "blocks", "ends"])
     .optional()
-    .describe(
-      "what is held out: whole cases (default for several), or of each case a block of slices in the lower and one in the upper half, or its two ends",
-    ),
+    .describe("what is held out: cases, or slices of each case")
+    .meta({
+      note: "Cases are the default where there are several; else a block of slices in the lower and one in the upper half, or the two ends.",
+    }),
   heldOut: z
     .number()
     .positive()
@@ -492,7 +493,7 @@ async function writeExamples(
     const truth = maskOverlay(picture, classMask(stack, slice, labels));
     const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
     const name = fileNames.add(`${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`, ".png");
-    await out.write(`pictures/${name}`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
+    await out.write(`images/${name}`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
   }
 }
 
@@ -544,7 +545,7 @@ export const command = defineCommand({
   run: runSegmentation,
   text({ models, slices, out }) {
     const { columns, rows } = segmentTable(models);
-    return `${segmentedOn(models, slices.test)}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, pictures/, decoders as safetensors`;
+    return `${segmentedOn(models, slices.test)}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, segmentation.json, images/, decoders as safetensors`;
   },
   afterStop: "Segmentations are not resumed: run the same command again to start over.",
 });

@@ -23,9 +23,7 @@ export const similarityRunSchema = z.strictObject({
   model: pathOption.describe("the student: its directory, file of weights, or hub name"),
   teacher: pathOption.describe("the teacher"),
   data: pathOption.describe("a folder of images"),
-  out: pathOption
-    .optional()
-    .describe("output folder for similarity.csv, .svg and .png (only the table is printed where left out)"),
+  out: pathOption.optional().describe("output folder for similarity.csv, .svg and .png (default: print only)"),
   pictures: countOption.default(64).describe("at most so many images, drawn evenly"),
   ...readSchema.shape,
   ...commonSchema.shape,

@@ -124,8 +124,12 @@ export function probeViewsFor(
 export const normalizationOption = z
   .enum(normalizations)
   .default("model")
-  .describe("whose mean and deviation; paper: the authors' for the data set, with their transforms");
-export const dataHelp = `images: a folder (flat, one folder a class, either in train/ and val/), a published data set as downloaded, or a ${fileEndings()}`;
+  .describe("whose mean and standard deviation normalize the images")
+  .meta({ note: "`paper` takes those of the paper's authors for the data set, with their transforms." });
+/** Where a command's images come from. */
+export const dataOption = pathOption.describe("folder of images, published data set, archive or table").meta({
+  note: `A flat folder, one folder per class, or either in train/ and val/; a published data set as downloaded; or a file: ${fileEndings()}.`,
+});
 
 /** What `loadModel` takes of a command's options. */
 export function readOptions({
@@ -141,4 +145,5 @@ export function readOptions({
 export const readBatchOption = countOption
   .max(mostImages)
   .default(evaluationBatch)
-  .describe("images that are read at once; on a CPU, models run on four per thread at once");
+  .describe("images that are read at once")
+  .meta({ note: "On a CPU, models run on four images per thread at once." });

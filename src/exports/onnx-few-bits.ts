@@ -24,7 +24,7 @@ const options = {
   accuracyLevel: z
     .union([z.literal(0), z.literal(4)])
     .default(0)
-    .describe("how 4-bit products are computed: 0 with floats as they are, 4 with floats brought to int8"),
+    .describe("4-bit products: 0 computes in floats, 4 quantizes them to int8"),
   blockSize: z
     .union([z.literal(32), z.literal(64), z.literal(128)])
     .default(32)

@@ -3,7 +3,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows } from "../utils/tensor.ts";
 import type { Device, Feed, Session } from "./device.ts";
 
-/** So many pictures for each thread still fit a processor's caches: with more at once, each takes longer (docs/performance.md). */
+/** So many pictures for each thread still fit a processor's caches: with more at once, each takes longer (dev/performance.md). */
 const picturesAThread = 4;
 
 /**

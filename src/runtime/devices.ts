@@ -18,7 +18,7 @@ export interface DeviceRow<Name extends string = string> {
   readonly provider: string;
   /**
    * `portable` where the provider has no kernels for ONNX Runtime's own operators and would leave them to the CPU, with copies
-   * there and back: on WebGPU a step took 18 times as long with them (docs/performance.md).
+   * there and back: on WebGPU a step took 18 times as long with them (dev/performance.md).
    */
   readonly operators: OperatorSet;
   /** Whether tensors lie in the process's memory: it has threads, loops over tensors in place, and outputs in memory handed in. */
@@ -31,7 +31,7 @@ export interface DeviceRow<Name extends string = string> {
   readonly needs?: string;
 }
 
-/** More images at once are no faster on a CPU and take more memory (docs/performance-notes.md). */
+/** More images at once are no faster on a CPU and take more memory (dev/performance-notes.md). */
 const cpuParts = { plain: { usual: 8, least: 6 }, checkpointing: { usual: 4, least: 3 } };
 /** A GPU gains by more at once. */
 const gpuParts = { plain: { usual: 16, least: 6 }, checkpointing: { usual: 16, least: 6 } };

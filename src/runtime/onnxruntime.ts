@@ -100,7 +100,7 @@ function sessionSettings(
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     extra: {
       session: {
-        // Packed copies of float32 weights take memory where gradients read the others as well (docs/performance-notes.md).
+        // Packed copies of float32 weights take memory where gradients read the others as well (dev/performance-notes.md).
         disable_prepacking: options.packWeights ? "0" : "1",
         // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
         force_spinning_stop: "1",

@@ -113,12 +113,14 @@ export const baseSchema = z.strictObject({
     .enum([...startNames, "copy"])
     .transform((name): StartName => (name === "copy" ? "weight-copy" : name))
     .optional()
-    .describe(
-      "the student before training (the method's own): kept blocks (copy for short), these refitted in closed form, the first blocks, or random weights",
-    ),
+    .describe("the student before training (default: the method's)")
+    .meta({
+      note: "Copies of the kept blocks (`copy` for short), the closed-form refit of these (`analytic`), the first blocks, or random weights.",
+    }),
   reductionFactor: positiveInteger
     .optional()
-    .describe("every r-th block of the teacher is kept (2 unless keptBlocks are given)"),
+    .describe("r: the student has about 1/r of the teacher's block weights (2)")
+    .meta({ note: "Left out where keptBlocks are given." }),
   keptBlocks: z
     .array(z.number().int().min(0))
     .min(1)
@@ -126,31 +128,30 @@ export const baseSchema = z.strictObject({
     .describe("the teacher's blocks to keep, counted from 0"),
   loss: lossSchema
     .optional()
-    .describe(
-      "losses between student and teacher features (the method's own), several with commas; also kind=smooth-l1,beta=0.5",
-    ),
+    .describe("losses between student and teacher features (default: the method's)")
+    .meta({ note: "Several with commas add up. Settings are given as kind=smooth-l1,beta=0.5." }),
   optimizer: optimizerSchema.prefault({ kind: "adamw" }),
   schedule: scheduleSchema.prefault({ kind: "cosine" }),
   accumulation: positiveInteger.default(1).describe("micro-batches per step of the optimizer"),
   precision: z
     .enum(precisions)
     .default("float32")
-    .describe(
-      "precision of products with frozen weights and adapters: float32, int8, or auto: the faster one if features stay close (the closed form's default where images are many)",
-    ),
+    .describe("precision of products with frozen weights and adapters")
+    .meta({ note: "`auto` measures both and takes int8 where it is faster and features stay close." }),
   int8Parts: z
     .array(z.enum(int8Parts))
     .min(1)
     .default([...int8Parts])
-    .describe("which of these products use int8: the teacher's, the student's, those of gradients, and the adapters'"),
+    .describe("which of these products use int8"),
   checkpointing: z
     .boolean()
     .default(false)
-    .describe("gradient checkpointing: recompute activations block by block; less memory, a fifth more time"),
+    .describe("gradient checkpointing: less memory, a fifth more time")
+    .meta({ note: "Activations are recomputed block by block." }),
   activations: z
     .enum(["float32", "float16"])
     .default("float32")
-    .describe("type that activations are stored in for the gradients; float16 takes less memory"),
+    .describe("type of the stored activations; float16 takes less memory"),
   seed: z.number().int().default(0).describe("seed of all random numbers"),
 });
 

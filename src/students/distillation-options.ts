@@ -11,7 +11,7 @@ export const distillationSchema = z.strictObject({
   method: z
     .enum(methodNames)
     .default("wecolora")
-    .describe("how the student starts, what trains, and the loss (the recipe's where left out)"),
+    .describe("the student's start, training and loss (default: the recipe's)"),
   ...baseSchema.shape,
   ...methodOptions,
 });

@@ -8,7 +8,7 @@ import {
   mostImages,
   mostSteps,
   rateOption,
-  dataHelp,
+  dataOption,
   dataSchema,
   normalizationOption,
   pathOption,
@@ -40,48 +40,50 @@ export const budgetsText = z.string().regex(budgetsPattern, budgetForms).optiona
 /** What a run makes a student with, but for the recipe and the exports. */
 export const studentRunSchema = z.strictObject({
   teacher: pathOption.describe("the teacher: a model's directory, its file of weights, or its hub name"),
-  data: pathOption.default(defaultData).describe(`${dataHelp}; procedural:<n> for n procedural images`),
+  data: dataOption.default(defaultData),
   ...dataSchema.shape,
   normalization: normalizationOption,
   out: pathOption.describe("the output folder of the run (must be empty or absent)"),
   keep: z
     .enum(["even", "auto"])
     .default("even")
-    .describe(
-      "which blocks are kept: evenly spaced (the paper's), or auto: found by a search over blocks and, in the closed form, over shapes with as many weights",
-    ),
-  budget: budgetsText.describe(
-    "the best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x)",
-  ),
+    .describe("which blocks are kept: evenly spaced, or found by a search")
+    .meta({
+      note: "`auto` searches blocks and, for the closed form, shapes with as many weights. The paper's is `even`.",
+    }),
+  budget: budgetsText.describe("largest file (25MB), time per image (10ms), both, or share (0.3x)").meta({
+    note: "The best model within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x).",
+  }),
   sizes: listOption(z.string().regex(sharePattern, shareForms))
     .optional()
-    .describe("several students, each at most this share of the teacher (0.3x,0.5x,0.7x)"),
+    .describe("several students of these shares of the teacher (0.3x,0.5x)")
+    .meta({ note: "From one ranking of cuts. The largest is `student/`, the others are `students/<size>/`." }),
   agreement: z
     .number()
     .positive()
     .max(1)
     .optional()
-    .describe(
-      "the cheapest model with this share of the teacher's predictions (mean cosine similarity without a head); within --budget, where that is given",
-    ),
+    .describe("cheapest model with this agreement with the teacher")
+    .meta({
+      note: "The share of equal predictions; the mean cosine similarity where the teacher has no classifier. A budget bounds it.",
+    }),
   levers: listOption(z.enum(leverNames))
     .default([...leverNames])
-    .describe("what a budget in MB or ms and an agreement are reached by"),
+    .describe("what --budget (MB or ms) and --agreement may change"),
   method: distillationSchema.shape.method,
   ...baseSchema.omit({ schedule: true, accumulation: true, optimizer: true, seed: true }).shape,
   ...methodOptions,
   optimizer: optimizer
     .prefault("adamw")
-    .describe("what takes the steps; also kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8"),
-  shape: z
-    .enum(shapeKinds)
-    .default("blocks")
-    .describe(
-      "what is removed to reach 1/r of the block weights: blocks, heads and MLP channels (the closed form's default), blocks and MLP channels, blocks alone (the paper's), or heads and MLP channels by block (ONNX only)",
-    ),
+    .describe("optimizer, also with settings: kind=adamw,clipNorm=1")
+    .meta({ note: "As an object or as kind=adamw,weightDecay=0.05,clipNorm=1,layerDecay=0.8." }),
+  shape: z.enum(shapeKinds).default("blocks").describe("what is removed to reach 1/r of the block weights").meta({
+    note: "`balanced` removes blocks, heads and MLP channels; `channels` blocks and MLP channels; `blocks` blocks alone, as the paper does; `by-block` heads and MLP channels, differently in each block, which ONNX files alone can hold.",
+  }),
   baseLearningRate: rateOption
     .default(1e-3)
-    .describe("for an effective batch of 256; larger ones scale it up (lr = blr * batch / 256)"),
+    .describe("learning rate for an effective batch of 256; larger ones scale it up")
+    .meta({ note: "lr = baseLearningRate * batch / 256." }),
   epochs: z.number().positive().max(mostEpochs).default(10).describe("passes over the images"),
   warmupEpochs: z
     .number()
@@ -97,23 +99,21 @@ export const studentRunSchema = z.strictObject({
   effectiveBatch: countOption
     .max(mostImages)
     .optional()
-    .describe("effective batch: images per step (1024, or fewer so that an epoch has several steps)"),
+    .describe("images per step (1024, or fewer so that an epoch has several steps)"),
   keptViews: countOption
     .max(10_000)
     .optional()
-    .describe(
-      "crops of each image whose teacher features are cached; training draws from them (new crops in each epoch where left out)",
-    ),
+    .describe("crops of each image whose teacher features are cached")
+    .meta({ note: "Training draws from these crops; each epoch has new crops where left out." }),
   keptViewsOn: z
     .enum(keptPlaces)
     .default("auto")
-    .describe(
-      "where cached teacher features are kept: in memory, in a file in the run folder while it trains, or as they fit",
-    ),
+    .describe("where teacher features are cached: auto takes memory if they fit")
+    .meta({ note: "On disk they stand in the run folder while it trains." }),
   batch: countOption
     .max(mostImages)
     .optional()
-    .describe("images in a micro-batch (6 to 16, about 8; 16 on a GPU; fewer where memory is short)"),
+    .describe("images in a micro-batch (default: 6 to 16, fewer if memory is short)"),
   fewShotRatio: z
     .number()
     .positive()
@@ -123,7 +123,7 @@ export const studentRunSchema = z.strictObject({
   fewShotRounding: z
     .enum(["nearest", "down"])
     .default("nearest")
-    .describe("how a class's share becomes a count, of at least one image (recipe paper: down)"),
+    .describe("how a class's share is rounded to a count of at least one image"),
   fewShotCount: countOption.optional().describe("images of each class (or of a flat folder) to train on"),
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share held out for evaluation where the data has no val/"),
   weightType: weightTypeOption,
@@ -140,13 +140,15 @@ export const studentRunSchema = z.strictObject({
     .int()
     .min(0)
     .optional()
-    .describe("steps between evaluations on held-out images while training (a fifth of the run; 0: none)"),
+    .describe("steps between held-out evaluations (a fifth of the run; 0: none)"),
   evaluatePictures: countOption
     .default(64)
-    .describe("held-out images, and twice as many training images, for these evaluations"),
+    .describe("held-out images in each evaluation while training")
+    .meta({ note: "Twice as many training images are evaluated too." }),
   earlyStop: countOption
     .optional()
-    .describe("stop after so many held-out evaluations without a better fidelity, and take the best student"),
+    .describe("stop after so many held-out evaluations without a better fidelity")
+    .meta({ note: "The best student is taken." }),
   judge: z.boolean().default(true).describe("evaluate the student at the end"),
   judgeTeacher: z.boolean().default(true).describe("evaluate teacher and weight copy beside the student"),
   judgeBank: countOption.default(2000).describe("at most so many labelled images that k-NN and probe learn from"),

@@ -272,7 +272,7 @@ async function choose(question: ShapeQuestion, count: number | undefined): Promi
   const each = widthsText(narrower);
   if (each !== "") {
     listener.info?.(
-      `${narrower.kept.length} blocks with ${each} have as many weights as ${copied.length} whole blocks`,
+      `${narrower.kept.length} blocks with ${each} have as many weights as ${copied.length} copied blocks`,
     );
     return { ...narrower, copied };
   }
@@ -297,7 +297,7 @@ async function chooseByBlock(
   const budget = weightsOfBlocks(options, teacher, copied.length);
   const { kept, shapes } = shapeForBudget(config, costs, budget);
   listener.info?.(
-    `${kept.length} blocks of ${widthsText({ shapes })} have the weights of about ${copied.length} whole blocks`,
+    `${kept.length} blocks of ${widthsText({ shapes })} have the weights of about ${copied.length} copied blocks`,
   );
   return { kept, shapes, copied };
 

@@ -335,11 +335,11 @@ describe("wecolora segment", () => {
     for (const file of ["table.md", "table.csv", "segmentation.json", "timm-vit.safetensors", "pixels.safetensors"])
       expect(existsSync(join(out, file)), file).toBe(true);
     const { slices } = JSON.parse(await readFile(join(out, "segmentation.json"), "utf8")) as typeof result;
-    const pngs = execFileSync("ls", [join(out, "pictures")], { encoding: "utf8" })
+    const pngs = execFileSync("ls", [join(out, "images")], { encoding: "utf8" })
       .trim()
       .split("\n");
     expect(pngs).toHaveLength(Math.min(6, slices.test));
-    const { width, height } = await sharp(join(out, "pictures", pngs[0])).metadata();
+    const { width, height } = await sharp(join(out, "images", pngs[0])).metadata();
     expect(width).toBeGreaterThan(3 * height);
     const again = await segment({ ...options, out: join(folder, "again") });
     expect(again.models.map(({ lastLoss, dice }) => [lastLoss, dice])).toEqual(

@@ -28,7 +28,7 @@ test("every code of the table is thrown somewhere", () => {
 });
 
 test("the documentation lists the table", () => {
-  const page = readFileSync(join(root, "docs/errors.md"), "utf8");
+  const page = readFileSync(join(root, "docs/reference/error-codes.md"), "utf8");
   const rows = [...page.matchAll(/^\| `([A-Z_]+)` \| (.+) \|$/gm)].map(([, code, meaning]) => [code, meaning]);
   expect(rows).toEqual(Object.entries(errorCodes));
 });

@@ -3,7 +3,7 @@ import type { ProgressEvent } from "wecolora/web/client";
 import { fill, h } from "./view.ts";
 import { duration } from "./words.ts";
 
-/** Seconds that each stage took of the demo's run that docs/web.md tells of: what is still to come is estimated by them. */
+/** Seconds that each stage took of the demo's run that docs/reference/browser.md tells of: what is still to come is estimated by them. */
 const shares: readonly (readonly [stage: string, title: string, share: number])[] = [
   ["reading pictures", "Reading images", 1],
   ["refitting blocks", "Refitting blocks", 105],

@@ -6,7 +6,8 @@ export const tableOptions = {
   pictureColumn: wordOption.optional().describe("the column of paths in a table (path, file, image, ...)"),
   labelColumns: listOption(wordOption)
     .optional()
-    .describe("the column of classes in a table (label, class, ...); several of 0 and 1 are labels that may all apply"),
+    .describe("column of classes in a table, or several columns of 0 and 1")
+    .meta({ note: "Several columns of 0 and 1 are labels that may all apply to an image." }),
 };
 
 /** The column of paths, or of images; and the column of classes, or several columns of 0 and 1 that may all apply. */

@@ -51,7 +51,7 @@ const leastShare = 1e-6;
 /**
  * A ridge for each unknown: `strength` times the geometric mean of its own place on G'G's diagonal and the mean of all. The mean
  * alone is ruled by a few very large inputs and holds the others fast; their own alone lets small ones, which are mostly noise,
- * move as far (docs/experiments.md).
+ * move as far (dev/experiments.md).
  */
 export function ridgeOf(sums: Sums, strength: number): Float64Array {
   const { n, gram } = sums;

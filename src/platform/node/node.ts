@@ -1,4 +1,7 @@
-// `wecolora/node`: the library on Node, with files on disk and ONNX Runtime in a worker thread.
+/**
+ * The library on Node, with files on disk and ONNX Runtime in a worker thread.
+ * @module wecolora/node
+ */
 // First of all: what starts a worker must find the setting.
 import "./no-telemetry.ts";
 import { existsSync } from "node:fs";

@@ -1,4 +1,7 @@
-// `wecolora/web/client`: what a page needs of the library that runs in its worker, without the library itself.
+/**
+ * What a page needs of the library that runs in its worker, without the library itself.
+ * @module wecolora/web/client
+ */
 export type { ProgressEvent, RunControls } from "../../context/progress.ts";
 export { RunError, UserError } from "../../utils/errors.ts";
 export type { MessageEnd } from "./channel.ts";

@@ -1,4 +1,7 @@
-// `wecolora/web`: the library in browsers, and wherever else onnxruntime-web runs (Node, Deno, Electron's renderers).
+/**
+ * The library in browsers, and wherever else onnxruntime-web runs: Node, Deno, Electron's renderers.
+ * @module wecolora/web
+ */
 import { documentMaker } from "./drawing.ts";
 
 export * from "../../index.ts";

@@ -47,7 +47,7 @@
 //
 // `students/search/block-search.ts` chooses blocks with the same sums: for each number of blocks and each place in
 // the teacher it keeps the student that is nearest there, with the tokens that this student really has (dynamic
-// programming over students; costs of single runs, added up, chose badly: docs/experiments.md). `--keep auto` then
+// programming over students; costs of single runs, added up, chose badly: dev/experiments.md). `--keep auto` then
 // tries narrower shapes beside what it found (`students/search/shape-search.ts`): each is refitted on some pictures
 // and held against the teacher on others (`students/search/evidence.ts`, which the frontier of `inspect` uses too).
 //
@@ -343,7 +343,7 @@ async function refitAttention(
     const proj = required(student.weights, `${name}.weight`);
     const headWidth = headWidthOf(student.config);
     const seen = behindScale(student, block, "ls1", proj);
-    // What the student lacks so far is left to fc2: to this map it would be noise (docs/experiments.md).
+    // What the student lacks so far is left to fc2: to this map it would be noise (dev/experiments.md).
     // Without an MLP behind it there is none to be left to.
     const held = await passes.blockOf(student, block);
     const alone = shapes[block].mlpWidth === 0;

@@ -17,19 +17,20 @@ export const closedFormOptions = {
     .number()
     .positive()
     .optional()
-    .describe("channels that each MLP keeps, or their share below 1 (all where left out)"),
+    .describe("channels that each MLP keeps, or their share below 1 (default: all)"),
   keptHeads: z
     .number()
     .positive()
     .optional()
-    .describe("heads that each attention keeps, or their share below 1 (all where left out)"),
+    .describe("heads that each block keeps, or their share below 1 (default: all)"),
   blockShapes: listOption(z.string().regex(blockShapePattern, "heads and MLP channels of a block, such as 3x768"))
     .optional()
-    .describe("heads and MLP channels of each kept block, such as 3x768,0x512,6x0 (default: the same for all)"),
+    .describe("heads x MLP channels of each kept block, such as 3x768,0x512,6x0")
+    .meta({ note: "The same for all blocks where left out." }),
   analyticViews: countOption
     .max(1000)
     .default(1)
-    .describe("crops of each image in the closed form: first as for evaluation, then random ones"),
+    .describe("crops of each image in the closed form; the first as for evaluation"),
   analyticTokens: z
     .number()
     .min(0.01)
@@ -38,11 +39,13 @@ export const closedFormOptions = {
     .describe("tokens sampled per unknown in the closed form; more is slower"),
   analyticMaps: listOption(z.enum(targetModules))
     .default([...analyticDefaults.maps])
-    .describe("linear maps that the closed form refits; fc2 in any case, and proj where heads are removed"),
+    .describe("linear maps that the closed form refits")
+    .meta({ note: "fc2 is refitted in any case, and proj where heads are removed." }),
   analyticSweeps: countOption
     .max(100)
     .default(analyticDefaults.sweeps)
-    .describe("passes of the closed form over all blocks; later passes keep only what comes closer to the teacher"),
+    .describe("passes of the closed form over all blocks")
+    .meta({ note: "Later passes keep only what comes closer to the teacher." }),
 };
 
 export type ClosedFormOptions = z.output<z.ZodObject<typeof closedFormOptions>>;

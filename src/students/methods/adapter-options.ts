@@ -14,15 +14,14 @@ export const defaultRank = 128;
 export const adapterOptions = {
   rank: rankSchema
     .optional()
-    .describe(
-      `rank of the adapters, or one for each map: q=16,v=16,fc1=64; at most the smaller side of the map, which is taken where it is below the default (default: ${defaultRank})`,
-    ),
+    .describe(`rank of the adapters, or one per map: q=16,fc1=64 (default: ${defaultRank})`)
+    .meta({ note: "At most the smaller side of the map, which is taken where it is below the default." }),
   alpha: z
     .number()
     .positive()
     .max(1e6)
     .optional()
-    .describe("adapters are scaled by alpha / rank, as in PEFT (the paper: not scaled)"),
+    .describe("scale adapters by alpha / rank, as in PEFT (default: no scaling)"),
   rankStabilized: z.boolean().default(false).describe("scale adapters by alpha / sqrt(rank) instead (rsLoRA)"),
   adapterDropout: z.number().min(0).lt(1).default(0).describe("share of the adapters' inputs set to zero in training"),
   targetModules: z

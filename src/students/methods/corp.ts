@@ -13,7 +13,7 @@ import { withoutSteps } from "./pruning-options.ts";
 
 export const method = defineMethod({
   name: "corp",
-  summary: "heads narrowed inside and channels, made up for in closed form (CORP)",
+  summary: "head dimensions and channels removed, compensated in closed form (CORP)",
   options: {},
   ...withoutSteps,
   prune: corpStudent,

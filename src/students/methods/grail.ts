@@ -24,7 +24,8 @@ export const method = defineMethod({
     selection: z
       .enum(["magnitude", "wanda"])
       .default("wanda")
-      .describe("what selects heads and channels for grail: norms of weights, or weights times input norms"),
+      .describe("what selects heads and channels for grail")
+      .meta({ note: "Norms of weights, or weights times the norms of their inputs." }),
   },
   ...withoutSteps,
   prune({ teacher, kept, widths, images, options, progress }) {

@@ -15,7 +15,6 @@ export const gradientOptions = {
   gradientLoss: z
     .enum(gradientLosses)
     .default("self-supervised")
-    .describe(
-      "the loss whose gradients score heads and channels: cross-entropy between an image and a crop of it, or the squared distance of their features",
-    ),
+    .describe("the loss whose gradients score heads and channels")
+    .meta({ note: "Cross-entropy between an image and a crop of it, or the squared distance of their features." }),
 };

@@ -32,7 +32,8 @@ export const method = defineMethod({
     correction: z
       .boolean()
       .default(false)
-      .describe("also change the weights behind removed units, as SparseGPT does (snapvit)"),
+      .describe("also correct the weights behind removed units (snapvit)")
+      .meta({ note: "As SparseGPT does." }),
     generations: countOption.max(10_000).default(20).describe("generations of snapvit's evolution strategy"),
   },
   ...withoutSteps,

@@ -1,5 +1,5 @@
 // What a smaller student gives up: whole blocks, as the paper does, or some blocks, some of each attention's heads and some of
-// each MLP's channels, for as many weights. The second keeps more of the teacher (docs/experiments.md).
+// each MLP's channels, for as many weights. The second keeps more of the teacher (dev/experiments.md).
 import type { Widths } from "../closed-form/narrowing.ts";
 import {
   blockShapeText,

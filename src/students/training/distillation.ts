@@ -64,7 +64,7 @@ export interface StepResult {
 
 /**
  * Two sessions, each with half of the threads and of the pictures, end sooner than one with all: threads wait for each other behind
- * each node. But parameters and sums move between them; above so many bytes that costs what it spares (docs/performance-notes.md).
+ * each node. But parameters and sums move between them; above so many bytes that costs what it spares (dev/performance-notes.md).
  */
 const lightWeights = 128 * 2 ** 20;
 

@@ -21,7 +21,7 @@ export interface StepMemory {
 /**
  * Bytes that a training step takes for each picture, about: of each block's tokens, eleven vectors of the width, two of the
  * MLP's, and each head's attention; of a block that is computed anew, its input alone; of one that is saved in half precision, all but
- * its input in half as many bytes (docs/performance.md has measured ones).
+ * its input in half as many bytes (dev/performance.md has measured ones).
  */
 export function bytesOfPicture(config: VitConfig, { blocks, checkpointing, activations }: StepMemory): number {
   const tokens = tokenCount(config);

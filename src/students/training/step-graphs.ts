@@ -39,7 +39,7 @@
 // block's output for the half-precision copies.
 //
 // ONNX Runtime's memory patterns are off: with them a session holds its activations twice
-// (docs/performance-notes.md). On the CPU an output that is kept is written into memory that was handed in, and what
+// (dev/performance-notes.md). On the CPU an output that is kept is written into memory that was handed in, and what
 // the runtime answers with is a copy that nobody reads; `platform/node/collect-garbage.ts` calls the collector when
 // enough of such memory, of which it isn't told, has come together: the quick one for what has just been made.
 // Sessions for looks at held-out pictures close after each look.
@@ -50,7 +50,7 @@
 //
 // Weights are prepacked (`session.disable_prepacking`) in 8 bits and where a model just runs forward, which takes up
 // to 9 % less time and no more memory, since packed copies stand for the others. In steps in float32 they are not:
-// gradients read weights the other way round, so both copies stay, for 2 % (docs/performance-notes.md). A session's
+// gradients read weights the other way round, so both copies stay, for 2 % (dev/performance-notes.md). A session's
 // threads rest after each run (`force_spinning_stop`): each session has its own, and they would spin in the next
 // one's way.
 //

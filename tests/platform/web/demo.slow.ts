@@ -1,5 +1,5 @@
 // The demo's teacher and 180 images in Chromium beside Node, on the same machine with the same threads: figures, pixels, times,
-// memory, and whether the zip's student loads on the command line and in transformers.js. Prints the table of docs/web.md.
+// memory, and whether the zip's student loads on the command line and in transformers.js. Prints the table of docs/reference/browser.md.
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";

@@ -312,7 +312,9 @@ describe("shapes", () => {
     const said: string[] = [];
     const balanced = await distill({ ...options, out: join(folder, "balanced"), onProgress: messagesInto(said) });
     expect(balanced.keptBlocks).toEqual([0, 1, 2, 3, 4, 5]);
-    expect(said.join("\n")).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 whole blocks/);
+    expect(said.join("\n")).toMatch(
+      /6 blocks with \d+ heads? and \d+ channels have as many weights as 3 copied blocks/,
+    );
     const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", judge: false });
     expect(channels.keptBlocks.length).toBe(5);
     expect(channels.keptHeads).toBeUndefined();

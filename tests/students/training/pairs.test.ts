@@ -96,7 +96,7 @@ describe.each([
     const shown = [0, 1].map((part) => pictures(part, 4)).slice(0, all.accumulation);
     const [a, b] = [await found.step(shown, { gradients: true }), await expected.step(shown, { gradients: true })];
     // In 8 bits, tokens and thin gradients have scales for each turn, so other roundings, which move gradients by up to 0.2 themselves
-    // (docs/performance-notes.md, cosines of 0.981); else float32's sums come in another order.
+    // (dev/performance-notes.md, cosines of 0.981); else float32's sums come in another order.
     const int8 = all.precision === "int8";
     expect(Math.abs(a.loss / b.loss - 1)).toBeLessThan(int8 ? 2e-3 : 5e-6);
     const most = int8 ? 0.1 : all.activations ? 1e-3 : 1e-4;

@@ -69,7 +69,7 @@ test("a student that lost heads and channels trains on, and a run that goes on e
   ];
   const first = await wecolora(...distillArguments(teacher, join(folder, "data"), out), ...settings);
   expect(first).toMatchObject({ code: 0 });
-  expect(first.err).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 whole blocks/);
+  expect(first.err).toMatch(/6 blocks with \d+ heads? and \d+ channels have as many weights as 3 copied blocks/);
   const whole = await loadModel(teacher, { device });
   const student = await loadModel(join(out, "student"), { device });
   expect(student.config.heads).toBe(whole.config.heads / 2);

@@ -5,7 +5,7 @@ import type { Node, Value } from "../../graph/graph.ts";
 import type { Attributes } from "../../graph/operators.ts";
 import type { FloatTensor } from "../../../utils/tensor.ts";
 
-/** How much of a channel's size goes over to the weights: 0.5 to 0.75 did best on the demo's teacher (docs/performance-notes.md). */
+/** How much of a channel's size goes over to the weights: 0.5 to 0.75 did best on the demo's teacher (dev/performance-notes.md). */
 const migration = 0.75;
 /** Deviations from the mean that a normalised channel reaches, about. */
 const reach = 3;
