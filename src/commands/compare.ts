@@ -400,7 +400,7 @@ function comparisonText(
   teachers: CompareRunResult["teachers"],
 ): string {
   const { columns, rows } = comparisonTable(summaries);
-  const teacherColumns = ["teacher", "neighbours %", "probe %", "own head %", "M params", "ms/picture"].map(
+  const teacherColumns = ["teacher", "k-NN %", "probe %", "classifier %", "M params", "ms/image"].map(
     (name, i): Column => ({ title: name, align: i === 0 ? "left" : "right" }),
   );
   const teacherRows = Object.entries(teachers).map(([name, row]) => [name, ...teacherCells(row)]);

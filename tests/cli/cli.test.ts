@@ -244,7 +244,7 @@ test("evaluate judges a model beside its teacher", async () => {
   expect(results[1].fidelity.cosine).toBeCloseTo(1, 6);
   const flat = await wecolora("evaluate", "--model", teacher, "--data", at("flat"));
   expect(flat.code).toBe(0);
-  expect(flat.out).toContain("ms/picture");
+  expect(flat.out).toContain("ms/image");
 });
 
 test("features writes one row a picture, names in order", async () => {
