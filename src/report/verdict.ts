@@ -10,7 +10,8 @@ export interface VerdictInput {
   readonly onTraining: boolean;
 }
 
-const millions = (parameters: number) => (parameters / 1e6).toFixed(1);
+const millions = (parameters: number) =>
+  parameters < 1e6 ? (parameters / 1e6).toPrecision(2) : (parameters / 1e6).toFixed(1);
 const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
 
 /**
