@@ -1,6 +1,7 @@
 // node scripts/check-package.js: packs the package as `npm publish` would, checks it with publint and Are The Types Wrong,
 // and installs it into empty folders, with install scripts and without, where the command line and strict TypeScript use it.
-import { execFileSync } from "node:child_process";
+// The demo's package (`demo/`) is packed and installed beside it too.
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +10,8 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 /** Bytes of the tarball at most: source maps or the demo's teacher in it would be more. */
 const largest = 1.5e6;
+/** What the demo's package holds. */
+const demoFiles = /^(teacher|pictures)\/|^(README\.md|NOTICE|package\.json)$/;
 
 /** @param {string} command @param {string[]} args @param {string} cwd @param {Record<string, string>} env */
 function run(command, args, cwd = root, env = {}) {
@@ -36,6 +39,31 @@ function pack(folder) {
   if (size > largest) throw new Error(`the package has ${size} bytes, more than ${largest}`);
   console.log(`${filename}: ${names.length} files, ${(size / 1e3).toFixed(0)} kB`);
   return tarball;
+}
+
+/** Packs the demo's teacher and images and gives the tarball's path. */
+function packDemo(folder) {
+  const [{ filename, files }] = JSON.parse(
+    run("npm", ["pack", "./demo", "--json", "--silent", "--pack-destination", folder]),
+  );
+  const names = files.map(({ path }) => path);
+  const strange = names.filter((name) => !demoFiles.test(name));
+  if (strange.length > 0 || !names.includes("teacher/model.safetensors"))
+    throw new Error(`the demo's package holds ${strange.join(", ") || "no teacher"}`);
+  console.log(`${filename}: ${names.length} files, ${(statSync(join(folder, filename)).size / 1e6).toFixed(0)} MB`);
+  return join(folder, filename);
+}
+
+/** The demo says which package it needs, and runs once that is installed. */
+function runDemo(tarball, folder) {
+  const demo = ["wecolora", "demo", "--quick", "--out", join(folder, "run")];
+  const { status, stderr } = spawnSync("npx", demo, { cwd: folder, encoding: "utf8" });
+  if (status !== 2 || !stderr.includes("--package wecolora-demo"))
+    throw new Error(`without its package the demo ended with ${status}: ${stderr}`);
+  run("npm", ["install", "--silent", "--no-audit", "--no-fund", tarball], folder, { ONNXRUNTIME_NODE_INSTALL: "skip" });
+  const printed = run("npx", demo, folder);
+  if (!printed.startsWith("The student has ")) throw new Error(`the demo printed ${printed}`);
+  console.log(printed.split("\n")[0]);
 }
 
 /** Uses each entry under strict settings, so that its types are complete. */
@@ -96,6 +124,7 @@ try {
     const folder = join(work, `scripts-${scripts ? "on" : "off"}`);
     install(tarball, folder, scripts);
     compile(folder);
+    if (!scripts) runDemo(packDemo(work), folder);
     console.log(`installed with scripts ${scripts ? "on" : "off"}: command line, imports and strict TypeScript work`);
   }
 } finally {

@@ -1,8 +1,9 @@
-// `wecolora demo`: the whole way on the teacher and pictures that the repository brings.
+// `wecolora demo`: the whole way on the teacher and images of the package wecolora-demo, which is the repository's `demo/`.
 import { existsSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { z } from "zod";
 import { defineCommand } from "../commands/command.ts";
@@ -12,15 +13,31 @@ import { demoSchema, demoSummary } from "./demo-options.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 
+const packageName = "wecolora-demo";
+
+/**
+ * Where the demo's teacher and images lie: beside `dist/` in the repository, else in the package, installed beside this one or
+ * in the working folder. Throws a UserError that says how to get the package where it is in none of these.
+ */
+function demoFolder(): string {
+  const own = fileURLToPath(new URL("../demo", import.meta.url));
+  if (existsSync(join(own, "teacher"))) return own;
+  for (const from of [import.meta.url, join(process.cwd(), "package.json")]) {
+    try {
+      return dirname(createRequire(from).resolve(`${packageName}/package.json`));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "MODULE_NOT_FOUND") throw error;
+    }
+  }
+  throw new UserError(
+    `The demo's teacher and images are in the package ${packageName} (45 MB), which is not installed. Run: npx --package wecolora --package ${packageName} wecolora demo`,
+    { code: "FILE_NOT_FOUND" },
+  );
+}
+
 /** What the demo distils with. */
 export async function demoOptions(options: z.output<typeof demoSchema>): Promise<DistillRunInput> {
-  const folder = fileURLToPath(new URL("../demo", import.meta.url));
-  if (!existsSync(join(folder, "teacher"))) {
-    throw new UserError(
-      "The demo's teacher and images come with the repository, not with the npm package. Clone the repository to run the demo.",
-      { code: "FILE_NOT_FOUND" },
-    );
-  }
+  const folder = demoFolder();
   const { quick, ...given } = options;
   return {
     ...given,

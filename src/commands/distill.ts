@@ -17,12 +17,15 @@ import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import { modelCard } from "../exports/model-card.ts";
 import { usualFormat, writeModel } from "../exports/save.ts";
+import { loadedModel, loadingFacts, weightsFiles } from "../exports/weights-files.ts";
 import type { VitConfig } from "../models/config.ts";
 import { Model } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import { largestOn } from "../models/precision.ts";
 import { parameterCount } from "../models/definition.ts";
 import type { Comparison } from "../report/findings.ts";
+import type { LoadingFacts, WeightsFile } from "../report/loading.ts";
+import { fileMegabytes, loadingCalls } from "../report/loading.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { safeFileName } from "../utils/escape.ts";
@@ -36,7 +39,7 @@ import { interruptible, loadRequest, SkippedPictures } from "../context/run-cont
 import { chooseLevers } from "./choose-levers.ts";
 import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherSizes } from "./several-sizes.ts";
 import type { ExportedModel } from "./export.ts";
-import { checkFormats, exportRun, exportTable } from "./export.ts";
+import { checkFormats, chosenExport, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import type { Candidate, Parts } from "../evaluation/evaluate-candidates.ts";
 import {
@@ -92,6 +95,7 @@ import { defineCommand } from "./command.ts";
 import { resultsText } from "./result-text.ts";
 import { countText } from "../report/results.ts";
 import { textTable } from "../report/table.ts";
+import { chosenVerdict, verdict } from "../report/verdict.ts";
 
 export interface DistillRunResult extends Trained, Widths {
   readonly out: string;
@@ -108,6 +112,10 @@ export interface DistillRunResult extends Trained, Widths {
   /** Choosing blocks and refitting them. */
   readonly startSeconds: number;
   readonly skipped: number;
+  /** The student's files of weights, with their sizes. */
+  readonly files: readonly WeightsFile[];
+  /** What decides who loads the student. */
+  readonly loading?: LoadingFacts;
   /** Teacher, weight copy and student, where judging is on. */
   readonly results: readonly ResultRow[];
   /** The student beside the other rows on the same pictures, with intervals. */
@@ -725,8 +733,12 @@ async function finish(
     skipped: skipped.count,
     ...figures,
     judgedOnTrainingPictures: !images.heldOut,
+    ...(teacher.origin.license ? { teacherLicense: teacher.origin.license } : {}),
+    loading: loadingFacts(config),
   };
-  const card = { name: `${options.method} student`, config, origin: cardOrigin(options, result), notes: [] };
+  const files = await weightsFiles(folder.directory.below("student"), loadingFacts(config).inTransformers);
+  const name = `${options.method} student`;
+  const card = { name, config, folder: "student", files, origin: cardOrigin(options, result), notes: [] };
   await folder.writeCard(modelCard(card));
   await folder.writeResult(result);
   return addReports(context, folder, options, result, begun.deployment);
@@ -757,15 +769,16 @@ async function addReports(
   deployment: Deployment | undefined,
 ): Promise<DistillRunResult> {
   const { directory } = folder;
+  const exported = await exportAll(context, folder, options, deployment);
   if (options.report) {
     // Charts come with a library that is larger than all else.
     const { writeRunReport } = await import("./report.ts");
     await writeRunReport(context, folder);
   }
-  const exported = await exportAll(context, folder, options, deployment);
   await folder.markFinished();
   return {
     ...result,
+    files: await weightsFiles(directory.below("student"), result.loading?.inTransformers),
     out: options.out,
     student: directory.describe("student"),
     method: options.method,
@@ -794,21 +807,42 @@ function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput
     : runDistillation(context, options as DistillRunInput);
 }
 
-/** The result for people: the table, the exports, and where things lie. */
+/** The student's files and the calls that load it. */
+function loadingText({ student, files, loading }: DistillRunResult): string[] {
+  const columns = [
+    { title: "file", align: "left" as const },
+    { title: "MB" },
+    { title: "read by default by", align: "left" as const },
+  ];
+  const rows = files.map((file) => [file.name, fileMegabytes(file), file.readBy]);
+  const calls = loading?.inTransformers && loadingCalls(loadedModel(loading, student, files));
+  return [
+    `\nStudent: ${student}`,
+    ...(files.length > 0 ? [textTable(columns, rows)] : []),
+    ...(calls ? ["", `Load it in Python:     ${calls.python}`, `Load it in JavaScript: ${calls.javascript}`] : []),
+    "",
+  ];
+}
+
+/** The result for people: a verdict, the table, the exports, and where things lie. */
 export function distillText(result: DistillRunResult): string {
-  const { results, comparisons, exports, student, report, judgedOnTrainingPictures } = result;
+  const { results, comparisons, exports, report, deployment, judgedOnTrainingPictures: onTraining } = result;
+  const student = verdict({ results, comparisons, onTraining });
+  const chosen = exports && deployment && chosenExport(exports, deployment);
+  const verdicts = [...(student === undefined ? [] : [student]), ...(chosen ? [chosenVerdict(chosen)] : [])];
   const exported = exports && exportTable(exports);
   return [
-    resultsText(results, comparisons, judgedOnTrainingPictures ? "training " : ""),
+    ...(verdicts.length > 0 ? [...verdicts, ""] : []),
+    resultsText(results, comparisons, onTraining ? "training " : ""),
     ...(exports && exported
       ? [
           `\nExports, compared on ${countText([exports[0].images, exports[0].images])}:`,
           textTable(exported.columns, exported.rows),
         ]
       : []),
-    `\nstudent: ${student}`,
+    ...loadingText(result),
     ...(result.sizes ?? []).map(({ size, student: path }) => `${size.padEnd(8)} ${result.out}/${path}`),
-    ...(report === undefined ? [] : [`report:  ${report}`]),
+    ...(report === undefined ? [] : [`Report: ${report}`]),
   ].join("\n");
 }
 

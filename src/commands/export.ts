@@ -43,6 +43,10 @@ import {
   readSchema,
 } from "../context/common-options.ts";
 import { saveSchema } from "../exports/save.ts";
+import { loadingFacts, weightsFiles } from "../exports/weights-files.ts";
+import type { WeightsFile } from "../report/loading.ts";
+import type { ChosenExport } from "../report/verdict.ts";
+import type { Deployment, MeasuredExport } from "../workspace/run-schemas.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { defineCommand } from "./command.ts";
 import { textTable } from "../report/table.ts";
@@ -210,24 +214,28 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
             ...(options.images === undefined ? [] : [{ option: "--images", path: options.images }]),
           ],
         };
-  return withOutput(environment, request, ({ directory }) =>
-    exportInto(context, options, origin, (format) =>
+  return withOutput(environment, request, async (output) => {
+    const { directory } = output;
+    const result = await exportInto(context, options, origin, (format) =>
       out === undefined
         ? directory.below(`exports/${format}`)
         : options.to.length > 1
           ? directory.below(format)
           : directory,
-    ),
-  );
+    );
+    if (out === undefined) await new RunFolder(output).writeExports(result.exports);
+    return result;
+  });
 }
 
 /** Writes a run's student in formats into its own folder, which the caller holds. */
 export async function exportRun(
   context: RunContext,
-  { directory }: RunFolder,
+  folder: RunFolder,
   names: readonly ExportName[],
   more: Partial<ExportRunInput> = {},
 ): Promise<ExportRunResult> {
+  const { directory } = folder;
   const model = directory.describe("");
   const options = parseOptions(
     withOptionsOf(exportRunSchema, exportsNamed(names)),
@@ -235,7 +243,9 @@ export async function exportRun(
     "options of export",
   );
   const origin = await originOf(context.environment, model);
-  return exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
+  const result = await exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
+  await folder.writeExports(result.exports);
+  return result;
 }
 
 /** At most so many images are rounded for: more say little that is new, and their tokens lie in memory. */
@@ -373,13 +383,21 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
     ...(merging ? { merging } : {}),
   };
   await embedder.dispose();
-  await directory.write("README.md", [new TextEncoder().encode(cardOf(model, options.model, origin, measured))]);
+  const files = await weightsFiles(directory, loadingFacts(model.config).inTransformers);
+  const card = cardOf(model, options.model, origin, measured, files);
+  await directory.write("README.md", [new TextEncoder().encode(card)]);
   const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
   if (wrong) throw new RunError(wrong);
   return measured;
 }
 
-function cardOf(model: Model, path: string, origin: Origin | undefined, measured: ExportedModel): string {
+function cardOf(
+  model: Model,
+  path: string,
+  origin: Origin | undefined,
+  measured: ExportedModel,
+  files: readonly WeightsFile[],
+): string {
   const { format, bytes, images, merging } = measured;
   const figures = exportFigures(measured);
   const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
@@ -393,6 +411,9 @@ function cardOf(model: Model, path: string, origin: Origin | undefined, measured
       .split(/[\\/]/)
       .slice(-1)[0],
     config: model.config,
+    folder: format,
+    files,
+    license: model.origin.license,
     origin: origin && cardOrigin(origin.options, origin.result),
     notes: [counted, compared, ...judged, ...(merging ? [mergingNote(merging)] : [])],
   });
@@ -418,6 +439,21 @@ function exportFigures({ images, difference, cosine, intervals, neighbours }: Ex
   };
 }
 
+/** The export that a search chose, as it was measured; undefined where it isn't among these. */
+export function chosenExport(
+  exports: readonly MeasuredExport[],
+  { export: name }: Pick<Deployment, "export">,
+): ChosenExport | undefined {
+  const measured = exports.find(({ format }) => format === name);
+  if (!measured) return undefined;
+  const { format, bytes, millisecondsAPicture, neighbours, cosine, images } = measured;
+  return { format, bytes, milliseconds: millisecondsAPicture, neighbours: neighbours?.exported, cosine, images };
+}
+
+/** What the table's columns mean. */
+export const exportLegend =
+  "difference: mean absolute difference from the student's features, as a share of their size; cosine: mean cosine similarity with the student's features; k-NN: a vote of the 10 most similar labelled images, by this file's features and by the student's";
+
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
   const labelled = exports.some(({ neighbours }) => neighbours);
@@ -428,7 +464,7 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       { title: "ms/image" },
       { title: "difference %" },
       { title: "cosine" },
-      ...(labelled ? [{ title: "k-NN %" }, { title: "ours %" }] : []),
+      ...(labelled ? [{ title: "k-NN %" }, { title: "original k-NN %" }] : []),
       { title: "folder", align: "left" },
     ],
     rows: exports.map((e) => {

@@ -35,6 +35,10 @@ import type { NamedInput, OutputRequest } from "../workspace/output-folder.ts";
 import { checkOutputFile, withOutput } from "../workspace/output-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { widthsText } from "../students/search/shape.ts";
+import { loadedModel, weightsFiles } from "../exports/weights-files.ts";
+import { countText, fewImages } from "../report/results.ts";
+import type { TriedCandidate } from "../workspace/run-schemas.ts";
+import { chosenExport, exportLegend, exportTable } from "./export.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
@@ -181,6 +185,9 @@ async function readRun(folder: RunFolder): Promise<RunFiles> {
   const report: RunReport = {
     ...settingsOf(path, options, config),
     ...outcomeOf(result),
+    ...(await filesOf(folder, result)),
+    ...(await exportsOf(folder, config)),
+    ...searchOf(options, config),
     notes: notesOf(result, config),
     judgedPictures: judged.length,
     steps: log.filter((entry) => entry.kind === "step"),
@@ -208,6 +215,49 @@ const settingsOf = (path: string, options: DistillRunOptions, { about }: RunConf
   command: distillCommand(options),
   about,
 });
+
+/** The student's files and how they are loaded. */
+async function filesOf(folder: RunFolder, { loading }: RunResult): Promise<Pick<RunReport, "files" | "loading">> {
+  const directory = folder.directory.below("student");
+  const files = await weightsFiles(directory, loading?.inTransformers);
+  const loaded = loading && loadedModel(loading, folder.directory.describe("student"), files);
+  return { files, ...(loaded && files.length > 0 ? { loading: loaded } : {}) };
+}
+
+/** What was exported into the run's folder, and the export that a search chose. */
+async function exportsOf(folder: RunFolder, { deployment }: RunConfig): Promise<Pick<RunReport, "exports" | "chosen">> {
+  const measured = await folder.readExports();
+  if (measured.length === 0) return {};
+  const { columns, rows } = exportTable(measured.map((one) => ({ ...one, out: `exports/${one.format}` })));
+  const counts = measured.map(({ images }) => images);
+  const few = counts.some((count) => count < fewImages) ? " In brackets: 95 % confidence intervals." : "";
+  const heading = `Compared on ${countText([Math.min(...counts), Math.max(...counts)])}.${few}`;
+  const chosen = deployment && chosenExport(measured, deployment);
+  return { exports: { heading, columns, rows, legend: `${exportLegend}.` }, ...(chosen ? { chosen } : {}) };
+}
+
+/** What a search tried, where there was one. */
+function searchOf({ budget, agreement }: DistillRunOptions, { deployment }: RunConfig): Pick<RunReport, "search"> {
+  if (!deployment) return {};
+  const asked = [
+    ...(budget === undefined ? [] : [`a budget of ${budget}`]),
+    ...(agreement === undefined ? [] : [`an agreement of at least ${agreement}`]),
+  ].join(" and ");
+  const keyOf = ({ export: name, merging, blockShare }: TriedCandidate) =>
+    JSON.stringify([name, merging ?? [], blockShare]);
+  const candidates = deployment.tried.map((one) => ({
+    format: one.export,
+    blockShare: one.blockShare,
+    mergedTokens: (one.merging ?? []).reduce((sum, count) => sum + count, 0),
+    bytes: one.bytes,
+    ...(one.milliseconds === undefined ? {} : { milliseconds: one.milliseconds }),
+    agreement: one.agreement,
+    isChosen: keyOf(one) === keyOf(deployment),
+  }));
+  // Without a classifier the search puts the mean cosine similarity in the place of agreement.
+  const isCosine = deployment.tried.every(({ agreement: share, loss }) => share === 1 - loss);
+  return { search: { asked, measure: isCosine ? "cosine" : "agreement", candidates } };
+}
 
 /** What came of it. */
 const outcomeOf = (result: RunResult) => ({
@@ -331,13 +381,15 @@ async function drawnParts(
     className,
     image: await thumbnails.of(itemOf(name)),
   });
+  const isBlank = (name: string) => thumbnails.isBlank(itemOf(name));
   const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
-  const attention = () => attentionOf(environment, models, source, spread(judgedItems, shownLooks));
+  const attention = async () =>
+    attentionOf(environment, models, source, await examples(judgedItems, shownLooks, ({ name }) => isBlank(name)));
   const used = spread(report.used.shown, shownUsed);
   return {
     teacherDepth: models.get("teacher")?.config.depth,
     hardest: await hardestPictures(judged, shown),
-    neighbours: await neighbourExamples(judged, shown),
+    neighbours: await neighbourExamples(judged, shown, isBlank),
     attention: (await attempts.try("where models look", attention)) ?? [],
     similarity: await attempts.try("similarity of layers", () =>
       similarityOf(models, source, spread(judgedItems, similarityPictures), report.keptBlocks),
@@ -370,11 +422,28 @@ async function hardestPictures(judged: readonly JudgedLine[], shown: Show): Prom
   );
 }
 
+/** Some of a list, spread over it, without those that show nothing as far as there are others among twice as many. */
+async function examples<T>(list: readonly T[], count: number, isBlank: (one: T) => Promise<boolean>): Promise<T[]> {
+  const candidates = spread(list, 2 * count);
+  const blank = await Promise.all(candidates.map(isBlank));
+  const showing = candidates.filter((_, i) => !blank[i]);
+  return showing.length < count ? spread(candidates, count) : spread(showing, count);
+}
+
 /** Some pictures with their neighbours under teacher and student. */
-async function neighbourExamples(judged: readonly JudgedLine[], shown: Show): Promise<NeighbourExample[]> {
+async function neighbourExamples(
+  judged: readonly JudgedLine[],
+  shown: Show,
+  isBlank: (name: string) => Promise<boolean>,
+): Promise<NeighbourExample[]> {
   const known = judged.filter(({ models }) => models.student?.nearest);
+  const showsBlank = async ({ name, models }: JudgedLine) => {
+    const nearest = [models.teacher, models.student].flatMap((model) => model?.nearest ?? []);
+    return (await Promise.all([name, ...nearest].map(isBlank))).includes(true);
+  };
+  const chosen = await examples(known, shownExamples, showsBlank);
   return Promise.all(
-    spread(known, shownExamples).map(async (line) => {
+    chosen.map(async (line) => {
       const rows = ["teacher", "student"].flatMap((model) => {
         const nearest = line.models[model]?.nearest;
         return nearest ? [Promise.all(nearest.map((name) => shown(name))).then((list) => [model, list] as const)] : [];

@@ -2,7 +2,7 @@
 import type { Comparison } from "../report/findings.ts";
 import { findings } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
-import { evaluatedOn, resultLegend, resultText } from "../report/results.ts";
+import { evaluatedOn, resultText } from "../report/results.ts";
 import { textTable } from "../report/table.ts";
 
 /**
@@ -11,9 +11,7 @@ import { textTable } from "../report/table.ts";
  */
 export function resultsText(results: readonly ResultRow[], comparisons: readonly Comparison[], kind = ""): string {
   if (results.length === 0) return "";
-  const { columns, rows } = resultText(results);
-  const starred = rows.some((row) => row.some((text) => text.endsWith("*")));
-  const legend = `${resultLegend}${starred ? "; *: the better of the small models" : ""}`;
+  const { columns, rows, legend } = resultText(results);
   const sentences = findings(comparisons);
   return [
     evaluatedOn(results, kind),

@@ -11,6 +11,7 @@ export function cardOrigin(options: DistillRunOptions, result: RunResult): Model
   return {
     teacher: options.teacher,
     fromHub: result.teacherFromHub,
+    license: result.teacherLicense,
     method: options.method,
     pictures: result.pictures,
     data: options.data,
@@ -18,6 +19,7 @@ export function cardOrigin(options: DistillRunOptions, result: RunResult): Model
     widths: widthsText(result),
     command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results,
+    comparisons: result.comparisons,
     onTraining: result.judgedOnTrainingPictures,
   };
 }

@@ -19,12 +19,35 @@ export function scaled(picture: Picture, side: number): Picture {
   return resize(picture, { left: 0, top: 0, width: picture.width, height: picture.height }, side, side, "bicubic");
 }
 
+/** Of so many pixels at least, and by so many levels, an image that shows something differs from its most common colour. */
+const [leastShown, leastLevels] = [0.02, 16];
+
+/** Whether an image is of one colour, as nearly as a viewer sees it. */
+export function isBlank({ width, height, data }: Picture): boolean {
+  const pixels = width * height;
+  const common = [0, 1, 2].map((channel) => {
+    const counts = new Uint32Array(256);
+    for (let i = 0; i < pixels; i++) counts[data[3 * i + channel]]++;
+    return counts.indexOf(Math.max(...counts));
+  });
+  let other = 0;
+  for (let i = 0; i < pixels; i++)
+    if (common.some((level, channel) => Math.abs(data[3 * i + channel] - level) > leastLevels)) other++;
+  return other < leastShown * pixels;
+}
+
 export async function dataUri(environment: Environment, picture: Picture): Promise<string> {
   return `data:image/jpeg;base64,${base64(await environment.encodeJpeg(picture))}`;
 }
 
+interface Thumbnail {
+  /** A data URI. */
+  readonly uri: string;
+  readonly isBlank: boolean;
+}
+
 export class Thumbnails {
-  private readonly made = new Map<string, Promise<string | undefined>>();
+  private readonly made = new Map<string, Promise<Thumbnail | undefined>>();
   private readonly environment: Environment;
   private readonly source: PictureSource;
   private readonly preprocessing: Preprocessing;
@@ -38,16 +61,26 @@ export class Thumbnails {
   }
 
   /** A data URI; undefined where the picture can't be read (any more). */
-  of(item: Item): Promise<string | undefined> {
+  async of(item: Item): Promise<string | undefined> {
+    return (await this.thumbnail(item))?.uri;
+  }
+
+  /** Whether models see nothing but one colour in it, or it can't be read. */
+  async isBlank(item: Item): Promise<boolean> {
+    return (await this.thumbnail(item))?.isBlank ?? true;
+  }
+
+  private thumbnail(item: Item): Promise<Thumbnail | undefined> {
     const known = this.made.get(item.name) ?? this.make(item);
     this.made.set(item.name, known);
     return known;
   }
 
-  private async make(item: Item): Promise<string | undefined> {
+  private async make(item: Item): Promise<Thumbnail | undefined> {
     try {
       const view = await this.source.evaluationView(item, this.preprocessing);
-      return await dataUri(this.environment, scaled(denormalise(view, this.preprocessing), this.side));
+      const picture = scaled(denormalise(view, this.preprocessing), this.side);
+      return { uri: await dataUri(this.environment, picture), isBlank: isBlank(picture) };
     } catch (error) {
       if (error instanceof UserError) return undefined;
       throw error;

@@ -12,7 +12,7 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { conformTo, isHeldBy } from "../models/conform.ts";
 import type { Warn } from "./export-format.ts";
 import type { OnnxVariant } from "./onnx-file.ts";
-import { float32Onnx, writeOnnxFile } from "./onnx-file.ts";
+import { defaultOnnx, writeOnnxFile } from "./onnx-file.ts";
 
 /** The model with its weights rounded to the type that its file holds, so that every file written agrees with it. */
 export function roundWeights<M extends ModelDefinition>(model: M, type: WeightType): M {
@@ -68,7 +68,7 @@ async function writeSettings(
 
 /**
  * Writes a directory with safetensors, ONNX, preprocessor and configuration, in a layout of `library`. `weightType` is
- * that of the safetensors file; the ONNX file holds the same numbers as float32.
+ * that of the safetensors file; model.onnx holds the same numbers as float32, model_quantized.onnx linear maps in int8.
  */
 export async function writeWithOnnx(
   model: ModelDefinition,
@@ -80,7 +80,7 @@ export async function writeWithOnnx(
   const { layout, model: held } = conformTo(model, library);
   const rounded = roundWeights(held, weightType);
   await directory.write("model.safetensors", weightsFile(layout, rounded, weightType));
-  await writeOnnxFile(rounded, directory, float32Onnx);
+  for (const variant of defaultOnnx) await writeOnnxFile(rounded, directory, variant);
   await writeSettings(layout, held, directory, weightType, warn);
 }
 

@@ -9,6 +9,7 @@ import type { Chunks } from "../engine/onnx/chunks.ts";
 import { modelChunks } from "../engine/onnx/chunks.ts";
 import type { ExternalData } from "../engine/onnx/write-model.ts";
 import { buildOnnx } from "../engine/onnx/write-model.ts";
+import { quantizeLinearMaps } from "../engine/passes/int8/quantize.ts";
 import { tidy } from "../engine/passes/tidy.ts";
 import type { WeightType } from "../utils/half.ts";
 
@@ -42,8 +43,18 @@ export interface OnnxVariant {
   readonly application?: boolean;
 }
 
-/** The file that every Hugging Face directory has. */
+/** The file that transformers.js takes by itself in Node and on WebGPU. */
 export const float32Onnx: OnnxVariant = { file: "model.onnx", weightType: "float32", application: true };
+
+/** The file that transformers.js takes by itself in browsers, on WebAssembly: int8 weights, computed in float32. */
+export const quantizedOnnx: OnnxVariant = {
+  file: "model_quantized.onnx",
+  weightType: "float32",
+  convert: (graph) => quantizeLinearMaps(graph, "weights"),
+};
+
+/** The ONNX files that every Hugging Face directory has: transformers.js loads it without options everywhere. */
+export const defaultOnnx: readonly OnnxVariant[] = [float32Onnx, quantizedOnnx];
 
 /** In `onnx/`: a teacher's whole ONNX file with the student in the backbone's place. */
 export const applicationFile = "application.onnx";

@@ -9,6 +9,7 @@ import type { Preprocessing, TransformChoice } from "../utils/image.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { elementCount } from "../utils/tensor.ts";
 import type { VitConfig } from "./config.ts";
+import type { License } from "./license.ts";
 import { patchCount, withHeadCount } from "./config.ts";
 import { findBackbone } from "./find-backbone.ts";
 import { assumedHeads } from "./layouts/assumed-heads.ts";
@@ -39,6 +40,8 @@ export interface ModelOrigin {
   readonly commit?: string;
   /** Bytes that the weights take on disk. */
   readonly bytes?: number;
+  /** The licence that its model card states. */
+  readonly license?: License;
   /** The configuration file's content, of which saving keeps what it does not change. */
   readonly config: Json;
   /** The type that the file's matrices have, and that saving keeps. */

@@ -93,6 +93,8 @@ export const weightFiles = [
   /^[^/]+\.pth$/,
 ];
 export const configFile = "config.json";
+/** The model card. */
+export const cardFile = "README.md";
 /** Where preprocessing is stored: the second is what transformers 5 writes for some models. */
 export const preprocessingFiles = ["preprocessor_config.json", "processor_config.json"];
 export const settingFiles = [...preprocessingFiles, configFile];

@@ -6,6 +6,7 @@ import type { ModelDefinition, ReadOptions } from "../models/definition.ts";
 import { readModel } from "../models/definition.ts";
 import { imageSettingsBeside } from "../models/image-settings.ts";
 import { decodeOnnx, externalNames } from "../models/onnx-import/onnx-graph.ts";
+import { readLicense } from "../models/license.ts";
 import { fixedImageSize, importOnnx } from "../models/onnx-import/onnx-model.ts";
 import { withTransform } from "../models/preprocessing.ts";
 import type { Device } from "../runtime/device.ts";
@@ -129,6 +130,7 @@ export async function openModel(place: ModelPlace, options: OpenModelOptions): P
   const definition = await readFound(place, options);
   const { transform, mean = definition.preprocessing.mean, std = definition.preprocessing.std } = options;
   const preprocessing = transform ? withTransform(definition.preprocessing, transform) : definition.preprocessing;
-  const origin = { ...definition.origin, path: place.path };
+  const license = await readLicense(place.directory);
+  const origin = { ...definition.origin, path: place.path, ...(license ? { license } : {}) };
   return { ...definition, origin, preprocessing: { ...preprocessing, mean, std } };
 }

@@ -3,6 +3,9 @@
 import * as Plot from "@observablehq/plot";
 import { escapeHtml } from "./html.ts";
 
+/** Pixels of a page's charts: two stand beside each other, and a telephone shows one without cutting it. */
+export const chartWidth = 420;
+
 const palette = ["#2f6fde", "#d9772b", "#2a9d6f", "#a04fc4", "#c23b5a", "#7a7a2a"];
 /** Models keep their colours through all charts of a report. */
 const modelColours: Readonly<Record<string, string>> = {

@@ -1,10 +1,10 @@
 // One page that compares runs.
-import { costChart } from "./figures.ts";
+import { resultCharts } from "./cost-charts.ts";
 import { findings } from "./findings.ts";
 import { html } from "./html.ts";
 import type { Section } from "./page-parts.ts";
-import { chart, resultsTable, scrolling, trainingCharts, wholePage } from "./page-parts.ts";
-import { evaluatedOn, resultLegend, resultMarks } from "./results.ts";
+import { chart, chartRow, resultsTable, scrolling, trainingCharts, wholePage } from "./page-parts.ts";
+import { evaluatedOn } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
 import { countedRows } from "./run-report.ts";
 
@@ -57,15 +57,14 @@ export function comparisonPage(runs: readonly RunReport[], document: Document): 
   // Rows of several runs were not measured in turns with each other, so none is marked as faster.
   const compared = [...first, ...students].map((row) => ({ ...row, millisecondsQuartiles: undefined }));
   const charts = trainingCharts(runs, document);
-  const cost = costChart([...first, ...students], document);
   const sections: (Section | undefined)[] = [
     {
       id: "results",
       title: "Results",
       body: html`<p>${evaluatedOn(compared)}</p>
         ${resultsTable(compared)}
-        <p class="soft">${resultLegend}; ${resultMarks}. Teacher and weight copy are those of ${runs[0].name}.</p>
-        ${cost ? chart(cost, "What accuracy costs.") : undefined}`,
+        <p class="soft">Teacher and weight copy are those of ${runs[0].name}.</p>
+        ${chartRow(resultCharts(compared, document).map((svg) => chart(svg, "")))}`,
     },
     charts && { id: "training", title: "Training", body: charts },
     {
@@ -89,7 +88,7 @@ export function comparisonPage(runs: readonly RunReport[], document: Document): 
     "Comparison of runs",
     html`<header>
       <h1>Comparison of runs</h1>
-      <p class="lead">${runs.map(({ name }) => name).join(", ")}</p>
+      <p class="verdict">${runs.map(({ name }) => name).join(", ")}</p>
     </header>`,
     sections.filter((section) => section !== undefined),
   );

@@ -39,7 +39,7 @@ const percents = (bounds: Bounds | undefined): Bounds | undefined => bounds && [
 export const metrics: readonly Metric[] = [
   {
     name: "neighbours",
-    title: "neighbours %",
+    title: "k-NN %",
     digits: 1,
     of: ({ row }) => percent(row?.neighbours?.top1),
     interval: ({ row }) => percents(row?.neighbours?.interval),
@@ -54,21 +54,21 @@ export const metrics: readonly Metric[] = [
   { name: "probeBest", title: "probe, best epoch %", digits: 1, of: ({ row }) => percent(row?.probeBest?.top1) },
   {
     name: "head",
-    title: "own head %",
+    title: "classifier %",
     digits: 1,
     of: ({ row }) => percent(row?.head?.top1),
     interval: ({ row }) => percents(row?.head?.interval),
   },
   {
     name: "agreement",
-    title: "as teacher %",
+    title: "agreement %",
     digits: 1,
     of: ({ row }) => percent(row?.fidelity?.agreement),
     interval: ({ row }) => percents(row?.fidelity?.intervals?.agreement),
   },
   {
     name: "neighboursAuroc",
-    title: "neighbours AUROC %",
+    title: "k-NN AUROC %",
     digits: 1,
     of: ({ row }) => percent(row?.auroc?.neighbours?.mean),
     interval: ({ row }) => percents(row?.auroc?.neighbours?.interval),
@@ -101,7 +101,7 @@ export const metrics: readonly Metric[] = [
     interval: ({ row }) => row?.fidelity?.intervals?.cosine,
   },
   { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },
-  { name: "milliseconds", title: "ms/picture", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
+  { name: "milliseconds", title: "ms/image", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
   { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
 ];
 

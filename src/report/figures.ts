@@ -1,7 +1,6 @@
 // The charts of a report's page.
 import * as Plot from "@observablehq/plot";
-import { colourOf, legendOf, standalone, svgOf } from "./chart.ts";
-import type { ResultRow } from "./results.ts";
+import { chartWidth, colourOf, legendOf, standalone, svgOf } from "./chart.ts";
 import type { ClassFigures, Look, Step } from "./run-report.ts";
 import { blockLabel } from "./run-report.ts";
 
@@ -56,11 +55,17 @@ export function lineChart(lines: readonly Line[], label: string, unit: string, d
   const few = points.length <= 60;
   return svgOf(
     {
-      width: 560,
-      height: 270,
+      width: chartWidth,
+      height: 260,
       marginLeft: 52,
-      marginBottom: 42,
-      x: { label: "step →", ticks: Math.max(1, Math.min(8, lastStep(points) - firstStep(points))), tickFormat: "d" },
+      marginBottom: 46,
+      x: {
+        label: "step →",
+        labelAnchor: "center",
+        labelOffset: 38,
+        ticks: Math.max(1, Math.min(8, lastStep(points) - firstStep(points))),
+        tickFormat: "d",
+      },
       y: { label: `↑ ${unit}`, grid: true, nice: true, zero: false },
       color: colourOf(lines.map(({ series }) => series)),
       marks: [
@@ -80,59 +85,16 @@ export function lineChart(lines: readonly Line[], label: string, unit: string, d
   );
 }
 
-/** What accuracy costs: milliseconds a picture against one accuracy, with the weights' size as the dot's. */
-export function costChart(rows: readonly ResultRow[], document: Document): string | undefined {
-  const shown = rows.flatMap(({ name, neighbours, fidelity, millisecondsAPicture, bytes }) => {
-    const value = neighbours ? 100 * neighbours.top1 : fidelity?.cosine;
-    if (value === undefined || millisecondsAPicture === undefined) return [];
-    const megabytes = (bytes ?? 0) / 1e6;
-    const unit = neighbours ? `${value.toFixed(1)} % neighbours` : `cosine ${value.toFixed(3)}`;
-    return [
-      {
-        name,
-        value,
-        milliseconds: millisecondsAPicture,
-        megabytes,
-        title: `${name}: ${unit}, ${millisecondsAPicture.toFixed(1)} ms a picture, ${megabytes.toFixed(1)} MB`,
-      },
-    ];
-  });
-  if (shown.length < 2) return undefined;
-  const unit = rows.some(({ neighbours }) => neighbours) ? "neighbours %" : "cosine with the teacher";
-  return svgOf(
-    {
-      width: 560,
-      height: 280,
-      marginLeft: 52,
-      marginRight: 104,
-      marginTop: 30,
-      x: { label: "milliseconds per image →", grid: true, nice: true, zero: true },
-      y: { label: `↑ ${unit}`, grid: true, nice: true, inset: 14 },
-      r: { range: [0, 18], domain: [0, Math.max(...shown.map((s) => s.megabytes))] },
-      color: colourOf(shown.map(({ name }) => name)),
-      marks: [
-        Plot.dot(shown, {
-          x: "milliseconds",
-          y: "value",
-          r: "megabytes",
-          fill: "name",
-          fillOpacity: 0.75,
-          title: "title",
-        }),
-        Plot.text(shown, { x: "milliseconds", y: "value", text: "name", dx: 22, textAnchor: "start" }),
-      ],
-    },
-    "Accuracy against time for a picture; the dot's area is the size of the weights",
-    document,
-  );
-}
-
 /** Of the last model, which is the student. */
 const dotRadius = 3.5;
 
-/** Accuracy by class: a dot for the student, rings for the others. */
-export function classChart(classes: readonly ClassFigures[], document: Document): string {
-  const dots = classes.flatMap(({ name, pictures, models }) =>
+/** Characters that the names of classes take beside a chart. */
+export const longestName = (classes: readonly ClassFigures[]): number =>
+  Math.min(28, Math.max(4, ...classes.map(({ name }) => name.length)));
+
+/** A dot for the student, rings around it for the others: where models agree all stay to be seen. */
+const classDots = (classes: readonly ClassFigures[]) =>
+  classes.flatMap(({ name, pictures, models }) =>
     Object.entries(models).map(([model, share], i, { length }) => ({
       name,
       model,
@@ -141,15 +103,22 @@ export function classChart(classes: readonly ClassFigures[], document: Document)
       title: `${name}, ${model}: ${(100 * share).toFixed(0)} % of ${pictures}`,
     })),
   );
-  const longest = Math.min(28, Math.max(4, ...classes.map(({ name }) => name.length)));
+
+/** Accuracy by class: a dot for the student, rings for the others. */
+export function classChart(
+  classes: readonly ClassFigures[],
+  document: Document,
+  longest = longestName(classes),
+): string {
+  const dots = classDots(classes);
   return svgOf(
     {
-      width: 560,
+      width: chartWidth,
       height: 60 + 22 * classes.length,
       marginLeft: 14 + 7.4 * longest,
       marginTop: 10,
-      marginBottom: 36,
-      x: { label: "neighbours right, % →", grid: true, domain: [0, 100] },
+      marginBottom: 46,
+      x: { label: "k-NN % →", labelAnchor: "center", labelOffset: 38, grid: true, domain: [0, 100] },
       y: { domain: classes.map(({ name }) => name), label: null, type: "point", tickFormat: shorten },
       color: colourOf([...new Set(dots.map(({ model }) => model))]),
       r: { type: "identity" },
@@ -161,7 +130,6 @@ export function classChart(classes: readonly ClassFigures[], document: Document)
           stroke: "currentColor",
           strokeOpacity: 0.3,
         }),
-        // Rings around the student's dot: where models agree all stay to be seen.
         Plot.dot(
           dots.filter(({ radius }) => radius > dotRadius),
           { x: "value", y: "name", stroke: "model", strokeWidth: 2, r: "radius", title: "title" },
@@ -172,7 +140,7 @@ export function classChart(classes: readonly ClassFigures[], document: Document)
         ),
       ],
     },
-    "Accuracy of nearest neighbours by class",
+    "k-NN accuracy by class",
     document,
   );
 }
@@ -197,21 +165,70 @@ const cellNumbers = <T>(
 /** Beyond this many cells numbers in them can't be read. */
 const mostNumbers = 400;
 
-/** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1. */
+/** Beyond so many columns a map on a page shows colours alone; the numbers are in report.md. */
+const mostNumberedColumns = 12;
+
+/** Similarities of student blocks (rows) with teacher blocks (columns), as wide as the charts of a page. */
+export function smallHeatMap(
+  values: readonly (readonly number[])[],
+  keptBlocks: readonly number[],
+  label: string,
+  document: Document,
+): string {
+  const isKept = values.every((_, s) => keptBlocks[s] === s);
+  const cells = similarityCells(values, keptBlocks, isKept ? String : (s) => blockLabel(s, keptBlocks));
+  const [rows, columns] = [values.length, values[0].length];
+  const numbers = cellNumbers(
+    cells,
+    ["teacher", "student"],
+    ({ value }) => value.toFixed(2).replace(/^0/, ""),
+    ({ value }) => (value > 0.6 ? "black" : "white"),
+    10,
+  );
+  return svgOf(
+    {
+      width: chartWidth,
+      height: 60 + Math.min(24, 420 / rows) * rows,
+      marginLeft: isKept ? 44 : 96,
+      marginRight: 4,
+      marginTop: 22,
+      marginBottom: 40,
+      padding: 0.04,
+      x: { label: "teacher's block", labelAnchor: "center", domain: Array.from({ length: columns }, (_, t) => t) },
+      y: { label: "student's block", domain: [...new Set(cells.map(({ student }) => student))] },
+      color: { scheme: "viridis", domain: [0, 1], clamp: true },
+      marks: [
+        Plot.cell(cells, { x: "teacher", y: "student", fill: "value", title: "title" }),
+        ...(columns <= mostNumberedColumns ? [numbers] : []),
+      ],
+    },
+    label,
+    document,
+  );
+}
+
+const similarityCells = (
+  values: readonly (readonly number[])[],
+  keptBlocks: readonly number[],
+  nameOf: (block: number) => string,
+) =>
+  values.flatMap((row, s) =>
+    row.map((value, t) => ({
+      student: nameOf(s),
+      teacher: t,
+      value,
+      title: `student block ${blockLabel(s, keptBlocks)}, teacher block ${t}: ${value.toFixed(3)}`,
+    })),
+  );
+
+/** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1, as a picture of its own. */
 export function heatMap(
   values: readonly (readonly number[])[],
   keptBlocks: readonly number[],
   label: string,
   document: Document,
 ): Drawn {
-  const cells = values.flatMap((row, s) =>
-    row.map((value, t) => ({
-      student: blockLabel(s, keptBlocks),
-      teacher: t,
-      value,
-      title: `student block ${blockLabel(s, keptBlocks)}, teacher block ${t}: ${value.toFixed(3)}`,
-    })),
-  );
+  const cells = similarityCells(values, keptBlocks, (s) => blockLabel(s, keptBlocks));
   const [rows, columns] = [values.length, values[0].length];
   const size = { width: Math.max(360, 120 + 44 * columns), height: 66 + 30 * rows };
   const numbers = cellNumbers(

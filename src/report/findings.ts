@@ -1,6 +1,6 @@
 // What the figures of a run allow to be said, in words.
 
-/** Two models on the same pictures: the accuracy of one less that of the other, as shares, with its 95 % interval. */
+/** Two models on the same images: the accuracy of one less that of the other, as shares, with its 95 % confidence interval. */
 export interface Comparison {
   readonly metric: "neighbours" | "probe" | "head";
   readonly model: string;
@@ -9,21 +9,21 @@ export interface Comparison {
   readonly interval?: readonly [number, number];
 }
 
-const names = { neighbours: "Nearest neighbours", probe: "Linear probe", head: "Own head" } as const;
+const names = { neighbours: "k-NN accuracy", probe: "Linear-probe accuracy", head: "Classifier accuracy" } as const;
 const points = (share: number) => Math.abs(100 * share).toFixed(1);
 
-/** "26.3 points below the teacher (95 % interval 21.0 to 31.7)", or that nothing can be told apart. */
+/** "26.3 points below the teacher (95 % confidence interval 21.0 to 31.7)", or that nothing can be told apart. */
 function phrase({ than, difference, interval }: Comparison): string {
   const direction = difference < 0 ? "below" : "above";
-  const told = difference === 0 ? `level with the ${than}` : `${points(difference)} points ${direction} the ${than}`;
+  const told = difference === 0 ? `equal to the ${than}` : `${points(difference)} points ${direction} the ${than}`;
   if (!interval) return told;
   const [low, high] = interval;
   if (low > 0 || high < 0) {
     const [near, far] = [Math.min(Math.abs(low), Math.abs(high)), Math.max(Math.abs(low), Math.abs(high))];
-    return `${told} (95 % interval ${points(near)} to ${points(far)})`;
+    return `${told} (95 % confidence interval ${points(near)} to ${points(far)})`;
   }
   const side = (share: number) => `${points(share)} ${share < 0 ? "below" : "above"}`;
-  return `${told} (95 % interval ${side(low)} to ${side(high)}: these pictures can't tell them apart)`;
+  return `${told} (95 % confidence interval ${side(low)} to ${side(high)}: no difference shown on these images)`;
 }
 
 /** One sentence a metric: the student beside the teacher and beside the weight copy. */

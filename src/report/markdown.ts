@@ -2,20 +2,23 @@
 import type { Markdown } from "../utils/escape.ts";
 import { markdown, markdownCode, markdownFence } from "../utils/escape.ts";
 import { findings } from "./findings.ts";
-import { evaluatedOn, resultLegend, resultMarks, resultTable } from "./results.ts";
+import { fileMegabytes, loadingSnippets } from "./loading.ts";
+import { evaluatedOn, resultTable } from "./results.ts";
 import type { RunReport } from "./run-report.ts";
-import { blockLabel, countedRows, keptText } from "./run-report.ts";
+import { blockLabel, countedRows, keptText, verdictsOf } from "./run-report.ts";
+import { searchTable, searchText } from "./search.ts";
 import { markdownTable } from "./table.ts";
 
 /** Lines of our own, and Markdown made of values. */
 type MarkdownLine = string | Markdown;
 
-/** The title, and what was done in one sentence. */
+/** The title, what came of the run, and what was done, a sentence each. */
 function opening(report: RunReport): MarkdownLine[] {
   return [
     markdown`# ${report.name}`,
     "",
-    markdown`Method ${report.method} (${report.methodSummary}), teacher ${markdownCode(report.teacher)}, pictures ${markdownCode(report.data)} (${report.used.total} used), ${keptText(report)}.`,
+    ...verdictsOf(report).flatMap((sentence) => [markdown`**${sentence}**`, ""]),
+    markdown`Method ${report.method} (${report.methodSummary}), teacher ${markdownCode(report.teacher)}, images ${markdownCode(report.data)} (${report.used.total} used), ${keptText(report)}.`,
     "",
   ];
 }
@@ -31,7 +34,7 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
       : []),
     ...looks.map(
       (e) =>
-        `- held out at step ${e.step}: difference ${e.difference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.neighbours === undefined ? "" : `, neighbours ${(100 * e.neighbours).toFixed(1)} %`}`,
+        `- held out at step ${e.step}: difference ${e.difference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.neighbours === undefined ? "" : `, k-NN ${(100 * e.neighbours).toFixed(1)} %`}`,
     ),
     "",
   ];
@@ -39,20 +42,52 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
 
 function results(report: RunReport): MarkdownLine[] {
   if (report.results.length === 0) return [];
-  const { columns, rows } = resultTable(countedRows(report));
+  const { columns, rows, legend } = resultTable(countedRows(report));
   const judged = report.judgedOnTrainingPictures
-    ? " No pictures were left to hold out: these figures are of training pictures."
+    ? " No images were left to hold out: these figures are on training images."
     : "";
   return [
     `${evaluatedOn(countedRows(report))}${judged}`,
     "",
     markdownTable(columns, rows),
     "",
-    `${resultLegend}; ${resultMarks}.`,
+    legend,
     "",
     ...findings(report.comparisons).map((sentence) => markdown`- ${sentence}`),
     "",
   ];
+}
+
+function files({ files: written, exports, loading }: RunReport): MarkdownLine[] {
+  const student = [
+    "## Files of the student",
+    "",
+    markdownTable(
+      [{ title: "file in `student/`", align: "left" }, { title: "MB" }, { title: "read by default by", align: "left" }],
+      written.map((file) => [file.name, fileMegabytes(file), file.readBy]),
+    ),
+    "",
+  ];
+  return [
+    ...(written.length > 0 ? student : []),
+    ...(loading
+      ? loadingSnippets(loading).flatMap(({ title, code, language }) => [
+          `${title}:`,
+          "",
+          markdownFence(code, language),
+          "",
+        ])
+      : []),
+    ...(exports
+      ? ["## Exports", "", exports.heading, "", markdownTable(exports.columns, exports.rows), "", exports.legend, ""]
+      : []),
+  ];
+}
+
+function searched({ search }: RunReport): MarkdownLine[] {
+  if (!search) return [];
+  const { columns, rows } = searchTable(search);
+  return ["## Search", "", searchText(search), "", markdownTable(columns, rows), ""];
 }
 
 function failures({ classes, hardest }: RunReport): string[] {
@@ -62,12 +97,12 @@ function failures({ classes, hardest }: RunReport): string[] {
       ? [
           "## Classes",
           "",
-          "Share of each class's pictures that nearest neighbours get right, the widest gap to the teacher first.",
+          "k-NN accuracy by class, the widest gap to the teacher first.",
           "",
           markdownTable(
             [
               { title: "class", align: "left" },
-              { title: "pictures" },
+              { title: "images" },
               ...models.map((title) => ({ title: `${title} %` })),
             ],
             classes.map((c) => [
@@ -81,10 +116,10 @@ function failures({ classes, hardest }: RunReport): string[] {
       : []),
     ...(hardest.length > 0
       ? [
-          "## Pictures furthest from the teacher",
+          "## Images furthest from the teacher",
           "",
           markdownTable(
-            [{ title: "picture", align: "left" }, { title: "difference" }, { title: "cosine" }],
+            [{ title: "image", align: "left" }, { title: "difference" }, { title: "cosine" }],
             hardest.map((p) => [p.name, p.difference.toFixed(3), p.cosine.toFixed(3)]),
           ),
           "",
@@ -97,9 +132,9 @@ function layers({ similarity }: RunReport): string[] {
   if (!similarity) return [];
   const { cka, tokens, pictures, keptBlocks } = similarity;
   return [
-    "## Similarity of layers",
+    "## Layer similarity",
     "",
-    `Centred kernel alignment of each student block (rows) with each teacher block, over ${tokens} tokens of ${pictures} pictures.`,
+    `Centred kernel alignment of each student block (rows) with each teacher block, over ${tokens} tokens of ${pictures} images.`,
     "",
     markdownTable(
       [{ title: "student block", align: "left" }, ...cka[0].map((_, t) => ({ title: String(t) }))],
@@ -114,15 +149,17 @@ export function markdownReport(report: RunReport): string {
   const lines = [
     ...opening(report),
     ...results(report),
+    ...files(report),
+    ...searched(report),
     ...training(report),
     ...failures(report),
     ...layers(report),
     ...report.missing.map((what) => markdown`- not here: ${what}`),
-    "## Again",
+    "## Run it again",
     "",
     markdownFence(report.command),
     "",
-    "The student's directory is `student/`; settings are in `config.json`, the pictures used in `manifest.jsonl`, what became of each picture in `judged.jsonl`, and `report.html` has all this with pictures.",
+    "The student is in `student/`, settings in `config.json`, the images used in `manifest.jsonl`, the predictions for each image in `judged.jsonl`. `report.html` shows the same with charts and images.",
     "",
   ];
   return lines.join("\n");

@@ -4,9 +4,10 @@ import type { Line } from "./figures.ts";
 import { lineChart, lookLine, lossLine } from "./figures.ts";
 import { Html, html } from "./html.ts";
 import { pageScript, pageStyle } from "./page-style.ts";
-import type { ResultRow } from "./results.ts";
+import type { ResultCell, ResultRow } from "./results.ts";
 import { resultCells } from "./results.ts";
 import type { RunReport, Shown } from "./run-report.ts";
+import type { Column } from "./table.ts";
 
 /**
  * What a page may do: show what stands in it, and run its own script, which it knows by its hash. Nothing is loaded. Styles
@@ -70,42 +71,83 @@ export function scrolling(label: string, content: Html): Html {
   return html`<div class="scroll" role="region" aria-label="${label}" tabindex="0">${content}</div>`;
 }
 
+/** The table of results with what its columns mean below it. */
 export function resultsTable(rows: readonly ResultRow[]): Html {
-  const { columns, rows: lines } = resultCells(rows, { wide: true });
-  const head = columns.map(({ title }) => (title ? html`<th scope="col">${title}</th>` : html`<td></td>`));
+  const { columns, rows: lines, legend } = resultCells(rows, { wide: true, mark: "bold" });
+  const head = columns.map((column) => headCell(column));
+  const cellOf = ({ text, bounds, best }: ResultCell) => {
+    const figure = best ? html`<strong>${text}</strong>` : text;
+    return html`<td>${figure}${bounds === "" ? undefined : html`<small>${bounds}</small>`}</td>`;
+  };
   const body = lines.map(
     ({ name, cells }) =>
       html`<tr>
         <th scope="row">${name}</th>
-        ${cells.map(({ text, best }) => html`<td>${best ? html`<strong>${text}</strong>` : text}</td>`)}
+        ${cells.map(cellOf)}
       </tr>`,
   );
-  return scrolling(
-    "Results",
-    html`<table>
-      <thead>
-        <tr>
-          ${head}
-        </tr>
-      </thead>
-      <tbody>
-        ${body}
-      </tbody>
-    </table>`,
-  );
+  return html`${scrolling("Table of results", tableOf(head, body))}
+    <ul class="notes">
+      ${legend.map((line) => html`<li>${line}</li>`)}
+    </ul>`;
 }
 
-function legend(series: readonly string[]): Html {
+/** A column's title, whose words are not broken. */
+function headCell({ title, align }: Column): Html {
+  if (!title) return html`<td></td>`;
+  const words = title.split(" ").map((word) => html`<span>${word}</span> `);
+  return html`<th scope="col" class="${align === "left" ? "text" : ""}">${words}</th>`;
+}
+
+const tableOf = (head: readonly Html[], body: readonly Html[]) =>
+  html`<table>
+    <thead>
+      <tr>
+        ${head}
+      </tr>
+    </thead>
+    <tbody>
+      ${body}
+    </tbody>
+  </table>`;
+
+/** A table of text; a row may be marked. */
+export function plainTable(
+  label: string,
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  isMarked: (row: number) => boolean = () => false,
+): Html {
+  const kind = (i: number) => (columns[i].align === "left" ? "text" : "");
+  const head = columns.map((column) => headCell(column));
+  const body = rows.map(
+    (row, r) =>
+      html`<tr class="${isMarked(r) ? "marked" : ""}">
+        ${row.map((text, i) =>
+          i === 0 ? html`<th scope="row">${text}</th>` : html`<td class="${kind(i)}">${text}</td>`,
+        )}
+      </tr>`,
+  );
+  return scrolling(label, tableOf(head, body));
+}
+
+/** Charts beside each other, as far as the page has room. */
+export const chartRow = (charts: readonly Html[]): Html => html`<div class="charts">${charts}</div>`;
+
+/** Code that can be selected as a whole. */
+export const codeBlock = (label: string, code: string): Html =>
+  html`<pre tabindex="0" role="region" aria-label="${label}">${code}</pre>`;
+
+export function seriesLegend(series: readonly string[]): Html {
   return html`<ul class="legend" aria-hidden="true">
     ${legendOf(series).map(({ name, colour }) => html`<li><i style="background:${colour}"></i>${name}</li>`)}
   </ul>`;
 }
 
-export function chart(svg: string, caption: string, series: readonly string[] = [], wide = false): Html {
+/** A chart with its caption, and a legend where it has several series. */
+export function chart(svg: string, caption: string, series: readonly string[] = []): Html {
   return html`<figure>
-    ${series.length > 1 ? legend(series) : undefined}
-    <div class="scroll${wide ? " wide" : ""}" role="region" aria-label="${caption}" tabindex="0">${new Html(svg)}</div>
-    <figcaption>${caption}</figcaption>
+    ${series.length > 1 ? seriesLegend(series) : undefined}${new Html(svg)}${caption === "" ? undefined : html`<figcaption>${caption}</figcaption>`}
   </figure> `;
 }
 
@@ -136,14 +178,14 @@ export function trainingCharts(
     ),
     drawn(
       runs.map((run) => lookLine(named("held out", run), run.looks, "difference")),
-      "Difference to the teacher on held-out pictures; less is better",
+      "Mean absolute feature difference on held-out images; less is better",
       "difference",
     ),
     drawn(
       runs.map((run) => lookLine(named("held out", run), run.looks, "neighbours")),
-      "Nearest neighbours on held-out pictures; a few pictures, so the line is rough",
-      "neighbours %",
+      "k-NN accuracy on a few held-out images: a rough line",
+      "k-NN %",
     ),
   ].filter((part) => part !== undefined);
-  return parts.length > 0 ? html`<div class="charts">${parts}</div>` : undefined;
+  return parts.length > 0 ? chartRow(parts) : undefined;
 }

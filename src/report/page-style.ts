@@ -7,31 +7,35 @@ export const pageStyle = `
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 24px 20px 64px; overflow-wrap: anywhere; }
+main { max-width: 960px; margin: 0 auto; padding: 24px 20px 64px; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.2rem; margin: 44px 0 8px; }
 h3 { font-size: 1rem; margin: 20px 0 6px; }
-p { margin: 6px 0; max-width: 72ch; }
+p { margin: 6px 0; max-width: 84ch; }
 .soft { color: var(--soft); }
-.lead { font-size: 1.06rem; }
-ul.findings { padding-left: 20px; max-width: 76ch; }
+.verdict { font-size: 1.16rem; font-weight: 600; line-height: 1.4; margin: 10px 0; }
+ul.findings { padding-left: 20px; max-width: 84ch; }
 nav ul { display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; padding: 0; margin: 14px 0 0; }
 a { color: var(--accent); }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; margin: 10px 0; font-variant-numeric: tabular-nums; font-size: 0.88rem; }
-th, td { padding: 6px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: 6px 7px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
-thead th { color: var(--soft); font-weight: 600; font-size: 0.84rem; }
+thead th { color: var(--soft); font-weight: 600; font-size: 0.84rem; white-space: normal; vertical-align: bottom; }
+thead span { white-space: nowrap; }
+.notes { color: var(--soft); font-size: 0.88rem; columns: 2 320px; column-gap: 32px; padding-left: 20px; margin: 8px 0; }
+.notes li { break-inside: avoid; }
 tbody th { font-weight: 600; }
-td small { color: var(--soft); }
+td small { display: block; color: var(--soft); font-size: 0.78rem; }
+tr.marked th, tr.marked td { background: var(--panel); font-weight: 600; }
 td.text, th.text { text-align: left; white-space: normal; }
 td strong { color: var(--accent); }
 figure { margin: 14px 0; }
-figcaption { color: var(--soft); font-size: 0.92rem; max-width: 72ch; }
-figure svg { display: block; width: 100%; min-width: 440px; max-width: 600px; height: auto; font-family: inherit; overflow: visible; }
-.wide svg { width: auto; max-width: none; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 8px 32px; }
+figcaption { color: var(--soft); font-size: 0.92rem; max-width: 84ch; }
+figure svg { display: block; width: 100%; max-width: 460px; height: auto; font-family: inherit; overflow: visible; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 0 32px; align-items: start; }
+.charts figure { margin: 8px 0; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.9rem; padding: 0; margin: 6px 0; list-style: none; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 6px; }
 .strip { display: flex; flex-wrap: wrap; gap: 6px; padding: 0; margin: 8px 0; list-style: none; }
@@ -52,7 +56,7 @@ figure svg { display: block; width: 100%; min-width: 440px; max-width: 600px; he
 .looks { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; }
 .looks figure { margin: 0; }
 .looks img { width: 100%; border-radius: 4px; display: block; }
-pre { background: var(--panel); padding: 12px; border-radius: 6px; overflow-x: auto; font-size: 0.88rem; }
+pre { background: var(--panel); padding: 12px; border-radius: 6px; overflow-x: auto; font-size: 0.88rem; white-space: pre-wrap; }
 details { margin: 8px 0; }
 summary { cursor: pointer; }
 .tip { position: fixed; z-index: 9; pointer-events: none; background: var(--ink); color: var(--paper); font-size: 0.82rem; padding: 4px 8px; border-radius: 4px; max-width: 260px; }

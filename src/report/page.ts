@@ -1,31 +1,89 @@
 // A run's report as one page that needs nothing else: pictures, charts and style stand in it.
-import { classChart, costChart, heatMap } from "./figures.ts";
+import { resultCharts, searchCharts } from "./cost-charts.ts";
+import { classChart, longestName, smallHeatMap } from "./figures.ts";
 import { findings } from "./findings.ts";
+import type { Html } from "./html.ts";
 import { html } from "./html.ts";
+import { fileMegabytes, loadingSnippets } from "./loading.ts";
 import type { Section } from "./page-parts.ts";
-import { chart, image, resultsTable, scrolling, trainingCharts, wholePage } from "./page-parts.ts";
-import { evaluatedOn, resultLegend, resultMarks } from "./results.ts";
-import type { RunReport } from "./run-report.ts";
-import { countedRows, keptText } from "./run-report.ts";
+import {
+  chart,
+  chartRow,
+  codeBlock,
+  image,
+  plainTable,
+  resultsTable,
+  scrolling,
+  seriesLegend,
+  trainingCharts,
+  wholePage,
+} from "./page-parts.ts";
+import { evaluatedOn, fewImages } from "./results.ts";
+import type { ClassFigures, RunReport } from "./run-report.ts";
+import { countedRows, keptText, verdictsOf } from "./run-report.ts";
+import { searchTable, searchText } from "./search.ts";
+import type { Column } from "./table.ts";
 
 function results(report: RunReport, document: Document): Section | undefined {
   if (report.results.length === 0) return undefined;
-  const cost = costChart(report.results, document);
+  const rows = countedRows(report);
   const warned = report.judgedOnTrainingPictures
     ? html`<p>
-        <strong>No pictures were left to hold out: these figures are of training pictures, and flatter.</strong>
+        <strong>No images were left to hold out: these figures are on training images, and flatter.</strong>
       </p>`
     : undefined;
   return {
     id: "results",
-    title: "How good, how small, how fast",
-    body: html`<p>${evaluatedOn(countedRows(report))}</p>
-      ${warned}${resultsTable(countedRows(report))}
-      <p class="soft">${resultLegend}; ${resultMarks}.</p>
+    title: "Results",
+    body: html`<p>${evaluatedOn(rows)}</p>
+      ${warned}${resultsTable(rows)}
       <ul class="findings">
         ${findings(report.comparisons).map((sentence) => html`<li>${sentence}</li>`)}
       </ul>
-      ${cost ? chart(cost, "What accuracy costs: further left is faster, further up better; the dot's area is the size of the weights on disk.") : undefined}`,
+      ${chartRow(resultCharts(rows, document).map((svg) => chart(svg, "")))}`,
+  };
+}
+
+/** The student's files, how to load them, and what was exported. */
+function files({ files: written, loading, exports }: RunReport): Section | undefined {
+  if (written.length === 0 && !exports) return undefined;
+  const columns: Column[] = [
+    { title: "file in student/", align: "left" },
+    { title: "MB" },
+    { title: "read by default by", align: "left" },
+  ];
+  const rows = written.map((file) => [file.name, fileMegabytes(file), file.readBy]);
+  const snippets = loading
+    ? loadingSnippets(loading).map(
+        ({ title, code }) =>
+          html`<h3>${title}</h3>
+            ${codeBlock(title, code)}`,
+      )
+    : [];
+  return {
+    id: "files",
+    title: "Files, and how to load them",
+    body: html`${written.length > 0 ? plainTable("Files of the student", columns, rows) : undefined}${snippets}${
+      exports
+        ? html`<h3>Exports</h3>
+            <p>${exports.heading}</p>
+            ${plainTable("Table of exports", exports.columns, exports.rows)}
+            <p class="soft">${exports.legend}</p>`
+        : undefined
+    }`,
+  };
+}
+
+function searched({ search }: RunReport, document: Document): Section | undefined {
+  if (!search) return undefined;
+  const { columns, rows } = searchTable(search);
+  const series = [...new Set(search.candidates.map(({ format }) => format))];
+  return {
+    id: "search",
+    title: "What the search tried",
+    body: html`<p>${searchText(search)} A ring marks the chosen one.</p>
+      ${seriesLegend(series)} ${chartRow(searchCharts(search, document).map((svg) => chart(svg, "")))}
+      ${plainTable("Table of what was tried", columns, rows, (row) => search.candidates[row].isChosen)}`,
   };
 }
 
@@ -42,15 +100,30 @@ function training(report: RunReport, document: Document): Section | undefined {
   };
 }
 
-/** Classes that a chart shows; the rest stands in report.md. */
-const shownClasses = 30;
+/** Classes that charts show; the rest is in report.md. */
+const shownClasses = 60;
+/** From so many classes on there are two charts. */
+const leastForTwo = 12;
 
-function failures({ classes, hardest }: RunReport, document: Document): Section | undefined {
-  if (classes.length === 0 && hardest.length === 0) return undefined;
+/** k-NN accuracy by class, in one chart or two beside each other. */
+function classCharts(classes: readonly ClassFigures[], document: Document): Html | undefined {
+  if (classes.length === 0) return undefined;
   const shown = classes.slice(0, shownClasses);
   const more =
     classes.length > shown.length ? ` The ${shown.length} of ${classes.length} classes with the widest gap.` : "";
   const models = [...new Set(shown.flatMap((c) => Object.keys(c.models)))];
+  const half = shown.length < leastForTwo ? shown.length : Math.ceil(shown.length / 2);
+  const parts = [shown.slice(0, half), shown.slice(half)].filter((part) => part.length > 0);
+  const fewest = Math.min(...shown.map(({ pictures }) => pictures));
+  return html`<p class="soft">
+      k-NN accuracy by class, the widest gap between teacher and student
+      first.${more}${fewest < fewImages ? ` Classes have as few as ${fewest} images: a single line shows no more than a tendency.` : ""}
+    </p>
+    ${seriesLegend(models)} ${chartRow(parts.map((part) => chart(classChart(part, document, longestName(shown)), "")))}`;
+}
+
+function failures({ classes, hardest }: RunReport, document: Document): Section | undefined {
+  if (classes.length === 0 && hardest.length === 0) return undefined;
   const cards = hardest.map(
     (p) =>
       html`<li class="card">
@@ -76,18 +149,10 @@ function failures({ classes, hardest }: RunReport, document: Document): Section 
   return {
     id: "failures",
     title: "Where it fails",
-    body: html`${
-      shown.length > 0
-        ? chart(
-            classChart(shown, document),
-            `Share of each class that nearest neighbours get right, the widest gap between teacher and student first.${more} Few pictures a class: read no more than a tendency from one line.`,
-            models,
-          )
-        : undefined
-    }${
+    body: html`${classCharts(classes, document)}${
       hardest.length > 0
-        ? html`<h3>Pictures whose features are furthest from the teacher's</h3>
-            <p class="soft">Under each, what nearest neighbours take it for.</p>
+        ? html`<h3>Images whose features are furthest from the teacher's</h3>
+            <p class="soft">With each, its k-NN prediction by either model.</p>
             <ul class="cards">
               ${cards}
             </ul>`
@@ -123,10 +188,10 @@ function neighbours({ neighbours: examples }: RunReport): Section | undefined {
   });
   return {
     id: "neighbours",
-    title: "Nearest neighbours, side by side",
+    title: "Nearest neighbours",
     body: html`<p class="soft">
-        The most similar pictures of the bank, nearest first, under teacher and student. A green frame is the same
-        class, a red one another.
+        The most similar labelled images by the features of teacher and student, the nearest first. A green frame is the
+        same class, a red one another.
       </p>
       <ul class="cards">
         ${cards}
@@ -140,14 +205,14 @@ function attention({ attention: looks }: RunReport): Section | undefined {
     const maps = Object.entries(look.models).map(
       ([model, source]) =>
         html`<figure>
-          <img src="${source}" alt="where the ${model} looks in ${look.name}" />
+          <img src="${source}" alt="attention map of the ${model} for ${look.name}" />
           <figcaption>${model}</figcaption>
         </figure>`,
     );
     const own = look.image
       ? html`<figure>
           <img src="${look.image}" alt="${look.name}" />
-          <figcaption>picture</figcaption>
+          <figcaption>image</figcaption>
         </figure>`
       : undefined;
     return html`<li class="card">
@@ -157,10 +222,10 @@ function attention({ attention: looks }: RunReport): Section | undefined {
   });
   return {
     id: "attention",
-    title: "Where they look",
+    title: "Attention maps",
     body: html`<p class="soft">
-        Attention rollout: the largest of the heads, nine tenths of the smallest entries discarded, followed through all
-        blocks. Warm colours are looked at most.
+        Attention rollout over all blocks: the largest value of the heads, the smallest nine tenths discarded. Warm
+        colours are attended to most.
       </p>
       <ul class="cards">
         ${cards}
@@ -171,18 +236,16 @@ function attention({ attention: looks }: RunReport): Section | undefined {
 function layers({ similarity }: RunReport, document: Document): Section | undefined {
   if (!similarity) return undefined;
   const { cka, cosine, tokens, pictures, keptBlocks } = similarity;
-  const over = `over ${tokens} tokens of ${pictures} pictures`;
   const drawn = (values: readonly (readonly number[])[], what: string) =>
-    chart(
-      heatMap(values, keptBlocks, what, document).svg,
-      `${what}, ${over}; rows are the student's blocks.`,
-      [],
-      true,
-    );
+    chart(smallHeatMap(values, keptBlocks, what, document), `${what}.`);
   return {
     id: "layers",
-    title: "Similarity of layers",
-    body: html`${drawn(cka, "Centred kernel alignment of each block's output")}${cosine ? drawn(cosine, "Mean cosine of tokens") : undefined}`,
+    title: "Layer similarity",
+    body: html`<p class="soft">Of the blocks' outputs, over ${tokens} tokens of ${pictures} images.</p>
+      ${chartRow([
+        drawn(cka, "Centred kernel alignment"),
+        ...(cosine ? [drawn(cosine, "Mean cosine similarity of tokens")] : []),
+      ])}`,
   };
 }
 
@@ -191,8 +254,8 @@ function used({ used: { total, shown } }: RunReport): Section | undefined {
   const some = shown.length < total ? `${shown.length} of ${total} are shown. ` : "";
   return {
     id: "pictures",
-    title: "The pictures used",
-    body: html`<p class="soft">${some}All stand in manifest.jsonl with their sizes and hashes.</p>
+    title: "Training images",
+    body: html`<p class="soft">${some}manifest.jsonl lists all with their sizes and hashes.</p>
       <ul class="strip">
         ${shown.map((s) => html`<li>${image(s)}</li>`)}
       </ul>`,
@@ -210,8 +273,8 @@ function settings(report: RunReport): Section {
   const about = Object.entries(report.about).map(([name, value]) => `${name} ${String(value)}`);
   return {
     id: "again",
-    title: "Settings, and how to run it again",
-    body: html`<pre tabindex="0" role="region" aria-label="Command">${report.command}</pre>
+    title: "Run it again",
+    body: html`${codeBlock("Command", report.command)}
       <p class="soft">${about.join(", ")}</p>
       <details>
         <summary>All settings</summary>
@@ -232,11 +295,16 @@ function settings(report: RunReport): Section {
 export function reportPage(report: RunReport, document: Document): Promise<string> {
   const opening = html`<header>
     <h1>${report.name}</h1>
-    <p class="lead">${report.method}: ${report.methodSummary}.</p>
-    <p class="soft">Teacher ${report.teacher}; ${report.used.total} pictures of ${report.data}; ${keptText(report)}.</p>
+    ${verdictsOf(report).map((sentence) => html`<p class="verdict">${sentence}</p>`)}
+    <p class="soft">
+      Teacher ${report.teacher}; ${report.used.total} images of ${report.data}; ${keptText(report)}. Method
+      ${report.method}: ${report.methodSummary}.
+    </p>
   </header>`;
   const sections = [
     results(report, document),
+    files(report),
+    searched(report, document),
     training(report, document),
     failures(report, document),
     neighbours(report),

@@ -1,4 +1,4 @@
-// The result table of a run: teacher, weight copy and student beside each other.
+// The result table of a run: teacher, weight copy and student beside each other, and what its columns mean.
 import type { Markdown } from "../utils/escape.ts";
 import { markdown } from "../utils/escape.ts";
 import type { Column } from "./table.ts";
@@ -89,6 +89,8 @@ type Scored = "neighbours" | "probe" | "logistic" | "head";
 
 interface Cell {
   readonly title: string;
+  /** What the column holds, for the legend below the table. */
+  readonly meaning: string;
   /** Whether more or less of it is better. */
   readonly better: "more" | "less";
   /** Whether one row is ahead of another by more than both vary by themselves; the precision shown decides where left out. */
@@ -110,25 +112,28 @@ const percents = (bounds: Bounds | undefined): Bounds | undefined => bounds && [
 /** What figures that are shares of images, or areas, have in common. */
 const shares = { better: "more", digits: 1, boundDigits: 0, ofImages: true } as const;
 
-const accuracy = (title: string, of: Scored): Cell => ({
+const accuracy = (title: string, of: Scored, meaning: string): Cell => ({
   ...shares,
   title,
+  meaning,
   alwaysBounded: true,
   value: (row) => row[of] && 100 * row[of].top1,
   interval: (row) => percents(row[of]?.interval),
 });
 
-const top5 = (of: "neighbours" | "probe"): Cell => ({
+const top5 = (title: string, of: "neighbours" | "probe"): Cell => ({
   ...shares,
-  title: "top-5",
+  title,
+  meaning: "the right class is among the first five",
   wide: true,
   value: (row) => row[of] && 100 * row[of].top5,
   interval: (row) => percents(row[of]?.top5Interval),
 });
 
-const area = (title: string, of: Scored): Cell => ({
+const area = (title: string, of: Scored, meaning: string): Cell => ({
   ...shares,
   title,
+  meaning,
   alwaysBounded: true,
   value: (row) => percent(row.auroc?.[of]?.mean),
   interval: (row) => percents(row.auroc?.[of]?.interval),
@@ -138,27 +143,49 @@ export const percent = (share: number | undefined): number | undefined =>
   share === undefined ? undefined : 100 * share;
 const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
 
+const meanings = {
+  neighbours: "a vote of the 10 most similar labelled images",
+  probe: "a linear layer trained on the features",
+  logistic: "logistic regression on the features",
+  head: "the model's own classifier",
+  auroc: "mean area under the ROC curves of the labels",
+} as const;
+
 const cells: readonly Cell[] = [
-  accuracy("neighbours %", "neighbours"),
-  top5("neighbours"),
-  accuracy("probe %", "probe"),
-  top5("probe"),
-  { title: "probe, best epoch %", better: "more", value: (r) => percent(r.probeBest?.top1), digits: 1 },
-  accuracy("logistic %", "logistic"),
-  accuracy("own head %", "head"),
-  area("neighbours AUROC %", "neighbours"),
-  area("probe AUROC %", "probe"),
-  { title: "probe, best epoch AUROC %", better: "more", value: (r) => percent(r.probeBest?.auroc), digits: 1 },
-  area("logistic AUROC %", "logistic"),
-  area("own head AUROC %", "head"),
+  accuracy("k-NN %", "neighbours", meanings.neighbours),
+  top5("k-NN top-5 %", "neighbours"),
+  accuracy("probe %", "probe", meanings.probe),
+  top5("probe top-5 %", "probe"),
+  {
+    title: "probe, best epoch %",
+    meaning: "of the epoch that is best on the evaluation images",
+    better: "more",
+    value: (r) => percent(r.probeBest?.top1),
+    digits: 1,
+  },
+  accuracy("logistic %", "logistic", meanings.logistic),
+  accuracy("classifier %", "head", meanings.head),
+  area("k-NN AUROC %", "neighbours", `${meanings.neighbours}; ${meanings.auroc}`),
+  area("probe AUROC %", "probe", `${meanings.probe}; ${meanings.auroc}`),
+  {
+    title: "probe, best epoch AUROC %",
+    meaning: "of the epoch that is best on the evaluation images",
+    better: "more",
+    value: (r) => percent(r.probeBest?.auroc),
+    digits: 1,
+  },
+  area("logistic AUROC %", "logistic", `${meanings.logistic}; ${meanings.auroc}`),
+  area("classifier AUROC %", "head", `${meanings.head}; ${meanings.auroc}`),
   {
     ...shares,
-    title: "as teacher %",
+    title: "agreement %",
+    meaning: "the classifier predicts what the teacher's predicts",
     value: (r) => percent(r.fidelity?.agreement),
     interval: (r) => percents(r.fidelity?.intervals?.agreement),
   },
   {
     title: "difference",
+    meaning: "mean absolute difference from the teacher's features in the last block",
     better: "less",
     ofImages: true,
     value: (r) => r.fidelity?.meanAbsoluteDifference,
@@ -167,16 +194,32 @@ const cells: readonly Cell[] = [
   },
   {
     title: "cosine",
+    meaning: "mean cosine similarity with the teacher's image features",
     better: "more",
     ofImages: true,
     value: (r) => r.fidelity?.cosine,
     digits: 3,
     interval: (r) => r.fidelity?.intervals?.cosine,
   },
-  { title: "M params", better: "less", value: millions("parameters"), digits: 1 },
-  { title: "MB", better: "less", value: millions("bytes"), digits: 1 },
   {
-    title: "ms/picture",
+    title: "M params",
+    meaning: "millions of parameters",
+    better: "less",
+    ahead: isLighter("parameters"),
+    value: millions("parameters"),
+    digits: 1,
+  },
+  {
+    title: "MB",
+    meaning: "file of weights as it is stored, without ONNX files",
+    better: "less",
+    ahead: isLighter("bytes"),
+    value: millions("bytes"),
+    digits: 1,
+  },
+  {
+    title: "ms/image",
+    meaning: "milliseconds for one image on this machine, median",
     better: "less",
     ahead: isFaster,
     alwaysBounded: true,
@@ -185,6 +228,14 @@ const cells: readonly Cell[] = [
     interval: (r) => r.millisecondsQuartiles,
   },
 ];
+
+/** A size that is smaller by less than this share is the same size. */
+const leastSaving = 0.02;
+
+/** Whether one row weighs less than another by a share that matters. */
+function isLighter(of: "parameters" | "bytes") {
+  return (row: ResultRow, than: ResultRow): boolean => (row[of] ?? Infinity) <= (1 - leastSaving) * (than[of] ?? 0);
+}
 
 /** A lead that is less than this share is a clock's noise in any case. */
 const leastLead = 0.1;
@@ -209,74 +260,116 @@ export const boundsText = (bounds: Bounds | undefined, digits: number): string =
 /** One figure as text, and whether it is the best of the small models. */
 export interface ResultCell {
   readonly text: string;
+  /** Its interval in brackets; empty where it has none. */
+  readonly bounds: string;
   readonly best: boolean;
+}
+
+/** A table of results. */
+export interface ResultCells {
+  readonly columns: Column[];
+  readonly rows: { readonly name: string; readonly cells: ResultCell[] }[];
+  /** What the columns and marks of this table mean, as sentences without full stops. */
+  readonly legend: string[];
+}
+
+interface TableStyle {
+  /** Whether all columns are shown. */
+  readonly wide: boolean;
+  /** What the legend calls the mark of the better small model. */
+  readonly mark: string;
 }
 
 /**
  * The figures that were measured for at least one row. Of the rows besides the teacher's the best figure is
  * marked, where one is ahead at the precision shown.
  */
-export function resultCells(
-  rows: readonly ResultRow[],
-  { wide }: { readonly wide: boolean },
-): { columns: Column[]; rows: { name: string; cells: ResultCell[] }[] } {
+export function resultCells(rows: readonly ResultRow[], { wide, mark }: TableStyle): ResultCells {
   const used = cells.filter((cell) => (wide || !cell.wide) && rows.some((row) => cell.value(row) !== undefined));
-  const small = rows.filter(({ name }) => name !== "teacher");
-  const few = (row: ResultRow) => row.images !== undefined && row.images < fewImages;
-  const leaders = used.map(({ better, value, digits, ahead, ofImages }) => {
-    if (ofImages && small.some(({ images }) => images !== undefined && images < tooFewImages)) return undefined;
-    const shownOf = (row: ResultRow) => Number((value(row) as number).toFixed(digits));
-    const [best, ...others] = small
-      .filter((row) => value(row) !== undefined)
-      .sort((a, b) => (better === "more" ? shownOf(b) - shownOf(a) : shownOf(a) - shownOf(b)));
-    if (others.length === 0 || shownOf(best) === shownOf(others[0])) return undefined;
-    return ahead === undefined || others.every((row) => ahead(best, row)) ? best : undefined;
-  });
+  const leaders = used.map((cell) => leaderOf(cell, rows));
+  const boundsOf = (cell: Cell, row: ResultRow) => {
+    const few = row.images !== undefined && row.images < fewImages;
+    const bounded = (wide && cell.alwaysBounded === true) || (cell.ofImages === true && few);
+    return bounded && cell.value(row) !== undefined ? cell.interval?.(row) : undefined;
+  };
+  const isBounded = (kind: (cell: Cell) => boolean) =>
+    used.some((cell) => kind(cell) && rows.some((row) => boundsOf(cell, row)));
+  const isTime = ({ ofImages }: Cell) => ofImages !== true;
   return {
     columns: [{ title: "", align: "left" }, ...used.map(({ title }) => ({ title }))],
     rows: rows.map((row) => ({
       name: row.name,
       cells: used.map((cell, i) => {
-        const { value, digits, boundDigits = digits, interval, alwaysBounded, ofImages } = cell;
+        const { value, digits, boundDigits = digits } = cell;
         const own = value(row);
-        const bounded = (wide && alwaysBounded === true) || (ofImages === true && few(row));
-        const bounds = bounded ? interval?.(row) : undefined;
         return {
-          text: own === undefined ? "-" : `${own.toFixed(digits)}${boundsText(bounds, boundDigits)}`,
+          text: own === undefined ? "-" : own.toFixed(digits),
+          bounds: boundsText(boundsOf(cell, row), boundDigits),
           best: own !== undefined && row === leaders[i],
         };
       }),
     })),
+    legend: [
+      ...legendOf(used),
+      ...(isBounded((cell) => !isTime(cell)) ? ["in brackets: 95 % confidence interval over the images"] : []),
+      ...(isBounded(isTime) ? ["in brackets behind ms/image: first and third quartile"] : []),
+      ...(leaders.some((row) => row !== undefined) ? [`${mark}: the better of the small models`] : []),
+    ],
   };
 }
 
+/** The small model whose figure is ahead of all others'; undefined where none is. */
+function leaderOf({ better, value, digits, ahead, ofImages }: Cell, rows: readonly ResultRow[]): ResultRow | undefined {
+  const small = rows.filter(({ name }) => name !== "teacher");
+  if (ofImages && small.some(({ images }) => images !== undefined && images < tooFewImages)) return undefined;
+  const shownOf = (row: ResultRow) => Number((value(row) as number).toFixed(digits));
+  const [best, ...others] = small
+    .filter((row) => value(row) !== undefined)
+    .sort((a, b) => (better === "more" ? shownOf(b) - shownOf(a) : shownOf(a) - shownOf(b)));
+  if (others.length === 0 || shownOf(best) === shownOf(others[0])) return undefined;
+  return ahead === undefined || others.every((row) => ahead(best, row)) ? best : undefined;
+}
+
+/** What these columns mean; those that mean the same are named together. */
+function legendOf(used: readonly Cell[]): string[] {
+  const titles = new Map<string, string[]>();
+  for (const { title, meaning } of used)
+    titles.set(meaning, [...(titles.get(meaning) ?? []), title.replace(/ %$/, "")]);
+  return [...titles].map(([meaning, names]) => `${names.join(", ")}: ${meaning}`);
+}
+
+/** A legend as a paragraph. */
+export const legendText = (legend: readonly string[]): string => (legend.length > 0 ? `${legend.join("; ")}.` : "");
+
+/** A table as rows of text, with its legend. */
+export interface ResultTable<Text> {
+  readonly columns: Column[];
+  readonly rows: Text[][];
+  readonly legend: string;
+}
+
 /** The table for a terminal: narrow, the better figure of the small models with a star. */
-export function resultText(results: readonly ResultRow[]): { columns: Column[]; rows: string[][] } {
-  const { columns, rows } = resultCells(results, { wide: false });
-  const starred = (cellsOfRow: readonly ResultCell[]) =>
-    cellsOfRow.map(({ text, best }) => `${text}${best ? "*" : " "}`);
+export function resultText(results: readonly ResultRow[]): ResultTable<string> {
+  const { columns, rows, legend } = resultCells(results, { wide: false, mark: "*" });
   return {
     columns: columns.map(({ title, ...rest }) => ({ title: title && `${title} `, ...rest })),
-    rows: rows.map(({ name, cells: own }) => [name, ...starred(own)]),
+    rows: rows.map(({ name, cells: own }) => [
+      name,
+      ...own.map(({ text, bounds, best }) => `${text}${bounds}${best ? "*" : " "}`),
+    ]),
+    legend: legendText(legend),
   };
 }
 
 /** The table for Markdown: all figures with their intervals, the better one of the small models bold. */
-export function resultTable(results: readonly ResultRow[]): { columns: Column[]; rows: (string | Markdown)[][] } {
-  const { columns, rows } = resultCells(results, { wide: true });
+export function resultTable(results: readonly ResultRow[]): ResultTable<string | Markdown> {
+  const { columns, rows, legend } = resultCells(results, { wide: true, mark: "bold" });
   return {
     columns,
     rows: rows.map(({ name, cells: own }) => [
       name,
-      ...own.map(({ text, best }) => (best ? markdown`**${text}**` : text)),
+      ...own.map(({ text, bounds, best }) => (best ? markdown`**${text}${bounds}**` : `${text}${bounds}`)),
     ]),
+    legend: legendText(legend),
   };
 }
-
-/** What the table's columns mean. */
-export const resultLegend =
-  "neighbours: weighted 10-nearest neighbours; probe: linear probe; as teacher: its head's answer is that of the teacher's; " +
-  "difference: mean absolute difference to the teacher's last block output; cosine: of class tokens with the teacher's; MB: weights on disk";
-/** What its marks mean. */
-export const resultMarks =
-  "in brackets: 95 % interval over the pictures judged on (of ms/picture: the quartiles over its turns); bold: the better of the small models";

@@ -1,6 +1,11 @@
 // All that a report says of a run, gathered before any of it is drawn.
 import type { Comparison } from "./findings.ts";
+import type { LoadedModel, WeightsFile } from "./loading.ts";
 import type { ResultRow } from "./results.ts";
+import type { SearchReport } from "./search.ts";
+import type { Column } from "./table.ts";
+import type { ChosenExport } from "./verdict.ts";
+import { chosenVerdict, verdict } from "./verdict.ts";
 
 /** A picture as it is shown: a data URI, where it could be read. */
 export interface Shown {
@@ -57,6 +62,15 @@ export interface BlockSimilarity {
   readonly keptBlocks: readonly number[];
 }
 
+/** The exports of a run, each measured beside the student that it was made from. */
+export interface ExportsReport {
+  /** On how many images. */
+  readonly heading: string;
+  readonly columns: readonly Column[];
+  readonly rows: readonly (readonly string[])[];
+  readonly legend: string;
+}
+
 export interface RunReport {
   /** The run folder's name. */
   readonly name: string;
@@ -75,6 +89,15 @@ export interface RunReport {
   readonly comparisons: readonly Comparison[];
   readonly judgedPictures: number;
   readonly judgedOnTrainingPictures: boolean;
+  /** The student's files of weights. */
+  readonly files: readonly WeightsFile[];
+  /** How the student is loaded; runs of earlier versions don't say it. */
+  readonly loading?: LoadedModel;
+  readonly exports?: ExportsReport;
+  /** What a search over shape, token merging and exports tried. */
+  readonly search?: SearchReport;
+  /** The export that it chose, as measured. */
+  readonly chosen?: ChosenExport;
   readonly steps: readonly Step[];
   readonly looks: readonly Look[];
   readonly classes: readonly ClassFigures[];
@@ -94,6 +117,13 @@ export interface RunReport {
 /** The results with their number of images; runs of earlier versions have it for all rows together. */
 export function countedRows({ results, judgedPictures }: Pick<RunReport, "results" | "judgedPictures">): ResultRow[] {
   return results.map((row) => ({ images: judgedPictures, ...row }));
+}
+
+/** What the run came to, a sentence each: the student, and the export that a search chose. */
+export function verdictsOf(report: RunReport): string[] {
+  const { comparisons, judgedOnTrainingPictures: onTraining, chosen } = report;
+  const student = verdict({ results: countedRows(report), comparisons, onTraining });
+  return [...(student === undefined ? [] : [student]), ...(chosen ? [chosenVerdict(chosen)] : [])];
 }
 
 type Kept = Pick<RunReport, "keptBlocks" | "teacherDepth" | "widths">;

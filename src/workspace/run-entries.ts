@@ -19,12 +19,15 @@ const fixedEntries = [
   "report.md",
   "report.html",
   "result.json",
+  "exports.json",
   keptViewsEntry,
   eventsEntry,
   "checkpoints/best.safetensors",
   "checkpoints/final/adapters.safetensors",
   ...["README.md", "config.json", "preprocessor_config.json", "model.safetensors"].map((name) => `student/${name}`),
-  ...["model.onnx", "model.onnx_data"].map((name) => `student/onnx/${name}`),
+  ...["model.onnx", "model.onnx_data", "model_quantized.onnx", "model_quantized.onnx_data"].map(
+    (name) => `student/onnx/${name}`,
+  ),
 ];
 
 function formatOf(json: string): unknown {

@@ -15,9 +15,19 @@ import { outputError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { textChunks } from "./output-files.ts";
 import type { OutputFolder } from "./output-folder.ts";
-import type { ImageUse, JudgedLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
+import type {
+  ImageUse,
+  JudgedLine,
+  LogEntry,
+  ManifestLine,
+  MeasuredExport,
+  RunConfig,
+  RunResult,
+} from "./run-schemas.ts";
 import {
   configFormat,
+  exportsFormat,
+  exportsSchema,
   judgedLineSchema,
   logEntrySchema,
   manifestLineSchema,
@@ -248,6 +258,21 @@ export class RunFolder {
   /** The run's result: with it nothing is left but report and exports. */
   writeResult(result: z.input<typeof runResultSchema>): Promise<void> {
     return this.directory.write("result.json", jsonChunks({ ...resultFormat, ...result }));
+  }
+
+  /** Adds what was measured of exports, in place of what was measured of the same ones before. */
+  async writeExports(measured: readonly MeasuredExport[]): Promise<void> {
+    const renewed = new Set(measured.map(({ format }) => format));
+    const kept = (await this.readExports()).filter(({ format }) => !renewed.has(format));
+    await this.directory.write("exports.json", jsonChunks({ ...exportsFormat, exports: [...kept, ...measured] }));
+  }
+
+  /** What was measured of the exports in the folder; nothing where there are none. */
+  async readExports(): Promise<readonly MeasuredExport[]> {
+    const written = await readText(this.directory, "exports.json");
+    if (written === undefined) return [];
+    const file = this.directory.describe("exports.json");
+    return checkVersion(exportsSchema, parseJson(written, file), file, exportsFormat).exports;
   }
 
   /** The result of a run; undefined where it has none yet. */

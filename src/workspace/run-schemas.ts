@@ -2,10 +2,12 @@
 // that of the lines in log.jsonl, manifest.jsonl and judged.jsonl too, which are never read without it.
 import { z } from "zod";
 import type { Comparison } from "../report/findings.ts";
+import type { LoadingFacts } from "../report/loading.ts";
 import type { ResultRow } from "../report/results.ts";
 
 export const configFormat = { format: "wecolora-run", version: 1 } as const;
 export const resultFormat = { format: "wecolora-result", version: 1 } as const;
+export const exportsFormat = { format: "wecolora-exports", version: 1 } as const;
 export const studentRowFormat = { format: "wecolora-student-row", version: 1 } as const;
 export const teacherFormat = { format: "wecolora-teacher", version: 1 } as const;
 
@@ -186,6 +188,12 @@ const evaluationSchema = z.object({
   neighbours: figure.optional(),
 });
 
+const loadingSchema = z.object({
+  task: z.enum(["image-classification", "image-feature-extraction"]),
+  inTransformers: z.boolean(),
+  needsTransformers5: z.boolean(),
+}) satisfies z.ZodType<LoadingFacts>;
+
 /** result.json: what a run came to. */
 export const runResultSchema = z.object({
   teacherFromHub: z.boolean(),
@@ -205,8 +213,33 @@ export const runResultSchema = z.object({
   results: z.array(resultRowSchema).readonly(),
   comparisons: z.array(comparisonSchema).readonly(),
   judgedOnTrainingPictures: z.boolean(),
+  /** The licence of the teacher, where its model card states one. */
+  teacherLicense: z.object({ id: z.string(), name: z.string().optional(), link: z.string().optional() }).optional(),
+  /** What decides who loads the student; runs of earlier versions don't say it. */
+  loading: loadingSchema.optional(),
 });
 export type RunResult = z.output<typeof runResultSchema>;
+
+const measuredExportSchema = z.object({
+  format: z.string(),
+  bytes: z.number(),
+  difference: figure,
+  cosine: figure,
+  images: count,
+  intervals: z.object({ difference: interval.optional(), cosine: interval.optional() }),
+  neighbours: z
+    .object({
+      exported: figure,
+      own: figure,
+      intervals: z.object({ exported: interval.optional(), own: interval.optional() }),
+    })
+    .optional(),
+  millisecondsAPicture: figure,
+  merging: z.array(count).readonly().optional(),
+});
+/** exports.json: what was measured of each export in the run's folder. */
+export const exportsSchema = z.object({ exports: z.array(measuredExportSchema).readonly() });
+export type MeasuredExport = z.output<typeof measuredExportSchema>;
 
 const time = z.number();
 /** A line of log.jsonl. */

@@ -1,7 +1,9 @@
 // What is saved loads in transformers.js, from disk, and gives the same features.
-import { mkdtemp, rm } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { copyFile, mkdtemp, readFile, rm, stat, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import {
   AutoModel,
   AutoModelForImageClassification,
@@ -11,8 +13,9 @@ import {
   Tensor,
 } from "@huggingface/transformers";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createDistillation, loadModel, saveModel } from "wecolora/node";
+import { createDistillation, distill, loadModel, saveModel } from "wecolora/node";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
+import { noisePicture } from "../support/cli.ts";
 import { difference, featuresOf, kinds, studentOf, writeImages } from "../support/kinds.ts";
 import { expectClose, readReference, readTensors, referencePath, root } from "../support/reference.ts";
 
@@ -116,5 +119,34 @@ test.each(kinds)("a student of a $name teacher, with its own processor on images
     expect(features.dims).toEqual(ours.dims);
     expect(difference(features.data as Float32Array, ours.data), image).toBeLessThan(resizing);
   }
+  await student.dispose();
+});
+
+test("a run's student loads by its card's own lines, and without options", async () => {
+  for (let i = 0; i < 12; i++)
+    await noisePicture(join(folder, "card", "data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  const run = join(folder, "card", "run");
+  const teacher = referencePath("teachers/hf-vit");
+  await distill({ teacher, data: join(folder, "card", "data"), out: run, report: false });
+  const card = await readFile(join(run, "student/README.md"), "utf8");
+  expect(card).toMatch(/^---\nlibrary_name: transformers\npipeline_tag: image-feature-extraction\n/);
+  // Sizes are those of the files.
+  for (const name of ["model.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx"]) {
+    const { size } = await stat(join(run, "student", name));
+    expect(card).toContain(`| ${name} | ${(size / 1e6).toFixed(1)} |`);
+  }
+  const [, code] = /```javascript\n([\s\S]*?)```/.exec(card) ?? [];
+  await symlink(join(root, "node_modules"), join(run, "node_modules"));
+  await copyFile(join(folder, "card", "data", "a", "p0.jpg"), join(run, "image.jpg"));
+  const { stdout } = await promisify(execFile)("node", ["--input-type=module", "-e", code], { cwd: run });
+  expect(stdout).toMatch(/dims: \[ 1, 17, 32 \]/);
+
+  const input = (await readReference("teachers/hf-vit/expected.safetensors")).get("input") as FloatTensor;
+  const student = await loadModel(join(run, "student"));
+  const ours = await student.forward(input);
+  const pixels = new Tensor("float32", Float32Array.from(input.data), [...input.dims]);
+  const model = await AutoModel.from_pretrained(join(run, "student"));
+  const { last_hidden_state: features } = (await model({ pixel_values: pixels })) as Outputs;
+  expectClose(plain(features), ours.lastHiddenState, tolerance, "features");
   await student.dispose();
 });

@@ -187,8 +187,8 @@ test("findings claim no more than the figures", () => {
     { metric: "probe", model: "student", than: "teacher", difference: 0 },
   ]);
   expect(said).toEqual([
-    "Nearest neighbours: the student is 26.3 points below the teacher (95 % interval 21.0 to 31.7), and 1.0 points above the weight copy (95 % interval 2.3 below to 4.3 above: these pictures can't tell them apart).",
-    "Linear probe: the student is level with the teacher.",
+    "k-NN accuracy: the student is 26.3 points below the teacher (95 % confidence interval 21.0 to 31.7), and 1.0 points above the weight copy (95 % confidence interval 2.3 below to 4.3 above: no difference shown on these images).",
+    "Linear-probe accuracy: the student is equal to the teacher.",
   ]);
 });
 

@@ -5,6 +5,7 @@ import { parse as parseYaml } from "yaml";
 import { describe, expect, test } from "vitest";
 import { createProgress } from "../../src/cli/progress.ts";
 import { modelCard } from "../../src/exports/model-card.ts";
+import { plainVit } from "../../src/models/config.ts";
 import { html } from "../../src/report/html.ts";
 import { csvLines, markdownTable, textTable } from "../../src/report/table.ts";
 import {
@@ -139,7 +140,17 @@ test("a model card's front matter holds what was meant, whatever the teacher is 
   for (const teacher of [...hostile, ...markup, 'x"\n---\nlicense: mit\n# owned']) {
     const card = modelCard({
       name: teacher,
-      config: { imageSize: 32, patchSize: 8, depth: 3, width: 32, heads: 4 } as never,
+      config: {
+        ...plainVit,
+        imageSize: 32,
+        patchSize: 8,
+        channels: 3,
+        width: 32,
+        depth: 3,
+        heads: 4,
+        mlpWidth: 128,
+        normEpsilon: 1e-6,
+      },
       origin: {
         teacher,
         fromHub: true,
@@ -150,16 +161,28 @@ test("a model card's front matter holds what was meant, whatever the teacher is 
         command: `wecolora distill --x '${teacher}\n\`\`\`\n<b>'`,
         results: [],
       },
+      folder: "student",
+      files: [{ name: "model.safetensors", bytes: 1, readBy: "all" }],
+      license: { id: "other", name: teacher, link: teacher },
       notes: [teacher],
     });
     const [, matter, rest] = /^---\n([\s\S]*?)\n---\n([\s\S]*)$/.exec(card) ?? [];
     const parsed = parseYaml(matter) as Record<string, unknown>;
-    expect(Object.keys(parsed)).toEqual(["library_name", "pipeline_tag", "tags", "base_model"]);
+    expect(Object.keys(parsed)).toEqual([
+      "library_name",
+      "pipeline_tag",
+      "license",
+      "license_name",
+      "license_link",
+      "base_model",
+      "tags",
+    ]);
     // A half of a surrogate pair is no text that YAML can hold.
-    if (teacher !== "\ud800") expect(parsed.base_model).toBe(teacher);
+    if (teacher !== "\ud800")
+      expect([parsed.base_model, parsed.license_name, parsed.license_link]).toEqual([teacher, teacher, teacher]);
     // Without blocks and spans of code.
-    const prose = rest.replace(/(`{3,})sh\n[\s\S]*?\n\1\n/, "").replace(/(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)/g, "");
-    expect(prose.split("\n").filter((line) => /^#/.test(line))).toHaveLength(1);
+    const prose = rest.replace(/(`{3,})\w+\n[\s\S]*?\n\1\n/g, "").replace(/(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)/g, "");
+    expect(prose.split("\n").filter((line) => /^#/.test(line)).slice(1)).toEqual(["## Use", "## Reproduce"]);
     expect(prose).not.toMatch(/^license|<img/m);
   }
 });

@@ -5,6 +5,7 @@ import { RunError, UserError } from "../../utils/errors.ts";
 import { type CachedSnapshot, hubCacheFolder, isOn, readToken, RepositoryCache, shardsOf } from "./hub-cache.ts";
 import { downloadFile, type DownloadOptions, type DownloadProgress, type FileStatus } from "./hub-download.ts";
 import {
+  cardFile,
   checkFileName,
   checkListing,
   checkRevision,
@@ -168,8 +169,19 @@ class Hub {
       const shards = await shardsOf(`${this.cache.snapshot(commit)}/${weights}`);
       for (const shard of shards) await downloadFile(this.options, commit, shard);
     }
+    if (files.includes(cardFile)) await this.downloadCard(commit);
     await this.cache.finish(this.revision, commit, files);
     return this.cache.snapshot(commit);
+  }
+
+  /** The model card, which states the licence; a model is read without it where it can't be had. */
+  private async downloadCard(commit: string): Promise<void> {
+    try {
+      await downloadFile(this.options, commit, cardFile);
+    } catch (error) {
+      this.options.signal?.throwIfAborted();
+      if (!(error instanceof UserError || error instanceof RunError)) throw error;
+    }
   }
 }
 

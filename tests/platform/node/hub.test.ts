@@ -74,7 +74,8 @@ beforeAll(async () => {
         .end(JSON.stringify({ sha: commit, siblings }));
     }
     const name = url.split("/").at(-1) as string;
-    const bytes = readFileSync(join(source, name));
+    const bytes =
+      name === "README.md" ? Buffer.from("---\nlicense: apache-2.0\n---\n") : readFileSync(join(source, name));
     if (name === "model.safetensors") {
       return response
         .writeHead(302, { location: `${content}/blob`, "x-linked-etag": `"${sha(bytes)}"`, "x-repo-commit": commit })
@@ -126,6 +127,7 @@ test("downloads, shows progress, caches as huggingface_hub does, and finds it ag
   expect(asked.filter(({ url }) => url.startsWith("large")).map(({ token }) => token)).toEqual([undefined]);
   const model = await loadModel(snapshot);
   expect(model.config.depth).toBe(6);
+  expect(model.origin.license).toEqual({ id: "apache-2.0" });
 
   asked = [];
   expect(await hubSnapshot("me/small", { variables: variables() })).toBe(snapshot);

@@ -1,0 +1,70 @@
+// What a search over shape, token merging and exports tried, and what it chose.
+import type { Column } from "./table.ts";
+
+/** A combination that was built and measured. */
+export interface SearchCandidate {
+  readonly format: string;
+  /** Share of the teacher's block weights. */
+  readonly blockShare: number;
+  /** Tokens merged away in all blocks together. */
+  readonly mergedTokens: number;
+  readonly bytes: number;
+  /** For one image, where time was asked for. */
+  readonly milliseconds?: number;
+  /** Share of images on which it predicts what the teacher does; the mean cosine similarity where there is no classifier. */
+  readonly agreement: number;
+  readonly isChosen: boolean;
+}
+
+export interface SearchReport {
+  /** The budget or agreement that was asked for: "a budget of 12MB". */
+  readonly asked: string;
+  /** What `agreement` holds. */
+  readonly measure: "agreement" | "cosine";
+  /** The smallest first. */
+  readonly candidates: readonly SearchCandidate[];
+}
+
+/** The measure as axes and columns name it. */
+export const measureTitle = ({ measure }: Pick<SearchReport, "measure">): string =>
+  measure === "agreement" ? "agreement %" : "cosine × 100";
+
+/** What was searched for, and what the figures are of. */
+export function searchText({ asked, measure, candidates }: SearchReport): string {
+  const of =
+    measure === "agreement"
+      ? "Agreement is the share of image crops on which the classifier predicts what the teacher's predicts"
+      : "The cosine similarity is that of image features with the teacher's";
+  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, token merging and export. ${of}, on training images that the combinations were not fitted on.`;
+}
+
+/** "onnx-q4, 58 % of the block weights, 96 tokens merged" */
+export function candidateName({ format, blockShare, mergedTokens }: SearchCandidate): string {
+  const merged = mergedTokens > 0 ? `, ${mergedTokens} tokens merged` : "";
+  return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${merged}`;
+}
+
+/** A row for each combination, the chosen one named so. */
+export function searchTable(search: SearchReport): { columns: Column[]; rows: string[][] } {
+  const timed = search.candidates.some(({ milliseconds }) => milliseconds !== undefined);
+  return {
+    columns: [
+      { title: "export", align: "left" },
+      { title: "block weights %" },
+      { title: "tokens merged" },
+      { title: "MB" },
+      ...(timed ? [{ title: "ms/image" }] : []),
+      { title: measureTitle(search) },
+      { title: "", align: "left" },
+    ],
+    rows: search.candidates.map((one) => [
+      one.format,
+      (100 * one.blockShare).toFixed(0),
+      String(one.mergedTokens),
+      (one.bytes / 1e6).toFixed(1),
+      ...(timed ? [one.milliseconds?.toFixed(1) ?? "-"] : []),
+      (100 * one.agreement).toFixed(1),
+      one.isChosen ? "chosen" : "",
+    ]),
+  };
+}
