@@ -182,7 +182,12 @@ test("a model card's front matter holds what was meant, whatever the teacher is 
       expect([parsed.base_model, parsed.license_name, parsed.license_link]).toEqual([teacher, teacher, teacher]);
     // Without blocks and spans of code.
     const prose = rest.replace(/(`{3,})\w+\n[\s\S]*?\n\1\n/g, "").replace(/(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)/g, "");
-    expect(prose.split("\n").filter((line) => /^#/.test(line)).slice(1)).toEqual(["## Use", "## Reproduce"]);
+    expect(
+      prose
+        .split("\n")
+        .filter((line) => /^#/.test(line))
+        .slice(1),
+    ).toEqual(["## Use", "## Reproduce"]);
     expect(prose).not.toMatch(/^license|<img/m);
   }
 });
