@@ -61,6 +61,19 @@ const sizeKey = ({ shape, merging, format }: Candidate) => `${shape} ${merging} 
 /** Candidates whose sessions are open at once while they are timed: they take turns. */
 const timedTogether = 4;
 
+/** Images that candidates' weights are rounded for, at least: what is shipped is rounded for all. */
+const roundedImages = 48;
+
+/** The first batches, of so many images at least where there are as many. */
+function firstOf(batches: readonly FloatTensor[], images: number): readonly FloatTensor[] {
+  let count = 0;
+  return batches.filter(({ dims }) => {
+    const taken = count < images;
+    count += dims[0];
+    return taken;
+  });
+}
+
 /** The space of one teacher. */
 export class LeverSpace implements SearchSpace {
   readonly shares: readonly number[];
@@ -171,7 +184,7 @@ export class LeverSpace implements SearchSpace {
     const { format: tried, options } = formats[format];
     if (!tried.search) throw new Error(`the export ${tried.name} can't be searched`);
     const { device } = teacher;
-    const calibration = tried.readsImages ? { calibration: { device, images: fitted } } : {};
+    const calibration = tried.readsImages ? { calibration: { device, images: firstOf(fitted, roundedImages) } } : {};
     const model = await tried.search.asComputed(definition, { device, options, ...calibration });
     try {
       const cosines: number[] = [];

@@ -8,7 +8,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { Model } from "../models/model.ts";
 import { packRows } from "../students/bits/pack.ts";
 import type { QuantizedModel } from "../students/bits/quantize-weights.ts";
-import { quantizeWeights } from "../students/bits/quantize-weights.ts";
+import { compensatedRounding, quantizeWeights } from "../students/bits/quantize-weights.ts";
 import { required } from "../utils/required.ts";
 import { wholeOf } from "../utils/offloaded.ts";
 import { elementBytes } from "../utils/tensor.ts";
@@ -92,7 +92,7 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
       async asComputed(model, { device, options: { blockSize }, calibration }) {
         const { definition } = await quantizeWeights(model, {
           ...{ bits: 4, blockSize },
-          ...(calibration ? { calibration } : {}),
+          ...(calibration ? { calibration, ways: [compensatedRounding] } : {}),
         });
         return new Model(definition, device);
       },

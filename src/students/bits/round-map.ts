@@ -96,7 +96,7 @@ async function compensated(
 
 /**
  * Rounds a map in each of several ways, and takes the one that errs least on tokens set aside, fitted on all tokens then. Where
- * none are set aside it takes the last.
+ * none are set aside it takes the last; a single way needs none.
  */
 export async function roundMap(
   solver: RidgeSolver,
@@ -109,7 +109,7 @@ export async function roundMap(
     rounding.kind === "plain"
       ? { weights: roundPlain(map.weight, format), rounding }
       : compensated(solver, sums, map, rounding, format);
-  if (aside === undefined) return made(ways[ways.length - 1], all);
+  if (aside === undefined || ways.length === 1) return made(ways[ways.length - 1], all);
   let best: { map: RoundedMap; loss: number } | undefined;
   for (const rounding of ways) {
     const rounded = await made(rounding, fitting);
