@@ -4,6 +4,7 @@
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
 //                      `calibration` is a folder with the draw's images;
+//   short              its name in the chart, where it has one;
 //   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
 // `images` lists how many images it may see, of 0, 30, 90, 300 and 593; 0 has one draw, 593 all images. `reduction` is that of the
@@ -24,6 +25,7 @@ const ours = (label, options = {}, more = {}) =>
 /** The best model for a budget, by the search over shape, tokens and bits: the file that it ships. */
 const within = (budget, images = [30, 90, 300, 593]) => ({
   label: `wecolora, ${budget}`,
+  short: budget,
   method: "refit",
   options: { shape: "by-block", budget },
   deployed: true,
@@ -51,24 +53,24 @@ const rival = (label, script, scriptArguments, images) => ({
 });
 
 export const rows = [
-  { label: "teacher", images: [0], kind: "teacher" },
+  { label: "teacher", images: [0], kind: "teacher", short: "teacher" },
   { label: "teacher, float16", export: "onnx-float16", images: [0], kind: "teacher" },
   { label: "teacher, int8", export: "onnx-int8", images: [0], kind: "teacher" },
   { label: "teacher, 8-bit weights", export: "onnx-int8-weights", images: [0], kind: "teacher" },
   { label: "weight copy, half", method: "weight-copy", options: half, images: [0], kind: "other methods, here" },
-  student("magnitude, half", "magnitude", {}, { images: [0] }),
-  student("Wanda, half", "wanda"),
+  student("magnitude, half", "magnitude", {}, { images: [0], short: "magnitude" }),
+  student("Wanda, half", "wanda", {}, { short: "Wanda" }),
   student("Taylor, half", "taylor"),
   student("GRAIL (Wanda), half", "grail"),
   student("GRAIL (magnitude), half", "grail", { selection: "magnitude" }),
   student("SnapViT, half", "snapvit"),
-  student("SnapViT, corrected, half", "snapvit", { correction: true }),
-  student("CORP, half", "corp"),
+  student("SnapViT, corrected, half", "snapvit", { correction: true }, { short: "SnapViT" }),
+  student("CORP, half", "corp", {}, { short: "CORP" }),
   ours("wecolora, half"),
   ours("wecolora, third", { reductionFactor: 3 }),
   ours("wecolora, quarter", { reductionFactor: 4 }),
   ours("wecolora, half, int8", {}, { export: "onnx-int8" }),
-  ours("wecolora, half, by block", { shape: "by-block" }),
+  ours("wecolora, half, by block", { shape: "by-block" }, { short: "half" }),
   ours("wecolora, third, by block", { shape: "by-block", reductionFactor: 3 }),
   ours("wecolora, quarter, by block", { shape: "by-block", reductionFactor: 4 }),
   {

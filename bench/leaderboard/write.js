@@ -37,10 +37,10 @@ const cell = (found, digits) =>
 
 /** Finished rows by label and number of images, in the order of the list. */
 function grouped(rows, finished) {
-  return rows.flatMap(({ label, images, kind }) =>
+  return rows.flatMap(({ label, images, kind, short }) =>
     images.flatMap((count) => {
       const draws = finished.filter((row) => row.label === label && row.images === count);
-      return draws.length > 0 ? [{ label, images: count, kind, draws }] : [];
+      return draws.length > 0 ? [{ label, images: count, kind, short, draws }] : [];
     }),
   );
 }
@@ -48,7 +48,7 @@ function grouped(rows, finished) {
 function table(groups) {
   const titles = ["model", "images", "draws", ...columns.map(({ title }) => title)];
   const lines = groups.map(({ label, images, draws }) => [
-    label,
+    draws[0].chosen === undefined ? label : `${label}: ${draws[0].chosen}`,
     images,
     draws.length,
     ...columns.map(({ of, digits }) => cell(meanOf(draws.map(of)), digits)),
@@ -68,75 +68,89 @@ function sources(groups) {
   return [titles, ["---", "---:", "---", "---", "---"], ...lines].map((line) => `| ${line.join(" | ")} |`).join("\n");
 }
 
-/** Dots of k-NN accuracy against a cost, one colour a kind, with their names. */
-function chart(source, groups, { title, label, of }) {
-  const points = groups.map(({ kind, draws, label: name, images }) => ({
-    kind,
-    name: `${name}, ${images} images`,
-    cost: meanOf(draws.map(of)).mean,
-    knn: meanOf(draws.map(({ knn }) => 100 * knn)).mean,
-  }));
-  const series = [...new Set(points.map(({ kind }) => kind))];
-  const { document } = parseHTML("<html></html>");
-  const [width, height] = [760, 420];
-  const svg = source.svgOf(
+/** What the chart shows: all rows from no image or 90. */
+const shownImages = [0, 90];
+const [panelWidth, panelHeight] = [500, 400];
+
+/** Means of a group: a dot, with a name where its row has a short one. */
+const pointOf = ({ kind, draws, label, images, short }) => ({
+  kind,
+  name: `${label}, ${images} images`,
+  short,
+  megabytes: meanOf(draws.map(({ bytes }) => bytes / 1e6)).mean,
+  time: meanOf(draws.map(({ time }) => time)).mean,
+  knn: meanOf(draws.map(({ knn }) => 100 * knn)).mean,
+});
+
+/** Dots of k-NN accuracy against a cost, one colour a kind. */
+function panel(source, document, points, series, { cost, label }) {
+  const named = points.filter(({ short }) => short !== undefined);
+  return source.svgOf(
     {
-      width,
-      height,
-      marginLeft: 56,
+      width: panelWidth,
+      height: panelHeight,
+      marginLeft: 48,
+      marginRight: 24,
       marginBottom: 42,
       x: { label: `${label} →`, grid: true, nice: true, zero: true },
       y: { label: "↑ k-NN accuracy, %", grid: true, nice: true },
       color: source.colourOf(series),
       marks: [
         Plot.dot(points, {
-          x: "cost",
+          x: cost,
           y: "knn",
           fill: "kind",
-          r: 5,
-          title: ({ name, cost, knn }) => `${name}: ${knn.toFixed(1)} % at ${cost.toPrecision(3)}`,
+          r: 4.5,
+          title: (point) => `${point.name}: ${point.knn.toFixed(1)} % at ${point[cost].toPrecision(3)}`,
         }),
+        Plot.text(named, { x: cost, y: "knn", text: "short", dy: -10, fontSize: 10.5 }),
       ],
     },
-    title,
+    label,
     document,
   );
-  return source.standalone(svg, { title, legend: source.legendOf(series), width, height });
 }
 
-const charts = [
-  {
-    file: "leaderboard-size.svg",
-    title: "k-NN accuracy and size",
-    label: "MB of the loaded file",
-    of: ({ bytes }) => bytes / 1e6,
-  },
-  {
-    file: "leaderboard-time.svg",
-    title: "k-NN accuracy and time",
-    label: "time, teacher's float32 = 1",
-    of: ({ time }) => time,
-  },
-];
+/** k-NN accuracy against megabytes and against time, side by side: what a reader gets at each price. */
+function chart(source, groups) {
+  const points = groups.filter(({ images }) => shownImages.includes(images)).map(pointOf);
+  const series = [...new Set(points.map(({ kind }) => kind))];
+  const { document } = parseHTML("<html></html>");
+  const panels = [
+    { cost: "megabytes", label: "MB of the loaded file" },
+    { cost: "time", label: "time per image, teacher's float32 = 1" },
+  ].map((axis) => panel(source, document, points, series, axis));
+  const gap = 16;
+  const width = 2 * panelWidth + gap;
+  const right = panels[1].replace("<svg ", `<svg x="${panelWidth + gap}" `);
+  const both = `<svg width="${width}" height="${panelHeight}">${panels[0]}${right}</svg>`;
+  const title = "k-NN accuracy by size and by time: the demo's teacher, from 90 images or none";
+  return source.standalone(both, { title, legend: source.legendOf(series), width, height: panelHeight });
+}
 
 /** Writes docs/leaderboard.md and its charts. */
 export function writeLeaderboard(source, rows, finished, { folder, machine }) {
   const groups = grouped(rows, finished);
   mkdirSync(folder, { recursive: true });
-  for (const drawn of charts) writeFileSync(join(folder, drawn.file), chart(source, groups, drawn));
+  mkdirSync(join(folder, "images"), { recursive: true });
+  writeFileSync(join(folder, "images/prices.svg"), chart(source, groups));
   const text = `# Leaderboard
 
-Models of the demo's teacher (DINOv2's ViT-S, 30 classes of clip art), made from few unlabelled images or from none. This page is
-written by \`node bench/leaderboard.js\`; its rows stand in bench/leaderboard/rows.js.
+Models of the demo's teacher (DINOv2's ViT-S, 30 classes of clip art), made from few unlabelled
+images or from none. \`node bench/leaderboard.js\` writes this page; \`bench/leaderboard/rows.js\` has
+its rows.
 
-- k-NN, probe and classifier: accuracy on 300 validation images, in %; one image is 0.3. k-NN and probe learn from 593 images.
-- Agreement: share of answers equal to the teacher's, on these 300, and on all images that were not drawn (unseen).
-- MB: the file that is loaded. Time: for one image, as a share of the teacher's float32 in the same run.
-- Means over draws, with 95 % confidence intervals (Student's t) where there are several. ${machine}.
+- k-NN, probe and classifier: accuracy on 300 validation images, in %. One image is 0.3 points, and
+  the 95 % interval of one accuracy is about ±5 points; differences between rows on the same images
+  have narrower ones. k-NN and probe learn from 593 images.
+- Agreement: share of predictions equal to the teacher's, on these 300 images, and on all images that
+  were not drawn (unseen).
+- MB: the file that is loaded. Time: for one image, as a share of the teacher's float32 in the same
+  run, in turns.
+- Means over draws, with 95 % confidence intervals (Student's t) where there are several.
+- ${machine}.
 
-![k-NN accuracy against size](leaderboard-size.svg)
-
-![k-NN accuracy against time](leaderboard-time.svg)
+![k-NN accuracy by size and by time](images/prices.svg)
 
 ${table(groups)}
 
