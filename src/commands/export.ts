@@ -1,7 +1,7 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
-import type { RunOrigin } from "../exports/export-format.ts";
+import type { Embedder, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf, mergingTolerance } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
 import { allExports, exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
@@ -26,7 +26,8 @@ import type { Calibration } from "../students/bits/quantize-weights.ts";
 import { searchViews } from "../students/start.ts";
 import type { Item } from "../data/sampling.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import { differenceOf, latency, Pictures, weightBytes } from "../exports/measure.ts";
+import { timeInTurns } from "../evaluation/latency.ts";
+import { differenceOf, Pictures, weightBytes } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
 import type { OutputRequest } from "../workspace/output-folder.ts";
@@ -96,7 +97,10 @@ export interface ExportedModel {
   readonly intervals: { readonly difference?: Interval; readonly cosine?: Interval };
   /** Share of held-out images that the weighted neighbours get right: with the export, and with our own forward. */
   readonly neighbours?: NeighbourShares;
+  /** Median for one image, in turns with the other exports of the command. */
   readonly millisecondsAPicture: number;
+  /** The middle half of the times lies between these; exports of earlier versions don't say. */
+  readonly millisecondsQuartiles?: readonly [number, number];
   /** Tokens that each block merges away, where the export merges any. All figures compare with the unmerged model. */
   readonly merging?: readonly number[];
 }
@@ -336,16 +340,51 @@ async function exportInto(
     const own = await pictures.embed(embedderOf(whole));
     const expected = merging ? await pictures.embed(embedderOf(model)) : own;
     const source: ExportSource = { context, options, origin, model, merging, pictures, own, expected, weightType };
-    const exports: ExportedModel[] = [];
+    const written: Compared[] = [];
     for (const name of options.to) {
       listener.stage?.(`exporting ${name}`);
-      exports.push(await exportOne(source, name, directoryOf(name)));
+      written.push(await exportOne(source, name, directoryOf(name)));
     }
+    // Sessions of other models would share the processor's caches and memory with those that are timed.
+    await model.dispose();
+    await whole.dispose();
+    listener.stage?.("measuring latency");
+    const times = await timeExports(source, directoryOf);
+    const exports = written.map((one, i): ExportedModel => ({ ...one, ...times[i] }));
     return { model: path, pictures: own.queries.dims[0], exports };
   } finally {
     await pictures.dispose();
     await model.dispose();
     await whole.dispose();
+  }
+}
+
+type Times = Required<Pick<ExportedModel, "millisecondsAPicture" | "millisecondsQuartiles">>;
+
+/** An export that was held against the model, and not timed yet. */
+type Compared = Omit<ExportedModel, keyof Times>;
+
+/** Opens all exports and times them on one of the images, in turns. */
+async function timeExports(source: ExportSource, directoryOf: (name: ExportName) => Directory): Promise<Times[]> {
+  const { context, options, origin, model, pictures } = source;
+  const image = pictures.firstImage();
+  const opened: Embedder[] = [];
+  try {
+    for (const name of options.to)
+      opened.push(
+        await exportOf(name).open({
+          ...{ directory: directoryOf(name), model, context, origin },
+          warn: () => undefined,
+        }),
+      );
+    const runs = opened.map((embedder) => () => embedder.pooled(image));
+    const latencies = await timeInTurns(runs, () => context.environment.now());
+    return latencies.map(({ median, quartiles }) => ({
+      millisecondsAPicture: median,
+      millisecondsQuartiles: quartiles,
+    }));
+  } finally {
+    for (const embedder of opened) await embedder.dispose();
   }
 }
 
@@ -360,7 +399,7 @@ function refuseImages({ images, to }: ExportOptions): void {
 }
 
 /** Writes one format, reads it back and compares. Throws a RunError where its features are not the model's. */
-async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<ExportedModel> {
+async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<Compared> {
   const { context, options, origin, model, merging, pictures, own, expected, weightType } = source;
   const warn = (message: string) => context.listener.warn?.(message);
   const format = exportOf(name);
@@ -372,14 +411,13 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
   await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());
   const embedder = await format.open({ directory, model, context, origin, warn });
   const exported = await pictures.embed(embedder);
-  const measured: ExportedModel = {
+  const measured: Compared = {
     format: name,
     out: directory.describe(""),
     bytes: await weightBytes(directory, format),
     images: own.queries.dims[0],
     ...differenceOf(exported.queries, own.queries),
     ...(await pictures.neighbours(exported, own)),
-    millisecondsAPicture: await latency(context.environment, embedder, model),
     ...(merging ? { merging } : {}),
   };
   await embedder.dispose();
@@ -395,7 +433,7 @@ function cardOf(
   model: Model,
   path: string,
   origin: Origin | undefined,
-  measured: ExportedModel,
+  measured: Compared,
   files: readonly WeightsFile[],
 ): string {
   const { format, bytes, images, merging } = measured;
@@ -424,7 +462,7 @@ const mergingNote = (merging: readonly number[]): string =>
   `tokens merged away in each block (token merging, arXiv 2210.09461): ${merging.join(", ")}; last_hidden_state has all tokens, those that were merged with equal features; wecolora doesn't read this ONNX file back: use the original model`;
 
 /** An export's figures as text, with their intervals where the images are few. */
-function exportFigures({ images, difference, cosine, intervals, neighbours }: ExportedModel) {
+function exportFigures({ images, difference, cosine, intervals, neighbours }: Compared) {
   const few = images < fewImages;
   const percents = (bounds: Interval | undefined): Interval | undefined =>
     few && bounds ? [100 * bounds[0], 100 * bounds[1]] : undefined;
@@ -452,7 +490,11 @@ export function chosenExport(
 
 /** What the table's columns mean. */
 export const exportLegend =
-  "difference: mean absolute difference from the student's features, as a share of their size; cosine: mean cosine similarity with the student's features; k-NN: a vote of the 10 most similar labelled images, by this file's features and by the student's";
+  "difference: mean absolute difference from the student's features, as a share of their size; cosine: mean cosine similarity with the student's features; ms/image: milliseconds for one image on this machine, median and quartiles, all formats in turns; k-NN: a vote of the 10 most similar labelled images, by this file's features and by the student's";
+
+/** Median and quartiles. */
+const timeText = ({ millisecondsAPicture: median, millisecondsQuartiles: quartiles }: ExportedModel): string =>
+  `${median.toFixed(1)}${quartiles ? ` (${quartiles.map((time) => time.toFixed(1)).join("–")})` : ""}`;
 
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
@@ -472,7 +514,7 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       return [
         e.format,
         (e.bytes / 1e6).toFixed(1),
-        e.millisecondsAPicture.toFixed(1),
+        timeText(e),
         figures.difference,
         figures.cosine,
         ...(labelled ? [figures.exported, figures.own] : []),

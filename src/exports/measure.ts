@@ -9,7 +9,7 @@ import { neighbourVotes } from "../evaluation/knn.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import { concatRows, zeros } from "../utils/tensor.ts";
+import { concatRows, rows, zeros } from "../utils/tensor.ts";
 import type { Environment } from "../context/environment.ts";
 import type { Directory } from "../files/storage.ts";
 import type { Embedder, ExportFormat } from "./export-format.ts";
@@ -94,6 +94,11 @@ export class Pictures {
     };
   }
 
+  /** One of them, to be timed on: `[1, 3, H, W]`. */
+  firstImage(): FloatTensor {
+    return rows(this.queries[0].pixels, 0, 1);
+  }
+
   dispose(): Promise<void> {
     return this.source.dispose();
   }
@@ -132,19 +137,6 @@ export function differenceOf(exported: FloatTensor, own: FloatTensor) {
       cosine: bootstrapInterval(cosines),
     },
   };
-}
-
-/** Median milliseconds for one picture. */
-export async function latency({ now }: Environment, embedder: Embedder, { config }: Model): Promise<number> {
-  const one = zeros([1, config.channels, config.imageSize, config.imageSize]);
-  await embedder.pooled(one);
-  const times: number[] = [];
-  for (let i = 0; i < 9; i++) {
-    const begin = now();
-    await embedder.pooled(one);
-    times.push(now() - begin);
-  }
-  return times.sort((a, b) => a - b)[4];
 }
 
 /** Bytes of the files in an export that hold weights. */

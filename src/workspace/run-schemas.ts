@@ -235,6 +235,7 @@ const measuredExportSchema = z.object({
     })
     .optional(),
   millisecondsAPicture: figure,
+  millisecondsQuartiles: interval.optional(),
   merging: z.array(count).readonly().optional(),
 });
 /** exports.json: what was measured of each export in the run's folder. */
