@@ -949,6 +949,12 @@ export const commandTable: readonly CommandRow[] = [
       },
       out: { type: "string", description: "output folder of the run (a new temporary one where left out)" },
       overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
+      budget: { type: "string", description: "largest file (25MB), time per image (10ms), both, or share (0.3x)" },
+      agreement: { type: "number", description: "cheapest model with this agreement with the teacher" },
+      sizes: {
+        description: "several students of these shares of the teacher (0.3x,0.5x)",
+        anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
+      },
       threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
       device: {
         type: "string",

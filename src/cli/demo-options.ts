@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { recipeSchema } from "../commands/distill-options.ts";
 import { commonSchema } from "../context/common-options.ts";
+import { studentRunSchema } from "../students/run-options.ts";
 
 export const demoSummary = "Distil the demo's teacher with the demo's images.";
 
@@ -10,5 +11,6 @@ export const demoSchema = z.strictObject({
   recipe: recipeSchema.optional().describe("settings that go together (closed-form where left out)"),
   out: z.string().min(1).optional().describe("output folder of the run (a new temporary one where left out)"),
   overwrite: z.boolean().default(false).describe("replace a run that is already in the folder"),
+  ...studentRunSchema.pick({ budget: true, agreement: true, sizes: true }).shape,
   ...commonSchema.pick({ threads: true, device: true, seed: true }).shape,
 });

@@ -45,7 +45,8 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     teacher: join(folder, "teacher"),
     data: join(folder, "pictures"),
     fewShotCount: 3,
-    reductionFactor: 2,
+    // Half of the block weights, where no other size is asked for.
+    ...((options.budget ?? options.agreement ?? options.sizes) ? {} : { reductionFactor: 2 }),
     // Rank 64 suits 90 pictures; the closed form has no adapters.
     ...(given.recipe === "paper" || given.recipe === "refined" ? { rank: 64 } : {}),
     ...(quick ? { judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
