@@ -20,8 +20,9 @@ const packageName = "wecolora-demo";
  * in the working folder. Throws a UserError that says how to get the package where it is in none of these.
  */
 function demoFolder(): string {
-  const own = fileURLToPath(new URL("../demo", import.meta.url));
-  if (existsSync(join(own, "teacher"))) return own;
+  // From dist/ and from src/cli/.
+  for (const own of ["../demo", "../../demo"].map((path) => fileURLToPath(new URL(path, import.meta.url))))
+    if (existsSync(join(own, "teacher"))) return own;
   for (const from of [import.meta.url, join(process.cwd(), "package.json")]) {
     try {
       return dirname(createRequire(from).resolve(`${packageName}/package.json`));
