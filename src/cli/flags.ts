@@ -44,7 +44,7 @@ function isNested({ type, items, anyOf = [], oneOf = [] }: Property): boolean {
 }
 
 /** Options whose values are no paths, for all that they are text. */
-const words = new Set(["revision", "title", "budget", "kinds", "maskName", "classNames"]);
+const words = new Set(["revision", "title", "budget", "sizes", "kinds", "maskName", "classNames"]);
 /** Options whose default depends on others, as their description says. */
 export const depending: ReadonlySet<string> = new Set(["method"]);
 
