@@ -1,20 +1,21 @@
 // Earlier names of options: what they stand for, on the command line, in files and scripts, and in folders of earlier runs.
-import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { distill } from "wecolora/node";
+import { distill, exportModel } from "wecolora/node";
 import { commandTable } from "../../src/cli/command-table.ts";
 import { addOptions, givenOptions } from "../../src/cli/flags.ts";
 import { commandHelp } from "../../src/cli/help.ts";
 import { distillOptions } from "../../src/commands/distill-options.ts";
 import { evaluateRunSchema } from "../../src/commands/evaluate.ts";
 import { exportRunSchema } from "../../src/commands/export.ts";
+import { optionDifferences, requestedOptions } from "../../src/commands/run-settings.ts";
 import { kebab, renamedOptions, withCurrentNames } from "../../src/utils/option-names.ts";
 import { parseOptions } from "../../src/utils/parse-options.ts";
 import { required } from "../../src/utils/required.ts";
+import type { RunConfig } from "../../src/workspace/run-folder.ts";
 import { noisePicture } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -101,11 +102,13 @@ describe("in the folder of an earlier run", () => {
     expect(earlier).toContain('"judgeBank": 9');
     expect(earlier).not.toContain('"labelledImages"');
     await writeFile(file, earlier);
-    // Exports are added to a finished run where its options are those that are asked for.
-    await distill({ ...options, export: "onnx-float16" });
-    expect(existsSync(join(folder, "run/exports"))).toBe(true);
-    await expect(distill({ ...options, labelledImages: 8, export: "timm" })).rejects.toThrow(
+    const read = requestedOptions(JSON.parse(earlier) as RunConfig, options.out, file);
+    expect(optionDifferences(read, distillOptions(options))).toEqual([]);
+    expect(optionDifferences(read, distillOptions({ ...options, labelledImages: 8 }))).toEqual([
       "--labelled-images was 9 and is now 8",
-    );
+    ]);
+    // What reads a finished run.
+    const { exports } = await exportModel({ model: options.out, to: "onnx-float16" });
+    expect(exports).toHaveLength(1);
   });
 });
