@@ -11,11 +11,13 @@ async function bundled(root) {
     commands: "src/commands/registry.ts",
     distill: "src/commands/distill-options.ts",
     demo: "src/cli/demo-options.ts",
+    names: "src/utils/option-names.ts",
   });
   const { commands } = modules.commands;
   const { distillInputSchema, resumeSchema } = modules.distill;
   const { demoSchema, demoSummary } = modules.demo;
   return {
+    renamedOptions: modules.names.renamedOptions,
     commands,
     distillInputSchema,
     resumeSchema,
@@ -111,7 +113,8 @@ function rangeOf(property) {
 
 /** The doc comment of a property: its description, range and default. */
 function docOf(property) {
-  const { description = "", note, default: preset } = property;
+  const { description = "", note, default: preset, earlierNameOf } = property;
+  if (earlierNameOf) return `/** @deprecated The earlier name of \`${earlierNameOf}\`. */\n`;
   const sentence = description === "" ? "" : `${description[0].toUpperCase()}${description.slice(1)}.`;
   const range = rangeOf(property);
   const rest = [
@@ -134,7 +137,8 @@ export async function generatedFromSchemas(root) {
   const made = await bundled(root);
   const settings = { ...(await resolveConfig(join(root, "src/index.ts"))), parser: "typescript" };
   const interfaces = interfaceRows(made).map(
-    ({ name, of, json }) => `/** Options of ${of}. */\nexport interface ${name} ${objectType(json)}\n`,
+    ({ name, of, json }) =>
+      `/** Options of ${of}. */\nexport interface ${name} ${objectType(withEarlierNames(json, made.renamedOptions))}\n`,
   );
   const rows = [...made.commands, made.demo].map(commandRow);
   const byline = "Made by `npm run generate` from their schemas; don't edit it.";
@@ -153,6 +157,17 @@ export async function generatedFromSchemas(root) {
       settings,
     ),
   };
+}
+
+/** A schema that has its options under their earlier names too. */
+function withEarlierNames(json, renamedOptions) {
+  const { properties } = json;
+  const earlier = Object.entries(renamedOptions).flatMap(([before, now]) => {
+    if (!Object.hasOwn(properties, now) || Object.hasOwn(properties, before)) return [];
+    const { description: _description, note: _note, default: _default, ...type } = properties[now];
+    return [[before, { ...type, earlierNameOf: now }]];
+  });
+  return { ...json, properties: { ...properties, ...Object.fromEntries(earlier) } };
 }
 
 /** `inspect-blocks` as `InspectBlocks`. */

@@ -2,6 +2,7 @@
 // with a few images and a small teacher in the hub's cache. TypeScript is checked, YAML is read.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -92,11 +93,9 @@ async function readersFolder(i: number, text: string): Promise<string> {
   if (!/distill \S+ \S+ runs\/first|out: "runs\/first"/.test(text))
     await cp(at("runs"), join(place, "runs"), { recursive: true });
   if (text.includes("runs/interrupted")) {
-    const steps = ["--recipe", "paper", "--steps", "1000", "--checkpoint-steps", "1"];
+    const steps = ["--recipe", "paper", "--steps", "40", "--checkpoint-steps", "1", "--no-report"];
     await run(place, [script, "distill", teacher, "images", "runs/interrupted", ...steps], "distilling");
-    const config = join(place, "runs/interrupted/config.json");
-    // A reader's run would have gone so far that little is left.
-    expect(await readFile(config, "utf8")).toContain('"steps": 1000');
+    expect(existsSync(join(place, "runs/interrupted/result.json")), "the run was interrupted").toBe(false);
   }
   return place;
 }

@@ -78,7 +78,7 @@ export default defineConfig({
             ["Configuration files", "configuration"],
             ["Error codes", "error-codes"],
             ["Supported checkpoints and data", "supported-checkpoints"],
-            ["Browser", "browser"],
+            ["Browser support", "browser"],
             ["Safety", "safety"],
           ]),
           { text: "Dependencies", link: "/dependencies" },

@@ -59,7 +59,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "which published data set it is, where its files don't show it",
         enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
       },
-      pictureColumn: {
+      imageColumn: {
         type: "string",
         description: "the column of paths in a table (path, file, image, ...)",
         placeholder: "text",
@@ -213,7 +213,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "heads x MLP channels of each kept block, such as 3x768,0x512,6x0",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
-      analyticViews: {
+      analyticCrops: {
         type: "integer",
         description: "crops of each image in the closed form; the first as for evaluation",
         default: 1,
@@ -272,8 +272,8 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "images per step (1024, or fewer so that an epoch has several steps)",
       },
-      keptViews: { type: "integer", description: "crops of each image whose teacher features are cached" },
-      keptViewsOn: {
+      cachedCrops: { type: "integer", description: "crops of each image whose teacher features are cached" },
+      cropCache: {
         type: "string",
         description: "where teacher features are cached: auto takes memory if they fit",
         default: "auto",
@@ -316,24 +316,20 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "steps between held-out evaluations (a fifth of the run; 0: none)",
       },
-      evaluatePictures: {
-        type: "integer",
-        description: "held-out images in each evaluation while training",
-        default: 64,
-      },
+      heldOutImages: { type: "integer", description: "held-out images in each evaluation while training", default: 64 },
       earlyStop: { type: "integer", description: "stop after so many held-out evaluations without a better fidelity" },
-      judge: { type: "boolean", description: "evaluate the student at the end", default: true },
-      judgeTeacher: {
+      evaluate: { type: "boolean", description: "evaluate the student at the end", default: true },
+      evaluateTeacher: {
         type: "boolean",
         description: "evaluate teacher and weight copy beside the student",
         default: true,
       },
-      judgeBank: {
+      labelledImages: {
         type: "integer",
         description: "at most so many labelled images that k-NN and probe learn from",
         default: 2000,
       },
-      judgeQueries: { type: "integer", description: "at most so many evaluation images", default: 1000 },
+      evaluationImages: { type: "integer", description: "at most so many evaluation images", default: 1000 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
@@ -434,7 +430,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "which published data set it is, where its files don't show it",
         enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
       },
-      pictureColumn: {
+      imageColumn: {
         type: "string",
         description: "the column of paths in a table (path, file, image, ...)",
         placeholder: "text",
@@ -471,7 +467,7 @@ export const commandTable: readonly CommandRow[] = [
         default: "float32",
         enum: ["float32", "int8", "auto"],
       },
-      neighbours: { type: "integer", description: "k of the weighted k-NN classifier", default: 10 },
+      knnK: { type: "integer", description: "k of the weighted k-NN classifier", default: 10 },
       temperature: { type: "number", description: "temperature of the k-NN weights", default: 0.07 },
       probeEpochs: {
         type: "integer",
@@ -577,7 +573,7 @@ export const commandTable: readonly CommandRow[] = [
       out: { type: "string", description: "output folder (default: exports/ in the run folder)" },
       data: { type: "string", description: "images to compare on (the run's own where left out)" },
       images: { type: "string", description: "images to round 4-bit weights for (default: those of the run)" },
-      pictures: {
+      maxImages: {
         type: "integer",
         description: "at most so many images, and three times as many labelled ones for k-NN",
         default: 100,
@@ -641,7 +637,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "which published data set it is, where its files don't show it",
         enum: ["imagenet", "inaturalist2019", "cifar10", "cifar100", "resisc45", "chestxray14"],
       },
-      pictureColumn: {
+      imageColumn: {
         type: "string",
         description: "the column of paths in a table (path, file, image, ...)",
         placeholder: "text",
@@ -703,7 +699,7 @@ export const commandTable: readonly CommandRow[] = [
     options: {
       model: { type: "string", description: "the model: its directory or file of weights" },
       data: { type: "string", description: "images to measure on how much each block and run of blocks matters" },
-      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 48 },
+      maxImages: { type: "integer", description: "at most so many images, drawn evenly", default: 48 },
       longest: { type: "integer", description: "the longest run of blocks that one block may replace", default: 4 },
       search: {
         type: "boolean",
@@ -786,7 +782,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "share of a block's smallest entries that rollout leaves out",
         default: 0.9,
       },
-      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 16 },
+      maxImages: { type: "integer", description: "at most so many images, drawn evenly", default: 16 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
@@ -850,7 +846,7 @@ export const commandTable: readonly CommandRow[] = [
         default: "frozen",
         enum: ["frozen", "trained"],
       },
-      yardstick: { type: "boolean", description: "also train the decoder on raw pixels as a baseline", default: false },
+      baseline: { type: "boolean", description: "also train the decoder on raw pixels as a baseline", default: false },
       split: {
         type: "string",
         description: "what is held out: cases, or slices of each case",
@@ -904,7 +900,7 @@ export const commandTable: readonly CommandRow[] = [
       teacher: { type: "string", description: "the teacher" },
       data: { type: "string", description: "a folder of images" },
       out: { type: "string", description: "output folder for similarity.csv, .svg and .png (default: print only)" },
-      pictures: { type: "integer", description: "at most so many images, drawn evenly", default: 64 },
+      maxImages: { type: "integer", description: "at most so many images, drawn evenly", default: 64 },
       numHeads: {
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",

@@ -50,7 +50,7 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     ...((options.budget ?? options.agreement ?? options.sizes) ? {} : { reductionFactor: 2 }),
     // Rank 64 suits 90 pictures; the closed form has no adapters.
     ...(given.recipe === "paper" || given.recipe === "refined" ? { rank: 64 } : {}),
-    ...(quick ? { judgeBank: 90, judgeQueries: 30, evaluateSteps: 0 } : {}),
+    ...(quick ? { labelledImages: 90, evaluationImages: 30, evaluateSteps: 0 } : {}),
   };
 }
 

@@ -1,7 +1,7 @@
 // Command-line options made from the schemas that the API uses: names, help and defaults stand in one place.
 import type { Command } from "commander";
 import { Argument, Option } from "commander";
-import { kebab } from "../utils/option-names.ts";
+import { kebab, renamedOptions } from "../utils/option-names.ts";
 import type { CommandRow, Property } from "./command-row.ts";
 
 /** The part of a property that a command line can say: a plain type, or the short form of a union. */
@@ -44,7 +44,7 @@ function isNested({ type, items, anyOf = [], oneOf = [] }: Property): boolean {
 }
 
 /** Options whose values are no paths, for all that they are text. */
-const words = new Set(["revision", "title", "budget", "kinds", "maskName", "classNames"]);
+const words = new Set(["revision", "title", "budget", "sizes", "kinds", "maskName", "classNames"]);
 /** Options whose default depends on others, as their description says. */
 export const depending: ReadonlySet<string> = new Set(["method"]);
 
@@ -107,7 +107,24 @@ export function addOptions(command: Command, { options, positional, required }: 
         : new Option(`--${flag} <${placeholder(name, property)}>`).argParser((text) => parseText(property, text));
     command.addOption(option);
   }
+  // Earlier names stay, and stand in no help.
+  for (const [before, now] of earlierNames(options)) {
+    const property = options[now];
+    const flag = kebab(before);
+    command.addOption(
+      (property.type === "boolean"
+        ? new Option(property.default === true ? `--no-${flag}` : `--${flag}`)
+        : new Option(`--${flag} <${placeholder(now, property)}>`).argParser((text) => parseText(property, text))
+      ).hideHelp(),
+    );
+  }
 }
+
+/** Earlier names of a command's options, and today's. */
+const earlierNames = (options: CommandRow["options"]) =>
+  Object.entries(renamedOptions).filter(
+    ([before, now]) => !Object.hasOwn(options, before) && Object.hasOwn(options, now),
+  );
 
 /** What positional options are called in help, where that says more than their name. */
 export const positionalName = (name: string): string => (name === "data" ? "images" : name);
@@ -119,8 +136,9 @@ export function givenOptions(
   twice: (name: string) => Error,
 ): Record<string, unknown> {
   const given: Record<string, unknown> = {};
+  const names = new Set([...Object.keys(options), ...earlierNames(options).map(([before]) => before)]);
   for (const [name, value] of Object.entries(command.opts()))
-    if (Object.hasOwn(options, name) && command.getOptionValueSource(name) === "cli") given[name] = value;
+    if (names.has(name) && command.getOptionValueSource(name) === "cli") given[name] = value;
   for (const [i, name] of positional.entries()) {
     if (command.args.length <= i) break;
     if (given[name] !== undefined) throw twice(name);

@@ -36,11 +36,20 @@ export const groups: readonly Group[] = [
   },
   {
     title: "Images",
-    options: ["fewShotRatio", "fewShotCount", "dataSet", "normalization", "heldOut", "pictures", "kinds"],
+    options: ["fewShotRatio", "fewShotCount", "dataSet", "normalization", "heldOut", "maxImages", "kinds"],
   },
   {
     title: "Evaluation",
-    options: ["judge", "judgeTeacher", "judgeBank", "judgeQueries", "neighbours", "probe", "frontier", "search"],
+    options: [
+      "evaluate",
+      "evaluateTeacher",
+      "labelledImages",
+      "evaluationImages",
+      "knnK",
+      "probe",
+      "frontier",
+      "search",
+    ],
   },
   { title: "Output", options: ["export", "weightType", "report", "title"] },
   { title: "Runtime", options: ["device", "threads", "precision", "seed", "revision", "offline"] },

@@ -6,7 +6,7 @@ import { debugTopics, setDebug } from "../utils/debug.ts";
 import type { NameOption } from "../utils/errors.ts";
 import { codeOf, nearestName, OptionError, UserError } from "../utils/errors.ts";
 import { visibleJson, visibleLines, visibleText } from "../utils/escape.ts";
-import { kebab } from "../utils/option-names.ts";
+import { earlierNamesOf, kebab, renamedOptions } from "../utils/option-names.ts";
 import type { CommandRow } from "./command-row.ts";
 import { commandTable } from "./command-table.ts";
 import { addOptions, givenOptions, positionalName } from "./flags.ts";
@@ -58,8 +58,11 @@ function addCommand(row: CommandRow): void {
     const behind = new Set(positional.filter((_, i) => i < sub.args.length));
     nameOption = (key) => {
       if (behind.has(key) || (positional.length === 1 && positional.includes(key))) return `<${positionalName(key)}>`;
-      const typed = sub.getOptionValueSource(key) === "cli" || config === undefined;
-      return typed && Object.hasOwn(options, key) ? `--${kebab(key)}` : `${key} in ${config}`;
+      const typed = [key, ...earlierNamesOf(key)].find((name) => sub.getOptionValueSource(name) === "cli");
+      const known = Object.hasOwn(options, key) || Object.hasOwn(renamedOptions, key);
+      return known && (typed !== undefined || config === undefined)
+        ? `--${kebab(typed ?? key)}`
+        : `${key} in ${config}`;
     };
     showDebug(debug ?? process.env.WECOLORA_DEBUG);
     const given = givenOptions(sub, row, givenTwice);
@@ -99,7 +102,7 @@ function usageMessage(error: CommanderError): string {
     return sentence(error.message.replace(/^error: /, "").replace("\n", " "));
   // An option of another command is no better here.
   const words = program.commands
-    .flatMap((c) => [c.name(), ...c.options.map((o) => o.long ?? "")])
+    .flatMap((c) => [c.name(), ...c.options.flatMap((o) => (o.hidden ? [] : (o.long ?? [])))])
     .concat("--json", "--verbose")
     .filter((word) => word !== wrong);
   const near = nearestName(wrong, words);

@@ -12,7 +12,7 @@ import type { ResultRow } from "../report/results.ts";
 import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/parse-options.ts";
+import { currentOptions, parseOptions } from "../utils/parse-options.ts";
 import { resumeDistillation, runDistillation } from "./distill.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -22,7 +22,7 @@ import { evaluateRunSchema, runEvaluation } from "./evaluate.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { commonSchema, dataSchema, openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
-import { distillOptions } from "./distill-options.ts";
+import { distillOptions, distillRunSchema } from "./distill-options.ts";
 import {
   distillInputs,
   listingHash,
@@ -137,7 +137,8 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .map(([key, value]) => `${key}=${shown(value)}`)
         .join(",") || "run",
     );
-    const run = { teacher, data, judgeTeacher: false, threads, ...base, ...chosen, out: `${options.out}/${name}` };
+    const own = currentOptions(distillRunSchema, { ...base, ...chosen }) as Record<string, unknown>;
+    const run = { teacher, data, evaluateTeacher: false, threads, ...own, out: `${options.out}/${name}` };
     const checked = distillOptions(run, `the options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: checked, setting: Object.fromEntries(named), seed: Number(seed), name };
@@ -454,7 +455,7 @@ async function judgeTeachers(
   for (const { options } of planned) {
     const { teacher, data } = options;
     const key = planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
-    if (teachers[key] || !options.judge) continue;
+    if (teachers[key] || !options.evaluate) continue;
     const entry = `teacher-${fileName(key)}.json`;
     const listed = await environment.openDataSet(data, openOptions(options));
     const hashes = {

@@ -1,5 +1,5 @@
 // Recipes: names for settings that go together. What a user says himself stands above them.
-import { parseOptions } from "../utils/parse-options.ts";
+import { currentOptions, parseOptions } from "../utils/parse-options.ts";
 import { z } from "zod";
 import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
 import { exportName } from "../exports/lookup.ts";
@@ -80,8 +80,8 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "warmupEpochs",
   "schedule",
   "effectiveBatch",
-  "keptViews",
-  "keptViewsOn",
+  "cachedCrops",
+  "cropCache",
   "checkpointing",
   "activations",
   "earlyStop",
@@ -102,7 +102,7 @@ export function distillOptions(input: unknown, what = "options of distill"): Dis
   if (typeof input !== "object" || input === null) return parseOptions(distillRunSchema, input, what);
   const { schema, options } = withMethod(distillRunSchema, input);
   const given: Record<string, unknown> = Object.fromEntries(
-    Object.entries(options as object).filter(([, value]) => value !== undefined),
+    Object.entries(currentOptions(schema, options) as object).filter(([, value]) => value !== undefined),
   );
   // At equal size with the closed form, methods that prune take from heads and channels of more blocks.
   if (isPruningMethod(given.method)) given.shape ??= "balanced";

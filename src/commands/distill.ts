@@ -191,10 +191,10 @@ async function drawImages(
   const train = [...facts.keys()];
   const heldOut = parts.queries.length > 0;
   const none = { bank: [], queries: [] };
-  const judged = options.judge
+  const judged = options.evaluate
     ? {
-        bank: limitItems(parts.bank, options.judgeBank, seed),
-        queries: limitItems(heldOut ? parts.queries : train, options.judgeQueries, seed),
+        bank: limitItems(parts.bank, options.labelledImages, seed),
+        queries: limitItems(heldOut ? parts.queries : train, options.evaluationImages, seed),
       }
     : none;
   const tracked = heldOut && options.evaluateSteps !== 0 ? trackedItems(options, parts, data) : none;
@@ -626,7 +626,7 @@ async function trainStudent(begun: Begun): Promise<Trained> {
     preprocessing: teacher.preprocessing,
     augmentation: paperAugmentation,
     seed: options.seed,
-    views: options.keptViews,
+    views: options.cachedCrops,
   };
   const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener);
   await folder.writeEvents(before, await settingsOf(begun), await viewsOf(context.environment, loaderOptions));
@@ -680,7 +680,7 @@ type Figures = Pick<DistillRunResult, "results" | "comparisons">;
 /** Evaluates what was saved, read back, beside the teacher and the weight copy. */
 async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): Promise<Figures> {
   const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
-  if (!options.judge) return { results: [], comparisons: [] };
+  if (!options.evaluate) return { results: [], comparisons: [] };
   const { environment } = context;
   // The student's file holds the mean and deviation that it was trained with; a protocol's transform is the run's.
   const { transform } = readOptionsFor(options, data);
@@ -695,7 +695,7 @@ async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): 
     const model = await read(folder.directory.describe(other.student));
     smaller.push({ name: rowNameOf(other), model, bytes: model.origin.bytes });
   }
-  const candidates = options.judgeTeacher
+  const candidates = options.evaluateTeacher
     ? [
         { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
         { name: "weight copy", model: weightCopy, bytes: baseline },

@@ -54,7 +54,7 @@ export const evaluateRunSchema = z.strictObject({
   out: pathOption
     .optional()
     .describe("output folder for tables of images and classes, and for charts")
-    .meta({ note: "evaluation.json, pictures.csv, classes.csv, and the confusion matrix as a table and a chart." }),
+    .meta({ note: "evaluation.json, images.csv, classes.csv, and the confusion matrix as a table and a chart." }),
   heldOut: z
     .number()
     .positive()
@@ -67,7 +67,7 @@ export const evaluateRunSchema = z.strictObject({
     .default("float32")
     .describe("precision of the models' products; the teacher stays float32")
     .meta({ note: "`auto` measures both and takes int8 where it is faster and features stay close." }),
-  neighbours: countOption.default(10).describe("k of the weighted k-NN classifier"),
+  knnK: countOption.default(10).describe("k of the weighted k-NN classifier"),
   temperature: z.number().min(1e-4).max(1000).default(0.07).describe("temperature of the k-NN weights"),
   probeEpochs: countOption
     .max(mostEpochs)
@@ -310,7 +310,7 @@ function judgingOf(
     source,
     classes: data.train.classes,
     batch: options.batch,
-    neighbours: { k: options.neighbours, temperature: options.temperature },
+    neighbours: { k: options.knnK, temperature: options.temperature },
     logistic: options.logistic ? logisticDefaults : undefined,
     probeViews: probeViewsFor(options, data),
     probe: {

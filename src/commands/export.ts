@@ -68,7 +68,9 @@ export const exportRunSchema = z.strictObject({
     .optional()
     .describe("images to round 4-bit weights for (default: those of the run)")
     .meta({ note: "A model without a run is rounded to nearest." }),
-  pictures: countOption.default(100).describe("at most so many images, and three times as many labelled ones for k-NN"),
+  maxImages: countOption
+    .default(100)
+    .describe("at most so many images, and three times as many labelled ones for k-NN"),
   mergeTokens: z
     .union([tokensOption, z.array(tokensOption).min(1)])
     .optional()
@@ -332,7 +334,7 @@ async function exportInto(
   const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const { model, merging } = withMerging(whole, options);
   checkFormats(options.to, model, origin?.options);
-  const pictures = await Pictures.open(environment, whole, data, options.pictures, options.seed);
+  const pictures = await Pictures.open(environment, whole, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
     const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType, options), 0);

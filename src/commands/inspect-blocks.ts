@@ -31,7 +31,7 @@ import { budgetsText, leverNames } from "../students/run-options.ts";
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
   data: pathOption.describe("images to measure on how much each block and run of blocks matters"),
-  pictures: countOption.default(48).describe("at most so many images, drawn evenly"),
+  maxImages: countOption.default(48).describe("at most so many images, drawn evenly"),
   longest: countOption.default(4).describe("the longest run of blocks that one block may replace"),
   search: z.boolean().default(false).describe("also search which blocks to keep, for each number of them"),
   frontier: z
@@ -96,7 +96,7 @@ async function inspectInto(
   try {
     requireFiniteWeights(teacher);
     skipped.open(data.skipped, listener);
-    const items = searchItems(data.items, options.pictures, options.seed);
+    const items = searchItems(data.items, options.maxImages, options.seed);
     const views: Views = (parts) => searchViews(source, items, teacher, options.seed, parts);
     const { depth } = teacher.config;
     listener.stage?.("measuring blocks", depth);

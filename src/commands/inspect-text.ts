@@ -68,7 +68,7 @@ export function inspectText(name: string, d: ModelDescription): string {
         : `${d.depth}, width ${d.width}, ${d.heads} heads${d.headWidth ? ` of ${d.headWidth}` : ""}, MLP ${d.mlpWidth} (${d.activation})`,
     ],
     [
-      "pictures",
+      "images",
       `${d.imageSize}x${d.imageSize}, patches of ${d.patchSize}: ${d.tokens} tokens (${d.prefix.map(({ weight, count }) => `${count} ${weight}`).join(", ") || "patches alone"})`,
     ],
     ["positions", d.positions.kind],

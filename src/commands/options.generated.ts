@@ -62,7 +62,7 @@ export interface DistillOptions {
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
-  pictureColumn?: string;
+  imageColumn?: string;
   /**
    * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
    * all apply to an image.
@@ -201,7 +201,7 @@ export interface DistillOptions {
    * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.
    * Default: 1.
    */
-  analyticViews?: number;
+  analyticCrops?: number;
   /**
    * Tokens sampled per unknown in the closed form; more is slower. Range: a number at least 0.01, at most
    * 1000000000. Default: 5.
@@ -276,12 +276,12 @@ export interface DistillOptions {
    * Crops of each image whose teacher features are cached. Training draws from these crops; each epoch has new
    * crops where left out. Range: an integer, above 0, at most 10000.
    */
-  keptViews?: number;
+  cachedCrops?: number;
   /**
    * Where teacher features are cached: auto takes memory if they fit. On disk they stand in the run folder while
    * it trains. Default: "auto".
    */
-  keptViewsOn?: "auto" | "memory" | "disk";
+  cropCache?: "auto" | "memory" | "disk";
   /**
    * Images in a micro-batch (default: 6 to 16, fewer if memory is short). Range: an integer, above 0, at most
    * 65536.
@@ -309,20 +309,20 @@ export interface DistillOptions {
    * Held-out images in each evaluation while training. Twice as many training images are evaluated too. Range: an
    * integer, above 0. Default: 64.
    */
-  evaluatePictures?: number;
+  heldOutImages?: number;
   /**
    * Stop after so many held-out evaluations without a better fidelity. The best student is taken. Range: an
    * integer, above 0.
    */
   earlyStop?: number;
   /** Evaluate the student at the end. Default: true. */
-  judge?: boolean;
+  evaluate?: boolean;
   /** Evaluate teacher and weight copy beside the student. Default: true. */
-  judgeTeacher?: boolean;
+  evaluateTeacher?: boolean;
   /** At most so many labelled images that k-NN and probe learn from. Range: an integer, above 0. Default: 2000. */
-  judgeBank?: number;
+  labelledImages?: number;
   /** At most so many evaluation images. Range: an integer, above 0. Default: 1000. */
-  judgeQueries?: number;
+  evaluationImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
@@ -376,6 +376,24 @@ export interface DistillOptions {
         | "timm"
         | (string & {})
       )[];
+  /** @deprecated The earlier name of `evaluate`. */
+  judge?: boolean;
+  /** @deprecated The earlier name of `evaluateTeacher`. */
+  judgeTeacher?: boolean;
+  /** @deprecated The earlier name of `labelledImages`. */
+  judgeBank?: number;
+  /** @deprecated The earlier name of `evaluationImages`. */
+  judgeQueries?: number;
+  /** @deprecated The earlier name of `heldOutImages`. */
+  evaluatePictures?: number;
+  /** @deprecated The earlier name of `imageColumn`. */
+  pictureColumn?: string;
+  /** @deprecated The earlier name of `cachedCrops`. */
+  keptViews?: number;
+  /** @deprecated The earlier name of `cropCache`. */
+  keptViewsOn?: "auto" | "memory" | "disk";
+  /** @deprecated The earlier name of `analyticCrops`. */
+  analyticViews?: number;
 }
 
 /** Options of `evaluate` (`wecolora evaluate`). */
@@ -391,7 +409,7 @@ export interface EvaluateOptions {
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
-  pictureColumn?: string;
+  imageColumn?: string;
   /**
    * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
    * all apply to an image.
@@ -407,8 +425,8 @@ export interface EvaluateOptions {
   /** The teacher, for fidelity. */
   teacher?: string;
   /**
-   * Output folder for tables of images and classes, and for charts. evaluation.json, pictures.csv, classes.csv,
-   * and the confusion matrix as a table and a chart.
+   * Output folder for tables of images and classes, and for charts. evaluation.json, images.csv, classes.csv, and
+   * the confusion matrix as a table and a chart.
    */
   out?: string;
   /** Share held out for evaluation where the data has no val/. Range: a number above 0, below 1. Default: 0.2. */
@@ -424,7 +442,7 @@ export interface EvaluateOptions {
    */
   precision?: "float32" | "int8" | "auto";
   /** K of the weighted k-NN classifier. Range: an integer, above 0. Default: 10. */
-  neighbours?: number;
+  knnK?: number;
   /** Temperature of the k-NN weights. Range: a number at least 0.0001, at most 1000. Default: 0.07. */
   temperature?: number;
   /**
@@ -490,6 +508,10 @@ export interface EvaluateOptions {
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `knnK`. */
+  neighbours?: number;
+  /** @deprecated The earlier name of `imageColumn`. */
+  pictureColumn?: string;
 }
 
 /** Options of `exportModel` (`wecolora export`). */
@@ -532,7 +554,7 @@ export interface ExportOptions {
    * At most so many images, and three times as many labelled ones for k-NN. Range: an integer, above 0. Default:
    * 100.
    */
-  pictures?: number;
+  maxImages?: number;
   /**
    * Tokens merged away in each block (ToMe), or a list for each; ONNX only. Range: an integer, at least 0, at most
    * 1000000.
@@ -560,6 +582,8 @@ export interface ExportOptions {
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `maxImages`. */
+  pictures?: number;
 }
 
 /** Options of `features` (`wecolora features`). */
@@ -575,7 +599,7 @@ export interface FeaturesOptions {
   /** Which published data set it is, where its files don't show it. */
   dataSet?: "imagenet" | "inaturalist2019" | "cifar10" | "cifar100" | "resisc45" | "chestxray14";
   /** The column of paths in a table (path, file, image, ...). */
-  pictureColumn?: string;
+  imageColumn?: string;
   /**
    * Column of classes in a table, or several columns of 0 and 1. Several columns of 0 and 1 are labels that may
    * all apply to an image.
@@ -611,6 +635,8 @@ export interface FeaturesOptions {
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
+  /** @deprecated The earlier name of `imageColumn`. */
+  pictureColumn?: string;
 }
 
 /** Options of `inspect` (`wecolora inspect`). */
@@ -620,7 +646,7 @@ export interface InspectOptions {
   /** Images to measure on how much each block and run of blocks matters. */
   data?: string;
   /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 48. */
-  pictures?: number;
+  maxImages?: number;
   /** The longest run of blocks that one block may replace. Range: an integer, above 0. Default: 4. */
   longest?: number;
   /** Also search which blocks to keep, for each number of them. Default: false. */
@@ -657,6 +683,8 @@ export interface InspectOptions {
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `maxImages`. */
+  pictures?: number;
 }
 
 /** Options of `report` (`wecolora report`). */
@@ -691,7 +719,7 @@ export interface RolloutOptions {
    */
   discard?: number;
   /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 16. */
-  pictures?: number;
+  maxImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
@@ -710,6 +738,8 @@ export interface RolloutOptions {
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `maxImages`. */
+  pictures?: number;
 }
 
 /** Options of `segment` (`wecolora segment`). */
@@ -731,7 +761,7 @@ export interface SegmentOptions {
   /** Whether the encoder trains with the decoder. Default: "frozen". */
   encoder?: "frozen" | "trained";
   /** Also train the decoder on raw pixels as a baseline. Default: false. */
-  yardstick?: boolean;
+  baseline?: boolean;
   /**
    * What is held out: cases, or slices of each case. Cases are the default where there are several; else a block
    * of slices in the lower and one in the upper half, or the two ends.
@@ -774,6 +804,8 @@ export interface SegmentOptions {
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `baseline`. */
+  yardstick?: boolean;
 }
 
 /** Options of `similarity` (`wecolora similarity`). */
@@ -787,7 +819,7 @@ export interface SimilarityOptions {
   /** Output folder for similarity.csv, .svg and .png (default: print only). */
   out?: string;
   /** At most so many images, drawn evenly. Range: an integer, above 0. Default: 64. */
-  pictures?: number;
+  maxImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
   /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
@@ -806,6 +838,8 @@ export interface SimilarityOptions {
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** @deprecated The earlier name of `maxImages`. */
+  pictures?: number;
 }
 
 /** Options of `distill` where it resumes a run. */

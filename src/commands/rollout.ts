@@ -32,7 +32,7 @@ export const rolloutRunSchema = z.strictObject({
     .lt(1)
     .default(rolloutDefaults.discard)
     .describe("share of a block's smallest entries that rollout leaves out"),
-  pictures: countOption.default(16).describe("at most so many images, drawn evenly"),
+  maxImages: countOption.default(16).describe("at most so many images, drawn evenly"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });
@@ -81,7 +81,7 @@ async function rolloutInto(
   const files = Object.create(null) as Record<string, string>;
   const fileNames = new FileNames();
   try {
-    const items = limitItems(data.items, options.pictures, options.seed);
+    const items = limitItems(data.items, options.maxImages, options.seed);
     skipped.open(data.skipped, listener);
     listener.stage?.("looking", items.length);
     const { attention: method, fusion, discard } = options;
@@ -101,7 +101,7 @@ async function rolloutInto(
       throw new UserError(`None of the images in ${options.data} can be read.`, { code: "NO_IMAGES" });
     await output.removeStale();
     skipped.report(listener);
-    return { out: options.out, files, columns: ["picture", ...models.keys()], skipped: skipped.count };
+    return { out: options.out, files, columns: ["image", ...models.keys()], skipped: skipped.count };
   } finally {
     await source.dispose();
     for (const model of models.values()) await model.dispose();

@@ -17,7 +17,7 @@ export function cardOrigin(options: DistillRunOptions, result: RunResult): Model
     data: options.data,
     keptBlocks: result.keptBlocks,
     widths: widthsText(result),
-    command: ["wecolora distill --teacher TEACHER --data PICTURES --out RUN", ...changedFlags(options)].join(" "),
+    command: ["wecolora distill --teacher TEACHER --data IMAGES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results,
     comparisons: result.comparisons,
     onTraining: result.judgedOnTrainingPictures,

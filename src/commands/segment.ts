@@ -69,7 +69,7 @@ export const segmentRunSchema = z.strictObject({
     .optional()
     .describe("names of the masks' numbers, from the smallest above 0"),
   encoder: z.enum(["frozen", "trained"]).default("frozen").describe("whether the encoder trains with the decoder"),
-  yardstick: z.boolean().default(false).describe("also train the decoder on raw pixels as a baseline"),
+  baseline: z.boolean().default(false).describe("also train the decoder on raw pixels as a baseline"),
   split: z
     .enum(["cases", "blocks", "ends"])
     .optional()
@@ -159,7 +159,7 @@ export interface SegmentRunResult {
 /** What a mask is measured by. */
 type Figure = "dice" | "iou" | "hausdorff95";
 
-/** The yardstick's name: the decoder on the bare pixels of each patch. */
+/** The baseline's name: the decoder on the bare pixels of each patch. */
 const bare = "pixels";
 
 interface Work {
@@ -184,14 +184,14 @@ function splitOf({ split, heldOut, gap, seed }: SegmentRunOptions, cases: number
 interface Job {
   readonly path: string;
   readonly name: string;
-  /** The yardstick: nothing but the geometry of the model. */
+  /** The baseline: nothing but the geometry of the model. */
   readonly pixels: boolean;
 }
 
-function jobsOf({ model, yardstick }: SegmentRunOptions): Job[] {
+function jobsOf({ model, baseline }: SegmentRunOptions): Job[] {
   const names = modelNames(model);
   const jobs = model.map((path, i) => ({ path, name: names[i], pixels: false }));
-  return yardstick ? [...jobs, { path: model[0], name: bare, pixels: true }] : jobs;
+  return baseline ? [...jobs, { path: model[0], name: bare, pixels: true }] : jobs;
 }
 
 /** The mask of a slice as class numbers. */

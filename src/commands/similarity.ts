@@ -24,7 +24,7 @@ export const similarityRunSchema = z.strictObject({
   teacher: pathOption.describe("the teacher"),
   data: pathOption.describe("a folder of images"),
   out: pathOption.optional().describe("output folder for similarity.csv, .svg and .png (default: print only)"),
-  pictures: countOption.default(64).describe("at most so many images, drawn evenly"),
+  maxImages: countOption.default(64).describe("at most so many images, drawn evenly"),
   ...readSchema.shape,
   ...commonSchema.shape,
 });
@@ -55,7 +55,7 @@ async function similarityInto(
   const source = environment.createPictureSource(data.path);
   const skipped = new SkippedPictures(options.strict);
   try {
-    const items = limitItems(data.items, options.pictures, options.seed);
+    const items = limitItems(data.items, options.maxImages, options.seed);
     skipped.open(data.skipped, listener);
     listener.stage?.("comparing layers");
     const found = await compareLayers(student, teacher, source, items, skipped.add);

@@ -22,11 +22,13 @@ export function classFigures({ rows, pictures }: Judged, classes: readonly strin
     const figures: Record<string, number | undefined> = {};
     let count = 0;
     for (const { name: model, auroc } of rows) {
-      for (const [kind, areas] of Object.entries(auroc ?? {})) figures[`${model} ${kind}`] = areas.each[k];
+      for (const [kind, areas] of Object.entries(auroc ?? {}))
+        figures[`${model} ${scoreTitles[kind as ScoreName]}`] = areas.each[k];
       const own = pictures[model].filter((p) => p.label === k || p.labels?.includes(k));
       count = own.length;
       for (const kind of Object.keys(own[0]?.predicted ?? {}) as ScoreName[])
-        figures[`${model} ${kind}`] = own.filter(({ predicted }) => predicted[kind] === k).length / own.length;
+        figures[`${model} ${scoreTitles[kind]}`] =
+          own.filter(({ predicted }) => predicted[kind] === k).length / own.length;
     }
     return { class: name, pictures: count, figures };
   });
@@ -45,7 +47,7 @@ export function confusionOf(pictures: Judged["pictures"][string], kind: ScoreNam
 /** Beyond this many classes a picture of the matrix shows nothing. */
 const mostDrawn = 120;
 
-/** Writes evaluation.json, pictures.csv, classes.csv, confusion.csv, .svg and .png. */
+/** Writes evaluation.json, images.csv, classes.csv, confusion.csv, .svg and .png. */
 export async function writeEvaluation(
   environment: Environment,
   directory: Directory,
@@ -57,13 +59,21 @@ export async function writeEvaluation(
     "evaluation.json",
     textChunks(`${JSON.stringify({ ...evaluationFormat, ...facts, results: judged.rows }, null, 2)}\n`),
   );
-  await directory.write("pictures.csv", textChunks(csvLines(imageRows(judged, classes))));
+  await directory.write("images.csv", textChunks(csvLines(imageRows(judged, classes))));
   if (!classes) return;
   await directory.write("classes.csv", textChunks(csvLines(classRows(judged, classes))));
   await writeConfusion(environment, directory, judged, classes);
 }
 
-/** The ways of telling classes that were tried on the models. */
+/** What columns and titles call each way of classifying. */
+const scoreTitles: Readonly<Record<ScoreName, string>> = {
+  neighbours: "k-NN",
+  probe: "linear probe",
+  logistic: "logistic regression",
+  head: "classifier",
+};
+
+/** The ways of classifying that were tried on the models. */
 const kindsOf = ({ rows, pictures }: Judged) => Object.keys(pictures[rows[0].name][0]?.predicted ?? {}) as ScoreName[];
 
 /** A row for each image: its class, and what each model makes of it. */
@@ -73,9 +83,9 @@ function imageRows(judged: Judged, classes: readonly string[] | undefined): stri
     label === undefined || label === noClass ? "" : (classes?.[label] ?? String(label));
   const kinds = kindsOf(judged);
   const header = [
-    "picture",
+    "image",
     "class",
-    ...models.flatMap((m) => [...kinds.map((kind) => `${m} ${kind}`), `${m} difference`, `${m} cosine`]),
+    ...models.flatMap((m) => [...kinds.map((kind) => `${m} ${scoreTitles[kind]}`), `${m} difference`, `${m} cosine`]),
   ];
   const lines = judged.pictures[models[0]].map(({ name, label, labels }, i) => [
     name,
@@ -92,7 +102,7 @@ function classRows(judged: Judged, classes: readonly string[]): string[][] {
   const byClass = classFigures(judged, classes);
   const columns = [...new Set(byClass.flatMap(({ figures }) => Object.keys(figures)))];
   return [
-    ["class", "pictures", ...columns],
+    ["class", "images", ...columns],
     ...byClass.map((c) => [c.class, String(c.pictures), ...columns.map((key) => String(c.figures[key] ?? ""))]),
   ];
 }
@@ -116,7 +126,7 @@ async function writeConfusion(
     import("../report/chart.ts"),
     import("../report/figures.ts"),
   ]);
-  const title = `Which classes (rows) are taken for which, by the ${kind} of the ${last}`;
+  const title = `Which classes (rows) are taken for which, by the ${scoreTitles[kind]} of the ${last}`;
   const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());
   await writeChart(environment, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
 }

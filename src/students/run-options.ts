@@ -100,12 +100,12 @@ export const studentRunSchema = z.strictObject({
     .max(mostImages)
     .optional()
     .describe("images per step (1024, or fewer so that an epoch has several steps)"),
-  keptViews: countOption
+  cachedCrops: countOption
     .max(10_000)
     .optional()
     .describe("crops of each image whose teacher features are cached")
     .meta({ note: "Training draws from these crops; each epoch has new crops where left out." }),
-  keptViewsOn: z
+  cropCache: z
     .enum(keptPlaces)
     .default("auto")
     .describe("where teacher features are cached: auto takes memory if they fit")
@@ -141,7 +141,7 @@ export const studentRunSchema = z.strictObject({
     .min(0)
     .optional()
     .describe("steps between held-out evaluations (a fifth of the run; 0: none)"),
-  evaluatePictures: countOption
+  heldOutImages: countOption
     .default(64)
     .describe("held-out images in each evaluation while training")
     .meta({ note: "Twice as many training images are evaluated too." }),
@@ -149,10 +149,10 @@ export const studentRunSchema = z.strictObject({
     .optional()
     .describe("stop after so many held-out evaluations without a better fidelity")
     .meta({ note: "The best student is taken." }),
-  judge: z.boolean().default(true).describe("evaluate the student at the end"),
-  judgeTeacher: z.boolean().default(true).describe("evaluate teacher and weight copy beside the student"),
-  judgeBank: countOption.default(2000).describe("at most so many labelled images that k-NN and probe learn from"),
-  judgeQueries: countOption.default(1000).describe("at most so many evaluation images"),
+  evaluate: z.boolean().default(true).describe("evaluate the student at the end"),
+  evaluateTeacher: z.boolean().default(true).describe("evaluate teacher and weight copy beside the student"),
+  labelledImages: countOption.default(2000).describe("at most so many labelled images that k-NN and probe learn from"),
+  evaluationImages: countOption.default(1000).describe("at most so many evaluation images"),
   ...readSchema.shape,
   report: z.boolean().default(true).describe("write report.html and report.md at the end"),
   overwrite: z.boolean().default(false).describe("replace a run that is already in the folder"),

@@ -41,7 +41,7 @@ export async function int8Of(
     listener.info?.(`nothing trains with ${method}, so its precision is float32`);
     return undefined;
   }
-  const products = items.length * options.analyticViews * productCount(teacher);
+  const products = items.length * options.analyticCrops * productCount(teacher);
   if (wanted === "auto" && !methodOf(method).trains && products < worthRounding) {
     listener.info?.(`precision float32, since ${items.length} images gain little by 8 bits`);
     return undefined;

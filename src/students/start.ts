@@ -153,7 +153,7 @@ export async function startOf(
   const chosen = seconds();
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
-  const images = viewBatches(source, items, options.analyticViews, 5, teacher, options.seed);
+  const images = viewBatches(source, items, options.analyticCrops, 5, teacher, options.seed);
   const progress = (done: number) => listener.progress?.(done);
   const { mlpWidth, keptHeads, shapes } = wanted;
   const settings = { ...options, mlpWidth, keptHeads, shapes };

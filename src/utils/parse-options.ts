@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { NameOption, OptionProblem } from "./errors.ts";
 import { nearestName, OptionError } from "./errors.ts";
+import { withCurrentNames } from "./option-names.ts";
 import { quote } from "./quote.ts";
 
 /** The part of JSON Schema that describes options. */
@@ -238,17 +239,27 @@ function problemOf(issue: z.core.$ZodIssue, value: unknown, form: () => Form): O
   ];
 }
 
+/** Options under today's names, where a schema of options has them. Throws an OptionError where one is given under both. */
+export function currentOptions(schema: z.ZodType, value: unknown): unknown {
+  if (!(schema instanceof z.ZodObject) || typeof value !== "object" || value === null || Array.isArray(value))
+    return value;
+  const twice = (before: string, now: string) =>
+    new OptionError([(name) => `Give ${name(now)} or ${name(before)}, its earlier name, not both.`]);
+  return withCurrentNames({ ...value }, (name) => Object.hasOwn(schema.shape, name), twice);
+}
+
 /**
  * Checks a value and fills in defaults. Throws an OptionError that lists every problem; `what` says whose options they
  * are: `options of distill`, or a file.
  */
 export function parseOptions<S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> {
-  const result = schema.safeParse(value);
+  const given = currentOptions(schema, value);
+  const result = schema.safeParse(given);
   if (result.success) return result.data;
   let form: Form | undefined;
   const described = () => (form ??= formOf(schema));
   throw new OptionError(
-    result.error.issues.flatMap((issue) => problemOf(issue, value, described)),
+    result.error.issues.flatMap((issue) => problemOf(issue, given, described)),
     what,
   );
 }

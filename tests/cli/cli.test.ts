@@ -99,7 +99,7 @@ describe("distill", () => {
   });
 
   test("--overwrite leaves nothing of the earlier run, and what others put there", async () => {
-    const args = [...distillArguments(teacher, at("flat"), at("twice")), ...small, "--no-judge"];
+    const args = [...distillArguments(teacher, at("flat"), at("twice")), ...small, "--no-evaluate"];
     expect(await wecolora(...args)).toMatchObject({ code: 0 });
     await writeFile(at("twice", "student", "mine.txt"), "");
     const longer = ["--export", "timm", "--seed", "3"];
@@ -119,7 +119,7 @@ describe("distill", () => {
 
   test("the same seed gives the same bits", async () => {
     const run = (name: string, seed: string) =>
-      wecolora(...distillArguments(teacher, at("flat"), at(name)), ...small, "--no-judge", "--seed", seed);
+      wecolora(...distillArguments(teacher, at("flat"), at(name)), ...small, "--no-evaluate", "--seed", seed);
     for (const [name, seed] of [
       ["a", "5"],
       ["b", "5"],
@@ -152,7 +152,7 @@ describe("distill", () => {
     const more = ["--rank", "q=2,fc1=4", "--target-modules", "q,fc1", "--loss", "l1,cosine"];
     const optimizer = ["--optimizer", "kind=adamw,clipNorm=1,layerDecay=0.9"];
     const args = [...distillArguments(teacher, at("flat"), at("words")), ...more, ...optimizer];
-    expect(await wecolora(...args, "--epochs", "1", "--no-judge")).toMatchObject({ code: 0 });
+    expect(await wecolora(...args, "--epochs", "1", "--no-evaluate")).toMatchObject({ code: 0 });
     expect(JSON.parse(readFileSync(at("words/config.json"), "utf8")).options).toMatchObject({
       rank: { q: 2, fc1: 4 },
       loss: [{ kind: "l1" }, { kind: "cosine" }],
@@ -218,7 +218,7 @@ describe("distill", () => {
       "5",
       "--rank",
       "2",
-      "--no-judge",
+      "--no-evaluate",
     ];
     const outcome = await wecolora(...distillArguments(teacher, at("flat"), at("run-nan")), ...args);
     expect(outcome.code).toBe(1);
@@ -304,7 +304,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
 
 test("a budget says how many blocks, a search which", async () => {
   const run = (out: string, ...more: string[]) =>
-    wecolora(...distillArguments(teacher, at("flat"), at(out)), "--no-judge", "--json", ...more);
+    wecolora(...distillArguments(teacher, at("flat"), at(out)), "--no-evaluate", "--json", ...more);
   const half = await run("half", "--budget", "0.7x", "--keep", "auto", "--shape", "blocks");
   expect(half).toMatchObject({ code: 0 });
   const { keptBlocks, method } = lastJson(half);

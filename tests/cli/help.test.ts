@@ -126,7 +126,7 @@ test("wecolora distill <teacher> <images> makes a student below runs/", () => {
   const teacher = referencePath("teachers/timm-vit");
   const { status, stderr } = spawnSync(
     process.execPath,
-    [script, "distill", teacher, join(folder, "data"), "--no-judge", "--no-report"],
+    [script, "distill", teacher, join(folder, "data"), "--no-evaluate", "--no-report"],
     { cwd: folder, encoding: "utf8" },
   );
   expect(stderr).not.toMatch(/error/i);

@@ -20,7 +20,7 @@ test("the demo's figures", async () => {
   const { exports } = await exportModel({
     model: join(folder, "run"),
     to: ["onnx-float16", "onnx-int8", "onnx-int8-weights"],
-    pictures: 300,
+    maxImages: 300,
   });
   await rm(folder, { recursive: true });
   // One picture of 300 is a third of a point; half a point may be lost.

@@ -41,7 +41,7 @@ describe("a run without images", () => {
       teacher,
       out: join(folder, "run"),
       fewShotCount: 10,
-      judgeQueries: 4,
+      evaluationImages: 4,
       report: false,
       onProgress: messagesInto(messages),
     });
@@ -60,7 +60,7 @@ describe("a run without images", () => {
     const names = await Promise.all(
       [0, 1].map(async (seed) => {
         const out = `seed-${seed}`;
-        await distill({ teacher, data: "procedural:6", seed, out: join(folder, out), judge: false, report: false });
+        await distill({ teacher, data: "procedural:6", seed, out: join(folder, out), evaluate: false, report: false });
         return (await manifestOf(out)).map(({ name }) => name);
       }),
     );
@@ -74,7 +74,7 @@ describe("a run without images", () => {
       method: "wecolora",
       steps: 4,
       rank: 4,
-      judge: false,
+      evaluate: false,
       report: false,
     } as const;
     const whole = await distill({ ...options, out: join(folder, "whole") });

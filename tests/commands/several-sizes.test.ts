@@ -38,7 +38,7 @@ describe.each(["balanced", "by-block"] as const)("students of several sizes, %s"
       ["students/0.5x", 0.5],
     ] as const) {
       const alone = at(`${shape}-${share}`);
-      await distill({ ...shared, out: alone, budget: `${share}x`, judge: false });
+      await distill({ ...shared, out: alone, budget: `${share}x`, evaluate: false });
       const [own, single] = [join(out, path), join(alone, "student")];
       expect(parameterCount(await readDefinition(own))).toBeLessThanOrEqual(share * whole);
       const bytes = (model: string) => readFile(join(model, "model.safetensors"));

@@ -15,7 +15,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await noiseFolder("stopping-all");
-  await distill({ teacher, data: at("data"), out: at("run"), judgeBank: 12, judgeQueries: 6 });
+  await distill({ teacher, data: at("data"), out: at("run"), labelledImages: 12, evaluationImages: 6 });
 });
 afterAll(async () => {
   console.log(`${stopped} runs were stopped, each at another stage`);
@@ -27,14 +27,14 @@ const works: Readonly<Record<string, (out: string, controls: RunControls) => Pro
   "distill, steps": (out, controls) =>
     distill({
       ...{ teacher, data: at("data"), out, recipe: "paper", rank: 2, steps: 6, effectiveBatch: 4, evaluateSteps: 2 },
-      ...{ keptViews: 2, judgeBank: 12, judgeQueries: 6, ...controls },
+      ...{ cachedCrops: 2, labelledImages: 12, evaluationImages: 6, ...controls },
     }),
   "distill, searched": (out, controls) =>
-    distill({ teacher, data: at("data"), out, keep: "auto", judge: false, ...controls }),
+    distill({ teacher, data: at("data"), out, keep: "auto", evaluate: false, ...controls }),
   compare: (out, controls) =>
     compare({
       ...{ teacher, data: at("data"), out, grid: { method: ["weight-copy", "refit"] } },
-      ...{ base: { judgeBank: 12, judgeQueries: 6 }, ...controls },
+      ...{ base: { labelledImages: 12, evaluationImages: 6 }, ...controls },
     }),
   "evaluate, two models": (out, controls) =>
     evaluate({
@@ -42,19 +42,19 @@ const works: Readonly<Record<string, (out: string, controls: RunControls) => Pro
       ...{ logistic: true, ...controls },
     }),
   export: (out, controls) =>
-    exportModel({ model: at("run"), to: ["onnx", "onnx-int8"], out, pictures: 6, ...controls }),
-  rollout: (out, controls) => rollout({ model: teacher, data: at("data"), out, pictures: 4, ...controls }),
+    exportModel({ model: at("run"), to: ["onnx", "onnx-int8"], out, maxImages: 6, ...controls }),
+  rollout: (out, controls) => rollout({ model: teacher, data: at("data"), out, maxImages: 4, ...controls }),
   similarity: (out, controls) =>
-    similarity({ model: at("run", "student"), teacher, data: at("data"), out, pictures: 6, ...controls }),
+    similarity({ model: at("run", "student"), teacher, data: at("data"), out, maxImages: 6, ...controls }),
   inspect: (out, controls) =>
     inspect({
-      ...{ model: teacher, data: at("data"), out, pictures: 6, search: true, frontier: true, budget: "0.6x" },
+      ...{ model: teacher, data: at("data"), out, maxImages: 6, search: true, frontier: true, budget: "0.6x" },
       ...controls,
     }),
   segment: (out, controls) =>
     segment({
       ...{ model: [teacher], data: scans, out, epochs: 1, warmupEpochs: 0, batch: 4, kinds: ["t1", "t2"] },
-      ...{ yardstick: true, ...controls },
+      ...{ baseline: true, ...controls },
     }),
   report: async (out, controls) => {
     await cp(at("run"), out, { recursive: true });
@@ -90,7 +90,7 @@ test("the demo, stopped by each signal in each stage, and resumed to its end", a
   const run = at("demo");
   const begin = [
     ...["distill", "--teacher", join(root, "demo/teacher"), "--data", join(root, "demo/pictures"), "--out", run],
-    ...["--few-shot-count", "1", "--judge-bank", "60", "--judge-queries", "30", "--export", "onnx"],
+    ...["--few-shot-count", "1", "--labelled-images", "60", "--evaluation-images", "30", "--export", "onnx"],
   ];
   const resume = ["distill", "--resume", run];
   let command = begin;

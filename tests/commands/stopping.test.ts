@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe("a run in closed form", () => {
-  const options = { export: ["onnx" as const], judgeBank: 12, judgeQueries: 6, threads: 1 };
+  const options = { export: ["onnx" as const], labelledImages: 12, evaluationImages: 6, threads: 1 };
 
   test("stops at each stage and, resumed, gives the same student, report and exports", async () => {
     const work = (out: string, controls: object) => distill({ teacher, data: data(), out, ...options, ...controls });
@@ -70,7 +70,7 @@ describe.each([
   test(`ends a run with ${code}; its message says how to resume`, async () => {
     const more = ["--epochs", "4000", "--rank", "2", "--recipe", "paper", "--effective-batch", "4"];
     const out = join(folder, signal);
-    const child = wecoloraProcess(...distillArguments(teacher, data(), out), ...more, "--no-judge");
+    const child = wecoloraProcess(...distillArguments(teacher, data(), out), ...more, "--no-evaluate");
     await child.said(/blocks are kept/);
     child.kill(signal);
     const ended = await child.ended;

@@ -355,7 +355,7 @@ describe("what is wrong is named with its file and line", () => {
   });
 
   test("columns that are missing, and classes that don't fit", async () => {
-    await expect(openDataSet(at("listed", "all.csv"), { pictureColumn: "url" })).rejects.toThrow(
+    await expect(openDataSet(at("listed", "all.csv"), { imageColumn: "url" })).rejects.toThrow(
       /all\.csv has no column url; its columns are File, Label, Split, note/,
     );
     await expect(openDataSet(at("listed", "all.tsv"), { labelColumns: ["red", "path"] })).rejects.toThrow(

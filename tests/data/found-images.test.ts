@@ -517,7 +517,7 @@ describe("parquet", () => {
   const at = (name: string) => referencePath(`data-sets/tables/${name}.parquet`);
   test("the column named image stands before others, or the one that is asked for", async () => {
     const own = await openDataSet(at("two-images"));
-    const asked = await openDataSet(at("two-images"), { pictureColumn: "conditioning" });
+    const asked = await openDataSet(at("two-images"), { imageColumn: "conditioning" });
     const widths = [];
     for (const { path, train } of [own, asked]) {
       const source = createPictureSource(path, 1);
@@ -525,8 +525,8 @@ describe("parquet", () => {
       await source.dispose();
     }
     expect(widths).toEqual([4, 3]);
-    await expect(openDataSet(at("two-images"), { pictureColumn: "label" })).rejects.toThrow("holds no encoded images");
-    await expect(openDataSet(at("two-images"), { pictureColumn: "none" })).rejects.toThrow(
+    await expect(openDataSet(at("two-images"), { imageColumn: "label" })).rejects.toThrow("holds no encoded images");
+    await expect(openDataSet(at("two-images"), { imageColumn: "none" })).rejects.toThrow(
       "has no column none; its columns are conditioning, image, label",
     );
   });

@@ -437,7 +437,7 @@ describe("a whole run under the protocols", () => {
     const options = {
       ...{ teacher, data: at("data"), out: at("comparison") },
       grid: { method: ["weight-copy", "dora"] },
-      base: { ...base, judge: false },
+      base: { ...base, evaluate: false },
       evaluations: {
         cifar: { data: sets("cifar-100-python"), normalization: "paper", probeEpochs: 3, probeBestEpoch: true },
         chest: { data: sets("chestxray14"), normalization: "paper", probeEpochs: 2, includeNoFinding: true },

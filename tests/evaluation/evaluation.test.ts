@@ -272,8 +272,8 @@ describe("wecolora evaluate", () => {
     }
     const classes = (await readFile(join(out, "classes.csv"), "utf8")).trim().split("\n");
     expect(classes).toHaveLength(15);
-    expect(classes[0]).toBe("class,pictures,model neighbours,model probe,model logistic");
-    const pictures = await readFile(join(out, "pictures.csv"), "utf8");
+    expect(classes[0]).toBe("class,images,model k-NN,model linear probe,model logistic regression");
+    const pictures = await readFile(join(out, "images.csv"), "utf8");
     expect(pictures).toContain("images_002/images/00000006_000.png,Mass|Nodule");
   });
 

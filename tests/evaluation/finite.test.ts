@@ -118,7 +118,7 @@ describe("a model whose weight holds NaN or infinity", () => {
 
   test("distill refuses it as a teacher by every method, whatever it evaluates", async () => {
     const run = (out: string, more: object) =>
-      distill({ teacher: bad, data: at("data"), out: at(out), judge: false, report: false, ...more });
+      distill({ teacher: bad, data: at("data"), out: at(out), evaluate: false, report: false, ...more });
     await refused(run("closed", {}), new RegExp(`${bad}.*block.*2.*closed form.*${weight}`));
     await refused(
       run("copied", { method: "weight-copy", keptBlocks: [0, 2] }),
@@ -127,7 +127,7 @@ describe("a model whose weight holds NaN or infinity", () => {
     const trained = { recipe: "paper", rank: 2, steps: 2, effectiveBatch: 4 };
     await refused(run("looked", trained), named(bad));
     await refused(run("trained", { ...trained, evaluateSteps: 0, heldOut: 0 }), new RegExp(`${bad}.*${weight}`));
-    await refused(run("views", { ...trained, evaluateSteps: 0, keptViews: 2 }), named(bad));
+    await refused(run("views", { ...trained, evaluateSteps: 0, cachedCrops: 2 }), named(bad));
   });
 
   test("the closed form names the blocks, also where heads and channels are narrowed", async () => {

@@ -149,7 +149,7 @@ describe("wecolora export", () => {
     expect(exports[1].difference).toBeLessThan(1e-5);
     const card = readFileSync(at("run", "exports", "onnx-int8", "README.md"), "utf8");
     expect(card).toMatch(/^---\nlibrary_name: transformers\.js\n/);
-    expect(card).toContain("wecolora distill --teacher TEACHER --data PICTURES --out RUN --recipe refined --rank 2");
+    expect(card).toContain("wecolora distill --teacher TEACHER --data IMAGES --out RUN --recipe refined --rank 2");
     const peft = JSON.parse(readFileSync(at("run", "exports", "peft", "adapter_config.json"), "utf8"));
     expect(peft).toMatchObject({ peft_type: "LORA", r: 2, lora_alpha: 2, base_model_name_or_path: "base" });
     const adapter = await readTensors(at("run", "exports", "peft", "adapter_model.safetensors"));

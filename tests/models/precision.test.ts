@@ -438,11 +438,11 @@ test("a start in closed form is rounded where pictures are many, and by default"
   const few = await asked({});
   expect(few).toEqual({ int8: false, said: "precision float32, since 16 images gain little by 8 bits" });
   // So many views are never drawn here.
-  const many = await asked({ analyticViews: 1000 });
+  const many = await asked({ analyticCrops: 1000 });
   expect(many.said).toMatch(
     many.int8 ? /^precision int8: products take .* and move/ : /^precision float32, since 8-bit/,
   );
-  expect(await asked({ analyticViews: 1000, precision: "float32" })).toEqual({ int8: false, said: "" });
+  expect(await asked({ analyticCrops: 1000, precision: "float32" })).toEqual({ int8: false, said: "" });
   // Asked for by name, 8 bits are taken however few the pictures are; the paper's recipe never takes them by itself.
   expect(await asked({ precision: "int8" })).toMatchObject({ int8: true });
   expect(await asked({ recipe: "paper" })).toEqual({ int8: false, said: "" });

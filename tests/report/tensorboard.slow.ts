@@ -39,7 +39,7 @@ test("scalars, pictures and settings", async () => {
       "0",
       "--few-shot-count",
       "2",
-      "--no-judge",
+      "--no-evaluate",
     ];
     const teacher = referencePath("teachers/timm-vit");
     const data = join(root, "demo/pictures");

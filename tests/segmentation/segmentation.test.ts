@@ -320,9 +320,9 @@ describe("wecolora segment", () => {
   const teacher = referencePath("teachers/timm-vit");
   const small = { epochs: 2, warmupEpochs: 0, batch: 4, kinds: ["t1", "t2"], classNames: ["core", "rim"] };
 
-  test("models beside each other and the yardstick: table, pictures, decoders; the same seed gives the same", async () => {
+  test("models beside each other and the baseline: table, images, decoders; the same seed gives the same", async () => {
     const out = join(folder, "out");
-    const options = { ...small, model: [teacher], data: scans("brats"), yardstick: true };
+    const options = { ...small, model: [teacher], data: scans("brats"), baseline: true };
     const result = await segment({ ...options, out });
     expect(result.models.map(({ model }) => model)).toEqual(["timm-vit", "pixels"]);
     expect(result.classes).toEqual(["background", "core", "rim"]);

@@ -154,7 +154,7 @@ async function startedWith(options: Readonly<Record<string, unknown>>) {
 const starting: Readonly<Record<string, readonly [value: unknown, beside?: Readonly<Record<string, unknown>>]>> = {
   mlpWidth: [0.5],
   keptHeads: [0.5],
-  analyticViews: [2],
+  analyticCrops: [2],
   analyticTokens: [1],
   analyticMaps: [["fc2", "q"]],
   analyticSweeps: [2],
@@ -183,7 +183,7 @@ const planned: Readonly<Record<string, unknown>> = {
 
 /** Options that are handed to the readers of data and models as they are. */
 const handedOn = {
-  data: { dataSet: "cifar10", pictureColumn: "p", labelColumns: ["a", "b"], includeNoFinding: true },
+  data: { dataSet: "cifar10", imageColumn: "p", labelColumns: ["a", "b"], includeNoFinding: true },
   model: { numHeads: 2, imageSize: 64, revision: "v2", mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] },
 } as const;
 
@@ -220,7 +220,7 @@ async function wholeRun(options: Readonly<Record<string, unknown>>): Promise<Who
   const warnings: string[] = [];
   const given = {
     ...{ teacher: referencePath("teachers/timm-vit"), method: "wecolora", rank: 2, steps: 2, threads: 1 },
-    ...{ effectiveBatch: 8, batch: 4, evaluateSteps: 0, judge: false, report: false },
+    ...{ effectiveBatch: 8, batch: 4, evaluateSteps: 0, evaluate: false, report: false },
     ...options,
   };
   const listener = {
@@ -266,13 +266,13 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
     await expect(again(false)).rejects.toThrow("--overwrite");
     expect((await again(true)).config.options.rank).toBe(3);
   },
-  async keptViews({ run }) {
+  async cachedCrops({ run }) {
     const of = async (options: object) => (await studentOf(await run({ ...twoEpochs, ...options }))).sha;
     // The second epoch shows other crops, unless each image has one.
-    expect(await of({ keptViews: 1 })).not.toBe(await of({}));
+    expect(await of({ cachedCrops: 1 })).not.toBe(await of({}));
   },
-  async keptViewsOn({ run }) {
-    const of = async (keptViewsOn: string) => (await run({ ...twoEpochs, keptViews: 1, keptViewsOn })).during;
+  async cropCache({ run }) {
+    const of = async (cropCache: string) => (await run({ ...twoEpochs, cachedCrops: 1, cropCache })).during;
     expect(await of("disk")).toContain("kept-views.bin");
     expect(await of("memory")).not.toContain("kept-views.bin");
   },
@@ -285,23 +285,23 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
     expect((await studentOf(plain)).type).toBe("float32");
     expect((await studentOf(await run({ weightType: "bfloat16" }))).type).toBe("bfloat16");
   },
-  async judge({ run }, plain) {
+  async evaluate({ run }, plain) {
     expect(plain.result.results).toEqual([]);
-    const { results } = (await run({ judge: true })).result;
+    const { results } = (await run({ evaluate: true })).result;
     expect(results.map(({ name }) => name)).toEqual(["teacher", "weight copy", "student"]);
   },
-  async judgeTeacher({ run }) {
-    const { results } = (await run({ judge: true, judgeTeacher: false })).result;
+  async evaluateTeacher({ run }) {
+    const { results } = (await run({ evaluate: true, evaluateTeacher: false })).result;
     expect(results.map(({ name }) => name)).toEqual(["student"]);
   },
-  async judgeBank({ run }) {
-    expect(await countOf(await run({ judge: true }), "bank")).toBe(15);
-    expect(await countOf(await run({ judge: true, judgeBank: 4 }), "bank")).toBe(4);
+  async labelledImages({ run }) {
+    expect(await countOf(await run({ evaluate: true }), "bank")).toBe(15);
+    expect(await countOf(await run({ evaluate: true, labelledImages: 4 }), "bank")).toBe(4);
   },
-  async judgeQueries({ run }) {
-    const of = async (options: object) => (await run({ judge: true, ...options })).result.results[0].images;
+  async evaluationImages({ run }) {
+    const of = async (options: object) => (await run({ evaluate: true, ...options })).result.results[0].images;
     expect(await of({})).toBe(3);
-    expect(await of({ judgeQueries: 2 })).toBe(2);
+    expect(await of({ evaluationImages: 2 })).toBe(2);
   },
   async normalization({ run }, plain) {
     const { mean } = await studentOf(await run({ normalization: "data-set", dataSet: "cifar10" }));
@@ -371,7 +371,7 @@ const looped: Readonly<Record<string, unknown>> = {
   earlyStop: 1,
 };
 /** Options of the images that are looked at while training. */
-const tracking = ["evaluatePictures"];
+const tracking = ["heldOutImages"];
 
 test("every option has a row", () => {
   const rows = [
@@ -480,8 +480,8 @@ test("as many images as asked for are looked at while training", () => {
       { train: items, bank: items, queries: items },
       { path: "D", train: folder, unused: [] },
     );
-  expect(of({ evaluatePictures: 5 }).queries).toHaveLength(5);
-  expect(of({ evaluatePictures: 5 }).bank).toHaveLength(10);
+  expect(of({ heldOutImages: 5 }).queries).toHaveLength(5);
+  expect(of({ heldOutImages: 5 }).bank).toHaveLength(10);
   expect(of({}).queries).toHaveLength(items.length);
 });
 

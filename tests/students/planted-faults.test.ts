@@ -170,7 +170,7 @@ test("each cached crop is its own: the third is neither the second nor the first
 test("a resumed run's log holds each step once, in order, with none left out", async () => {
   const options = {
     ...{ teacher, data: join(folder, "data"), recipe: "paper" as const, rank: 2, steps: 9, effectiveBatch: 4 },
-    ...{ checkpointSteps: 2, evaluateSteps: 3, judge: false, report: false, threads: 1 },
+    ...{ checkpointSteps: 2, evaluateSteps: 3, evaluate: false, report: false, threads: 1 },
   };
   const logOf = async (out: string) =>
     (await readFile(join(out, "log.jsonl"), "utf8"))
@@ -196,7 +196,7 @@ test("a PEFT export's own files say how its adapters are scaled, by alpha too", 
   const rank = { q: 2, v: 4 };
   await distill({
     ...{ teacher, data: join(folder, "data"), out, recipe: "paper", rank, alpha: 3, targetModules: ["q", "v"] },
-    ...{ steps: 3, effectiveBatch: 4, judge: false, report: false, evaluateSteps: 0, export: ["peft"] },
+    ...{ steps: 3, effectiveBatch: 4, evaluate: false, report: false, evaluateSteps: 0, export: ["peft"] },
   });
   const path = (...parts: string[]) => join(out, "exports", "peft", ...parts);
   const config = JSON.parse(await readFile(path("adapter_config.json"), "utf8")) as {

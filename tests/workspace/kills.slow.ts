@@ -18,7 +18,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-random-kills-"));
   for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
   const grid = { method: ["weight-copy", "refit"] };
-  const base = { heldOut: 0.25, report: false, judgeTeacher: false };
+  const base = { heldOut: 0.25, report: false, evaluateTeacher: false };
   const settings = { teacher, data: at("data"), out: at("compare"), grid, base, threads: 1 };
   await writeFile(at("grid.json"), JSON.stringify(settings));
   const { code, err } = await wecoloraProcess(...distill("run")).ended;

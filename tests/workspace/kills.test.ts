@@ -29,11 +29,11 @@ afterAll(async () => {
 });
 
 const trained = (out: string): DistillRunInput => ({
-  ...{ teacher, data: at("data"), out: at(out), recipe: "paper", rank: 2, judge: false, report: false, heldOut: 0.25 },
+  ...{ teacher, data: at("data"), out: at(out), recipe: "paper", rank: 2, evaluate: false, report: false, heldOut: 0.25 },
   ...{ steps: 3, effectiveBatch: 4, batch: 2, checkpointSteps: 1, evaluateSteps: 2 },
 });
 const reported = (out: string): DistillRunInput => ({
-  ...{ teacher, data: at("data"), out: at(out), method: "weight-copy", judge: true, judgeTeacher: false },
+  ...{ teacher, data: at("data"), out: at(out), method: "weight-copy", evaluate: true, evaluateTeacher: false },
   ...{ heldOut: 0.25, report: true, export: "timm" },
 });
 
@@ -168,7 +168,7 @@ describe(`killed at one of ${stride} write operations`, () => {
     const input = (out: string) => ({
       ...{ teacher, data: at("data"), out: at(out), threads: 1 },
       grid: { method: ["weight-copy"], seed: [0, 1] },
-      base: { heldOut: 0.25, judge: false, report: false },
+      base: { heldOut: 0.25, evaluate: false, report: false },
     });
     await runComparison(runContext(environment), input("compared"));
     const expected = await filesOf("compared");

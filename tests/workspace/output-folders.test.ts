@@ -205,9 +205,9 @@ describe("a user's folder", () => {
 
   test("rollout again in its own folder: its old images go, the user's stay", async () => {
     const out = at("looks");
-    await rollout({ model: teacher, data: at("data"), out, pictures: 9 });
+    await rollout({ model: teacher, data: at("data"), out, maxImages: 9 });
     await writeFile(join(out, "notes.txt"), "mine");
-    await rollout({ model: teacher, data: at("data", "a"), out, pictures: 2 });
+    await rollout({ model: teacher, data: at("data", "a"), out, maxImages: 2 });
     const names = (await readdir(out)).filter((name) => !name.startsWith("."));
     expect(names.filter((name) => name.endsWith(".png"))).toHaveLength(2);
     expect(names).toContain("notes.txt");
@@ -245,7 +245,7 @@ describe("locks", () => {
   });
 
   test("two processes with one --out: the second says so and touches nothing", async () => {
-    const more = ["--recipe", "paper", "--epochs", "4000", "--rank", "2", "--no-judge", "--evaluate-steps", "0"];
+    const more = ["--recipe", "paper", "--epochs", "4000", "--rank", "2", "--no-evaluate", "--evaluate-steps", "0"];
     const args = [...distillArguments(teacher, at("data"), at("both")), ...more];
     const first = wecoloraProcess(...args);
     await first.said(/distilling/);

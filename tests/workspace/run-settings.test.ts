@@ -112,7 +112,7 @@ describe("resuming", () => {
 });
 
 test("a comparison says which runs are not what is planned now, and runs them again with --overwrite", async () => {
-  const base = { steps: 2, effectiveBatch: 4, evaluateSteps: 0, heldOut: 0.25, report: false, judgeTeacher: false };
+  const base = { steps: 2, effectiveBatch: 4, evaluateSteps: 0, heldOut: 0.25, report: false, evaluateTeacher: false };
   const grid = { method: ["wecolora"], rank: [2, 3] };
   const settings = { teacher: at("teacher"), data: at("data"), out: at("compared"), grid, base, threads: 1 };
   await compare(settings);
@@ -152,7 +152,7 @@ describe("files of a run", () => {
     ["config.json", { keptBlocks: "all" }, /config.json is damaged or was changed by hand \(keptBlocks/],
     ["result.json", { results: [{ name: 4 }] }, /result.json is damaged or was changed by hand \(results.0.name/],
   ])("%s of another version or with other content: %o", async (name, change, message) => {
-    if (!existsSync(at("versions"))) await distill(run("versions", { steps: 1, judge: false }));
+    if (!existsSync(at("versions"))) await distill(run("versions", { steps: 1, evaluate: false }));
     const path = at("versions", name);
     const written = await readFile(path, "utf8");
     await writeFile(path, JSON.stringify({ ...JSON.parse(written), ...change }));
@@ -180,7 +180,7 @@ describe("files of a run", () => {
     await writeFile(at("copied", "notes.txt"), "mine");
     await report({ runs: [at("copied")] });
     expect(existsSync(at("copied", "report.html"))).toBe(true);
-    await distill({ ...run("copied", { steps: 1, judge: false }), overwrite: true });
+    await distill({ ...run("copied", { steps: 1, evaluate: false }), overwrite: true });
     expect(readFileSync(at("copied", "notes.txt"), "utf8")).toBe("mine");
     expect(student("copied").equals(student("versions"))).toBe(true);
   });

@@ -28,7 +28,7 @@ const args = (out: string, ...more: string[]) => [
   ...distillArguments(teacher, at("data"), at(out)),
   ...["--rank", "3", "--adapter-dropout", "0.1", "--recipe", "paper"],
   ...["--epochs", "12", "--warmup-epochs", "1", "--effective-batch", "4", "--batch", "2", "--checkpoint-steps", "3"],
-  ...["--evaluate-steps", "7", "--no-judge", "--threads", "1", ...more],
+  ...["--evaluate-steps", "7", "--no-evaluate", "--threads", "1", ...more],
 ];
 
 const weights = (run: string) => readFileSync(at(run, "student", "model.safetensors"));
@@ -47,7 +47,7 @@ test("with less memory, fewer pictures at once; resumed where there is more, the
   const environment = nodeEnvironment({ threads: 1 });
   const little = { ...environment, availableMemory: () => 1e6 };
   const run = (out: string) => ({
-    ...{ teacher, data: at("data"), out: at(out), recipe: "paper" as const, rank: 3, judge: false, report: false },
+    ...{ teacher, data: at("data"), out: at(out), recipe: "paper" as const, rank: 3, evaluate: false, report: false },
     ...{ steps: 6, effectiveBatch: 4, checkpointSteps: 2, evaluateSteps: 0 },
   });
   const said: string[] = [];
@@ -271,7 +271,7 @@ test("deit learns from class folders that the teacher's head knows", async () =>
     "2",
     "--evaluate-steps",
     "0",
-    "--no-judge",
+    "--no-evaluate",
   ];
   expect(await wecolora(...run, "--out", at("deit"))).toMatchObject({ code: 0 });
   const tensors = await readTensors(at("deit", "student", "model.safetensors"));

@@ -244,10 +244,10 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
   const named = pathOf(tree, file);
   const table = tableOf(file, named, text);
   if (table.rows.length === 0) throw new UserError(`${named} has no rows`, { code: "INVALID_DATA" });
-  const path = columnOf(table, options.pictureColumn, pathColumns);
+  const path = columnOf(table, options.imageColumn, pathColumns);
   if (path === undefined)
     throw new UserError(
-      `${named} has no column that is recognised as paths; its columns are ${listSome(table.columns)}. Name one with pictureColumn (--picture-column).`,
+      `${named} has no column that is recognised as paths; its columns are ${listSome(table.columns)}. Name one with imageColumn (--image-column).`,
       { code: "INVALID_DATA" },
     );
   const columns = labelColumnsOf(table, options);

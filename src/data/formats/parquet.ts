@@ -103,7 +103,7 @@ function columnsOf(
     throw new UserError(`The column ${shorten(image)} of ${named} holds no encoded images`, { code: "INVALID_DATA" });
   if (picture === undefined)
     throw new UserError(
-      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}. Name one with pictureColumn (--picture-column).`,
+      `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}. Name one with imageColumn (--image-column).`,
       { code: "INVALID_DATA" },
     );
   const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
@@ -117,7 +117,7 @@ type RowLabel = string | number | readonly (string | number)[] | undefined;
 async function openTables(
   tree: DataTree,
   files: readonly string[],
-  { pictureColumn, labelColumns: [label] = [] }: ListOptions,
+  { imageColumn, labelColumns: [label] = [] }: ListOptions,
 ): Promise<ListedSet> {
   const parts: Record<Split, { item: Item; label: RowLabel }[]> = { train: [], val: [], test: [] };
   let names: readonly string[] | undefined;
@@ -129,7 +129,7 @@ async function openTables(
       const buffer = parquetBuffer(handle);
       const { parquetMetadataAsync } = await import("../parquet-library.ts");
       const metadata = await parquetMetadataAsync(buffer);
-      const columns = columnsOf(metadata, named, pictureColumn, label);
+      const columns = columnsOf(metadata, named, imageColumn, label);
       const labels =
         columns.label === undefined ? [] : await labelsOf(buffer, metadata, columns.label, label !== undefined);
       const own = labels.some((value) => typeof value === "boolean") ? ["false", "true"] : columns.names;

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { listOption, wordOption } from "../../utils/option-shapes.ts";
 
 export const tableOptions = {
-  pictureColumn: wordOption.optional().describe("the column of paths in a table (path, file, image, ...)"),
+  imageColumn: wordOption.optional().describe("the column of paths in a table (path, file, image, ...)"),
   labelColumns: listOption(wordOption)
     .optional()
     .describe("column of classes in a table, or several columns of 0 and 1")

@@ -27,7 +27,7 @@ export const closedFormOptions = {
     .optional()
     .describe("heads x MLP channels of each kept block, such as 3x768,0x512,6x0")
     .meta({ note: "The same for all blocks where left out." }),
-  analyticViews: countOption
+  analyticCrops: countOption
     .max(1000)
     .default(1)
     .describe("crops of each image in the closed form; the first as for evaluation"),
@@ -54,7 +54,7 @@ export interface ClosedFormContext {
   readonly teacher: Model;
   readonly kept: readonly number[];
   /** The options, with widths as they were chosen. */
-  readonly options: Omit<ClosedFormOptions, "analyticViews" | "blockShapes"> & Pick<Widths, "shapes">;
+  readonly options: Omit<ClosedFormOptions, "analyticCrops" | "blockShapes"> & Pick<Widths, "shapes">;
   /** Normalised images, batch by batch `[B, 3, H, W]`. */
   readonly images: AsyncIterable<FloatTensor>;
   readonly int8: Int8Options | undefined;

@@ -156,7 +156,7 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
   if (bytes > mostBytes)
     throw new UserError(
       `The cached teacher features of ${items.length} images in ${views} crops take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
-        "Cache fewer (--kept-views), or cache them on disk (--kept-views-on disk).",
+        "Cache fewer (--cached-crops), or cache them on disk (--crop-cache disk).",
       { code: "INVALID_OPTION" },
     );
   const all: Kept[] = [];

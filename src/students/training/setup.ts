@@ -50,13 +50,13 @@ export function distillationOptions(
 
 /** Throws a UserError where an option asks for what the method can't do, before anything is written. */
 export function checkMethod(
-  { keptViews, checkpointing, activations, method }: StudentRunOptions,
+  { cachedCrops, checkpointing, activations, method }: StudentRunOptions,
   { takesTargets, trains }: Pick<Distillation, "takesTargets" | "trains">,
 ): void {
   if (takesTargets && trains) return;
   const why = trains ? "its loss reads more of teacher and student than their blocks' outputs" : "nothing trains";
-  if (keptViews !== undefined)
-    throw new OptionError([(name) => `${name("keptViews")} does not go with the method ${method}: ${why}.`]);
+  if (cachedCrops !== undefined)
+    throw new OptionError([(name) => `${name("cachedCrops")} does not go with the method ${method}: ${why}.`]);
   if (checkpointing)
     throw new OptionError([(name) => `${name("checkpointing")} does not go with the method ${method}: ${why}.`]);
   if (activations === "float16")
@@ -77,7 +77,7 @@ export function fittingBatch(
 
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
 export async function keptViewsOf(
-  { keptViews: views, keptViewsOn: place }: StudentRunOptions,
+  { cachedCrops: views, cropCache: place }: StudentRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
   directory: Directory,
@@ -123,7 +123,7 @@ export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (
 
 /** The held-out images that are looked at while training, and those that neighbours are searched in. */
 export function trackedItems(
-  { evaluatePictures: count, seed }: StudentRunOptions,
+  { heldOutImages: count, seed }: StudentRunOptions,
   parts: Parts,
   data: DataSet,
 ): Pick<Parts, "bank" | "queries"> {

@@ -90,7 +90,7 @@ describe("functions", () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  const few = { recipe: undefined, rank: 1, steps: 1, evaluateSteps: 0, judge: false, report: false } as const;
+  const few = { recipe: undefined, rank: 1, steps: 1, evaluateSteps: 0, evaluate: false, report: false } as const;
 
   test("take a loaded model and images, as paths", async () => {
     const model = await fromPretrained(path);

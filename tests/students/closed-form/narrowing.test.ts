@@ -315,7 +315,7 @@ describe("shapes", () => {
     expect(said.join("\n")).toMatch(
       /6 blocks with \d+ heads? and \d+ channels have as many weights as 3 copied blocks/,
     );
-    const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", judge: false });
+    const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", evaluate: false });
     expect(channels.keptBlocks.length).toBe(5);
     expect(channels.keptHeads).toBeUndefined();
     const [, copy, student] = balanced.results;
@@ -323,7 +323,7 @@ describe("shapes", () => {
     expect(await readFile(join(folder, "balanced/student/README.md"), "utf8")).toMatch(
       /with \d+ heads? and \d+ channels in each/,
     );
-    const blocks = await distill({ ...options, out: join(folder, "blocks"), shape: "blocks", judge: false });
+    const blocks = await distill({ ...options, out: join(folder, "blocks"), shape: "blocks", evaluate: false });
     expect(blocks.keptBlocks).toEqual([0, 2, 4]);
     const named = await distill({
       ...options,

@@ -166,7 +166,7 @@ test("heads narrowed inside take no more weights than whole heads", () => {
 describe("as a run", () => {
   test.each(["magnitude", "corp"] as const)("%s has the size of a refit by default", async (method) => {
     const options = { teacher: referencePath("teachers/timm-vit"), data: join(folder, "data"), report: false } as const;
-    const quick = { ...options, judge: false, evaluateSteps: 0 };
+    const quick = { ...options, evaluate: false, evaluateSteps: 0 };
     const refit = await distill({ ...quick, out: join(folder, `refit-${method}`) });
     const own = await distill({ ...quick, method, out: join(folder, `run-${method}`) });
     expect(own.mlpWidth).toBe(refit.mlpWidth);

@@ -345,7 +345,7 @@ describe("students of blocks that differ", () => {
     const data = await noiseFolder("by-block");
     const out = join(folder, "run");
     const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
-    const options = { shape: "by-block", budget: "0.5x", judge: false, report: false, overwrite: true } as const;
+    const options = { shape: "by-block", budget: "0.5x", evaluate: false, report: false, overwrite: true } as const;
     const result = await distill({ teacher: referencePath("teachers/timm-vit"), data, out, ...options });
     const { shapes = [], keptBlocks } = result;
     expect(shapes).toHaveLength(keptBlocks.length);

@@ -71,8 +71,8 @@ test("where the embedding trains, the teacher's alone are kept; where the loss r
 test("from the command line, in 8 bits, resumed too; methods that can't are refused", async () => {
   const args = ["distill", "--teacher", referencePath("teachers/timm-vit"), "--data", join(folder, "data")];
   const settings = [
-    ...["--recipe", "paper", "--rank", "2", "--epochs", "3", "--kept-views", "2", "--precision", "int8"],
-    ...["--no-judge", "--no-report", "--evaluate-steps", "0", "--checkpoint-steps", "2"],
+    ...["--recipe", "paper", "--rank", "2", "--epochs", "3", "--cached-crops", "2", "--precision", "int8"],
+    ...["--no-evaluate", "--no-report", "--evaluate-steps", "0", "--checkpoint-steps", "2"],
   ];
   const out = join(folder, "run");
   const { code, err } = await wecolora(...args, ...settings, "--out", out);
@@ -80,7 +80,7 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   expect(err).toMatch(/precision int8: [78]-bit weights/);
   expect(err).toMatch(/2 crops of each image are cached: \d+ MiB in memory/);
   const { options } = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
-  expect(options).toMatchObject({ precision: "int8", keptViews: 2 });
+  expect(options).toMatchObject({ precision: "int8", cachedCrops: 2 });
   const whole = await readFile(join(out, "student/model.safetensors"));
 
   // As if it had been killed after its last checkpoint but one.
@@ -92,15 +92,15 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
 
   // From a file the same, and none is left.
   const disk = join(folder, "disk");
-  const onDisk = await wecolora(...args, ...settings, "--kept-views-on", "disk", "--out", disk);
+  const onDisk = await wecolora(...args, ...settings, "--crop-cache", "disk", "--out", disk);
   expect(onDisk).toMatchObject({ code: 0 });
   expect(onDisk.err).toMatch(/2 crops of each image are cached: \d+ MiB on disk/);
   expect(await readFile(join(disk, "student/model.safetensors"))).toEqual(whole);
   expect(existsSync(join(disk, "kept-views.bin"))).toBe(false);
 
-  const refused = await wecolora(...args, "--method", "minivit", "--kept-views", "2", "--out", join(folder, "never"));
+  const refused = await wecolora(...args, "--method", "minivit", "--cached-crops", "2", "--out", join(folder, "never"));
   expect(refused.code).toBe(2);
-  expect(refused.err).toContain("--kept-views does not go with the method minivit: its loss reads more");
+  expect(refused.err).toContain("--cached-crops does not go with the method minivit: its loss reads more");
   expect(existsSync(join(folder, "never"))).toBe(false);
   const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
   expect(idle.code).toBe(2);

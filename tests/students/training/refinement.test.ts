@@ -65,7 +65,7 @@ test("a student that lost heads and channels trains on, and a run that goes on e
   const out = join(folder, "run");
   const settings = [
     ...["--recipe", "refined", "--loss", "blockwise", "--rank", "2", "--epochs", "4"],
-    ...["--effective-batch", "8", "--evaluate-steps", "0", "--checkpoint-steps", "2", "--no-judge", "--no-report"],
+    ...["--effective-batch", "8", "--evaluate-steps", "0", "--checkpoint-steps", "2", "--no-evaluate", "--no-report"],
   ];
   const first = await wecolora(...distillArguments(teacher, join(folder, "data"), out), ...settings);
   expect(first).toMatchObject({ code: 0 });

@@ -13,7 +13,7 @@
 // in 16 bits, which overflows: `models/precision.ts` tries it, and weights take 7 bits there. Exported files always
 // do, as they are for all machines. Scales depend on the batch, so a picture's 8-bit features do too, a little.
 //
-// With `--kept-views`, views repeat every so many epochs. The teacher sees them all once, in the pictures' order,
+// With `--cached-crops`, views repeat every so many epochs. The teacher sees them all once, in the pictures' order,
 // before training (`cached-features.ts`: in memory, or in a file of the run folder while it trains), and the step's
 // graph takes what the loss reads of it (`Objective.targets`) as inputs; the teacher is not in it. Nor is the
 // student's embedding, unless it trains: what enters its first block is kept too, so pictures are read once
