@@ -410,7 +410,7 @@ async function checkMachine({ config, int8, device }: Left, teacher: Model, list
     );
 }
 
-/** Bytes that a run surely writes: the student's weights, once in their own type and once as float32 for ONNX. */
+/** Bytes that a run surely writes: the student's weights in their own type, and as float32 and int8 for ONNX. */
 function leastBytes(options: DistillRunOptions, teacher: Model): number {
   // A budget may leave less than this share.
   if (options.budget !== undefined || options.mlpWidth !== undefined || options.keptHeads !== undefined) return 0;
@@ -418,7 +418,7 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
   const blocks = options.keptBlocks?.length ?? usualCount(options, depth);
   // A student has about this share of the teacher's weights; half of it, so that no run is refused that would fit.
   const parameters = (parameterCount(teacher) * blocks) / depth / 2;
-  return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32);
+  return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32 + elementBytes.int8);
 }
 
 /** The files and models that a run reads. */

@@ -38,6 +38,7 @@ import { widthsText } from "../students/search/shape.ts";
 import { loadedModel, weightsFiles } from "../exports/weights-files.ts";
 import { countText, fewImages } from "../report/results.ts";
 import type { TriedCandidate } from "../workspace/run-schemas.ts";
+import { exportText } from "./choose-levers.ts";
 import { chosenExport, exportLegend, exportTable } from "./export.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
@@ -243,10 +244,10 @@ function searchOf({ budget, agreement }: DistillRunOptions, { deployment }: RunC
     ...(budget === undefined ? [] : [`a budget of ${budget}`]),
     ...(agreement === undefined ? [] : [`an agreement of at least ${agreement}`]),
   ].join(" and ");
-  const keyOf = ({ export: name, merging, blockShare }: TriedCandidate) =>
-    JSON.stringify([name, merging ?? [], blockShare]);
+  const keyOf = ({ export: name, exportOptions, merging, blockShare }: TriedCandidate) =>
+    JSON.stringify([name, exportOptions ?? {}, merging ?? [], blockShare]);
   const candidates = deployment.tried.map((one) => ({
-    format: one.export,
+    format: exportText(one),
     blockShare: one.blockShare,
     mergedTokens: (one.merging ?? []).reduce((sum, count) => sum + count, 0),
     bytes: one.bytes,

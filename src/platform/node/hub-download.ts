@@ -4,7 +4,7 @@ import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
 import { hasContent, isContentHash, type RepositoryCache } from "./hub-cache.ts";
-import { mostJsonBytes } from "./hub-names.ts";
+import { cardFile, mostJsonBytes } from "./hub-names.ts";
 import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
 import { writeChunk } from "./node-files.ts";
@@ -231,7 +231,8 @@ async function complete(options: DownloadOptions, source: Source, partial: strin
 
 /** Bytes that a file may have: as announced, or the limit of settings where nothing is. */
 function boundOf(name: string, total: number | undefined, what: string, origin: string): number {
-  if (name.endsWith(".json")) {
+  // Files of text, which mirrors may send without saying how long they are.
+  if (name.endsWith(".json") || name === cardFile) {
     if ((total ?? 0) > mostJsonBytes)
       throw new RunError(`${what} has ${total} bytes; at most ${mostJsonBytes} are read.`, {
         code: "DOWNLOAD_FAILED",
