@@ -49,7 +49,7 @@ for (const name of names.length > 0 ? names : Object.keys(schedules)) {
       heldOut: 0.2,
       fewShotCount: Number(count),
       seed,
-      judgeTeacher: false,
+      evaluateTeacher: false,
       report: false,
       out: join(folder, `${name}-${seed}`),
     });

@@ -41,7 +41,7 @@ async function studentOf(source, { method, options, invented, deployed }, { imag
   if (method === undefined) return { student: teacher };
   // Methods without images draw one a class, and don't look at it.
   const count = images === everyImage ? {} : { fewShotCount: Math.max(1, images / classes) };
-  const quiet = { judge: false, evaluateSteps: 0, report: false };
+  const quiet = { evaluate: false, evaluateSteps: 0, report: false };
   const given = invented ? {} : { data, ...count };
   const made = await source.distill({ teacher, method, seed: draw, ...given, ...quiet, ...options, out });
   const { student, deployment, exports } = made;
@@ -80,7 +80,7 @@ async function ownOf(source, device, row, size, places, calibration, out) {
   const model = row.method === undefined ? path : join(out, "run");
   const folder = join(out, "export");
   // The comparison that every export makes is not what is measured here.
-  const options = { model, data: places.data, to: [row.export], pictures: 8, out: folder, ...exportOptions };
+  const options = { model, data: places.data, to: [row.export], maxImages: 8, out: folder, ...exportOptions };
   await source.exportModel(options);
   const { files } = source.exportOf(row.export);
   const file = files.find((name) => name.endsWith(".onnx"));
@@ -95,7 +95,7 @@ async function rivalOf(source, device, row, { teacher, data, folder }, calibrati
   const script = fileURLToPath(new URL(`../rivals/${row.rival}`, import.meta.url));
   const onnx = join(folder, "teacher", "onnx", "model.onnx");
   if (!existsSync(onnx)) {
-    const options = { model: teacher, data, to: ["onnx"], pictures: 8, out: join(folder, "teacher") };
+    const options = { model: teacher, data, to: ["onnx"], maxImages: 8, out: join(folder, "teacher") };
     await source.exportModel(options);
   }
   const definition = await source.readDefinition(teacher);
