@@ -418,7 +418,10 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
   const blocks = options.keptBlocks?.length ?? usualCount(options, depth);
   // A student has about this share of the teacher's weights; half of it, so that no run is refused that would fit.
   const parameters = (parameterCount(teacher) * blocks) / depth / 2;
-  return parameters * (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32 + elementBytes.int8);
+  return (
+    parameters *
+    (elementBytes[options.weightType ?? teacher.origin.weightType] + elementBytes.float32 + elementBytes.int8)
+  );
 }
 
 /** The files and models that a run reads. */

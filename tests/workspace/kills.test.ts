@@ -29,7 +29,16 @@ afterAll(async () => {
 });
 
 const trained = (out: string): DistillRunInput => ({
-  ...{ teacher, data: at("data"), out: at(out), recipe: "paper", rank: 2, evaluate: false, report: false, heldOut: 0.25 },
+  ...{
+    teacher,
+    data: at("data"),
+    out: at(out),
+    recipe: "paper",
+    rank: 2,
+    evaluate: false,
+    report: false,
+    heldOut: 0.25,
+  },
   ...{ steps: 3, effectiveBatch: 4, batch: 2, checkpointSteps: 1, evaluateSteps: 2 },
 });
 const reported = (out: string): DistillRunInput => ({
