@@ -174,7 +174,7 @@ describe("distill", () => {
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.err).toContain("fewer images (3) than one batch of 8; the batch is 3");
     expect(lastJson(outcome)).toMatchObject({ pictures: 3, steps: 3, judgedOnTrainingPictures: true });
-    expect(readFileSync(at("run3/report.md"), "utf8")).toContain("these figures are of training pictures");
+    expect(readFileSync(at("run3/report.md"), "utf8")).toContain("these figures are on training images");
   });
 
   test("a broken and a text file are named, skipped and counted, or an error", async () => {
