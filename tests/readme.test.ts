@@ -17,11 +17,13 @@ import { referencePath, root } from "./support/reference.ts";
 
 const pages = documentationPages().map((page) => ({ ...page, blocks: codeBlocks(page.text) }));
 const languages = new Set(["sh", "js", "ts", "yaml", "python", "text"]);
-/** What stands for the data sets that a reader has. */
+/** What stands for the data sets that a reader has, and for budgets that the small teacher is below. */
 const placeholders: Readonly<Record<string, string>> = {
   "<cifar-100>": referencePath("data-sets/cifar-100-binary"),
   "<ChestX-ray14>": referencePath("data-sets/chestxray14"),
   "<scans>": referencePath("data-sets/decathlon"),
+  // Budgets of a teacher of 87 MB, for one of 0.37 MB.
+  "--budget 12MB": "--budget 0.2MB",
 };
 const filled = (text: string) =>
   Object.entries(placeholders).reduce((made, [name, path]) => made.replaceAll(name, path), text);
