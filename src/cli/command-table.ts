@@ -55,6 +55,7 @@ export const commandTable: readonly CommandRow[] = [
       kubernetes: {
         type: "object",
         description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {
@@ -559,6 +560,7 @@ export const commandTable: readonly CommandRow[] = [
       kubernetes: {
         type: "object",
         description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {
@@ -743,6 +745,7 @@ export const commandTable: readonly CommandRow[] = [
       kubernetes: {
         type: "object",
         description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {

@@ -27,6 +27,7 @@ const kubernetesOption = z
     gpu: z.number().int().min(0).optional().describe("GPUs of a task (nvidia.com/gpu)"),
     grace: z.number().int().min(1).default(120).describe("seconds that a stopped task has to save its state"),
   })
+  .meta({ placeholder: "settings" })
   .describe("image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]");
 
 type KubernetesOptions = z.output<typeof kubernetesOption>;
