@@ -1,6 +1,7 @@
 // What tasks cost beside their work: start of a process, a task of one image, the merge of 1,000 parts, planning a long list; and
 // simulated times to completion with stragglers and failures.
 //   node bench/cluster.js [--images 1280000] [--parts 1000] [--skip-plan]
+//   node bench/cluster.js --overhead 2 --merge 0.005     simulates alone, with these seconds for each task and for each part
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   closeSync,
@@ -26,6 +27,8 @@ const { values } = parseArgs({
     parts: { type: "string", default: "1000" },
     model: { type: "string", default: join(root, "demo/teacher") },
     "skip-plan": { type: "boolean", default: false },
+    overhead: { type: "string" },
+    merge: { type: "string", default: "0.005" },
   },
 });
 const folder = mkdtempSync(join(tmpdir(), "wecolora-cluster-bench-"));
@@ -127,8 +130,8 @@ function draws(seed) {
  * Seconds until all tasks are done and merged: each takes its share of the work and the overhead; one in fifty takes three times as
  * long; one in a hundred fails somewhere on its way and is run again after the scheduler's pause.
  */
-function simulated(work, tasks, lanes, { overhead, merge, requeue }) {
-  const random = draws(tasks);
+function simulated(work, tasks, lanes, { overhead, merge, requeue }, seed) {
+  const random = draws(1000 * seed + tasks);
   const free = new Array(lanes).fill(0);
   for (let task = 0; task < tasks; task++) {
     const slow = random() < 0.02 ? 3 : 0.9 + 0.2 * random();
@@ -140,7 +143,8 @@ function simulated(work, tasks, lanes, { overhead, merge, requeue }) {
   return Math.max(...free) + merge * tasks;
 }
 
-try {
+/** What each task costs beside its work, and each part at the merge, in seconds. */
+function measured() {
   writeTar(at("some.tar"), 64);
   const features = ["features", "--model", values.model, "--batch", "1", "--threads", "1"];
   const cut = (data, out, tasks) => [...features, "--data", data, "--out", out, "--launcher", "plan", "--tasks", tasks];
@@ -188,15 +192,25 @@ try {
     console.log(`(archive: ${Math.round(statSync(at("many.tar")).size / 1e6)} MB)`);
   }
 
-  const overhead = median(tasks.map((t) => t.seconds));
-  const costs = { overhead, merge: merge.seconds / Number(parts), requeue: 120 };
+  return { overhead: median(tasks.map((t) => t.seconds)), merge: merge.seconds / Number(parts) };
+}
+
+/** Simulated runs that a time is the mean of. */
+const runs = 500;
+
+/** Tables of simulated times. */
+function simulate({ overhead, merge }) {
+  const costs = { overhead, merge, requeue: 120 };
   console.log(
     "\nSimulated hours to completion of 100 hours of work, as many nodes as tasks, and at most 16 at a time:\n",
   );
   row("tasks", "all at once", "16 at a time");
   row("---:", "---:", "---:");
   for (const count of [1, 2, 4, 8, 16, 32, 64, 128, 256]) {
-    const hours = (lanes) => (simulated(360_000, count, lanes, costs) / 3600).toFixed(1);
+    const hours = (lanes) => {
+      const times = Array.from({ length: runs }, (_, seed) => simulated(360_000, count, lanes, costs, seed) / 3600);
+      return (times.reduce((sum, time) => sum + time, 0) / runs).toFixed(1);
+    };
     row(count, hours(count), hours(Math.min(16, count)));
   }
   console.log(
@@ -206,9 +220,15 @@ try {
   row("---:", "---:");
   for (const count of [2, 4, 16, 64]) {
     // Work w is over sooner where queue + overhead + merge + w / tasks < w.
-    const seconds = (60 + overhead + costs.merge * count + idle[0].seconds) / (1 - 1 / count);
+    const seconds = (60 + overhead + merge * count) / (1 - 1 / count);
     row(count, Math.ceil(seconds * 10));
   }
+}
+
+try {
+  simulate(
+    values.overhead === undefined ? measured() : { overhead: Number(values.overhead), merge: Number(values.merge) },
+  );
 } finally {
   rmSync(folder, { recursive: true });
 }

@@ -65,6 +65,8 @@ export const commandTable: readonly CommandRow[] = [
       },
     },
     required: ["out", "grid"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "distill",
@@ -570,6 +572,8 @@ export const commandTable: readonly CommandRow[] = [
       },
     },
     required: ["model", "data"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "export",
@@ -755,6 +759,8 @@ export const commandTable: readonly CommandRow[] = [
       },
     },
     required: ["model", "data", "out"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "inspect",

@@ -13,7 +13,7 @@ import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { codeOf, UserError } from "../utils/errors.ts";
 import { required } from "../utils/required.ts";
-import { launchOptions } from "../launchers/launch-options.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
 import { currentOptions, parseOptions } from "../utils/parse-options.ts";
 import type { DistillRunResult } from "./distill.ts";
@@ -331,10 +331,10 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
 }
 
 /** A run of the grid, or a teacher of some of them. */
-type CompareUnit = { readonly run: string } | { readonly teacher: string };
+type CompareUnit = { readonly run: string; readonly changed?: true } | { readonly teacher: string };
 
 const unitSchema: z.ZodType<CompareUnit> = z.union([
-  z.strictObject({ run: z.string() }),
+  z.strictObject({ run: z.string(), changed: z.literal(true).optional() }),
   z.strictObject({ teacher: z.string() }),
 ]);
 
@@ -378,7 +378,11 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     const teachers = [
       ...new Set(this.planned.filter(({ options }) => options.evaluate).map((run) => this.teacherOf(run))),
     ];
-    return [...this.planned.map(({ name }) => ({ run: name })), ...teachers.map((teacher) => ({ teacher }))];
+    // What is run again since settings, teacher or images changed is another unit than what is finished.
+    const runs = this.planned.map(({ name }): CompareUnit =>
+      this.changed?.has(name) ? { run: name, changed: true } : { run: name },
+    );
+    return [...runs, ...teachers.map((teacher) => ({ teacher }))];
   }
 
   settled(): unknown {
@@ -400,6 +404,12 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
         { option: "--data", path: options.data, sha256: await hashes.listing(options, data) },
       ];
       for (const input of found) inputs.set(JSON.stringify(input), input);
+    }
+    for (const [name, given] of Object.entries(this.options.evaluations)) {
+      const settings = evaluationOf(name, given, "student");
+      const data = await environment.openDataSet(settings.data, openOptions(settings));
+      const input = { option: `evaluations.${name}`, path: settings.data, sha256: await listingHash(data) };
+      inputs.set(JSON.stringify(input), input);
     }
     return [...inputs.values()];
   }
@@ -630,5 +640,6 @@ export const command = defineCommand({
   summary: "Run a grid of distillations and compare them in one table; needs --config.",
   schema: compareRunSchema,
   run: (context, input): Promise<CompareRunResult | Launched> => runDivided(context, division, input),
+  details: () => `Launchers:\n${launcherHelp()}`,
   text: (result) => (isLaunched(result) ? launchedText(result) : compareText(result)),
 });

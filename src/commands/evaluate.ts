@@ -23,7 +23,7 @@ import { modelKey } from "../evaluation/feature-store.ts";
 import { logisticDefaults } from "../evaluation/logistic.ts";
 import type { Collected } from "../evaluation/model-outputs.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
-import { launchOptions } from "../launchers/launch-options.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
 import { precisions } from "../models/precision.ts";
 import { metrics } from "../report/comparison.ts";
 import type { Comparison } from "../report/findings.ts";
@@ -585,5 +585,6 @@ export const command = defineCommand({
   summary: "Evaluate a model on a folder of images.",
   schema: evaluateRunSchema,
   run: (context, input): Promise<EvaluateRunResult | Launched> => runDivided(context, division, input),
+  details: () => `Launchers:\n${launcherHelp()}`,
   text: (result) => (isLaunched(result) ? launchedText(result) : evaluateText(result)),
 });

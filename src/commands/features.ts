@@ -16,7 +16,7 @@ import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import { featureRows, noneReadable } from "../evaluation/features.ts";
-import { launchOptions } from "../launchers/launch-options.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
 import type { Model } from "../models/model.ts";
 import { precisions } from "../models/precision.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
@@ -226,5 +226,6 @@ export const command = defineCommand({
   summary: "Write the features of images, one row per image.",
   schema: featuresRunSchema,
   run: runFeatures,
+  details: () => `Launchers:\n${launcherHelp()}`,
   text: (result) => (isLaunched(result) ? launchedText(result) : featuresText(result)),
 });

@@ -104,7 +104,7 @@ function script(
 }
 
 /** What both jobs' pods have. */
-function podOf({ settings, folder }: ManifestFacts, name: string, text: string, resources: object) {
+function podOf({ settings, folder }: ManifestFacts, name: string, text: string, resources: Resources) {
   return {
     restartPolicy: "Never",
     terminationGracePeriodSeconds: settings.grace,
@@ -123,7 +123,13 @@ function podOf({ settings, folder }: ManifestFacts, name: string, text: string, 
   };
 }
 
-function resourcesOf({ cpu, memory, gpu }: KubernetesOptions) {
+/** What a container asks for, and what it may not go beyond, by Kubernetes' names. */
+interface Resources {
+  readonly requests?: Readonly<Record<string, string>>;
+  readonly limits?: Readonly<Record<string, string>>;
+}
+
+function resourcesOf({ cpu, memory, gpu }: KubernetesOptions): Resources {
   const requests = { ...(cpu === undefined ? {} : { cpu }), ...(memory === undefined ? {} : { memory }) };
   const cards = gpu === undefined || gpu === 0 ? {} : { "nvidia.com/gpu": String(gpu) };
   return { requests: { ...requests, ...cards }, limits: { ...requests, ...cards } };
