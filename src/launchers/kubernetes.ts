@@ -130,8 +130,11 @@ interface Resources {
 }
 
 function resourcesOf({ cpu, memory, gpu }: KubernetesOptions): Resources {
-  const requests = { ...(cpu === undefined ? {} : { cpu }), ...(memory === undefined ? {} : { memory }) };
-  const cards = gpu === undefined || gpu === 0 ? {} : { "nvidia.com/gpu": String(gpu) };
+  const requests: Record<string, string> = {
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(memory === undefined ? {} : { memory }),
+  };
+  const cards: Record<string, string> = gpu === undefined || gpu === 0 ? {} : { "nvidia.com/gpu": String(gpu) };
   return { requests: { ...requests, ...cards }, limits: { ...requests, ...cards } };
 }
 

@@ -1,6 +1,6 @@
 // What launchers write for schedulers, and what they read of their answers.
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v1 from "kubernetes-models/batch/v1";
@@ -164,7 +164,8 @@ describe("Kubernetes", () => {
   });
 
   test("the containers' command runs a task with the variables that an Indexed Job sets", async () => {
-    const options = { model: referencePath("teachers/timm-vit"), data: at("data"), batch: 3, threads: 1 };
+    await cp(referencePath("teachers/timm-vit"), at("teacher"), { recursive: true });
+    const options = { model: at("teacher"), data: at("data"), batch: 3, threads: 1 };
     const args = [
       "--model",
       options.model,
@@ -177,7 +178,7 @@ describe("Kubernetes", () => {
       "--out",
       at("f.safetensors"),
     ];
-    const settings = `image=registry/wecolora:1,volume=claim:/`;
+    const settings = `image=registry/wecolora:1,volume=claim:${folder}`;
     const outcome = await runScript(script, [
       ...["features", ...args, "--launcher", "kubernetes", "--tasks", "3", "--kubernetes", settings, "--json"],
     ]);
