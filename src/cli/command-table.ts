@@ -46,7 +46,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       launcher: {
         type: "string",
-        description: "who runs the work as tasks: this machine or a cluster (local where --tasks is given)",
+        description: "who runs the work as tasks (local where --tasks is given)",
         enum: ["kubernetes", "local", "plan", "slurm"],
       },
       tasks: { type: "integer", description: "tasks that the work is cut into" },
@@ -54,14 +54,14 @@ export const commandTable: readonly CommandRow[] = [
       retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
       kubernetes: {
         type: "object",
-        description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
         placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {
         type: "object",
-        description:
-          "options of sbatch: partition=gpu,time=2:00:00,gres=gpu:1,cpus-per-task=8; also setup=<commands> before each task",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
       },
     },
     required: ["out", "grid"],
@@ -553,7 +553,7 @@ export const commandTable: readonly CommandRow[] = [
       seed: { type: "integer", description: "seed of everything random", default: 0 },
       launcher: {
         type: "string",
-        description: "who runs the work as tasks: this machine or a cluster (local where --tasks is given)",
+        description: "who runs the work as tasks (local where --tasks is given)",
         enum: ["kubernetes", "local", "plan", "slurm"],
       },
       tasks: { type: "integer", description: "tasks that the work is cut into" },
@@ -561,14 +561,14 @@ export const commandTable: readonly CommandRow[] = [
       retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
       kubernetes: {
         type: "object",
-        description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
         placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {
         type: "object",
-        description:
-          "options of sbatch: partition=gpu,time=2:00:00,gres=gpu:1,cpus-per-task=8; also setup=<commands> before each task",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
       },
     },
     required: ["model", "data"],
@@ -740,7 +740,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       launcher: {
         type: "string",
-        description: "who runs the work as tasks: this machine or a cluster (local where --tasks is given)",
+        description: "who runs the work as tasks (local where --tasks is given)",
         enum: ["kubernetes", "local", "plan", "slurm"],
       },
       tasks: { type: "integer", description: "tasks that the work is cut into" },
@@ -748,14 +748,14 @@ export const commandTable: readonly CommandRow[] = [
       retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
       kubernetes: {
         type: "object",
-        description: "image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
         placeholder: "settings",
       },
       apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
       slurm: {
         type: "object",
-        description:
-          "options of sbatch: partition=gpu,time=2:00:00,gres=gpu:1,cpus-per-task=8; also setup=<commands> before each task",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
       },
     },
     required: ["model", "data", "out"],

@@ -27,8 +27,8 @@ const kubernetesOption = z
     gpu: z.number().int().min(0).optional().describe("GPUs of a task (nvidia.com/gpu)"),
     grace: z.number().int().min(1).default(120).describe("seconds that a stopped task has to save its state"),
   })
-  .meta({ placeholder: "settings" })
-  .describe("image=<image>,volume=<claim>:<path>[,namespace=,queue=,cpu=,memory=,gpu=,grace=]");
+  .describe("the jobs' image and volume: image=<image>,volume=<claim>:<path>")
+  .meta({ placeholder: "settings", note: "Also namespace, queue (of Kueue), cpu, memory, gpu and grace (seconds)." });
 
 type KubernetesOptions = z.output<typeof kubernetesOption>;
 

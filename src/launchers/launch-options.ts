@@ -9,10 +9,7 @@ export type LauncherName = (typeof launchers)[number]["name"];
 const names = launchers.map(({ name }): LauncherName => name);
 
 export const launchOptions = {
-  launcher: z
-    .enum(names)
-    .optional()
-    .describe("who runs the work as tasks: this machine or a cluster (local where --tasks is given)"),
+  launcher: z.enum(names).optional().describe("who runs the work as tasks (local where --tasks is given)"),
   tasks: z.number().int().min(1).max(mostTasks).optional().describe("tasks that the work is cut into"),
   maxParallel: z.number().int().min(1).max(mostTasks).optional().describe("tasks that run at the same time"),
   retries: z.number().int().min(0).max(100).default(1).describe("times that a failed task is run again"),

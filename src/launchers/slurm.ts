@@ -30,9 +30,8 @@ const defaultArraySize = 1001;
 
 const slurmOption = z
   .record(z.string().regex(/^[a-z][a-z0-9-]*$/), z.union([z.string(), z.number(), z.boolean()]))
-  .describe(
-    "options of sbatch: partition=gpu,time=2:00:00,gres=gpu:1,cpus-per-task=8; also setup=<commands> before each task",
-  );
+  .describe("options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1")
+  .meta({ placeholder: "settings", note: "`setup=<commands>` runs these before each task." });
 
 type SlurmOptions = z.output<typeof slurmOption>;
 
