@@ -101,7 +101,7 @@ function failed({ directory }: OpenedPlan, tasks: number, failures: readonly Fai
     .map(({ index, code }) => `task ${index} (exit code ${code}): ${directory.describe(logEntry(index))}`);
   const more = failures.length > lines.length ? [`and ${failures.length - lines.length} more`] : [];
   return new RunError(
-    `${failures.length} of ${tasks} tasks failed. Run the same command again to run them anew. Their logs:\n  ${[...lines, ...more].join("\n  ")}`,
+    `${failures.length} of ${tasks} tasks failed. Run the same command again to repeat them. Their logs:\n  ${[...lines, ...more].join("\n  ")}`,
   );
 }
 
