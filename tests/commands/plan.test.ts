@@ -181,7 +181,7 @@ describe("evaluate", () => {
     const whole = await run(options("evaluated"));
     const merged = await performed(await planned(run, options(`evaluated${tasks}`), tasks));
     expect(timeless(merged)).toEqual(timeless({ ...whole, out: at(`evaluated${tasks}`) }));
-    for (const name of ["pictures.csv", "classes.csv", "confusion.csv"])
+    for (const name of ["images.csv", "classes.csv", "confusion.csv"])
       expect(await readFile(at(`evaluated${tasks}`, name), "utf8"), name).toBe(
         await readFile(at("evaluated", name), "utf8"),
       );
@@ -197,7 +197,7 @@ describe("compare", () => {
   const options = (out: string) => ({
     ...{ teacher, data: at("data"), out: at(out), threads: 1 },
     grid: { method: ["weight-copy", "wecolora"], seed: [0, 1] },
-    base: { rank: 2, steps: 2, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0, judgeTeacher: false },
+    base: { rank: 2, steps: 2, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0, evaluateTeacher: false },
   });
   const run = (given: Parameters<typeof compareCommand.run>[1]) => compareCommand.run(context, given);
 
