@@ -132,7 +132,15 @@ describe.skipIf(problem !== undefined)(problem === undefined ? "Slurm" : `Slurm 
   const comparison = (out: string, steps: number) => ({
     ...{ teacher, data: at("data"), out: at(out), threads: 1 },
     grid: { method: ["weight-copy", "refit", "wecolora"], seed: [0, 1] },
-    base: { rank: 2, steps, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0, evaluateTeacher: false, checkpointSteps: 5 },
+    base: {
+      rank: 2,
+      steps,
+      warmupEpochs: 0,
+      heldOut: 0.34,
+      evaluateSteps: 0,
+      evaluateTeacher: false,
+      checkpointSteps: 5,
+    },
   });
   const launchComparison = async (out: string, steps: number) => {
     const { grid, base, ...options } = comparison(out, steps);
