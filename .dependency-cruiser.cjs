@@ -24,7 +24,9 @@ const mayImport = {
   students: ["models", "data", "evaluation", "report", "workspace", "context", "files", ...engine],
   segmentation: ["models", "data", "files", ...engine],
   exports: ["students", "evaluation", "models", "data", "report", "context", "checkpoints", "files", ...engine],
+  launchers: ["workspace", "context", "files", ...base],
   commands: [
+    "launchers",
     "students",
     "segmentation",
     "evaluation",

@@ -12,6 +12,20 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 /** Folders, and what each of their files exports. */
 const registries = [
   { folder: "src/commands", member: "command", plural: "commands", of: "`wecolora`'s commands" },
+  {
+    folder: "src/commands",
+    file: "divisions.ts",
+    member: "division",
+    plural: "divisions",
+    of: "the commands whose work can be cut into tasks",
+  },
+  {
+    folder: "src/launchers",
+    member: "launcher",
+    plural: "launchers",
+    of: "the launchers of tasks",
+    options: "launcherOptions",
+  },
   { folder: "src/students/methods", member: "method", plural: "methods", of: "the methods", options: "methodOptions" },
   { folder: "src/exports", member: "format", plural: "exportFormats", of: "the exports", options: "exportOptions" },
   {

@@ -55,6 +55,7 @@ export default defineConfig({
           ["Segment", "segment"],
           ["Resume a run", "resume"],
           ["Compare runs", "compare"],
+          ["Run on a cluster", "cluster"],
           ["Reproduce the paper", "reproduce-the-paper"],
         ]),
       },

@@ -3,6 +3,13 @@ import type { CommandRow } from "./command-row.ts";
 
 export const commandTable: readonly CommandRow[] = [
   {
+    name: "cancel",
+    summary: "End the tasks of an output that wait or run.",
+    positional: ["out"],
+    options: { out: { type: "string", description: "the output whose tasks are ended, or the folder of its plan" } },
+    required: ["out"],
+  },
+  {
     name: "compare",
     summary: "Run a grid of distillations and compare them in one table; needs --config.",
     positional: [],
@@ -37,8 +44,29 @@ export const commandTable: readonly CommandRow[] = [
         description: "device that models run on; tried at the start",
         enum: ["cpu", "cuda", "webgpu", "coreml", "dml", "directml"],
       },
+      launcher: {
+        type: "string",
+        description: "who runs the work as tasks (local where --tasks is given)",
+        enum: ["kubernetes", "local", "plan", "slurm"],
+      },
+      tasks: { type: "integer", description: "tasks that the work is cut into" },
+      maxParallel: { type: "integer", description: "tasks that run at the same time" },
+      retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
+      kubernetes: {
+        type: "object",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
+        placeholder: "settings",
+      },
+      apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
+      slurm: {
+        type: "object",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
+      },
     },
     required: ["out", "grid"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "distill",
@@ -523,8 +551,29 @@ export const commandTable: readonly CommandRow[] = [
         default: false,
       },
       seed: { type: "integer", description: "seed of everything random", default: 0 },
+      launcher: {
+        type: "string",
+        description: "who runs the work as tasks (local where --tasks is given)",
+        enum: ["kubernetes", "local", "plan", "slurm"],
+      },
+      tasks: { type: "integer", description: "tasks that the work is cut into" },
+      maxParallel: { type: "integer", description: "tasks that run at the same time" },
+      retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
+      kubernetes: {
+        type: "object",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
+        placeholder: "settings",
+      },
+      apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
+      slurm: {
+        type: "object",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
+      },
     },
     required: ["model", "data"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "export",
@@ -689,8 +738,29 @@ export const commandTable: readonly CommandRow[] = [
         description: "report an image that can't be read as an error instead of skipping it",
         default: false,
       },
+      launcher: {
+        type: "string",
+        description: "who runs the work as tasks (local where --tasks is given)",
+        enum: ["kubernetes", "local", "plan", "slurm"],
+      },
+      tasks: { type: "integer", description: "tasks that the work is cut into" },
+      maxParallel: { type: "integer", description: "tasks that run at the same time" },
+      retries: { type: "integer", description: "times that a failed task is run again", default: 1 },
+      kubernetes: {
+        type: "object",
+        description: "the jobs' image and volume: image=<image>,volume=<claim>:<path>",
+        placeholder: "settings",
+      },
+      apply: { type: "boolean", description: "launcher kubernetes: hand the manifests to kubectl", default: false },
+      slurm: {
+        type: "object",
+        description: "options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1",
+        placeholder: "settings",
+      },
     },
     required: ["model", "data", "out"],
+    details:
+      "Launchers:\n  kubernetes   an Indexed Job of Kubernetes, and a Job that merges; as manifests, or applied\n  local        processes of this machine, one at a time unless --max-parallel says more\n  plan         nobody: writes the plan, and prints the commands of its tasks and of the merge\n  slurm        job arrays of Slurm, and the merge as a job behind them",
   },
   {
     name: "inspect",
@@ -739,6 +809,16 @@ export const commandTable: readonly CommandRow[] = [
       seed: { type: "integer", description: "seed of everything random", default: 0 },
     },
     required: ["model"],
+  },
+  {
+    name: "merge",
+    summary: "Join the results of a plan's tasks.",
+    positional: [],
+    options: {
+      plan: { type: "string", description: "the plan: its folder, or plan.json" },
+      waitMinutes: { type: "number", description: "minutes to wait for tasks that are not finished", default: 0 },
+    },
+    required: ["plan"],
   },
   {
     name: "report",
@@ -931,6 +1011,26 @@ export const commandTable: readonly CommandRow[] = [
       seed: { type: "integer", description: "seed of everything random", default: 0 },
     },
     required: ["model", "teacher", "data"],
+  },
+  {
+    name: "status",
+    summary: "Show which tasks of an output wait, run, are done or failed.",
+    positional: ["out"],
+    options: {
+      out: { type: "string", description: "the output whose tasks are looked at, or the folder of its plan" },
+      watch: { type: "boolean", description: "show changes until no task waits or runs", default: false },
+    },
+    required: ["out"],
+  },
+  {
+    name: "task",
+    summary: "Run one task of a plan; a finished task is not run again.",
+    positional: [],
+    options: {
+      plan: { type: "string", description: "the plan: its folder, or plan.json" },
+      index: { type: "integer", description: "which task, from 0" },
+    },
+    required: ["plan", "index"],
   },
   {
     name: "demo",

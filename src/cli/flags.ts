@@ -50,7 +50,7 @@ export const depending: ReadonlySet<string> = new Set(["method"]);
 
 export function placeholder(name: string, property: Property): string {
   const { type, enum: values, items, placeholder: shown } = plain(property);
-  if (isNested(property)) return "json";
+  if (isNested(property)) return property.placeholder ?? "json";
   const isWord = shown === "text" || words.has(name);
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
@@ -74,7 +74,7 @@ function parseText(property: Property, text: string): unknown {
       return text;
     }
   }
-  if (allows(property, "object") && text.includes("=")) return parsePairs(text);
+  if ((property.type === "object" || allows(property, "object")) && text.includes("=")) return parsePairs(text);
   const { type } = plain(property);
   const list = arrayForm(property);
   if (list && (type === "array" || text.includes(","))) {

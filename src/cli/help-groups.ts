@@ -13,7 +13,7 @@ export const groups: readonly Group[] = [
     title: "Basics",
     options: [
       ...["teacher", "model", "runs", "data", "data-b", "student", "out", "to", "recipe", "method", "resume"],
-      ...["quick", "overwrite"],
+      ...["quick", "overwrite", "plan", "index", "watch", "waitMinutes"],
     ],
   },
   {
@@ -52,5 +52,9 @@ export const groups: readonly Group[] = [
     ],
   },
   { title: "Output", options: ["export", "weightType", "report", "title"] },
+  {
+    title: "Cluster",
+    options: ["launcher", "tasks", "maxParallel", "retries", "slurm", "kubernetes", "apply"],
+  },
   { title: "Runtime", options: ["device", "threads", "precision", "seed", "revision", "offline"] },
 ];

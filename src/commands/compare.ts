@@ -11,8 +11,12 @@ import { comparedMetrics, comparisonCsv, comparisonTable, metrics, summarize } f
 import type { ResultRow } from "../report/results.ts";
 import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
-import { UserError } from "../utils/errors.ts";
+import { codeOf, UserError } from "../utils/errors.ts";
+import { required } from "../utils/required.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import type { HashedInput } from "../workspace/plan-folder.ts";
 import { currentOptions, parseOptions } from "../utils/parse-options.ts";
+import type { DistillRunResult } from "./distill.ts";
 import { resumeDistillation, runDistillation } from "./distill.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -37,10 +41,20 @@ import { modelKey } from "../evaluation/feature-store.ts";
 import { mapInTurns } from "../utils/lists.ts";
 import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
 import type { RunStage } from "../workspace/run-folder.ts";
-import { studentRowFormat, studentRowSchema, teacherFormat, teacherRowSchema } from "../workspace/run-schemas.ts";
+import {
+  resultRowSchema,
+  studentRowFormat,
+  studentRowSchema,
+  teacherFormat,
+  teacherRowSchema,
+} from "../workspace/run-schemas.ts";
 import { checkVersion, parseJson } from "../workspace/versioned.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import { defineCommand } from "./command.ts";
+import type { Division, Work } from "./division.ts";
+import { defineDivision, runWhole } from "./division.ts";
+import type { Launched } from "./launch.ts";
+import { isLaunched, launchedText, runDivided } from "./launch.ts";
 import { textTable } from "../report/table.ts";
 
 const path = pathOption;
@@ -83,6 +97,7 @@ export const compareRunSchema = z.strictObject({
     .describe("a paper's figures, shown beside the measured ones"),
   overwrite: z.boolean().default(false).describe("run again where settings, teacher or data have changed"),
   ...commonSchema.pick({ threads: true, device: true }).shape,
+  ...launchOptions,
 });
 
 export type CompareRunInput = z.input<typeof compareRunSchema>;
@@ -147,41 +162,6 @@ export function planRuns(options: CompareRunOptions): Planned[] {
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice) throw new UserError(`The grid holds the run ${twice} twice.`, { code: "INVALID_OPTION" });
   return planned;
-}
-
-/** The result of one run: read where it is finished, resumed where it was begun, else run. */
-async function runOne(
-  context: RunContext,
-  run: Planned,
-  overwrite: boolean,
-  evaluations: CompareRunOptions["evaluations"],
-  directory: Directory,
-): Promise<ComparedRun> {
-  const { environment, listener } = context;
-  const { out } = run.options;
-  try {
-    const stage = overwrite ? "absent" : await stageOf(environment, out);
-    const finished = stage === "finished" ? await new RunFolder(environment.directory(out)).readResult() : undefined;
-    const result =
-      finished ??
-      (stage === "absent" || stage === "finished"
-        ? await runDistillation(context, { ...run.options, overwrite })
-        : await resumeDistillation(context, { resume: out }));
-    const evaluated: Record<string, ResultRow> = {};
-    for (const [name, given] of Object.entries(evaluations))
-      evaluated[name] = await evaluateStudent(context, directory, run, name, given);
-    return {
-      setting: run.setting,
-      seed: run.seed,
-      ...(Object.keys(evaluated).length > 0 ? { evaluations: evaluated } : {}),
-      row: result.results.find(({ name }) => name === "student"),
-      trainingSeconds: result.trainingSeconds + result.startSeconds,
-    };
-  } catch (error) {
-    if (context.signal.aborted || !(error instanceof Error)) throw error;
-    listener.warn?.(`The run ${run.name} failed: ${error.message}`);
-    return { setting: run.setting, seed: run.seed, failure: error.message };
-  }
 }
 
 /**
@@ -330,17 +310,8 @@ async function changedImages(environment: Environment, folder: RunFolder, data: 
  * Runs the grid and writes `table.md`, `table.csv`, `comparison.svg` and `.png` into the folder. What is finished is not
  * run again; what was begun goes on. Throws a UserError on settings that don't fit, before the first run.
  */
-export async function runComparison(context: RunContext, input: CompareRunInput): Promise<CompareRunResult> {
-  const { environment } = context;
-  const options = parseOptions(compareRunSchema, input, "options of compare");
-  const planned = planRuns(options);
-  const inputs = planned.flatMap((run) => distillInputs(run.options));
-  const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
-  const shared = { ...context, environment: withSharedTeachers(environment, planned) };
-  return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, (output) =>
-    performComparison(shared, options, planned, output),
-  );
-}
+export const runComparison = (context: RunContext, input: CompareRunInput): Promise<CompareRunResult> =>
+  runWhole(division, context, parseOptions(compareRunSchema, input, "options of compare"));
 
 /** Teachers are loaded once, so that what they give for pictures to judge on is known to the next run. */
 function withSharedTeachers(environment: Environment, planned: readonly Planned[]): Environment {
@@ -359,38 +330,208 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
   };
 }
 
-async function performComparison(
-  context: RunContext,
-  options: CompareRunOptions,
-  planned: readonly Planned[],
-  output: OutputFolder,
-): Promise<CompareRunResult> {
-  const { environment, listener } = context;
-  const { directory } = output;
-  const changed = await changedRuns(context, planned, options);
-  await output.begin();
-  const runs: ComparedRun[] = [];
-  for (const [i, run] of planned.entries()) {
-    listener.info?.(`run ${i + 1} of ${planned.length}: ${run.name}`);
-    const advice = () => `${i} of ${planned.length} runs are finished. Run the same command again to continue.`;
-    runs.push(
-      await interruptible(context, advice, () =>
-        runOne(context, run, changed.has(run.name), options.evaluations, directory),
-      ),
+/** A run of the grid, or a teacher of some of them. */
+type CompareUnit = { readonly run: string; readonly changed?: true } | { readonly teacher: string };
+
+const unitSchema: z.ZodType<CompareUnit> = z.union([
+  z.strictObject({ run: z.string(), changed: z.literal(true).optional() }),
+  z.strictObject({ teacher: z.string() }),
+]);
+
+interface ComparePart {
+  readonly runs: readonly ComparedRun[];
+  readonly teachers: CompareRunResult["teachers"];
+}
+
+const partSchema = z.object({
+  runs: z.array(
+    z.object({
+      setting: z.record(z.string(), z.string()),
+      seed: z.number(),
+      row: resultRowSchema.optional(),
+      evaluations: z.record(z.string(), resultRowSchema).optional(),
+      trainingSeconds: z.number().optional(),
+      failure: z.string().optional(),
+    }),
+  ),
+  teachers: z.record(z.string(), resultRowSchema),
+});
+
+/** The runs of a grid, then their teachers. */
+class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
+  private readonly context: RunContext;
+  private readonly options: CompareRunOptions;
+  private readonly planned: readonly Planned[];
+  /** Whether this is a task of a plan, which is run again where it fails. */
+  private readonly isTask: boolean;
+  private changed: ReadonlySet<string> | undefined;
+
+  constructor(context: RunContext, options: CompareRunOptions, settled: unknown) {
+    this.options = options;
+    this.planned = planRuns(options);
+    this.context = { ...context, environment: withSharedTeachers(context.environment, this.planned) };
+    this.isTask = settled !== undefined;
+  }
+
+  async units(): Promise<CompareUnit[]> {
+    this.changed = await changedRuns(this.context, this.planned, this.options);
+    const teachers = [
+      ...new Set(this.planned.filter(({ options }) => options.evaluate).map((run) => this.teacherOf(run))),
+    ];
+    // What is run again since settings, teacher or images changed is another unit than what is finished.
+    const runs = this.planned.map(({ name }): CompareUnit =>
+      this.changed?.has(name) ? { run: name, changed: true } : { run: name },
+    );
+    return [...runs, ...teachers.map((teacher) => ({ teacher }))];
+  }
+
+  settled(): unknown {
+    return {};
+  }
+
+  async inputs(units: readonly CompareUnit[]): Promise<HashedInput[]> {
+    const { environment } = this.context;
+    const hashes = new InputHashes(this.context);
+    const inputs = new Map<string, HashedInput>();
+    const listed = new Map<string, Promise<DataSet>>();
+    for (const { options } of this.runsOf(units)) {
+      const key = JSON.stringify([options.data, openOptions(options)]);
+      const opening = listed.get(key) ?? environment.openDataSet(options.data, openOptions(options));
+      listed.set(key, opening);
+      const data = await opening;
+      const found = [
+        { option: "--teacher", path: options.teacher, sha256: await hashes.teacher(options, data) },
+        { option: "--data", path: options.data, sha256: await hashes.listing(options, data) },
+      ];
+      for (const input of found) inputs.set(JSON.stringify(input), input);
+    }
+    for (const [name, given] of Object.entries(this.options.evaluations)) {
+      const settings = evaluationOf(name, given, "student");
+      const data = await environment.openDataSet(settings.data, openOptions(settings));
+      const input = { option: `evaluations.${name}`, path: settings.data, sha256: await listingHash(data) };
+      inputs.set(JSON.stringify(input), input);
+    }
+    return [...inputs.values()];
+  }
+
+  async run(units: readonly CompareUnit[], output: OutputFolder | undefined): Promise<ComparePart> {
+    const { context, options, planned } = this;
+    await output?.begin();
+    const kept = output?.directory ?? context.environment.directory(options.out);
+    const chosen = planned.filter(({ name }) => units.some((unit) => "run" in unit && unit.run === name));
+    const changed = this.changed ?? (await changedRuns(context, chosen, options));
+    const runs: ComparedRun[] = [];
+    for (const [i, run] of chosen.entries()) {
+      context.listener.info?.(`run ${i + 1} of ${chosen.length}: ${run.name}`);
+      const advice = () => `${i} of ${chosen.length} runs are finished. Run the same command again to continue.`;
+      runs.push(await interruptible(context, advice, () => this.runOne(run, changed.has(run.name), kept)));
+    }
+    const keys = units.flatMap((unit) => ("teacher" in unit ? [unit.teacher] : []));
+    const teachers: Record<string, ResultRow> = {};
+    for (const key of keys) teachers[key] = await this.judgeTeacher(key, kept);
+    return { runs, teachers };
+  }
+
+  async merge(parts: readonly ComparePart[], output: OutputFolder | undefined): Promise<CompareRunResult> {
+    const { options } = this;
+    const { environment } = this.context;
+    const directory = output?.directory ?? environment.directory(options.out);
+    const runs = parts.flatMap((part) => part.runs);
+    const teachers = Object.fromEntries(parts.flatMap((part) => Object.entries(part.teachers)));
+    const summaries = summarize(runs, options.published);
+    const table = comparisonText(options, runs, summaries, teachers);
+    await directory.write("table.md", textChunks(table));
+    await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
+    const chart = chartOf(options, summaries, Object.values(teachers));
+    if (chart) {
+      const svg = comparisonChart(chart, environment.createDocument());
+      await writeChart(environment, directory, "comparison", svg);
+    }
+    return { out: options.out, runs, summaries, teachers };
+  }
+
+  async dispose(): Promise<void> {
+    // Models belong to the environment, which is disposed with the device.
+  }
+
+  /** The teacher's name in the table: its path, with the data where runs have several. */
+  private teacherOf({ options: { teacher, data } }: Planned): string {
+    return this.planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
+  }
+
+  private runsOf(units: readonly CompareUnit[]): Planned[] {
+    return this.planned.filter((run) =>
+      units.some((unit) => ("run" in unit ? unit.run === run.name : unit.teacher === this.teacherOf(run))),
     );
   }
-  const teachers = await judgeTeachers(context, planned, directory);
-  const summaries = summarize(runs, options.published);
-  const table = comparisonText(options, runs, summaries, teachers);
-  await directory.write("table.md", textChunks(table));
-  await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
-  const chart = chartOf(options, summaries, Object.values(teachers));
-  if (chart) {
-    const svg = comparisonChart(chart, environment.createDocument());
-    await writeChart(environment, directory, "comparison", svg);
+
+  /** The result of one run: read where it is finished, resumed where it was begun, else run. */
+  private async runOne(run: Planned, overwrite: boolean, directory: Directory): Promise<ComparedRun> {
+    const { context, options } = this;
+    const { setting, seed } = run;
+    try {
+      const result = await distilled(context, run, overwrite);
+      const evaluated: Record<string, ResultRow> = {};
+      for (const [name, given] of Object.entries(options.evaluations))
+        evaluated[name] = await evaluateStudent(context, directory, run, name, given);
+      return {
+        ...{ setting, seed },
+        ...(Object.keys(evaluated).length > 0 ? { evaluations: evaluated } : {}),
+        row: result.results.find(({ name }) => name === "student"),
+        trainingSeconds: result.trainingSeconds + result.startSeconds,
+      };
+    } catch (error) {
+      if (context.signal.aborted || !(error instanceof Error)) throw error;
+      // What would fail again is a row of the table; all else fails the task, which is run again.
+      if (this.isTask && !failsAgain.has(codeOf(error))) throw error;
+      context.listener.warn?.(`The run ${run.name} failed: ${error.message}`);
+      return { setting, seed, failure: error.message };
+    }
   }
-  return { out: options.out, runs, summaries, teachers };
+
+  /** A teacher on the data that its runs are evaluated on; kept in a file with what it follows from. */
+  private async judgeTeacher(key: string, directory: Directory): Promise<ResultRow> {
+    const { context, planned } = this;
+    const { environment, listener } = context;
+    const { options } = required(new Map(planned.map((run) => [this.teacherOf(run), run] as const).reverse()), key);
+    const { teacher, data } = options;
+    const entry = `teacher-${fileName(key)}.json`;
+    const listed = await environment.openDataSet(data, openOptions(options));
+    const hashes = {
+      teacher: await modelKey(
+        await environment.loadModel(teacher, loadRequest(readOptionsFor(options, listed), context)),
+      ),
+      data: await listingHash(listed),
+    };
+    const written = await readText(directory, entry);
+    const file = directory.describe(entry);
+    const known =
+      written === undefined ? undefined : checkVersion(teacherRowSchema, parseJson(written, file), file, teacherFormat);
+    if (known?.teacher === hashes.teacher && known.data === hashes.data) return known.row;
+    listener.info?.(`evaluating the teacher ${key}`);
+    const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
+    const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
+    await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
+    return results[0];
+  }
 }
+
+/** Errors that the same inputs and options give again, on any machine. */
+const failsAgain: ReadonlySet<string> = new Set(["INVALID_OPTION", "INVALID_INPUT", "INVALID_DATA", "NOT_FINITE"]);
+
+/** What a run's folder holds once it is finished: read, resumed, or run. */
+async function distilled(context: RunContext, { options }: Planned, overwrite: boolean): Promise<RunFigures> {
+  const { out } = options;
+  const stage = overwrite ? "absent" : await stageOf(context.environment, out);
+  const finished =
+    stage === "finished" ? await new RunFolder(context.environment.directory(out)).readResult() : undefined;
+  if (finished) return finished;
+  return stage === "absent" || stage === "finished"
+    ? runDistillation(context, { ...options, overwrite })
+    : resumeDistillation(context, { resume: out });
+}
+
+type RunFigures = Pick<DistillRunResult, "results" | "trainingSeconds" | "startSeconds">;
 
 /** table.md: the students, the teachers, and what all runs share. */
 function comparisonText(
@@ -444,43 +585,6 @@ function seenBy(options: Readonly<Record<string, unknown>>): Readonly<Record<str
   return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
 }
 
-/** Each teacher judged once, on the data that its runs are judged on; kept in its own file with what it follows from. */
-async function judgeTeachers(
-  context: RunContext,
-  planned: readonly Planned[],
-  directory: Directory,
-): Promise<Record<string, ResultRow>> {
-  const { environment, listener } = context;
-  const teachers: Record<string, ResultRow> = {};
-  for (const { options } of planned) {
-    const { teacher, data } = options;
-    const key = planned.some((p) => p.options.data !== data) ? `${teacher} on ${data}` : teacher;
-    if (teachers[key] || !options.evaluate) continue;
-    const entry = `teacher-${fileName(key)}.json`;
-    const listed = await environment.openDataSet(data, openOptions(options));
-    const hashes = {
-      teacher: await modelKey(
-        await environment.loadModel(teacher, loadRequest(readOptionsFor(options, listed), context)),
-      ),
-      data: await listingHash(listed),
-    };
-    const written = await readText(directory, entry);
-    const file = directory.describe(entry);
-    const known =
-      written === undefined ? undefined : checkVersion(teacherRowSchema, parseJson(written, file), file, teacherFormat);
-    if (known?.teacher === hashes.teacher && known.data === hashes.data) {
-      teachers[key] = known.row;
-      continue;
-    }
-    listener.info?.(`evaluating the teacher ${key}`);
-    const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
-    const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
-    await directory.write(entry, textChunks(JSON.stringify({ ...teacherFormat, ...kept })));
-    teachers[key] = results[0];
-  }
-  return teachers;
-}
-
 /** The first accuracy that was measured, else the fidelity. */
 function chartOf(
   { title }: CompareRunOptions,
@@ -510,13 +614,32 @@ function chartOf(
   };
 }
 
+function compareText({ summaries, runs, out }: CompareRunResult): string {
+  const { columns, rows } = comparisonTable(summaries);
+  return `${evaluatedOn(rowsOf(runs))}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
+}
+
+export const division: Division<typeof compareRunSchema, CompareUnit, ComparePart, CompareRunResult> = defineDivision({
+  name: "compare",
+  schema: compareRunSchema,
+  unit: unitSchema,
+  out: ({ out }) => out,
+  async within({ environment }, options, use) {
+    const inputs = planRuns(options).flatMap((run) => distillInputs(run.options));
+    const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
+    return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, use);
+  },
+  open: async (context, options, settled) => new CompareWork(context, options, settled),
+  store: (value) => ({ value, tensors: new Map() }),
+  read: ({ value }) => partSchema.parse(value),
+  text: compareText,
+});
+
 export const command = defineCommand({
   name: "compare",
   summary: "Run a grid of distillations and compare them in one table; needs --config.",
   schema: compareRunSchema,
-  run: runComparison,
-  text({ summaries, runs, out }) {
-    const { columns, rows } = comparisonTable(summaries);
-    return `${evaluatedOn(rowsOf(runs))}\n\n${textTable(columns, rows)}\n\n${out}: table.md, table.csv, comparison.svg, comparison.png`;
-  },
+  run: (context, input): Promise<CompareRunResult | Launched> => runDivided(context, division, input),
+  details: () => `Launchers:\n${launcherHelp()}`,
+  text: (result) => (isLaunched(result) ? launchedText(result) : compareText(result)),
 });

@@ -1,28 +1,44 @@
 // `wecolora evaluate`: a finished model on labelled or unlabelled images.
+import { z } from "zod";
 import type { DataSet } from "../data/dataset.ts";
 import { unusedOf } from "../data/dataset.ts";
-import { z } from "zod";
-import type { PictureSource } from "../data/loader.ts";
-import { protocols } from "../data/protocols.ts";
+import type { Duplicate } from "../data/duplicates.ts";
+import { duplicateWarning, findDuplicates } from "../data/duplicates.ts";
+import type { PictureSource, Skipped } from "../data/loader.ts";
+import { dataSetNames, protocols } from "../data/protocols.ts";
+import type { Item } from "../data/sampling.ts";
+import type { Candidate, Judged, JudgingOptions, Parts } from "../evaluation/evaluate-candidates.ts";
+import { compareJudged, judgeOptionsOf, rowsOf, splitParts } from "../evaluation/evaluate-candidates.ts";
+import type { CollectedParts } from "../evaluation/evaluate-models.ts";
+import {
+  collectBank,
+  collectQueries,
+  judgeCollected,
+  judgeTicker,
+  learnsFromBank,
+} from "../evaluation/evaluate-models.ts";
+import { writeEvaluation } from "../evaluation/evaluation-files.ts";
+import type { FeatureStore } from "../evaluation/feature-store.ts";
+import { modelKey } from "../evaluation/feature-store.ts";
 import { logisticDefaults } from "../evaluation/logistic.ts";
+import type { Collected } from "../evaluation/model-outputs.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
-import type { Comparison } from "../report/findings.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import { precisions } from "../models/precision.ts";
 import { metrics } from "../report/comparison.ts";
+import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
+import { inPrecision, withInt8 } from "../students/settle-precision.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows } from "../utils/tensor.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
-import { inPrecision } from "../students/settle-precision.ts";
-import type { FeatureStore } from "../evaluation/feature-store.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
 import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
-import type { Candidate, Judged, JudgingOptions, Parts } from "../evaluation/evaluate-candidates.ts";
-import { compareJudged, judgeCandidates, splitParts } from "../evaluation/evaluate-candidates.ts";
-import type { Duplicate } from "../data/duplicates.ts";
-import { duplicateWarning, findDuplicates } from "../data/duplicates.ts";
-import { writeEvaluation } from "../evaluation/evaluation-files.ts";
+import type { HashedInput } from "../workspace/plan-folder.ts";
 import {
   commonSchema,
   countOption,
@@ -40,9 +56,13 @@ import {
   readOptionsFor,
   readSchema,
 } from "../context/common-options.ts";
-import { precisions } from "../models/precision.ts";
 import { defineCommand } from "./command.ts";
+import type { Division, HashedItem, Work } from "./division.ts";
+import { checkImages, defineDivision, hashedItems, itemSchema, runWhole, skippedSchema } from "./division.ts";
+import type { Launched } from "./launch.ts";
+import { isLaunched, launchedText, runDivided, withoutLaunch } from "./launch.ts";
 import { resultsText } from "./result-text.ts";
+import { int8Schema } from "./run-settings.ts";
 
 /** `wecolora evaluate` */
 export const evaluateRunSchema = z.strictObject({
@@ -109,6 +129,7 @@ export const evaluateRunSchema = z.strictObject({
     .meta({ note: "wecolora/features in the user's cache folder." }),
   ...readSchema.shape,
   ...commonSchema.shape,
+  ...launchOptions,
 });
 
 export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
@@ -185,17 +206,9 @@ async function duplicatesOf(
   return found;
 }
 
-/** Judges a model on a folder of pictures, beside its teacher where one is given. */
-export async function runEvaluation(context: RunContext, input: EvaluateRunInput): Promise<EvaluateRunResult> {
-  const options = parseOptions(evaluateRunSchema, input, "options of evaluate");
-  checkPublished(options);
-  const { environment } = context;
-  const inputs = evaluationInputs(options);
-  if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
-  return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, (output) =>
-    evaluateInto(context, options, output),
-  );
-}
+/** Evaluates models in this process. */
+export const runEvaluation = (context: RunContext, input: EvaluateRunInput): Promise<EvaluateRunResult> =>
+  runWhole(division, context, parseOptions(evaluateRunSchema, input, "options of evaluate"));
 
 type EvaluateOptions = z.output<typeof evaluateRunSchema>;
 
@@ -222,68 +235,236 @@ async function storeFor(
 
 type EvaluationParts = Pick<Parts, "bank" | "queries">;
 
+/** What a plan settles for all tasks. */
+const settledSchema = z.object({
+  data: z.object({ path: z.string(), name: z.enum(dataSetNames).optional(), classes: z.array(z.string()).optional() }),
+  queries: z.number(),
+  bank: z.number(),
+  /** Whether k-NN and probe learn from the bank. */
+  learns: z.boolean(),
+  /** Files that are not used, as listing them showed. */
+  skipped: z.number(),
+  duplicates: z.array(z.object({ judged: z.string(), learned: z.string() })),
+  /** Products in 8 bits, for each of the candidates that has them. */
+  int8: z.array(int8Schema.nullable()),
+});
+type Settled = z.output<typeof settledSchema>;
+
+/** A batch of images to evaluate on or to learn from. */
+interface EvaluateUnit {
+  readonly part: "queries" | "bank";
+  readonly items: readonly HashedItem[];
+}
+
+const unitSchema: z.ZodType<EvaluateUnit> = z.object({
+  part: z.enum(["queries", "bank"]),
+  items: z.array(itemSchema),
+});
+
+/** What models gave for some batches, by the models' names. */
+interface EvaluatePart extends CollectedParts {
+  readonly skipped: readonly Skipped[];
+}
+
 /** What an evaluation opened. */
 interface Opened {
-  readonly data: DataSet;
   readonly source: PictureSource;
   /** The teacher first, where one is given. */
   readonly candidates: Candidate[];
-  readonly hasTeacher: boolean;
 }
 
-/** Evaluates in five stages: open the inputs, split the images, look for duplicates, measure, write. */
-async function evaluateInto(
-  context: RunContext,
-  options: EvaluateOptions,
-  output: OutputFolder | undefined,
-): Promise<EvaluateRunResult> {
-  const { listener } = context;
-  const store = await storeFor(context, options);
-  const opened = await openInputs(context, options);
-  const { data, source, candidates } = opened;
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    await takePrecision(opened, options, context);
-    skipped.open(unusedOf(data), listener);
+/** Models evaluated on images, batch by batch. */
+class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult> {
+  private readonly context: RunContext;
+  private readonly options: EvaluateOptions;
+  private readonly skipped: SkippedPictures;
+  private facts: Settled | undefined;
+  private opened: Opened | undefined;
+  private store: FeatureStore | undefined;
+  private tick: ((count: number) => void) | undefined;
+
+  constructor(context: RunContext, options: EvaluateOptions, settled: unknown) {
+    this.context = context;
+    this.options = options;
+    this.skipped = new SkippedPictures(options.strict);
+    this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
+  }
+
+  async units(forPlan: boolean): Promise<EvaluateUnit[]> {
+    const { context, options } = this;
+    this.store = await storeFor(context, options);
+    const data = await context.environment.openDataSet(options.data, openOptions(options));
+    this.facts = { ...nothingSettled, data: { path: data.path, name: data.name, classes: classesOf(data) } };
+    const { source, candidates } = await this.open();
+    const int8 = await this.takePrecision(data);
+    const unused = unusedOf(data);
+    this.skipped.open(unused, context.listener);
     const parts = partsOf(data, options);
     const duplicates = await duplicatesOf(source, parts, context);
-    const judging = { ...judgingOf(options, opened), parts, store };
-    const judged = await judgeCandidates(context, judging, skipped);
-    skipped.report(listener);
-    return await finish(context, options, output, { opened, parts, judged, duplicates, skipped: skipped.count });
-  } finally {
-    await source.dispose();
-    for (const { model } of candidates) await model.dispose();
+    const [queries, bank] = [parts.queries.length, parts.bank.length];
+    const learns = learnsFromBank({ bank: parts.bank, classes: data.train.classes });
+    this.facts = { ...this.facts, queries, bank, learns, skipped: unused.length, duplicates, int8 };
+    this.tick = judgeTicker(judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, this.skipped.add));
+    const units = (part: EvaluateUnit["part"], items: readonly HashedItem[]) =>
+      Array.from({ length: Math.ceil(items.length / options.batch) }, (_, i) => ({
+        part,
+        items: items.slice(i * options.batch, (i + 1) * options.batch),
+      }));
+    const listed = async (items: readonly Item[]) => (forPlan ? hashedItems(source, items) : items);
+    const learned = learns ? await listed(parts.bank) : [];
+    return [...units("queries", await listed(parts.queries)), ...units("bank", learned)];
+  }
+
+  settled(): unknown {
+    return this.facts;
+  }
+
+  async inputs(): Promise<HashedInput[]> {
+    const { candidates } = await this.open();
+    const { model, teacher } = this.options;
+    const paths = [
+      ...(teacher === undefined ? [] : [["--teacher", teacher]]),
+      ...model.map((path) => ["--model", path]),
+    ];
+    return Promise.all(
+      candidates.map(async (candidate, i) => ({
+        option: paths[i][0],
+        path: paths[i][1],
+        sha256: await modelKey(candidate.model),
+      })),
+    );
+  }
+
+  async run(units: readonly EvaluateUnit[]): Promise<EvaluatePart> {
+    const { context } = this;
+    const { source, candidates } = await this.open();
+    this.store ??= await storeFor(context, this.options);
+    const itemsOf = (wanted: EvaluateUnit["part"]) =>
+      units.filter(({ part }) => part === wanted).flatMap(({ items }) => items);
+    const parts = { queries: itemsOf("queries"), bank: itemsOf("bank") };
+    await checkImages(source, [...parts.queries, ...parts.bank]);
+    const skipped: Skipped[] = [];
+    const skip = (file: Skipped) => {
+      this.skipped.add(file);
+      skipped.push(file);
+    };
+    const judging = judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, skip);
+    const tick = (this.tick ??= judgeTicker(judging));
+    const queries = await collectQueries(judging, parts.queries, tick);
+    const bank = this.facts?.learns ? await collectBank(judging, parts.bank, tick) : undefined;
+    return { queries, bank, skipped };
+  }
+
+  async merge(parts: readonly EvaluatePart[], output: OutputFolder | undefined): Promise<EvaluateRunResult> {
+    const { context } = this;
+    const { source, candidates } = await this.open();
+    const judging = this.judging(source, candidates);
+    const nothing = { bank: [], queries: [] };
+    const options = judgeOptionsOf(context, { ...judging, parts: nothing }, this.skipped.add);
+    const collected = { queries: joinCollected(parts.map(({ queries }) => queries)), bank: joinBanks(parts) };
+    const judged = await rowsOf(context, judging, await judgeCollected(options, collected, this.tick ?? noTick));
+    const unread = parts.flatMap(({ skipped }) => skipped);
+    for (const file of unread) this.skipped.add(file);
+    this.skipped.report(context.listener);
+    return this.finish(output, judged, new Set(unread.map(({ name }) => name)).size);
+  }
+
+  async dispose(): Promise<void> {
+    await this.opened?.source.dispose();
+    for (const { model } of this.opened?.candidates ?? []) await model.dispose();
+  }
+
+  private get hasTeacher(): boolean {
+    return this.options.teacher !== undefined;
+  }
+
+  private async open(): Promise<Opened> {
+    if (this.opened) return this.opened;
+    const { context, options } = this;
+    const { data, int8 } = this.facts ?? { ...nothingSettled, data: { path: options.data } };
+    const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
+    const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
+    const candidates: Candidate[] = [];
+    for (const [i, [name, path]] of [...teachers, ...options.model.map((path, i) => [names[i], path])].entries()) {
+      const request = loadRequest(readOptionsFor(options, data), context);
+      const model = await context.environment.loadModel(path, request);
+      await model.rest();
+      candidates.push({ name, model: await withInt8(model, int8[i] ?? undefined), bytes: model.origin.bytes });
+    }
+    this.opened = { source: context.environment.createPictureSource(data.path), candidates };
+    return this.opened;
+  }
+
+  /** Lets the models, not the teacher, compute in the precision that is asked for; gives what was settled for each. */
+  private async takePrecision(data: DataSet): Promise<Settled["int8"]> {
+    const { source, candidates } = await this.open();
+    const { items } = data.test ?? data.train;
+    const { precision } = this.options;
+    for (const [i, candidate] of candidates.entries()) {
+      if (this.hasTeacher && i === 0) continue;
+      const model = await inPrecision(candidate.model, precision, source, items, this.context.listener);
+      candidates[i] = { ...candidate, model };
+    }
+    return candidates.map(({ model: { int8 } }) => (int8 ? { ...int8, parts: [...int8.parts] } : null));
+  }
+
+  /** How candidates are measured, but for the images. */
+  private judging(source: PictureSource, candidates: readonly Candidate[]): Omit<JudgingOptions, "parts"> {
+    const { options, store, facts } = this;
+    const { data } = facts ?? nothingSettled;
+    const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
+    return {
+      candidates,
+      reference: this.hasTeacher ? candidates[0].model : undefined,
+      source,
+      store,
+      classes: data.classes,
+      batch: options.batch,
+      neighbours: { k: options.knnK, temperature: options.temperature },
+      logistic: options.logistic ? logisticDefaults : undefined,
+      probeViews: probeViewsFor(options, data),
+      probe: {
+        epochs: probeEpochs,
+        warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
+        batch: options.probeBatch,
+        baseLearningRate: options.probeLearningRate,
+        bestEpoch: options.probeBestEpoch,
+        seed: options.seed,
+      },
+    };
+  }
+
+  /** Compares the models with the teacher and with published figures, and writes the files that are asked for. */
+  private async finish(output: OutputFolder | undefined, judged: Judged, unread: number): Promise<EvaluateRunResult> {
+    const { options } = this;
+    const { data, queries, bank, duplicates, skipped } = this.facts ?? nothingSettled;
+    const comparisons = compareJudged(judged);
+    const rows = judged.rows.slice(this.hasTeacher ? 1 : 0);
+    const published = options.published && besideMeasured(options.published, options.model, rows);
+    const facts = { queries, bank, skipped: skipped + unread, duplicates, published };
+    if (output) {
+      const asked = withoutLaunch(options);
+      const { environment } = this.context;
+      await writeEvaluation(environment, output.directory, judged, data.classes, {
+        options: asked,
+        comparisons,
+        ...facts,
+      });
+      await output.removeStale();
+    }
+    return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
   }
 }
 
-async function openInputs(context: RunContext, options: EvaluateOptions): Promise<Opened> {
-  const { environment } = context;
-  const data = await environment.openDataSet(options.data, openOptions(options));
-  const names = options.model.length === 1 ? ["model"] : modelNames(options.model);
-  const hasTeacher = options.teacher !== undefined;
-  const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
-  const candidates: Candidate[] = [];
-  for (const [name, path] of [...teachers, ...options.model.map((path, i) => [names[i], path])]) {
-    const model = await environment.loadModel(path, loadRequest(readOptionsFor(options, data), context));
-    await model.rest();
-    candidates.push({ name, model, bytes: model.origin.bytes });
-  }
-  return { data, source: environment.createPictureSource(data.path), candidates, hasTeacher };
-}
+/** Where what is merged was computed by other processes. */
+const noTick = () => undefined;
 
-/** Lets the models, not the teacher, compute in the precision that is asked for. */
-async function takePrecision(
-  { data, source, candidates, hasTeacher }: Opened,
-  { precision }: EvaluateOptions,
-  { listener }: RunContext,
-): Promise<void> {
-  const { items } = data.test ?? data.train;
-  for (const [i, candidate] of candidates.entries()) {
-    if (hasTeacher && i === 0) continue;
-    candidates[i] = { ...candidate, model: await inPrecision(candidate.model, precision, source, items, listener) };
-  }
-}
+const nothingSettled: Settled = {
+  data: { path: "" },
+  ...{ queries: 0, bank: 0, learns: false, skipped: 0, duplicates: [], int8: [] },
+};
+
+const classesOf = ({ train }: DataSet) => (train.classes ? [...train.classes] : undefined);
 
 /** The images to learn from and those to evaluate on. Throws a UserError where none are left to evaluate on. */
 function partsOf(data: DataSet, { heldOut, seed, data: path }: EvaluateOptions): EvaluationParts {
@@ -298,65 +479,112 @@ function partsOf(data: DataSet, { heldOut, seed, data: path }: EvaluateOptions):
   );
 }
 
-/** How candidates are measured, but for the images and the store of features. */
-function judgingOf(
-  options: EvaluateOptions,
-  { data, source, candidates, hasTeacher }: Opened,
-): Omit<JudgingOptions, "parts" | "store"> {
-  const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
-  return {
-    candidates,
-    reference: hasTeacher ? candidates[0].model : undefined,
-    source,
-    classes: data.train.classes,
-    batch: options.batch,
-    neighbours: { k: options.knnK, temperature: options.temperature },
-    logistic: options.logistic ? logisticDefaults : undefined,
-    probeViews: probeViewsFor(options, data),
-    probe: {
-      epochs: probeEpochs,
-      warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
-      batch: options.probeBatch,
-      baseLearningRate: options.probeLearningRate,
-      bestEpoch: options.probeBestEpoch,
-      seed: options.seed,
-    },
+/** What models gave in several parts, as if it had been one. */
+function joinCollected(parts: readonly ReadonlyMap<string, Collected>[]): Map<string, Collected> {
+  const [first = new Map<string, Collected>(), ...others] = parts;
+  if (others.length === 0) return new Map(first);
+  const all = (name: string) => parts.flatMap((part) => part.get(name) ?? []);
+  return new Map(
+    [...first.keys()].map((name) => [
+      name,
+      {
+        items: all(name).flatMap(({ items }) => items),
+        tokens: all(name).flatMap(({ tokens }) => tokens),
+        logits: all(name).flatMap(({ logits }) => logits),
+        differences: all(name).flatMap(({ differences }) => differences),
+        cosines: all(name).flatMap(({ cosines }) => cosines),
+        agreements: all(name).flatMap(({ agreements }) => agreements),
+      },
+    ]),
+  );
+}
+
+function joinBanks(parts: readonly EvaluatePart[]): Map<string, Collected> | undefined {
+  const banks = parts.flatMap(({ bank }) => bank ?? []);
+  return banks.length === 0 ? undefined : joinCollected(banks);
+}
+
+const collectedSchema = z.object({
+  items: z.array(itemSchema),
+  differences: z.array(z.number()),
+  cosines: z.array(z.number()),
+  agreements: z.array(z.boolean()),
+});
+const storedSchema = z.object({
+  queries: z.record(z.string(), collectedSchema),
+  bank: z.record(z.string(), collectedSchema).optional(),
+  skipped: z.array(skippedSchema),
+});
+
+/** What models gave, as JSON and tensors: `queries/model/tokens` `[n, D]`. */
+function storeCollected(collected: ReadonlyMap<string, Collected>, part: string, tensors: Map<string, FloatTensor>) {
+  return Object.fromEntries(
+    [...collected].map(([name, { tokens, logits, ...values }]) => {
+      if (tokens.length > 0) tensors.set(`${part}/${name}/tokens`, concatRows(tokens));
+      if (logits.length > 0) tensors.set(`${part}/${name}/logits`, concatRows(logits));
+      return [name, values];
+    }),
+  );
+}
+
+function readCollected(
+  stored: z.output<typeof storedSchema>["queries"],
+  part: string,
+  tensors: ReadonlyMap<string, FloatTensor>,
+): Map<string, Collected> {
+  const rows = (name: string) => {
+    const tensor = tensors.get(name);
+    return tensor ? [tensor] : [];
   };
+  return new Map(
+    Object.entries(stored).map(([name, values]) => [
+      name,
+      { ...values, tokens: rows(`${part}/${name}/tokens`), logits: rows(`${part}/${name}/logits`) },
+    ]),
+  );
 }
 
-interface Evaluated {
-  readonly opened: Opened;
-  readonly parts: EvaluationParts;
-  readonly judged: Judged;
-  readonly duplicates: readonly Duplicate[];
-  readonly skipped: number;
-}
+const evaluateText = ({ results, comparisons, bank, ...result }: EvaluateRunResult) =>
+  `${resultsText(results, comparisons)}${publishedText(result)}${bank > 0 ? `\n\nk-NN and probe learned from ${bank} images.` : ""}`;
 
-/** Compares the models with the teacher and with published figures, and writes the files that are asked for. */
-async function finish(
-  { environment }: RunContext,
-  options: EvaluateOptions,
-  output: OutputFolder | undefined,
-  { opened: { data, hasTeacher }, parts, judged, duplicates, skipped }: Evaluated,
-): Promise<EvaluateRunResult> {
-  const comparisons = compareJudged(judged);
-  const rows = judged.rows.slice(hasTeacher ? 1 : 0);
-  const published = options.published && besideMeasured(options.published, options.model, rows);
-  const { bank, queries } = parts;
-  const facts = { queries: queries.length, bank: bank.length, skipped, duplicates, published };
-  if (output) {
-    const { classes } = data.train;
-    await writeEvaluation(environment, output.directory, judged, classes, { options, comparisons, ...facts });
-    await output.removeStale();
-  }
-  return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
-}
+export const division: Division<typeof evaluateRunSchema, EvaluateUnit, EvaluatePart, EvaluateRunResult> =
+  defineDivision({
+    name: "evaluate",
+    schema: evaluateRunSchema,
+    unit: unitSchema,
+    out: ({ out }) => out,
+    async within({ environment }, options, use) {
+      checkPublished(options);
+      const inputs = evaluationInputs(options);
+      if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
+      return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, use);
+    },
+    open: async (context, options, settled) => new EvaluateWork(context, options, settled),
+    store({ queries, bank, skipped }) {
+      const tensors = new Map<string, FloatTensor>();
+      const value = {
+        queries: storeCollected(queries, "queries", tensors),
+        ...(bank ? { bank: storeCollected(bank, "bank", tensors) } : {}),
+        skipped,
+      };
+      return { value, tensors };
+    },
+    read({ value, tensors }) {
+      const { queries, bank, skipped } = storedSchema.parse(value);
+      return {
+        queries: readCollected(queries, "queries", tensors),
+        bank: bank && readCollected(bank, "bank", tensors),
+        skipped,
+      };
+    },
+    text: evaluateText,
+  });
 
 export const command = defineCommand({
   name: "evaluate",
   summary: "Evaluate a model on a folder of images.",
   schema: evaluateRunSchema,
-  run: runEvaluation,
-  text: ({ results, comparisons, bank, ...result }) =>
-    `${resultsText(results, comparisons)}${publishedText(result)}${bank > 0 ? `\n\nk-NN and probe learned from ${bank} images.` : ""}`,
+  run: (context, input): Promise<EvaluateRunResult | Launched> => runDivided(context, division, input),
+  details: () => `Launchers:\n${launcherHelp()}`,
+  text: (result) => (isLaunched(result) ? launchedText(result) : evaluateText(result)),
 });

@@ -13,13 +13,23 @@ import {
 } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
-import { extractFeatures } from "../evaluation/features.ts";
+import type { PictureSource, Skipped } from "../data/loader.ts";
+import { modelKey } from "../evaluation/feature-store.ts";
+import { featureRows, noneReadable } from "../evaluation/features.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import type { Model } from "../models/model.ts";
 import { precisions } from "../models/precision.ts";
-import { inPrecision } from "../students/settle-precision.ts";
-import { elementBytes } from "../utils/tensor.ts";
+import { inPrecision, withInt8 } from "../students/settle-precision.ts";
+import type { FloatTensor } from "../utils/tensor.ts";
+import { concatRows, elementBytes } from "../utils/tensor.ts";
 import { checkOutputFile, checkRoom } from "../workspace/output-folder.ts";
-import { parseOptions } from "../utils/parse-options.ts";
+import type { HashedInput } from "../workspace/plan-folder.ts";
 import { defineCommand } from "./command.ts";
+import type { HashedItem, Work } from "./division.ts";
+import { checkImages, defineDivision, hashedItems, itemSchema, skippedSchema } from "./division.ts";
+import type { Launched } from "./launch.ts";
+import { isLaunched, launchedText, runDivided } from "./launch.ts";
+import { int8Schema } from "./run-settings.ts";
 
 /** `wecolora features` */
 export const featuresRunSchema = z.strictObject({
@@ -35,6 +45,7 @@ export const featuresRunSchema = z.strictObject({
     .meta({ note: "`auto` measures both and takes int8 where it is faster and features stay close." }),
   ...readSchema.shape,
   ...commonSchema.omit({ seed: true }).shape,
+  ...launchOptions,
 });
 
 export type FeaturesRunInput = z.input<typeof featuresRunSchema>;
@@ -57,48 +68,164 @@ export const featureMetadataSchema = z.object({
 /** Whether a file begins as our files of features do. */
 const isFeatureFile = (head: string) => head.includes(`"format":"${featureFormat.format}"`);
 
+/** What a plan settles for all tasks. */
+const settledSchema = z.object({
+  /** The folder of the images. */
+  folder: z.string(),
+  /** Files that are not used, as listing them showed. */
+  skipped: z.number(),
+  int8: int8Schema.optional(),
+});
+
+const partSchema = z.object({ names: z.array(z.string()), skipped: z.array(skippedSchema) });
+
+/** Rows of some batches, and the images that could not be read. */
+interface FeaturesPart extends z.output<typeof partSchema> {
+  /** `[B, D]` each. */
+  readonly rows: readonly FloatTensor[];
+}
+
+/** A unit is a batch of images: numbers may depend on what runs together. */
+type FeaturesUnit = readonly HashedItem[];
+
+const unitSchema: z.ZodType<FeaturesUnit> = z.array(itemSchema);
+
+type FeaturesOptions = z.output<typeof featuresRunSchema>;
+
+/** Features of images, batch by batch. */
+class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult> {
+  private readonly context: RunContext;
+  private readonly options: FeaturesOptions;
+  private readonly skipped: SkippedPictures;
+  private settledBefore: z.output<typeof settledSchema> | undefined;
+  private opened: { readonly source: PictureSource; readonly model: Model } | undefined;
+
+  constructor(context: RunContext, options: FeaturesOptions, settled: unknown) {
+    this.context = context;
+    this.options = options;
+    this.skipped = new SkippedPictures(options.strict);
+    this.settledBefore = settled === undefined ? undefined : settledSchema.parse(settled);
+  }
+
+  async units(forPlan: boolean): Promise<FeaturesUnit[]> {
+    const { environment, listener } = this.context;
+    const { data: path, batch, precision, out } = this.options;
+    const data = await environment.openPictures(path, openOptions(this.options));
+    this.settledBefore = { folder: data.path, skipped: data.skipped.length };
+    const { source, model } = await this.open();
+    this.skipped.open(data.skipped, listener);
+    const chosen = await inPrecision(model, precision, source, data.items, listener);
+    this.opened = { source, model: chosen };
+    this.settledBefore = {
+      ...this.settledBefore,
+      ...(chosen.int8 ? { int8: { ...chosen.int8, parts: [...chosen.int8.parts] } } : {}),
+    };
+    await checkRoom(environment, out, data.items.length * chosen.config.width * elementBytes.float32);
+    const items = forPlan ? await hashedItems(source, data.items) : data.items;
+    return Array.from({ length: Math.ceil(items.length / batch) }, (_, i) => items.slice(i * batch, (i + 1) * batch));
+  }
+
+  settled(): unknown {
+    return this.settledBefore;
+  }
+
+  async inputs(): Promise<HashedInput[]> {
+    const { model } = await this.open();
+    return [{ option: "--model", path: this.options.model, sha256: await modelKey(model) }];
+  }
+
+  async run(units: readonly FeaturesUnit[]): Promise<FeaturesPart> {
+    const { listener } = this.context;
+    const { source, model } = await this.open();
+    const images = units.flat();
+    await checkImages(source, images);
+    listener.stage?.("features", images.length);
+    const skipped: Skipped[] = [];
+    const { rows, items } = await featureRows(model, source, images, {
+      batch: this.options.batch,
+      progress: (done) => listener.progress?.(done),
+      skip: (file) => {
+        this.skipped.add(file);
+        skipped.push(file);
+      },
+    });
+    return { rows, names: items.map(({ name }) => name), skipped };
+  }
+
+  async merge(parts: readonly FeaturesPart[]): Promise<FeaturesRunResult> {
+    const { environment, listener } = this.context;
+    const { out } = this.options;
+    const names = parts.flatMap((part) => part.names);
+    if (names.length === 0) throw noneReadable();
+    const features = concatRows(parts.flatMap(({ rows }) => rows));
+    const metadata = featureMetadataSchema.parse({ ...featureFormat, names: JSON.stringify(names) });
+    await environment.writeFile(out, writeSafetensors(new Map([["features", features]]), metadata));
+    const unread = parts.flatMap(({ skipped }) => skipped);
+    for (const file of unread) this.skipped.add(file);
+    this.skipped.report(listener);
+    const skipped = (this.settledBefore?.skipped ?? 0) + unread.length;
+    return { out, pictures: names.length, width: features.dims[1], skipped };
+  }
+
+  async dispose(): Promise<void> {
+    await this.opened?.source.dispose();
+    await this.opened?.model.dispose();
+  }
+
+  /** The images' source and the model, in the precision that was settled. */
+  private async open(): Promise<{ readonly source: PictureSource; readonly model: Model }> {
+    if (this.opened) return this.opened;
+    const { environment } = this.context;
+    const loaded = await environment.loadModel(
+      this.options.model,
+      loadRequest(readOptions(this.options), this.context),
+    );
+    await loaded.rest();
+    const model = await withInt8(loaded, this.settledBefore?.int8);
+    this.opened = { model, source: environment.createPictureSource(this.settledBefore?.folder ?? this.options.data) };
+    return this.opened;
+  }
+}
+
+const featuresText = ({ out, pictures, width }: FeaturesRunResult) => `${out}: ${pictures} rows of ${width}`;
+
+export const division = defineDivision({
+  name: "features",
+  schema: featuresRunSchema,
+  unit: unitSchema,
+  out: ({ out }) => out,
+  async within(context, { out, model, data }, use) {
+    const inputs = [
+      { option: "--model", path: model },
+      { option: "--data", path: data },
+    ];
+    await checkOutputFile(context.environment, out, inputs, isFeatureFile);
+    return use(undefined);
+  },
+  open: async (context, options, settled) => new FeaturesWork(context, options, settled),
+  store: ({ rows, ...value }: FeaturesPart) => ({
+    value,
+    tensors: new Map(rows.length > 0 ? [["features", concatRows(rows)]] : []),
+  }),
+  read({ value, tensors }): FeaturesPart {
+    const rows = tensors.get("features");
+    return { ...partSchema.parse(value), rows: rows ? [rows] : [] };
+  },
+  text: featuresText,
+});
+
 /**
  * Writes the class tokens of all pictures of a folder as `features` `[n, D]` into a safetensors file; its metadata
  * holds the pictures' names in the order of the rows, as JSON.
  */
-export async function runFeatures(context: RunContext, input: FeaturesRunInput): Promise<FeaturesRunResult> {
-  const { environment, listener } = context;
-  const options = parseOptions(featuresRunSchema, input, "options of features");
-  const inputs = [
-    { option: "--model", path: options.model },
-    { option: "--data", path: options.data },
-  ];
-  await checkOutputFile(environment, options.out, inputs, isFeatureFile);
-  const data = await environment.openPictures(options.data, openOptions(options));
-  let model = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
-  await model.rest();
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    skipped.open(data.skipped, listener);
-    listener.stage?.("features", data.items.length);
-    model = await inPrecision(model, options.precision, source, data.items, listener);
-    await checkRoom(environment, options.out, data.items.length * model.config.width * elementBytes.float32);
-    const { features, items } = await extractFeatures(model, source, data.items, {
-      batch: options.batch,
-      progress: (done) => listener.progress?.(done),
-      skip: skipped.add,
-    });
-    const names = JSON.stringify(items.map(({ name }) => name));
-    const metadata = featureMetadataSchema.parse({ ...featureFormat, names });
-    await environment.writeFile(options.out, writeSafetensors(new Map([["features", features]]), metadata));
-    skipped.report(listener);
-    return { out: options.out, pictures: items.length, width: features.dims[1], skipped: skipped.count };
-  } finally {
-    await source.dispose();
-    await model.dispose();
-  }
-}
+export const runFeatures = (context: RunContext, input: FeaturesRunInput): Promise<FeaturesRunResult | Launched> =>
+  runDivided(context, division, input);
 
 export const command = defineCommand({
   name: "features",
   summary: "Write the features of images, one row per image.",
   schema: featuresRunSchema,
   run: runFeatures,
-  text: ({ out, pictures, width }) => `${out}: ${pictures} rows of ${width}`,
+  details: () => `Launchers:\n${launcherHelp()}`,
+  text: (result) => (isLaunched(result) ? launchedText(result) : featuresText(result)),
 });

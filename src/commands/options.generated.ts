@@ -1,4 +1,10 @@
 // The options of all commands as the API takes them. Made by `npm run generate` from their schemas; don't edit it.
+/** Options of `cancel` (`wecolora cancel`). */
+export interface CancelOptions {
+  /** The output whose tasks are ended, or the folder of its plan. */
+  out: string;
+}
+
 /** Options of `compare` (`wecolora compare`). */
 export interface CompareOptions {
   /** The teacher, where the grid has none. */
@@ -47,6 +53,46 @@ export interface CompareOptions {
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
+  /** Who runs the work as tasks (local where --tasks is given). */
+  launcher?: "kubernetes" | "local" | "plan" | "slurm";
+  /** Tasks that the work is cut into. Range: an integer, at least 1, at most 100000. */
+  tasks?: number;
+  /** Tasks that run at the same time. Range: an integer, at least 1, at most 100000. */
+  maxParallel?: number;
+  /** Times that a failed task is run again. Range: an integer, at least 0, at most 100. Default: 1. */
+  retries?: number;
+  /**
+   * The jobs' image and volume: image=<image>,volume=<claim>:<path>. Also namespace, queue (of Kueue), cpu,
+   * memory, gpu and grace (seconds).
+   */
+  kubernetes?: {
+    /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
+    image: string;
+    /**
+     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
+     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
+     */
+    volume: string;
+    /** Namespace of the jobs. */
+    namespace?: string;
+    /** Local queue of Kueue. */
+    queue?: string;
+    /** Processors of a task. */
+    cpu?: string | number;
+    /** Memory of a task, such as 8Gi. */
+    memory?: string | number;
+    /** GPUs of a task (nvidia.com/gpu). Range: an integer, at least 0. */
+    gpu?: number;
+    /** Seconds that a stopped task has to save its state. Range: an integer, at least 1. Default: 120. */
+    grace?: number;
+  };
+  /** Launcher kubernetes: hand the manifests to kubectl. Default: false. */
+  apply?: boolean;
+  /**
+   * Options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1. `setup=<commands>` runs these before each
+   * task.
+   */
+  slurm?: Record<string, string | number | boolean>;
 }
 
 /** Options of `distill` (`wecolora distill`). */
@@ -508,6 +554,46 @@ export interface EvaluateOptions {
   strict?: boolean;
   /** Seed of everything random. Range: an integer. Default: 0. */
   seed?: number;
+  /** Who runs the work as tasks (local where --tasks is given). */
+  launcher?: "kubernetes" | "local" | "plan" | "slurm";
+  /** Tasks that the work is cut into. Range: an integer, at least 1, at most 100000. */
+  tasks?: number;
+  /** Tasks that run at the same time. Range: an integer, at least 1, at most 100000. */
+  maxParallel?: number;
+  /** Times that a failed task is run again. Range: an integer, at least 0, at most 100. Default: 1. */
+  retries?: number;
+  /**
+   * The jobs' image and volume: image=<image>,volume=<claim>:<path>. Also namespace, queue (of Kueue), cpu,
+   * memory, gpu and grace (seconds).
+   */
+  kubernetes?: {
+    /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
+    image: string;
+    /**
+     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
+     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
+     */
+    volume: string;
+    /** Namespace of the jobs. */
+    namespace?: string;
+    /** Local queue of Kueue. */
+    queue?: string;
+    /** Processors of a task. */
+    cpu?: string | number;
+    /** Memory of a task, such as 8Gi. */
+    memory?: string | number;
+    /** GPUs of a task (nvidia.com/gpu). Range: an integer, at least 0. */
+    gpu?: number;
+    /** Seconds that a stopped task has to save its state. Range: an integer, at least 1. Default: 120. */
+    grace?: number;
+  };
+  /** Launcher kubernetes: hand the manifests to kubectl. Default: false. */
+  apply?: boolean;
+  /**
+   * Options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1. `setup=<commands>` runs these before each
+   * task.
+   */
+  slurm?: Record<string, string | number | boolean>;
   /** @deprecated The earlier name of `knnK`. */
   neighbours?: number;
   /** @deprecated The earlier name of `imageColumn`. */
@@ -635,6 +721,46 @@ export interface FeaturesOptions {
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
   /** Report an image that can't be read as an error instead of skipping it. Default: false. */
   strict?: boolean;
+  /** Who runs the work as tasks (local where --tasks is given). */
+  launcher?: "kubernetes" | "local" | "plan" | "slurm";
+  /** Tasks that the work is cut into. Range: an integer, at least 1, at most 100000. */
+  tasks?: number;
+  /** Tasks that run at the same time. Range: an integer, at least 1, at most 100000. */
+  maxParallel?: number;
+  /** Times that a failed task is run again. Range: an integer, at least 0, at most 100. Default: 1. */
+  retries?: number;
+  /**
+   * The jobs' image and volume: image=<image>,volume=<claim>:<path>. Also namespace, queue (of Kueue), cpu,
+   * memory, gpu and grace (seconds).
+   */
+  kubernetes?: {
+    /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
+    image: string;
+    /**
+     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
+     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
+     */
+    volume: string;
+    /** Namespace of the jobs. */
+    namespace?: string;
+    /** Local queue of Kueue. */
+    queue?: string;
+    /** Processors of a task. */
+    cpu?: string | number;
+    /** Memory of a task, such as 8Gi. */
+    memory?: string | number;
+    /** GPUs of a task (nvidia.com/gpu). Range: an integer, at least 0. */
+    gpu?: number;
+    /** Seconds that a stopped task has to save its state. Range: an integer, at least 1. Default: 120. */
+    grace?: number;
+  };
+  /** Launcher kubernetes: hand the manifests to kubectl. Default: false. */
+  apply?: boolean;
+  /**
+   * Options of sbatch, such as partition=gpu,time=2:00:00,gres=gpu:1. `setup=<commands>` runs these before each
+   * task.
+   */
+  slurm?: Record<string, string | number | boolean>;
   /** @deprecated The earlier name of `imageColumn`. */
   pictureColumn?: string;
 }
@@ -685,6 +811,14 @@ export interface InspectOptions {
   seed?: number;
   /** @deprecated The earlier name of `maxImages`. */
   pictures?: number;
+}
+
+/** Options of `merge` (`wecolora merge`). */
+export interface MergeOptions {
+  /** The plan: its folder, or plan.json. */
+  plan: string;
+  /** Minutes to wait for tasks that are not finished. Range: a number at least 0, at most 1000000. Default: 0. */
+  waitMinutes?: number;
 }
 
 /** Options of `report` (`wecolora report`). */
@@ -840,6 +974,22 @@ export interface SimilarityOptions {
   seed?: number;
   /** @deprecated The earlier name of `maxImages`. */
   pictures?: number;
+}
+
+/** Options of `status` (`wecolora status`). */
+export interface StatusOptions {
+  /** The output whose tasks are looked at, or the folder of its plan. */
+  out: string;
+  /** Show changes until no task waits or runs. Default: false. */
+  watch?: boolean;
+}
+
+/** Options of `task` (`wecolora task`). */
+export interface TaskOptions {
+  /** The plan: its folder, or plan.json. */
+  plan: string;
+  /** Which task, from 0. Range: an integer, at least 0. */
+  index: number;
 }
 
 /** Options of `distill` where it resumes a run. */

@@ -51,7 +51,8 @@ export function optionDifferences(
   });
 }
 
-const int8Schema = z.object({
+/** Products in 8 bits that were settled, as files hold them. */
+export const int8Schema = z.object({
   largest: z.union([z.literal(127), z.literal(63)]),
   parts: z.array(z.enum(int8Parts)),
 });

@@ -17,6 +17,37 @@ export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
   readonly signal?: AbortSignal;
 }
 
+/** How a program ended. */
+export interface ProgramOutcome {
+  /** Its exit code; 128 and the signal's number where a signal ended it. */
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+export interface ProgramRequest {
+  /** Set beside this process's own. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** A file that all it prints is added to, in place of `out` and `err`. */
+  readonly log?: string;
+  /** Sends the program a SIGTERM once it fires. */
+  readonly signal?: AbortSignal;
+}
+
+/** Programs of the machine, for what runs outside of this process: a cluster's commands, tasks of a plan. */
+export interface Programs {
+  /** What starts the command line of wecolora: Node and its script. */
+  readonly self: readonly string[];
+  /** The working folder, which relative paths of options are counted from. */
+  readonly folder: string;
+  /** Variables of this process: a job's number, the assigned devices. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  /** Threads that this process may use: of cores, a scheduler's share and a container's limit the least. */
+  readonly threads: number;
+  /** Runs a program to its end. Throws a UserError where there is none of that name. */
+  run(program: string, args: readonly string[], request?: ProgramRequest): Promise<ProgramOutcome>;
+}
+
 export interface Environment {
   loadModel(path: string, options: LoadRequest): Promise<Model>;
   openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
@@ -43,6 +74,8 @@ export interface Environment {
   readonly referenceOutputs?: ReferenceOutputs;
   /** Bytes of memory that this process may still take; undefined where that is not known. */
   readonly availableMemory?: () => number;
+  /** Undefined where a platform can start no programs. */
+  readonly programs?: Programs;
   /** Milliseconds from any origin. */
   now(): number;
   /** Versions and the machine, for the run's records. */

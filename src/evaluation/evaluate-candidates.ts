@@ -1,6 +1,6 @@
 // Judging the models of a run and measuring their size and speed: the rows of its result table.
 import type { DataSet } from "../data/dataset.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { splitHeldOut } from "../data/sampling.ts";
 import { bootstrapInterval } from "./confidence.ts";
@@ -80,13 +80,21 @@ export interface Judged {
 
 /** Accuracy, fidelity, parameters, size and latency of each candidate. */
 export async function judgeCandidates(
-  { environment, listener }: RunContext,
+  context: RunContext,
   options: JudgingOptions,
   skipped: SkippedPictures,
 ): Promise<Judged> {
-  const { candidates, reference, source, parts, classes, ...settings } = options;
+  return rowsOf(context, options, await judge(judgeOptionsOf(context, options, skipped.add)));
+}
+
+/** What `judge` takes, with progress shown to the run's listener. */
+export function judgeOptionsOf(
+  { environment, listener }: RunContext,
+  { candidates, reference, source, parts, classes, ...settings }: JudgingOptions,
+  skip: (file: Skipped) => void,
+): JudgeOptions {
   let begun = false;
-  const judgements = await judge({
+  return {
     ...settings,
     models: Object.fromEntries(candidates.map(({ name, model }) => [name, model])),
     reference,
@@ -95,13 +103,21 @@ export async function judgeCandidates(
     bank: parts.bank,
     queries: parts.queries,
     classes,
-    skip: skipped.add,
+    skip,
     progress(done, total) {
       if (!begun) listener.stage?.("evaluating", total);
       begun = true;
       listener.progress?.(done);
     },
-  });
+  };
+}
+
+/** The rows of a result table: what each model was judged to be, with its size and latency. */
+export async function rowsOf(
+  { environment, listener }: RunContext,
+  { candidates }: Pick<JudgingOptions, "candidates">,
+  judgements: Readonly<Record<string, Judgement>>,
+): Promise<Judged> {
   listener.stage?.("measuring latency");
   const times = await measureLatencies(
     candidates.map(({ model }) => model),

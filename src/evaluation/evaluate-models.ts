@@ -138,22 +138,61 @@ function targetsOf(items: readonly Item[], classes: readonly string[] | undefine
  * UserError where models see pictures through different transforms, or no picture can be read.
  */
 export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
-  const { models, reference, bank, queries, classes, probeViews, store } = options;
+  const tick = judgeTicker(options);
+  const queries = await collectQueries(options, options.queries, tick);
+  const bank = learnsFromBank(options) ? await collectBank(options, options.bank, tick) : undefined;
+  return judgeCollected(options, { queries, bank }, tick);
+}
+
+/** What models gave for images to evaluate on, and for those to learn from where there are some. */
+export interface CollectedParts {
+  readonly queries: ReadonlyMap<string, Collected>;
+  readonly bank: ReadonlyMap<string, Collected> | undefined;
+}
+
+/** Whether there are labelled images to learn from. */
+export const learnsFromBank = ({ bank, classes }: Pick<JudgeOptions, "bank" | "classes">): boolean =>
+  bank.length > 1 && targetsOf(bank, classes) !== undefined;
+
+/** Runs all models over images to evaluate on, or over some of these. Throws a UserError where their transforms differ. */
+export function collectQueries(
+  options: Omit<JudgeOptions, "bank" | "queries">,
+  items: readonly Item[],
+  tick: (count: number) => void,
+): Promise<Map<string, Collected>> {
+  const { models, reference, store } = options;
   checkSameTransforms(options);
-  const withLabels = bank.length > 1 && targetsOf(bank, classes) !== undefined;
-  const tick = ticker(options, withLabels);
   // Fidelity needs all tokens, and heads their logits; vectors alone can come from the store.
   const vectorsDo = store && !reference && !Object.values(models).some(({ config }) => config.head);
-  const asked = await (vectorsDo
-    ? collectVectors(options, store, queries, tick)
-    : collect(options, queries, true, tick));
+  return vectorsDo ? collectVectors(options, store, items, tick) : collect(options, items, true, tick);
+}
+
+/** Options with the images of the bank seen as the probe's are. */
+function learningOptions<T extends Pick<JudgeOptions, "models" | "probeViews" | "preprocessing">>(options: T): T {
+  const { models, probeViews } = options;
   const { preprocessing } = Object.values(models)[0];
-  const trained = probeViews?.trainStd
-    ? { ...options, preprocessing: { ...preprocessing, std: probeViews.trainStd } }
-    : options;
-  const known = !withLabels
-    ? undefined
-    : await (store ? collectVectors(trained, store, bank, tick) : collect(trained, bank, false, tick));
+  return probeViews?.trainStd ? { ...options, preprocessing: { ...preprocessing, std: probeViews.trainStd } } : options;
+}
+
+/** Runs all models over images to learn from, or over some of these. */
+export function collectBank(
+  options: Omit<JudgeOptions, "bank" | "queries">,
+  items: readonly Item[],
+  tick: (count: number) => void,
+): Promise<Map<string, Collected>> {
+  const { store } = options;
+  const trained = learningOptions(options);
+  return store ? collectVectors(trained, store, items, tick) : collect(trained, items, false, tick);
+}
+
+/** Judges models by what they gave. Throws a UserError where no image to evaluate on could be read. */
+export async function judgeCollected(
+  options: JudgeOptions,
+  { queries: asked, bank: known }: CollectedParts,
+  tick: (count: number) => void,
+): Promise<Record<string, Judgement>> {
+  const { models, reference, classes } = options;
+  const trained = learningOptions(options);
   const judgements: Record<string, Judgement> = {};
   for (const [name, model] of Object.entries(models)) {
     const outputs = required(asked, name);
@@ -170,7 +209,7 @@ export async function judge(options: JudgeOptions): Promise<Record<string, Judge
   return judgements;
 }
 
-function checkSameTransforms({ models, reference }: JudgeOptions): void {
+function checkSameTransforms({ models, reference }: Pick<JudgeOptions, "models" | "reference">): void {
   const all = [...Object.values(models), ...(reference ? [reference] : [])];
   const transforms = new Set(all.map(({ preprocessing }) => JSON.stringify(preprocessing)));
   if (transforms.size > 1) {
@@ -181,8 +220,9 @@ function checkSameTransforms({ models, reference }: JudgeOptions): void {
 }
 
 /** Reports progress over all passes of all models. */
-function ticker(options: JudgeOptions, withLabels: boolean): (count: number) => void {
+export function judgeTicker(options: JudgeOptions): (count: number) => void {
   const { models, reference, bank, queries, probeViews, probe = probeDefaults } = options;
+  const withLabels = learnsFromBank(options);
   const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
   const passes = 1 + (probeViews?.augmentation ? probe.epochs : 0);
   const learned = withLabels ? bank.length * Object.keys(models).length * passes : 0;

@@ -15,14 +15,33 @@ export interface Features {
   readonly items: readonly Item[];
 }
 
+interface ExtractOptions {
+  readonly batch?: number;
+  readonly progress?: (done: number, total: number) => void;
+  readonly skip?: (skipped: Skipped) => void;
+}
+
 /** Runs a model over pictures. Throws a UserError where none can be read, or a feature is not finite. */
 export async function extractFeatures(
   model: Model,
   source: PictureSource,
   items: readonly Item[],
-  options: { batch?: number; progress?: (done: number, total: number) => void; skip?: (skipped: Skipped) => void } = {},
+  options: ExtractOptions = {},
 ): Promise<Features> {
-  const { batch = evaluationBatch, progress, skip = () => undefined } = options;
+  const { rows, items: read } = await featureRows(model, source, items, options);
+  if (read.length === 0) throw noneReadable();
+  return { features: concatRows(rows), items: read };
+}
+
+export const noneReadable = (): UserError => new UserError("None of the images can be read", { code: "NO_IMAGES" });
+
+/** The same in batches `[B, D]`; none where no image can be read. */
+export async function featureRows(
+  model: Model,
+  source: PictureSource,
+  items: readonly Item[],
+  { batch = evaluationBatch, progress, skip = () => undefined }: ExtractOptions,
+): Promise<{ readonly rows: readonly FloatTensor[]; readonly items: readonly Item[] }> {
   const rows: FloatTensor[] = [];
   const read: Item[] = [];
   for await (const { items: found, pixels } of evaluationBatches(source, items, batch, model.preprocessing, skip)) {
@@ -31,6 +50,5 @@ export async function extractFeatures(
     read.push(...found);
     progress?.(read.length, items.length);
   }
-  if (read.length === 0) throw new UserError("None of the images can be read", { code: "NO_IMAGES" });
-  return { features: concatRows(rows), items: read };
+  return { rows, items: read };
 }

@@ -65,6 +65,11 @@ export async function inPrecision(
   if (wanted === "float32") return model;
   const { int8, found } = await choosePrecision(model, { wanted, pixels: await somePictures(model, source, items) });
   listener.info?.(`precision ${found}`);
+  return withInt8(model, int8);
+}
+
+/** The model with products in 8 bits, where these were settled; the given one is disposed then. */
+export async function withInt8(model: Model, int8: Int8Options | undefined): Promise<Model> {
   if (!int8) return model;
   await model.dispose();
   return new Model(model, model.device, { int8 });

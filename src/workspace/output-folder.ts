@@ -23,6 +23,8 @@ export const outputKinds = [
   "similarity",
   "segmentation",
   "inspection",
+  "plan",
+  "task",
 ] as const;
 export type OutputKind = (typeof outputKinds)[number];
 
@@ -36,6 +38,8 @@ const described: Readonly<Record<OutputKind, string>> = {
   similarity: "the output of wecolora similarity",
   segmentation: "the output of wecolora segment",
   inspection: "the output of wecolora inspect",
+  plan: "a plan of tasks",
+  task: "the result of a task of a plan",
 };
 
 export const journalEntry = ".wecolora.jsonl";

@@ -1,6 +1,9 @@
-// In place of platform/node/worker-files.ts: workers built from the source by build-workers.ts.
+// In place of platform/node/worker-files.ts: workers built from the source by build-workers.ts, and the
+// built command line.
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 export const workerFile = (name: string): URL =>
-  pathToFileURL(join(process.env.WECOLORA_TEST_WORKERS ?? "", `${name}.js`));
+  name === "cli"
+    ? new URL("../../dist/cli.js", import.meta.url)
+    : pathToFileURL(join(process.env.WECOLORA_TEST_WORKERS ?? "", `${name}.js`));

@@ -1,5 +1,4 @@
 // A Device whose sessions live in a worker thread, so that the event loop, progress and Ctrl-C stay alive.
-import { availableParallelism } from "node:os";
 import { compile } from "../../engine/compile.ts";
 import { add, graph, input } from "../../engine/graph/build.ts";
 import type { OnnxDeviceOptions } from "../../runtime/onnxruntime.ts";
@@ -24,10 +23,11 @@ import { copyModels } from "../copy-models.ts";
 import { bytesOf, leftBehind } from "./collect-garbage.ts";
 import { restWeights } from "./offload.ts";
 import { ownMemory } from "./rpc.ts";
+import { threadsHere } from "./threads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 export interface NodeDeviceOptions {
-  /** Threads that one operator may use; all cores where it is left out. */
+  /** Threads that one operator may use; all that this process may use where it is left out (`threadsHere`). */
   readonly threads?: number;
   /** Where graphs run; the CPU where it is left out. */
   readonly device?: DeviceName;
@@ -110,7 +110,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
   const row = deviceOf(options.device ?? defaultDeviceName);
   const data: OnnxDeviceOptions = {
     executionProviders: [row.provider],
-    threads: options.threads ?? availableParallelism(),
+    threads: options.threads ?? threadsHere(),
     ...(row.ownMemory ? { copies: copyModels() } : {}),
   };
   const worker = new WorkerCalls("session-worker", data);

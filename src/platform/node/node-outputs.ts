@@ -7,7 +7,8 @@ import type { FolderLock, OutputPlatform, Relation } from "../../context/outputs
 import { lockEntry } from "../../context/outputs.ts";
 import { notWritable, outputError, UserError } from "../../utils/errors.ts";
 import { removeAbandoned, temporaryTag } from "./node-files.ts";
-import { isAlive, machineId, processStart } from "./process-identity.ts";
+import type { JobAttempt } from "./process-identity.ts";
+import { attemptHasEnded, isAlive, jobAttempt, machineId, processStart } from "./process-identity.ts";
 import { systemCode, systemReason } from "./system-errors.ts";
 import { makeFolder } from "./make-folder.ts";
 
@@ -48,22 +49,38 @@ interface Owner {
   /** See `processStart`. */
   readonly start?: string;
   readonly since: string;
+  /** The scheduler's job that it belongs to. */
+  readonly job?: JobAttempt;
 }
 
 async function readOwner(path: string): Promise<Owner | undefined> {
   try {
     const owner: unknown = JSON.parse(await readFile(path, "utf8"));
     if (typeof owner !== "object" || owner === null) return undefined;
-    const { pid, host, machine, start, since } = owner as Readonly<Record<string, unknown>>;
+    const { pid, host, machine, start, since, job } = owner as Readonly<Record<string, unknown>>;
     if (typeof pid !== "number" || typeof host !== "string" || typeof machine !== "string") return undefined;
-    return { pid, host, machine, since: String(since), ...(typeof start === "string" ? { start } : {}) };
+    return {
+      ...{ pid, host, machine },
+      ...(typeof start === "string" ? { start } : {}),
+      since: String(since),
+      ...(isAttempt(job) ? { job: { job: job.job, attempt: job.attempt } } : {}),
+    };
   } catch {
     return undefined;
   }
 }
 
-/** Whether the owner is known to have ended: its process is gone, or its number is another process's by now. */
-function hasEnded({ pid, machine, start }: Owner): boolean {
+const isAttempt = (value: unknown): value is JobAttempt =>
+  typeof value === "object" &&
+  value !== null &&
+  ["job", "attempt"].every((key) => typeof (value as Readonly<Record<string, unknown>>)[key] === "string");
+
+/**
+ * Whether the owner is known to have ended: its process is gone, its number is another process's by now, or it was an earlier
+ * attempt of this process's job.
+ */
+function hasEnded({ pid, machine, start, job }: Owner): boolean {
+  if (job && attemptHasEnded(job)) return true;
   if (machine !== machineId()) return false;
   if (!isAlive(pid)) return true;
   const now = processStart(pid);
@@ -135,12 +152,14 @@ const mostAttempts = 4;
 
 function thisProcess(): Owner {
   const start = processStart(process.pid);
+  const job = jobAttempt();
   return {
     pid: process.pid,
     host: hostname(),
     machine: machineId(),
     ...(start === undefined ? {} : { start }),
     since: new Date().toISOString(),
+    ...(job === undefined ? {} : { job }),
   };
 }
 

@@ -18,22 +18,28 @@ import { Model } from "../../models/model.ts";
 import type { ModelDefinition, ReadOptions } from "../../models/definition.ts";
 import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
+import type { CancelRunResult } from "../../commands/cancel.ts";
+import { command as cancelCommand } from "../../commands/cancel.ts";
 import type { CompareRunResult } from "../../commands/compare.ts";
 import { command as compareCommand } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
 import { command as distillCommand } from "../../commands/distill.ts";
 import type {
+  CancelOptions,
   CompareOptions,
   DistillOptions,
   EvaluateOptions,
   ExportOptions,
   FeaturesOptions,
   InspectOptions,
+  MergeOptions,
   ReportOptions,
   ResumeOptions,
   RolloutOptions,
   SegmentOptions,
   SimilarityOptions,
+  StatusOptions,
+  TaskOptions,
 } from "../../commands/options.generated.ts";
 import type { ApiOptions, DistillWithMethod } from "./api-options.ts";
 import { commandOptions } from "./api-options.ts";
@@ -45,6 +51,14 @@ import type { FeaturesRunResult } from "../../commands/features.ts";
 import { command as featuresCommand } from "../../commands/features.ts";
 import type { InspectRunResult } from "../../commands/inspect.ts";
 import { command as inspectCommand } from "../../commands/inspect.ts";
+import type { Launched } from "../../commands/launch.ts";
+import type { MergeRunResult } from "../../commands/merge.ts";
+import { command as mergeCommand } from "../../commands/merge.ts";
+import type { TaskRunResult } from "../../commands/plan.ts";
+import type { StatusRunResult } from "../../commands/status.ts";
+import { command as statusCommand } from "../../commands/status.ts";
+import { command as taskCommand } from "../../commands/task.ts";
+import { readPlan } from "../../workspace/plan-folder.ts";
 import type { ReportRunResult } from "../../commands/report.ts";
 import { command as reportCommand } from "../../commands/report.ts";
 import type { RolloutRunResult } from "../../commands/rollout.ts";
@@ -77,6 +91,7 @@ import { openModel } from "../open-model.ts";
 import { nodeFeatureStore } from "./node-features.ts";
 import { nodeDirectory, writeFileSafely } from "./node-files.ts";
 import { nodeOutputs } from "./node-outputs.ts";
+import { nodePrograms } from "./node-programs.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import type { PretrainedOptions } from "./pretrained.ts";
 import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
@@ -98,18 +113,23 @@ export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedPr
 export { PretrainedModel } from "./pretrained.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
 export type {
+  CancelRunResult,
   CompareRunResult,
   DistillRunResult,
   EvaluateRunResult,
   ExportRunResult,
   FeaturesRunResult,
   InspectRunResult,
+  Launched,
+  MergeRunResult,
   ProgressEvent,
   ReportRunResult,
   RolloutRunResult,
   RunControls,
   SegmentRunResult,
   SimilarityRunResult,
+  StatusRunResult,
+  TaskRunResult,
 };
 
 /** This package's version. */
@@ -270,6 +290,7 @@ export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentO
     createDocument: () => parseHTML("<html></html>").document,
     encodeSvg,
     availableMemory,
+    programs: nodePrograms(options.threads),
     now: () => performance.now(),
     about: aboutMachine(),
     tryDevice: (name) => tryDevice(device, name),
@@ -290,9 +311,12 @@ interface MachineOptions {
   readonly device?: unknown;
 }
 
-/** Threads and device to run with: those given, or those of the run that is resumed, since they decide its bits. */
+const nodeRoot = { directory: nodeDirectory };
+
+/** Threads and device to run with: those given, or those of the run that is resumed or of the plan, since they decide bits. */
 async function machineOptions(options: unknown): Promise<MachineOptions> {
-  const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown };
+  const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown; readonly plan?: unknown };
+  if (typeof given.plan === "string") return (await readPlan(nodeRoot, given.plan)).plan.options;
   if (typeof given.resume !== "string") return given;
   const recorded = await new RunFolder(nodeDirectory(given.resume)).readConfig();
   return { threads: given.threads ?? recorded.threads, device: given.device ?? recorded.options.device };
@@ -333,6 +357,12 @@ const callable =
     });
   };
 
+/** A command whose work may be handed over to a cluster: it gives its result where it runs here. */
+export interface Divided<Options extends object, Result> {
+  (options: ApiOptions<Options> & RunControls & { readonly launcher?: "local" }): Promise<Result>;
+  (options: ApiOptions<Options> & RunControls): Promise<Result | Launched>;
+}
+
 const runDistill = callable<object, typeof distillCommand.schema, DistillRunResult>(distillCommand);
 
 /**
@@ -349,7 +379,7 @@ export function distill(options: object): Promise<DistillRunResult> {
 }
 
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
-export const compare = callable<CompareOptions, typeof compareCommand.schema, CompareRunResult>(compareCommand);
+export const compare = callable(compareCommand) as Divided<CompareOptions, CompareRunResult>;
 
 /** Writes a model in other formats and measures each: what `wecolora export` does. */
 export const exportModel = callable<ExportOptions, typeof exportCommand.schema, ExportRunResult>(exportCommand);
@@ -372,10 +402,22 @@ export const similarity = callable<SimilarityOptions, typeof similarityCommand.s
 );
 
 /** Evaluates a model on a folder of images: what `wecolora evaluate` does. */
-export const evaluate = callable<EvaluateOptions, typeof evaluateCommand.schema, EvaluateRunResult>(evaluateCommand);
+export const evaluate = callable(evaluateCommand) as Divided<EvaluateOptions, EvaluateRunResult>;
 
 /** Writes the features of a folder of images: what `wecolora features` does. */
-export const features = callable<FeaturesOptions, typeof featuresCommand.schema, FeaturesRunResult>(featuresCommand);
+export const features = callable(featuresCommand) as Divided<FeaturesOptions, FeaturesRunResult>;
+
+/** Runs one task of a plan: what `wecolora task` does. */
+export const runTask = callable<TaskOptions, typeof taskCommand.schema, TaskRunResult>(taskCommand);
+
+/** Joins the results of a plan's tasks: what `wecolora merge` does. */
+export const mergeTasks = callable<MergeOptions, typeof mergeCommand.schema, MergeRunResult>(mergeCommand);
+
+/** Where the tasks of an output stand: what `wecolora status` does. */
+export const taskStatus = callable<StatusOptions, typeof statusCommand.schema, StatusRunResult>(statusCommand);
+
+/** Ends the tasks of an output: what `wecolora cancel` does. */
+export const cancelTasks = callable<CancelOptions, typeof cancelCommand.schema, CancelRunResult>(cancelCommand);
 
 /** Writes a model into a directory (made where it is missing). Existing files of the same names are replaced. */
 export async function saveModel(

@@ -40,3 +40,27 @@ export function processStart(pid: number): string | undefined {
     return undefined;
   }
 }
+
+/** A scheduler's job, which runs at most once at a time, and which of its attempts this is. */
+export interface JobAttempt {
+  readonly job: string;
+  readonly attempt: string;
+}
+
+/** The job that this process belongs to, as its script says; undefined where there is none. */
+export function jobAttempt(): JobAttempt | undefined {
+  const { WECOLORA_JOB: job, WECOLORA_ATTEMPT: attempt = "" } = process.env;
+  return job ? { job, attempt } : undefined;
+}
+
+/**
+ * Whether another attempt is known to have ended, on whatever machine it ran: a scheduler starts the next attempt of a job when
+ * the last one is over, and our script names earlier jobs that are (WECOLORA_ENDED_JOBS, with or without an element's number).
+ */
+export function attemptHasEnded({ job, attempt }: JobAttempt): boolean {
+  const own = jobAttempt();
+  if (!own) return false;
+  if (own.job === job) return own.attempt !== attempt;
+  const ended = (process.env.WECOLORA_ENDED_JOBS ?? "").split(" ");
+  return ended.includes(job) || ended.includes(job.replace(/_\d+$/, ""));
+}

@@ -6,6 +6,7 @@ import type { DistillRunResult } from "../../commands/distill.ts";
 import { command as distillCommand } from "../../commands/distill.ts";
 import type { EvaluateRunResult } from "../../commands/evaluate.ts";
 import { command as evaluateCommand } from "../../commands/evaluate.ts";
+import { isLaunched } from "../../commands/launch.ts";
 import type { ExportRunResult } from "../../commands/export.ts";
 import { command as exportCommand } from "../../commands/export.ts";
 import { command as featuresCommand, featureMetadataSchema } from "../../commands/features.ts";
@@ -81,6 +82,8 @@ export interface OutputControls extends RunControls {
 }
 
 type Common = "device" | "threads" | "out" | "data" | "teacher" | "model";
+/** Who runs work as tasks: a page runs all of its work itself. */
+type OfLaunchers = "launcher" | "tasks" | "maxParallel" | "retries" | "slurm" | "kubernetes";
 
 /** Options of `distill`: the command line's, with the teacher and the images as a page has them. */
 export interface WebDistillOptions extends Omit<DistillOptions, Common>, OutputControls {
@@ -89,7 +92,7 @@ export interface WebDistillOptions extends Omit<DistillOptions, Common>, OutputC
 }
 
 /** Options of `evaluate`. */
-export interface WebEvaluateOptions extends Omit<EvaluateOptions, Common>, OutputControls {
+export interface WebEvaluateOptions extends Omit<EvaluateOptions, Common | OfLaunchers>, OutputControls {
   /** The model, or several. */
   readonly model: AnyModel | readonly (WebModel | WebOutput)[];
   /** For fidelity. */
@@ -98,7 +101,7 @@ export interface WebEvaluateOptions extends Omit<EvaluateOptions, Common>, Outpu
 }
 
 /** Options of `features`. */
-export interface WebFeaturesOptions extends Omit<FeaturesOptions, Common>, RunControls {
+export interface WebFeaturesOptions extends Omit<FeaturesOptions, Common | OfLaunchers>, RunControls {
   readonly model: AnyModel;
   readonly images: WebImages;
 }
@@ -399,11 +402,13 @@ class LocalWecolora implements Wecolora {
 
   async evaluate(options: WebEvaluateOptions): Promise<WebEvaluateResult> {
     const { result, output } = await this.run(evaluateCommand, options, undefined);
+    if (isLaunched(result)) throw new Error("work can't be handed over here");
     return { ...result, ...(options.out === undefined ? {} : { output }) };
   }
 
   async features(options: WebFeaturesOptions): Promise<WebFeaturesResult> {
     const { result, path } = await this.run(featuresCommand, options, "features.safetensors");
+    if (isLaunched(result)) throw new Error("work can't be handed over here");
     const { directory, name } = this.mounts.split(path);
     const file = await directory.open(name);
     if (!file) throw new Error("the features were not written");

@@ -1,0 +1,120 @@
+// A command's work in this process, or as tasks that a launcher runs.
+import type { z } from "zod";
+import type { RunContext } from "../context/run-context.ts";
+import type { LaunchRequest } from "../launchers/launcher.ts";
+import { launchOptionNames } from "../launchers/launch-options.ts";
+import { launcherOf } from "../launchers/lookup.ts";
+import { UserError } from "../utils/errors.ts";
+import { parseOptions } from "../utils/parse-options.ts";
+import type { OutputFolder } from "../workspace/output-folder.ts";
+import type { OpenedPlan } from "../workspace/plan-folder.ts";
+import { findPlan, missingTasks, planFolderOf, readLaunch, writeLaunch } from "../workspace/plan-folder.ts";
+import type { Division } from "./division.ts";
+import { runWhole } from "./division.ts";
+import { makePlan, performMerge } from "./plan.ts";
+
+/** Work that was handed over to a scheduler. */
+export interface Launched {
+  readonly launched: true;
+  readonly launcher: string;
+  /** The plan's folder. */
+  readonly plan: string;
+  /** Where the result will be. */
+  readonly out: string;
+  readonly tasks: number;
+  /** Tasks that are not finished yet. */
+  readonly missing: readonly number[];
+  readonly jobs: readonly string[];
+  readonly notes: readonly string[];
+}
+
+export const isLaunched = (result: object): result is Launched => "launched" in result;
+
+export const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
+  [
+    `${missing.length} of ${tasks} tasks were handed over (plan: ${plan}).`,
+    ...notes,
+    ...(jobs.length > 0 ? [`Look at them with: wecolora status ${out}`] : []),
+  ].join("\n");
+
+/** Options without those that say who runs the work, for records of what was done. */
+export const withoutLaunch = (options: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(options).filter(([name]) => !launchOptionNames.includes(name)));
+
+interface LaunchSettings {
+  readonly launcher?: string;
+  readonly tasks?: number;
+  readonly maxParallel?: number;
+  readonly retries: number;
+}
+
+/**
+ * Runs a command's work. Without a launcher and a number of tasks it is planned, run and merged in this process. Throws a
+ * UserError on options and inputs that don't fit, before anything is written or queued.
+ */
+export async function runDivided<Schema extends z.ZodObject, Unit, Part, Result extends object>(
+  context: RunContext,
+  division: Division<Schema, Unit, Part, Result>,
+  input: z.input<Schema>,
+): Promise<Result | Launched> {
+  const options = parseOptions(division.schema, input, `options of ${division.name}`);
+  const settings = options as LaunchSettings & z.output<Schema>;
+  if (settings.launcher === undefined && settings.tasks === undefined) return runWhole(division, context, options);
+  const launcher = launcherOf(settings.launcher ?? "local");
+  await launcher.check(context, options);
+  await checkIdle(context, division.out(options));
+  // Where no number is asked for: a task for each that may run at the same time.
+  const tasks = settings.tasks ?? settings.maxParallel ?? 1;
+  let launched: Launched | undefined;
+  let start: (() => Promise<void>) | undefined;
+  const opened = await makePlan(
+    context,
+    division,
+    options,
+    { tasks, options: withoutLaunch(options) },
+    async (plan, folder) => {
+      const request = await requestFor(context, plan, folder, settings);
+      const { missing } = request;
+      const { jobs, notes } =
+        missing.length > 0 || !launcher.run ? await launcher.submit(context, request) : nothingDone;
+      await writeLaunch(folder.directory, {
+        ...{ launcher: launcher.name, jobs, ended: request.ended, tasks: missing },
+        ...{ maxParallel: settings.maxParallel, cancelled: false },
+      });
+      const facts = { launcher: launcher.name, plan: plan.path, out: plan.plan.out, tasks: plan.plan.tasks };
+      launched = { launched: true, ...facts, missing, jobs, notes };
+      if (launcher.run && missing.length > 0) start = () => launcher.run?.(context, request) ?? Promise.resolve();
+    },
+  );
+  if (launched && !launcher.run) return launched;
+  await start?.();
+  return performMerge(context, division, opened);
+}
+
+const nothingDone = { jobs: [], notes: [] };
+
+/** Throws a UserError where tasks of an earlier launch still wait or run: the plan is not changed under them. */
+async function checkIdle(context: RunContext, out: string | undefined): Promise<void> {
+  const opened = out === undefined ? undefined : await findPlan(context.environment, planFolderOf(out));
+  const before = opened && (await readLaunch(opened));
+  if (!opened || !before) return;
+  const active = await launcherOf(before.launcher).active?.(context, opened, before);
+  if (active && active.size > 0)
+    throw new UserError(
+      `${active.size} tasks of ${opened.path} still wait or run (${before.launcher}). Wait for them, or end them first with: wecolora cancel ${out}`,
+      { code: "OUTPUT_IN_USE" },
+    );
+}
+
+/** What the launcher is to run: what is missing. */
+async function requestFor(
+  context: RunContext,
+  opened: OpenedPlan,
+  folder: OutputFolder,
+  { maxParallel, retries, ...options }: LaunchSettings & Readonly<Record<string, unknown>>,
+): Promise<LaunchRequest> {
+  const before = await readLaunch(opened);
+  const missing = await missingTasks(opened, context.environment);
+  const ended = before ? [...before.ended, ...before.jobs] : [];
+  return { opened, folder, missing, retries, ended, options, ...(maxParallel === undefined ? {} : { maxParallel }) };
+}

@@ -1,0 +1,214 @@
+// Work that is cut into tasks: the bits of one process, whatever the number of tasks; what is kept, and what is noticed.
+import { copyFile, cp, mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { nodeEnvironment } from "wecolora/node";
+import { command as compareCommand } from "../../src/commands/compare.ts";
+import { command as evaluateCommand } from "../../src/commands/evaluate.ts";
+import { command as featuresCommand } from "../../src/commands/features.ts";
+import type { Launched } from "../../src/commands/launch.ts";
+import { runMerge } from "../../src/commands/merge.ts";
+import { cut } from "../../src/commands/plan.ts";
+import { runTask } from "../../src/commands/task.ts";
+import { runContext } from "../../src/context/run-context.ts";
+import { noisePicture } from "../support/cli.ts";
+import { referencePath } from "../support/reference.ts";
+
+const environment = nodeEnvironment({ threads: 1 });
+const messages: string[] = [];
+const context = runContext(environment, {
+  listener: { info: (message) => messages.push(message), warn: (message) => messages.push(message) },
+});
+const teacher = referencePath("teachers/timm-vit");
+let folder: string;
+const at = (...parts: string[]) => join(folder, ...parts);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "wecolora-plan-"));
+  for (let i = 0; i < 30; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  await writeFile(at("data", "a", "broken.jpg"), "no image");
+});
+afterAll(async () => {
+  await environment.dispose();
+  await rm(folder, { recursive: true });
+});
+
+interface Planned {
+  readonly plan: string;
+  readonly tasks: number;
+}
+
+/** Makes a plan without running it. */
+async function planned<Options extends { out: string }>(
+  run: (given: Options & { launcher: "plan"; tasks: number }) => Promise<object>,
+  options: Options,
+  tasks: number,
+): Promise<Planned> {
+  const launched = (await run({ ...options, launcher: "plan", tasks })) as Launched;
+  return { plan: launched.plan, tasks: launched.tasks };
+}
+
+/** Runs the tasks of a plan, the last first, and merges. */
+async function performed({ plan, tasks }: Planned): Promise<unknown> {
+  for (let index = tasks - 1; index >= 0; index--) await runTask(context, { plan, index });
+  return (await runMerge(context, { plan })).result;
+}
+
+test.each([
+  [10, 3],
+  [7, 7],
+  [8, 1],
+  [1000, 64],
+])("%d units in %d tasks are all there, in order, in shares that differ by one at most", (count, tasks) => {
+  const units = Array.from({ length: count }, (_, i) => i);
+  const shards = cut(units, tasks);
+  expect(shards.flat()).toEqual(units);
+  const sizes = shards.map(({ length }) => length);
+  expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+});
+
+describe("features", () => {
+  const options = (out: string) => ({ model: teacher, data: at("data"), out: at(out), batch: 4, threads: 1 });
+  const run = (given: Parameters<typeof featuresCommand.run>[1]) => featuresCommand.run(context, given);
+
+  test.each([1, 3, 7])("are the same bytes with %d tasks", async (tasks) => {
+    const whole = await run(options("whole.safetensors"));
+    const merged = await performed(await planned(run, options(`cut${tasks}.safetensors`), tasks));
+    expect(merged).toEqual({ ...whole, out: at(`cut${tasks}.safetensors`) });
+    expect(whole).toMatchObject({ pictures: 30, skipped: 1 });
+    expect(await readFile(at(`cut${tasks}.safetensors`))).toEqual(await readFile(at("whole.safetensors")));
+  });
+
+  test("with int8, whose choice is settled in the plan, too", async () => {
+    const given = { ...options("whole8.safetensors"), precision: "int8" as const };
+    await run(given);
+    const plan = await planned(run, { ...given, out: at("cut8.safetensors") }, 3);
+    const { settled } = JSON.parse(await readFile(join(plan.plan, "plan.json"), "utf8"));
+    expect(settled.int8).toMatchObject({ largest: expect.any(Number), parts: expect.any(Array) });
+    await performed(plan);
+    expect(await readFile(at("cut8.safetensors"))).toEqual(await readFile(at("whole8.safetensors")));
+  });
+
+  test("are written by --tasks alone: processes of this machine, then the merge", async () => {
+    const result = await run({ ...options("local.safetensors"), tasks: 3, maxParallel: 2 });
+    expect(result).toMatchObject({ pictures: 30 });
+    expect(await readFile(at("local.safetensors"))).toEqual(await readFile(at("whole.safetensors")));
+    expect(await readFile(at("local.safetensors.tasks", "logs", "000002.txt"), "utf8")).toContain("is finished");
+  });
+
+  test("a finished task is not run again, one that is missing is named, and only that is run", async () => {
+    const plan = await planned(run, options("again.safetensors"), 3);
+    await expect(runMerge(context, { plan: plan.plan })).rejects.toThrow("3 of 3 tasks are not finished: 0, 1, 2.");
+    for (const index of [0, 2]) await runTask(context, { plan: plan.plan, index });
+    await expect(runMerge(context, { plan: plan.plan })).rejects.toThrow("1 of 3 tasks are not finished: 1.");
+    expect(await runTask(context, { plan: plan.plan, index: 2 })).toMatchObject({ wasFinished: true });
+    const again = (await run({ ...options("again.safetensors"), launcher: "plan", tasks: 3 })) as Launched;
+    expect(again.missing).toEqual([1]);
+    await expect(runTask(context, { plan: plan.plan, index: 3 })).rejects.toThrow("index must be from 0 to 2");
+    await performed(plan);
+    expect(await readFile(at("again.safetensors"))).toEqual(await readFile(at("whole.safetensors")));
+  });
+
+  test("an image that changed is noticed by its task, and only that task is planned again", async () => {
+    await cp(at("data"), at("changing"), { recursive: true });
+    const given = { ...options("changing.safetensors"), data: at("changing") };
+    const plan = await planned(run, given, 3);
+    for (const index of [0, 1]) await runTask(context, { plan: plan.plan, index });
+    // The last of the list belongs to the last task. Neither its name nor its time changes.
+    const before = new Date(2020, 1, 1);
+    await copyFile(at("changing", "c", "p11.jpg"), at("changing", "c", "p8.jpg"));
+    await utimes(at("changing", "c", "p8.jpg"), before, before);
+    await expect(runTask(context, { plan: plan.plan, index: 2 })).rejects.toThrow(
+      "c/p8.jpg changed since the plan was made",
+    );
+    const again = (await run({ ...given, launcher: "plan", tasks: 3 })) as Launched;
+    expect(again.missing).toEqual([2]);
+    await performed(plan);
+    await run({ ...given, out: at("changed.safetensors") });
+    expect(await readFile(at("changing.safetensors"))).toEqual(await readFile(at("changed.safetensors")));
+  });
+
+  test("a model that changed is noticed by tasks, and all are planned again", async () => {
+    await cp(teacher, at("model"), { recursive: true });
+    const given = { ...options("model.safetensors"), model: at("model") };
+    const plan = await planned(run, given, 2);
+    await runTask(context, { plan: plan.plan, index: 0 });
+    await cp(referencePath("teachers/timm-vit-reg"), at("model"), { recursive: true });
+    await expect(runTask(context, { plan: plan.plan, index: 1 })).rejects.toThrow(
+      `--model ${at("model")} has changed since the plan was made`,
+    );
+    messages.length = 0;
+    expect(await run({ ...given, launcher: "plan", tasks: 2 })).toMatchObject({ missing: [0, 1] });
+    expect(messages.join()).toContain(`Changed since the last plan: ${at("model")}`);
+  });
+
+  test("a mistake is found at planning, and nothing is left", async () => {
+    const missing = { ...options("never.safetensors"), model: at("nothing"), launcher: "plan" as const, tasks: 2 };
+    await expect(run(missing)).rejects.toThrow("There is no file or folder");
+    await expect(run({ ...missing, model: teacher, data: at("nothing") })).rejects.toThrow(
+      "There is no file or folder",
+    );
+    expect((await readdir(folder)).filter((name) => name.startsWith("never"))).toEqual([]);
+  });
+
+  test("tasks of several machines say where bits may differ", async () => {
+    const plan = await planned(run, options("machines.safetensors"), 2);
+    for (const index of [0, 1]) await runTask(context, { plan: plan.plan, index });
+    const file = join(plan.plan, "tasks", "000001", "part.json");
+    const part = JSON.parse(await readFile(file, "utf8"));
+    await writeFile(file, JSON.stringify({ ...part, machine: { ...part.machine, processor: "another" } }));
+    messages.length = 0;
+    await runMerge(context, { plan: plan.plan });
+    expect(messages.join("\n")).toMatch(/Tasks ran on different processors \(.*; another\)/);
+  });
+});
+
+/** Figures without times of this machine. */
+const timeless = (value: unknown): unknown =>
+  JSON.parse(
+    JSON.stringify(value, (key, each: unknown) => (/^(milliseconds\w*|\w*[sS]econds)$/.test(key) ? undefined : each)),
+  );
+
+describe("evaluate", () => {
+  const options = (out: string) => ({
+    ...{ model: [referencePath("teachers/timm-vit-reg")], teacher, data: at("data"), out: at(out) },
+    ...{ batch: 4, cache: false, probeEpochs: 3, logistic: true, threads: 1 },
+  });
+  const run = (given: Parameters<typeof evaluateCommand.run>[1]) => evaluateCommand.run(context, given);
+
+  test.each([1, 3, 7])("gives the same figures and files with %d tasks", async (tasks) => {
+    const whole = await run(options("evaluated"));
+    const merged = await performed(await planned(run, options(`evaluated${tasks}`), tasks));
+    expect(timeless(merged)).toEqual(timeless({ ...whole, out: at(`evaluated${tasks}`) }));
+    for (const name of ["images.csv", "classes.csv", "confusion.csv"])
+      expect(await readFile(at(`evaluated${tasks}`, name), "utf8"), name).toBe(
+        await readFile(at("evaluated", name), "utf8"),
+      );
+  });
+
+  test("needs an output folder where it is cut", async () => {
+    const { out: _, ...rest } = options("x");
+    await expect(run({ ...rest, tasks: 2 })).rejects.toThrow("evaluate needs --out");
+  });
+});
+
+describe("compare", () => {
+  const options = (out: string) => ({
+    ...{ teacher, data: at("data"), out: at(out), threads: 1 },
+    grid: { method: ["weight-copy", "wecolora"], seed: [0, 1] },
+    base: { rank: 2, steps: 2, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0, evaluateTeacher: false },
+  });
+  const run = (given: Parameters<typeof compareCommand.run>[1]) => compareCommand.run(context, given);
+
+  test.each([1, 3, 7])("gives the same table and weights with %d tasks", async (tasks) => {
+    // Finished runs of the first time are read.
+    const whole = await run(options("compared"));
+    const merged = await performed(await planned(run, options(`compared${tasks}`), tasks));
+    expect(timeless(merged)).toEqual(timeless({ ...whole, out: at(`compared${tasks}`) }));
+    for (const name of (await readdir(at("compared"))).filter((name) => name.startsWith("method="))) {
+      const weights = join(name, "student", "model.safetensors");
+      expect(await readFile(at(`compared${tasks}`, weights)), name).toEqual(await readFile(at("compared", weights)));
+    }
+  });
+});
