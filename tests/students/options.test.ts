@@ -338,6 +338,11 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
       { heads: 2, mlpWidth: 8 },
     ]);
   },
+  async sizes({ run }) {
+    const { out, result } = await run({ ...closedForm, sizes: ["0.9x", "0.6x"] });
+    expect(result.sizes?.map(({ size }) => size)).toEqual(["0.6x"]);
+    expect(readdirSync(join(out, "students"))).toEqual(["0.6x"]);
+  },
   async agreement({ run }) {
     const { config, out } = await run({ ...closedForm, agreement: 0.5 });
     const { deployment } = config;
