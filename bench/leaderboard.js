@@ -1,7 +1,7 @@
 // The leaderboard: runs the rows of bench/leaderboard/rows.js on the demo and writes docs/leaderboard.md with its charts.
-//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--sample 60]
+//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--times] [--sample 60]
 // Finished rows stand in .bench/leaderboard/rows.jsonl and are not run again; `--write` only writes what is there. A row that fails
-// is reported and left out. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
+// is reported and left out. `--times` makes finished rows again and times them alone, on a quiet machine. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -22,6 +22,7 @@ const { values: given } = parseArgs({
     images: { type: "string" },
     draws: { type: "string", default: "0,1,2" },
     write: { type: "boolean", default: false },
+    times: { type: "boolean", default: false },
     sample: { type: "string" },
   },
 });
@@ -48,7 +49,7 @@ const finished = () =>
         .map((line) => JSON.parse(line))
     : [];
 
-const done = new Set(given.sample ? [] : finished().map(keyOf));
+const done = new Set(given.sample || given.times ? [] : finished().map(keyOf));
 const wanted = rows
   .filter(({ label }) => !only || only.some((text) => label.includes(text)))
   .flatMap((row) => row.images.map((images) => ({ row, images })))
@@ -59,7 +60,8 @@ const wanted = rows
   .sort((a, b) => placeOf(a.row) - placeOf(b.row));
 
 const source = await loadSource();
-if (!given.write) await runAll();
+if (given.times) await timeAll();
+else if (!given.write) await runAll();
 if (given.sample) process.exit(0);
 const machine = `${cpus()[0].model}, ${availableParallelism()} cores`;
 writeLeaderboard(source, rows, finished(), { folder: join(root, "docs"), machine });
@@ -79,14 +81,44 @@ async function teacherAnswers(source, teacher, images) {
   return answers;
 }
 
+/** Times of finished rows, taken anew. */
+async function timeAll() {
+  const device = source.defaultDevice();
+  const teacherModel = await source.loadModel(places.teacher, { device });
+  const teacher = asEvaluated(teacherModel);
+  const images = await openImages(source, places.data, teacherModel.preprocessing, 1);
+  const first = firstOf(images);
+  const { train } = await source.openDataSet(places.data);
+  const known = new Set(finished().map(keyOf));
+  for (const { row, images: count, draw } of wanted) {
+    const key = { label: row.label, images: count, draw };
+    if (!known.has(keyOf(key))) continue;
+    const drawn = await drawnImages(source, key, { ...places, train });
+    const { model } = await make(source, device, row, key, places, drawn.path);
+    const times = await relativeTime(teacher, model, first);
+    await model.dispose();
+    clear(folder);
+    console.log(keyOf(key), times);
+    const all = finished().map((record) =>
+      keyOf(record) === keyOf(key) ? { ...record, ...times, timed: new Date().toISOString() } : record,
+    );
+    writeFileSync(records, all.map((record) => `${JSON.stringify(record)}\n`).join(""));
+  }
+}
+
+/** One image, to be timed on. */
+function firstOf({ val: { batches } }) {
+  const [one] = batches;
+  return { ...one, dims: [1, ...one.dims.slice(1)], data: one.data.slice(0, one.data.length / one.dims[0]) };
+}
+
 async function runAll() {
   const device = source.defaultDevice();
   const teacherModel = await source.loadModel(places.teacher, { device });
   const teacher = asEvaluated(teacherModel);
   const images = await openImages(source, places.data, teacherModel.preprocessing, Number(given.sample ?? Infinity));
   const answers = await teacherAnswers(source, teacher, images);
-  const [one] = images.val.batches;
-  const first = { ...one, dims: [1, ...one.dims.slice(1)], data: one.data.slice(0, one.data.length / one.dims[0]) };
+  const first = firstOf(images);
   const { train } = await source.openDataSet(places.data);
   const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim();
   for (const { row, images: count, draw } of wanted) {

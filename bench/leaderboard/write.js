@@ -25,7 +25,7 @@ const columns = [
   { title: "agreement", of: ({ agreement }) => percent(agreement), digits: 1 },
   { title: "agreement, unseen", of: ({ agreementUnseen }) => percent(agreementUnseen), digits: 1 },
   { title: "MB", of: ({ bytes }) => bytes / 1e6, digits: 1 },
-  { title: "time", of: ({ time }) => time, digits: 2 },
+  { title: "time", of: ({ time, timed }) => (timed === undefined ? undefined : time), digits: 2 },
   { title: "seconds to make", of: ({ seconds }) => seconds, digits: 0 },
 ];
 const percent = (value) => (value === undefined ? undefined : 100 * value);
@@ -78,7 +78,7 @@ const pointOf = ({ kind, draws, label, images, short }) => ({
   name: `${label}, ${images} images`,
   short,
   megabytes: meanOf(draws.map(({ bytes }) => bytes / 1e6)).mean,
-  time: meanOf(draws.map(({ time }) => time)).mean,
+  time: meanOf(draws.map(({ time, timed }) => (timed === undefined ? undefined : time)))?.mean,
   knn: meanOf(draws.map(({ knn }) => 100 * knn)).mean,
 });
 
@@ -114,12 +114,13 @@ function panel(source, document, points, series, { cost, label }) {
 /** k-NN accuracy against megabytes and against time, side by side: what a reader gets at each price. */
 function chart(source, groups) {
   const points = groups.filter(({ images }) => shownImages.includes(images)).map(pointOf);
+  const timed = points.filter(({ time }) => time !== undefined);
   const series = [...new Set(points.map(({ kind }) => kind))];
   const { document } = parseHTML("<html></html>");
   const panels = [
-    { cost: "megabytes", label: "MB of the loaded file" },
-    { cost: "time", label: "time per image, teacher's float32 = 1" },
-  ].map((axis) => panel(source, document, points, series, axis));
+    panel(source, document, points, series, { cost: "megabytes", label: "MB of the loaded file" }),
+    panel(source, document, timed, series, { cost: "time", label: "time per image, teacher's float32 = 1" }),
+  ];
   const gap = 16;
   const width = 2 * panelWidth + gap;
   const right = panels[1].replace("<svg ", `<svg x="${panelWidth + gap}" `);
@@ -146,7 +147,7 @@ its rows.
 - Agreement: share of predictions equal to the teacher's, on these 300 images, and on all images that
   were not drawn (unseen).
 - MB: the file that is loaded. Time: for one image, as a share of the teacher's float32 in the same
-  run, in turns.
+  run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
 - ${machine}.
 
