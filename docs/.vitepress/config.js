@@ -82,6 +82,7 @@ export default defineConfig({
             ["Browser support", "browser"],
             ["Safety", "safety"],
           ]),
+          { text: "Leaderboard", link: "/leaderboard" },
           { text: "Dependencies", link: "/dependencies" },
         ],
       },
