@@ -144,8 +144,8 @@ its rows.
 - k-NN, probe and classifier: accuracy on 300 validation images, in %. One image is 0.3 points, and
   the 95 % interval of one accuracy is about ±5 points; differences between rows on the same images
   have narrower ones. k-NN and probe learn from 593 images.
-- Agreement: share of predictions equal to the teacher's, on these 300 images, and on all images that
-  were not drawn (unseen).
+- Agreement: share of predictions equal to the teacher's, on these 300 images, and on all images
+  that were not drawn (unseen).
 - MB: the file that is loaded. Time: for one image, as a share of the teacher's float32 in the same
   run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
