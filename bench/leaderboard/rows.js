@@ -33,7 +33,7 @@ const within = (budget, images = [30, 90, 300, 593]) => ({
   kind: "wecolora",
 });
 /** An export of the teacher itself, its weights rounded for the images where there are any. */
-const teacherAs = (label, to, exportOptions, images = [0]) => ({
+const teacherAs = (label, to, exportOptions, images = [0], short = undefined) => ({
   label: `teacher, ${label}`,
   export: to,
   exportOptions: ({ calibration }) => ({
@@ -41,6 +41,7 @@ const teacherAs = (label, to, exportOptions, images = [0]) => ({
     ...(calibration === undefined ? {} : { images: calibration }),
   }),
   shown: exportOptions,
+  short,
   images,
   kind: "wecolora",
 });
@@ -61,7 +62,7 @@ export const rows = [
   student("magnitude, half", "magnitude", {}, { images: [0], short: "magnitude" }),
   student("Wanda, half", "wanda", {}, { short: "Wanda" }),
   student("Taylor, half", "taylor"),
-  student("GRAIL (Wanda), half", "grail"),
+  student("GRAIL (Wanda), half", "grail", {}, { short: "GRAIL" }),
   student("GRAIL (magnitude), half", "grail", { selection: "magnitude" }),
   student("SnapViT, half", "snapvit"),
   student("SnapViT, corrected, half", "snapvit", { correction: true }, { short: "SnapViT" }),
@@ -78,13 +79,14 @@ export const rows = [
     options: { reductionFactor: 2, shape: "balanced" },
     images: [0],
     invented: true,
+    short: "half, no images",
   },
   teacherAs("4 bits", "onnx-q4", {}, [0, 90]),
   teacherAs("4 bits, blocks of 64", "onnx-q4", { blockSize: 64 }, [0, 90]),
-  teacherAs("4 bits, blocks of 128", "onnx-q4", { blockSize: 128 }, [0, 90]),
+  teacherAs("4 bits, blocks of 128", "onnx-q4", { blockSize: 128 }, [0, 90], "4-bit"),
   teacherAs("13 tokens merged a block", "onnx", { mergeTokens: 13 }),
   teacherAs("20 tokens merged a block", "onnx", { mergeTokens: 20 }),
-  teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }),
+  teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }, [0], "int8, merged"),
   teacherAs("4 bits, 20 tokens merged a block", "onnx-q4", { mergeTokens: 20 }, [0, 90]),
   within("12.5MB"),
   within("7MB"),
