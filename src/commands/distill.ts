@@ -37,7 +37,16 @@ import { cardOrigin } from "./run-card.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
-import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherSizes } from "./several-sizes.ts";
+import type { OtherStudent } from "./several-sizes.ts";
+import {
+  checkSizes,
+  ofSize,
+  rowNameOf,
+  sizedResult,
+  sizesOf,
+  writeOtherCards,
+  writeOtherSizes,
+} from "./several-sizes.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, chosenExport, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
@@ -652,7 +661,7 @@ interface Saved {
   readonly config: VitConfig;
   readonly keptBlocks: readonly number[];
   /** The other students of a run that makes several. */
-  readonly others: readonly SizedResult[];
+  readonly others: readonly OtherStudent[];
 }
 
 /** Writes the students and what was trained, and frees it. */
@@ -730,7 +739,7 @@ async function finish(
     pictures: items.length,
     keptBlocks,
     ...initial.widths,
-    ...(others.length > 0 ? { sizes: others } : {}),
+    ...(others.length > 0 ? { sizes: others.map(sizedResult) } : {}),
     ...trained,
     startSeconds: initial.seconds,
     skipped: skipped.count,
@@ -743,6 +752,7 @@ async function finish(
   const name = `${options.method} student`;
   const card = { name, config, folder: "student", files, origin: cardOrigin(options, result), notes: [] };
   await folder.writeCard(modelCard(card));
+  await writeOtherCards(others, folder.directory, options, result);
   await folder.writeResult(result);
   return addReports(context, folder, options, result, begun.deployment);
 }

@@ -31,6 +31,10 @@ describe.each(["balanced", "by-block"] as const)("students of several sizes, %s"
       "student 0.7x",
       "student 0.5x",
     ]);
+    // Each has a card with its own figures and the command that makes it.
+    const card = await readFile(join(out, "students/0.5x/README.md"), "utf8");
+    expect(card).toContain("--budget 0.5x");
+    expect(card).not.toContain("0.7x");
     const whole = parameterCount(await readDefinition(teacher));
     for (const [path, share] of [
       ["student", 0.9],
