@@ -211,7 +211,7 @@ test("a report is made anew from its folder, and says what it can't show", async
   expect((await wecolora("report")).code).toBe(2);
 });
 
-test("rollout writes a picture, the teacher's look and the model's side by side", async () => {
+test("rollout writes an image, the teacher's look and the model's side by side", async () => {
   const result = await rollout({
     model: at("run", "student"),
     teacher,
@@ -219,7 +219,7 @@ test("rollout writes a picture, the teacher's look and the model's side by side"
     out: at("looks"),
     pictures: 5,
   });
-  expect(result.columns).toEqual(["picture", "teacher", "model"]);
+  expect(result.columns).toEqual(["image", "teacher", "model"]);
   const files = Object.values(result.files);
   expect(files).toHaveLength(5);
   const { default: sharp } = await import("sharp");
