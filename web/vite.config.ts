@@ -48,10 +48,18 @@ const page: Plugin = {
   },
 };
 
+/** A page hands no tasks over to schedulers, so that it need not load what does. */
+const ownLaunchers = (): Plugin => ({
+  name: "wecolora-launchers",
+  enforce: "pre",
+  resolveId: (source, importer) =>
+    source === "./registry.ts" && importer?.includes("/src/launchers/") ? join(root, "launchers.ts") : undefined,
+});
+
 export default defineConfig({
   root,
   base: "./",
-  plugins: [page],
+  plugins: [page, ownLaunchers()],
   resolve: {
     alias: {
       "wecolora/web/client": join(root, "../src/platform/web/client.ts"),
@@ -65,6 +73,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1500,
   },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [ownLaunchers()] },
   preview: { host: "127.0.0.1", port: 5180, headers },
 });

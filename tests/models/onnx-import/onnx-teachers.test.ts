@@ -213,7 +213,11 @@ test("a whole application shrinks, from the command line", async () => {
     ...args,
   );
   expect(outcome).toMatchObject({ code: 0 });
-  expect(readdirSync(at("run", "student", "onnx")).sort()).toEqual(["application.onnx", "model.onnx"]);
+  expect(readdirSync(at("run", "student", "onnx")).sort()).toEqual([
+    "application.onnx",
+    "model.onnx",
+    "model_quantized.onnx",
+  ]);
   const input = (await readReference("onnx/depth.expected.safetensors")).get("input") as FloatTensor;
   expect((await runFile(at("run", "student", "onnx", "application.onnx"), input)).dims).toEqual([2, 1, 8, 8]);
 });
