@@ -3,9 +3,13 @@ import type { Model } from "../models/model.ts";
 import { drawStream } from "../utils/random.ts";
 import { zeros } from "../utils/tensor.ts";
 
-/** Each model runs at least this often and this long in all. */
-const leastRuns = 7;
-const leastMilliseconds = 700;
+/** How often each model runs, and how long in all, at least. */
+export interface LeastTurns {
+  readonly runs: number;
+  readonly milliseconds: number;
+}
+
+const usualTurns: LeastTurns = { runs: 7, milliseconds: 700 };
 
 /** Milliseconds for one image. */
 export interface Latency {
@@ -32,11 +36,15 @@ export async function measureLatencies(models: readonly Model[], now: () => numb
 }
 
 /** Milliseconds that each of these takes, with their spread; they take turns. */
-export async function timeInTurns(runs: readonly (() => Promise<unknown>)[], now: () => number): Promise<Latency[]> {
+export async function timeInTurns(
+  runs: readonly (() => Promise<unknown>)[],
+  now: () => number,
+  least: LeastTurns = usualTurns,
+): Promise<Latency[]> {
   const times: number[][] = runs.map(() => []);
   for (const run of runs) await run();
   const begin = now();
-  for (let round = 0; round < leastRuns || now() - begin < leastMilliseconds * runs.length; round++) {
+  for (let round = 0; round < least.runs || now() - begin < least.milliseconds * runs.length; round++) {
     // Whoever runs behind a large model finds the caches full of it: each turn begins with another model.
     for (let turn = 0; turn < runs.length; turn++) {
       const i = (round + turn) % runs.length;

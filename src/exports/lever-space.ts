@@ -58,6 +58,9 @@ interface SpaceSettings {
 
 const sizeKey = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
 
+/** There are tens of candidates, whose times need not be as exact as those of a table. */
+const searchTurns = { runs: 5, milliseconds: 300 };
+
 /** Candidates whose sessions are open at once while they are timed: they take turns. */
 const timedTogether = 4;
 
@@ -137,7 +140,8 @@ export class LeverSpace implements SearchSpace {
     try {
       for (const candidate of candidates) opened.push(await this.written(candidate));
       const runs = opened.map((embedder) => () => embedder.pooled(pixels));
-      return (await timeInTurns(runs, () => context.environment.now())).map(({ median }) => median);
+      const times = await timeInTurns(runs, () => context.environment.now(), searchTurns);
+      return times.map(({ median }) => median);
     } finally {
       for (const embedder of opened) await embedder.dispose();
     }
