@@ -138,6 +138,6 @@ describe("a budget's proposal", () => {
     const { code, err } = await wecolora(
       ...["inspect", teacher, "--data", join(folder, "data"), "--budget", "0.0001MB"],
     );
-    expect([code, err]).toEqual([2, expect.stringContaining("No model fits the budget of 0.0 MB (the smallest is")]);
+    expect([code, err]).toEqual([2, expect.stringContaining("No model fits the budget of 0.000 MB (the smallest is")]);
   });
 });
