@@ -16,7 +16,8 @@ import { codeBlocks, documentationPages } from "./support/pages.ts";
 import { referencePath, root } from "./support/reference.ts";
 
 const pages = documentationPages().map((page) => ({ ...page, blocks: codeBlocks(page.text) }));
-const languages = new Set(["sh", "js", "ts", "yaml", "python", "text"]);
+/** Blocks of `bash` need a scheduler: `tests/launchers` has one. */
+const languages = new Set(["sh", "bash", "js", "ts", "yaml", "python", "text"]);
 /** What stands for the data sets that a reader has, and for budgets that the small teacher is below. */
 const placeholders: Readonly<Record<string, string>> = {
   "<cifar-100>": referencePath("data-sets/cifar-100-binary"),
@@ -125,7 +126,13 @@ async function runCommand(place: string, line: string): Promise<void> {
 }
 
 async function runBlock(place: string, page: string, { language, code, line }: CodeBlock): Promise<void> {
-  if (language === "sh") for (const command of code.trim().split("\n")) await runCommand(place, command);
+  // A backslash goes on in the next line.
+  if (language === "sh")
+    for (const command of code
+      .trim()
+      .replace(/\\\n\s*/g, "")
+      .split("\n"))
+      await runCommand(place, command);
   if (language === "js") {
     await writeFile(join(place, `line-${line}.mjs`), code);
     const outcome = await run(place, [`line-${line}.mjs`]);
