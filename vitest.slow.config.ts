@@ -5,8 +5,13 @@ const { include: _, ...test } = fast.test ?? {};
 
 export default mergeConfig(
   { ...fast, test },
-  // The hub's servers are fast to test, but their number belongs to those that this suite prints.
+  // The hub's servers are fast to test, but their number belongs to those that this suite prints. The documentation's code is
+  // run here on all pages.
   defineConfig({
-    test: { include: ["tests/**/*.slow.ts", "tests/platform/node/hub-servers.test.ts"], maxWorkers: 1 },
+    test: {
+      include: ["tests/**/*.slow.ts", "tests/platform/node/hub-servers.test.ts", "tests/readme.test.ts"],
+      env: { ALL_PAGES: "1" },
+      maxWorkers: 1,
+    },
   }),
 );

@@ -155,7 +155,12 @@ test("every block of code says its language", () => {
 });
 
 describe("commands and JavaScript", () => {
-  const runnable = pages.filter(({ blocks }) => blocks.some(({ language }) => ["sh", "js", "yaml"].includes(language)));
+  // Guides and reference take minutes: the slow suite runs them.
+  const isWanted = (name: string) =>
+    process.env.ALL_PAGES !== undefined || name === "README.md" || name.startsWith("docs/getting-started/");
+  const runnable = pages.filter(
+    ({ name, blocks }) => isWanted(name) && blocks.some(({ language }) => ["sh", "js", "yaml"].includes(language)),
+  );
   test.each(runnable.map((page, i) => [page.name, page, i] as const))("%s", async (name, { text, blocks }, i) => {
     const place = await readersFolder(i, text);
     for (const block of blocks) await runBlock(place, name, block);

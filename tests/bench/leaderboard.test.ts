@@ -23,10 +23,13 @@ test("labels differ", () => {
 });
 
 describe.each(all.filter(({ method }) => method !== undefined))("$label", ({ method, options }) => {
-  test("is a run that distill takes, of half the weights or less", () => {
+  test("is a run that distill takes, of half the weights or less, or within a budget", () => {
     const parsed = distillOptions({ teacher: "T", data: "D", out: "O", method, ...options });
-    expect(parsed.reductionFactor).toBeGreaterThanOrEqual(2);
-    if (method !== "weight-copy") expect(parsed.shape).toBe("balanced");
+    if (parsed.budget === undefined) expect(parsed.reductionFactor).toBeGreaterThanOrEqual(2);
+    else expect(parsed.reductionFactor).toBeUndefined();
+    // Rivals keep one width for all blocks; shapes by block are our own.
+    if (method === "refit") expect(["balanced", "by-block"]).toContain(parsed.shape);
+    else if (method !== "weight-copy") expect(parsed.shape).toBe("balanced");
   });
 });
 
