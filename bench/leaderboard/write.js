@@ -84,7 +84,8 @@ const pointOf = ({ kind, draws, label, images, short }) => ({
 
 /** Dots of k-NN accuracy against a cost, one colour a kind. */
 function panel(source, document, points, series, { cost, label }) {
-  const named = points.filter(({ short }) => short !== undefined);
+  // A row that several numbers of images are shown of is named once, at the most images.
+  const named = [...new Map(points.filter(({ short }) => short !== undefined).map((p) => [p.short, p])).values()];
   return source.svgOf(
     {
       width: panelWidth,
@@ -148,6 +149,7 @@ its rows.
   that were not drawn (unseen).
 - MB: the file that is loaded. Time: for one image, as a share of the teacher's float32 in the same
   run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
+  The first row is the teacher beside itself: its distance from 1 is about the error of a time.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
 - ${machine}.
 
