@@ -6,10 +6,11 @@ import { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import { sha256 } from "../utils/digest.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import { shellWord } from "../utils/option-names.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import { logEntry, mergeLogEntry } from "../workspace/plan-folder.ts";
 import type { ActiveState, LaunchRequest } from "./launcher.ts";
-import { absolutePath, defineLauncher, programsOf, shellWord } from "./launcher.ts";
+import { absolutePath, defineLauncher, programsOf } from "./launcher.ts";
 import { forwardingLines } from "./shell.ts";
 
 const quantity = z.union([z.string(), z.number()]).transform(String);

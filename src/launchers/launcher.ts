@@ -72,10 +72,6 @@ export function programsOf({ environment }: RunContext): Programs {
   });
 }
 
-/** A word as a POSIX shell reads it. */
-export const shellWord = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-
 /** A path that holds from any working folder. */
 export const absolutePath = (folder: string, path: string): string =>
   /^([\\/]|[A-Za-z]:[\\/])/.test(path) ? path : `${folder.replace(/[\\/]$/, "")}/${path}`;

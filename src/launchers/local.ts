@@ -6,11 +6,10 @@ import type { Launch, OpenedPlan } from "../workspace/plan-folder.ts";
 import { logEntry, readLaunch } from "../workspace/plan-folder.ts";
 import type { LaunchRequest } from "./launcher.ts";
 import { absolutePath, defineLauncher, programsOf } from "./launcher.ts";
+import { stoppedCodes } from "./shell.ts";
 
 /** How often it is looked whether the tasks were cancelled. */
 const lookMilliseconds = 500;
-/** Exit codes of tasks that were stopped. */
-const stopped = new Set([129, 130, 143]);
 
 /** Graphics cards that were assigned to this process, by the names in CUDA_VISIBLE_DEVICES. */
 const cardsOf = (variables: Readonly<Record<string, string | undefined>>): string[] =>
@@ -36,7 +35,7 @@ async function runTask(
   for (let attempt = 0; ; attempt++) {
     const { code } = await programs.run(program, args, { variables, log, signal });
     if (code === 0) return undefined;
-    if (stopped.has(code) || signal.aborted || attempt >= retries) return { index, code };
+    if (stoppedCodes.includes(code) || signal.aborted || attempt >= retries) return { index, code };
     context.listener.info?.(`task ${index} failed (exit code ${code}) and is run again; its log: ${log}`);
   }
 }

@@ -1,5 +1,5 @@
 // What scripts of schedulers share: they start a task, hand a stop on to it, and end with its exit code.
-import { shellWord } from "./launcher.ts";
+import { shellWord } from "../utils/option-names.ts";
 
 /**
  * Lines of bash that run a command in the background, forward SIGTERM to it, and set `code` to its exit code. A stopped command
@@ -17,7 +17,7 @@ export const forwardingLines = (words: readonly string[]): string[] => [
 ];
 
 /** Exit codes of a task that was stopped by a signal and has saved what can be resumed. */
-export const stoppedCodes = [129, 130, 143];
+export const stoppedCodes: readonly number[] = [129, 130, 143];
 
 /** A command line of wecolora as words of a shell. */
 export const commandWords = (self: readonly string[], args: readonly string[]): string[] =>

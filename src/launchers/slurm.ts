@@ -9,10 +9,11 @@ import { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import type { ProgramOutcome } from "../context/environment.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import { shellWord } from "../utils/option-names.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import { logEntry, mergeLogEntry } from "../workspace/plan-folder.ts";
 import type { ActiveState, LaunchRequest } from "./launcher.ts";
-import { absolutePath, defineLauncher, programsOf, rangesText, shellWord } from "./launcher.ts";
+import { absolutePath, defineLauncher, programsOf, rangesText } from "./launcher.ts";
 import { commandWords, forwardingLines, stoppedCodes } from "./shell.ts";
 
 /** Options of sbatch that the launcher sets itself. */

@@ -8,8 +8,9 @@ import { parseAllDocuments } from "yaml";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { features } from "wecolora/node";
 import { activePods, manifests } from "../../src/launchers/kubernetes.ts";
-import { rangesText, shellWord } from "../../src/launchers/launcher.ts";
+import { rangesText } from "../../src/launchers/launcher.ts";
 import { activeTasks, arrayLength, logPattern, taskArrays, taskScript } from "../../src/launchers/slurm.ts";
+import { shellWord } from "../../src/utils/option-names.ts";
 import { noisePicture, runScript, script } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
