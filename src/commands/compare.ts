@@ -13,7 +13,7 @@ import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
 import { codeOf, UserError } from "../utils/errors.ts";
 import { required } from "../utils/required.ts";
-import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import { launchOptions } from "../launchers/launch-options.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
 import { currentOptions, parseOptions } from "../utils/parse-options.ts";
 import type { DistillRunResult } from "./distill.ts";
@@ -50,11 +50,9 @@ import {
 } from "../workspace/run-schemas.ts";
 import { checkVersion, parseJson } from "../workspace/versioned.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
-import { defineCommand } from "./command.ts";
 import type { Division, Work } from "./division.ts";
 import { defineDivision, runWhole } from "./division.ts";
-import type { Launched } from "./launch.ts";
-import { isLaunched, launchedText, runDivided } from "./launch.ts";
+import { divisibleCommand } from "./launch.ts";
 import { textTable } from "../report/table.ts";
 
 const path = pathOption;
@@ -635,11 +633,7 @@ export const division: Division<typeof compareRunSchema, CompareUnit, ComparePar
   text: compareText,
 });
 
-export const command = defineCommand({
-  name: "compare",
-  summary: "Run a grid of distillations and compare them in one table; needs --config.",
-  schema: compareRunSchema,
-  run: (context, input): Promise<CompareRunResult | Launched> => runDivided(context, division, input),
-  details: () => `Launchers:\n${launcherHelp()}`,
-  text: (result) => (isLaunched(result) ? launchedText(result) : compareText(result)),
-});
+export const command = divisibleCommand(
+  division,
+  "Run a grid of distillations and compare them in one table; needs --config.",
+);

@@ -23,13 +23,14 @@ import { modelKey } from "../evaluation/feature-store.ts";
 import { logisticDefaults } from "../evaluation/logistic.ts";
 import type { Collected } from "../evaluation/model-outputs.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
-import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import { launchOptions } from "../launchers/launch-options.ts";
 import { precisions } from "../models/precision.ts";
 import { metrics } from "../report/comparison.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
 import { UserError } from "../utils/errors.ts";
+import { batchesOf } from "../utils/lists.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
@@ -56,11 +57,9 @@ import {
   readOptionsFor,
   readSchema,
 } from "../context/common-options.ts";
-import { defineCommand } from "./command.ts";
 import type { Division, HashedItem, Work } from "./division.ts";
 import { checkImages, defineDivision, hashedItems, itemSchema, runWhole, skippedSchema } from "./division.ts";
-import type { Launched } from "./launch.ts";
-import { isLaunched, launchedText, runDivided, withoutLaunch } from "./launch.ts";
+import { divisibleCommand, withoutLaunch } from "./launch.ts";
 import { resultsText } from "./result-text.ts";
 import { int8Schema } from "./run-settings.ts";
 
@@ -306,10 +305,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     this.facts = { ...this.facts, queries, bank, learns, skipped: unused.length, duplicates, int8 };
     this.tick = judgeTicker(judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, this.skipped.add));
     const units = (part: EvaluateUnit["part"], items: readonly HashedItem[]) =>
-      Array.from({ length: Math.ceil(items.length / options.batch) }, (_, i) => ({
-        part,
-        items: items.slice(i * options.batch, (i + 1) * options.batch),
-      }));
+      batchesOf(items, options.batch).map((batch) => ({ part, items: batch }));
     const listed = async (items: readonly Item[]) => (forPlan ? hashedItems(source, items) : items);
     const learned = learns ? await listed(parts.bank) : [];
     return [...units("queries", await listed(parts.queries)), ...units("bank", learned)];
@@ -580,11 +576,4 @@ export const division: Division<typeof evaluateRunSchema, EvaluateUnit, Evaluate
     text: evaluateText,
   });
 
-export const command = defineCommand({
-  name: "evaluate",
-  summary: "Evaluate a model on a folder of images.",
-  schema: evaluateRunSchema,
-  run: (context, input): Promise<EvaluateRunResult | Launched> => runDivided(context, division, input),
-  details: () => `Launchers:\n${launcherHelp()}`,
-  text: (result) => (isLaunched(result) ? launchedText(result) : evaluateText(result)),
-});
+export const command = divisibleCommand(division, "Evaluate a model on a folder of images.");

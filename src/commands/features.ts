@@ -16,19 +16,18 @@ import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import { featureRows, noneReadable } from "../evaluation/features.ts";
-import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import { launchOptions } from "../launchers/launch-options.ts";
 import type { Model } from "../models/model.ts";
 import { precisions } from "../models/precision.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
+import { batchesOf } from "../utils/lists.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, elementBytes } from "../utils/tensor.ts";
 import { checkOutputFile, checkRoom } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
-import { defineCommand } from "./command.ts";
 import type { HashedItem, Work } from "./division.ts";
 import { checkImages, defineDivision, hashedItems, itemSchema, skippedSchema } from "./division.ts";
-import type { Launched } from "./launch.ts";
-import { isLaunched, launchedText, runDivided } from "./launch.ts";
+import { divisibleCommand } from "./launch.ts";
 import { int8Schema } from "./run-settings.ts";
 
 /** `wecolora features` */
@@ -122,7 +121,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     };
     await checkRoom(environment, out, data.items.length * chosen.config.width * elementBytes.float32);
     const items = forPlan ? await hashedItems(source, data.items) : data.items;
-    return Array.from({ length: Math.ceil(items.length / batch) }, (_, i) => items.slice(i * batch, (i + 1) * batch));
+    return batchesOf(items, batch);
   }
 
   settled(): unknown {
@@ -189,6 +188,10 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
 
 const featuresText = ({ out, pictures, width }: FeaturesRunResult) => `${out}: ${pictures} rows of ${width}`;
 
+/**
+ * Writes the class tokens of all images of a folder as `features` `[n, D]` into a safetensors file; its metadata holds the
+ * images' names in the order of the rows, as JSON.
+ */
 export const division = defineDivision({
   name: "features",
   schema: featuresRunSchema,
@@ -214,18 +217,4 @@ export const division = defineDivision({
   text: featuresText,
 });
 
-/**
- * Writes the class tokens of all pictures of a folder as `features` `[n, D]` into a safetensors file; its metadata
- * holds the pictures' names in the order of the rows, as JSON.
- */
-export const runFeatures = (context: RunContext, input: FeaturesRunInput): Promise<FeaturesRunResult | Launched> =>
-  runDivided(context, division, input);
-
-export const command = defineCommand({
-  name: "features",
-  summary: "Write the features of images, one row per image.",
-  schema: featuresRunSchema,
-  run: runFeatures,
-  details: () => `Launchers:\n${launcherHelp()}`,
-  text: (result) => (isLaunched(result) ? launchedText(result) : featuresText(result)),
-});
+export const command = divisibleCommand(division, "Write the features of images, one row per image.");

@@ -2,13 +2,15 @@
 import type { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import type { LaunchRequest } from "../launchers/launcher.ts";
-import { launchOptionNames } from "../launchers/launch-options.ts";
+import { launcherHelp, launchOptionNames } from "../launchers/launch-options.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { OpenedPlan } from "../workspace/plan-folder.ts";
 import { findPlan, missingTasks, planFolderOf, readLaunch, writeLaunch } from "../workspace/plan-folder.ts";
+import type { Command } from "./command.ts";
+import { defineCommand } from "./command.ts";
 import type { Division } from "./division.ts";
 import { runWhole } from "./division.ts";
 import { makePlan, performMerge } from "./plan.ts";
@@ -30,7 +32,7 @@ export interface Launched {
 
 export const isLaunched = (result: object): result is Launched => "launched" in result;
 
-export const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
+const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
   [
     `${missing.length} of ${tasks} tasks were handed over (plan: ${plan}).`,
     ...notes,
@@ -90,6 +92,20 @@ export async function runDivided<Schema extends z.ZodObject, Unit, Part, Result 
   await start?.();
   return performMerge(context, division, opened);
 }
+
+/** The command of a division: in this process, or as tasks where its options say so. Help lists the launchers. */
+export const divisibleCommand = <Schema extends z.ZodObject, Unit, Part, Result extends object>(
+  division: Division<Schema, Unit, Part, Result>,
+  summary: string,
+): Command<Schema, Result | Launched> =>
+  defineCommand({
+    name: division.name,
+    summary,
+    schema: division.schema,
+    run: (context, input) => runDivided(context, division, input),
+    details: () => `Launchers:\n${launcherHelp()}`,
+    text: (result) => (isLaunched(result) ? launchedText(result) : division.text(result)),
+  });
 
 const nothingDone = { jobs: [], notes: [] };
 

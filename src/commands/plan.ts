@@ -104,7 +104,8 @@ async function writeShards<Unit>(
   for (const [index, shard] of cut(units, tasks).entries()) {
     const lines = shard.map((unit) => `${JSON.stringify(unit)}\n`);
     shards.push(await sha256([basis, ...lines].join("\n")));
-    if (before?.plan.shards[index] !== shards[index]) await directory.write(unitsEntry(index), lines.map(encoded));
+    if (before?.plan.shards[index] !== shards[index])
+      await directory.write(unitsEntry(index), lines.flatMap(textChunks));
   }
   for (let index = tasks; index < (before?.plan.tasks ?? 0); index++) await directory.remove(unitsEntry(index));
   const plan: Plan = {
@@ -117,8 +118,6 @@ async function writeShards<Unit>(
   await folder.markFinished(false);
   return plan;
 }
-
-const encoded = (text: string) => new TextEncoder().encode(text);
 
 /** Why tasks of an earlier plan run again. */
 function changesText(before: Plan, now: Plan): string {

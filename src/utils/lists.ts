@@ -6,6 +6,10 @@ export function spread<T>(list: readonly T[], count: number): T[] {
   return Array.from({ length: count }, (_, i) => list[Math.floor(((i + 0.5) * list.length) / count)]);
 }
 
+/** A list in pieces of so many; the last may be shorter. */
+export const batchesOf = <T>(list: readonly T[], size: number): T[][] =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+
 /** What an action gives for each item, in order; so many are under way at once. */
 export async function mapInTurns<T, U>(
   items: readonly T[],
@@ -13,7 +17,6 @@ export async function mapInTurns<T, U>(
   atOnce = 64,
 ): Promise<U[]> {
   const results: U[] = [];
-  for (let from = 0; from < items.length; from += atOnce)
-    results.push(...(await Promise.all(items.slice(from, from + atOnce).map(action))));
+  for (const batch of batchesOf(items, atOnce)) results.push(...(await Promise.all(batch.map(action))));
   return results;
 }
