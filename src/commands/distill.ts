@@ -15,8 +15,6 @@ import { methodHelp, methodOf } from "../students/methods/lookup.ts";
 import type { Widths } from "../students/closed-form/narrowing.ts";
 import type { MethodName } from "../students/distillation-options.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
-import { modelCard } from "../exports/model-card.ts";
-import { usualFormat, writeModel } from "../exports/save.ts";
 import { loadedModel, loadingFacts, weightsFiles } from "../exports/weights-files.ts";
 import type { VitConfig } from "../models/config.ts";
 import { Model } from "../models/model.ts";
@@ -33,20 +31,12 @@ import { mapInTurns } from "../utils/lists.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
-import { cardOrigin } from "./run-card.ts";
+import { writeStudent, writeStudentCard } from "./student-folder.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
-import {
-  checkSizes,
-  ofSize,
-  rowNameOf,
-  sizedResult,
-  sizesOf,
-  writeOtherCards,
-  writeOtherSizes,
-} from "./several-sizes.ts";
+import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherCards, writeOtherSizes } from "./several-sizes.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, chosenExport, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
@@ -675,10 +665,8 @@ async function saveStudent(begun: Begun): Promise<Saved> {
   await distillation.dispose();
   await folder.writeAdapters(adapters, steps);
   const path = folder.directory.describe("student");
-  const weightType = options.weightType ?? teacher.origin.weightType;
-  const format = usualFormat(student);
   const warn = (message: string) => context.listener.warn?.(message);
-  await writeModel(student, folder.directory.below("student"), { weightType, format }, warn);
+  await writeStudent(student, folder.directory.below("student"), options, teacher, warn);
   await student.dispose();
   const others = await writeOtherSizes({
     ...{ options, teacher, warn, directory: folder.directory },
@@ -703,7 +691,7 @@ async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): 
   const own = { name: "student", model: saved, bytes: saved.origin.bytes };
   const baseline = parameterCount(weightCopy) * elementBytes[weightType];
   const smaller: Candidate[] = [];
-  for (const other of others) {
+  for (const { result: other } of others) {
     const model = await read(folder.directory.describe(other.student));
     smaller.push({ name: rowNameOf(other), model, bytes: model.origin.bytes });
   }
@@ -739,7 +727,7 @@ async function finish(
     pictures: items.length,
     keptBlocks,
     ...initial.widths,
-    ...(others.length > 0 ? { sizes: others.map(sizedResult) } : {}),
+    ...(others.length > 0 ? { sizes: others.map((other) => other.result) } : {}),
     ...trained,
     startSeconds: initial.seconds,
     skipped: skipped.count,
@@ -748,10 +736,8 @@ async function finish(
     ...(teacher.origin.license ? { teacherLicense: teacher.origin.license } : {}),
     loading: loadingFacts(config),
   };
-  const files = await weightsFiles(folder.directory.below("student"), loadingFacts(config).inTransformers);
-  const name = `${options.method} student`;
-  const card = { name, config, folder: "student", files, origin: cardOrigin(options, result), notes: [] };
-  await folder.writeCard(modelCard(card));
+  const about = { name: `${options.method} student`, config, folder: "student" };
+  await writeStudentCard(folder.directory.below("student"), about, options, result);
   await writeOtherCards(others, folder.directory, options, result);
   await folder.writeResult(result);
   return addReports(context, folder, options, result, begun.deployment);

@@ -1,9 +1,6 @@
 // `distill --sizes 0.3x,0.5x,0.7x`: several students from one run. Cuts are ranked once; the run's own student is the largest, and
 // each other is refitted for its size, written to `students/<size>/` and evaluated beside it.
 import type { Directory } from "../files/storage.ts";
-import { modelCard } from "../exports/model-card.ts";
-import { usualFormat, writeModel } from "../exports/save.ts";
-import { loadingFacts, weightsFiles } from "../exports/weights-files.ts";
 import type { VitConfig } from "../models/config.ts";
 import type { Model } from "../models/model.ts";
 import { methodOf } from "../students/methods/lookup.ts";
@@ -14,7 +11,7 @@ import { OptionError } from "../utils/errors.ts";
 import type { RunResult } from "../workspace/run-folder.ts";
 import type { SizedResult } from "../workspace/run-schemas.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
-import { cardOrigin } from "./run-card.ts";
+import { writeStudent, writeStudentCard } from "./student-folder.ts";
 
 /** The sizes of a run, the largest first; none where the run makes one student. */
 export function sizesOf({ sizes = [] }: Pick<StudentRunOptions, "sizes">): string[] {
@@ -50,8 +47,10 @@ interface Others {
 }
 
 /** A student that was written besides a run's own. */
-export interface OtherStudent extends SizedResult {
+export interface OtherStudent {
   readonly config: VitConfig;
+  /** What a run's result holds of it. */
+  readonly result: SizedResult;
 }
 
 /** Makes and writes a run's students but for the largest. */
@@ -60,21 +59,12 @@ export async function writeOtherSizes({ options, teacher, directory, start, warn
   for (const size of sizesOf(options).slice(1)) {
     const { student, keptBlocks = [], widths } = await start(ofSize(options, size));
     if (!student) throw new Error(`no student of the size ${size} was made`);
-    const weightType = options.weightType ?? teacher.origin.weightType;
     const path = `students/${size}`;
-    await writeModel(student, directory.below(path), { weightType, format: usualFormat(student) }, warn);
-    made.push({ size, student: path, keptBlocks, ...widths, config: student.config });
+    await writeStudent(student, directory.below(path), options, teacher, warn);
+    made.push({ config: student.config, result: { size, student: path, keptBlocks, ...widths } });
   }
   return made;
 }
-
-/** What a run's result holds of a student. */
-export const sizedResult = ({ size, student, keptBlocks, mlpWidth, keptHeads, shapes }: OtherStudent): SizedResult => ({
-  ...{ size, student, keptBlocks },
-  ...(mlpWidth === undefined ? {} : { mlpWidth }),
-  ...(keptHeads === undefined ? {} : { keptHeads }),
-  ...(shapes === undefined ? {} : { shapes }),
-});
 
 /** Writes the model cards of a run's other students: each speaks of its own row alone. */
 export async function writeOtherCards(
@@ -83,21 +73,19 @@ export async function writeOtherCards(
   options: DistillRunOptions,
   result: RunResult,
 ): Promise<void> {
-  for (const { config, ...other } of others) {
-    const own = rowNameOf(other);
-    const isOther = (name: string) => name.startsWith("student") && name !== own;
-    const { mlpWidth, keptHeads, shapes, keptBlocks, student } = other;
-    const rows = result.results.filter(({ name }) => !isOther(name));
-    const of: RunResult = {
-      ...{ ...result, mlpWidth, keptHeads, shapes, keptBlocks, comparisons: [] },
-      results: rows.map((row) => (row.name === own ? { ...row, name: "student" } : row)),
-    };
-    const folder = directory.below(student);
-    const files = await weightsFiles(folder, loadingFacts(config).inTransformers);
-    const origin = cardOrigin(ofSize({ ...options, sizes: undefined }, other.size), of);
-    const name = `${options.method} student, ${other.size}`;
-    const card = modelCard({ name, config, folder: student, files, origin, notes: [] });
-    await folder.write("README.md", [new TextEncoder().encode(card)]);
+  for (const { config, result: own } of others) {
+    const row = rowNameOf(own);
+    const rows = result.results.filter(({ name }) => name === row || !name.startsWith("student"));
+    const { mlpWidth, keptHeads, shapes, keptBlocks, student, size } = own;
+    await writeStudentCard(
+      directory.below(student),
+      { name: `${options.method} student, ${size}`, config, folder: student },
+      ofSize({ ...options, sizes: undefined }, size),
+      {
+        ...{ ...result, mlpWidth, keptHeads, shapes, keptBlocks, comparisons: [] },
+        results: rows.map((one) => (one.name === row ? { ...one, name: "student" } : one)),
+      },
+    );
   }
 }
 

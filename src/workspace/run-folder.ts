@@ -251,10 +251,6 @@ export class RunFolder {
     await this.directory.write("report.html", textChunks(page));
   }
 
-  writeCard(markdown: string): Promise<void> {
-    return this.directory.write("student/README.md", textChunks(markdown));
-  }
-
   /** The run's result: with it nothing is left but report and exports. */
   writeResult(result: z.input<typeof runResultSchema>): Promise<void> {
     return this.directory.write("result.json", jsonChunks({ ...resultFormat, ...result }));
