@@ -112,9 +112,7 @@ export async function openSearch(
   const crops = await comparedCrops(teacher, compared);
   // Merged tokens make no file smaller.
   const merges = timed && options.levers.includes("tokens");
-  const onlyWhole = !options.levers.includes("shape");
-  const steps = onlyWhole ? { ...ladder, shares: [1] } : ladder;
-  const space = new LeverSpace({ teacher, ladder: steps, formats, fitted, merges, crops, context });
+  const space = new LeverSpace({ teacher, ladder, formats, fitted, merges, crops, context });
   const search = await LeverSearch.open(space, timed);
   return { search, ladder, named: (one) => described(one, space, ladder, formats) };
 }

@@ -21,8 +21,8 @@ export interface ShapeChoice {
   readonly copied: readonly number[];
 }
 
-/** Sizes that are tried, as shares of the weights of all blocks. */
-const triedShares = [1, 0.92, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
+/** Sizes that are tried beside the whole, as shares of the weights of all blocks. */
+const triedShares = [0.92, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
 
 /** Students by size. `shares[0]` is the teacher. */
 export interface Ladder {
@@ -32,17 +32,23 @@ export interface Ladder {
   choice(shape: number): ShapeChoice;
 }
 
-/** Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. */
+/**
+ * Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. Where
+ * shape is no lever, the teacher is all there is.
+ */
 export async function ladderOf(
   teacher: Model,
-  options: Pick<StudentRunOptions, "shape">,
+  { shape: kind, levers }: Pick<StudentRunOptions, "shape" | "levers">,
   fitted: readonly FloatTensor[],
   context: RunContext,
 ): Promise<Ladder> {
-  const shapes =
-    options.shape === "by-block" && canNarrow(teacher.config)
-      ? await shapesByBlock(teacher, fitted, context)
-      : evenShapes(teacher, options);
+  const smaller = async (): Promise<Step[]> => {
+    if (!levers.includes("shape")) return [];
+    return kind === "by-block" && canNarrow(teacher.config)
+      ? shapesByBlock(teacher, fitted, context)
+      : evenShapes(teacher, kind);
+  };
+  const shapes = [wholeStep(teacher), ...(await smaller())];
   const { depth } = teacher.config;
   const made = shapes.map(({ share, shape }) => ({
     share,
@@ -83,13 +89,10 @@ interface Step {
 const wholeStep = ({ config: { depth } }: Model): Step => ({ share: 1, shape: { kept: evenBlocks(depth, depth) } });
 
 /** Shapes of equal blocks, with as many weights as whole numbers of the teacher's blocks. */
-function evenShapes(teacher: Model, { shape }: Pick<StudentRunOptions, "shape">): Step[] {
+function evenShapes(teacher: Model, shape: StudentRunOptions["shape"]): Step[] {
   const { depth } = teacher.config;
   const counts = new Set(triedShares.map((share) => Math.round(share * depth)).filter((n) => n > 0 && n < depth));
-  return [
-    wholeStep(teacher),
-    ...[...counts].map((count) => ({ share: count / depth, shape: shapeFor(teacher, count, shape) })),
-  ];
+  return [...counts].map((count) => ({ share: count / depth, shape: shapeFor(teacher, count, shape) }));
 }
 
 /** Shapes that differ by block, from one ranking of all cuts. */
@@ -102,8 +105,5 @@ async function shapesByBlock(
   listener.stage?.("ranking cuts", config.depth);
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
   const whole = wholeBudget(config, "weights");
-  return [
-    wholeStep(teacher),
-    ...triedShares.slice(1).map((share) => ({ share, shape: shapeForBudget(config, costs, share * whole) })),
-  ];
+  return triedShares.map((share) => ({ share, shape: shapeForBudget(config, costs, share * whole) }));
 }
