@@ -494,10 +494,6 @@ export function chosenExport(
 export const exportLegend =
   "difference: mean absolute difference from the student's features, as a share of their size; cosine: mean cosine similarity with the student's features; ms/image: milliseconds for one image on this machine, median and quartiles, all formats in turns; k-NN: a vote of the 10 most similar labelled images, by this file's features and by the student's";
 
-/** Median and quartiles. */
-const timeText = ({ millisecondsAPicture: median, millisecondsQuartiles: quartiles }: ExportedModel): string =>
-  `${median.toFixed(1)}${quartiles ? ` (${quartiles.map((time) => time.toFixed(1)).join("–")})` : ""}`;
-
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
   const labelled = exports.some(({ neighbours }) => neighbours);
@@ -516,7 +512,7 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       return [
         e.format,
         (e.bytes / 1e6).toFixed(1),
-        timeText(e),
+        `${e.millisecondsAPicture.toFixed(1)}${boundsText(e.millisecondsQuartiles, 1)}`,
         figures.difference,
         figures.cosine,
         ...(labelled ? [figures.exported, figures.own] : []),
