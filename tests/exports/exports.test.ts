@@ -11,13 +11,13 @@ import { input, constant, graph, matmul } from "../../src/engine/graph/build.ts"
 import { evaluate } from "../../src/engine/graph/evaluate.ts";
 import type { Tensor as OwnTensor } from "../../src/utils/tensor.ts";
 import { quantizeColumns, quantizeRows, quantizeLinearMaps } from "../../src/engine/passes/int8/quantize.ts";
-import { plainVit } from "../../src/models/config.ts";
 import { outOfBounds } from "../../src/commands/export.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
 import { rows } from "../../src/utils/tensor.ts";
 import { distillArguments, noisePicture, wecolora } from "../support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
+import { smallVit } from "../support/small-vit.ts";
 
 env.allowRemoteModels = false;
 env.localModelPath = "/";
@@ -218,17 +218,7 @@ test.each([
 test("a model card says where a model comes from, and no path of a disk", () => {
   const card = modelCard({
     name: "x",
-    config: {
-      ...plainVit,
-      imageSize: 32,
-      patchSize: 8,
-      channels: 3,
-      width: 32,
-      depth: 3,
-      heads: 4,
-      mlpWidth: 128,
-      normEpsilon: 1e-6,
-    },
+    config: smallVit,
     origin: {
       teacher: "/home/me/models/big",
       fromHub: false,

@@ -12,7 +12,6 @@ import { segmentedOn, segmentTable } from "../../src/commands/segment.ts";
 import { bootstrapInterval, shareInterval } from "../../src/evaluation/confidence.ts";
 import { latencyOf } from "../../src/evaluation/latency.ts";
 import { modelCard } from "../../src/exports/model-card.ts";
-import { plainVit } from "../../src/models/config.ts";
 import type { ComparedRun } from "../../src/report/comparison.ts";
 import { comparisonCsv, comparisonTable, summarize } from "../../src/report/comparison.ts";
 import type { ResultRow } from "../../src/report/results.ts";
@@ -20,6 +19,7 @@ import { evaluatedOn, isFaster, resultTable, resultText, tooFewText } from "../.
 import { noisePicture } from "../support/cli.ts";
 import { messagesInto } from "../support/progress.ts";
 import { referencePath } from "../support/reference.ts";
+import { smallVit } from "../support/small-vit.ts";
 
 const row = (name: string, images: number | undefined, top1: number, more: Partial<ResultRow> = {}): ResultRow => ({
   name,
@@ -54,11 +54,10 @@ describe("below 100 images every figure stands with its interval", () => {
   test("in reports and model cards, which say the count first", () => {
     expect(resultTable([row("model", 99, 0.5)]).rows[0]).toContain("90.0 (80–95)");
     expect(resultTable([row("model", 100, 0.5)]).rows[0].slice(1, 3)).toEqual(["50.0 (45–55)", "90.0"]);
-    const config = { ...plainVit, imageSize: 32, patchSize: 8, channels: 3, width: 32, depth: 2, heads: 4 };
     const card = (images: number) =>
       modelCard({
         name: "s",
-        config: { ...config, mlpWidth: 128, normEpsilon: 1e-6 },
+        config: { ...smallVit, depth: 2 },
         origin: {
           ...{
             teacher: "t",

@@ -5,9 +5,9 @@ import { parse as parseYaml } from "yaml";
 import { describe, expect, test } from "vitest";
 import { createProgress } from "../../src/cli/progress.ts";
 import { modelCard } from "../../src/exports/model-card.ts";
-import { plainVit } from "../../src/models/config.ts";
 import { html } from "../../src/report/html.ts";
 import { csvLines, markdownTable, textTable } from "../../src/report/table.ts";
+import { smallVit } from "../support/small-vit.ts";
 import {
   csvCell,
   FileNames,
@@ -140,17 +140,7 @@ test("a model card's front matter holds what was meant, whatever the teacher is 
   for (const teacher of [...hostile, ...markup, 'x"\n---\nlicense: mit\n# owned']) {
     const card = modelCard({
       name: teacher,
-      config: {
-        ...plainVit,
-        imageSize: 32,
-        patchSize: 8,
-        channels: 3,
-        width: 32,
-        depth: 3,
-        heads: 4,
-        mlpWidth: 128,
-        normEpsilon: 1e-6,
-      },
+      config: smallVit,
       origin: {
         teacher,
         fromHub: true,
