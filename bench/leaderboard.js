@@ -81,14 +81,18 @@ async function teacherAnswers(source, teacher, images) {
   return answers;
 }
 
+/** What rows are made and held against: the teacher, so many images of each part at most, and one to be timed on. */
+async function openPlaces(most) {
+  const device = source.defaultDevice();
+  const model = await source.loadModel(places.teacher, { device });
+  const images = await openImages(source, places.data, model.preprocessing, most);
+  const { train } = await source.openDataSet(places.data);
+  return { device, teacher: asEvaluated(model), images, first: firstOf(images), train };
+}
+
 /** Times of finished rows, taken anew. */
 async function timeAll() {
-  const device = source.defaultDevice();
-  const teacherModel = await source.loadModel(places.teacher, { device });
-  const teacher = asEvaluated(teacherModel);
-  const images = await openImages(source, places.data, teacherModel.preprocessing, 1);
-  const first = firstOf(images);
-  const { train } = await source.openDataSet(places.data);
+  const { device, teacher, first, train } = await openPlaces(1);
   const known = new Set(finished().map(keyOf));
   for (const { row, images: count, draw } of wanted) {
     const key = { label: row.label, images: count, draw };
@@ -113,13 +117,8 @@ function firstOf({ val: { batches } }) {
 }
 
 async function runAll() {
-  const device = source.defaultDevice();
-  const teacherModel = await source.loadModel(places.teacher, { device });
-  const teacher = asEvaluated(teacherModel);
-  const images = await openImages(source, places.data, teacherModel.preprocessing, Number(given.sample ?? Infinity));
+  const { device, teacher, images, first, train } = await openPlaces(Number(given.sample ?? Infinity));
   const answers = await teacherAnswers(source, teacher, images);
-  const first = firstOf(images);
-  const { train } = await source.openDataSet(places.data);
   const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim();
   for (const { row, images: count, draw } of wanted) {
     const key = { label: row.label, images: count, draw };
