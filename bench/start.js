@@ -14,16 +14,22 @@ async function timed(key, action) {
   spent.set(key, [calls + 1, ms + performance.now() - begin]);
   return result;
 }
-/** A device that keeps count of what its sessions take, by the names of their outputs. */
+/** What a session is told apart by: what it reads but for weights, and gives. */
+const keyOf = ({ feeds }, outputs) => {
+  const read = Object.keys(feeds).filter((name) =>
+    /^(x|mixed|hidden|target|pixels|[a-b]|trailing|right|found)$/.test(name),
+  );
+  return `${read.join(" ")} -> ${outputs.join(" ")}`.slice(0, 70);
+};
+/** A device that keeps count of what its sessions take, by the names of their inputs and outputs. */
 const device = Object.assign(Object.create(inner), {
   async createSession(...given) {
     const session = await timed("compile", () => inner.createSession(...given));
     const run = session.run.bind(session);
-    const key = session.outputNames.join(" ").slice(0, 60);
     return Object.assign(Object.create(session), {
       outputNames: session.outputNames,
       dispose: () => session.dispose(),
-      run: (request) => timed(key, () => run(request)),
+      run: (request) => timed(keyOf(request, session.outputNames), () => run(request)),
     });
   },
   upload: (tensor) => timed("upload", () => inner.upload(tensor)),
@@ -42,6 +48,14 @@ const kept = Array.from({ length: teacher.config.depth }, (_, i) => i);
 const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
 const { int8, found } = await choosePrecision(teacher, { wanted });
 console.log(`precision ${found}`);
+/** One pass of the teacher over the same images, beside which the closed form is held. */
+async function forward() {
+  const started = performance.now();
+  for await (const batch of batches()) await teacher.outputs(batch, ["pooled"]);
+  return performance.now() - started;
+}
+await forward();
+const passes = [await forward()];
 spent.clear();
 const begin = performance.now();
 const usedBefore = process.cpuUsage();
@@ -49,9 +63,15 @@ const tokensPerUnknown = Number(tokens ?? analyticDefaults.tokensPerUnknown);
 await analyticStart(teacher, kept, batches(), { ...analyticDefaults, tokensPerUnknown, ...widths, int8 });
 const whole = performance.now() - begin;
 const { user, system } = process.cpuUsage(usedBefore);
-const rows = [...spent].map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
+const parts = [...spent];
+passes.push(await forward());
+const rows = parts.map(([part, [calls, ms]]) => ({ part, calls, seconds: +(ms / 1000).toFixed(2) }));
 rows.sort((a, b) => b.seconds - a.seconds);
 console.table(rows);
+const pass = (passes[0] + passes[1]) / 2;
+console.log(
+  `a pass of the teacher took ${(passes[0] / 1000).toFixed(1)} s before and ${(passes[1] / 1000).toFixed(1)} s after: ${(whole / pass).toFixed(2)} passes`,
+);
 const peak = Math.round(process.resourceUsage().maxRSS / 1024);
 console.log(
   `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device; ${((user + system) / 1e6).toFixed(2)} s of processor time; ${peak} MB at most`,

@@ -198,13 +198,20 @@ async function roundBlock(tools: Tools, block: number): Promise<void> {
   if (heads > 0) await passes.move("attention", streams, rounded.definition, block, undefined);
   await passes.move("teacherAttention", streams, model, block, undefined);
   await sample.take(heads > 0 ? ["mixed", "middle"] : ["middle"]);
-  if (heads > 0) await roundWith(tools, block, "attn.proj", "attended");
-  if (mlpWidth > 0) await roundWith(tools, block, "mlp.fc1", "norm2");
+  if (heads > 0) {
+    await roundWith(tools, block, "attn.proj", "attended");
+    await passes.move("attended", streams, rounded.definition, block, undefined);
+    await sample.take(["student"]);
+  }
   await passes.move("teacherMlp", streams, model, block, undefined);
-  await sample.take(["teacher"]);
-  if (mlpWidth > 0) await roundWith(tools, block, "mlp.fc2", "fc2");
-  await passes.move("output", streams, rounded.definition, block, undefined);
-  for (const name of ["mixed", "middle"] as const) await passes.drop(streams, name);
+  if (mlpWidth > 0) {
+    await roundWith(tools, block, "mlp.fc1", "norm2");
+    await passes.move("hidden", streams, rounded.definition, block, undefined);
+    await sample.take(["hidden", "teacher"]);
+    await roundWith(tools, block, "mlp.fc2", "fc2");
+    await passes.move("output", streams, rounded.definition, block, undefined);
+  }
+  for (const name of ["mixed", "middle", "hidden"] as const) await passes.drop(streams, name);
 }
 
 /** Rounds one map by the sums of a pass. */

@@ -183,7 +183,8 @@ export async function analyticStart(
         maps,
         shapes: sweep === 0 ? shapes : blockShapes(student.config),
       };
-      ({ student, refits } = await sweepBlocks(tools, student, kept, options, behind));
+      const lastSweep = sweep === options.sweeps - 1;
+      ({ student, refits } = await sweepBlocks(tools, student, kept, { ...options, lastSweep }, behind));
     }
   } finally {
     await teaching.dispose();
@@ -208,7 +209,7 @@ async function sweepBlocks(
   { teacher, teaching, streams, shapes, ...shared }: SweepTools,
   given: ModelDefinition,
   kept: readonly number[],
-  options: AnalyticOptions,
+  options: AnalyticOptions & { readonly lastSweep: boolean },
   progress: (done: number) => void,
 ): Promise<{ student: ModelDefinition; refits: readonly Refit[] }> {
   let student = given;
@@ -218,7 +219,9 @@ async function sweepBlocks(
   const passes = new Passes(device, tokenType);
   const refits: Refit[] = [];
   // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
-  const strides = stridesOf(streams, options.tokensPerUnknown * (config.mlpWidth + 1));
+  // Blocks that share maps look at places side by side, so that rows alone are not enough.
+  const wanted = config.sharing ? Infinity : options.tokensPerUnknown * (config.mlpWidth + 1);
+  const strides = stridesOf(streams, wanted);
   const together = streams.map((stream) => ({ ...stream, aside: false }));
   const unseen = isPlenty(fittedTokens(together, strides.own), unknownsUnseen(config, shapes));
   const looked = unseen ? together : streams;
@@ -227,30 +230,38 @@ async function sweepBlocks(
   const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   const sample = new Sample(passes, looked, strides);
   const tools: Tools = { ...shared, passes, streams, sample, shapes, ridges, judged };
+  const { int8 } = options;
   try {
     let next = 0;
     const teachTo = async (end: number) => {
-      for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, options.int8);
+      for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, int8);
     };
+    await teachTo(kept[0]);
+    if (next > 0) await sample.take(["teacher"]);
     const refitFrom = async (block: number, end: number) => {
+      // Nothing reads what all tokens would become behind the last block.
+      const last = options.lastSweep && block === kept.length - 1;
       await sample.take(["student"]);
-      await teachTo(kept[block]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
       if (next > 0 && shapes[block].heads > 0 && refitsBehind("norm1", tools.maps)) {
-        await sample.take(["teacher"]);
         const found = await refitEntering(tools, student, block, "norm1");
         student = found.student;
         refits.push(...found.refits);
       }
       if (shapes[block].mlpWidth > 0 && refitsBehind("norm2", tools.maps)) {
-        await teaching.move("teacherAttention", streams, teacher, next, options.int8);
+        await teaching.move("teacherAttention", streams, teacher, next, int8);
         await sample.take(["middle"]);
-        await teaching.move("teacherMlp", streams, teacher, next, options.int8);
+        const reached = last && next === end ? sample.streams : streams;
+        await teaching.move("teacherMlp", reached, teacher, next, int8);
         if (sample.isApart) await teaching.drop(streams, "middle");
+        if (reached === streams) await sample.take(["teacher"]);
         next++;
       }
-      await teachTo(end + 1);
-      const found = await refitBlock(tools, student, block, options);
+      if (next <= end) {
+        await teachTo(end + 1);
+        await sample.take(["teacher"]);
+      }
+      const found = await refitBlock(tools, student, block, { ...options, last });
       student = found.student;
       refits.push(...found.refits);
     };
@@ -291,31 +302,40 @@ function unknownsUnseen(config: VitConfig, shapes: readonly BlockShape[]): numbe
   return Math.max(...shapes.flatMap(({ heads, mlpWidth }) => [mlpWidth, heads * headWidthOf(config)])) + 1;
 }
 
+interface BlockOptions extends AnalyticOptions {
+  /** Whether the block is the last that is gone through. */
+  readonly last: boolean;
+}
+
 /** Refits one block's maps, narrows it where that is asked for, and moves the student's tokens behind it. */
 async function refitBlock(
   tools: Tools,
   given: ModelDefinition,
   block: number,
-  options: AnalyticOptions,
+  options: BlockOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
   const { passes, streams, sample, shapes } = tools;
+  const { int8, last } = options;
   const { heads, mlpWidth } = shapes[block];
-  const entering = withoutParts(given, block, shapes[block]);
+  let student = withoutParts(given, block, shapes[block]);
+  const refits: Refit[] = [];
   if (heads > 0) {
-    await passes.move("attention", streams, entering, block, options.int8);
-    await sample.take(["teacher", "mixed"]);
-  } else await sample.take(["teacher"]);
-  const attention =
-    heads > 0 ? await refitAttention(tools, entering, block, options) : { student: entering, refits: [] };
-  const fc1 =
-    mlpWidth > 0
-      ? await refitEntering(tools, attention.student, block, "norm2")
-      : { student: attention.student, refits: [] };
-  const mlp = mlpWidth > 0 ? await refitMlp(tools, fc1.student, block) : { student: fc1.student, refits: [] };
-  await passes.move("output", streams, mlp.student, block, options.int8);
-  await passes.drop(streams, "mixed");
-  const student = attention.heads ? withHeads(mlp.student, block, attention.heads) : mlp.student;
-  return { student, refits: [...attention.refits, ...fc1.refits, ...mlp.refits] };
+    await sample.move("attention", streams, { model: student, block, int8, rowsAlone: false });
+    const attention = await refitAttention(tools, student, block, options);
+    await sample.move("attended", streams, { model: attention.student, block, int8, rowsAlone: last });
+    await passes.drop(streams, "mixed");
+    student = attention.heads ? withHeads(attention.student, block, attention.heads) : attention.student;
+    refits.push(...attention.refits);
+  }
+  if (mlpWidth > 0) {
+    const fc1 = await refitEntering(tools, student, block, "norm2");
+    const mlp = await refitMlp(tools, fc1.student, block, options);
+    student = mlp.student;
+    refits.push(...fc1.refits, ...mlp.refits);
+    if (!last) await passes.move("output", streams, student, block, int8);
+    await passes.drop(streams, "hidden");
+  }
+  return { student, refits };
 }
 
 /** The student without the attention or the MLP of a block that is to have none. */
@@ -361,7 +381,7 @@ async function refitAttention(
     const made = async (sums: Sums, ridge: number) =>
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
     const fitting = await narrowed(first.fitting);
-    const best = await nearest(tools, passes, block, fitting.n, (ridge) => made(fitting, ridge));
+    const best = await nearest(tools, "difference", block, fitting.n, (ridge) => made(fitting, ridge));
     // With the ridge found, pictures that were set aside are fitted on too.
     const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
     return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
@@ -373,7 +393,7 @@ async function refitAttention(
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
-  const left = await differenceOf(tools, passes, moving, block);
+  const left = await differenceOf(tools, "difference", moving, block);
   return left < first.difference
     ? { student: moving, refits: [{ block, map: "proj", ridge, share: left / first.difference }] }
     : { student, refits: [unchanged] };
@@ -382,13 +402,17 @@ async function refitAttention(
 /** Refits the MLP's last map, of fewer channels where that is asked for. */
 async function refitMlp(
   tools: Tools,
-  student: ModelDefinition,
+  given: ModelDefinition,
   block: number,
+  { int8, last }: BlockOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { passes, solver, sample, shapes, ridges } = tools;
-  const { width } = student.config;
+  const { passes, solver, streams, sample, shapes, ridges } = tools;
+  const { mlpWidth } = shapes[block];
+  const narrowed = mlpWidth < blockShape(given.config, block).mlpWidth;
+  const student = narrowed ? withChannels(given, block, await channelsToKeep(tools, given, block)) : given;
+  await sample.move("hidden", streams, { model: student, block, int8, rowsAlone: last });
   const feeds = await passes.blockOf(student, block);
-  const before = await sumUp(passes, sample.streams, "fc2", feeds, width);
+  const before = await sumUp(passes, sample.streams, "fc2", feeds, student.config.width);
   const name = `blocks.${block}.mlp.fc2`;
   const refitTo = (ridge: number, left?: number): Refit => ({
     block,
@@ -396,30 +420,42 @@ async function refitMlp(
     ridge,
     ...(left === undefined ? {} : { share: left / before.difference }),
   });
-  const { mlpWidth } = shapes[block];
-  if (mlpWidth < blockShape(student.config, block).mlpWidth || shapesDiffer(shapes)) {
-    const fc2 = required(student.weights, `${name}.weight`);
-    const seen = behindScale(student, block, "ls2", fc2);
-    const kept = await keptChannels(solver, before.fitting, seen, mlpWidth, ridges[0]);
-    const fitting = await narrowedSums(solver, before.fitting, fc2, kept);
-    const all = before.all === before.fitting ? fitting : await narrowedSums(solver, before.all, fc2, kept);
-    const cut = withChannels(student, block, kept);
-    const best = await nearest(tools, passes, block, fitting.n, async (ridge) =>
-      moved(cut, name, await solveRidged(solver, fitting, ridge), 1),
-    );
-    const final = all === fitting ? best.student : moved(cut, name, await solveRidged(solver, all, best.ridge), 1);
+  const { fitting, all } = before;
+  const made = async (sums: Sums, ridge: number) => moved(student, name, await solveRidged(solver, sums, ridge), 1);
+  if (narrowed || shapesDiffer(shapes)) {
+    const best = await nearest(tools, "fc2Difference", block, fitting.n, (ridge) => made(fitting, ridge));
+    const final = all === fitting ? best.student : await made(all, best.ridge);
     return { student: final, refits: [refitTo(best.ridge, best.difference)] };
   }
   for (const ridge of isUsable(before) ? ridges : []) {
-    const trial = moved(student, name, await solveRidged(solver, before.fitting, ridge), 1);
-    const left = await differenceOf(tools, passes, trial, block);
+    const trial = await made(fitting, ridge);
+    const left = await differenceOf(tools, "fc2Difference", trial, block);
     if (!(left < before.difference)) continue;
-    const { fitting, all } = before;
-    const final = all === fitting ? trial : moved(student, name, await solveRidged(solver, all, ridge), 1);
-    return { student: final, refits: [refitTo(ridge, left)] };
+    return { student: all === fitting ? trial : await made(all, ridge), refits: [refitTo(ridge, left)] };
   }
   return { student, refits: [{ block, map: "fc2", share: 1 }] };
 }
+
+/** The channels that a block's MLP is to keep. Every second row of the sample ranks them, where that is plenty. */
+async function channelsToKeep(
+  { passes, solver, sample, shapes, ridges }: Tools,
+  student: ModelDefinition,
+  block: number,
+): Promise<number[]> {
+  const fc2 = required(student.weights, `blocks.${block}.mlp.fc2.weight`);
+  const seen = behindScale(student, block, "ls2", fc2);
+  const thinned = isPlenty(sample.tokens / 2, fc2.dims[1] + 1) ? await sample.thinned(2, "student") : undefined;
+  try {
+    const feeds = await passes.blockOf(student, block);
+    const { fitting } = await sumUp(passes, thinned ?? sample.streams, "channels", feeds, 0);
+    return await keptChannels(solver, fitting, seen, shapes[block].mlpWidth, ridges[0]);
+  } finally {
+    if (thinned) await passes.device.release(heldBy(thinned));
+  }
+}
+
+/** A pass that says how far a block's output is from its target, from a place within it. */
+type DifferencePass = "difference" | "fc2Difference";
 
 /**
  * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
@@ -427,7 +463,7 @@ async function refitMlp(
  */
 async function nearest(
   tools: Tools,
-  passes: Passes,
+  pass: DifferencePass,
   block: number,
   unknowns: number,
   made: (ridge: number) => Promise<ModelDefinition>,
@@ -437,7 +473,7 @@ async function nearest(
   if (ridges.length === 1) return { student: await made(ridges[0]), ridge: ridges[0] };
   for (const ridge of ridges) {
     const student = await made(ridge);
-    const left = await differenceOf(tools, passes, student, block);
+    const left = await differenceOf(tools, pass, student, block);
     if (!best || left < best.difference) best = { student, ridge, difference: left };
   }
   if (!best) throw new Error("no ridge to try");
@@ -446,15 +482,15 @@ async function nearest(
 
 /** The absolute difference of a block's output to its target, on pictures set aside. */
 async function differenceOf(
-  { judged, sample }: Tools,
-  passes: Passes,
+  { judged, passes, sample }: Tools,
+  pass: DifferencePass,
   model: ModelDefinition,
   block: number,
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
   for (const stream of sample.streams.filter((s) => s.aside === judged && s.priorWeight === undefined)) {
-    sum += (await passes.sum("difference", stream, feeds)).difference;
+    sum += (await passes.sum(pass, stream, feeds)).difference;
   }
   return sum;
 }

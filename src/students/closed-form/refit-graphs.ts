@@ -175,8 +175,21 @@ function attendedOf(config: VitConfig, weight: WeightLookup, x: Value, mixed?: V
 }
 
 /** A block from its attention's output map on: what it gives for tokens `x` and what enters that map, `mixed`. */
-function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed?: Value, map?: LinearMap): Value {
-  return mlpHalf(config, weight, 0, attendedOf(config, weight, x, mixed), map);
+function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed?: Value): Value {
+  return mlpHalf(config, weight, 0, attendedOf(config, weight, x, mixed));
+}
+
+/** What enters fc2, from tokens between attention and MLP. */
+function hiddenOf(config: VitConfig, weight: WeightLookup, x: Value): Value {
+  const { map, entered } = watching("fc2");
+  mlpHalf(config, weight, 0, x, map);
+  return entered();
+}
+
+/** A block from fc2 on: what it gives for tokens between attention and MLP and what enters fc2. */
+function fromHidden(config: VitConfig, weight: WeightLookup, x: Value, hidden: Value): Value {
+  const product = linear(hidden, moduleWeights(config, weight, 0, "fc2"));
+  return add(x, config.layerScale ? mul(product, weight(blockWeight(0, "ls2.gamma"))) : product);
 }
 
 /**
@@ -186,10 +199,19 @@ function fromMixed(config: VitConfig, weight: WeightLookup, x: Value, mixed?: Va
 function tokenInputs(config: VitConfig, dims: readonly number[]) {
   const x = input("x", "float32", dims);
   const target = input("target", "float32", dims);
-  const wide = attentionWidth(config, 0);
-  const mixed = wide > 0 ? input("mixed", "float32", [...dims.slice(0, -1), wide]) : undefined;
+  const mixed = mixedInput(config, dims);
   return { x, target, mixed, inputs: mixed ? [x, mixed, target] : [x, target] };
 }
+
+/** What enters the attention's output map, of a block that has one. */
+function mixedInput(config: VitConfig, dims: readonly number[]): Value | undefined {
+  const wide = attentionWidth(config, 0);
+  return wide > 0 ? input("mixed", "float32", [...dims.slice(0, -1), wide]) : undefined;
+}
+
+/** What enters fc2. */
+const hiddenInput = (config: VitConfig, dims: readonly number[]): Value =>
+  input("hidden", "float32", [...dims.slice(0, -1), blockShape(config, 0).mlpWidth]);
 
 function present(mixed: Value | undefined): Value {
   if (!mixed) throw new Error("the block has no attention");
@@ -215,22 +237,6 @@ export function attentionPass(
  */
 type SumGraph = (config: VitConfig, dims: readonly number[], begins: boolean) => Graph;
 
-/** The sums of one of a block's maps, and the absolute difference to the target. */
-const sumPass =
-  (of: "proj" | "fc2"): SumGraph =>
-  (config, dims, begins) => {
-    const { inputs, weight, throughScale } = blockInputs(config);
-    const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
-    const { map, entered } = watching("fc2");
-    const missing = sub(target, fromMixed(config, weight, x, mixed, map));
-    const [g, scale] = of === "proj" ? ([present(mixed), "ls1"] as const) : ([entered(), "ls2"] as const);
-    const added = addedUp(sumParts(asRows(g), asRows(throughScale(missing, scale))), begins);
-    return graph([...tokens, ...added.inputs, ...inputs], {
-      difference: reduceSum(abs(missing)),
-      ...added.outputs,
-    });
-  };
-
 /** What enters the attention's output map, summed up alone: what its heads can make up for among themselves. */
 export const mixedPass: SumGraph = (config, dims, begins) => {
   const mixed = present(tokenInputs(config, dims).mixed);
@@ -238,41 +244,61 @@ export const mixedPass: SumGraph = (config, dims, begins) => {
   return graph([mixed, ...added.inputs], added.outputs);
 };
 
-/** The sums of the attention's output map. */
-export const projPass = sumPass("proj");
+/** The sums of the attention's output map, toward what the whole block should give. */
+export const projPass: SumGraph = (config, dims, begins) => {
+  const { inputs, weight, throughScale } = blockInputs(config);
+  const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
+  const missing = sub(target, fromMixed(config, weight, x, mixed));
+  return sumsOf([...tokens, ...inputs], present(mixed), throughScale(missing, "ls1"), missing, begins);
+};
 
 /** The sums of the attention's output map toward tokens between attention and MLP, `target`. */
 export const attendedPass: SumGraph = (config, dims, begins) => {
   const { inputs, weight, throughScale } = blockInputs(config);
-  const { x, mixed: given, target } = tokenInputs(config, dims);
-  const mixed = present(given);
+  const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
   const missing = sub(target, attendedOf(config, weight, x, mixed));
-  const added = addedUp(sumParts(asRows(mixed), asRows(throughScale(missing, "ls1"))), begins);
-  return graph([x, mixed, target, ...added.inputs, ...inputs], {
-    difference: reduceSum(abs(missing)),
-    ...added.outputs,
-  });
+  return sumsOf([...tokens, ...inputs], present(mixed), throughScale(missing, "ls1"), missing, begins);
 };
 
-/** The sums of the MLP's last map. */
-export const fc2Pass = sumPass("fc2");
+/** What enters fc2, summed up alone, from tokens `x` between attention and MLP: what its channels say of each other. */
+export const channelsPass: SumGraph = (config, dims, begins) => {
+  const { inputs, weight } = blockInputs(config);
+  const x = input("x", "float32", dims);
+  const added = addedUp(sumParts(asRows(hiddenOf(config, weight, x))), begins);
+  return graph([x, ...added.inputs, ...inputs], added.outputs);
+};
+
+/** The sums of fc2, from tokens between attention and MLP and what enters it. */
+export const fc2Pass: SumGraph = (config, dims, begins) => {
+  const { inputs, weight, throughScale } = blockInputs(config);
+  const [x, target, hidden] = [
+    input("x", "float32", dims),
+    input("target", "float32", dims),
+    hiddenInput(config, dims),
+  ];
+  const missing = sub(target, fromHidden(config, weight, x, hidden));
+  return sumsOf([x, hidden, target, ...inputs], hidden, throughScale(missing, "ls2"), missing, begins);
+};
+
+/** The sums of rows and what is missing behind their map, and the absolute difference to the target. */
+function sumsOf(inputs: readonly Value[], rows: Value, scaled: Value, missing: Value, begins: boolean): Graph {
+  const added = addedUp(sumParts(asRows(rows), asRows(scaled)), begins);
+  return graph([...inputs, ...added.inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
+}
 
 /**
- * Sums of what enters a block's maps behind its first or second norm: G are the student's tokens behind it and a column of ones, R
- * what is missing there to those of the teacher, `target`, behind the same norm.
+ * Sums of what enters a block's maps behind its first or second norm: G are the student's tokens `x` behind it and a column of ones,
+ * R what is missing there to those of the teacher, `target`, behind the same norm. Those of the second stand between attention
+ * and MLP.
  */
 const normPass =
   (norm: "norm1" | "norm2"): SumGraph =>
   (config, dims, begins) => {
     const { inputs, weight } = blockInputs(config);
-    const { x, mixed, target, inputs: all } = tokenInputs(config, dims);
-    const own = norm === "norm1" ? x : attendedOf(config, weight, x, mixed);
-    const normed = (tokens: Value) => blockNorm(config, weight, 0, norm, tokens);
-    const entered = asRows(normed(own));
-    const missing = sub(asRows(normed(target)), entered);
-    const added = addedUp(sumParts(entered, missing), begins);
-    const tokens = norm === "norm1" ? [x, target] : all;
-    return graph([...tokens, ...added.inputs, ...inputs], { difference: reduceSum(abs(missing)), ...added.outputs });
+    const [x, target] = [input("x", "float32", dims), input("target", "float32", dims)];
+    const normed = (tokens: Value) => asRows(blockNorm(config, weight, 0, norm, tokens));
+    const missing = sub(normed(target), normed(x));
+    return sumsOf([x, target, ...inputs], normed(x), missing, missing, begins);
   };
 
 /** The sums of what enters q, k and v. */
@@ -281,7 +307,7 @@ export const norm1Pass = normPass("norm1");
 /** The sums of what enters fc1. */
 export const norm2Pass = normPass("norm2");
 
-/** The absolute difference of the block's output to its target. */
+/** The absolute difference of the block's output to its target, from what enters its attention's output map. */
 export function differencePass(config: VitConfig, dims: readonly number[]): Graph {
   const { inputs, weight } = blockInputs(config);
   const { x, mixed, target, inputs: tokens } = tokenInputs(config, dims);
@@ -289,16 +315,36 @@ export function differencePass(config: VitConfig, dims: readonly number[]): Grap
   return graph([...tokens, ...inputs], { difference: reduceSum(abs(missing)) });
 }
 
-/** The last pass: the block's output `y` for all tokens. */
-export function outputPass(
-  config: VitConfig,
-  dims: readonly number[],
-  block: BlockValues = blockInputs(config),
-): Graph {
-  const { inputs, weight } = block;
-  const { x, mixed } = tokenInputs(config, dims);
-  return graph([x, ...(mixed ? [mixed] : []), ...inputs], { y: fromMixed(config, weight, x, mixed) });
+/** The same from what enters fc2, and tokens `x` between attention and MLP. */
+export function fc2DifferencePass(config: VitConfig, dims: readonly number[]): Graph {
+  const { inputs, weight } = blockInputs(config);
+  const [x, target, hidden] = [
+    input("x", "float32", dims),
+    input("target", "float32", dims),
+    hiddenInput(config, dims),
+  ];
+  const missing = sub(target, fromHidden(config, weight, x, hidden));
+  return graph([x, hidden, target, ...inputs], { difference: reduceSum(abs(missing)) });
 }
+
+/** Tokens behind the attention, from those that enter the block and what enters the attention's output map: `x, mixed -> y`. */
+export const attendedGraph: BlockGraph = (config, dims, { inputs, weight } = blockInputs(config)) => {
+  const x = input("x", "float32", dims);
+  const mixed = mixedInput(config, dims);
+  return graph([x, ...(mixed ? [mixed] : []), ...inputs], { y: attendedOf(config, weight, x, mixed) });
+};
+
+/** What enters fc2, from tokens between attention and MLP: `x -> hidden`. */
+export const hiddenGraph: BlockGraph = (config, dims, { inputs, weight } = blockInputs(config)) => {
+  const x = input("x", "float32", dims);
+  return graph([x, ...inputs], { hidden: hiddenOf(config, weight, x) });
+};
+
+/** The block's output, from tokens between attention and MLP and what enters fc2: `x, hidden -> y`. */
+export const fromHiddenGraph: BlockGraph = (config, dims, { inputs, weight } = blockInputs(config)) => {
+  const [x, hidden] = [input("x", "float32", dims), hiddenInput(config, dims)];
+  return graph([x, hidden, ...inputs], { y: fromHidden(config, weight, x, hidden) });
+};
 
 /** A block for several targets `target.i` `[B, N, D]` at once: its output, and what enters fc2 as rows. */
 function severalTargets(config: VitConfig, dims: readonly number[], targets: number) {

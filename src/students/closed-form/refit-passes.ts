@@ -16,19 +16,23 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import type { BlockValues } from "./refit-graphs.ts";
 import {
+  attendedGraph,
   attendedPass,
   attentionHalfGraph,
   attentionPass,
   blockConstants,
   blockFeeds,
   blockGraph,
+  channelsPass,
   differencePass,
+  fc2DifferencePass,
   fc2Pass,
+  fromHiddenGraph,
+  hiddenGraph,
   mixedPass,
   mlpHalfGraph,
   norm1Pass,
   norm2Pass,
-  outputPass,
   projPass,
   sampleGraph,
 } from "./refit-graphs.ts";
@@ -42,10 +46,10 @@ const validationEvery = 5;
 /**
  * Tokens `[B, N, D]` of one batch, or rows `[R, D]` of several, on the device: those that enter the student's block; the
  * teacher's that enter its block, and then those that it should give; the teacher's between attention and MLP; what enters the
- * student's attention's output map; and, where they are needed again, those that enter the first block.
+ * student's attention's output map, and its fc2; and, where they are needed again, those that enter the first block.
  */
 export interface Stream {
-  readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "first", DeviceTensor>;
+  readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "hidden" | "first", DeviceTensor>;
   /** Whether solutions are judged on it, rather than fitted. */
   readonly aside: boolean;
   /** Of prior images: what all of these count for beside all that is fitted, together. They are never judged on. */
@@ -70,16 +74,19 @@ interface SummingPass {
   readonly reads: Readonly<Record<string, TokenName>>;
 }
 
-const output = { x: "student", mixed: "mixed", target: "teacher" } as const;
-/** The passes that look at tokens to sum them up, by name. */
+const fromMixed = { x: "student", mixed: "mixed" } as const;
+const fromHidden = { x: "student", hidden: "hidden" } as const;
+/** The passes that look at tokens to sum them up, by name. Behind the attention, `student` are the tokens there. */
 const summingPasses = {
   mixed: { build: mixedPass, reads: { mixed: "mixed" } },
   norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
-  proj: { build: projPass, reads: output },
-  attended: { build: attendedPass, reads: { x: "student", mixed: "mixed", target: "middle" } },
-  norm2: { build: norm2Pass, reads: { x: "student", mixed: "mixed", target: "middle" } },
-  fc2: { build: fc2Pass, reads: output },
-  difference: { build: differencePass, reads: output },
+  proj: { build: projPass, reads: { ...fromMixed, target: "teacher" } },
+  attended: { build: attendedPass, reads: { ...fromMixed, target: "middle" } },
+  difference: { build: differencePass, reads: { ...fromMixed, target: "teacher" } },
+  norm2: { build: norm2Pass, reads: { x: "student", target: "middle" } },
+  channels: { build: channelsPass, reads: { x: "student" } },
+  fc2: { build: fc2Pass, reads: { ...fromHidden, target: "teacher" } },
+  fc2Difference: { build: fc2DifferencePass, reads: { ...fromHidden, target: "teacher" } },
 } as const satisfies Record<string, SummingPass>;
 type SummingPassName = keyof typeof summingPasses;
 
@@ -89,14 +96,20 @@ interface MovingPass {
   readonly writes: TokenName;
 }
 
-/** The passes that make new tokens of all, what they read, and what they replace. */
+/** The passes that make new tokens of old ones, what they read, and what they replace. */
 const movingPasses = {
   teacher: { build: blockGraph, reads: { x: "teacher" }, writes: "teacher" },
   teacherAttention: { build: attentionHalfGraph, reads: { x: "teacher" }, writes: "middle" },
   teacherMlp: { build: mlpHalfGraph, reads: { x: "middle" }, writes: "teacher" },
   attention: { build: attentionPass, reads: { x: "student" }, writes: "mixed" },
-  output: { build: outputPass, reads: { x: "student", mixed: "mixed" }, writes: "student" },
+  attended: { build: attendedGraph, reads: fromMixed, writes: "student" },
+  hidden: { build: hiddenGraph, reads: { x: "student" }, writes: "hidden" },
+  output: { build: fromHiddenGraph, reads: fromHidden, writes: "student" },
+  mlp: { build: mlpHalfGraph, reads: { x: "student" }, writes: "student" },
 } as const satisfies Record<string, MovingPass>;
+export type MovingPassName = keyof typeof movingPasses;
+/** What a pass that moves tokens replaces. */
+export const writtenBy = (pass: MovingPassName): TokenName => movingPasses[pass].writes;
 
 /** A block's weights on the device, and its configuration as one of a model whose blocks are all like it. */
 export interface HeldBlock {
@@ -169,7 +182,7 @@ export class Passes {
 
   /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
   async move(
-    pass: keyof typeof movingPasses,
+    pass: MovingPassName,
     streams: readonly Stream[],
     model: ModelDefinition,
     index: number,
@@ -317,7 +330,7 @@ export class SumsNotFinite extends RunError {
 export async function sumUp(
   passes: Passes,
   streams: readonly Stream[],
-  pass: Exclude<SummingPassName, "difference">,
+  pass: Exclude<SummingPassName, "difference" | "fc2Difference">,
   block: HeldBlock,
   m: number,
 ): Promise<Summed> {

@@ -1,6 +1,8 @@
 // Which tokens of all pictures a start in closed form sums up: every so many, spread over all places in the pictures.
-import type { Passes, Stream, TokenName } from "./refit-passes.ts";
-import { heldBy, rowsOf, tokensOf } from "./refit-passes.ts";
+import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import type { MovingPassName, Passes, Stream, TokenName } from "./refit-passes.ts";
+import { heldBy, rowsOf, tokensOf, writtenBy } from "./refit-passes.ts";
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 export function fittedTokens(streams: readonly Stream[], stride: number): number {
@@ -67,6 +69,14 @@ function groupsOf(streams: readonly Stream[], strides: Strides): Stream[][] {
   return groups;
 }
 
+/** A model's block that tokens are moved by. */
+interface MovedBlock {
+  readonly model: ModelDefinition;
+  readonly block: number;
+  readonly int8: Int8Options | undefined;
+  readonly rowsAlone: boolean;
+}
+
 /** Rows of some of the tokens that a block's maps are fitted on; the batches themselves where all tokens are wanted. */
 export class Sample {
   /** What passes that sum up are to look at. */
@@ -101,6 +111,28 @@ export class Sample {
           name,
           await this.passes.sample(group, name, strideFor(group[0], this.strides)),
         );
+  }
+
+  /**
+   * Moves all tokens, and takes rows of the new ones; only the rows that were taken, where `rowsAlone` says that nothing reads
+   * the others any more.
+   */
+  async move(
+    pass: MovingPassName,
+    streams: readonly Stream[],
+    { model, block, int8, rowsAlone }: MovedBlock,
+  ): Promise<void> {
+    const alone = rowsAlone && this.isApart;
+    await this.passes.move(pass, alone ? this.streams : streams, model, block, int8);
+    if (!alone) await this.take([writtenBy(pass)]);
+  }
+
+  /** Every so many of the rows, of tokens of one name. Who takes them releases them. */
+  async thinned(stride: number, name: "student"): Promise<Stream[]> {
+    const thinned: Stream[] = [];
+    for (const stream of this.streams)
+      thinned.push({ ...stream, tokens: new Map([[name, await this.passes.sample([stream], name, stride)]]) });
+    return thinned;
   }
 
   async release(): Promise<void> {

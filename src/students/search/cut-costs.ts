@@ -9,7 +9,6 @@ import type { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { required } from "../../utils/required.ts";
-import type { Sums } from "../../engine/linalg/ridge.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { analyticDefaults } from "../closed-form/closed-form.ts";
 import { channelCosts, channelsOf, headCosts, narrowedSums, withChannels } from "../closed-form/narrowing.ts";
@@ -54,26 +53,30 @@ export async function rankCuts(
   const streams = await embedAll(teacher, batches, false, "float32");
   const together = streams.map(({ tokens }): Stream => ({ tokens, aside: false }));
   const passes = new Passes(device, "float32");
+  // The teacher's own tokens are followed under one name.
+  await passes.drop(together, "teacher");
   const solver = new RidgeSolver(device);
   const sample = new Sample(passes, together, stridesOf(together, analyticDefaults.tokensPerUnknown * config.mlpWidth));
   const costs: BlockCosts[] = [];
   try {
     const outputs = await blockOutputs(passes, teacher, firstOf(together));
     for (let block = 0; block < config.depth; block++) {
+      const tools = { passes, solver, sample, teacher };
       await passes.move("attention", together, teacher, block, undefined);
-      await sample.take(["student", "teacher", "mixed"]);
-      const cut = await cutsOf({ passes, solver, sample, teacher }, block);
-      const effects = async (student: ModelDefinition, error: number) =>
-        changeOf(passes, student, block, outputs, error);
-      costs.push({
-        ...cut.costs,
-        effects: {
-          heads: await effects(cut.heads.student, cut.heads.error),
-          mlpWidth: await effects(cut.mlpWidth.student, cut.mlpWidth.error),
-        },
-      });
-      await passes.move("output", together, teacher, block, undefined);
+      await sample.take(["student", "mixed"]);
+      const heads = await halfTheHeads(tools, block);
+      const headEffects = await changeOf(passes, heads.student, { block, attended: false }, outputs, heads.error);
+      await passes.move("attended", together, teacher, block, undefined);
       await passes.drop(together, "mixed");
+      await sample.take(["student"]);
+      const channels = await halfTheChannels(tools, block);
+      const mlpEffects = await changeOf(passes, channels.student, { block, attended: true }, outputs, channels.error);
+      await passes.move("mlp", together, teacher, block, undefined);
+      costs.push({
+        heads: heads.curve,
+        mlpWidth: channels.curve,
+        effects: { heads: headEffects, mlpWidth: mlpEffects },
+      });
       progress(block + 1, config.depth);
     }
     await outputs.release();
@@ -109,33 +112,18 @@ interface HalfCut {
   readonly error: number;
 }
 
-/** Both curves of a block, and the teacher with half of each part. */
-async function cutsOf(tools: CutTools, block: number) {
-  const { passes, sample, teacher } = tools;
-  const held = await passes.blockOf(teacher, block);
-  const { width } = teacher.config;
-  const rows = sample.streams.reduce((sum, stream) => sum + rowsOf(stream), 0);
-  const mixed = (await sumUp(passes, sample.streams, "mixed", { ...held, feeds: {} }, width)).all;
-  const hidden = (await sumUp(passes, sample.streams, "fc2", held, width)).all;
-  const heads = await halfTheHeads(tools, block, mixed, rows);
-  const mlpWidth = await halfTheChannels(
-    tools,
-    block,
-    { ...hidden, cross: new Float64Array(hidden.cross.length) },
-    rows,
-  );
-  return { costs: { heads: heads.curve, mlpWidth: mlpWidth.curve }, heads, mlpWidth };
-}
+const sampledRows = ({ streams }: Sample): number => streams.reduce((sum, stream) => sum + rowsOf(stream), 0);
 
 const rising = (list: readonly number[]): number[] => [...list].sort((a, b) => a - b);
 
 async function halfTheHeads(
-  { solver, teacher }: CutTools,
+  { passes, solver, sample, teacher }: CutTools,
   block: number,
-  sums: Sums,
-  rows: number,
 ): Promise<HalfCut & { curve: Float64Array }> {
   const [ridge] = analyticDefaults.ridges;
+  const rows = sampledRows(sample);
+  const held = await passes.blockOf(teacher, block);
+  const sums = (await sumUp(passes, sample.streams, "mixed", { ...held, feeds: {} }, teacher.config.width)).all;
   const name = `blocks.${block}.attn.proj`;
   const map = required(teacher.weights, `${name}.weight`);
   const headWidth = headWidthOf(teacher.config);
@@ -150,12 +138,13 @@ async function halfTheHeads(
 }
 
 async function halfTheChannels(
-  { solver, teacher }: CutTools,
+  { passes, solver, sample, teacher }: CutTools,
   block: number,
-  sums: Sums,
-  rows: number,
 ): Promise<HalfCut & { curve: Float64Array }> {
   const [ridge] = analyticDefaults.ridges;
+  const rows = sampledRows(sample);
+  const held = await passes.blockOf(teacher, block);
+  const sums = (await sumUp(passes, sample.streams, "channels", held, teacher.config.width)).all;
   const name = `blocks.${block}.mlp.fc2`;
   const map = required(teacher.weights, `${name}.weight`);
   const seen = behindScale(teacher, block, "ls2", map);

@@ -42,12 +42,18 @@ const placesOf = (streams: readonly Stream[]): Stream[] =>
     aside: false,
   }));
 
-/** Moves batches through blocks from `first` on, and gives what the model gives. The tokens that were given stay. */
+/** Where tokens stand: before a block, or between its attention and its MLP. */
+export interface Place {
+  readonly block: number;
+  readonly attended: boolean;
+}
+
+/** Moves batches on from a place, and gives what the model gives. The tokens that were given stay. */
 async function through(
   passes: Passes,
   model: ModelDefinition,
   streams: readonly Stream[],
-  first: number,
+  from: Place,
   last: Session,
 ): Promise<Given[]> {
   const moving = placesOf(streams).map((place, i): Stream => {
@@ -55,10 +61,13 @@ async function through(
     place.tokens.set("first", tokensOf(streams[i], "student"));
     return place;
   });
-  for (let block = first; block < model.config.depth; block++) {
-    await passes.move("attention", moving, model, block, undefined);
-    await passes.move("output", moving, model, block, undefined);
-    await passes.drop(moving, "mixed");
+  for (let { block } = from; block < model.config.depth; block++) {
+    if (block > from.block || !from.attended) {
+      await passes.move("attention", moving, model, block, undefined);
+      await passes.move("attended", moving, model, block, undefined);
+      await passes.drop(moving, "mixed");
+    }
+    await passes.move("mlp", moving, model, block, undefined);
   }
   const given: Given[] = [];
   for (const place of moving) {
@@ -81,7 +90,7 @@ export async function blockOutputs(passes: Passes, teacher: Model, streams: read
   const last = await compile(graph([tokens], { pooled }), device);
   return {
     streams,
-    whole: await through(passes, teacher, streams, 0, last),
+    whole: await through(passes, teacher, streams, { block: 0, attended: false }, last),
     last,
     release: () => last.dispose(),
   };
@@ -89,16 +98,16 @@ export async function blockOutputs(passes: Passes, teacher: Model, streams: read
 
 /**
  * What a squared error of 1 a token behind a block counts, in each measure, from a student that is cut there alone and makes an
- * error of `error`. The batches stand before the block.
+ * error of `error`. The batches stand at a place in the block, before what is cut.
  */
 export async function changeOf(
   passes: Passes,
   student: ModelDefinition,
-  block: number,
+  from: Place,
   { streams, whole, last }: ModelOutputs,
   error: number,
 ): Promise<Record<EffectMeasure, number>> {
-  const cut = await through(passes, student, streams, block, last);
+  const cut = await through(passes, student, streams, from, last);
   let [pooled, tokens, pictures] = [0, 0, 0];
   cut.forEach((given, i) => {
     pooled += unitChange(given.pooled, whole[i].pooled);
