@@ -6,7 +6,7 @@ export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export type { Calibration, QuantizedModel, QuantizeOptions } from "./students/bits/quantize-weights.ts";
 export { quantizeDefaults, quantizeWeights } from "./students/bits/quantize-weights.ts";
-export { analyticDefaults, analyticStart } from "./students/closed-form/closed-form.ts";
+export { analyticDefaults, analyticDefaultsFor, analyticStart } from "./students/closed-form/closed-form.ts";
 export type { MergedRefit, MergedRefitOptions } from "./students/closed-form/refit-merged.ts";
 export { mergedRefitDefaults, refitMerged } from "./students/closed-form/refit-merged.ts";
 export type {

@@ -134,6 +134,15 @@ export const analyticDefaults: AnalyticOptions = {
   sweeps: 1,
 };
 
+/**
+ * The defaults for a student of such widths. Blocks that differ are narrow where that costs least, and wide where tokens are hard to
+ * make up for: there all tokens and a weaker ridge bring other images nearer; where all are alike they don't (dev/shape.md).
+ */
+export const analyticDefaultsFor = ({ shapes }: Pick<Widths, "shapes">): AnalyticOptions =>
+  shapes && shapesDiffer(shapes)
+    ? { ...analyticDefaults, ridges: [0.05, ...analyticDefaults.ridges], tokensPerUnknown: 15 }
+    : analyticDefaults;
+
 export interface AnalyticStart {
   readonly student: ModelDefinition;
   readonly refits: readonly Refit[];

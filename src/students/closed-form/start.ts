@@ -7,7 +7,7 @@ import type { Int8Options } from "../../models/precision.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { targetModules } from "../../models/vit.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
-import { analyticDefaults, analyticStart } from "./closed-form.ts";
+import { analyticDefaults, analyticDefaultsFor, analyticStart } from "./closed-form.ts";
 import type { Widths } from "./narrowing.ts";
 import { blockShapePattern, lessThanWhole } from "./narrowing.ts";
 
@@ -35,8 +35,8 @@ export const closedFormOptions = {
     .number()
     .min(0.01)
     .max(1e9)
-    .default(analyticDefaults.tokensPerUnknown)
-    .describe("tokens sampled per unknown in the closed form; more is slower"),
+    .optional()
+    .describe("tokens sampled per unknown in the closed form; more is slower (default: 5, or 15 where blocks differ)"),
   analyticMaps: listOption(z.enum(targetModules))
     .default([...analyticDefaults.maps])
     .describe("linear maps that the closed form refits")
@@ -72,9 +72,10 @@ export interface ClosedFormStudent {
 /** A student in closed form; its large weights are offloaded. */
 export async function closedFormStudent(context: ClosedFormContext): Promise<ClosedFormStudent> {
   const { teacher, kept, options, images, int8, progress } = context;
+  const defaults = analyticDefaultsFor(options);
   const settings = {
-    ...analyticDefaults,
-    tokensPerUnknown: options.analyticTokens,
+    ...defaults,
+    tokensPerUnknown: options.analyticTokens ?? defaults.tokensPerUnknown,
     maps: options.analyticMaps,
     sweeps: options.analyticSweeps,
     mlpWidth: options.mlpWidth,

@@ -1,6 +1,6 @@
 // Evidence on what a student could be: some pictures that students are fitted on, and others on which they are held against the
 // teacher.
-import { analyticDefaults, analyticStart } from "../closed-form/closed-form.ts";
+import { analyticDefaultsFor, analyticStart } from "../closed-form/closed-form.ts";
 import { absoluteDifferences, mean, rowCosines } from "../../evaluation/metrics.ts";
 import type { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
@@ -56,6 +56,6 @@ export async function fittedStudent(
   { kept, ...widths }: StudentShape,
   { fitted }: Evidence,
 ): Promise<ModelDefinition> {
-  const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaults, ...widths });
+  const { student } = await analyticStart(teacher, kept, fitted, { ...analyticDefaultsFor(widths), ...widths });
   return student;
 }

@@ -7,7 +7,7 @@ import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import type { AnalyticOptions } from "../closed-form/closed-form.ts";
-import { analyticDefaults, analyticStart } from "../closed-form/closed-form.ts";
+import { analyticDefaultsFor, analyticStart } from "../closed-form/closed-form.ts";
 import type { BlockCosts } from "./cut-costs.ts";
 import { rankCuts } from "./cut-costs.ts";
 import type { ByBlockShape } from "./shape-for-budget.ts";
@@ -46,7 +46,7 @@ export async function studentsOfSizes(
   teacher: Model,
   batches: readonly FloatTensor[],
   shares: readonly number[],
-  options: AnalyticOptions = analyticDefaults,
+  options?: AnalyticOptions,
   ranked?: readonly BlockCosts[],
 ): Promise<SizedStudent[]> {
   const budgets = shares.map((share) => blockBudget(teacher, share * parameterCount(teacher), `${share}x`));
@@ -54,7 +54,10 @@ export async function studentsOfSizes(
   const students: SizedStudent[] = [];
   for (const [i, share] of shares.entries()) {
     const { kept, shapes } = shapeForBudget(teacher.config, costs, budgets[i]);
-    const { student } = await analyticStart(teacher, kept, batches, { ...options, shapes });
+    const { student } = await analyticStart(teacher, kept, batches, {
+      ...(options ?? analyticDefaultsFor({ shapes })),
+      shapes,
+    });
     students.push({ share, kept, shapes, student });
   }
   return students;
