@@ -50,7 +50,7 @@ export const float32Onnx: OnnxVariant = { file: "model.onnx", weightType: "float
 export const quantizedOnnx: OnnxVariant = {
   file: "model_quantized.onnx",
   weightType: "float32",
-  convert: (graph) => quantizeLinearMaps(graph, "weights"),
+  convert: quantizeLinearMaps,
 };
 
 /** The ONNX files that every Hugging Face directory has: transformers.js loads it without options everywhere. */

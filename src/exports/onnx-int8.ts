@@ -1,5 +1,5 @@
 // The model's ONNX file with weights and inputs of linear maps in 8 bits.
-import { quantizeLinearMaps } from "../engine/passes/int8/quantize.ts";
+import { portableInt8 } from "../engine/passes/int8/portable-products.ts";
 import { Model } from "../models/model.ts";
 import { int8Parts, largestOn } from "../models/precision.ts";
 import { defineOnnxExport } from "./onnx-export.ts";
@@ -11,7 +11,7 @@ export const format = defineOnnxExport({
   variant: {
     file: "model_int8.onnx",
     weightType: "float32",
-    convert: (graph) => quantizeLinearMaps(graph, "dynamic"),
+    convert: portableInt8,
   },
   bytesPerWeight: 1,
   search: {

@@ -10,6 +10,7 @@ import { modelCard } from "../../src/exports/model-card.ts";
 import { input, constant, graph, matmul } from "../../src/engine/graph/build.ts";
 import { evaluate } from "../../src/engine/graph/evaluate.ts";
 import type { Tensor as OwnTensor } from "../../src/utils/tensor.ts";
+import { portableInt8 } from "../../src/engine/passes/int8/portable-products.ts";
 import { quantizeColumns, quantizeRows, quantizeLinearMaps } from "../../src/engine/passes/int8/quantize.ts";
 import { outOfBounds } from "../../src/commands/export.ts";
 import { drawStream } from "../../src/utils/random.ts";
@@ -53,24 +54,24 @@ describe("8-bit maps", () => {
     };
     expect(quantizeRows(across, largest)).toEqual({ weight: q, scale });
   });
-  test.each(["weights", "dynamic"] as const)(
-    "products with %s are near the float ones, tokens of very different size alike",
-    (kind) => {
-      const x = input("x", "float32", [2, 5, 80]);
-      const built = graph([x], { y: matmul(x, constant(numbers([80, 60], 1), "w")) });
-      const feed = numbers([2, 5, 80], 1);
-      // Tokens from 1e-3 to 1e3, and one of zeros.
-      for (let t = 0; t < 10; t++)
-        for (let k = 0; k < 80; k++) feed.data[t * 80 + k] *= t === 9 ? 0 : 10 ** ((t % 7) - 3);
-      const exact = evaluate(built, { x: feed }).get("y") as OwnTensor;
-      const near = evaluate(quantizeLinearMaps(built, kind), { x: feed }).get("y") as OwnTensor;
-      for (let t = 0; t < 10; t++) {
-        const part = (y: OwnTensor) => (y.data as Float32Array).subarray(t * 60, (t + 1) * 60);
-        // Rounding errors of 1/126 of the largest factor add up over 80 products like a random walk.
-        expect(relativeError(part(near), part(exact))).toBeLessThan(0.03);
-      }
-    },
-  );
+  test.each([
+    ["weights", quantizeLinearMaps],
+    ["products", portableInt8],
+  ] as const)("%s in 8 bits are near the float ones, tokens of very different size alike", (_, convert) => {
+    const x = input("x", "float32", [2, 5, 80]);
+    const built = graph([x], { y: matmul(x, constant(numbers([80, 60], 1), "w")) });
+    const feed = numbers([2, 5, 80], 1);
+    // Tokens from 1e-3 to 1e3, and one of zeros.
+    for (let t = 0; t < 10; t++)
+      for (let k = 0; k < 80; k++) feed.data[t * 80 + k] *= t === 9 ? 0 : 10 ** ((t % 7) - 3);
+    const exact = evaluate(built, { x: feed }).get("y") as OwnTensor;
+    const near = evaluate(convert(built), { x: feed }).get("y") as OwnTensor;
+    for (let t = 0; t < 10; t++) {
+      const part = (y: OwnTensor) => (y.data as Float32Array).subarray(t * 60, (t + 1) * 60);
+      // Rounding errors of 1/126 of the largest factor add up over 80 products like a random walk.
+      expect(relativeError(part(near), part(exact))).toBeLessThan(0.03);
+    }
+  });
 });
 
 describe("the demo's student in transformers.js", () => {

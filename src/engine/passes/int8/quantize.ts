@@ -1,28 +1,10 @@
-// Linear maps with constant weights in 8 bits, for files that are a quarter as large: weights with one scale for each
-// output channel, and, where the products are to be 8-bit too, activations with one scale for each token.
-import {
-  abs,
-  add,
-  cast,
-  constant,
-  dequantizeLinear,
-  div,
-  matmul,
-  matmulInteger,
-  mul,
-  reduceMax,
-  round,
-} from "../../graph/build.ts";
-import type { Graph, Value } from "../../graph/graph.ts";
+// Weights of linear maps in 8 bits, with one scale for each output channel, for files that are a quarter as large and for products in
+// 8 bits.
+import { constant, dequantizeLinear, matmul } from "../../graph/build.ts";
+import type { Graph } from "../../graph/graph.ts";
 import { rewrite } from "../../graph/walk.ts";
 import type { FloatTensor, Tensor } from "../../../utils/tensor.ts";
 import { elementCount, sharedBuffer } from "../../../utils/tensor.ts";
-
-export type Quantization =
-  /** 8-bit weights that are unfolded to float32 before the product. */
-  | "weights"
-  /** 8-bit products: activations are quantized as they come. */
-  | "dynamic";
 
 /** Smaller weights are not worth it. */
 export const smallest = 4096;
@@ -32,9 +14,6 @@ export const largestWeight = 127 as const;
  * overflows where weights use all of their range. A file is for all machines.
  */
 export const safeWeight = 63 as const;
-/** Activations are stored as uint8 around this. */
-const middle = 128;
-
 /** 8-bit weights `[K, N]` and a scale for each of the N outputs. */
 export interface QuantizedWeights {
   readonly weight: Tensor<"int8">;
@@ -74,25 +53,18 @@ export function quantizeRows({ dims: [outputs, inputs], data }: FloatTensor, lar
   return quantizeWeights(data, [inputs, outputs], [1, inputs], largest);
 }
 
-/** Token by token: x is about scale * (q - 128). */
-function quantizeTokens(x: Value): { q: Value; scale: Value } {
-  // A token of zeros must not divide by zero.
-  const scale = add(mul(reduceMax(abs(x), [-1], true), 1 / 127), 1e-12);
-  return { q: cast(add(round(div(x, scale)), middle), "uint8"), scale };
-}
-
-/** Products of activations with constant float32 matrices, in 8 bits. Run after constants are folded. */
-export function quantizeLinearMaps(graph: Graph, kind: Quantization): Graph {
+/**
+ * Products with constant float32 matrices, with weights in 8 bits that are unfolded to float32 before each product. Run after constants
+ * are folded.
+ */
+export function quantizeLinearMaps(graph: Graph): Graph {
   return rewrite(graph, (node, [x, weight]) => {
     if (node.op !== "MatMul" || weight.source.kind !== "constant" || weight.type !== "float32") return undefined;
     const { tensor, name } = weight.source;
     if (tensor.dims.length !== 2 || elementCount(tensor.dims) < smallest) return undefined;
-    const quantized = quantizeColumns(tensor as FloatTensor, kind === "weights" ? largestWeight : safeWeight);
+    const quantized = quantizeColumns(tensor as FloatTensor, largestWeight);
     const q = constant(quantized.weight, name && `${name}.int8`);
     const scale = constant(quantized.scale, name && `${name}.scale`);
-    if (kind === "weights") return [matmul(x, dequantizeLinear(q, scale, 1))];
-    const tokens = quantizeTokens(x);
-    const zero = constant({ type: "uint8", dims: [], data: Uint8Array.of(middle) });
-    return [mul(mul(cast(matmulInteger(tokens.q, q, zero), "float32"), tokens.scale), scale)];
+    return [matmul(x, dequantizeLinear(q, scale, 1))];
   });
 }

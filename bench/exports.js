@@ -1,0 +1,83 @@
+// What exported files take beside float32, one image at a time on two threads, in turns in one process:
+//   node bench/exports.js [model] [file.onnx ...]
+// `model` is a folder of wecolora's or a teacher's (default: the demo's teacher). Further ONNX files are timed beside its exports. With
+// RIVALS_PYTHON, ONNX Runtime's own dynamic quantization of the float32 file is one of them. Prints milliseconds (median and quartiles)
+// and the ratio to float32, and the mean difference of the last tokens to float32's over their mean size.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { createPictureSource, evaluationBatches, loadModel, openDataSet, saveModel } from "wecolora/node";
+
+const [path = "demo/teacher", ...others] = process.argv.slice(2);
+const turns = 40;
+const files = {
+  onnx: "model",
+  "onnx-float16": "model_fp16",
+  "onnx-int8": "model_int8",
+  "onnx-int8-weights": "model_quantized",
+};
+const folder = mkdtempSync(join(tmpdir(), "wecolora-exports-"));
+const model = await loadModel(path);
+const places = new Map();
+for (const [format, name] of Object.entries(files)) {
+  await saveModel(model, join(folder, format), { format });
+  places.set(format, join(folder, format, "onnx", `${name}.onnx`));
+}
+const python = process.env.RIVALS_PYTHON;
+if (python) {
+  const out = join(folder, "dynamic.onnx");
+  const script = fileURLToPath(new URL("rivals/onnxruntime_quantize.py", import.meta.url));
+  // The script takes the options of all rivals; heads and channels say nothing here.
+  const unused = ["--teacher", path, "--heads", "1", "--channels", "1"];
+  const own = ["--onnx", places.get("onnx"), "--out", out, "--kind", "dynamic-int8"];
+  execFileSync(python, [script, ...unused, ...own], { stdio: "ignore" });
+  places.set("ONNX Runtime dynamic int8", out);
+}
+for (const other of others) places.set(basename(other), other);
+
+const { test } = await openDataSet("demo/pictures");
+const source = createPictureSource("demo/pictures");
+const images = [];
+for await (const { pixels } of evaluationBatches(source, test.items.slice(0, 8), 1, model.preprocessing, console.error))
+  images.push(new Tensor("float32", Float32Array.from(pixels.data), pixels.dims));
+
+const opened = [];
+for (const [name, file] of places) {
+  const session = await InferenceSession.create(file, { intraOpNumThreads: 2, logSeverityLevel: 3 });
+  opened.push({ name, session, times: [], left: 0, size: 0 });
+}
+const run = async ({ session }, image) =>
+  (await session.run({ [session.inputNames[0]]: image }, ["last_hidden_state"])).last_hidden_state.data;
+for (const image of images) {
+  const exact = Float32Array.from(await run(opened[0], image));
+  for (const own of opened) {
+    const data = await run(own, image);
+    exact.forEach((v, i) => {
+      own.left += Math.abs(data[i] - v);
+      own.size += Math.abs(v);
+    });
+  }
+}
+for (let turn = 0; turn < turns; turn++)
+  for (const own of opened) {
+    const begin = performance.now();
+    await run(own, images[turn % images.length]);
+    own.times.push(performance.now() - begin);
+  }
+const at = (list, share) => list.toSorted((a, b) => a - b)[Math.floor(share * list.length)];
+const whole = at(opened[0].times, 0.5);
+console.log(`${cpus()[0].model}, ${path}`);
+console.table(
+  opened.map(({ name, times, left, size }) => ({
+    file: name,
+    ms: at(times, 0.5).toFixed(1),
+    quartiles: `${at(times, 0.25).toFixed(1)}-${at(times, 0.75).toFixed(1)}`,
+    ratio: (at(times, 0.5) / whole).toFixed(2),
+    difference: `${((100 * left) / size).toFixed(1)} %`,
+  })),
+);
+rmSync(folder, { recursive: true });
+process.exit(0);
