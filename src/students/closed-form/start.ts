@@ -36,7 +36,8 @@ export const closedFormOptions = {
     .min(0.01)
     .max(1e9)
     .optional()
-    .describe("tokens sampled per unknown in the closed form; more is slower (default: 5, or 15 where blocks differ)"),
+    .describe("tokens sampled per unknown in the closed form (default: 5)")
+    .meta({ note: "15 by default where blocks differ. More is slower." }),
   analyticMaps: listOption(z.enum(targetModules))
     .default([...analyticDefaults.maps])
     .describe("linear maps that the closed form refits")
