@@ -20,4 +20,7 @@ for (const [model, { name, rank, batch }] of Object.entries(steps)) {
     report.step[model][how] = await measured("step.js", model, "6", how);
 }
 Object.assign(report, await measured("data.js"));
+// The closed form beside a pass of the teacher over the same images, and exported files beside float32.
+report.closedForm = await measured("start.js", "90");
+report.exports = await measured("exports.js");
 console.log(JSON.stringify(report, null, 2));

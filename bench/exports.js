@@ -69,15 +69,24 @@ for (let turn = 0; turn < turns; turn++)
   }
 const at = (list, share) => list.toSorted((a, b) => a - b)[Math.floor(share * list.length)];
 const whole = at(opened[0].times, 0.5);
+const rows = opened.map(({ name, times, left, size }) => ({
+  file: name,
+  ms: at(times, 0.5),
+  quartiles: [at(times, 0.25), at(times, 0.75)],
+  ratio: at(times, 0.5) / whole,
+  difference: left / size,
+}));
 console.log(`${cpus()[0].model}, ${path}`);
 console.table(
-  opened.map(({ name, times, left, size }) => ({
-    file: name,
-    ms: at(times, 0.5).toFixed(1),
-    quartiles: `${at(times, 0.25).toFixed(1)}-${at(times, 0.75).toFixed(1)}`,
-    ratio: (at(times, 0.5) / whole).toFixed(2),
-    difference: `${((100 * left) / size).toFixed(1)} %`,
+  rows.map(({ file, ms, quartiles, ratio, difference }) => ({
+    file,
+    ms: ms.toFixed(1),
+    quartiles: quartiles.map((v) => v.toFixed(1)).join("-"),
+    ratio: ratio.toFixed(2),
+    difference: `${(100 * difference).toFixed(1)} %`,
   })),
 );
+// For npm run bench.
+console.log(JSON.stringify(rows));
 rmSync(folder, { recursive: true });
 process.exit(0);

@@ -76,4 +76,15 @@ const peak = Math.round(process.resourceUsage().maxRSS / 1024);
 console.log(
   `${(whole / 1000).toFixed(1)} s, ${rows.reduce((a, b) => a + b.seconds, 0).toFixed(1)} s of them on the device; ${((user + system) / 1e6).toFixed(2)} s of processor time; ${peak} MB at most`,
 );
+// For npm run bench.
+console.log(
+  JSON.stringify({
+    model,
+    images: Number(count),
+    precision: found,
+    seconds: whole / 1000,
+    passes: whole / pass,
+    peakMB: peak,
+  }),
+);
 process.exit(0);
