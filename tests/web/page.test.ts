@@ -111,7 +111,15 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
     await page.click("text=Make the student");
     await page.waitForSelector("#run.done");
     expect(await page.textContent("#results .verdict")).toMatch(/^The student has \d+\.\d % of the teacher's weights/);
-    expect(await page.$$("#results table tbody tr")).toHaveLength(3);
+    expect(await page.$$eval("#results table thead th", (names) => names.map((name) => name.textContent))).toEqual([
+      "teacher",
+      "weight copy",
+      "student",
+    ]);
+    expect(await page.$$("#results table tbody tr")).toHaveLength(7);
+    // All of it is seen without scrolling.
+    const [shown, whole] = await page.$eval("#results .scroll", (table) => [table.clientWidth, table.scrollWidth]);
+    expect(whole).toBe(shown);
     expect((await page.$$("#results .neighbours > li")).length).toBeGreaterThan(0);
     expect((await page.$$("#results .maps > li")).length).toBeGreaterThan(0);
     await page.click("#results summary");

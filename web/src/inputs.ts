@@ -152,7 +152,8 @@ const imageNames = ({ files }: FileTree) => [...files.keys()].filter((name) => i
 
 function describe(images: FileTree | File, count: number | undefined): string {
   if (!("files" in images) || count === undefined) return `${images.name ?? "The file"} was chosen.`;
-  const folders = new Set(imageNames(images).map((name) => name.split("/").slice(0, -1).join("/")));
-  const classes = folders.size > 1 ? ` in ${counted(folders.size, "folder")}` : "";
+  // A class may have a folder in each split.
+  const folders = new Set(imageNames(images).flatMap((name) => name.split("/").slice(-2, -1)));
+  const classes = folders.size > 1 ? `; by their folders, ${folders.size} classes` : "";
   return `${counted(count, "image")}${classes}.`;
 }
