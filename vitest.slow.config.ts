@@ -11,6 +11,9 @@ export default mergeConfig(
     test: {
       include: ["tests/**/*.slow.ts", "tests/platform/node/hub-servers.test.ts", "tests/readme.test.ts"],
       env: { ALL_PAGES: "1" },
+      // As in the other suite a bound against hanging alone; whole lists of models take an hour where others use the machine.
+      testTimeout: 7_200_000,
+      hookTimeout: 7_200_000,
       maxWorkers: 1,
     },
   }),

@@ -48,18 +48,41 @@ const page: Plugin = {
   },
 };
 
-/** A page hands no tasks over to schedulers, so that it need not load what does. */
-const ownLaunchers = (): Plugin => ({
-  name: "wecolora-launchers",
+/** Modules that the page has shorter ones of: it need not load what it never uses. */
+const shorter: Readonly<Record<string, string>> = {
+  "/src/launchers/registry.ts": "launchers.ts",
+  "/src/students/methods/registry.ts": "methods.ts",
+  "/src/exports/registry.ts": "exports.ts",
+  "/@observablehq/plot/src/projection.js": "plot-parts.ts",
+  "/@observablehq/plot/src/marks/tip.js": "plot-parts.ts",
+  "/@observablehq/plot/src/interactions/pointer.js": "plot-parts.ts",
+};
+const shortened = (): Plugin => ({
+  name: "wecolora-shorter",
   enforce: "pre",
-  resolveId: (source, importer) =>
-    source === "./registry.ts" && importer?.includes("/src/launchers/") ? join(root, "launchers.ts") : undefined,
+  async resolveId(source, importer, options) {
+    if (!/\/(?:registry\.ts|(?:projection|tip|pointer)\.js)$/.test(source)) return undefined;
+    const { id = "" } = (await this.resolve(source, importer, { ...options, skipSelf: true })) ?? {};
+    const [, own] = Object.entries(shorter).find(([end]) => id.endsWith(end)) ?? [];
+    return own === undefined ? undefined : join(root, own);
+  },
 });
+
+/** Of package.json the page shows the version alone. */
+const version: Plugin = {
+  name: "wecolora-version",
+  enforce: "pre",
+  async load(id) {
+    if (id !== join(root, "../package.json")) return undefined;
+    const { version: own } = JSON.parse(await readFile(id, "utf8")) as { version: string };
+    return { code: JSON.stringify({ version: own }), moduleType: "json" };
+  },
+};
 
 export default defineConfig({
   root,
   base: "./",
-  plugins: [page, ownLaunchers()],
+  plugins: [page, shortened(), version],
   resolve: {
     alias: {
       "wecolora/web/client": join(root, "../src/platform/web/client.ts"),
@@ -73,6 +96,6 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1500,
   },
-  worker: { format: "es", plugins: () => [ownLaunchers()] },
+  worker: { format: "es", plugins: () => [shortened(), version] },
   preview: { host: "127.0.0.1", port: 5180, headers },
 });

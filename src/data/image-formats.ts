@@ -144,10 +144,13 @@ const tag = {
   width: 256,
   height: 257,
   bits: 258,
+  compression: 259,
   photometric: 262,
   samples: 277,
   format: 339,
 } as const;
+/** The value of a TIFF's compression that says JPEG, as libtiff writes it. */
+const jpegCompression = 7;
 const photometrics: Readonly<Record<number, readonly [name: string, samples: readonly number[], depths: number[]]>> = {
   0: ["grey", [1, 2], [1, 2, 4, 8, 16]],
   1: ["grey", [1, 2], [1, 2, 4, 8, 16]],
@@ -196,6 +199,9 @@ export function tiffHeader(bytes: Uint8Array): ImageHeader {
   if (!meaning)
     throw new HeaderError(`it has pixels of the kind ${first(tag.photometric, 1)} (PhotometricInterpretation)`);
   const [name, allowed, depths] = meaning;
+  // JPEG's decoder gives RGB; in other files the numbers stay luminance and colour differences.
+  if (name === "YCbCr" && first(tag.compression, 1) !== jpegCompression)
+    throw new HeaderError("it holds YCbCr numbers outside of JPEG compression; save it as RGB");
   if (!allowed.includes(samples))
     throw new HeaderError(`it has ${samples} bands; a ${name} image has ${allowed.join(" or ")}`);
   if ((values.get(tag.format) ?? [1]).some((format) => format !== 1))

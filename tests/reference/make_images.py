@@ -211,6 +211,7 @@ for name, args in {
     "five-bands.tif": (np.dstack([colours, np.asarray(alpha), np.asarray(grey)]), 2, 8, [0, 0]),
     "four-grey-bands.tif": (np.dstack([colours, np.asarray(alpha)]), 1, 8, [0, 0, 0]),
     "lab.tif": (colours, 8, 8, None),
+    "ycbcr.tif": (colours, 6, 8, None),
 }.items():
     tiff(f"../refused/{name}", *args)
 tiff("../refused/float.tif", smooth[..., :1].astype(np.float32), 1, 32, sample_format=3)

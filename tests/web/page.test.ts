@@ -102,7 +102,7 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
     await settled(opened);
     const before = requests.length;
     await chooseBoth(page);
-    await page.click("text=Predict time and fidelity");
+    // By itself, once there are images.
     await page.waitForFunction(() => document.querySelector("#size > .status")?.textContent?.startsWith("Predicted"));
     const cosine = Number(await page.textContent("#size .facts div:nth-child(4) dd"));
     expect(cosine).toBeGreaterThan(0.5);
@@ -111,7 +111,15 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
     await page.click("text=Make the student");
     await page.waitForSelector("#run.done");
     expect(await page.textContent("#results .verdict")).toMatch(/^The student has \d+\.\d % of the teacher's weights/);
-    expect(await page.$$("#results table tbody tr")).toHaveLength(3);
+    expect(await page.$$eval("#results table thead th", (names) => names.map((name) => name.textContent))).toEqual([
+      "teacher",
+      "weight copy",
+      "student",
+    ]);
+    expect(await page.$$("#results table tbody tr")).toHaveLength(7);
+    // All of it is seen without scrolling.
+    const [shown, whole] = await page.$eval("#results .scroll", (table) => [table.clientWidth, table.scrollWidth]);
+    expect(whole).toBe(shown);
     expect((await page.$$("#results .neighbours > li")).length).toBeGreaterThan(0);
     expect((await page.$$("#results .maps > li")).length).toBeGreaterThan(0);
     await page.click("#results summary");
@@ -126,6 +134,7 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
     for (const [button, file, inside] of [
       ["Student and report (zip)", "wecolora-run.zip", "wecolora-run/student/model.safetensors"],
       ["ONNX, int8", "student-onnx-int8.zip", "onnx/model"],
+      ["ONNX, 4 bits", "student-onnx-q4.zip", "onnx/model"],
     ]) {
       const downloading = page.waitForEvent("download");
       await page.click(`#download >> text=${button}`);
@@ -220,7 +229,7 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
     const bytes = await Promise.all(scripts.map(async (name) => readFile(join(app, "assets", name))));
     const packed = bytes.reduce((sum, one) => sum + gzipSync(one).byteLength, 0);
     // As it is sent.
-    expect(packed).toBeLessThan(535_000);
+    expect(packed).toBeLessThan(400_000);
     const page = scripts.find((name) => name.startsWith("index"));
     expect((await stat(join(app, "assets", page ?? ""))).size).toBeLessThan(100_000);
     const connect = policy.split("; ").find((directive) => directive.startsWith("connect-src"));

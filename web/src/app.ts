@@ -20,6 +20,8 @@ export interface App {
   readonly library: Wecolora;
   readonly steps: Readonly<Record<StepName, Step>>;
   readonly state: State;
+  /** Ends a prediction that is being made, and waits for that: its results are no longer wanted. */
+  stopPrediction?: () => Promise<void>;
   /** Set by the steps that others hand on to. */
   onTeacher?: () => Promise<void>;
   onImages?: () => void;

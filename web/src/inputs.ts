@@ -1,5 +1,5 @@
 // The first two steps: the teacher, and the images.
-import type { FileTree, WebModelInput, WebProgress } from "wecolora/web/client";
+import type { FileTree, WebImages, WebModelInput, WebProgress } from "wecolora/web/client";
 import type { App } from "./app.ts";
 import { closeAfter } from "./app.ts";
 import { filePicker } from "./drop.ts";
@@ -24,6 +24,7 @@ export function chooseTeacher(app: App): void {
     fill(shown);
     const warnings: string[] = [];
     await step.attempt(`Loading ${named}...`, async () => {
+      await app.stopPrediction?.();
       await state.teacher?.dispose();
       const teacher = await library.fromPretrained(await input(), {
         onProgress(progress: WebProgress) {
@@ -99,6 +100,7 @@ export function chooseImages(app: App): void {
   async function take(input: () => FileTree | File | Promise<FileTree | File>): Promise<void> {
     closeAfter(app, "images");
     await step.attempt("Reading the list of images...", async () => {
+      await app.stopPrediction?.();
       const images = await input();
       const count = "files" in images ? imageNames(images).length : undefined;
       if (count === 0) throw new Error("There are no images among these files (JPEG, PNG, WebP, AVIF, GIF or BMP).");
@@ -106,6 +108,19 @@ export function chooseImages(app: App): void {
       step.done(describe(images, count));
       if (count !== undefined && count < 30)
         step.note("So few images make a rough student and rough figures. 90 or more are better.");
+      app.onImages?.();
+    });
+  }
+
+  /** Procedural images stand in for real ones. */
+  function useNone(): void {
+    closeAfter(app, "images");
+    const images: WebImages = `procedural:${proceduralImages}`;
+    void step.attempt("", async () => {
+      await app.stopPrediction?.();
+      Object.assign(state, { images, imageCount: proceduralImages });
+      step.done(`${proceduralImages} procedural images stand in for real ones.`);
+      step.note("Images of what the model will see make a better student, and figures that hold for them.");
       app.onImages?.();
     });
   }
@@ -121,17 +136,24 @@ export function chooseImages(app: App): void {
       what: "a folder of images, or a zip",
       accept: "image/*,.zip,.tar,.parquet",
       take: (files) => void take(() => files),
-      others: [h("button", { type: "button", onclick: () => void take(sampleImages) }, "Use the sample images (7 MB)")],
+      others: [
+        h("button", { type: "button", onclick: () => void take(sampleImages) }, "Use the sample images (7 MB)"),
+        h("button", { type: "button", onclick: () => useNone() }, "I have no images"),
+      ],
     }),
   );
 }
+
+/** As many as make a rough student in minutes. */
+const proceduralImages = 90;
 
 const imageName = /\.(jpe?g|png|webp|avif|gif|bmp)$/i;
 const imageNames = ({ files }: FileTree) => [...files.keys()].filter((name) => imageName.test(name));
 
 function describe(images: FileTree | File, count: number | undefined): string {
   if (!("files" in images) || count === undefined) return `${images.name ?? "The file"} was chosen.`;
-  const folders = new Set(imageNames(images).map((name) => name.split("/").slice(0, -1).join("/")));
-  const classes = folders.size > 1 ? ` in ${counted(folders.size, "folder")}` : "";
+  // A class may have a folder in each split.
+  const folders = new Set(imageNames(images).flatMap((name) => name.split("/").slice(-2, -1)));
+  const classes = folders.size > 1 ? `; by their folders, ${folders.size} classes` : "";
   return `${counted(count, "image")}${classes}.`;
 }

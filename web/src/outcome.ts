@@ -95,6 +95,7 @@ const formats = [
   ["onnx", "ONNX, float32"],
   ["onnx-float16", "ONNX, float16"],
   ["onnx-int8", "ONNX, int8"],
+  ["onnx-q4", "ONNX, 4 bits"],
 ] as const;
 
 function download({ library, steps, state }: App): void {

@@ -25,22 +25,24 @@ export function verdict(rows: readonly ResultRow[]): string {
   return `${size}${speed}.${fidelity}${accuracy}`;
 }
 
-const columns: readonly (readonly [title: string, text: (row: ResultRow) => string])[] = [
+const figures: readonly (readonly [title: string, text: (row: ResultRow) => string])[] = [
   ["Parameters", ({ parameters }) => (parameters === undefined ? "–" : millions(parameters))],
   ["Size", ({ bytes }) => (bytes === undefined ? "–" : megabytes(bytes))],
-  ["ms / image", ({ millisecondsAPicture: ms }) => (ms === undefined ? "–" : ms.toFixed(1))],
-  ["Cosine", ({ fidelity }) => fidelity?.cosine.toFixed(3) ?? "–"],
+  ["Time per image", ({ millisecondsAPicture: ms }) => (ms === undefined ? "–" : milliseconds(ms))],
+  ["Cosine similarity", ({ fidelity }) => fidelity?.cosine.toFixed(3) ?? "–"],
   ["Feature difference", ({ fidelity }) => fidelity?.meanAbsoluteDifference.toFixed(3) ?? "–"],
   ["k-NN", ({ neighbours }) => percent(neighbours?.top1)],
   ["Linear probe", ({ probe }) => percent(probe?.top1)],
   ["Classifier", ({ head }) => percent(head?.top1)],
 ];
 
-/** Teacher, baseline and student beside each other; columns that nothing was measured for are left out. */
-export function resultTable(rows: readonly ResultRow[]): HTMLElement {
-  const used = columns.filter(([, text]) => rows.some((row) => text(row) !== "–"));
-  const images = rows[0]?.images;
-  const shown = (name: string) => (name === "weight copy" ? "weight copy (baseline)" : name);
+/**
+ * Teacher, baseline and student beside each other, with a row for each figure, so that it fits a telephone. Figures that nothing
+ * was measured for are left out.
+ */
+export function resultTable(models: readonly ResultRow[]): HTMLElement {
+  const used = figures.filter(([, text]) => models.some((row) => text(row) !== "–"));
+  const images = models[0]?.images;
   return h(
     "div",
     { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of results" },
@@ -54,18 +56,18 @@ export function resultTable(rows: readonly ResultRow[]): HTMLElement {
           "tr",
           {},
           h("td"),
-          used.map(([title]) => h("th", { scope: "col" }, title)),
+          models.map(({ name }) => h("th", { scope: "col" }, name)),
         ),
       ),
       h(
         "tbody",
         {},
-        rows.map((row) =>
+        used.map(([title, text]) =>
           h(
             "tr",
             {},
-            h("th", { scope: "row" }, shown(row.name)),
-            used.map(([, text]) => h("td", {}, text(row))),
+            h("th", { scope: "row" }, title),
+            models.map((row) => h("td", {}, text(row))),
           ),
         ),
       ),

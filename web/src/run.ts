@@ -25,6 +25,7 @@ export function makeRun(app: App): void {
     const warnings: string[] = [];
     const begin = performance.now();
     try {
+      await app.stopPrediction?.();
       state.run = await library.distill({
         teacher,
         images,

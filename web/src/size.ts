@@ -26,7 +26,8 @@ export function chooseSize(app: App): void {
   const slider = h("input", { type: "range", id: "size-slider", min: 1, step: 1, oninput: () => show() });
   const [size, share, time, cosine] = [h("dd"), h("dd"), h("dd"), h("dd")];
   const fact = (title: string, value: HTMLElement) => h("div", {}, h("dt", {}, title), value);
-  const predict = h("button", { type: "button", onclick: () => void measure() }, "Predict time and fidelity");
+  const predict = h("button", { type: "button", onclick: () => startPrediction() }, "Predict again");
+  let predicting: { readonly controller: AbortController; readonly ended: Promise<void> } | undefined;
   const memory = h("p", { className: "soft" });
 
   function show(): void {
@@ -45,24 +46,40 @@ export function chooseSize(app: App): void {
     );
   }
 
-  async function measure(): Promise<void> {
+  async function measure(signal: AbortSignal): Promise<void> {
     const { teacher, images } = state;
     if (!teacher || !images) return;
     predict.disabled = true;
-    await step.attempt("Refitting students of three sizes on a few images...", async () => {
+    step.say("Predicting time and fidelity: students of three sizes on a few images...");
+    try {
       points = await library.predict({
         teacher,
         images,
         sizes: measured(teacher.config.depth),
+        signal,
         onProgress(event) {
-          if (event.status === "progress" && event.total) step.say(`${event.stage}: ${event.done} of ${event.total}`);
+          if (event.status === "progress" && event.total)
+            step.say(`Predicting time and fidelity. ${event.stage}: ${event.done} of ${event.total}`);
         },
       });
       show();
       step.say("Predicted from students that were refitted on up to 24 of the images. The run's own will be better.");
-    });
+    } catch (error) {
+      if (signal.aborted) step.say("The prediction was stopped.");
+      else step.say(messageOf(error), "error");
+    }
     predict.disabled = false;
   }
+
+  function startPrediction(): void {
+    const controller = new AbortController();
+    predicting = { controller, ended: measure(controller.signal) };
+  }
+
+  app.stopPrediction = async () => {
+    predicting?.controller.abort();
+    await predicting?.ended;
+  };
 
   app.onTeacher = async () => {
     points = [];
@@ -91,6 +108,8 @@ export function chooseSize(app: App): void {
     }
     step.say("");
     steps.run.open();
+    // At once: a slider without its figures would be a guess.
+    startPrediction();
     void library
       .device((warning) => step.note(warning))
       .then(

@@ -79,3 +79,13 @@ export function numberedLines(text: string): { readonly line: number; readonly t
     .map((content, i) => ({ line: i + 1, text: content.trim() }))
     .filter(({ text: content }) => content !== "");
 }
+
+/** Data that is no file: nothing lies there, its name says what it is. */
+export const bareTree = (path: string): DataTree => ({
+  path,
+  list: async () => [],
+  walk: async () => ({ names: [], skipped: [] }),
+  open: async () => undefined,
+  candidates: () => [],
+  isFile: async () => false,
+});

@@ -8,6 +8,7 @@ import type { OpenOptions } from "../../data/formats/open.ts";
 import { allPictures } from "../../data/dataset.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
 import type { DataTree } from "../../data/formats/tree.ts";
+import { bareTree } from "../../data/formats/tree.ts";
 import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../../data/loader.ts";
 import { filesOf, placeKey } from "../../data/places.ts";
 import { proceduralCount } from "../../data/procedural/name.ts";
@@ -137,16 +138,6 @@ async function statOf(path: string): Promise<Stats> {
     });
   return stats;
 }
-
-/** Data that is no file: nothing lies there, its name says what it is. */
-const bareTree = (path: string): DataTree => ({
-  path,
-  list: async () => [],
-  walk: async () => ({ names: [], skipped: [] }),
-  open: async () => undefined,
-  candidates: () => [],
-  isFile: async () => false,
-});
 
 /** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
 async function treeAt(path: string): Promise<DataTree> {

@@ -1,6 +1,7 @@
 // Images and charts as files, and the document that charts are drawn in.
 import { RunError } from "../../utils/errors.ts";
 import type { Picture } from "../../utils/image.ts";
+import { chartDocument } from "./svg-document.ts";
 
 /** Images as PNG and JPEG files. */
 export interface ImageEncoder {
@@ -46,9 +47,6 @@ export const encodeSvgOnPage: EncodeSvg = async (svg) => {
   }
 };
 
-/** What makes empty documents: the page's own, or one for workers, which is loaded when it is first needed. */
-export async function documentMaker(): Promise<() => Document> {
-  if (typeof document === "object") return () => document.implementation.createHTMLDocument();
-  const { parseHTML } = await import("linkedom/worker");
-  return () => parseHTML("<html></html>").document;
-}
+/** What makes empty documents: the page's own, or one for charts alone where there is no page. */
+export const documentMaker = (): (() => Document) =>
+  typeof document === "object" ? () => document.implementation.createHTMLDocument() : chartDocument;

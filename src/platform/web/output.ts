@@ -1,11 +1,9 @@
 // What a run wrote: read as files, streamed as a zip archive, or copied into a folder.
-import { Zip, ZipDeflate, ZipPassThrough } from "fflate";
+import { Zip, ZipPassThrough } from "fflate";
 import type { Directory } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import { handleDirectory, isDirectoryHandle, plain } from "./web-files.ts";
 
-/** Files of which a zip archive holds no smaller copy, or whose readers want them as they are. */
-const stored = /\.(safetensors|onnx|onnx_data|png|jpe?g|webp|npz|zip)$/i;
 /** Bytes that are read of a file at once. */
 const piece = 2 ** 22;
 /** Bytes that fflate's archives can address. */
@@ -104,7 +102,8 @@ export class WebOutput {
       ready.push(plain(chunk));
     });
     for (const path of await this.list()) {
-      const entry = stored.test(path) ? new ZipPassThrough(`${name}/${path}`) : new ZipDeflate(`${name}/${path}`);
+      // Weights and images, which are nearly all of it, would get no smaller.
+      const entry = new ZipPassThrough(`${name}/${path}`);
       archive.add(entry);
       for await (const bytes of this.pieces(path)) {
         entry.push(bytes);

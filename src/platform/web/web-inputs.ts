@@ -120,7 +120,7 @@ export async function directoryOf(
   });
 }
 
-/** Images: a folder in any of its forms, an archive or table, or a list of single images. */
+/** Images: a folder in any of its forms, an archive or table, a list of single images, or `procedural:<n>` for none. */
 export type WebImages = DirectoryInput | string | URL | readonly WebImage[];
 
 const endings = { JPEG: "jpg", PNG: "png", WebP: "webp", AVIF: "avif", TIFF: "tif", BMP: "bmp", GIF: "gif" } as const;

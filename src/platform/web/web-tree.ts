@@ -1,6 +1,8 @@
 // A data set as formats see it, over any directory.
 import type { DataTree } from "../../data/formats/tree.ts";
+import { bareTree } from "../../data/formats/tree.ts";
 import type { Skipped } from "../../data/loader.ts";
+import { proceduralCount } from "../../data/procedural/name.ts";
 import { hiddenReason, notAnImage, unusedFile } from "../../data/unused.ts";
 import type { Directory } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -29,6 +31,7 @@ async function entriesIn(directory: Directory, folder: string): Promise<Entry[]>
 
 /** A folder as formats see it, or a file in one. Throws a UserError where there is neither. */
 export async function webTree(mounts: Mounts, path: string): Promise<DataTree> {
+  if (proceduralCount(path) !== undefined) return bareTree(path);
   const kind = await mounts.kindOf(path);
   if (kind === undefined) throw new UserError(`There is no file or folder ${path}.`, { code: "FILE_NOT_FOUND" });
   if (kind === "file" && /\.(safetensors|onnx|pth|pt|ckpt)$/i.test(path))

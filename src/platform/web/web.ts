@@ -2,8 +2,6 @@
  * The library in browsers, and wherever else onnxruntime-web runs: Node, Deno, Electron's renderers.
  * @module wecolora/web
  */
-import { documentMaker } from "./drawing.ts";
-
 export * from "../../index.ts";
 export type { ProgressEvent, RunControls } from "../../context/progress.ts";
 export type { Decode } from "../../data/picture-reader.ts";
@@ -53,6 +51,5 @@ export async function preload(): Promise<void> {
     import("../../commands/report.ts"),
     import("../../data/parquet-library.ts"),
     import("../../data/nifti.ts"),
-    documentMaker(),
   ]);
 }

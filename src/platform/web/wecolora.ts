@@ -22,6 +22,7 @@ import { listenerOf } from "../../context/progress.ts";
 import type { RunContext } from "../../context/run-context.ts";
 import { runContext } from "../../context/run-context.ts";
 import type { Decode } from "../../data/picture-reader.ts";
+import { proceduralCount } from "../../data/procedural/name.ts";
 import type { Model } from "../../models/model.ts";
 import type { Device } from "../../runtime/device.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -300,6 +301,14 @@ class LocalWecolora implements Wecolora {
     return loaded.path;
   }
 
+  /** Where images stand, for commands; procedural ones have no files. */
+  private async mountImages(images: WebImages, signal?: AbortSignal): Promise<string> {
+    if (typeof images === "string" && proceduralCount(images) !== undefined) return images;
+    const { name, directory, file } = await imagesDirectory(images, signal);
+    const mounted = this.mounts.add(name, directory);
+    return file === undefined ? mounted : `${mounted}/${file}`;
+  }
+
   /** Runs work over what was given: models and images by paths of mounted files, and the environment. */
   private async within<Result>(
     { images, signal, onProgress }: Pick<Given, "images" | "signal" | "onProgress">,
@@ -322,9 +331,7 @@ class LocalWecolora implements Wecolora {
     const models = new Map<string, Model>();
     const loading: LocalModel[] = [];
     const pathOf = (one: AnyModel) => this.pathOf(one, { signal }, models, loading);
-    const named = images === undefined ? undefined : await imagesDirectory(images, signal);
-    const mounted = named && this.mounts.add(named.name, named.directory);
-    const data = named?.file === undefined ? mounted : `${mounted}/${named.file}`;
+    const data = images === undefined ? undefined : await this.mountImages(images, signal);
     try {
       for (const warning of this.warnings.splice(0)) warn(warning);
       const environment = await this.environment(device, models, signal);
@@ -381,7 +388,7 @@ class LocalWecolora implements Wecolora {
       decode: this.decode,
       encoder,
       encodeSvg,
-      createDocument: await documentMaker(),
+      createDocument: documentMaker(),
       hub,
       features: this.featureStore,
       locked: this.locked,

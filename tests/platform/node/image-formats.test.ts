@@ -44,6 +44,7 @@ describe("kinds of TIFF that have no one meaning as RGB", () => {
     ["five-bands.tif", "it has 5 bands; a RGB image has 3 or 4"],
     ["four-grey-bands.tif", "it has 4 bands; a grey image has 1 or 2"],
     ["lab.tif", "pixels of the kind 8"],
+    ["ycbcr.tif", "YCbCr numbers outside of JPEG compression"],
     ["cmyk16.tif", "it has 16, 16, 16, 16 bits"],
     ["float.tif", "floating-point"],
     ["signed.tif", "signed"],

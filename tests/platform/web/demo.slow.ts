@@ -1,8 +1,11 @@
 // The demo's teacher and 180 images in Chromium beside Node, on the same machine with the same threads: figures, pixels, times,
-// memory, and whether the zip's student loads on the command line and in transformers.js. Prints the table of docs/reference/browser.md.
+// memory, and whether the zip's student loads on the command line and in transformers.js (and Python's
+// where WECOLORA_PYTHON names one). Prints the table of docs/reference/browser.md.
+import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { unzipSync } from "fflate";
 import { env, pipeline } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -11,6 +14,7 @@ import { distill, fromPretrained, createNodeDevice } from "wecolora/node";
 import type { ResultRow, WebDistillResult, WebModel } from "wecolora/web";
 import { browserPath } from "../../support/browser.ts";
 import { wecolora } from "../../support/cli.ts";
+import { difference, featuresOf } from "../../support/kinds.ts";
 import type { BrowserApp } from "../../support/platforms.ts";
 import { filesBelow } from "../../support/web-platform.ts";
 import { openBrowserApp } from "../../support/platforms.ts";
@@ -20,6 +24,13 @@ import type { Under } from "../../support/web-app/page.ts";
 declare const under: Under;
 
 const threads = 2;
+/** A Python that has transformers; what needs it is left out where none is named. */
+const python = process.env.WECOLORA_PYTHON;
+interface Loaded {
+  readonly version: string;
+  /** By folder and image. */
+  readonly features: readonly (readonly (readonly number[])[])[];
+}
 /** Images of each of the 30 classes, to make the student with and to evaluate it on. */
 const imagesAClass = Number(process.env.WECOLORA_WEB_IMAGES_A_CLASS ?? 3);
 const options = { method: "refit", shape: "balanced", reductionFactor: 2, report: false } as const;
@@ -191,8 +202,27 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
     env.allowRemoteModels = false;
     env.localModelPath = `${join(folder, "run")}/`;
     const embed = await pipeline("image-feature-extraction", "student", { dtype: "fp32" });
-    const tensor = await embed(join(work, "images", paths[0]));
-    expect(Array.from(tensor.data as Float32Array).every(Number.isFinite)).toBe(true);
+    const image = join(work, "images", paths[0]);
+    const tensor = await embed(image);
+    const student = await fromPretrained(join(folder, "run/student"));
+    const { tokens } = await featuresOf(student, image, "down");
+    await student.dispose();
+    // transformers.js resizes with sharp, Python's transformers with torch: pixels differ by a level or two of 255.
+    expect(tensor.dims).toEqual(tokens.dims);
+    const inJavaScript = difference(Array.from(tensor.data as Float32Array), tokens.data);
+    console.log(`transformers.js: off by ${inJavaScript.toExponential(1)}`);
+    expect(inJavaScript).toBeLessThan(5e-2);
+    if (python) {
+      const out = join(work, "out.json");
+      const script = join(root, "tests/support/run_loaders.py");
+      await promisify(execFile)(python, [script, "transformers", out, image, "--", join(folder, "run/student")], {
+        env: { ...process.env, HF_HUB_OFFLINE: "1" },
+      });
+      const { version, features } = JSON.parse(await readFile(out, "utf8")) as Loaded;
+      const inPython = difference(features[0][0], tokens.data);
+      console.log(`transformers ${version}: off by ${inPython.toExponential(1)}`);
+      expect(inPython).toBeLessThan(1e-2);
+    }
     await page.close();
   });
 });

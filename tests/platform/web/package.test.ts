@@ -30,6 +30,6 @@ describe.skipIf(!existsSync(join(root, "dist/web.js")))("the built package", () 
   });
 
   test("the client is without the library", () => {
-    expect([...importsOf("web-client.js")].sort()).toEqual(["fflate", "linkedom/worker"]);
+    expect([...importsOf("web-client.js")].sort()).toEqual(["fflate"]);
   });
 });
