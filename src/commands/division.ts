@@ -110,8 +110,23 @@ export const skippedSchema: z.ZodType<Skipped> = z.object({
 /** An image of a plan, with a hash of its content where it could be read. */
 export type HashedItem = Item & { readonly sha256?: string };
 
+/** What hashes images. */
+export type Prints = Pick<PictureSource, "fingerprint">;
+
+/** Hashes of images' contents, each made once, however often it is asked for. */
+export function rememberedPrints(source: PictureSource): Prints {
+  const known = new Map<string, string>();
+  return {
+    async fingerprint(item) {
+      const print = known.get(item.name) ?? (await source.fingerprint(item));
+      known.set(item.name, print);
+      return print;
+    },
+  };
+}
+
 /** The same images with hashes of their contents; procedural ones follow from their names. */
-export function hashedItems(source: PictureSource, items: readonly Item[]): Promise<HashedItem[]> {
+export function hashedItems(source: Prints, items: readonly Item[]): Promise<HashedItem[]> {
   return mapInTurns(items, async (item) => {
     if (item.place?.kind === "procedural") return item;
     // What can't be read is reported by the task that needs it.
@@ -121,7 +136,7 @@ export function hashedItems(source: PictureSource, items: readonly Item[]): Prom
 }
 
 /** Throws a UserError where an image is another than when it was planned. */
-export async function checkImages(source: PictureSource, items: readonly HashedItem[]): Promise<void> {
+export async function checkImages(source: Prints, items: readonly HashedItem[]): Promise<void> {
   const known = items.filter(({ sha256 }) => sha256 !== undefined);
   const changed = (
     await mapInTurns(known, async (item) => {

@@ -12,12 +12,12 @@ import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import { withOutput } from "../workspace/output-folder.ts";
-import type { HashedInput, OpenedPlan, Plan, StoredPart, TaskMachine } from "../workspace/plan-folder.ts";
+import type { FinishedPart, HashedInput, OpenedPlan, Plan, StoredPart, TaskMachine } from "../workspace/plan-folder.ts";
 import {
   findPlan,
+  finishedParts,
   logEntry,
   longestList,
-  missingTasks,
   partEntry,
   partFormat,
   planFolderOf,
@@ -247,10 +247,11 @@ function differencesText(machines: readonly TaskMachine[]): string | undefined {
     : `Tasks ran ${kinds.join(" and ")}: the last bits of their numbers may differ from those of one machine.`;
 }
 
-/** Throws a UserError that names the tasks which are missing, with the log of the first. */
-async function checkComplete(opened: OpenedPlan, environment: Environment): Promise<void> {
-  const missing = await missingTasks(opened, environment);
-  if (missing.length === 0) return;
+/** What all tasks left, each looked at once. Throws a UserError that names those which are missing, with the log of the first. */
+async function completeParts(opened: OpenedPlan, environment: Environment): Promise<FinishedPart[]> {
+  const parts = await finishedParts(opened, environment);
+  const missing = parts.flatMap((part, index) => (part ? [] : [index]));
+  if (missing.length === 0) return parts.filter((part) => part !== undefined);
   const shown = missing.slice(0, 10).join(", ");
   const more = missing.length > 10 ? `, and ${missing.length - 10} more` : "";
   const log = await opened.directory.open(logEntry(missing[0]));
@@ -270,21 +271,17 @@ export async function performMerge<Part, Result>(
 ): Promise<Result> {
   const { environment, listener } = context;
   const { plan, path } = opened;
-  await checkComplete(opened, environment);
+  const finished = await completeParts(opened, environment);
   const options = optionsOf(division, opened);
   return withOutput(environment, { path, kind: "plan", inputs: [] }, (folder) =>
     division.within(context, options, async (output) => {
       listener.stage?.("merging", plan.tasks);
       const parts: Part[] = [];
-      const machines: TaskMachine[] = [];
-      for (let index = 0; index < plan.tasks; index++) {
-        const found = await readPart(opened, environment, index);
-        if (!found) throw new UserError(`Task ${index} is not finished any more.`, { code: "RUN_NOT_FOUND" });
-        machines.push(found.part.machine);
-        parts.push(division.read(await readValue(found.directory)));
+      for (const [index, { directory }] of finished.entries()) {
+        parts.push(division.read(await readValue(directory)));
         listener.progress?.(index + 1);
       }
-      const differences = differencesText(machines);
+      const differences = differencesText(finished.map(({ part }) => part.machine));
       if (differences !== undefined) listener.warn?.(differences);
       const work = await division.open(context, options, plan.settled);
       try {
