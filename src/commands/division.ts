@@ -7,8 +7,10 @@ import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Place } from "../data/places.ts";
 import type { Item } from "../data/sampling.ts";
 import { axes } from "../data/scans.ts";
+import type { Directory } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { mapInTurns } from "../utils/lists.ts";
+import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
@@ -42,6 +44,8 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
   /** The command's name. */
   readonly name: string;
   readonly schema: Schema;
+  /** How options are read, where defaults depend on what is given. */
+  parse?(input: Readonly<Record<string, unknown>>, what: string): z.output<Schema>;
   /** A unit as a line of a list. */
   readonly unit: z.ZodType<Unit>;
   /** The output that these options name; undefined where they name none, so that nothing can be planned. */
@@ -55,7 +59,8 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
   /** Opens the work; `settled`: what a plan settled, where there is one. */
   open(context: RunContext, options: z.output<Schema>, settled?: unknown): Promise<Work<Unit, Part, Result>>;
   store(part: Part): StoredValue;
-  read(stored: StoredValue): Part;
+  /** `directory`: the task's own, with what `run` wrote in its output. */
+  read(stored: StoredValue, directory: Directory): Part;
   text(result: Result): string;
 }
 
@@ -63,6 +68,13 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
 export const defineDivision = <Schema extends z.ZodObject, Unit, Part, Result>(
   division: Division<Schema, Unit, Part, Result>,
 ): Division<Schema, Unit, Part, Result> => division;
+
+/** Options as a division reads them. Throws a UserError on what doesn't fit. */
+export const divisionOptions = <Schema extends z.ZodObject>(
+  { schema, parse }: Pick<Division<Schema>, "schema" | "parse">,
+  input: Readonly<Record<string, unknown>>,
+  what: string,
+): z.output<Schema> => (parse ? parse(input, what) : parseOptions(schema, input, what));
 
 /** Runs a command's work in this process. */
 export function runWhole<Schema extends z.ZodObject, Unit, Part, Result>(

@@ -7,7 +7,6 @@ import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import { sha256 } from "../utils/digest.ts";
 import { UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -31,6 +30,7 @@ import {
 } from "../workspace/plan-folder.ts";
 import { parseJson } from "../workspace/versioned.ts";
 import type { Division, StoredValue, Work } from "./division.ts";
+import { divisionOptions } from "./division.ts";
 
 /** The units of each task: of 10 units, 3 tasks get 3, 3 and 4. */
 export function cut<T>(units: readonly T[], tasks: number): T[][] {
@@ -144,9 +144,9 @@ function checkInputs(plan: Plan, inputs: readonly HashedInput[]): void {
 
 /** The options in a plan. */
 const optionsOf = <Schema extends z.ZodObject>(
-  division: Pick<Division<Schema>, "schema">,
+  division: Pick<Division<Schema>, "schema" | "parse">,
   { plan, directory }: OpenedPlan,
-) => parseOptions(division.schema, plan.options, `the options in ${directory.describe("plan.json")}`);
+) => divisionOptions(division, plan.options, `the options in ${directory.describe("plan.json")}`);
 
 export interface TaskRunResult {
   readonly plan: string;
@@ -278,7 +278,7 @@ export async function performMerge<Part, Result>(
       listener.stage?.("merging", plan.tasks);
       const parts: Part[] = [];
       for (const [index, { directory }] of finished.entries()) {
-        parts.push(division.read(await readValue(directory)));
+        parts.push(division.read(await readValue(directory), directory));
         listener.progress?.(index + 1);
       }
       const differences = differencesText(finished.map(({ part }) => part.machine));
