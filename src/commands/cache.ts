@@ -20,7 +20,6 @@ import { targetMakerOf } from "../students/training/distillation.ts";
 import { checkMethod, distillationOptions } from "../students/training/setup.ts";
 import { planBatches } from "../students/training/step-plan.ts";
 import type { TargetMaker } from "../students/training/target-maker.ts";
-import { keptBlocksOf } from "../students/weight-copy.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -64,7 +63,7 @@ const settledSchema = z.object({
   teacher: z.string(),
   images: z.number(),
   int8: int8Schema.optional(),
-  keptBlocks: z.array(z.number()),
+  keptBlocks: z.array(z.number()).optional(),
 });
 type Settled = z.output<typeof settledSchema>;
 
@@ -82,7 +81,6 @@ interface CachePart extends z.output<typeof partSchema> {
 interface Opened {
   readonly teacher: Model;
   readonly source: PictureSource;
-  readonly maker: TargetMaker;
 }
 
 /** The teacher's features of crops, batch by batch. */
@@ -91,6 +89,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
   private readonly options: CacheOptions;
   private facts: Settled | undefined;
   private opened: Opened | undefined;
+  private maker: TargetMaker | undefined;
 
   constructor(context: RunContext, options: CacheOptions, settled: unknown) {
     this.context = context;
@@ -103,19 +102,16 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     const crops = cropsOf(options);
     const inputs = await openInputs(context, { ...options, evaluate: false, evaluateSteps: 0 }, undefined);
     const { teacher, source, images, data, teacherHash, skipped } = inputs;
+    this.opened = { teacher, source };
     skipped.report(context.listener);
     const int8 = await int8Of(options, teacher, source, images.train, context.listener);
-    const question = { options, teacher, source, items: images.train, context };
-    let kept = keptOf(options, teacher);
-    let maker = makerOf(options, teacher, images.train.length, kept, int8);
+    const several = makerOf(options, teacher, images.train.length, undefined, int8).names.filter(isState).length > 1;
     // Losses over several blocks read those that the student's stand for.
-    if (maker.names.filter((name) => name.startsWith("target.")).length > 1) {
-      kept = await keptBlocksFor(question);
-      maker = makerOf(options, teacher, images.train.length, kept, int8);
-    }
-    this.opened = { teacher, source, maker };
+    const kept = several ? await keptBlocksFor({ options, teacher, source, items: images.train, context }) : undefined;
+    this.maker = makerOf(options, teacher, images.train.length, kept, int8);
     this.facts = {
-      ...{ folder: data.path, teacher: teacherHash, images: images.train.length, keptBlocks: [...kept] },
+      ...{ folder: data.path, teacher: teacherHash, images: images.train.length },
+      ...(kept ? { keptBlocks: [...kept] } : {}),
       ...(int8 ? { int8: { ...int8, parts: [...int8.parts] } } : {}),
     };
     const hashes = new Map(images.manifest.map(({ item, sha256 }) => [item, sha256]));
@@ -139,7 +135,8 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     const { context, options } = this;
     if (!output) throw new Error("a cache needs a folder");
     const { directory } = output;
-    const { teacher, source, maker } = await this.open();
+    const { teacher, source } = await this.open();
+    const maker = this.targetMaker(teacher);
     await checkImages(source, [...new Map(units.flatMap(({ items }) => items).map((one) => [one.name, one])).values()]);
     await directory.remove(cropsEntry);
     const settings = { source, preprocessing: teacher.preprocessing, augmentation: paperAugmentation };
@@ -185,7 +182,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
   }
 
   async dispose(): Promise<void> {
-    await this.opened?.maker.rest();
+    await this.maker?.rest();
     await this.opened?.source.dispose();
     await this.opened?.teacher.dispose();
   }
@@ -195,14 +192,20 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     if (this.opened) return this.opened;
     const { context, options, facts } = this;
     if (!facts) throw new Error("nothing was settled");
-    const { teacher, source } = await openTeacher(context, options, facts.folder);
-    const maker = makerOf(options, teacher, facts.images, facts.keptBlocks, facts.int8);
-    this.opened = { teacher, source, maker };
+    this.opened = await openTeacher(context, options, facts.folder);
     return this.opened;
+  }
+
+  /** What makes the targets, as it was settled. */
+  private targetMaker(teacher: Model): TargetMaker {
+    const { facts } = this;
+    if (!facts) throw new Error("nothing was settled");
+    this.maker ??= makerOf(this.options, teacher, facts.images, facts.keptBlocks, facts.int8);
+    return this.maker;
   }
 }
 
-async function openTeacher(context: RunContext, options: CacheOptions, folder: string) {
+async function openTeacher(context: RunContext, options: CacheOptions, folder: string): Promise<Opened> {
   const { environment } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
@@ -216,16 +219,14 @@ function cropsOf({ cachedCrops }: CacheOptions): number {
   throw new OptionError([(name) => `Give ${name("cachedCrops")}: the crops of each image that are cached.`]);
 }
 
-/** Blocks that options name; which they are makes no difference for losses of the last block alone. */
-const keptOf = ({ keptBlocks, reductionFactor }: DistillRunOptions, { config }: Model): readonly number[] =>
-  keptBlocksOf(config.depth, { keptBlocks, reductionFactor });
+const isState = (name: string) => name.startsWith("target.");
 
 /** What makes the targets. Throws an OptionError where the method can't do with cached ones. */
 function makerOf(
   options: DistillRunOptions,
   teacher: Model,
   images: number,
-  kept: readonly number[],
+  kept: readonly number[] | undefined,
   int8: Int8Options | undefined,
 ): TargetMaker {
   const { trains } = methodOf(options.method);

@@ -141,8 +141,11 @@ export class LeverSearch {
   private async timeEach(candidates: readonly Candidate[]): Promise<void> {
     const unknown = candidates.filter((candidate) => !this.times.has(keyOf(candidate)));
     const times = await this.space.time(unknown);
-    for (const [i, candidate] of unknown.entries())
+    for (const [i, candidate] of unknown.entries()) {
       this.times.set(keyOf(candidate), { ...placesOf(candidate), milliseconds: times[i] });
+      // What was timed was written.
+      await this.weigh(candidate);
+    }
   }
 
   /** Measured, or the teacher's time by the ratio of each lever alone. NaN where no times were asked for. */
