@@ -182,8 +182,8 @@ export const commandTable: readonly CommandRow[] = [
       },
       analyticTokens: {
         type: "number",
-        description: "tokens sampled per unknown in the closed form; more is slower",
-        default: 5,
+        description:
+          "tokens sampled per unknown in the closed form; more is slower (default: 5, or 15 where blocks differ)",
       },
       analyticMaps: {
         description: "linear maps that the closed form refits",
