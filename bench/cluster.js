@@ -21,6 +21,8 @@ import { parseArgs } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const cli = join(root, "dist/cli.js");
+/** V8 collects garbage late where memory is plenty: so much heap shows what planning needs. */
+const smallHeap = 1000;
 const { values } = parseArgs({
   options: {
     images: { type: "string", default: "1280000" },
@@ -35,12 +37,15 @@ const folder = mkdtempSync(join(tmpdir(), "wecolora-cluster-bench-"));
 const at = (...parts) => join(folder, ...parts);
 
 /** Seconds, and peak memory in MiB, of a command that must end well. */
-function timed(...args) {
+const timed = (...args) => timedWith("", args);
+
+/** The same with more options of Node. */
+function timedWith(more, args) {
   const begin = performance.now();
   const outcome = spawnSync("/usr/bin/env", ["bash", "-c", 'exec "$0" "$@"', process.execPath, cli, ...args], {
     encoding: "utf8",
     maxBuffer: 2 ** 28,
-    env: { ...process.env, NODE_OPTIONS: `--import ${at("peak.mjs")}`, PEAK_FILE: at("peak") },
+    env: { ...process.env, NODE_OPTIONS: `--import ${at("peak.mjs")} ${more}`, PEAK_FILE: at("peak") },
   });
   if (outcome.status !== 0) throw new Error(outcome.stderr);
   const seconds = (performance.now() - begin) / 1000;
@@ -187,6 +192,9 @@ function measured() {
       shown(many.seconds),
       many.peak.toFixed(0),
     );
+    rmSync(at("many.safetensors.tasks"), { recursive: true });
+    const less = timedWith(`--max-old-space-size=${smallHeap}`, args);
+    row(`the same with ${smallHeap} MiB of heap`, shown(less.seconds), less.peak.toFixed(0));
     const lists = execFileSync("du", ["-sm", at("many.safetensors.tasks")], { encoding: "utf8" }).split("\t")[0];
     row("its lists on disk, MB", "", lists);
     console.log(`(archive: ${Math.round(statSync(at("many.tar")).size / 1e6)} MB)`);
@@ -222,6 +230,16 @@ function simulate({ overhead, merge }) {
     // Work w is over sooner where queue + overhead + merge + w / tasks < w.
     const seconds = (60 + overhead + merge * count) / (1 - 1 / count);
     row(count, Math.ceil(seconds * 10));
+  }
+  console.log("\nRuns of a comparison from which tasks are done sooner than one process, by the minutes of a run:\n");
+  row("tasks", "0.5 min", "1 min", "5 min", "30 min");
+  row("---:", "---:", "---:", "---:", "---:");
+  for (const count of [2, 4, 16, 64]) row(count, ...[0.5, 1, 5, 30].map((minutes) => fewestRuns(count, 60 * minutes)));
+
+  /** The fewest runs that are over sooner as tasks, a minute in the queue included. */
+  function fewestRuns(tasks, seconds) {
+    for (let runs = 1; ; runs++)
+      if (60 + merge * tasks + Math.ceil(runs / tasks) * (overhead + seconds) < runs * seconds) return runs;
   }
 }
 

@@ -10,7 +10,7 @@ import type { Model } from "../models/model.ts";
 import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { costText, parseBudgets } from "../students/search/budget.ts";
-import type { Limits, MeasuredCandidate, SearchResult } from "../students/search/lever-search.ts";
+import type { Limits, MeasuredCandidate, SearchResult, SearchState } from "../students/search/lever-search.ts";
 import { LeverSearch } from "../students/search/lever-search.ts";
 import { ladderOf } from "../students/search/ladder.ts";
 import type { Ladder } from "../students/search/ladder.ts";
@@ -100,10 +100,11 @@ export interface OpenedSearch {
   named(candidate: MeasuredCandidate): TriedCandidate;
 }
 
-/** Opens a search: its crops for comparing are not those that students are fitted on. */
+/** Opens a search, or one that another process began: its crops for comparing are not those that students are fitted on. */
 export async function openSearch(
   { options, teacher, source, items, context }: Question<SearchOptions>,
   timed: boolean,
+  known?: SearchState,
 ): Promise<OpenedSearch> {
   requireFiniteWeights(teacher);
   const { fitted, compared } = await candidateViews(options, teacher, source, items);
@@ -113,7 +114,7 @@ export async function openSearch(
   // Merged tokens make no file smaller.
   const merges = timed && options.levers.includes("tokens");
   const space = new LeverSpace({ teacher, ladder, formats, fitted, merges, crops, context });
-  const search = await LeverSearch.open(space, timed);
+  const search = await LeverSearch.open(space, timed, known);
   return { search, ladder, named: (one) => described(one, space, ladder, formats) };
 }
 

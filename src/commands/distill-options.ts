@@ -82,6 +82,7 @@ const ofTraining: readonly (keyof DistillRunInput)[] = [
   "effectiveBatch",
   "cachedCrops",
   "cropCache",
+  "cachedFeatures",
   "checkpointing",
   "activations",
   "earlyStop",

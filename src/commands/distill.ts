@@ -37,6 +37,7 @@ import { interruptible, loadRequest, SkippedPictures } from "../context/run-cont
 import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
 import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherCards, writeOtherSizes } from "./several-sizes.ts";
+import { CropCache } from "./crop-cache.ts";
 import type { ExportedModel } from "./export.ts";
 import { checkFormats, chosenExport, exportRun, exportTable } from "./export.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
@@ -424,7 +425,7 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
 }
 
 /** The files and models that a run reads. */
-interface Inputs {
+export interface Inputs {
   readonly data: DataSet;
   readonly teacher: Model;
   readonly source: PictureSource;
@@ -440,6 +441,8 @@ interface Run extends Inputs {
   readonly folder: RunFolder;
   /** What an earlier process left of it, where it is resumed. */
   readonly left: Left | undefined;
+  /** The teacher's features of its crops, where these were made before. */
+  readonly cache: CropCache | undefined;
 }
 
 /** A run with its pictures, its plan and what it begins with. */
@@ -471,8 +474,9 @@ async function perform(
   left: Left | undefined,
 ): Promise<DistillRunResult> {
   const inputs = await openInputs(context, options, left);
-  const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder, left };
   try {
+    const cache = await cacheOf(context, options, inputs);
+    const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder, left, cache };
     const start = async () => {
       const begun = await begin(run);
       await writeBeginning(begun);
@@ -491,11 +495,34 @@ async function perform(
   }
 }
 
+/** The teacher's features that were cached for such a run. Throws a UserError where they are of another one. */
+async function cacheOf(
+  { environment }: RunContext,
+  options: DistillRunOptions,
+  { images, teacherHash }: Inputs,
+): Promise<CropCache | undefined> {
+  const { cachedFeatures, cachedCrops: crops, seed } = options;
+  if (cachedFeatures === undefined) return undefined;
+  const hashes = new Map(images.manifest.map(({ item, sha256 }) => [item, sha256]));
+  return CropCache.open(environment.directory(cachedFeatures), {
+    ...{ teacherHash, seed, crops, embedding: embeddingOf(options) },
+    images: images.train.map((item) => [item.name, hashes.get(item) ?? null]),
+  });
+}
+
+/** Whose embedding a student starts with. */
+export const embeddingOf = ({ start, method }: DistillRunOptions): "teacher" | "random" =>
+  (start ?? methodOf(method).start) === "random" ? "random" : "teacher";
+
 /** What a student of procedural images costs; dev/procedural.md has the figures. */
 const proceduralWarning = (data: string) =>
   `No real images are used (--data ${data}): procedural ones stand in for them, and the figures below are on procedural images too. Real images of your kind make a better student; check this one on yours with wecolora evaluate.`;
 
-async function openInputs(context: RunContext, options: DistillRunOptions, left: Left | undefined): Promise<Inputs> {
+export async function openInputs(
+  context: RunContext,
+  options: DistillRunOptions,
+  left: Left | undefined,
+): Promise<Inputs> {
   const { environment, listener } = context;
   const opened = await environment.openDataSet(options.data, openOptions(options));
   if (!left && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
@@ -539,6 +566,17 @@ async function deploymentOf({ context, options, teacher, source, images, left }:
   return chooseLevers({ options, teacher, source, items: images.train, context });
 }
 
+/** Products in 8 bits: as they were when the run began, as cached features were made, or as options and measurements say. */
+async function settledPrecision({ context, options, teacher, source, images, left, cache }: Run) {
+  if (left) return left.int8;
+  if (cache && options.precision === "auto") return cache.facts.int8 ?? undefined;
+  return int8Of(options, teacher, source, images.train, context.listener);
+}
+
+/** Crops of each image that a run draws from; new ones in each epoch where undefined. */
+const cropsOf = ({ options, cache }: Pick<Run, "options" | "cache">): number | undefined =>
+  cache?.facts.crops ?? options.cachedCrops;
+
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
 async function begin(run: Run): Promise<Begun> {
   const { context, options, teacher, data, source, left } = run;
@@ -557,7 +595,7 @@ async function begin(run: Run): Promise<Begun> {
       ? withChosenShape(options, deployment.choice)
       : ofSize(options, sizesOf(options)[0]);
   const rankings: Rankings = new Map();
-  const int8 = left ? left.int8 : await int8Of(options, teacher, source, items, listener);
+  const int8 = await settledPrecision(run);
   const initial = await startOf(shaped, teacher, source, items, int8, context, rankings);
   const copied = left ? left.config.copied : (deployment?.choice.copied ?? initial.copied);
   checkFormats(options.export ?? [], initial.student ?? teacher, options);
@@ -567,7 +605,8 @@ async function begin(run: Run): Promise<Begun> {
     initialStudent: initial.student,
     int8,
   });
-  checkMethod(options, distillation);
+  checkMethod({ ...options, cachedCrops: cropsOf(run) }, distillation);
+  run.cache?.check(int8, distillation.targetNames);
   const { keptBlocks } = distillation;
   const { depth } = teacher.config;
   listener.info?.(
@@ -628,9 +667,11 @@ async function trainStudent(begun: Begun): Promise<Trained> {
     preprocessing: teacher.preprocessing,
     augmentation: paperAugmentation,
     seed: options.seed,
-    views: options.cachedCrops,
+    views: cropsOf(begun),
   };
-  const kept = await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener);
+  const kept =
+    begun.cache?.views(items) ??
+    (await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener));
   await folder.writeEvents(before, await settingsOf(begun), await viewsOf(context.environment, loaderOptions));
   const training = {
     distillation,

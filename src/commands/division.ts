@@ -7,8 +7,10 @@ import type { PictureSource, Skipped } from "../data/loader.ts";
 import type { Place } from "../data/places.ts";
 import type { Item } from "../data/sampling.ts";
 import { axes } from "../data/scans.ts";
+import type { Directory } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import { mapInTurns } from "../utils/lists.ts";
+import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
@@ -42,6 +44,8 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
   /** The command's name. */
   readonly name: string;
   readonly schema: Schema;
+  /** How options are read, where defaults depend on what is given. */
+  parse?(input: Readonly<Record<string, unknown>>, what: string): z.output<Schema>;
   /** A unit as a line of a list. */
   readonly unit: z.ZodType<Unit>;
   /** The output that these options name; undefined where they name none, so that nothing can be planned. */
@@ -55,7 +59,8 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
   /** Opens the work; `settled`: what a plan settled, where there is one. */
   open(context: RunContext, options: z.output<Schema>, settled?: unknown): Promise<Work<Unit, Part, Result>>;
   store(part: Part): StoredValue;
-  read(stored: StoredValue): Part;
+  /** `directory`: the task's own, with what `run` wrote in its output. */
+  read(stored: StoredValue, directory: Directory): Part;
   text(result: Result): string;
 }
 
@@ -63,6 +68,13 @@ export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unkno
 export const defineDivision = <Schema extends z.ZodObject, Unit, Part, Result>(
   division: Division<Schema, Unit, Part, Result>,
 ): Division<Schema, Unit, Part, Result> => division;
+
+/** Options as a division reads them. Throws a UserError on what doesn't fit. */
+export const divisionOptions = <Schema extends z.ZodObject>(
+  { schema, parse }: Pick<Division<Schema>, "schema" | "parse">,
+  input: Readonly<Record<string, unknown>>,
+  what: string,
+): z.output<Schema> => (parse ? parse(input, what) : parseOptions(schema, input, what));
 
 /** Runs a command's work in this process. */
 export function runWhole<Schema extends z.ZodObject, Unit, Part, Result>(
@@ -110,8 +122,23 @@ export const skippedSchema: z.ZodType<Skipped> = z.object({
 /** An image of a plan, with a hash of its content where it could be read. */
 export type HashedItem = Item & { readonly sha256?: string };
 
+/** What hashes images. */
+export type Prints = Pick<PictureSource, "fingerprint">;
+
+/** Hashes of images' contents, each made once, however often it is asked for. */
+export function rememberedPrints(source: PictureSource): Prints {
+  const known = new Map<string, string>();
+  return {
+    async fingerprint(item) {
+      const print = known.get(item.name) ?? (await source.fingerprint(item));
+      known.set(item.name, print);
+      return print;
+    },
+  };
+}
+
 /** The same images with hashes of their contents; procedural ones follow from their names. */
-export function hashedItems(source: PictureSource, items: readonly Item[]): Promise<HashedItem[]> {
+export function hashedItems(source: Prints, items: readonly Item[]): Promise<HashedItem[]> {
   return mapInTurns(items, async (item) => {
     if (item.place?.kind === "procedural") return item;
     // What can't be read is reported by the task that needs it.
@@ -121,7 +148,7 @@ export function hashedItems(source: PictureSource, items: readonly Item[]): Prom
 }
 
 /** Throws a UserError where an image is another than when it was planned. */
-export async function checkImages(source: PictureSource, items: readonly HashedItem[]): Promise<void> {
+export async function checkImages(source: Prints, items: readonly HashedItem[]): Promise<void> {
   const known = items.filter(({ sha256 }) => sha256 !== undefined);
   const changed = (
     await mapInTurns(known, async (item) => {

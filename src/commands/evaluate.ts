@@ -57,8 +57,16 @@ import {
   readOptionsFor,
   readSchema,
 } from "../context/common-options.ts";
-import type { Division, HashedItem, Work } from "./division.ts";
-import { checkImages, defineDivision, hashedItems, itemSchema, runWhole, skippedSchema } from "./division.ts";
+import type { Division, HashedItem, Prints, Work } from "./division.ts";
+import {
+  checkImages,
+  defineDivision,
+  hashedItems,
+  itemSchema,
+  rememberedPrints,
+  runWhole,
+  skippedSchema,
+} from "./division.ts";
 import { divisibleCommand, withoutLaunch } from "./launch.ts";
 import { resultsText } from "./result-text.ts";
 import { int8Schema } from "./run-settings.ts";
@@ -194,7 +202,7 @@ function publishedText({ published = [] }: Pick<EvaluateRunResult, "published">)
 
 /** Equal files in both parts, with a warning where there are any. */
 async function duplicatesOf(
-  source: PictureSource,
+  source: Prints,
   { bank, queries }: EvaluationParts,
   { listener }: RunContext,
 ): Promise<Duplicate[]> {
@@ -299,14 +307,16 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const unused = unusedOf(data);
     this.skipped.open(unused, context.listener);
     const parts = partsOf(data, options);
-    const duplicates = await duplicatesOf(source, parts, context);
+    // A plan has the hash of each image too.
+    const prints = forPlan ? rememberedPrints(source) : source;
+    const duplicates = await duplicatesOf(prints, parts, context);
     const [queries, bank] = [parts.queries.length, parts.bank.length];
     const learns = learnsFromBank({ bank: parts.bank, classes: data.train.classes });
     this.facts = { ...this.facts, queries, bank, learns, skipped: unused.length, duplicates, int8 };
     this.tick = judgeTicker(judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, this.skipped.add));
     const units = (part: EvaluateUnit["part"], items: readonly HashedItem[]) =>
       batchesOf(items, options.batch).map((batch) => ({ part, items: batch }));
-    const listed = async (items: readonly Item[]) => (forPlan ? hashedItems(source, items) : items);
+    const listed = async (items: readonly Item[]) => (forPlan ? hashedItems(prints, items) : items);
     const learned = learns ? await listed(parts.bank) : [];
     return [...units("queries", await listed(parts.queries)), ...units("bank", learned)];
   }

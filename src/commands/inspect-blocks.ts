@@ -1,32 +1,24 @@
-// `wecolora inspect MODEL --data D`: how much each block and each run of blocks matters, and which to keep.
+// What `wecolora inspect MODEL --data D` shows and writes: how much each block and each run of blocks matters, and which to keep.
 import { z } from "zod";
 import type { BlockChoice } from "../students/search/block-search.ts";
-import { blockRuns, searchBlocks } from "../students/search/block-search.ts";
+import { searchBlocks } from "../students/search/block-search.ts";
 import { copyBlocks } from "../students/weight-copy.ts";
 import type { Model } from "../models/model.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
 import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
-import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
-import { withOptionalOutput } from "../workspace/output-folder.ts";
-import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { Environment } from "../context/environment.ts";
-import type { Listener, RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
+import type { Listener } from "../context/run-context.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
-import { parseBudgets } from "../students/search/budget.ts";
-import { exportText, openSearch } from "./choose-levers.ts";
+import { exportText } from "./choose-levers.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
-import { pricedModels, propose } from "./proposal.ts";
-
-import { searchItems, searchViews } from "../students/start.ts";
-import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
-import { budgetsText, leverNames } from "../students/run-options.ts";
+import { commonSchema, countOption, pathOption, readSchema } from "../context/common-options.ts";
+import { budgetsText } from "../students/run-options.ts";
 
 /** `wecolora inspect MODEL --data D`: how much blocks matter. */
 export const blocksRunSchema = z.strictObject({
@@ -69,57 +61,11 @@ export interface BlocksRunResult {
   readonly out?: string;
 }
 
-/** Looks at a model's blocks with pictures. Throws a UserError where there are fewer than two. */
-export async function runBlocks(context: RunContext, model: string, input: BlocksRunInput): Promise<BlocksRunResult> {
-  const options = parseOptions(blocksRunSchema, input, "options of inspect");
-  const inputs = [
-    { option: "the model", path: model },
-    { option: "--data", path: options.data },
-  ];
-  return withOptionalOutput(context.environment, { path: options.out, kind: "inspection", inputs }, (output) =>
-    inspectInto(context, model, options, output),
-  );
-}
-
-/** Inspects in four stages: open, measure runs of blocks, search and measure sizes where asked for, write. */
-async function inspectInto(
-  context: RunContext,
-  model: string,
-  options: BlocksRunOptions,
-  output: OutputFolder | undefined,
-): Promise<BlocksRunResult> {
-  const { environment, listener } = context;
-  const data = await environment.openPictures(options.data);
-  const teacher = await environment.loadModel(model, loadRequest(readOptions(options), context));
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
-  try {
-    requireFiniteWeights(teacher);
-    skipped.open(data.skipped, listener);
-    const items = searchItems(data.items, options.maxImages, options.seed);
-    const views: Views = (parts) => searchViews(source, items, teacher, options.seed, parts);
-    const { depth } = teacher.config;
-    listener.stage?.("measuring blocks", depth);
-    const longest = Math.min(depth, options.longest);
-    const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
-    const choices = options.search ? await searchChoices(teacher, views, longest, listener) : [];
-    const sizes = await measureSizes(options, model, { teacher, source, items, context });
-    if (output) await writeInspection(environment, output, left, sizes.frontier);
-    skipped.report(listener);
-    const known = left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null)));
-    const { out } = options;
-    return { left: known, choices, pictures, ...sizes, ...(out === undefined ? {} : { out }) };
-  } finally {
-    await source.dispose();
-    await teacher.dispose();
-  }
-}
-
 /** Batches of images, as whole views or as so many parts of each. */
-type Views = (parts?: number) => AsyncIterable<FloatTensor>;
+export type Views = (parts?: number) => AsyncIterable<FloatTensor>;
 
 /** The best blocks to keep, for each number of them, and what such a student weighs. */
-async function searchChoices(
+export async function searchChoices(
   teacher: Model,
   views: Views,
   longest: number,
@@ -134,37 +80,15 @@ async function searchChoices(
   });
 }
 
-async function writeInspection(
+/** Writes the tables and charts. */
+export async function writeInspection(
   environment: Environment,
   output: OutputFolder,
-  left: readonly (readonly number[])[],
-  frontier: readonly PricedModel[] | undefined,
+  { left, frontier }: Pick<BlocksRunResult, "left" | "frontier">,
 ): Promise<void> {
   await writeBlocks(environment, output.directory, left);
   if (frontier) await writeFrontier(environment, output.directory, frontier);
   await output.removeStale();
-}
-
-/** Models along the frontier that are built, about. */
-const frontierPoints = 8;
-
-/** Measures what there is at each price, and says which to take within a budget, where that is asked for. */
-async function measureSizes(
-  options: BlocksRunOptions,
-  name: string,
-  { teacher, source, items, context }: Omit<Parameters<typeof openSearch>[0], "options">,
-): Promise<Pick<BlocksRunResult, "frontier" | "proposal">> {
-  const { budget, frontier: wanted, seed } = options;
-  if (!wanted && budget === undefined) return {};
-  const opened = (levers: readonly (typeof leverNames)[number][]) =>
-    openSearch({ options: { seed, levers: [...levers], shape: "balanced" }, teacher, source, items, context }, true);
-  // A share of the weights is a matter of shape alone, as it is for distill.
-  const ofShape = budget !== undefined && parseBudgets(budget).every(({ kind }) => kind === "share");
-  const together = wanted || !ofShape ? await opened(leverNames) : undefined;
-  const proposal =
-    budget && (await propose(ofShape || !together ? await opened(["shape"]) : together, budget, name, options));
-  const frontier = wanted && together ? await pricedModels(together, frontierPoints) : undefined;
-  return { ...(frontier ? { frontier } : {}), ...(proposal ? { proposal } : {}) };
 }
 
 const percentOf = (share: number): string => (100 * share).toFixed(0);
@@ -202,8 +126,9 @@ async function writeFrontier(
 async function writeBlocks(
   environment: Environment,
   directory: Directory,
-  left: readonly (readonly number[])[],
+  known: BlocksRunResult["left"],
 ): Promise<void> {
+  const left = known.map((row) => row.map((value) => value ?? Infinity));
   const lines = left.flatMap((row, k) =>
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );

@@ -3,23 +3,34 @@ import { z } from "zod";
 import { pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
+import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
 import { UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
 import { badWeight } from "../models/finite-outputs.ts";
+import type { Model } from "../models/model.ts";
 import { parseOptions } from "../utils/parse-options.ts";
+import { withOptionalOutput } from "../workspace/output-folder.ts";
 import { defineCommand } from "./command.ts";
+import type { Division } from "./division.ts";
+import { defineDivision } from "./division.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
-import { blocksRunSchema, runBlocks } from "./inspect-blocks.ts";
+import { blocksRunSchema } from "./inspect-blocks.ts";
 import type { ModelDescription } from "./inspect-text.ts";
 import { blocksText, describeModel, inspectText } from "./inspect-text.ts";
+import type { BlocksPart, BlocksUnit } from "./inspect-work.ts";
+import { blocksPartSchema, BlocksWork, blocksUnitSchema } from "./inspect-work.ts";
+import type { Launched } from "./launch.ts";
+import { isLaunched, launchedText, runDivided } from "./launch.ts";
 
 /** `wecolora inspect` */
 export const inspectRunSchema = z.strictObject({
   model: pathOption.describe("the model: its directory or file of weights"),
   ...blocksRunSchema.partial({ data: true }).shape,
+  ...launchOptions,
 });
 
 export type InspectRunInput = z.input<typeof inspectRunSchema>;
+type InspectOptions = z.output<typeof inspectRunSchema>;
 
 export interface InspectRunResult extends ModelDescription {
   readonly model: string;
@@ -27,25 +38,73 @@ export interface InspectRunResult extends ModelDescription {
   readonly blocks?: BlocksRunResult;
 }
 
-/** Describes a model. Throws a UserError where it can't be read, and where an option needs images that are not given. */
-export async function runInspection(context: RunContext, input: InspectRunInput): Promise<InspectRunResult> {
+/**
+ * Describes a model, with images as tasks where the options say so. Throws a UserError where it can't be read, and where an
+ * option needs images that are not given.
+ */
+export async function runInspection(context: RunContext, input: InspectRunInput): Promise<InspectRunResult | Launched> {
   const { model: path, data, ...options } = parseOptions(inspectRunSchema, input, "options of inspect");
-  if (data === undefined) {
-    const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
-    if (given !== undefined)
-      throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`, { code: "INVALID_OPTION" });
-  }
+  if (data !== undefined) return runDivided(context, division, input);
+  const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
+  if (given !== undefined)
+    throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`, { code: "INVALID_OPTION" });
   const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
-  const description = describeModel(model);
+  try {
+    return describe(context, path, model);
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** What a model is, with a warning where its figures would be meaningless. */
+function describe({ listener }: RunContext, path: string, model: Model): InspectRunResult {
   const bad = badWeight(model.weights);
   if (bad)
-    context.listener.warn?.(
-      `The weight ${bad.name} of ${path} holds ${bad.value}: figures of this model are meaningless`,
-    );
-  await model.dispose();
-  const blocks = data === undefined ? undefined : await runBlocks(context, path, { ...options, data });
-  return { model: path, ...description, ...(blocks ? { blocks } : {}) };
+    listener.warn?.(`The weight ${bad.name} of ${path} holds ${bad.value}: figures of this model are meaningless`);
+  return { model: path, ...describeModel(model) };
 }
+
+/** The options of a run with images. */
+function withImages({ data, ...options }: InspectOptions) {
+  if (data === undefined) throw new UserError("inspect needs --data here.", { code: "INVALID_OPTION" });
+  return { ...options, data };
+}
+
+const inspectionText = ({ model, blocks, ...description }: InspectRunResult): string =>
+  [inspectText(model, description), ...(blocks ? [blocksText(blocks)] : [])].join("\n");
+
+/** With images: runs of blocks, and each model of the frontier. */
+export const division: Division<typeof inspectRunSchema, BlocksUnit, BlocksPart, InspectRunResult> = defineDivision({
+  name: "inspect",
+  schema: inspectRunSchema,
+  unit: blocksUnitSchema,
+  out: ({ out }) => out,
+  within({ environment }, options, use) {
+    const { model, data, out } = withImages(options);
+    const inputs = [
+      { option: "the model", path: model },
+      { option: "--data", path: data },
+    ];
+    return withOptionalOutput(environment, { path: out, kind: "inspection", inputs }, use);
+  },
+  async open(context, options, settled) {
+    const work = new BlocksWork(context, withImages(options), settled);
+    return {
+      units: (forPlan) => work.units(forPlan),
+      settled: () => work.settled(),
+      inputs: () => work.inputs(),
+      run: (units) => work.run(units),
+      async merge(parts, output) {
+        const description = describe(context, options.model, await work.model());
+        return { ...description, blocks: await work.merge(parts, output) };
+      },
+      dispose: () => work.dispose(),
+    };
+  },
+  store: (value) => ({ value, tensors: new Map() }),
+  read: ({ value }) => blocksPartSchema.parse(value),
+  text: inspectionText,
+});
 
 export const command = defineCommand({
   name: "inspect",
@@ -53,6 +112,6 @@ export const command = defineCommand({
   schema: inspectRunSchema,
   positional: ["model"],
   run: runInspection,
-  text: ({ model, blocks, ...description }) =>
-    [inspectText(model, description), ...(blocks ? [blocksText(blocks)] : [])].join("\n"),
+  details: () => `Launchers:\n${launcherHelp()}`,
+  text: (result) => (isLaunched(result) ? launchedText(result) : inspectionText(result)),
 });

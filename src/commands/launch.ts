@@ -5,14 +5,13 @@ import type { LaunchRequest } from "../launchers/launcher.ts";
 import { launcherHelp, launchOptionNames } from "../launchers/launch-options.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/parse-options.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { OpenedPlan } from "../workspace/plan-folder.ts";
 import { findPlan, missingTasks, planFolderOf, readLaunch, writeLaunch } from "../workspace/plan-folder.ts";
 import type { Command } from "./command.ts";
 import { defineCommand } from "./command.ts";
 import type { Division } from "./division.ts";
-import { runWhole } from "./division.ts";
+import { divisionOptions, runWhole } from "./division.ts";
 import { makePlan, performMerge } from "./plan.ts";
 
 /** Work that was handed over to a scheduler. */
@@ -32,7 +31,7 @@ export interface Launched {
 
 export const isLaunched = (result: object): result is Launched => "launched" in result;
 
-const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
+export const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
   [
     `${missing.length} of ${tasks} tasks were handed over (plan: ${plan}).`,
     ...notes,
@@ -59,7 +58,7 @@ export async function runDivided<Schema extends z.ZodObject, Unit, Part, Result 
   division: Division<Schema, Unit, Part, Result>,
   input: z.input<Schema>,
 ): Promise<Result | Launched> {
-  const options = parseOptions(division.schema, input, `options of ${division.name}`);
+  const options = divisionOptions(division, input, `options of ${division.name}`);
   const settings = options as LaunchSettings & z.output<Schema>;
   if (settings.launcher === undefined && settings.tasks === undefined) return runWhole(division, context, options);
   const launcher = launcherOf(settings.launcher ?? "local");
@@ -97,8 +96,10 @@ export async function runDivided<Schema extends z.ZodObject, Unit, Part, Result 
 export const divisibleCommand = <Schema extends z.ZodObject, Unit, Part, Result extends object>(
   division: Division<Schema, Unit, Part, Result>,
   summary: string,
+  more: Pick<Command<Schema>, "positional" | "recipes"> = {},
 ): Command<Schema, Result | Launched> =>
   defineCommand({
+    ...more,
     name: division.name,
     summary,
     schema: division.schema,

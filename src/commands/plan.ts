@@ -7,17 +7,16 @@ import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import { sha256 } from "../utils/digest.ts";
 import { UserError } from "../utils/errors.ts";
-import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import { withOutput } from "../workspace/output-folder.ts";
-import type { HashedInput, OpenedPlan, Plan, StoredPart, TaskMachine } from "../workspace/plan-folder.ts";
+import type { FinishedPart, HashedInput, OpenedPlan, Plan, StoredPart, TaskMachine } from "../workspace/plan-folder.ts";
 import {
   findPlan,
+  finishedParts,
   logEntry,
   longestList,
-  missingTasks,
   partEntry,
   partFormat,
   planFolderOf,
@@ -31,6 +30,7 @@ import {
 } from "../workspace/plan-folder.ts";
 import { parseJson } from "../workspace/versioned.ts";
 import type { Division, StoredValue, Work } from "./division.ts";
+import { divisionOptions } from "./division.ts";
 
 /** The units of each task: of 10 units, 3 tasks get 3, 3 and 4. */
 export function cut<T>(units: readonly T[], tasks: number): T[][] {
@@ -144,9 +144,9 @@ function checkInputs(plan: Plan, inputs: readonly HashedInput[]): void {
 
 /** The options in a plan. */
 const optionsOf = <Schema extends z.ZodObject>(
-  division: Pick<Division<Schema>, "schema">,
+  division: Pick<Division<Schema>, "schema" | "parse">,
   { plan, directory }: OpenedPlan,
-) => parseOptions(division.schema, plan.options, `the options in ${directory.describe("plan.json")}`);
+) => divisionOptions(division, plan.options, `the options in ${directory.describe("plan.json")}`);
 
 export interface TaskRunResult {
   readonly plan: string;
@@ -247,10 +247,11 @@ function differencesText(machines: readonly TaskMachine[]): string | undefined {
     : `Tasks ran ${kinds.join(" and ")}: the last bits of their numbers may differ from those of one machine.`;
 }
 
-/** Throws a UserError that names the tasks which are missing, with the log of the first. */
-async function checkComplete(opened: OpenedPlan, environment: Environment): Promise<void> {
-  const missing = await missingTasks(opened, environment);
-  if (missing.length === 0) return;
+/** What all tasks left, each looked at once. Throws a UserError that names those which are missing, with the log of the first. */
+async function completeParts(opened: OpenedPlan, environment: Environment): Promise<FinishedPart[]> {
+  const parts = await finishedParts(opened, environment);
+  const missing = parts.flatMap((part, index) => (part ? [] : [index]));
+  if (missing.length === 0) return parts.filter((part) => part !== undefined);
   const shown = missing.slice(0, 10).join(", ");
   const more = missing.length > 10 ? `, and ${missing.length - 10} more` : "";
   const log = await opened.directory.open(logEntry(missing[0]));
@@ -270,21 +271,17 @@ export async function performMerge<Part, Result>(
 ): Promise<Result> {
   const { environment, listener } = context;
   const { plan, path } = opened;
-  await checkComplete(opened, environment);
+  const finished = await completeParts(opened, environment);
   const options = optionsOf(division, opened);
   return withOutput(environment, { path, kind: "plan", inputs: [] }, (folder) =>
     division.within(context, options, async (output) => {
       listener.stage?.("merging", plan.tasks);
       const parts: Part[] = [];
-      const machines: TaskMachine[] = [];
-      for (let index = 0; index < plan.tasks; index++) {
-        const found = await readPart(opened, environment, index);
-        if (!found) throw new UserError(`Task ${index} is not finished any more.`, { code: "RUN_NOT_FOUND" });
-        machines.push(found.part.machine);
-        parts.push(division.read(await readValue(found.directory)));
+      for (const [index, { directory }] of finished.entries()) {
+        parts.push(division.read(await readValue(directory), directory));
         listener.progress?.(index + 1);
       }
-      const differences = differencesText(machines);
+      const differences = differencesText(finished.map(({ part }) => part.machine));
       if (differences !== undefined) listener.warn?.(differences);
       const work = await division.open(context, options, plan.settled);
       try {

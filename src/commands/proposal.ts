@@ -31,9 +31,9 @@ export interface Proposal extends TriedCandidate {
 const isBest = (one: MeasuredCandidate, all: readonly MeasuredCandidate[], cost: "bytes" | "milliseconds"): boolean =>
   !all.some((other) => other !== one && other[cost] <= one[cost] && other.loss < one.loss);
 
-/** Builds and measures so many models along the frontier, from the teacher to the cheapest; the smallest first. */
-export async function pricedModels({ search, named }: OpenedSearch, points: number): Promise<PricedModel[]> {
-  const measured = await search.along(points);
+/** The models that a search has built and measured; the smallest first. */
+export function pricedModels({ search, named }: OpenedSearch): PricedModel[] {
+  const measured = search.sorted();
   return measured.map((one) => ({
     ...named(one),
     bestForSize: isBest(one, measured, "bytes"),

@@ -1,4 +1,5 @@
 // All of `wecolora`'s commands, from the files of this folder. Made by `npm run generate`; don't edit it.
+import { command as cacheCommand } from "./cache.ts";
 import { command as cancelCommand } from "./cancel.ts";
 import { command as compareCommand } from "./compare.ts";
 import { command as distillCommand } from "./distill.ts";
@@ -15,6 +16,7 @@ import { command as statusCommand } from "./status.ts";
 import { command as taskCommand } from "./task.ts";
 
 export const commands = [
+  cacheCommand,
   cancelCommand,
   compareCommand,
   distillCommand,

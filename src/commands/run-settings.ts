@@ -16,9 +16,14 @@ import { distillOptions } from "./distill-options.ts";
 import { checkRunMethod } from "../students/methods/lookup.ts";
 
 /** What a run reads, and must not write over. */
-export const distillInputs = ({ teacher, data }: Pick<DistillRunOptions, "teacher" | "data">): NamedInput[] => [
+export const distillInputs = ({
+  teacher,
+  data,
+  cachedFeatures,
+}: Pick<DistillRunOptions, "teacher" | "data" | "cachedFeatures">): NamedInput[] => [
   { option: "--teacher", path: teacher },
   { option: "--data", path: data },
+  ...(cachedFeatures === undefined ? [] : [{ option: "--cached-features", path: cachedFeatures }]),
 ];
 
 /** Options that say where a run lies and how it is made, not what comes of it. */

@@ -7,6 +7,7 @@ import type { Directory } from "../files/storage.ts";
 import type { ActiveState } from "../launchers/launcher.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { textTable } from "../report/table.ts";
+import { mapInTurns } from "../utils/lists.ts";
 import { pause } from "../utils/pause.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -115,8 +116,8 @@ async function activeTasks(
 async function look(context: RunContext, opened: OpenedPlan): Promise<StatusRunResult> {
   const launch = await readLaunch(opened);
   const active = launch && (await activeTasks(context, opened, launch));
-  const tasks: TaskStatus[] = [];
-  for (let index = 0; index < opened.plan.tasks; index++) tasks.push(await taskStatus(context, opened, index, active));
+  const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
+  const tasks = await mapInTurns(indices, (index) => taskStatus(context, opened, index, active));
   const left = secondsLeft(tasks, launch);
   const mergeLine = await lastLine(opened.directory, mergeLogEntry);
   return {

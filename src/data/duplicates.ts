@@ -14,7 +14,7 @@ const askedAtOnce = 64;
 
 /** Finds equal files; what can't be read is no duplicate, and is told where it is used. */
 export async function findDuplicates(
-  source: PictureSource,
+  source: Pick<PictureSource, "fingerprint">,
   learned: readonly Item[],
   judged: readonly Item[],
   progress: (done: number) => void = () => undefined,

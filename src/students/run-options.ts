@@ -110,6 +110,10 @@ export const studentRunSchema = z.strictObject({
     .default("auto")
     .describe("where teacher features are cached: auto takes memory if they fit")
     .meta({ note: "On disk they stand in the run folder while it trains." }),
+  cachedFeatures: pathOption
+    .optional()
+    .describe("folder of teacher features that wecolora cache made")
+    .meta({ note: "Training draws from its crops, so the teacher is not shown any." }),
   batch: countOption
     .max(mostImages)
     .optional()

@@ -247,6 +247,14 @@ interface ShapeQuestion {
   readonly rankings: Rankings;
 }
 
+/** The blocks that a run keeps, without its student. */
+export async function keptBlocksFor(question: Omit<ShapeQuestion, "rankings">): Promise<readonly number[]> {
+  const { options, teacher, context } = question;
+  const count = await budgetedCount(options, teacher, context);
+  const { kept } = await choose({ ...question, rankings: new Map() }, count);
+  return kept ?? keptBlocksOf(teacher.config.depth, options);
+}
+
 /** Blocks, heads and channels: those named or searched for, a balance of both, or as many whole blocks as a budget allows. */
 async function choose(question: ShapeQuestion, count: number | undefined): Promise<Chosen> {
   const { options, teacher, source, items, context } = question;

@@ -23,6 +23,7 @@ export const outputKinds = [
   "similarity",
   "segmentation",
   "inspection",
+  "cache",
   "plan",
   "task",
 ] as const;
@@ -38,6 +39,7 @@ const described: Readonly<Record<OutputKind, string>> = {
   similarity: "the output of wecolora similarity",
   segmentation: "the output of wecolora segment",
   inspection: "the output of wecolora inspect",
+  cache: "the output of wecolora cache",
   plan: "a plan of tasks",
   task: "the result of a task of a plan",
 };

@@ -12,6 +12,7 @@ import type { Environment } from "../context/environment.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile, readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
+import { mapInTurns } from "../utils/lists.ts";
 import { textChunks } from "./output-files.ts";
 import { OutputFolder } from "./output-folder.ts";
 import { checkSchema, checkVersion, parseJson } from "./versioned.ts";
@@ -146,12 +147,18 @@ export async function readUnits<T extends z.ZodType>(
     .map((line, i) => checkSchema(schema, parseJson(line, `line ${i + 1} of ${file}`), `line ${i + 1} of ${file}`));
 }
 
+/** What a finished task left, and where. */
+export interface FinishedPart {
+  readonly part: StoredPart;
+  readonly directory: Directory;
+}
+
 /** What a task left for this plan; undefined where it is not finished, or was made for another plan. */
 export async function readPart(
   { plan, path }: OpenedPlan,
   environment: Environment,
   index: number,
-): Promise<{ readonly part: StoredPart; readonly directory: Directory } | undefined> {
+): Promise<FinishedPart | undefined> {
   const directory = environment.directory(`${path}/${taskEntry(index)}`);
   const text = await readText(directory, partEntry);
   if (text === undefined || !(await OutputFolder.open(directory, "task")).isFinished) return undefined;
@@ -160,13 +167,15 @@ export async function readPart(
   return part.shard === plan.shards[index] ? { part, directory } : undefined;
 }
 
-/** Tasks without a finished result. */
-export async function missingTasks(opened: OpenedPlan, environment: Environment): Promise<number[]> {
-  const missing: number[] = [];
-  for (let index = 0; index < opened.plan.tasks; index++)
-    if (!(await readPart(opened, environment, index))) missing.push(index);
-  return missing;
+/** What each task left, in their order. */
+export function finishedParts(opened: OpenedPlan, environment: Environment): Promise<(FinishedPart | undefined)[]> {
+  const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
+  return mapInTurns(indices, (index) => readPart(opened, environment, index));
 }
+
+/** Tasks without a finished result. */
+export const missingTasks = async (opened: OpenedPlan, environment: Environment): Promise<number[]> =>
+  (await finishedParts(opened, environment)).flatMap((part, index) => (part ? [] : [index]));
 
 /** Who runs the tasks of a plan; undefined where nobody was asked to. */
 export async function readLaunch({ directory }: Pick<OpenedPlan, "directory">): Promise<Launch | undefined> {

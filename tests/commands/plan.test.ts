@@ -152,6 +152,27 @@ describe("features", () => {
     expect((await readdir(folder)).filter((name) => name.startsWith("never"))).toEqual([]);
   });
 
+  test("a merge looks at each task's result once", async () => {
+    const plan = await planned(run, options("once.safetensors"), 3);
+    for (let index = 0; index < 3; index++) await runTask(context, { plan: plan.plan, index });
+    const read: string[] = [];
+    const counting = runContext({
+      ...environment,
+      directory(path) {
+        const directory = environment.directory(path);
+        return {
+          ...directory,
+          open(entry) {
+            if (entry === "part.json") read.push(path);
+            return directory.open(entry);
+          },
+        };
+      },
+    });
+    await runMerge(counting, { plan: plan.plan });
+    expect(read.sort()).toEqual([0, 1, 2].map((index) => join(plan.plan, "tasks", `00000${index}`)));
+  });
+
   test("tasks of several machines say where bits may differ", async () => {
     const plan = await planned(run, options("machines.safetensors"), 2);
     for (const index of [0, 1]) await runTask(context, { plan: plan.plan, index });
@@ -185,6 +206,28 @@ describe("evaluate", () => {
       expect(await readFile(at(`evaluated${tasks}`, name), "utf8"), name).toBe(
         await readFile(at("evaluated", name), "utf8"),
       );
+  });
+
+  test("reads each image once for its plan, for hashes and duplicates alike", async () => {
+    const hashed: string[] = [];
+    const counting = runContext({
+      ...environment,
+      createPictureSource(path) {
+        const source = environment.createPictureSource(path);
+        return {
+          ...source,
+          fingerprint(item) {
+            hashed.push(item.name);
+            return source.fingerprint(item);
+          },
+        };
+      },
+    });
+    await evaluateCommand.run(counting, { ...options("counted"), launcher: "plan", tasks: 3 });
+    // What can't be read is tried again, and is listed without a hash.
+    const readable = hashed.filter((name) => !name.endsWith("broken.jpg"));
+    expect([...new Set(readable)]).toHaveLength(30);
+    expect(readable).toHaveLength(30);
   });
 
   test("needs an output folder where it is cut", async () => {

@@ -135,6 +135,45 @@ describe("Slurm", () => {
   });
 });
 
+/** A stand-in for kubectl with the arguments that it knows: jobs are what a server took, by Kubernetes' published schemas. */
+const standIn = ({ asked, jobs }: { readonly asked: string; readonly jobs: string }) => `
+import { createRequire } from "node:module";
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+const load = createRequire(${JSON.stringify(import.meta.url)});
+const { Job } = load("kubernetes-models/batch/v1");
+const { parseAllDocuments } = load("yaml");
+const args = process.argv.slice(2);
+appendFileSync(${JSON.stringify(asked)}, args.join(" ") + "\\n");
+const known = existsSync(${JSON.stringify(jobs)}) ? JSON.parse(readFileSync(${JSON.stringify(jobs)}, "utf8")) : [];
+const keep = (all) => writeFileSync(${JSON.stringify(jobs)}, JSON.stringify(all));
+const option = (name) => args.includes(name) ? args[args.indexOf(name) + 1] : undefined;
+const fail = (text) => { console.error(text); process.exit(1); };
+const find = (name) => known.find(({ metadata }) => metadata.name === name && metadata.namespace === option("--namespace"));
+const missing = (name) => fail('Error from server (NotFound): jobs.batch "' + name + '" not found');
+const [verb, kind, name] = args;
+if (verb === "apply") {
+  if (kind !== "-f" || args.length !== 3) fail("error: unknown arguments");
+  const made = parseAllDocuments(readFileSync(name, "utf8")).map((each) => each.toJS());
+  for (const job of made) {
+    if (job.apiVersion !== "batch/v1" || job.kind !== "Job") fail("error: no matches for kind");
+    new Job(job).validate();
+    if (!/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(job.metadata.name) || job.metadata.name.length > 63) fail("Invalid value: name");
+    console.log("job.batch/" + job.metadata.name + " created");
+  }
+  keep([...known, ...made]);
+} else if (verb === "get" && kind === "job" && option("-o") === "json") {
+  if (!find(name)) missing(name);
+  console.log(JSON.stringify({ ...find(name), status: {} }));
+} else if (verb === "get" && kind === "pods" && option("-o") === "json") {
+  const job = (option("-l") ?? "").replace("batch.kubernetes.io/job-name=", "");
+  const labels = { "batch.kubernetes.io/job-completion-index": "0" };
+  console.log(JSON.stringify({ items: find(job) ? [{ metadata: { labels }, status: { phase: "Running" } }] : [] }));
+} else if (verb === "delete" && kind === "job") {
+  if (!find(name) && !args.includes("--ignore-not-found")) missing(name);
+  keep(known.filter((job) => job !== find(name)));
+} else fail("error: unknown command");
+`;
+
 describe("Kubernetes", () => {
   const facts = {
     ...{ name: "wecolora-features-1f2e3d4c-1", command: "features", path: "/data/f.tasks", folder: "/data" },
@@ -200,6 +239,65 @@ describe("Kubernetes", () => {
     expect(inPod(merge, {})).toBe(0);
     await features({ ...options, out: at("whole.safetensors") });
     expect(await readFile(at("f.safetensors"))).toEqual(await readFile(at("whole.safetensors")));
+  });
+
+  test("--apply hands the manifests to kubectl; status and cancel ask it for the jobs", async () => {
+    // It checks arguments and manifests as the program and its server do, and keeps the jobs in a file.
+    const [bin, asked, jobs] = [at("kubectl-bin"), at("asked.txt"), at("applied.json")];
+    await mkdir(bin);
+    await writeFile(join(bin, "kubectl.mjs"), standIn({ asked, jobs }));
+    await writeFile(join(bin, "kubectl"), `#!/bin/sh\nexec "${process.execPath}" "${bin}/kubectl.mjs" "$@"\n`);
+    await chmod(join(bin, "kubectl"), 0o755);
+    await cp(referencePath("teachers/timm-vit"), at("applied-teacher"), { recursive: true });
+    const out = at("applied.safetensors");
+    const data = [
+      "--model",
+      at("applied-teacher"),
+      "--data",
+      at("data"),
+      "--batch",
+      "3",
+      "--threads",
+      "1",
+      "--out",
+      out,
+    ];
+    const launch = ["--launcher", "kubernetes", "--tasks", "3", "--apply", "--retries", "2", "--max-parallel", "2"];
+    const settings = `image=registry/wecolora:1,volume=claim:${folder},namespace=ml,queue=gpus`;
+    const onPath = { PATH: `${bin}:${process.env.PATH}` };
+    const run = (...args: string[]) => runScript(script, [...args, "--json"], onPath);
+    const launched = await run("features", ...data, ...launch, "--kubernetes", settings);
+    expect(launched, launched.err).toMatchObject({ code: 0 });
+    const [tasks, merge] = JSON.parse(await readFile(jobs, "utf8"));
+    expect(tasks).toMatchObject({ metadata: { namespace: "ml" }, spec: { completions: 3, parallelism: 2 } });
+    const { name } = tasks.metadata;
+    expect(merge.metadata).toMatchObject({ name: `${name}-merge`, namespace: "ml" });
+    expect(JSON.parse(launched.out.trimEnd().split("\n").at(-1) ?? "").jobs).toEqual([
+      `ml/${name}`,
+      `ml/${name}-merge`,
+    ]);
+    const seen = await run("status", out);
+    expect(seen, seen.err).toMatchObject({ code: 0 });
+    const { tasks: states } = JSON.parse(seen.out.trimEnd().split("\n").at(-1) ?? "");
+    expect(states.map(({ state }: { state: string }) => state)).toEqual(["running", "waiting", "waiting"]);
+    // While its jobs are there, nothing is applied twice.
+    const again = await run("features", ...data, ...launch, "--kubernetes", settings);
+    expect(again).toMatchObject({ code: 2 });
+    expect(again.err).toContain("3 tasks of");
+    expect(await run("cancel", out)).toMatchObject({ code: 0 });
+    expect(JSON.parse(await readFile(jobs, "utf8"))).toEqual([]);
+    const lines = (await readFile(asked, "utf8")).trim().split("\n");
+    expect(lines[0]).toBe(`apply -f ${out}.tasks/kubernetes/jobs.yaml`);
+    expect(lines).toContain(`get job ${name} --namespace ml -o json`);
+    expect(lines).toContain(`get pods --namespace ml -l batch.kubernetes.io/job-name=${name} -o json`);
+    expect(lines.slice(-2)).toEqual(
+      [name, `${name}-merge`].map((job) => `delete job ${job} --namespace ml --ignore-not-found`),
+    );
+    // What kubectl complains of is shown.
+    await writeFile(join(bin, "kubectl"), "#!/bin/sh\necho 'error: You must be logged in' >&2\nexit 1\n");
+    const refused = await run("features", ...data, ...launch, "--kubernetes", settings);
+    expect(refused).toMatchObject({ code: 1 });
+    expect(refused.err).toContain("kubectl failed: error: You must be logged in");
   });
 
   test("what the volume does not hold is refused", async () => {

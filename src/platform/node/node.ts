@@ -20,12 +20,15 @@ import type { Command } from "../../commands/command.ts";
 import { runCommand } from "../../commands/command.ts";
 import type { CancelRunResult } from "../../commands/cancel.ts";
 import { command as cancelCommand } from "../../commands/cancel.ts";
+import type { CacheRunResult } from "../../commands/cache.ts";
+import { command as cacheCommand } from "../../commands/cache.ts";
 import type { CompareRunResult } from "../../commands/compare.ts";
 import { command as compareCommand } from "../../commands/compare.ts";
 import type { DistillRunResult } from "../../commands/distill.ts";
 import { command as distillCommand } from "../../commands/distill.ts";
 import type {
   CancelOptions,
+  CacheOptions,
   CompareOptions,
   DistillOptions,
   EvaluateOptions,
@@ -114,6 +117,7 @@ export { PretrainedModel } from "./pretrained.ts";
 export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
 export type {
   CancelRunResult,
+  CacheRunResult,
   CompareRunResult,
   DistillRunResult,
   EvaluateRunResult,
@@ -378,6 +382,9 @@ export function distill(options: object): Promise<DistillRunResult> {
   return runDistill(options);
 }
 
+/** Caches a teacher's features of training crops for `distill` (`cachedFeatures`): what `wecolora cache` does. */
+export const cacheFeatures = callable(cacheCommand) as Divided<CacheOptions, CacheRunResult>;
+
 /** Runs a grid of distillations and tables what they give: what `wecolora compare` does. */
 export const compare = callable(compareCommand) as Divided<CompareOptions, CompareRunResult>;
 
@@ -391,7 +398,7 @@ export const report = callable<ReportOptions, typeof reportCommand.schema, Repor
 export const rollout = callable<RolloutOptions, typeof rolloutCommand.schema, RolloutRunResult>(rolloutCommand);
 
 /** What a model is and, with `data`, how much its blocks matter for these images: what `wecolora inspect` does. */
-export const inspect = callable<InspectOptions, typeof inspectCommand.schema, InspectRunResult>(inspectCommand);
+export const inspect = callable(inspectCommand) as Divided<InspectOptions, InspectRunResult>;
 
 /** Trains decoders on models' patch tokens and evaluates their masks: what `wecolora segment` does. */
 export const segment = callable<SegmentOptions, typeof segmentCommand.schema, SegmentRunResult>(segmentCommand);

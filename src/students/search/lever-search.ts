@@ -71,6 +71,13 @@ export type Limits = Partial<Cost>;
 /** A combination that was built and measured. */
 export interface MeasuredCandidate extends Candidate, Cost, Fidelity {}
 
+/** What a search has measured, as plain data: another process goes on from it. */
+export interface SearchState {
+  /** Combinations that were timed, with the bytes of their files. */
+  readonly timed: readonly (Candidate & Pick<Cost, "bytes" | "milliseconds">)[];
+  readonly measured: readonly MeasuredCandidate[];
+}
+
 /** What a search gives. */
 export interface SearchResult {
   readonly best: MeasuredCandidate;
@@ -79,6 +86,7 @@ export interface SearchResult {
 }
 
 const keyOf = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
+const placesOf = ({ shape, merging, format }: Candidate): Candidate => ({ shape, merging, format });
 
 /** Combinations that are built for one question at most. */
 const mostBuilt = 6;
@@ -87,7 +95,9 @@ const mostBuilt = 6;
 export class LeverSearch {
   private readonly space: SearchSpace;
   private readonly candidates: readonly Candidate[];
-  private readonly times = new Map<string, number>();
+  private readonly times = new Map<string, Candidate & Pick<Cost, "milliseconds">>();
+  /** Of files that were weighed, here or by another process. */
+  private readonly weighed = new Map<string, number>();
   private readonly measured = new Map<string, MeasuredCandidate>();
 
   private constructor(space: SearchSpace, candidates: readonly Candidate[]) {
@@ -95,8 +105,8 @@ export class LeverSearch {
     this.candidates = candidates;
   }
 
-  /** Times each lever alone and measures formats and mergings on the teacher. */
-  static async open(space: SearchSpace, timed: boolean): Promise<LeverSearch> {
+  /** Times each lever alone, or takes up what another process has measured. */
+  static async open(space: SearchSpace, timed: boolean, known?: SearchState): Promise<LeverSearch> {
     const { shares, mergings, formats } = space;
     const all = shares.flatMap((_, shape) =>
       count(mergings).flatMap((merging) => count(formats).map((format) => ({ shape, merging, format }))),
@@ -105,42 +115,77 @@ export class LeverSearch {
       space,
       all.filter((candidate) => space.offers(candidate)),
     );
-    if (timed) await search.timeEach(all.filter(movesOneLever));
+    for (const one of known?.timed ?? []) {
+      search.times.set(keyOf(one), one);
+      search.weighed.set(keyOf(one), one.bytes);
+    }
+    if (known) search.take(known.measured);
+    else if (timed) await search.timeEach(all.filter(movesOneLever));
     return search;
+  }
+
+  /** What was measured so far. */
+  state(): SearchState {
+    const timed = [...this.times.values()].map((one) => ({ ...one, bytes: this.bytesOf(one) }));
+    return { timed, measured: [...this.measured.values()] };
+  }
+
+  /** Takes combinations that another process has built and measured. */
+  take(measured: readonly MeasuredCandidate[]): void {
+    for (const one of measured) {
+      this.measured.set(keyOf(one), one);
+      this.weighed.set(keyOf(one), one.bytes);
+    }
   }
 
   private async timeEach(candidates: readonly Candidate[]): Promise<void> {
     const unknown = candidates.filter((candidate) => !this.times.has(keyOf(candidate)));
     const times = await this.space.time(unknown);
-    for (const [i, candidate] of unknown.entries()) this.times.set(keyOf(candidate), times[i]);
+    for (const [i, candidate] of unknown.entries()) {
+      this.times.set(keyOf(candidate), { ...placesOf(candidate), milliseconds: times[i] });
+      // What was timed was written.
+      await this.weigh(candidate);
+    }
   }
 
   /** Measured, or the teacher's time by the ratio of each lever alone. NaN where no times were asked for. */
   private milliseconds(candidate: Candidate): number {
-    const known = this.times.get(keyOf(candidate));
+    const timeOf = (one: Candidate) => this.times.get(keyOf(one))?.milliseconds;
+    const known = timeOf(candidate);
     if (known !== undefined) return known;
-    const base = this.times.get(keyOf(whole)) ?? NaN;
-    const ratio = (lever: Candidate) => (this.times.get(keyOf(lever)) ?? NaN) / base;
+    const base = timeOf(whole) ?? NaN;
+    const ratio = (lever: Candidate) => (timeOf(lever) ?? NaN) / base;
     return aloneOf(candidate).reduce((time, lever) => time * ratio(lever), base);
+  }
+
+  /** Bytes of a file, about until it was weighed. */
+  private bytesOf(candidate: Candidate): number {
+    return this.weighed.get(keyOf(candidate)) ?? this.space.bytes(placesOf(candidate));
+  }
+
+  private async weigh(candidate: Candidate): Promise<void> {
+    if (this.weighed.has(keyOf(candidate))) return;
+    await this.space.weigh(placesOf(candidate));
+    this.weighed.set(keyOf(candidate), this.space.bytes(placesOf(candidate)));
   }
 
   /** What a combination costs, as far as that is known. */
   private costOf(candidate: Candidate): Cost {
     return {
-      bytes: this.space.bytes(candidate),
+      bytes: this.bytesOf(candidate),
       milliseconds: this.milliseconds(candidate),
       share: this.space.parameters(candidate.shape),
     };
   }
 
   /** Builds and measures a combination, once. */
-  private async measure(candidate: Candidate): Promise<MeasuredCandidate> {
+  async measure(candidate: Candidate): Promise<MeasuredCandidate> {
     const key = keyOf(candidate);
     const known = this.measured.get(key);
     if (known) return known;
-    await this.space.weigh(candidate);
-    const fidelity = await this.space.fidelity(candidate);
-    const result = { ...candidate, ...this.costOf(candidate), ...fidelity };
+    await this.weigh(candidate);
+    const fidelity = await this.space.fidelity(placesOf(candidate));
+    const result = { ...placesOf(candidate), ...this.costOf(candidate), ...fidelity };
     this.measured.set(key, result);
     return result;
   }
@@ -208,7 +253,7 @@ export class LeverSearch {
     for (;;) {
       const next = this.bestPredicted(fits);
       if (!next) return undefined;
-      if (limits.bytes !== undefined) await this.space.weigh(next);
+      if (limits.bytes !== undefined) await this.weigh(next);
       const timed = limits.milliseconds === undefined || this.times.has(keyOf(next));
       if (!timed) await this.timeEach([next]);
       if (fits(next)) return next;
@@ -241,16 +286,19 @@ export class LeverSearch {
     return { best: keeping.reduce((best, one) => (this.cheapness(one) < this.cheapness(best) ? one : best)), measured };
   }
 
-  /** Builds and measures so many combinations along the predicted frontier, evenly from the dearest to the cheapest. */
-  async along(points: number): Promise<MeasuredCandidate[]> {
+  /**
+   * So many combinations along the predicted frontier, evenly from the dearest to the cheapest, without those that are measured.
+   * Formats and mergings are measured on the teacher for it.
+   */
+  async toBuild(points: number): Promise<Candidate[]> {
     await this.measureFree(() => true);
     const steps = this.frontier(() => true);
     const last = steps.length - 1;
     const places = new Set(
       count(Math.min(points, steps.length)).map((i) => Math.round((i * last) / Math.max(1, points - 1))),
     );
-    for (const place of places) await this.measure(steps[Math.min(place, last)]);
-    return this.sorted();
+    const chosen = [...places].map((place) => steps[Math.min(place, last)]);
+    return chosen.filter((one) => !this.measured.has(keyOf(one))).map(placesOf);
   }
 
   /** Bytes times milliseconds: who halves either halves it. */
@@ -283,7 +331,7 @@ export class LeverSearch {
   }
 
   /** All that were measured, the smallest first. */
-  private sorted(): MeasuredCandidate[] {
+  sorted(): MeasuredCandidate[] {
     return [...this.measured.values()].sort((a, b) => a.bytes - b.bytes || a.milliseconds - b.milliseconds);
   }
 

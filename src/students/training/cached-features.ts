@@ -3,14 +3,16 @@ import type { PictureSource } from "../../data/loader.ts";
 import { stackViews } from "../../data/loader.ts";
 import type { Item } from "../../data/sampling.ts";
 import type { Augmentation } from "../../data/transforms.ts";
-import type { Distillation, Targets } from "./distillation.ts";
 import { slot } from "./step-graphs.ts";
+import type { Targets } from "./target-maker.ts";
 import type { Directory, FileHandle } from "../../files/storage.ts";
 import { readBytes } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../../utils/half.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { elementCount, rows, tensorBytes, viewBytes } from "../../utils/tensor.ts";
+import { batchesOf } from "../../utils/lists.ts";
+import type { FloatTensor } from "../../utils/tensor.ts";
+import { elementBytes, elementCount, rows, tensorBytes, viewBytes } from "../../utils/tensor.ts";
 import { keptViewsEntry } from "../../workspace/run-folder.ts";
 
 /** Targets that take more than this go to disk. */
@@ -19,12 +21,16 @@ const mostBytes = 4 * 2 ** 30;
 const batch = 16;
 export const keptPlaces = ["auto", "memory", "disk"] as const;
 
-export interface KeptViewsOptions {
+/** How crops of images are made. */
+export interface CropOptions {
   readonly source: PictureSource;
-  readonly items: readonly Item[];
   readonly preprocessing: Preprocessing;
   readonly augmentation: Augmentation;
   readonly seed: number;
+}
+
+export interface KeptViewsOptions extends CropOptions {
+  readonly items: readonly Item[];
   /** Views of each picture. */
   readonly views: number;
   /** `auto`: in memory up to 4 GiB, else on disk. */
@@ -33,11 +39,61 @@ export interface KeptViewsOptions {
   readonly directory: Directory;
 }
 
+/** Crops that the teacher is shown together. */
+export interface CropBatch<T extends Item = Item> {
+  /** Which crop of each image, from 0. */
+  readonly crop: number;
+  readonly items: readonly T[];
+}
+
+/** All crops: the first of each image, then the second. Numbers may depend on what is shown together, so the cuts are always these. */
+export function cropBatches<T extends Item>(items: readonly T[], crops: number): CropBatch<T>[] {
+  const batches = batchesOf(items, batch);
+  return Array.from({ length: crops }, (_, crop) => batches.map((shown) => ({ crop, items: shown }))).flat();
+}
+
+/** What makes targets of normalised images `[B, 3, H, W]`, whose names it says where one is not finite. */
+interface MakesTargets {
+  targets(pixels: FloatTensor, images: readonly string[]): Promise<Targets>;
+}
+
+/** Targets of crops as halves, and how these are laid out. */
+export interface SeenCrops {
+  readonly parts: readonly TargetPart[];
+  readonly kept: readonly Kept[];
+}
+
+/** Shows crops to the teacher. */
+export async function seeCrops(
+  maker: MakesTargets,
+  { source, preprocessing, augmentation, seed }: CropOptions,
+  { crop: epoch, items }: CropBatch,
+): Promise<SeenCrops> {
+  const side = preprocessing.cropSize;
+  const seen = await Promise.all(
+    items.map((item) => source.augmentedView(item, { augmentation, seed, preprocessing, epoch })),
+  );
+  const images = items.map(({ name }) => name);
+  const targets = await maker.targets(stackViews(seen, [3, side, side]), images);
+  const parts = partsOf(targets);
+  return { parts, kept: items.map((_, i) => one(targets, parts, i)) };
+}
+
+/** Halves of crops of one size as bytes, one after the other. */
+export function cropBytes(kept: readonly Kept[]): Uint8Array<ArrayBuffer> {
+  const [{ byteLength: length }] = kept;
+  const bytes = new Uint8Array(length * kept.length);
+  kept.forEach((halves, i) => {
+    bytes.set(tensorBytes({ type: "float16", dims: [halves.length], data: halves }), i * length);
+  });
+  return bytes;
+}
+
 /** One view's targets side by side, as halves. */
 type Kept = Uint16Array;
 
 /** A target's place in a view's halves: `[N, D]` from `at` on. */
-interface Part {
+export interface TargetPart {
   readonly name: string;
   readonly dims: readonly number[];
   readonly at: number;
@@ -57,12 +113,13 @@ export class KeptViews {
   readonly size: string;
   /** Whether steps can do without the views' pixels. */
   readonly standForPixels: boolean;
-  private readonly places = new Map<string, number>();
-  private readonly parts: readonly Part[];
+  private readonly places: ReadonlyMap<string, number>;
+  private readonly parts: readonly TargetPart[];
   private readonly store: Store;
 
-  private constructor(size: string, parts: readonly Part[], store: Store) {
+  private constructor(size: string, items: readonly Item[], parts: readonly TargetPart[], store: Store) {
     this.size = size;
+    this.places = new Map(items.map(({ name }, i) => [name, i]));
     this.standForPixels = parts.some(({ name }) => name === slot.embedded);
     this.parts = parts;
     this.store = store;
@@ -74,33 +131,24 @@ export class KeptViews {
    * names the file where the disk is full.
    */
   static async see(
-    distillation: Distillation,
+    distillation: MakesTargets,
     options: KeptViewsOptions,
     progress: (done: number) => void,
   ): Promise<KeptViews> {
-    const { source, items, preprocessing, views: count, augmentation, seed } = options;
-    const side = preprocessing.cropSize;
+    const { items, views: count } = options;
     let found: KeptViews | undefined;
+    let done = 0;
     try {
-      for (let epoch = 0; epoch < count; epoch++) {
-        for (let from = 0; from < items.length; from += batch) {
-          const shown = items.slice(from, from + batch);
-          const seen = await Promise.all(
-            shown.map((item) => source.augmentedView(item, { augmentation, seed, preprocessing, epoch })),
-          );
-          const images = shown.map(({ name }) => name);
-          const targets = await distillation.targets(stackViews(seen, [3, side, side]), images);
-          const parts = partsOf(targets);
-          const kept = shown.map((_, i) => one(targets, parts, i));
-          if (!found) {
-            const bytes = kept[0].byteLength * items.length * count;
-            const store = await storeFor(bytes, options);
-            found = new KeptViews(`${(bytes / 2 ** 20).toFixed(0)} MiB ${store.where}`, parts, store);
-          }
-          for (const item of shown) found.places.set(keyOf(item, epoch), found.places.size);
-          await found.store.add(kept);
-          progress(epoch * items.length + from + shown.length);
+      for (const shown of cropBatches(items, count)) {
+        const { parts, kept } = await seeCrops(distillation, options, shown);
+        if (!found) {
+          const bytes = kept[0].byteLength * items.length * count;
+          const store = await storeFor(bytes, options);
+          found = new KeptViews(`${mebibytes(bytes)} ${store.where}`, items, parts, store);
         }
+        await found.store.add(kept);
+        done += kept.length;
+        progress(done);
       }
     } catch (error) {
       await found?.dispose();
@@ -110,13 +158,20 @@ export class KeptViews {
     return found;
   }
 
+  /** Views of these images in this order that were seen before, in a file that `cropBytes` filled in the order of `cropBatches`. */
+  static stored(directory: Directory, entry: string, items: readonly Item[], parts: readonly TargetPart[]): KeptViews {
+    const last = parts[parts.length - 1];
+    const length = (last.at + elementCount(last.dims)) * elementBytes.float16;
+    return new KeptViews("", items, parts, new Stored(directory, entry, length));
+  }
+
   /** The targets of a micro-batch of views, `[B, N, D]` each. */
   async targets(items: readonly Item[], view: number): Promise<Targets> {
     const kept: Kept[] = [];
     for (const item of items) {
-      const place = this.places.get(keyOf(item, view));
+      const place = this.places.get(item.name);
       if (place === undefined) throw new Error(`no targets are kept of ${item.name}`);
-      kept.push(await this.store.get(place));
+      kept.push(await this.store.get(view * this.places.size + place));
     }
     return Object.fromEntries(
       this.parts.map(({ name, dims, at }) => {
@@ -132,9 +187,9 @@ export class KeptViews {
   }
 }
 
-const keyOf = ({ name }: Item, view: number) => `${view} ${name}`;
+const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 
-function partsOf(targets: Targets): Part[] {
+function partsOf(targets: Targets): TargetPart[] {
   let at = 0;
   return Object.entries(targets).map(([name, { dims }]) => {
     const part = { name, dims: dims.slice(1), at };
@@ -144,7 +199,7 @@ function partsOf(targets: Targets): Part[] {
 }
 
 /** Picture `i` of targets `[B, N, D]`. */
-function one(targets: Targets, parts: readonly Part[], i: number): Kept {
+function one(targets: Targets, parts: readonly TargetPart[], i: number): Kept {
   const last = parts[parts.length - 1];
   const kept = new Uint16Array(last.at + elementCount(last.dims));
   for (const { name, at } of parts) kept.set(floatToHalf(rows(targets[name], i, i + 1).data), at);
@@ -175,40 +230,49 @@ async function storeFor(bytes: number, { place, directory, views, items }: KeptV
 }
 
 /** A file of views of one size, one after the other. */
-class OnDisk implements Store {
+class Stored implements Store {
   readonly where = "on disk";
-  private readonly directory: Directory;
-  private length = 0;
+  protected readonly directory: Directory;
+  protected readonly entry: string;
+  protected length: number;
   private file: FileHandle | undefined;
 
-  private constructor(directory: Directory) {
+  constructor(directory: Directory, entry: string, length: number) {
     this.directory = directory;
+    this.entry = entry;
+    this.length = length;
   }
 
-  static async create(directory: Directory): Promise<OnDisk> {
-    await directory.remove(keptViewsEntry);
-    return new OnDisk(directory);
-  }
-
-  async add(kept: readonly Kept[]): Promise<void> {
-    this.length = kept[0].byteLength;
-    const bytes = new Uint8Array(this.length * kept.length);
-    kept.forEach((halves, i) => {
-      bytes.set(tensorBytes({ type: "float16", dims: [halves.length], data: halves }), i * this.length);
-    });
-    await this.directory.append(keptViewsEntry, bytes);
+  add(_kept: readonly Kept[]): Promise<void> {
+    throw new Error(`${this.directory.describe(this.entry)} is complete`);
   }
 
   async get(index: number): Promise<Kept> {
-    this.file ??= await this.directory.open(keptViewsEntry);
-    if (!this.file)
-      throw new UserError(`${this.directory.describe(keptViewsEntry)} is gone`, { code: "INVALID_OPTION" });
+    this.file ??= await this.directory.open(this.entry);
+    if (!this.file) throw new UserError(`${this.directory.describe(this.entry)} is gone`, { code: "INVALID_OPTION" });
     return viewBytes("float16", await readBytes(this.file, index * this.length, this.length));
   }
 
   async dispose(): Promise<void> {
     await this.file?.close();
     this.file = undefined;
-    await this.directory.remove(keptViewsEntry);
+  }
+}
+
+/** The same for the time of a run, in its folder. */
+class OnDisk extends Stored {
+  static async create(directory: Directory): Promise<OnDisk> {
+    await directory.remove(keptViewsEntry);
+    return new OnDisk(directory, keptViewsEntry, 0);
+  }
+
+  override async add(kept: readonly Kept[]): Promise<void> {
+    this.length = kept[0].byteLength;
+    await this.directory.append(this.entry, cropBytes(kept));
+  }
+
+  override async dispose(): Promise<void> {
+    await super.dispose();
+    await this.directory.remove(this.entry);
   }
 }

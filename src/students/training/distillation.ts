@@ -22,7 +22,9 @@ import { elementCount } from "../../utils/tensor.ts";
 import { checkParameters } from "./adapters.ts";
 import type { Part, RunShape, Share } from "./gradient-runs.ts";
 import { GradientRuns, LossNotFinite } from "./gradient-runs.ts";
-import { featureGraph, foldingGraphs, gradientGraph, slot, targetGraph } from "./step-graphs.ts";
+import { featureGraph, foldingGraphs, gradientGraph, slot } from "./step-graphs.ts";
+import type { Targets } from "./target-maker.ts";
+import { TargetMaker } from "./target-maker.ts";
 import { adapterPlanOf, methodOf, withMethod } from "../methods/lookup.ts";
 import { checkRanks, withRank } from "./ranks.ts";
 import type { Method, MethodContext, OptionShape } from "../methods/method.ts";
@@ -32,10 +34,7 @@ import { distillationSchema } from "../distillation-options.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { starts } from "../starts.ts";
-import { keptBlocksOf } from "../weight-copy.ts";
-
-/** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
-export type Targets = Readonly<Record<string, FloatTensor>>;
+import { copyBlocks, keptBlocksOf } from "../weight-copy.ts";
 
 /**
  * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
@@ -92,7 +91,7 @@ export class Distillation {
   private readonly drawsOf = new Map<number, Draws>();
   private readonly state: OptimizerState;
   private readonly gradientRuns: GradientRuns;
-  private targetSession: Session | undefined;
+  private readonly targetMaker: TargetMaker | undefined;
   private featureSession: Session | undefined;
   private stepsDone = 0;
 
@@ -113,6 +112,7 @@ export class Distillation {
     this.int8 = setup.int8;
     this.shapes = new Map([...setup.trainables.shapes, ...setup.objective.shapes]);
     this.state = state;
+    this.targetMaker = targetMakerFor(teacher, setup);
     const inputs = { trained: [...this.shapes.keys()], lowRank: setup.trainables.lowRank };
     this.gradientRuns = new GradientRuns({
       device: this.device,
@@ -134,22 +134,13 @@ export class Distillation {
     initialStudent: ModelDefinition | undefined,
     int8: Int8Options | undefined,
   ): Promise<Distillation> {
-    const kept = keptBlocksOf(teacher.config.depth, options);
-    const method = methodOf(options.method);
-    const context: MethodContext = { teacher, kept, options };
-    const start = initialStudent ?? studentBefore(method, context);
-    if (start.config.depth !== kept.length && !start.config.sharing) {
-      throw new UserError(`The initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
-        code: "INVALID_OPTION",
-      });
-    }
-    const trainables = method.trainables(start, context);
-    const objective = method.objective(start, context);
+    const { kept, ...setup } = setupOf(teacher, options, initialStudent);
+    const { start, trainables, objective } = setup;
     if (initialAdapters) checkParameters(initialAdapters, trainables.shapes);
     const parameters = new Map([...(initialAdapters ?? trainables.fresh()), ...objective.fresh()]);
     const { depth } = start.config;
     const state = await OptimizerState.create(teacher.device, parameters, options.optimizer, depth, !initialAdapters);
-    return new Distillation(teacher, options, kept, { start, trainables, objective, int8 }, state);
+    return new Distillation(teacher, options, kept, { ...setup, int8 }, state);
   }
 
   /** Steps of the optimizer that were taken. */
@@ -249,8 +240,7 @@ export class Distillation {
 
   private async gradientsOf({ batch, given }: RunShape, runs: number): Promise<Graph> {
     // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
-    await this.targetSession?.dispose();
-    this.targetSession = undefined;
+    await this.targetMaker?.rest();
     const { checkpointing, activations } = this.options;
     return gradientGraph({
       teacher: this.teacher,
@@ -277,21 +267,17 @@ export class Distillation {
    * UserError where the method reads more of the teacher, and where one is not finite; `images` are the names to say then.
    */
   async targets(pixels: FloatTensor, images?: readonly string[]): Promise<Targets> {
-    const { targets } = this.objective;
-    if (!targets)
+    if (!this.targetMaker)
       throw new UserError(
         `The method ${this.options.method} needs the teacher in each step: its targets can't be kept`,
         { code: "INVALID_OPTION" },
       );
-    // Between its batches, steps want the memory.
-    this.targetSession ??= await compile(
-      targetGraph(this.teacher, targets, this.weightCopy, this.trainables),
-      this.device,
-      { int8: this.int8, keepMemory: false },
-    );
-    const found = await runInParts(this.targetSession, this.device, pixels, this.targetSession.outputNames);
-    checkOutputs(found, { weights: this.teacher.weights, path: this.teacher.origin.path }, { images }, pixels);
-    return found;
+    return this.targetMaker.targets(pixels, images);
+  }
+
+  /** The names that `targets` gives; none where the method reads more of the teacher. */
+  get targetNames(): readonly string[] {
+    return this.targetMaker?.names ?? [];
   }
 
   /**
@@ -360,10 +346,47 @@ export class Distillation {
   async dispose(): Promise<void> {
     await this.gradientRuns.dispose();
     await this.restFeatures();
-    await this.targetSession?.dispose();
-    this.targetSession = undefined;
+    await this.targetMaker?.rest();
     await this.state.dispose();
   }
+}
+
+/** What a method makes of a teacher before anything trains, and the blocks that are kept. */
+function setupOf(
+  teacher: Model,
+  options: DistillationOptions,
+  initialStudent: ModelDefinition | undefined,
+): Omit<Setup, "int8"> & { readonly kept: readonly number[] } {
+  const kept = keptBlocksOf(teacher.config.depth, options);
+  const method = methodOf(options.method);
+  const context: MethodContext = { teacher, kept, options };
+  const start = initialStudent ?? studentBefore(method, context);
+  if (start.config.depth !== kept.length && !start.config.sharing) {
+    throw new UserError(`The initial student has ${start.config.depth} blocks, but ${kept.length} are kept`, {
+      code: "INVALID_OPTION",
+    });
+  }
+  return { kept, start, trainables: method.trainables(start, context), objective: method.objective(start, context) };
+}
+
+/** What makes a method's targets; undefined where it reads more of the teacher. */
+const targetMakerFor = (teacher: Model, { start, trainables, objective, int8 }: Setup): TargetMaker | undefined =>
+  objective.targets && new TargetMaker({ teacher, student: start, trainables, targets: objective.targets, int8 });
+
+/**
+ * What makes the targets of a distillation with these options, without the rest of it; undefined where the method reads more of
+ * the teacher. A start in closed form need not be made: it has the teacher's embedding.
+ */
+export function targetMakerOf(
+  teacher: Model,
+  options: DistillationInput,
+  int8: Int8Options | undefined,
+): TargetMaker | undefined {
+  const parsed = parsedOptions(options, teacher);
+  const kept = keptBlocksOf(teacher.config.depth, parsed);
+  const isAnalytic = (parsed.start ?? methodOf(parsed.method).start) === "analytic";
+  const setup = setupOf(teacher, parsed, isAnalytic ? copyBlocks(teacher, kept) : undefined);
+  return targetMakerFor(teacher, { ...setup, int8 });
 }
 
 /** The student before training, as a method has it. Throws a UserError where the start needs images. */
@@ -380,6 +403,12 @@ export function studentBefore(method: Method, context: MethodContext): ModelDefi
     );
   const started = starts[start](context);
   return method.student?.(started, context) ?? started;
+}
+
+/** Settings with all defaults and the adapters' rank. */
+function parsedOptions(settings: object, teacher: Model): DistillationOptions {
+  const { schema, options } = withMethod(distillationSchema, settings);
+  return withRank(parseOptions(schema, options, "options of createDistillation"), teacher.config);
 }
 
 export type CreateDistillationOptions<Own extends OptionShape = OptionShape> = (
@@ -414,13 +443,11 @@ export async function createDistillation<Own extends OptionShape = OptionShape>(
         `Give ${name("checkpointing")} or ${name("activations")}, not both: activations that are recomputed are not saved.`,
     ]);
   }
-  const known = withMethod(distillationSchema, settings);
-  const parsed = parseOptions(known.schema, known.options, "options of createDistillation");
-  const ranked = withRank(parsed, teacher.config);
+  const ranked = parsedOptions(settings, teacher);
   const plan = adapterPlanOf(ranked);
   // Adapters that are given say by their shapes what is wrong with them.
   if (plan && !initialAdapters) checkRanks(teacher.config, plan);
-  const { precision: wanted, int8Parts: parts } = parsed;
+  const { precision: wanted, int8Parts: parts } = ranked;
   const { int8 } = decided ? { int8: decided } : await choosePrecision(teacher, { wanted, parts });
   // What was decided holds for where adapters stand as well.
   const settled = { ...ranked, precision: int8 ? ("int8" as const) : ("float32" as const) };

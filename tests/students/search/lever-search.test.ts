@@ -128,9 +128,30 @@ describe("with an agreement to keep", () => {
 
 test("the frontier has as many points as were asked for, from the teacher to the cheapest", async () => {
   const { space } = spaceOf(0);
-  const points = await (await LeverSearch.open(space, true)).along(6);
+  const search = await LeverSearch.open(space, true);
+  for (const candidate of await search.toBuild(6)) await search.measure(candidate);
+  const points = search.sorted();
   expect(points.length).toBeGreaterThanOrEqual(6);
   const rest = points.map(({ shape, merging, format }) => shape + merging + format);
   expect(rest).toContain(0);
   expect(points.some(({ shape }) => shape === shares.length - 1)).toBe(true);
+});
+
+test("a search that another process goes on with measures nothing twice, and ends with the same", async () => {
+  // Each process weighs files for itself.
+  const timed = () => spaceOf(0.1).space;
+  const untimed = () => ({ ...timed(), time: () => Promise.reject(new Error("timed again")) });
+  const whole = await LeverSearch.open(timed(), true);
+  for (const candidate of await whole.toBuild(6)) await whole.measure(candidate);
+  const first = await LeverSearch.open(timed(), true);
+  const candidates = await first.toBuild(6);
+  const state = JSON.parse(JSON.stringify(first.state()));
+  const others = await Promise.all(
+    candidates.map(async (candidate) => (await LeverSearch.open(untimed(), true, state)).measure(candidate)),
+  );
+  const last = await LeverSearch.open(untimed(), true, state);
+  last.take(others.reverse());
+  expect(last.sorted()).toEqual(whole.sorted());
+  const limits = { bytes: 12.5e6 };
+  expect(await last.within(limits)).toEqual(await whole.within(limits));
 });
