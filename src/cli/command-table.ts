@@ -180,11 +180,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "crops of each image in the closed form; the first as for evaluation",
         default: 1,
       },
-      analyticTokens: {
-        type: "number",
-        description:
-          "tokens sampled per unknown in the closed form; more is slower (default: 5, or 15 where blocks differ)",
-      },
+      analyticTokens: { type: "number", description: "tokens sampled per unknown in the closed form (default: 5)" },
       analyticMaps: {
         description: "linear maps that the closed form refits",
         anyOf: [

@@ -153,8 +153,8 @@ export interface CacheOptions {
    */
   analyticCrops?: number;
   /**
-   * Tokens sampled per unknown in the closed form; more is slower (default: 5, or 15 where blocks differ). Range:
-   * a number at least 0.01, at most 1000000000.
+   * Tokens sampled per unknown in the closed form (default: 5). 15 by default where blocks differ. More is slower.
+   * Range: a number at least 0.01, at most 1000000000.
    */
   analyticTokens?: number;
   /** Linear maps that the closed form refits. fc2 is refitted in any case, and proj where heads are removed. */
