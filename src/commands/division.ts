@@ -8,7 +8,7 @@ import type { Place } from "../data/places.ts";
 import type { Item } from "../data/sampling.ts";
 import { axes } from "../data/scans.ts";
 import { UserError } from "../utils/errors.ts";
-import { mapInTurns } from "../utils/lists.ts";
+import { mapInTurns } from "../utils/arrays.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { BlockChoice } from "../students/search/block-search.ts";
 import { blockRuns, searchBlocks } from "../students/search/block-search.ts";
-import { copyBlocks } from "../students/weight-copy.ts";
+import { copyBlocks } from "../students/kept-blocks.ts";
 import type { Model } from "../models/model.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";
@@ -24,7 +24,7 @@ import { exportText, openSearch } from "./choose-levers.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import { pricedModels, propose } from "./proposal.ts";
 
-import { searchItems, searchViews } from "../students/start.ts";
+import { searchItems, searchViews } from "../students/run-start.ts";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import { budgetsText, leverNames } from "../students/run-options.ts";
 

@@ -13,7 +13,7 @@ import type { Command } from "./command.ts";
 import { defineCommand } from "./command.ts";
 import type { Division } from "./division.ts";
 import { runWhole } from "./division.ts";
-import { makePlan, performMerge } from "./plan.ts";
+import { makePlan, performMerge } from "./planned-tasks.ts";
 
 /** Work that was handed over to a scheduler. */
 export interface Launched {

@@ -32,7 +32,7 @@ import { distillationSchema } from "../distillation-options.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { starts } from "../starts.ts";
-import { keptBlocksOf } from "../weight-copy.ts";
+import { keptBlocksOf } from "../kept-blocks.ts";
 
 /** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
 export type Targets = Readonly<Record<string, FloatTensor>>;

@@ -1,6 +1,6 @@
 // Making a plan, running one of its tasks, and merging what they left.
 import type { z } from "zod";
-import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
