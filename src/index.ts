@@ -33,7 +33,7 @@ export { defineMethod } from "./students/methods/method.ts";
 export * as methodParts from "./students/methods/parts.ts";
 export { registerMethod } from "./students/methods/lookup.ts";
 export { weightTrainables } from "./students/training/weights-trainables.ts";
-export { copyBlocks, everyNth } from "./students/weight-copy.ts";
+export { copyBlocks, everyNth } from "./students/kept-blocks.ts";
 export type { SaveOptions } from "./exports/save.ts";
 export type {
   Embedder,
@@ -71,6 +71,11 @@ export type { Device } from "./runtime/device.ts";
 export { RunError, UserError } from "./utils/errors.ts";
 export type { Preprocessing } from "./utils/image.ts";
 export type { DataType, FloatTensor, Tensor } from "./utils/tensor.ts";
-export type { Features } from "./evaluation/features.ts";
-export { extractFeatures } from "./evaluation/features.ts";
-export { paintedKind, proceduralImage, proceduralKinds, proceduralVersion } from "./data/procedural/procedural.ts";
+export type { Features } from "./evaluation/extract-features.ts";
+export { extractFeatures } from "./evaluation/extract-features.ts";
+export {
+  paintedKind,
+  proceduralImage,
+  proceduralKinds,
+  proceduralVersion,
+} from "./data/procedural/procedural-image.ts";

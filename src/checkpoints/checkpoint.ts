@@ -1,7 +1,7 @@
 // A checkpoint in a directory, whatever its format: which file it is, and its tensors by name.
 import { nearestName, UserError } from "../utils/errors.ts";
 import { listSome, quote, shorten } from "../utils/quote.ts";
-import { openSafetensors } from "./safetensors.ts";
+import { openSafetensors } from "./safetensors-file.ts";
 import type { Directory, FileHandle, StoredTensor, StoredTensors, UnreadableTensor } from "../files/storage.ts";
 import { readBytes, readText } from "../files/storage.ts";
 import { openTorchFile } from "./torch.ts";

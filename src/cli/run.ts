@@ -11,7 +11,7 @@ import { blockOtherLoaders } from "../platform/node/image-loaders.ts";
 import { readConfig } from "./config-file.ts";
 import { command as demo } from "./demo.ts";
 import { positionalName } from "./flags.ts";
-import { createProgress } from "./progress.ts";
+import { createProgress } from "./progress-line.ts";
 import { stopOnSignals } from "./signals.ts";
 
 /** A command's result, and that as text. */

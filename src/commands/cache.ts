@@ -13,7 +13,7 @@ import type { Model } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import { methodOf } from "../students/methods/lookup.ts";
 import { int8Of } from "../students/settle-precision.ts";
-import { keptBlocksFor } from "../students/start.ts";
+import { keptBlocksFor } from "../students/run-start.ts";
 import type { TargetPart } from "../students/training/cached-features.ts";
 import { cropBatches, cropBytes, seeCrops } from "../students/training/cached-features.ts";
 import { targetMakerOf } from "../students/training/distillation.ts";

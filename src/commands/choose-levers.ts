@@ -15,7 +15,7 @@ import { LeverSearch } from "../students/search/lever-search.ts";
 import { ladderOf } from "../students/search/ladder.ts";
 import type { Ladder } from "../students/search/ladder.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
-import { candidateViews } from "../students/start.ts";
+import { candidateViews } from "../students/run-start.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { z } from "zod";

@@ -38,7 +38,7 @@ import {
 import type { DataSet } from "../data/dataset.ts";
 import type { Directory } from "../files/storage.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
-import { mapInTurns } from "../utils/lists.ts";
+import { mapInTurns } from "../utils/arrays.ts";
 import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
 import type { RunStage } from "../workspace/run-folder.ts";
 import {

@@ -9,7 +9,7 @@ import type { Item } from "../data/sampling.ts";
 import { axes } from "../data/scans.ts";
 import type { Directory } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import { mapInTurns } from "../utils/lists.ts";
+import { mapInTurns } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";

@@ -30,7 +30,7 @@ import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
 import { UserError } from "../utils/errors.ts";
-import { batchesOf } from "../utils/lists.ts";
+import { batchesOf } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";

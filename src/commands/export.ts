@@ -23,7 +23,7 @@ import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Embedded, NeighbourShares } from "../exports/measure.ts";
 import type { Calibration } from "../students/bits/quantize-weights.ts";
-import { searchViews } from "../students/start.ts";
+import { searchViews } from "../students/run-start.ts";
 import type { Item } from "../data/sampling.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import { timeInTurns } from "../evaluation/latency.ts";

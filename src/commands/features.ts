@@ -1,6 +1,6 @@
 // `wecolora features`: one feature row an image.
 import { z } from "zod";
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import {
   commonSchema,
   dataOption,
@@ -15,12 +15,12 @@ import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import type { PictureSource, Skipped } from "../data/loader.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
-import { featureRows, noneReadable } from "../evaluation/features.ts";
+import { featureRows, noneReadable } from "../evaluation/extract-features.ts";
 import { launchOptions } from "../launchers/launch-options.ts";
 import type { Model } from "../models/model.ts";
 import { precisions } from "../models/precision.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
-import { batchesOf } from "../utils/lists.ts";
+import { batchesOf } from "../utils/arrays.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, elementBytes } from "../utils/tensor.ts";
 import { checkOutputFile, checkRoom } from "../workspace/output-folder.ts";

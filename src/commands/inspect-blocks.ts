@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { BlockChoice } from "../students/search/block-search.ts";
 import { searchBlocks } from "../students/search/block-search.ts";
-import { copyBlocks } from "../students/weight-copy.ts";
+import { copyBlocks } from "../students/kept-blocks.ts";
 import type { Model } from "../models/model.ts";
 import { parameterCount } from "../models/definition.ts";
 import { standalone } from "../report/chart.ts";

@@ -13,7 +13,7 @@ import { blockRuns } from "../students/search/block-search.ts";
 import { parseBudgets } from "../students/search/budget.ts";
 import type { Candidate, SearchState } from "../students/search/lever-search.ts";
 import { leverNames } from "../students/run-options.ts";
-import { searchItems, searchViews } from "../students/start.ts";
+import { searchItems, searchViews } from "../students/run-start.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
 import type { OpenedSearch } from "./choose-levers.ts";

@@ -12,7 +12,7 @@ import type { Command } from "./command.ts";
 import { defineCommand } from "./command.ts";
 import type { Division } from "./division.ts";
 import { divisionOptions, runWhole } from "./division.ts";
-import { makePlan, performMerge } from "./plan.ts";
+import { makePlan, performMerge } from "./planned-tasks.ts";
 
 /** Work that was handed over to a scheduler. */
 export interface Launched {

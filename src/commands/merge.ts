@@ -7,7 +7,7 @@ import { pause } from "../utils/pause.ts";
 import { missingTasks, readPlan } from "../workspace/plan-folder.ts";
 import { defineCommand } from "./command.ts";
 import { divisionOf } from "./division-lookup.ts";
-import { performMerge } from "./plan.ts";
+import { performMerge } from "./planned-tasks.ts";
 
 /** `wecolora merge` */
 export const mergeRunSchema = z.strictObject({

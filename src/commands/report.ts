@@ -18,7 +18,7 @@ import type {
   Shown,
 } from "../report/run-report.ts";
 import { UserError } from "../utils/errors.ts";
-import { spread } from "../utils/lists.ts";
+import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { pageGenerator } from "../report/page-parts.ts";
 import { distillCommand } from "./run-card.ts";

@@ -6,7 +6,7 @@ import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { attentionOverlays } from "../evaluation/attention-overlays.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/rollout.ts";
+import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/attention-rollout.ts";
 import type { Model } from "../models/model.ts";
 import { sideBySide } from "../report/overlay.ts";
 import { UserError } from "../utils/errors.ts";

@@ -1,7 +1,7 @@
 // `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
 import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import { stackViews } from "../data/loader.ts";
 import type { SliceSplit, SliceStack } from "../data/scans.ts";
 import { isVolumeName } from "../data/scans.ts";
@@ -20,7 +20,7 @@ import { boundsText, fewImages, tooFewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { csvLines, markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
-import { spread } from "../utils/lists.ts";
+import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { Picture, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";

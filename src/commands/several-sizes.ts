@@ -5,7 +5,7 @@ import type { VitConfig } from "../models/config.ts";
 import type { Model } from "../models/model.ts";
 import { methodOf } from "../students/methods/lookup.ts";
 import { parseBudget } from "../students/search/budget.ts";
-import type { Start } from "../students/start.ts";
+import type { Start } from "../students/run-start.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
 import { OptionError } from "../utils/errors.ts";
 import type { RunResult } from "../workspace/run-folder.ts";

@@ -6,7 +6,7 @@ import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedPictures } from "../context/run-context.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import type { LayerSimilarity } from "../evaluation/similarity.ts";
+import type { LayerSimilarity } from "../evaluation/layer-similarity.ts";
 import { standalone } from "../report/chart.ts";
 import { countText } from "../report/results.ts";
 import { heatMap } from "../report/figures.ts";

@@ -7,7 +7,7 @@ import type { Directory } from "../files/storage.ts";
 import type { ActiveState } from "../launchers/launcher.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { textTable } from "../report/table.ts";
-import { mapInTurns } from "../utils/lists.ts";
+import { mapInTurns } from "../utils/arrays.ts";
 import { pause } from "../utils/pause.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";

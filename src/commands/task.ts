@@ -6,8 +6,8 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { readPlan } from "../workspace/plan-folder.ts";
 import { defineCommand } from "./command.ts";
 import { divisionOf } from "./division-lookup.ts";
-import type { TaskRunResult } from "./plan.ts";
-import { performTask } from "./plan.ts";
+import type { TaskRunResult } from "./planned-tasks.ts";
+import { performTask } from "./planned-tasks.ts";
 
 /** `wecolora task` */
 export const taskRunSchema = z.strictObject({

@@ -7,7 +7,7 @@ import { readAtMost, readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/image.ts";
 import { largestImageFile } from "./image-formats.ts";
-import { proceduralImage } from "./procedural/procedural.ts";
+import { proceduralImage } from "./procedural/procedural-image.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";
 

@@ -10,8 +10,8 @@ import { UserError } from "../utils/errors.ts";
 import type { Picture } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
-import type { RolloutOptions } from "./rollout.ts";
-import { attentionViewer } from "./rollout.ts";
+import type { RolloutOptions } from "./attention-rollout.ts";
+import { attentionViewer } from "./attention-rollout.ts";
 
 /** Pictures at once: attention maps of all blocks are large. */
 const batch = 4;

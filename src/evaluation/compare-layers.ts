@@ -4,8 +4,8 @@ import type { PictureSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
-import type { LayerSimilarity } from "./similarity.ts";
-import { layerSimilarity } from "./similarity.ts";
+import type { LayerSimilarity } from "./layer-similarity.ts";
+import { layerSimilarity } from "./layer-similarity.ts";
 
 /** Images at once: tokens of all blocks are large. */
 const batch = 4;

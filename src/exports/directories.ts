@@ -1,5 +1,5 @@
 // What directories of models share: configuration, preprocessor, weights as safetensors and ONNX.
-import { writeSafetensors } from "../checkpoints/safetensors.ts";
+import { writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import type { Directory } from "../files/storage.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/registry.ts";

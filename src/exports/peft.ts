@@ -1,6 +1,6 @@
 // A PEFT adapter directory over the shallow base: base model, adapter_config.json and adapter_model.safetensors.
 import { z } from "zod";
-import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import { readOptions } from "../context/common-options.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
@@ -10,7 +10,7 @@ import { adapterName, adapterScale, rankOf } from "../students/training/adapters
 import { adapterPlanOf } from "../students/methods/lookup.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
 import { createDistillation } from "../students/training/distillation.ts";
-import { copyBlocks } from "../students/weight-copy.ts";
+import { copyBlocks } from "../students/kept-blocks.ts";
 import { Model } from "../models/model.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { Layout } from "../models/layouts/registry.ts";

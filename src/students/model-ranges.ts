@@ -8,9 +8,9 @@ import { checkBlockShapes, keptHeadCount, narrowWidth, parseBlockShape } from ".
 import { adapterPlanOf } from "./methods/lookup.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { checkBudget, parseBudget, parseBudgets, plainFormat } from "./search/budget.ts";
-import { isAnalytic, narrows, searchesLevers, studentWithin } from "./start.ts";
+import { isAnalytic, narrows, searchesLevers, studentWithin } from "./run-start.ts";
 import { checkRanks, withRank } from "./training/ranks.ts";
-import { checkKeptBlocks, everyNth } from "./weight-copy.ts";
+import { checkKeptBlocks, everyNth } from "./kept-blocks.ts";
 
 /** Throws a UserError for options that the teacher does not allow. */
 export async function checkModelRanges(options: StudentRunOptions, teacher: Model): Promise<void> {

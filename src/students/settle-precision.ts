@@ -9,7 +9,7 @@ import { choosePrecision, productCount, withoutAdapters } from "../models/precis
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Listener } from "../context/run-context.ts";
 import type { StudentRunOptions } from "./run-options.ts";
-import { isAnalytic } from "./start.ts";
+import { isAnalytic } from "./run-start.ts";
 
 /** Pictures that features are compared on in both precisions. */
 const comparedPictures = 8;

@@ -7,7 +7,7 @@ import { drawStream } from "../utils/random.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { zeros } from "../utils/tensor.ts";
 import type { BaseOptions, StartName } from "./base-options.ts";
-import { copyBlocks } from "./weight-copy.ts";
+import { copyBlocks } from "./kept-blocks.ts";
 import { required } from "../utils/required.ts";
 
 /** Deviation of random weights, as vision transformers are made (truncated at two deviations). */

@@ -12,7 +12,7 @@ import type { Environment } from "../context/environment.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile, readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import { mapInTurns } from "../utils/lists.ts";
+import { mapInTurns } from "../utils/arrays.ts";
 import { textChunks } from "./output-files.ts";
 import { OutputFolder } from "./output-folder.ts";
 import { checkSchema, checkVersion, parseJson } from "./versioned.ts";

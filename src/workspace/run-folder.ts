@@ -3,7 +3,7 @@
 // A run is begun when config.json is there, which is written last of what it begins with; it has its result when result.json is
 // there; it is finished when the journal says that report and exports, where they were asked for, are there too.
 import type { z } from "zod";
-import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
 import type { PictureFacts } from "../data/loader.ts";

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { loadModel, nodeDirectory } from "wecolora/node";
 import { openTorchFile } from "../../src/checkpoints/torch.ts";
-import { writeSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { readTensor } from "../../src/files/storage.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 import { rows } from "../../src/utils/tensor.ts";

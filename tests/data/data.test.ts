@@ -18,7 +18,7 @@ import type { Item } from "../../src/data/sampling.ts";
 import { epochOrder, sampleFewShot, splitHeldOut } from "../../src/data/sampling.ts";
 import { rowCosines } from "../../src/evaluation/metrics.ts";
 import { distillRunSchema } from "../../src/commands/distill-options.ts";
-import { bytesOfPicture, picturesThatFit } from "../../src/students/training/memory.ts";
+import { bytesOfPicture, picturesThatFit } from "../../src/students/training/step-memory.ts";
 import { planBatches } from "../../src/students/training/step-plan.ts";
 import type { Preprocessing } from "../../src/utils/image.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";

@@ -9,7 +9,7 @@ import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { DataSet } from "wecolora/node";
 import { createPictureSource, listPictures, openDataSet } from "wecolora/node";
-import { readTable } from "../../src/data/formats/table.ts";
+import { readTable } from "../../src/data/formats/table-reader.ts";
 import { findSplitFolders, splitOf } from "../../src/data/splits.ts";
 import { SkippedPictures } from "../../src/context/run-context.ts";
 import { referencePath } from "../support/reference.ts";

@@ -34,7 +34,7 @@ import {
   topAccuracy,
 } from "../../src/evaluation/metrics.ts";
 import { probeDefaults, trainProbe } from "../../src/evaluation/probe.ts";
-import { centredKernelAlignment } from "../../src/evaluation/similarity.ts";
+import { centredKernelAlignment } from "../../src/evaluation/layer-similarity.ts";
 import { firstNotFinite } from "../../src/utils/finite.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";

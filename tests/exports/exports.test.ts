@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createDistillation, loadModel, saveModel } from "wecolora/node";
 import { modelCard } from "../../src/exports/model-card.ts";
 import { input, constant, graph, matmul } from "../../src/engine/graph/build.ts";
-import { evaluate } from "../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../src/engine/graph/evaluate-graph.ts";
 import type { Tensor as OwnTensor } from "../../src/utils/tensor.ts";
 import { portableInt8 } from "../../src/engine/passes/int8/portable-products.ts";
 import { quantizeColumns, quantizeRows, quantizeLinearMaps } from "../../src/engine/passes/int8/quantize.ts";

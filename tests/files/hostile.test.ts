@@ -7,7 +7,7 @@ import fc from "fast-check";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createPictureSource, loadModel } from "wecolora/node";
-import { writeSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { openTorchFile } from "../../src/checkpoints/torch.ts";
 import { operations } from "../../src/files/pickle-operations.ts";
 import { unpickle } from "../../src/files/pickle.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { loadModel, nodeDirectory, resamplePositions, saveModel } from "wecolora/node";
-import { writeSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { rows, zeros } from "../../src/utils/tensor.ts";
 import { expectClose, readReference, readTensors, referencePath, root } from "../support/reference.ts";
 

@@ -5,7 +5,7 @@ import { defaultDevice, loadModel, Model } from "wecolora/node";
 import { gradients } from "../../src/engine/autograd/gradients.ts";
 import { compile } from "../../src/engine/compile.ts";
 import { constant, graph, input, mul, reduceSum } from "../../src/engine/graph/build.ts";
-import { evaluate } from "../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../src/engine/graph/evaluate-graph.ts";
 import type { Value } from "../../src/engine/graph/graph.ts";
 import type { VitConfig } from "../../src/models/config.ts";
 import { plainVit } from "../../src/models/config.ts";

@@ -2,8 +2,8 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { createNodeDevice, loadModel } from "wecolora/node";
 import { bootstrapInterval } from "../../src/evaluation/confidence.ts";
-import { attentionViewer, rollout } from "../../src/evaluation/rollout.ts";
-import { centredKernelAlignment, layerSimilarity } from "../../src/evaluation/similarity.ts";
+import { attentionViewer, rollout } from "../../src/evaluation/attention-rollout.ts";
+import { centredKernelAlignment, layerSimilarity } from "../../src/evaluation/layer-similarity.ts";
 import { findings } from "../../src/report/findings.ts";
 import { html } from "../../src/report/html.ts";
 import { attentionOverlay, sideBySide } from "../../src/report/overlay.ts";

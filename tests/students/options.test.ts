@@ -19,7 +19,7 @@ import { protocols } from "../../src/data/protocols.ts";
 import { runOnNode } from "../../src/platform/node/node.ts";
 import { distillationSchema } from "../../src/students/distillation-options.ts";
 import type { DistillationInput } from "../../src/students/distillation-options.ts";
-import { startOf } from "../../src/students/start.ts";
+import { startOf } from "../../src/students/run-start.ts";
 import { train } from "../../src/students/training/loop.ts";
 import { distillationOptions, trackedItems } from "../../src/students/training/setup.ts";
 import { fewShotOf, planBatches } from "../../src/students/training/step-plan.ts";

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { paperAugmentation } from "../../src/data/transforms.ts";
 import { gradients } from "../../src/engine/autograd/gradients.ts";
 import { graph, input, max, mul, reduceSum } from "../../src/engine/graph/build.ts";
-import { evaluate } from "../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../src/engine/graph/evaluate-graph.ts";
 import { conformTo } from "../../src/models/conform.ts";
 import { Model } from "../../src/models/model.ts";
 import { adaptedLinear } from "../../src/students/training/adapters.ts";

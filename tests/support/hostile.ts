@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { expect } from "vitest";
 import { createPictureSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
-import { openSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { openSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import type { FileHandle, StoredTensors } from "../../src/files/storage.ts";
 import { readTensor, storedSize } from "../../src/files/storage.ts";
 import { readNifti } from "../../src/data/nifti.ts";

@@ -8,7 +8,7 @@ import { distill, evaluate, exportModel, features } from "wecolora/node";
 import type { ProgressEvent } from "wecolora/node";
 import { readModel } from "../../src/models/definition.ts";
 import { memoryDirectory } from "../../src/files/memory-directory.ts";
-import { readSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { readSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { openFile } from "../../src/platform/node/node-files.ts";
 import type { Wecolora, WecoloraOptions } from "../../src/platform/web/web.ts";
 import { codeOf } from "../../src/utils/errors.ts";

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import { nodeDirectory } from "wecolora/node";
-import { readSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { readSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { toFloat32 } from "../../src/utils/half.ts";
 import type { FloatTensor, Tensor } from "../../src/utils/tensor.ts";
 

@@ -3,7 +3,7 @@ import { parse as parseCsv } from "csv-parse/sync";
 import fc from "fast-check";
 import { parse as parseYaml } from "yaml";
 import { describe, expect, test } from "vitest";
-import { createProgress } from "../../src/cli/progress.ts";
+import { createProgress } from "../../src/cli/progress-line.ts";
 import { modelCard } from "../../src/exports/model-card.ts";
 import { html } from "../../src/report/html.ts";
 import { csvLines, markdownTable, textTable } from "../../src/report/table.ts";

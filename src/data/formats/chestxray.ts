@@ -8,7 +8,7 @@ import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
 import { missingImage } from "./lists.ts";
-import { readTable } from "./table.ts";
+import { readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
 import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
 

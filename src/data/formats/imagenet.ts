@@ -4,7 +4,7 @@ import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
 import type { PictureFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
-import { readTable } from "./table.ts";
+import { readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, has, numberedLines, pathOf, textOf } from "./tree.ts";
 

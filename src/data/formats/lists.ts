@@ -12,8 +12,8 @@ import { unusedFile } from "../unused.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
 import type { ListOptions } from "./table-options.ts";
 import { tableOptions } from "./table-options.ts";
-import type { Row, Table } from "./table.ts";
-import { readJsonLines, readTable } from "./table.ts";
+import type { Row, Table } from "./table-reader.ts";
+import { readJsonLines, readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
 import { has, isPictureName, numberedLines, pathOf, pictureEndings, plainPath, textOf } from "./tree.ts";
 

@@ -1,7 +1,7 @@
 // Procedural images as a data set: `procedural:300` in place of a folder. There are no files; an image's place says how it is made.
 import { UserError } from "../../utils/errors.ts";
 import { mostProcedural, proceduralCount } from "../procedural/name.ts";
-import { kindOf, proceduralVersion } from "../procedural/procedural.ts";
+import { kindOf, proceduralVersion } from "../procedural/procedural-image.ts";
 import type { Item } from "../sampling.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
 

@@ -5,8 +5,8 @@ import type { Color } from "./colors.ts";
 import { lit, mixed, ramp } from "./colors.ts";
 import { between, evenNumbers } from "./draws.ts";
 import { cosineOfTurns, sineOfTurns } from "./exact-math.ts";
-import type { Field } from "./fields.ts";
-import { fieldOf, side } from "./fields.ts";
+import type { Field } from "./scalar-fields.ts";
+import { fieldOf, side } from "./scalar-fields.ts";
 
 /** Red, green and blue from 0 to 1, pixel by pixel. */
 export type Canvas = Float32Array;

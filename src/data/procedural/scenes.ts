@@ -21,8 +21,8 @@ import type { Color } from "./colors.ts";
 import { anyColor, grey, lit, mixed, naturalColor, paintColor, scheme } from "./colors.ts";
 import { bell, between, chance, leafSize, pick, scaled } from "./draws.ts";
 import { cosineOfTurns, sineOfTurns } from "./exact-math.ts";
-import type { Field } from "./fields.ts";
-import { fractalNoise, ringNoise, side } from "./fields.ts";
+import type { Field } from "./scalar-fields.ts";
+import { fractalNoise, ringNoise, side } from "./scalar-fields.ts";
 import { anyOutline, blob, ellipse, lathe, leaf, placed, rectangle, smooth, star, superellipse } from "./outlines.ts";
 import { anyGround, gradientGround } from "./textures.ts";
 

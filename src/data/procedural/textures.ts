@@ -6,7 +6,7 @@ import type { Color } from "./colors.ts";
 import { anyColor, grey, lit, mixed, naturalColor, opponent, paintColor, ramp, scheme } from "./colors.ts";
 import { bell, between, chance, pick, scaled } from "./draws.ts";
 import { cosineOfTurns, sineOfTurns } from "./exact-math.ts";
-import type { Field } from "./fields.ts";
+import type { Field } from "./scalar-fields.ts";
 import {
   bendingFields,
   cellField,
@@ -21,7 +21,7 @@ import {
   smoothStep,
   toUnit,
   warped,
-} from "./fields.ts";
+} from "./scalar-fields.ts";
 import { placed, rectangle } from "./outlines.ts";
 
 /** Colours of noise as in photographs: three opponent channels that fall off alike, of their own deviations. */

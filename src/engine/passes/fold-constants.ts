@@ -1,6 +1,6 @@
 // Constant folding: what depends on constants alone is computed once, when the graph is built.
 import { constant } from "../graph/build.ts";
-import { evaluateNode } from "../graph/evaluate.ts";
+import { evaluateNode } from "../graph/evaluate-graph.ts";
 import { sameShape } from "../graph/shapes.ts";
 import type { Graph, Node, Value } from "../graph/graph.ts";
 import { rewrite } from "../graph/walk.ts";

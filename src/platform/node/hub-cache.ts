@@ -14,7 +14,7 @@ import {
   settingFiles,
   shardNames,
   weightFiles,
-} from "./hub-names.ts";
+} from "../hub-names.ts";
 
 import { writeFileSafely } from "./node-files.ts";
 import { writeError } from "./system-errors.ts";

@@ -4,7 +4,7 @@ import { open, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
 import { hasContent, isContentHash, type RepositoryCache } from "./hub-cache.ts";
-import { cardFile, mostJsonBytes } from "./hub-names.ts";
+import { cardFile, mostJsonBytes } from "../hub-names.ts";
 import { withLock } from "./hub-lock.ts";
 import { type Answer, type HubConnection, Temporary } from "./hub-request.ts";
 import { writeChunk } from "./node-files.ts";

@@ -14,12 +14,12 @@ import {
   mostJsonBytes,
   settingFiles,
   weightFiles,
-} from "./hub-names.ts";
+} from "../hub-names.ts";
 import { type Answer, HubConnection, Temporary } from "./hub-request.ts";
 import type { Variables } from "./user-folders.ts";
 
 export type { DownloadProgress, FileStatus } from "./hub-download.ts";
-export { isHubName } from "./hub-names.ts";
+export { isHubName } from "../hub-names.ts";
 
 export interface HubOptions {
   /** A branch, tag or commit; main where left out. */

@@ -6,7 +6,7 @@
 import { appendFile, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { readSafetensors, writeSafetensors } from "../../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../../checkpoints/safetensors-file.ts";
 import type { FeatureStore, HashMemory, VectorsByHash } from "../../evaluation/feature-store.ts";
 import { sha256 } from "../../utils/digest.ts";
 import type { Tensor } from "../../utils/tensor.ts";

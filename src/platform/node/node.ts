@@ -57,7 +57,7 @@ import { command as inspectCommand } from "../../commands/inspect.ts";
 import type { Launched } from "../../commands/launch.ts";
 import type { MergeRunResult } from "../../commands/merge.ts";
 import { command as mergeCommand } from "../../commands/merge.ts";
-import type { TaskRunResult } from "../../commands/plan.ts";
+import type { TaskRunResult } from "../../commands/planned-tasks.ts";
 import type { StatusRunResult } from "../../commands/status.ts";
 import { command as statusCommand } from "../../commands/status.ts";
 import { command as taskCommand } from "../../commands/task.ts";

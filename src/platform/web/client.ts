@@ -33,4 +33,4 @@ export type {
   WebFeaturesResult,
   WebPredictOptions,
   WebReportOptions,
-} from "./wecolora.ts";
+} from "./local-wecolora.ts";

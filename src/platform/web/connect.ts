@@ -29,7 +29,7 @@ import type {
   WebExportResult,
   WebFeaturesOptions,
   WebFeaturesResult,
-} from "./wecolora.ts";
+} from "./local-wecolora.ts";
 
 /** A folder that a run wrote in the worker's memory; it is only read. */
 function remoteDirectory(channel: Channel, path: string): Directory {

@@ -5,7 +5,7 @@ import { attentionOverlays } from "../../evaluation/attention-overlays.ts";
 import type { Model } from "../../models/model.ts";
 import { parameterCount } from "../../models/definition.ts";
 import type { RunReport } from "../../report/run-report.ts";
-import { searchItems, searchViews } from "../../students/start.ts";
+import { searchItems, searchViews } from "../../students/run-start.ts";
 import { plainFormat } from "../../students/search/budget.ts";
 import { evidenceParts } from "../../students/search/evidence.ts";
 import type { FrontierPoint } from "../../students/search/frontier.ts";

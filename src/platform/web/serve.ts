@@ -6,8 +6,8 @@ import { Channel, Moved } from "./channel.ts";
 import { WebOutput } from "./output.ts";
 import type { WebImage } from "./web-images.ts";
 import type { WebModel } from "./web-models.ts";
-import type { WebFeaturesResult, Wecolora, WecoloraOptions } from "./wecolora.ts";
-import { createWecolora } from "./wecolora.ts";
+import type { WebFeaturesResult, Wecolora, WecoloraOptions } from "./local-wecolora.ts";
+import { createWecolora } from "./local-wecolora.ts";
 
 /** A model or an output of the worker's, as the page names it. */
 export type Named = { readonly $model: number } | { readonly $output: string };

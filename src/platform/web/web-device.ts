@@ -11,7 +11,7 @@ import {
   reduceSum,
   softmax,
 } from "../../engine/graph/build.ts";
-import { evaluate } from "../../engine/graph/evaluate.ts";
+import { evaluate } from "../../engine/graph/evaluate-graph.ts";
 import type { Device, RunRequest, Session } from "../../runtime/device.ts";
 import type { OnnxRuntime } from "../../runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../runtime/onnxruntime.ts";

@@ -9,7 +9,7 @@ export { connectWecolora } from "./connect.ts";
 export { serveWecolora } from "./serve.ts";
 export type { MessageEnd } from "./channel.ts";
 export type { EncodeSvg, ImageEncoder } from "./drawing.ts";
-export { packageVersion } from "./environment.ts";
+export { packageVersion } from "./web-environment.ts";
 export type { HubOptions } from "./hub.ts";
 export type { AttentionMaps, StudentSize } from "./insights.ts";
 export type { RunReport } from "../../report/run-report.ts";
@@ -42,8 +42,8 @@ export type {
   WebAttentionOptions,
   WebPredictOptions,
   WebReportOptions,
-} from "./wecolora.ts";
-export { createWecolora } from "./wecolora.ts";
+} from "./local-wecolora.ts";
+export { createWecolora } from "./local-wecolora.ts";
 
 /** Loads what is otherwise loaded when it is first needed (charts, parquet files, scans), so that all of it is there offline. */
 export async function preload(): Promise<void> {

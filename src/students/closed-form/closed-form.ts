@@ -54,7 +54,7 @@
 // so that each learns from the tokens that reach it, as the closed form does.
 //
 // A recipe (`commands/distill-options.ts`) is a preset over the one schema; `distillOptions` is the only way from
-// what a user says to options. `students/start.ts` decides blocks (even, searched, within a budget) and channels, and
+// what a user says to options. `students/run-start.ts` decides blocks (even, searched, within a budget) and channels, and
 // makes the start. `students/search/frontier.ts` measures students of several sizes, and `commands/proposal.ts` picks
 // among them for a budget.
 import { badWeight, modelName } from "../../models/finite-outputs.ts";
@@ -91,7 +91,7 @@ import type { Refit, Tools } from "./refit-tools.ts";
 import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
-import { copyBlocks, stoodFor } from "../weight-copy.ts";
+import { copyBlocks, stoodFor } from "../kept-blocks.ts";
 import { required } from "../../utils/required.ts";
 
 /** Widths are counts, or shares below 1. */

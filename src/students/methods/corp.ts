@@ -7,7 +7,7 @@
 // their sums of squares; values are narrowed as much, like MLP channels, since heads here have one width; ridges are 1e-3 times the
 // mean of the diagonal. `--kept-heads` says how much attention keeps: all heads stay, each with this share of its channels, which
 // is as many weights.
-import { corpStudent } from "../pruning/corp.ts";
+import { corpStudent } from "../pruning/corp-student.ts";
 import { defineMethod } from "./method.ts";
 import { withoutSteps } from "./pruning-options.ts";
 

@@ -11,7 +11,7 @@ import {
   weightedSum,
 } from "../../engine/nn/losses.ts";
 import type { FeatureLoss } from "../base-options.ts";
-import { stoodFor } from "../weight-copy.ts";
+import { stoodFor } from "../kept-blocks.ts";
 import type { Objective, ObjectiveContext } from "./objective.ts";
 import { withoutExtras } from "./objective.ts";
 

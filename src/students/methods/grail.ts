@@ -8,9 +8,9 @@ import { walkBlocks } from "../pruning/block-walk.ts";
 import { rebuiltMap } from "../pruning/moments.ts";
 import { narrowBehind } from "../pruning/narrow-behind.ts";
 import { keepLargest, magnitudeScores } from "../pruning/units.ts";
-import type { UnitKind } from "../pruning/wanda.ts";
-import { keptByWanda } from "../pruning/wanda.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import type { UnitKind } from "../pruning/wanda-scores.ts";
+import { keptByWanda } from "../pruning/wanda-scores.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { defineMethod } from "./method.ts";
 import { withoutSteps } from "./pruning-options.ts";
 

@@ -1,7 +1,7 @@
 // Structured pruning by magnitude: heads and MLP channels with the largest L2 norm of their weights stay (Li et al., arXiv 1608.08710,
 // for filters; groups of maps that go together as in DepGraph, arXiv 2301.12900). Nothing makes up for the others. No image is read.
 import { withLargest, magnitudeScores } from "../pruning/units.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { defineMethod } from "./method.ts";
 import { withoutSteps } from "./pruning-options.ts";
 

@@ -16,7 +16,7 @@ import { narrowBehind } from "../pruning/narrow-behind.ts";
 import type { BlockChoice } from "../pruning/snapvit-search.ts";
 import { chooseUnits } from "../pruning/snapvit-search.ts";
 import { withChannels, withHeads, narrowedConfig } from "../closed-form/narrowing.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { required } from "../../utils/required.ts";
 import { defineMethod } from "./method.ts";
 import { gradientOptions, withoutSteps } from "./pruning-options.ts";

@@ -4,7 +4,7 @@
 // that is ours.
 import { gateGradients, meanSquares } from "../pruning/gate-scores.ts";
 import { withLargest } from "../pruning/units.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { defineMethod } from "./method.ts";
 import { gradientOptions, withoutSteps } from "./pruning-options.ts";
 

@@ -3,9 +3,9 @@
 // single weights; the sum over a unit is ours. As in the paper, blocks are pruned in order, with the tokens that the pruned
 // blocks before give, and no weight changes.
 import { walkBlocks } from "../pruning/block-walk.ts";
-import { keptByWanda } from "../pruning/wanda.ts";
+import { keptByWanda } from "../pruning/wanda-scores.ts";
 import { withChannels, withHeads } from "../closed-form/narrowing.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { defineMethod } from "./method.ts";
 import { withoutSteps } from "./pruning-options.ts";
 

@@ -5,8 +5,8 @@ import { blockWeight } from "../../models/weight-table.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { channelsOf, withChannels, withHeads } from "../closed-form/narrowing.ts";
 import type { BlockPlace } from "./block-walk.ts";
-import type { UnitKind } from "./wanda.ts";
-import { consumers } from "./wanda.ts";
+import type { UnitKind } from "./wanda-scores.ts";
+import { consumers } from "./wanda-scores.ts";
 import { blockMap } from "./units.ts";
 
 /** Gives the map behind the kept units `[out, kept]`; `inputs` are the places of these units in what enters it. */

@@ -11,7 +11,7 @@ import {
   withChannels,
   withHeads,
 } from "../closed-form/narrowing.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import { isHeldBy } from "../../models/conform.ts";
 import type { VitConfig } from "../../models/config.ts";
 import { headWidthOf } from "../../models/config.ts";

@@ -10,7 +10,7 @@ import { readBytes } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
 import { floatToHalf, halfToFloat } from "../../utils/half.ts";
 import type { Preprocessing } from "../../utils/image.ts";
-import { batchesOf } from "../../utils/lists.ts";
+import { batchesOf } from "../../utils/arrays.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementBytes, elementCount, rows, tensorBytes, viewBytes } from "../../utils/tensor.ts";
 import { keptViewsEntry } from "../../workspace/run-folder.ts";

@@ -34,7 +34,7 @@ import { distillationSchema } from "../distillation-options.ts";
 import { OptimizerState } from "./optimizer-state.ts";
 import type { Draws, Shapes, Trainables } from "./trainables.ts";
 import { starts } from "../starts.ts";
-import { copyBlocks, keptBlocksOf } from "../weight-copy.ts";
+import { copyBlocks, keptBlocksOf } from "../kept-blocks.ts";
 
 /**
  * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`

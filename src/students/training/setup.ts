@@ -19,10 +19,10 @@ import type { Parts } from "../../evaluation/evaluate-candidates.ts";
 import { limitItems } from "../../evaluation/evaluate-candidates.ts";
 import type { Directory } from "../../files/storage.ts";
 import { KeptViews } from "./cached-features.ts";
-import { picturesThatFit } from "./memory.ts";
+import { picturesThatFit } from "./step-memory.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
-import { usualCount } from "../start.ts";
+import { usualCount } from "../run-start.ts";
 import { Tracker } from "./tracking.ts";
 
 /** The run's settings as createDistillation takes them: every option that both have, with what the run has worked out. */

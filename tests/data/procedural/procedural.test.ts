@@ -5,8 +5,8 @@ import { createPictureSource, openDataSet, paintedKind, proceduralImage, procedu
 import { maskOf, segment } from "../../../src/data/procedural/canvas.ts";
 import { bell, leafSize } from "../../../src/data/procedural/draws.ts";
 import { cosineOfTurns, exp2, log2, power, sineOfTurns } from "../../../src/data/procedural/exact-math.ts";
-import { cellField, fractalNoise, ringNoise, side } from "../../../src/data/procedural/fields.ts";
-import { kindOf } from "../../../src/data/procedural/procedural.ts";
+import { cellField, fractalNoise, ringNoise, side } from "../../../src/data/procedural/scalar-fields.ts";
+import { kindOf } from "../../../src/data/procedural/procedural-image.ts";
 import { evaluationView } from "../../../src/data/transforms.ts";
 import { randomStream } from "../../../src/utils/random.ts";
 

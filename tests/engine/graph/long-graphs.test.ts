@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { gradients } from "../../../src/engine/autograd/gradients.ts";
 import { constant, graph, input, neg, node, reduceSum, transpose } from "../../../src/engine/graph/build.ts";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import { print } from "../../../src/engine/graph/print.ts";
 import type { Value } from "../../../src/engine/graph/graph.ts";
 import { verify } from "../../../src/engine/graph/verify.ts";

@@ -4,7 +4,7 @@ import { gradients } from "../../../src/engine/autograd/gradients.ts";
 import { gradientRules } from "../../../src/engine/autograd/rules.ts";
 import { compile } from "../../../src/engine/compile.ts";
 import { add, cast, constant, graph, input, mul, node, reduceSum } from "../../../src/engine/graph/build.ts";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import type { Attributes, OpKind } from "../../../src/engine/graph/operators.ts";
 import { operators } from "../../../src/engine/graph/operators.ts";
 import type { Value } from "../../../src/engine/graph/graph.ts";

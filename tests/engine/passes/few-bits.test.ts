@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { buildOnnx } from "../../../src/engine/onnx/write-model.ts";
 import { add, constant, graph, input, matmul, slice, transposeLast } from "../../../src/engine/graph/build.ts";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import type { Graph } from "../../../src/engine/graph/graph.ts";
 import { sortedNodes } from "../../../src/engine/graph/walk.ts";
 import { modelChunks } from "../../../src/engine/onnx/chunks.ts";

@@ -19,7 +19,7 @@ import {
   transpose,
   transposeLast,
 } from "../../../src/engine/graph/build.ts";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import { print } from "../../../src/engine/graph/print.ts";
 import type { Graph, Node, Value } from "../../../src/engine/graph/graph.ts";
 import { verify } from "../../../src/engine/graph/verify.ts";

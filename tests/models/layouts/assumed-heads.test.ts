@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodeDirectory } from "wecolora/node";
-import { writeSafetensors } from "../../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../../src/checkpoints/safetensors-file.ts";
 import { readModel } from "../../../src/models/definition.ts";
 import { assumedHeadWidth } from "../../../src/models/layouts/assumed-heads.ts";
 import type { FloatTensor } from "../../../src/utils/tensor.ts";

@@ -14,7 +14,7 @@ import { emptySums, meanDiagonal, RidgeSolver } from "../../../src/engine/linalg
 import { blockRuns, searchBlocks } from "../../../src/students/search/block-search.ts";
 import { sampleGraph } from "../../../src/students/closed-form/refit-graphs.ts";
 import { addedUp, partFeed, sumParts, sumsFrom } from "../../../src/students/closed-form/refit-sums.ts";
-import { checkKeptBlocks, stoodFor } from "../../../src/students/weight-copy.ts";
+import { checkKeptBlocks, stoodFor } from "../../../src/students/kept-blocks.ts";
 import { input } from "../../../src/engine/graph/build.ts";
 import { distillOptions } from "../../../src/commands/distill-options.ts";
 import { drawStream } from "../../../src/utils/random.ts";

@@ -8,7 +8,7 @@ import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, loadModel, saveModel } from "wecolora/node";
 import { gradients } from "../../../src/engine/autograd/gradients.ts";
 import { constant, graph, input } from "../../../src/engine/graph/build.ts";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import type { Value } from "../../../src/engine/graph/graph.ts";
 import { embed, vitBlocks } from "../../../src/models/vit.ts";
 import { methodOf } from "../../../src/students/methods/lookup.ts";

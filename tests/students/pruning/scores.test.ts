@@ -1,6 +1,6 @@
 // Scores of heads and channels: magnitudes and Wanda against plain loops, gradients at gates against finite differences in float64.
 import { describe, expect, test } from "vitest";
-import { evaluate } from "../../../src/engine/graph/evaluate.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import { constant } from "../../../src/engine/graph/build.ts";
 import type { VitConfig } from "../../../src/models/config.ts";
 import { plainVit } from "../../../src/models/config.ts";
@@ -13,7 +13,7 @@ import { meanSquares } from "../../../src/students/pruning/gate-scores.ts";
 import { gateFeeds, gateGradientGraph, gradientLosses, gradientName } from "../../../src/students/pruning/gates.ts";
 import { addMoments, emptyMoments } from "../../../src/students/pruning/moments.ts";
 import { keepLargest, magnitudeScores } from "../../../src/students/pruning/units.ts";
-import { keptByWanda, wandaInputs } from "../../../src/students/pruning/wanda.ts";
+import { keptByWanda, wandaInputs } from "../../../src/students/pruning/wanda-scores.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import type { Tensor } from "../../../src/utils/tensor.ts";
 import { elementCount } from "../../../src/utils/tensor.ts";

@@ -9,7 +9,7 @@ import { command as evaluateCommand } from "../../src/commands/evaluate.ts";
 import { command as featuresCommand } from "../../src/commands/features.ts";
 import type { Launched } from "../../src/commands/launch.ts";
 import { runMerge } from "../../src/commands/merge.ts";
-import { cut } from "../../src/commands/plan.ts";
+import { cut } from "../../src/commands/planned-tasks.ts";
 import { runTask } from "../../src/commands/task.ts";
 import { runContext } from "../../src/context/run-context.ts";
 import { noisePicture } from "../support/cli.ts";

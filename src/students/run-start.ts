@@ -13,7 +13,7 @@ import { methodOf } from "./methods/lookup.ts";
 import type { Widths } from "./closed-form/narrowing.ts";
 import { canNarrow, keptHeadCount, lessThanWhole, narrowWidth, parseBlockShape } from "./closed-form/narrowing.ts";
 import { defaultReductionFactor } from "./base-options.ts";
-import { everyNth, keptBlocksOf } from "./weight-copy.ts";
+import { everyNth, keptBlocksOf } from "./kept-blocks.ts";
 import type { Model } from "../models/model.ts";
 import { restedWeights } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";

@@ -1,7 +1,7 @@
 // The safetensors reader: round trips, and files that lie.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readSafetensors, writeSafetensors } from "../../src/checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import type { FileHandle } from "../../src/files/storage.ts";
 import { UserError } from "../../src/utils/errors.ts";
 import { bfloatToFloat, floatToBfloat, floatToHalf, halfToFloat } from "../../src/utils/half.ts";

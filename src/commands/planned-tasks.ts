@@ -1,12 +1,12 @@
 // Making a plan, running one of its tasks, and merging what they left.
 import type { z } from "zod";
-import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
 import { sha256 } from "../utils/digest.ts";
-import { UserError } from "../utils/errors.ts";
+import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -58,7 +58,7 @@ export async function makePlan<Schema extends z.ZodObject, Unit, Part, Result>(
   const { environment, listener } = context;
   const out = division.out(options);
   if (out === undefined)
-    throw new UserError(`${division.name} needs --out where its work is cut into tasks.`, { code: "INVALID_OPTION" });
+    throw new OptionError([(name) => `${division.name} needs ${name("out")} where its work is cut into tasks.`]);
   return division.within(context, options, async (output) => {
     const work = await division.open(context, options);
     try {
@@ -160,9 +160,9 @@ export interface TaskRunResult {
 /** Throws a UserError where a plan has no such task. */
 function checkIndex({ plan }: OpenedPlan, index: number): void {
   if (index < plan.tasks) return;
-  throw new UserError(`index must be from 0 to ${plan.tasks - 1} (the plan has ${plan.tasks} tasks), got ${index}.`, {
-    code: "INVALID_OPTION",
-  });
+  throw new OptionError([
+    (name) => `${name("index")} must be from 0 to ${plan.tasks - 1} (the plan has ${plan.tasks} tasks), got ${index}.`,
+  ]);
 }
 
 /**

@@ -16,7 +16,7 @@ import type {
   ExportOptions,
   FeaturesOptions,
 } from "../../commands/options.generated.ts";
-import { readSafetensors } from "../../checkpoints/safetensors.ts";
+import { readSafetensors } from "../../checkpoints/safetensors-file.ts";
 import type { RunControls } from "../../context/progress.ts";
 import { listenerOf } from "../../context/progress.ts";
 import type { RunContext } from "../../context/run-context.ts";
@@ -31,7 +31,7 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { decodeImage } from "./decode-image.ts";
 import type { EncodeSvg, ImageEncoder } from "./drawing.ts";
 import { canvasEncoder, documentMaker, encodeSvgOnPage } from "./drawing.ts";
-import { memoryFeatureStore, webEnvironment } from "./environment.ts";
+import { memoryFeatureStore, webEnvironment } from "./web-environment.ts";
 import type { HubOptions } from "./hub.ts";
 import type { RunReport } from "../../report/run-report.ts";
 import type { FrontierPoint } from "../../students/search/frontier.ts";

@@ -151,11 +151,13 @@ export function webEnvironment(options: WebEnvironmentOptions): Environment {
     encodeSvg: options.encodeSvg,
     availableMemory: () => mostWasmBytes,
     now: () => performance.now(),
-    about: {
-      wecolora: packageVersion,
-      runtime: "onnxruntime-web",
-      browser: typeof navigator === "object" ? navigator.userAgent : undefined,
-      cores: typeof navigator === "object" ? navigator.hardwareConcurrency : undefined,
-    },
+    about: aboutBrowser(),
   };
 }
+
+const aboutBrowser = (): Environment["about"] => ({
+  wecolora: packageVersion,
+  runtime: "onnxruntime-web",
+  browser: typeof navigator === "object" ? navigator.userAgent : undefined,
+  cores: typeof navigator === "object" ? navigator.hardwareConcurrency : undefined,
+});

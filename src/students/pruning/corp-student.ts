@@ -10,14 +10,14 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { chosenRows } from "../../utils/tensor.ts";
 import type { Widths } from "../closed-form/narrowing.ts";
 import { narrowedConfig, withChannels } from "../closed-form/narrowing.ts";
-import { copyBlocks } from "../weight-copy.ts";
+import { copyBlocks } from "../kept-blocks.ts";
 import type { BlockPlace, LogitMoments } from "./block-walk.ts";
 import { walkBlocks } from "./block-walk.ts";
 import type { HeadMoments, LogitFit } from "./logits.ts";
 import { fitLogits, headMoments, logitEnergies } from "./logits.ts";
 import { affineMap } from "./moments.ts";
 import { blockMap, keepLargest } from "./units.ts";
-import { consumers, keptByWanda, wandaInputs } from "./wanda.ts";
+import { consumers, keptByWanda, wandaInputs } from "./wanda-scores.ts";
 
 /** All ridges, as shares of the mean of the diagonal. */
 const ridgeShare = 1e-3;
