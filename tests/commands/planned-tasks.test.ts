@@ -232,7 +232,7 @@ describe("evaluate", () => {
 
   test("needs an output folder where it is cut", async () => {
     const { out: _, ...rest } = options("x");
-    await expect(run({ ...rest, tasks: 2 })).rejects.toThrow("evaluate needs --out");
+    await expect(run({ ...rest, tasks: 2 })).rejects.toThrow("evaluate needs out");
   });
 });
 

@@ -276,6 +276,11 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
     expect(await of("disk")).toContain("kept-views.bin");
     expect(await of("memory")).not.toContain("kept-views.bin");
   },
+  async cachedFeatures({ folder, run }) {
+    // A folder that holds none is refused; a run that reads one has the bits of a run that caches its own (plan-cache.test.ts).
+    const cachedFeatures = join(folder, "no-cache");
+    await expect(run({ ...twoEpochs, cachedCrops: 1, cachedFeatures })).rejects.toThrow("no-cache");
+  },
   async heldOut({ run }, plain) {
     const half = await run({ heldOut: 0.5 });
     // Three classes of six images: one each at a tenth, three each at a half.
