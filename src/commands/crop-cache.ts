@@ -14,7 +14,7 @@ import { UserError } from "../utils/errors.ts";
 import { elementBytes, elementCount } from "../utils/tensor.ts";
 import { textChunks } from "../workspace/output-files.ts";
 import { longestList } from "../workspace/plan-folder.ts";
-import { checkSchema, checkVersion, parseJson } from "../workspace/versioned.ts";
+import { checkVersion, parseJson, parseLines } from "../workspace/versioned.ts";
 import { int8Schema } from "./run-settings.ts";
 
 export const cropsEntry = "crops.f16";
@@ -163,9 +163,5 @@ function imageDifferences(cached: readonly CropImage[], images: readonly CropIma
 
 async function readImages(directory: Directory): Promise<CropImage[]> {
   const bytes = (await readFile(directory, imagesEntry, longestList)) ?? new Uint8Array();
-  const file = directory.describe(imagesEntry);
-  const lines = new TextDecoder().decode(bytes).split("\n");
-  return lines
-    .filter((line) => line !== "")
-    .map((line, i) => checkSchema(cropImageSchema, parseJson(line, `line ${i + 1} of ${file}`), file));
+  return parseLines(cropImageSchema, new TextDecoder().decode(bytes), directory.describe(imagesEntry));
 }

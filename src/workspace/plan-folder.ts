@@ -15,7 +15,7 @@ import { UserError } from "../utils/errors.ts";
 import { mapInTurns } from "../utils/arrays.ts";
 import { textChunks } from "./output-files.ts";
 import { OutputFolder } from "./output-folder.ts";
-import { checkSchema, checkVersion, parseJson } from "./versioned.ts";
+import { checkVersion, parseJson, parseLines } from "./versioned.ts";
 
 export const planFormat = { format: "wecolora-plan", version: 1 } as const;
 export const partFormat = { format: "wecolora-part", version: 1 } as const;
@@ -141,10 +141,7 @@ export async function readUnits<T extends z.ZodType>(
     throw new UserError(`There is no file ${file}. Run the command that made the plan again.`, {
       code: "FILE_NOT_FOUND",
     });
-  const lines = new TextDecoder().decode(bytes).split("\n");
-  return lines
-    .filter((line) => line !== "")
-    .map((line, i) => checkSchema(schema, parseJson(line, `line ${i + 1} of ${file}`), `line ${i + 1} of ${file}`));
+  return parseLines(schema, new TextDecoder().decode(bytes), file);
 }
 
 /** What a finished task left, and where. */

@@ -36,7 +36,7 @@ import {
   runResultSchema,
 } from "./run-schemas.ts";
 import { eventsEntry, keptViewsEntry, stateName, statePattern } from "./run-entries.ts";
-import { checkSchema, checkVersion, parseJson } from "./versioned.ts";
+import { checkVersion, parseJson, parseLines } from "./versioned.ts";
 
 export { keptViewsEntry } from "./run-entries.ts";
 export type { ImageUse, JudgedLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
@@ -278,14 +278,4 @@ export class RunFolder {
     const file = this.directory.describe("result.json");
     return checkVersion(runResultSchema, parseJson(written, file), file, resultFormat);
   }
-}
-
-function parseLines<S extends z.ZodType>(schema: S, written: string, file: string): z.output<S>[] {
-  return written
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line, i) => {
-      const where = `line ${i + 1} of ${file}`;
-      return checkSchema(schema, parseJson(line, where), where);
-    });
 }

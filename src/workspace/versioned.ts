@@ -28,7 +28,18 @@ export function checkSchema<S extends z.ZodType>(schema: S, value: unknown, file
   throw damaged(`${file} is damaged or was changed by hand (${where}${issue.message}).`);
 }
 
-/** The same for a file with a format and version. Throws a UserError that says so where another version wrote it. */
+/** The lines of a file of JSON lines, each as the schema describes it. Throws a UserError that names the line. */
+export function parseLines<S extends z.ZodType>(schema: S, written: string, file: string): z.output<S>[] {
+  return written
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line, i) => {
+      const where = `line ${i + 1} of ${file}`;
+      return checkSchema(schema, parseJson(line, where), where);
+    });
+}
+
+/** The same as `checkSchema` for a file with a format and version. Throws a UserError that says so where another version wrote it. */
 export function checkVersion<S extends z.ZodType>(
   schema: S,
   value: unknown,
