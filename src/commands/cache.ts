@@ -105,10 +105,11 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     this.opened = { teacher, source };
     skipped.report(context.listener);
     const int8 = await int8Of(options, teacher, source, images.train, context.listener);
-    const several = makerOf(options, teacher, images.train.length, undefined, int8).names.filter(isState).length > 1;
+    const maker = makerOf(options, teacher, images.train.length, undefined, int8);
+    const several = maker.names.filter(isState).length > 1;
     // Losses over several blocks read those that the student's stand for.
     const kept = several ? await keptBlocksFor({ options, teacher, source, items: images.train, context }) : undefined;
-    this.maker = makerOf(options, teacher, images.train.length, kept, int8);
+    this.maker = kept ? makerOf(options, teacher, images.train.length, kept, int8) : maker;
     this.facts = {
       ...{ folder: data.path, teacher: teacherHash, images: images.train.length },
       ...(kept ? { keptBlocks: [...kept] } : {}),

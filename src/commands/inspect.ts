@@ -3,14 +3,13 @@ import { z } from "zod";
 import { pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import { launcherHelp, launchOptions } from "../launchers/launch-options.ts";
+import { launchOptions } from "../launchers/launch-options.ts";
 import { UserError } from "../utils/errors.ts";
 import { kebab } from "../utils/option-names.ts";
 import { badWeight } from "../models/finite-outputs.ts";
 import type { Model } from "../models/model.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { withOptionalOutput } from "../workspace/output-folder.ts";
-import { defineCommand } from "./command.ts";
 import type { Division } from "./division.ts";
 import { defineDivision } from "./division.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
@@ -20,7 +19,7 @@ import { blocksText, describeModel, inspectText } from "./inspect-text.ts";
 import type { BlocksPart, BlocksUnit } from "./inspect-work.ts";
 import { blocksPartSchema, BlocksWork, blocksUnitSchema } from "./inspect-work.ts";
 import type { Launched } from "./launch.ts";
-import { isLaunched, launchedText, runDivided } from "./launch.ts";
+import { divisibleCommand, runDivided } from "./launch.ts";
 
 /** `wecolora inspect` */
 export const inspectRunSchema = z.strictObject({
@@ -106,12 +105,10 @@ export const division: Division<typeof inspectRunSchema, BlocksUnit, BlocksPart,
   text: inspectionText,
 });
 
-export const command = defineCommand({
-  name: "inspect",
-  summary: "Describe a model and, with --data, measure how much its blocks matter.",
-  schema: inspectRunSchema,
-  positional: ["model"],
+/** Without images there is nothing to cut into tasks. */
+export const command = {
+  ...divisibleCommand(division, "Describe a model and, with --data, measure how much its blocks matter.", {
+    positional: ["model"],
+  }),
   run: runInspection,
-  details: () => `Launchers:\n${launcherHelp()}`,
-  text: (result) => (isLaunched(result) ? launchedText(result) : inspectionText(result)),
-});
+};
