@@ -452,7 +452,7 @@ async function channelsToKeep(
 ): Promise<number[]> {
   const fc2 = required(student.weights, `blocks.${block}.mlp.fc2.weight`);
   const seen = behindScale(student, block, "ls2", fc2);
-  const thinned = isPlenty(sample.tokens / 2, fc2.dims[1] + 1) ? await sample.thinned(2, "student") : undefined;
+  const thinned = isPlenty(sample.tokens / 2, fc2.dims[1] + 1) ? await sample.thinned(2) : undefined;
   try {
     const feeds = await passes.blockOf(student, block);
     const { fitting } = await sumUp(passes, thinned ?? sample.streams, "channels", feeds, 0);

@@ -127,11 +127,14 @@ export class Sample {
     if (!alone) await this.take([writtenBy(pass)]);
   }
 
-  /** Every so many of the rows, of tokens of one name. Who takes them releases them. */
-  async thinned(stride: number, name: "student"): Promise<Stream[]> {
+  /** Every so many of the rows of the student's tokens. Who takes them releases them. */
+  async thinned(stride: number): Promise<Stream[]> {
     const thinned: Stream[] = [];
     for (const stream of this.streams)
-      thinned.push({ ...stream, tokens: new Map([[name, await this.passes.sample([stream], name, stride)]]) });
+      thinned.push({
+        ...stream,
+        tokens: new Map([["student", await this.passes.sample([stream], "student", stride)]]),
+      });
     return thinned;
   }
 

@@ -14,6 +14,7 @@ export const largestWeight = 127 as const;
  * overflows where weights use all of their range. A file is for all machines.
  */
 export const safeWeight = 63 as const;
+
 /** 8-bit weights `[K, N]` and a scale for each of the N outputs. */
 export interface QuantizedWeights {
   readonly weight: Tensor<"int8">;
