@@ -1,5 +1,6 @@
 // Signals of the operating system, and what the process ends with.
 import { Interrupted } from "../context/run-context.ts";
+import { onParentEnd } from "../platform/node/parent-end.ts";
 import { UserError } from "../utils/errors.ts";
 
 /** What a shell expects a process to end with that a signal has stopped: 128 and the signal's number. */
@@ -34,6 +35,7 @@ export function stopOnSignals(announce: (message: string) => void): Stopping {
     process.on(name, handler);
     return { name, handler };
   });
+  onParentEnd(() => controller.abort(new SignalReason("SIGTERM")));
   return {
     signal: controller.signal,
     release() {

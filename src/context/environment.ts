@@ -32,6 +32,8 @@ export interface ProgramRequest {
   readonly log?: string;
   /** Sends the program a SIGTERM once it fires. */
   readonly signal?: AbortSignal;
+  /** A command of wecolora that stops, as on SIGTERM, when this process is gone, killed or not. */
+  readonly endsWithUs?: boolean;
 }
 
 /** Programs of the machine, for what runs outside of this process: a cluster's commands, tasks of a plan. */

@@ -33,7 +33,7 @@ async function runTask(
   const args = [...before, "task", "--plan", opened.path, "--index", String(index)];
   const log = absolutePath(programs.folder, opened.directory.describe(logEntry(index)));
   for (let attempt = 0; ; attempt++) {
-    const { code } = await programs.run(program, args, { variables, log, signal });
+    const { code } = await programs.run(program, args, { variables, log, signal, endsWithUs: true });
     if (code === 0) return undefined;
     if (stoppedCodes.includes(code) || signal.aborted || attempt >= retries) return { index, code };
     context.listener.info?.(`task ${index} failed (exit code ${code}) and is run again; its log: ${log}`);

@@ -92,8 +92,8 @@ export const tensorsEntry = "part.safetensors";
 /** The folder of the plan for an output. */
 export const planFolderOf = (out: string): string => `${out.replace(/[\\/]+$/, "")}.tasks`;
 
-/** Lists of images, and what tasks say of each, may be long. */
-export const longestList: number = 2 ** 31;
+/** Lists of images, and what tasks say of each, may be as long as a text can be in V8: just below 512 MiB. */
+export const longestList: number = 2 ** 29 - 2 ** 10;
 
 /** A plan and the folder that it lies in. */
 export interface OpenedPlan {

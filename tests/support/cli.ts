@@ -35,9 +35,11 @@ export const distillArguments = (teacher: string, data: string, out: string): st
   ...["--data", data, "--out", out],
 ];
 
-/** A command that is under way; `code` is null where a signal ended it. */
-export function wecoloraProcess(...args: string[]) {
-  const child = spawn(process.execPath, [script, ...args]);
+/** A command that is under way, with more environment where that is given first; `code` is null where a signal ended it. */
+export function wecoloraProcess(...given: [NodeJS.ProcessEnv, ...string[]] | string[]) {
+  const [more, ...rest] = given;
+  const [env, args] = typeof more === "object" ? [more, rest] : [{}, given];
+  const child = spawn(process.execPath, [script, ...(args as string[])], { env: { ...process.env, ...env } });
   let [out, err] = ["", ""];
   const listeners = new Set<() => void>();
   const hear = (take: (text: string) => void) => (chunk: Buffer) => {
@@ -58,6 +60,8 @@ export function wecoloraProcess(...args: string[]) {
   return {
     ended,
     kill: (signal: NodeJS.Signals) => child.kill(signal),
+    /** Closes its standard input. */
+    endInput: () => child.stdin.end(),
     /** Resolves when the pattern stands in what was said so far, or the process ends. */
     said: (pattern: RegExp) =>
       new Promise<void>((resolve) => {

@@ -21,8 +21,16 @@ beforeAll(async () => {
   const base = { heldOut: 0.25, report: false, evaluateTeacher: false };
   const settings = { teacher, data: at("data"), out: at("compare"), grid, base, threads: 1 };
   await writeFile(at("grid.json"), JSON.stringify(settings));
-  const { code, err } = await wecoloraProcess(...distill("run")).ended;
-  expect(code, err).toBe(0);
+  const planned = on("features", "--model", teacher, "--batch", "2", "--out", at("planned", "f.safetensors"));
+  for (const args of [distill("run"), [...planned, ...["--launcher", "plan", "--tasks", "3"]]]) {
+    const { code, err } = await wecoloraProcess(...args).ended;
+    expect(code, err).toBe(0);
+  }
+  for (const index of ["0", "1", "2"]) {
+    const task = ["task", "--plan", at("planned", "f.safetensors.tasks"), "--index", index];
+    const { code, err } = await wecoloraProcess(...task).ended;
+    expect(code, err).toBe(0);
+  }
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -30,6 +38,10 @@ const distill = (out: string, ...more: string[]) => [
   ...["distill", "--teacher", teacher, "--data", at("data"), "--out", at(out), "--recipe", "paper", "--rank", "2"],
   ...["--steps", "12", "--effective-batch", "4", "--batch", "2", "--checkpoint-steps", "3", "--held-out", "0.25"],
   ...["--threads", "1", "--export", "timm", ...more],
+];
+const closed = (out: string) => [
+  ...["distill", "--teacher", teacher, "--data", at("data"), "--out", at(out), "--held-out", "0.25"],
+  ...["--threads", "1"],
 ];
 const on = (command: string, ...more: string[]) => [command, "--data", at("data"), "--threads", "1", ...more];
 
@@ -62,6 +74,45 @@ const commands: readonly { readonly name: string; readonly out: string; readonly
     args: () => on("similarity", "--model", teacher, "--teacher", teacher, "--out", at("similar")),
   },
   { name: "inspect", out: "inspected", args: () => ["inspect", teacher, ...on("").slice(1), "--out", at("inspected")] },
+  {
+    name: "distill --sizes",
+    out: "sizes",
+    args: () => [...closed("sizes"), "--sizes", "0.5x,0.8x"],
+  },
+  {
+    name: "distill --budget",
+    out: "budget",
+    args: () => [...closed("budget"), "--budget", "0.6x", "--max-images", "8"],
+  },
+  {
+    name: "inspect --frontier",
+    out: "frontier",
+    args: () => ["inspect", teacher, ...on("").slice(1), "--max-images", "6", "--frontier", "--out", at("frontier")],
+  },
+  {
+    name: "features in tasks",
+    out: "tasks",
+    args: () =>
+      on("features", "--model", teacher, ...["--tasks", "3", "--batch", "2", "--out", at("tasks", "f.safetensors")]),
+  },
+  {
+    name: "task",
+    out: "planned",
+    args: () => ["task", "--plan", at("planned", "f.safetensors.tasks"), "--index", "1"],
+  },
+  {
+    name: "merge",
+    out: "planned",
+    args: () => ["merge", "--plan", at("planned", "f.safetensors.tasks")],
+  },
+  {
+    name: "cache",
+    out: "crops",
+    args: () => [
+      ...["cache", "--teacher", teacher, "--data", at("data"), "--out", at("crops"), "--recipe", "paper"],
+      ...["--cached-crops", "2", "--threads", "1"],
+    ],
+  },
   {
     name: "segment",
     out: "segmented",
@@ -128,7 +179,7 @@ test(`${kills} kills`, async () => {
       name,
     ).toEqual([]);
     if (names.includes("mine.txt")) expect(await readFile(at(out, "mine.txt"), "utf8")).toBe("mine");
-    if (name === "distill") await rm(at(out), { recursive: true });
+    if (args()[0] === "distill" && name !== "distill --overwrite") await rm(at(out), { recursive: true });
   }
   expect([await hashOf(teacher), await hashOf(at("data"))]).toEqual(inputs);
   const lines = [...counts].map(([name, count]) => `  ${name}: ${count.killed} of ${count.ended} killed`);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { noisePicture, runScript, wecolora } from "../../support/cli.ts";
+import { noisePicture, runScript, wecolora, wecoloraProcess } from "../../support/cli.ts";
 import { referencePath, root } from "../../support/reference.ts";
 
 let folder: string;
@@ -158,5 +158,15 @@ describe("a command ends by itself", () => {
   test("a command with options that are wrong", async () => {
     expect(await wecolora("features", "--model", "nowhere")).toMatchObject({ code: 2 });
     expect(await wecolora("--help")).toMatchObject({ code: 0 });
+  });
+
+  test("a task whose launcher is gone", async () => {
+    const args = ["features", "--model", join(root, "demo/teacher"), "--data", join(root, "demo/pictures")];
+    const child = wecoloraProcess({ WECOLORA_PARENT: "stdin" }, ...args, "--out", at("task.safetensors"));
+    await child.said(/^features/m);
+    child.endInput();
+    const { code, err } = await child.ended;
+    expect(code, err).toBe(143);
+    expect(err).toContain("Run the same command again");
   });
 });
