@@ -1,6 +1,6 @@
 // The leaderboard: runs the rows of bench/leaderboard/rows.js on the demo and writes docs/leaderboard.md with its charts.
 //   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--times] [--sample 60]
-// Finished rows stand in .bench/leaderboard/rows.jsonl and are not run again; `--write` only writes what is there. A row that fails
+// Finished rows stand in bench/leaderboard/finished.jsonl and are not run again; `--write` only writes what is there. A row that fails
 // is reported and left out. `--times` makes finished rows again and times them alone, on a quiet machine. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -28,7 +28,7 @@ const { values: given } = parseArgs({
 });
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, ".bench/leaderboard");
-const records = join(folder, "rows.jsonl");
+const records = join(root, "bench/leaderboard/finished.jsonl");
 mkdirSync(folder, { recursive: true });
 const places = { teacher: "demo/teacher", data: "demo/pictures", folder };
 
