@@ -5,9 +5,10 @@ export type Activation = (typeof activationKinds)[number];
 
 /**
  * What the classification head reads: `pooled` is what `pooling` gives; `class+mean` the class token and the mean of
- * the patches; `class+distillation` two heads, on the class and on the distillation token, whose logits are averaged.
+ * the patches; `patches` their mean alone, where `pooling` is another one; `class+distillation` two heads, on the class and on
+ * the distillation token, whose logits are averaged.
  */
-export type HeadInput = "pooled" | "class+mean" | "class+distillation";
+export type HeadInput = "pooled" | "class+mean" | "patches" | "class+distillation";
 
 /** Learned tokens in front of the patches, by the weight that holds them. */
 export interface PrefixTokens {

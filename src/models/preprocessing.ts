@@ -85,6 +85,10 @@ const processors: Readonly<Record<string, Processor>> = {
 
 /** The class that transformers takes for a model whose preprocessor file names none. */
 const processorOfModel: Readonly<Record<string, string>> = {
+  altclip: "CLIP",
+  altclip_vision_model: "CLIP",
+  chinese_clip: "ChineseCLIP",
+  chinese_clip_vision_model: "ChineseCLIP",
   clip: "CLIP",
   clip_vision_model: "CLIP",
   deit: "DeiT",
@@ -92,6 +96,8 @@ const processorOfModel: Readonly<Record<string, string>> = {
   dinov2_with_registers: "Bit",
   dinov3_vit: "DINOv3ViT",
   ijepa: "ViT",
+  metaclip_2: "CLIP",
+  metaclip_2_vision_model: "CLIP",
   siglip: "Siglip",
   siglip_vision_model: "Siglip",
   vit: "ViT",

@@ -405,6 +405,8 @@ function headLogits(
       const both = concat([at(x, 1, 0), meanFrom(config, prefixCount(config), tokens)], 1);
       return linear(reshape(both, [x.shape[0], 2 * config.width]), dense("head"));
     }
+    case "patches":
+      return linear(reshape(meanFrom(config, prefixCount(config), tokens), [x.shape[0], config.width]), dense("head"));
     case "class+distillation": {
       const [a, b] = [linear(at(x, 1, 0), dense("head")), linear(at(x, 1, 1), dense("head_dist"))];
       return mul(add(a, b), 0.5);

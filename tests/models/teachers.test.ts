@@ -50,6 +50,10 @@ const cases: readonly Case[] = [
   hf("more-hf-clip-full", ["timm"]),
   hf("more-hf-siglip"),
   hf("more-hf-siglip-full"),
+  hf("more-hf-clip-classifier"),
+  hf("more-hf-siglip-classifier"),
+  hf("more-hf-metaclip2"),
+  hf("more-hf-msn"),
   hf("more-hf-ijepa"),
   hf("more-hf-dinov3"),
   hf("more-hf-dinov3-gated"),
@@ -143,8 +147,8 @@ describe.each(cases)("$name", (item) => {
       const again = await first.forward(input, { hiddenStates: true });
       expectClose(again.pooled, original.pooled, near, "features");
       expectClose(again.hiddenStates?.at(-1), original.hiddenStates?.at(-1), near, "the last block's output");
-      // timm has no head on class token and mean; its directory holds the features alone.
-      const headless = format === "timm" && model.config.head?.input === "class+mean";
+      // timm has no head on class token and mean, nor on patches it does not pool; its directory holds the features alone.
+      const headless = format === "timm" && ["class+mean", "patches"].includes(model.config.head?.input ?? "");
       expect(again.logits === undefined).toBe(original.logits === undefined || headless);
       if (original.logits && !headless) expectClose(again.logits, original.logits, near, "logits");
       // A second round trip loses nothing more.

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from transformers import (AutoConfig, CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection, DeiTConfig,
     DeiTForImageClassificationWithTeacher, Dinov2WithRegistersConfig, Dinov2WithRegistersForImageClassification,
     DINOv3ViTConfig, DINOv3ViTModel, IJepaConfig, IJepaModel, SiglipVisionConfig, SiglipVisionModel, SiglipConfig, SiglipModel,
-    Dinov2Config, Dinov2Model)
+    Dinov2Config, Dinov2Model, CLIPForImageClassification, SiglipForImageClassification, MetaClip2VisionConfig,
+    MetaClip2VisionModel, ViTMSNConfig, ViTMSNModel)
 
 out = sys.argv[1]
 torch.manual_seed(7)
@@ -56,3 +57,11 @@ save("hf-siglip-full", SiglipModel(SiglipConfig(text_config=text, vision_config=
 def projected(m, x):
     o = m(x, output_hidden_states=True); return states(o, image_embeds=o.image_embeds)
 save("hf-clip-projection", CLIPVisionModelWithProjection(CLIPVisionConfig(**common, **mlp, projection_dim=24, hidden_act="quick_gelu")), projected)
+# Added later, with a seed of their own: classifiers on CLIP's and SigLIP's towers, and siblings of CLIP and ViT.
+torch.manual_seed(11)
+few = dict(vision_config=dict(**common, **mlp), num_labels=5)
+def logits(m, x): return states(m.vision_model(x, output_hidden_states=True), logits=m(x).logits)
+save("hf-clip-classifier", CLIPForImageClassification(CLIPConfig(text_config=text, **few)), logits)
+save("hf-siglip-classifier", SiglipForImageClassification(SiglipConfig(text_config=text, **few)), logits)
+save("hf-metaclip2", MetaClip2VisionModel(MetaClip2VisionConfig(**common, **mlp)), plain)
+save("hf-msn", ViTMSNModel(ViTMSNConfig(**common, **mlp)), plain)

@@ -82,7 +82,7 @@ const commands: readonly { readonly name: string; readonly out: string; readonly
   {
     name: "distill --budget",
     out: "budget",
-    args: () => [...closed("budget"), "--budget", "0.6x", "--max-images", "8"],
+    args: () => [...closed("budget"), "--budget", "0.6x"],
   },
   {
     name: "inspect --frontier",

@@ -15,8 +15,14 @@ const block: NameTable = [
   ...both("mlp.fc2", "mlp.fc2"),
 ];
 
-const towers = (config: Json): Json =>
-  typeof config.vision_config === "object" && config.vision_config !== null ? (config.vision_config as Json) : config;
+/** The tower's own configuration. A classifier's labels stand beside it. */
+function towers(config: Json): Json {
+  if (typeof config.vision_config !== "object" || config.vision_config === null) return config;
+  const labels = config.id2label === undefined ? {} : { id2label: config.id2label };
+  return { ...(config.vision_config as Json), ...labels };
+}
+
+const withoutLabels = ({ id2label: _, label2id: __, ...rest }: Json): Json => rest;
 
 function readTower(config: Json, file: string, evidence: Evidence): VitConfig {
   const sizes = readSizes(config, file, evidence);
@@ -27,6 +33,24 @@ function readTower(config: Json, file: string, evidence: Evidence): VitConfig {
     layerScale: false,
   };
 }
+
+/** transformers' classifiers on these towers read the mean of the patches, before CLIP's final norm and behind SigLIP's. */
+const headOnPatches = ({ head }: VitConfig): VitConfig["head"] => head && { ...head, input: "patches" };
+
+/** Whether a classifier, where there is one, reads what theirs read. */
+const headFits = ({ head }: VitConfig): boolean => head === undefined || head.input === "patches";
+const otherHead = "its classifier reads the mean of the patches";
+
+/** config.json of a tower alone, or of a classifier on it, whose class takes the configuration of the model with texts. */
+const wrap = (config: VitConfig, type: "clip" | "siglip", architecture: string, tower: Json): Json =>
+  config.head
+    ? {
+        architectures: [`${architecture}ForImageClassification`],
+        model_type: type,
+        vision_config: { model_type: `${type}_vision_model`, ...tower },
+        ...writeLabels(config),
+      }
+    : { ...tower, model_type: `${type}_vision_model` };
 
 function writeTower(config: VitConfig): Json {
   return {
@@ -40,7 +64,6 @@ function writeTower(config: VitConfig): Json {
     num_channels: config.channels,
     num_hidden_layers: config.depth,
     patch_size: config.patchSize,
-    ...writeLabels(config),
   };
 }
 
@@ -55,11 +78,17 @@ const shared = {
   anySize: false,
 } as const;
 
-/** CLIP (arXiv 2103.00020): a norm in front, the final norm on the class token alone. */
+/** Models of a tower like CLIP's: with their texts, and the tower alone. */
+const clipTypes = [
+  ...["clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"],
+  ...["altclip", "altclip_vision_model", "chinese_clip", "chinese_clip_vision_model"],
+];
+
+/** CLIP (arXiv 2103.00020), MetaCLIP 2, AltCLIP and Chinese CLIP: a norm in front, the final norm on the class token alone. */
 export const clip: Layout = {
   ...shared,
   name: "Hugging Face CLIP",
-  matches: (config) => config.model_type === "clip" || config.model_type === "clip_vision_model",
+  matches: ({ model_type: type }) => typeof type === "string" && clipTypes.includes(type),
   recognises: (has) => has("norm_pre.weight"),
   outer: [
     one("cls_token", "embeddings.class_embedding", 2),
@@ -83,6 +112,7 @@ export const clip: Layout = {
       finalNorm: "pooled",
       pooling: "class",
       projection: evidence.shape("projection.weight")?.[0],
+      head: headOnPatches(base),
     };
   },
   defaultPreprocessing: (_, imageSize) => ({ value: transformersDefault(imageSize, "clip"), guessed: true }),
@@ -92,16 +122,17 @@ export const clip: Layout = {
     if (!config.preNorm || config.patchBias || config.finalNorm !== "pooled" || config.mlp === "gated") {
       return { reason: "it has a norm before the blocks, and the final one on the class token" };
     }
-    if (config.head) return { reason: "its classifier reads the mean of the patches" };
+    if (!headFits(config)) return { reason: otherHead };
+    if (config.head && config.projection) return { reason: "its classifiers have no projection" };
     return { ...config, layerScale: false, qkvBias: true, positions: { kind: "learned", prefix: 1 } };
   },
-  writeConfig: (config, original) => ({
-    ...(original && towers(original)),
-    architectures: [config.projection ? "CLIPVisionModelWithProjection" : "CLIPVisionModel"],
-    model_type: "clip_vision_model",
-    ...writeTower(config),
-    ...(config.projection ? { projection_dim: config.projection } : {}),
-  }),
+  writeConfig: (config, original) =>
+    wrap(config, "clip", "CLIP", {
+      ...(original && withoutLabels(towers(original))),
+      architectures: [config.projection ? "CLIPVisionModelWithProjection" : "CLIPVisionModel"],
+      ...writeTower(config),
+      ...(config.projection ? { projection_dim: config.projection } : {}),
+    }),
   writePrefix: () => "vision_model.",
 };
 
@@ -123,10 +154,11 @@ export const siglip: Layout = {
     ...both("attn_pool.mlp.fc1", "head.mlp.fc1"),
     ...both("attn_pool.mlp.fc2", "head.mlp.fc2"),
   ],
-  unprefixed: [],
+  unprefixed: both("head", "classifier"),
   readConfig(config, file, evidence) {
+    const base = readTower(config, file, evidence);
     return {
-      ...readTower(config, file, evidence),
+      ...base,
       activation: readActivation(config.hidden_act ?? "gelu_pytorch_tanh", file),
       normEpsilon: positive(config, "layer_norm_eps", file, 1e-6),
       patchBias: true,
@@ -134,7 +166,7 @@ export const siglip: Layout = {
       positions: { kind: "learned", prefix: 0 },
       finalNorm: "tokens",
       pooling: evidence.shape("attn_pool.latent") ? "attention" : "mean",
-      head: undefined,
+      head: headOnPatches(base),
     };
   },
   defaultPreprocessing: (_, imageSize) => ({
@@ -146,21 +178,21 @@ export const siglip: Layout = {
     if (reason) return { reason };
     if (config.preNorm || config.finalNorm !== "tokens" || config.mlp === "gated")
       return { reason: "it has other norms" };
-    if (config.head) return { reason: "its classifier reads the mean of the patches" };
+    if (!headFits(config)) return { reason: otherHead };
     return { ...config, layerScale: false, qkvBias: true, patchBias: true };
   },
-  writeConfig: (config, original) => ({
-    ...(original && towers(original)),
-    architectures: ["SiglipVisionModel"],
-    model_type: "siglip_vision_model",
-    ...writeTower(config),
-    vision_use_head: config.pooling === "attention",
-  }),
+  writeConfig: (config, original) =>
+    wrap(config, "siglip", "Siglip", {
+      ...(original && withoutLabels(towers(original))),
+      architectures: ["SiglipVisionModel"],
+      ...writeTower(config),
+      vision_use_head: config.pooling === "attention",
+    }),
   writePrefix: () => "vision_model.",
 };
 
 export const group: LayoutGroup = {
   order: 20,
-  modelTypes: ["clip", "clip_vision_model", "siglip", "siglip_vision_model"],
+  modelTypes: [...clipTypes, "siglip", "siglip_vision_model"],
   layouts: [clip, siglip],
 };

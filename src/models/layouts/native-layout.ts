@@ -62,7 +62,7 @@ const configSchema = z
     head: z
       .strictObject({
         classes: count,
-        input: z.enum(["pooled", "class+mean", "class+distillation"]),
+        input: z.enum(["pooled", "class+mean", "patches", "class+distillation"]),
         labels: z.array(z.string()).optional(),
       })
       .optional(),

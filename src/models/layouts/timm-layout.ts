@@ -124,8 +124,8 @@ export const timm: Layout = {
       positions: { kind: "learned", prefix: coveredBy(config) },
       finalNorm: heldNorm(config),
       pooler: false,
-      // Its heads read one vector: a head on class token and mean stays behind.
-      head: config.head?.input === "class+mean" ? undefined : config.head,
+      // Its heads read the vector that it pools: a head on others stays behind.
+      head: config.head?.input === "class+mean" || config.head?.input === "patches" ? undefined : config.head,
     };
   },
   writeConfig(config, written, preprocessing) {

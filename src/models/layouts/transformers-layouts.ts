@@ -142,6 +142,8 @@ function otherRotation({ positions }: VitConfig): string | undefined {
   return same ? undefined : "its rotary positions are of another kind";
 }
 
+const classAndPatches = "its classifier reads the class token and the mean of the patches";
+
 const half = (imageSize: number) => ({ value: transformersDefault(imageSize, "half"), guessed: true });
 const imagenet = (imageSize: number) => ({ value: transformersDefault(imageSize, "imagenet"), guessed: true });
 
@@ -201,7 +203,8 @@ function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing
       const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
       if (reason) return { reason };
       if (config.mlp === "gated") return { reason: "its MLP is plain" };
-      if (config.head?.input === "class+mean") return { reason: "its classifier reads one vector" };
+      if (config.head?.input === "class+mean" || config.head?.input === "patches")
+        return { reason: "its classifier reads the vector that it pools" };
       if (config.pooling !== (prefix.length > 0 ? "class" : "mean")) return { reason: "it pools otherwise" };
       return {
         ...config,
@@ -267,6 +270,17 @@ export const vitMae: Layout = {
   holds: () => ({ reason: "transformers masks patches whenever it runs a ViT-MAE" }),
 };
 
+/** MSN (arXiv 2204.07141): a ViT whose classifier's class keeps it under `vit`. */
+const msnBase = vitLayout({
+  name: "Hugging Face ViT-MSN",
+  modelType: "vit_msn",
+  classes: { model: "ViTMSNModel", classifier: "ViTMSNForImageClassification" },
+  prefix: ["cls_token"],
+  recognises: () => false,
+  preprocessing: imagenet,
+});
+export const vitMsn: Layout = { ...msnBase, writePrefix: vit.writePrefix };
+
 interface DinoKind {
   readonly name: string;
   readonly modelType: "dinov2" | "dinov2_with_registers";
@@ -322,6 +336,7 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
       if (!gated && config.mlpWidth % config.width !== 0)
         return { reason: "its MLPs are a whole number of times as wide as the model" };
       if (config.head?.input === "class+distillation") return { reason: "it has no distillation token" };
+      if (config.head?.input === "patches") return { reason: classAndPatches };
       return {
         ...config,
         layerScale: true,
@@ -430,6 +445,7 @@ function dinov3Layout(gated: boolean): Layout {
       if (other) return { reason: other };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
+      if (config.head?.input === "patches") return { reason: classAndPatches };
       return { ...config, layerScale: true, qkvBias: true };
     },
     writeConfig(config, original) {
@@ -459,6 +475,9 @@ export const dinov3Gated = dinov3Layout(true);
 
 export const group: LayoutGroup = {
   order: 10,
-  modelTypes: ["vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit"],
-  layouts: [dinov2, dinov2Gated, dinov2Registers, dinov2RegistersGated, dinov3Gated, dinov3, vitMae, deit, vit, ijepa],
+  modelTypes: ["vit", "deit", "vit_mae", "vit_msn", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit"],
+  layouts: [
+    ...[dinov2, dinov2Gated, dinov2Registers, dinov2RegistersGated, dinov3Gated, dinov3],
+    ...[vitMae, vitMsn, deit, vit, ijepa],
+  ],
 };
