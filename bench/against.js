@@ -27,8 +27,8 @@ async function asking(checkout, setting) {
   return {
     async time() {
       child.stdin.write("\n");
-      const { secondsAPicture, cpuSeconds, peakMegabytes } = JSON.parse((await lines.next()).value);
-      return { seconds: secondsAPicture, cpuSeconds, megabytes: peakMegabytes };
+      const { secondsPerImage, cpuSeconds, peakMegabytes } = JSON.parse((await lines.next()).value);
+      return { seconds: secondsPerImage, cpuSeconds, megabytes: peakMegabytes };
     },
     close: () => child.stdin.end(),
   };

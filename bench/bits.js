@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import {
-  createPictureSource,
+  createImageSource,
   defaultDevice,
   evaluationBatches,
   loadModel,
@@ -22,7 +22,7 @@ const device = defaultDevice();
 const teacher = await loadModel("demo/teacher", { device });
 const { preprocessing } = teacher;
 const { train, test } = await openDataSet("demo/pictures");
-const source = createPictureSource("demo/pictures");
+const source = createImageSource("demo/pictures");
 const seen = new Map();
 const calibration = train.items.filter(({ label }) => {
   seen.set(label, (seen.get(label) ?? 0) + 1);
@@ -38,7 +38,7 @@ async function read(items, batch) {
 const images = await read(calibration, 15);
 const parts = { bank: train.items, queries: test.items };
 
-/** Pooled features, each of length 1, and classes by the model's own head. */
+/** Pooled features, each of length 1, and classes by the model's classifier. */
 async function features(model, items) {
   const [rows, classes] = [[], []];
   for await (const { pixels } of evaluationBatches(source, items, 30, preprocessing, () => undefined)) {
@@ -56,7 +56,7 @@ async function features(model, items) {
 const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
 
 /** Share of queries whose weighted nearest neighbours have their class. */
-function neighbours(bank, queries) {
+function knn(bank, queries) {
   let right = 0;
   queries.rows.forEach((query, i) => {
     const near = bank.rows.map((row, j) => [dot(query, row), parts.bank[j].label]).sort((a, b) => b[0] - a[0]);
@@ -79,7 +79,7 @@ async function measure(name, definition, withBank, seconds) {
   reference ??= queries;
   const bank = withBank ? await features(model, parts.bank) : undefined;
   const figures = [
-    bank ? neighbours(bank, queries) : undefined,
+    bank ? knn(bank, queries) : undefined,
     share(queries.classes.map((c, i) => c === parts.queries[i].label)),
     share(queries.classes.map((c, i) => c === reference.classes[i])),
   ];
@@ -139,11 +139,11 @@ async function files() {
     });
   }
   const feeds = { pixel_values: new ort.Tensor("float32", images[0].data.slice(0, 3 * 224 * 224), [1, 3, 224, 224]) };
-  for (let turn = 0; turn < 13; turn++)
+  for (let round = 0; round < 13; round++)
     for (const { session, times } of opened) {
       const begin = performance.now();
       await session.run(feeds);
-      if (turn > 0) times.push(performance.now() - begin);
+      if (round > 0) times.push(performance.now() - begin);
     }
   const median = ({ times }) => times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
   const float = median(opened[0]);

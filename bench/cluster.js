@@ -63,13 +63,13 @@ writeFileSync(
   if (isMainThread) process.on("exit", () => writeFileSync(process.env.PEAK_FILE, String(process.resourceUsage().maxRSS / 1024)));`,
 );
 
-/** A picture of 1 by 1 in few bytes. */
+/** An image of 1 by 1 in few bytes. */
 const tiny = Buffer.from(
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
   "base64",
 );
 
-/** A tar archive of so many pictures. */
+/** A tar archive of so many images. */
 function writeTar(path, count) {
   const file = openSync(path, "w");
   const entry = Buffer.alloc(1024);

@@ -1,7 +1,7 @@
 // Decoding with augmentation, feature extraction, and what the loader costs a step: node bench/data.js
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { createDistillation, createPictureSource, defaultDevice, loadModel, TrainingLoader } from "wecolora/node";
+import { createDistillation, createImageSource, defaultDevice, loadModel, TrainingLoader } from "wecolora/node";
 import { median, noise, randomModel, steps } from "./models.js";
 
 const root = fileURLToPath(new URL("../demo/", import.meta.url));
@@ -12,7 +12,7 @@ const items = readdirSync(train).flatMap((folder) =>
 const model = await loadModel(`${root}teacher`);
 const { preprocessing } = model;
 const augmentation = { scale: [0.2, 1], flip: true };
-const source = createPictureSource(train);
+const source = createImageSource(train);
 const seconds = async (work) => {
   const start = performance.now();
   await work();
@@ -20,20 +20,20 @@ const seconds = async (work) => {
 };
 const round = (value, digits = 1) => Number(value.toFixed(digits));
 
-// Decoding, cropping, resizing and normalising, first from disk, then from pictures kept decoded.
-const views = (epoch) =>
-  Promise.all(items.map((item) => source.augmentedView(item, { preprocessing, augmentation, seed: 0, epoch })));
-const decoding = items.length / (await seconds(() => views(0)));
-const again = items.length / (await seconds(() => views(1)));
+// Decoding, cropping, resizing and normalising, first from disk, then from images kept decoded.
+const crops = (epoch) =>
+  Promise.all(items.map((item) => source.augmentedCrop(item, { preprocessing, augmentation, seed: 0, epoch })));
+const decoding = items.length / (await seconds(() => crops(0)));
+const again = items.length / (await seconds(() => crops(1)));
 
 // Features of the demo's teacher, decoding included.
 const chosen = items.slice(0, 96);
 const side = 3 * 224 * 224;
 const stack = async (part) => {
-  const made = await Promise.all(part.map((item) => source.evaluationView(item, preprocessing)));
+  const made = await Promise.all(part.map((item) => source.evaluationCrop(item, preprocessing)));
   const data = new Float32Array(made.length * side);
-  made.forEach((view, i) => {
-    data.set(view, i * side);
+  made.forEach((crop, i) => {
+    data.set(crop, i * side);
   });
   return { type: "float32", dims: [made.length, 3, 224, 224], data };
 };
@@ -50,7 +50,7 @@ const extraction =
   }));
 await model.dispose();
 
-// The same step with pictures in memory and with the loader at work, taking turns.
+// The same step with images in memory and with the loader at work, taking turns.
 const { rank, batch, ...shape } = steps["vit-s"];
 const distillation = await createDistillation(randomModel(shape), { reductionFactor: 2, rank });
 const pixels = noise(batch);
@@ -67,9 +67,9 @@ for (let i = 0; i < 12; i++) {
 }
 console.log(
   JSON.stringify({
-    decodingPicturesASecond: round(decoding),
-    augmentingKeptPicturesASecond: round(again),
-    featurePicturesASecond: round(extraction),
+    decodedImagesPerSecond: round(decoding),
+    augmentedImagesPerSecond: round(again),
+    featureImagesPerSecond: round(extraction),
     loaderSlowdown: round(median(times.loader) / median(times.memory), 3),
   }),
 );

@@ -10,7 +10,7 @@ import {
   Model,
   profiledDevice,
 } from "wecolora/node";
-import { median, noise, randomModel, restedModel, steps } from "./models.js";
+import { median, noise, randomModel, offloadedModel, steps } from "./models.js";
 
 const [first, second] = process.argv.slice(2);
 if (first !== "--only") {
@@ -23,7 +23,7 @@ if (first !== "--only") {
   process.exit(0);
 }
 
-const say = (what, found) => console.log(`${second} ${what}: ${JSON.stringify(found)}`);
+const say = (what, value) => console.log(`${second} ${what}: ${JSON.stringify(value)}`);
 const [cpu, other] = [createNodeDevice(), createNodeDevice({ device: second })];
 const seconds = async (action) => {
   const begin = performance.now();
@@ -55,20 +55,20 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
   const settings = { reductionFactor: 2, rank };
   const pixels = noise(batch);
   await section(`${model} features`, async () => {
-    const [here, there] = [randomModel(shape, cpu), await restedModel(shape, other)];
+    const [here, there] = [randomModel(shape, cpu), await offloadedModel(shape, other)];
     const expected = await here.outputs(pixels, ["blockOutput"]);
     await there.outputs(pixels, ["blockOutput"]);
     const { result, took } = await seconds(() => there.outputs(pixels, ["blockOutput"]));
     await Promise.all([here.dispose(), there.dispose()]);
     return {
       relativeDifference: relative(expected.blockOutput, result.blockOutput),
-      secondsAPicture: took / batch,
+      secondsPerImage: took / batch,
     };
   });
   await section(`${model} step`, async () => {
     const losses = [];
     for (const device of [cpu, other]) {
-      const distillation = await createDistillation(await restedModel(shape, device), settings);
+      const distillation = await createDistillation(await offloadedModel(shape, device), settings);
       const seen = [];
       for (let i = 0; i < 4; i++) seen.push((await distillation.step([pixels])).loss);
       losses.push(seen);
@@ -83,19 +83,19 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
     ["int8", { precision: "int8" }, batch],
   ]) {
     await section(`${model} time of a step, ${how}, batch ${many}`, async () => {
-      const distillation = await createDistillation(await restedModel(shape, other), { ...settings, ...options });
-      const views = noise(many);
-      const shown = how === "kept" ? { pixels: views, targets: await distillation.targets(views) } : views;
+      const distillation = await createDistillation(await offloadedModel(shape, other), { ...settings, ...options });
+      const crops = noise(many);
+      const shown = how === "kept" ? { pixels: crops, targets: await distillation.targets(crops) } : crops;
       await distillation.step([shown]);
       const times = [];
       for (let i = 0; i < 7; i++) times.push((await seconds(() => distillation.step([shown]))).took / many);
       await distillation.dispose();
-      return { secondsAPicture: median(times) };
+      return { secondsPerImage: median(times) };
     });
   }
   await section(`${model} nodes of two steps`, async () => {
     const { device, times } = profiledDevice(other);
-    const distillation = await createDistillation(await restedModel(shape, device), settings);
+    const distillation = await createDistillation(await offloadedModel(shape, device), settings);
     for (let i = 0; i < 3; i++) await distillation.step([pixels]);
     await distillation.dispose();
     return times(true)
@@ -103,17 +103,17 @@ for (const [model, { rank, batch, ...shape }] of Object.entries(steps)) {
       .map(({ kind, count, milliseconds }) => `${kind} ${count} ${milliseconds.toFixed(1)}`);
   });
 }
-await section("start in closed form, ViT-S, 60 pictures", async () => {
+await section("start in closed form, ViT-S, 60 images", async () => {
   const { rank: _rank, batch: _batch, ...shape } = steps["vit-s"];
   const kept = Array.from({ length: 12 }, (_, i) => i);
   const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
   const unseen = noise(16, 99);
-  const found = {};
+  const figures = {};
   for (const [name, device] of [
     ["cpu", cpu],
     [second, other],
   ]) {
-    const teacher = await restedModel(shape, device);
+    const teacher = await offloadedModel(shape, device);
     const batches = [1, 2, 3, 4].map((i) => noise(15, i));
     const { result, took } = await seconds(() =>
       analyticStart(teacher, kept, batches, { ...analyticDefaults, ...widths }),
@@ -121,8 +121,8 @@ await section("start in closed form, ViT-S, 60 pictures", async () => {
     const [whole, student] = [randomModel(shape, cpu), new Model(result.student, cpu)];
     const expected = await whole.outputs(unseen, ["blockOutput"]);
     const made = await student.outputs(unseen, ["blockOutput"]);
-    found[name] = { difference: meanDifference(expected.blockOutput, made.blockOutput), seconds: took };
+    figures[name] = { difference: meanDifference(expected.blockOutput, made.blockOutput), seconds: took };
   }
-  return found;
+  return figures;
 });
 process.exit(0);

@@ -9,10 +9,10 @@ import { cpus, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { createPictureSource, evaluationBatches, loadModel, openDataSet, saveModel } from "wecolora/node";
+import { createImageSource, evaluationBatches, loadModel, openDataSet, saveModel } from "wecolora/node";
 
 const [path = "demo/teacher", ...others] = process.argv.slice(2);
-const turns = 40;
+const rounds = 40;
 const files = {
   onnx: "model",
   "onnx-float16": "model_fp16",
@@ -32,14 +32,14 @@ if (python) {
   const script = fileURLToPath(new URL("rivals/onnxruntime_quantize.py", import.meta.url));
   // The script takes the options of all rivals; heads and channels say nothing here.
   const unused = ["--teacher", path, "--heads", "1", "--channels", "1"];
-  const own = ["--onnx", places.get("onnx"), "--out", out, "--kind", "dynamic-int8"];
-  execFileSync(python, [script, ...unused, ...own], { stdio: "ignore" });
+  const file = ["--onnx", places.get("onnx"), "--out", out, "--kind", "dynamic-int8"];
+  execFileSync(python, [script, ...unused, ...file], { stdio: "ignore" });
   places.set("ONNX Runtime dynamic int8", out);
 }
 for (const other of others) places.set(basename(other), other);
 
 const { test } = await openDataSet("demo/pictures");
-const source = createPictureSource("demo/pictures");
+const source = createImageSource("demo/pictures");
 const images = [];
 for await (const { pixels } of evaluationBatches(source, test.items.slice(0, 8), 1, model.preprocessing, console.error))
   images.push(new Tensor("float32", Float32Array.from(pixels.data), pixels.dims));
@@ -53,19 +53,19 @@ const run = async ({ session }, image) =>
   (await session.run({ [session.inputNames[0]]: image }, ["last_hidden_state"])).last_hidden_state.data;
 for (const image of images) {
   const exact = Float32Array.from(await run(opened[0], image));
-  for (const own of opened) {
-    const data = await run(own, image);
+  for (const file of opened) {
+    const data = await run(file, image);
     exact.forEach((v, i) => {
-      own.left += Math.abs(data[i] - v);
-      own.size += Math.abs(v);
+      file.left += Math.abs(data[i] - v);
+      file.size += Math.abs(v);
     });
   }
 }
-for (let turn = 0; turn < turns; turn++)
-  for (const own of opened) {
+for (let round = 0; round < rounds; round++)
+  for (const file of opened) {
     const begin = performance.now();
-    await run(own, images[turn % images.length]);
-    own.times.push(performance.now() - begin);
+    await run(file, images[round % images.length]);
+    file.times.push(performance.now() - begin);
   }
 const at = (list, share) => list.toSorted((a, b) => a - b)[Math.floor(share * list.length)];
 const whole = at(opened[0].times, 0.5);

@@ -1,19 +1,19 @@
-// How fast features are taken from pictures in each format, against the model alone; and what memory a long list takes.
+// How fast features are taken from images in each format, against the model alone; and what memory a long list takes.
 //
-//     node bench/formats.js          the demo's pictures as folder, zip, tar and parquet; the model alone
-//     node bench/formats.js memory   100,000 synthetic pictures in CIFAR's format through a small model
+//     node bench/formats.js          the demo's images as folder, zip, tar and parquet; the model alone
+//     node bench/formats.js memory   100,000 synthetic images in CIFAR's format through a small model
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync, closeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createPictureSource, extractFeatures, listPictures, loadModel } from "../dist/node.js";
+import { createImageSource, extractFeatures, listImages, loadModel } from "../dist/node.js";
 
 const root = new URL("..", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "wecolora-formats-"));
 const rate = (count, begin) => (count / ((performance.now() - begin) / 1000)).toFixed(1);
 
-/** A tar archive with each picture and its class beside it. */
-function writeTar(path, pictures) {
+/** A tar archive with each image and its class beside it. */
+function writeTar(path, images) {
   const out = openSync(path, "w");
   const entry = (name, data) => {
     const header = Buffer.alloc(512);
@@ -33,7 +33,7 @@ function writeTar(path, pictures) {
     writeSync(out, data);
     writeSync(out, Buffer.alloc((512 - (data.length % 512)) % 512));
   };
-  pictures.forEach(({ bytes, label }, i) => {
+  images.forEach(({ bytes, label }, i) => {
     entry(`${String(i).padStart(6, "0")}.jpg`, bytes);
     entry(`${String(i).padStart(6, "0")}.cls`, Buffer.from(String(label)));
   });
@@ -44,10 +44,10 @@ function writeTar(path, pictures) {
 async function formats() {
   const train = join(root, "demo/pictures/train");
   const classes = readdirSync(train).sort();
-  const pictures = classes.flatMap((name, label) =>
+  const images = classes.flatMap((name, label) =>
     readdirSync(join(train, name)).map((file) => ({ bytes: readFileSync(join(train, name, file)), label })),
   );
-  writeTar(join(folder, "pictures.tar"), pictures);
+  writeTar(join(folder, "pictures.tar"), images);
   execFileSync("zip", ["-qr", join(folder, "pictures.zip"), "."], { cwd: train });
   const model = await loadModel(join(root, "demo/teacher"));
   const batch = 32;
@@ -58,10 +58,10 @@ async function formats() {
     return rate(8 * batch, begin);
   };
   await alone();
-  console.log(`the model alone: ${await alone()} pictures a second`);
+  console.log(`the model alone: ${await alone()} images a second`);
   for (const path of [train, join(folder, "pictures.zip"), join(folder, "pictures.tar")]) {
-    const data = await listPictures(path);
-    const source = createPictureSource(data.path);
+    const data = await listImages(path);
+    const source = createImageSource(data.path);
     const begin = performance.now();
     const { items } = await extractFeatures(model, source, data.items.slice(0, 320), { batch });
     console.log(`${path.slice(path.lastIndexOf("/") + 1)}: ${rate(items.length, begin)}`);
@@ -86,8 +86,8 @@ async function memory() {
   }
   writeFileSync(join(folder, "fine_label_names.txt"), "grey\nother\n");
   const model = await loadModel(join(root, "tests/reference/teachers/timm-vit"));
-  const data = await listPictures(folder);
-  const source = createPictureSource(data.path);
+  const data = await listImages(folder);
+  const source = createImageSource(data.path);
   const begin = performance.now();
   const seen = [];
   let next = 10_000;
@@ -101,7 +101,7 @@ async function memory() {
     },
   });
   console.log(
-    `${data.items.length} pictures, ${rate(data.items.length, begin)} a second; MiB after each 10,000: ${seen.join(" ")}`,
+    `${data.items.length} images, ${rate(data.items.length, begin)} a second; MiB after each 10,000: ${seen.join(" ")}`,
   );
   await source.dispose();
   await model.dispose();

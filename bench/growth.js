@@ -1,5 +1,5 @@
 // How a step's cost grows with what it is made of, beside the count of its products: node bench/growth.js [rounds]
-// One thing is changed at a time; each setting runs by itself, with random weights and pictures of noise.
+// One thing is changed at a time; each setting runs by itself, with random weights and images of noise.
 import { createDistillation } from "wecolora/node";
 import { noise, randomModel, steps } from "./models.js";
 
@@ -23,7 +23,7 @@ const changes = [
   { width: 768, heads: 12 },
 ];
 
-/** Operations of a step's products for one picture, in units of 10^9 (a multiplication and an addition are two). */
+/** Operations of a step's products for one image, in units of 10^9 (a multiplication and an addition are two). */
 function products({ width: D, depth, imageSize, rank: r, reductionFactor }) {
   const N = (imageSize / 16) ** 2 + 1;
   const kept = Math.ceil(depth / reductionFactor);
@@ -57,7 +57,7 @@ for (const change of changes) {
 }
 for (const { changed, seconds, count, rate } of rows)
   console.log(
-    `${changed.padEnd(30)} ${seconds.toFixed(3)} s a picture, ${count.toFixed(1)} GFLOP, ${rate.toFixed(0)} GFLOP a second, ` +
+    `${changed.padEnd(30)} ${seconds.toFixed(3)} s an image, ${count.toFixed(1)} GFLOP, ${rate.toFixed(0)} GFLOP a second, ` +
       `${(rate / rows[0].rate).toFixed(2)} of the first`,
   );
 process.exit(0);

@@ -10,7 +10,7 @@ import { distill } from "wecolora/node";
 const trained = {
   recipe: "refined",
   effectiveBatch: 30,
-  keptViews: 2,
+  cachedCrops: 2,
   warmupEpochs: 0.5,
   evaluateSteps: 10,
   earlyStop: 2,
@@ -31,9 +31,9 @@ const [count = "10", draws = "3", ...names] = process.argv.slice(2);
 const data = process.env.DATA ?? "demo/pictures/train";
 const folder = mkdtempSync(join(tmpdir(), "wecolora-healing-"));
 const figures = ({ results }) => {
-  const { neighbours, probe, head, fidelity } = results.at(-1);
+  const { knn, probe, head, fidelity } = results.at(-1);
   const percent = (part) => (part ? 100 * part.top1 : NaN);
-  return [percent(neighbours), percent(probe), percent(head), fidelity.meanAbsoluteDifference, fidelity.cosine];
+  return [percent(knn), percent(probe), percent(head), fidelity.meanAbsoluteDifference, fidelity.cosine];
 };
 const shown = (row) => row.map((v, i) => v.toFixed(i < 3 ? 1 : 4)).join("  ");
 console.log("k-NN %, probe %, classifier %, difference, cosine");

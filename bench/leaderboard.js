@@ -93,10 +93,10 @@ async function openPlaces(most) {
 /** Times of finished rows, taken anew. */
 async function timeAll() {
   const { device, teacher, first, train } = await openPlaces(1);
-  const known = new Set(finished().map(keyOf));
+  const done = new Set(finished().map(keyOf));
   for (const { row, images: count, draw } of wanted) {
     const key = { label: row.label, images: count, draw };
-    if (!known.has(keyOf(key))) continue;
+    if (!done.has(keyOf(key))) continue;
     const drawn = await drawnImages(source, key, { ...places, train });
     const { model } = await make(source, device, row, key, places, drawn.path);
     const times = await relativeTime(teacher, model, first);
@@ -127,8 +127,8 @@ async function runAll() {
       const drawn = await drawnImages(source, key, { ...places, train });
       const { model, ...made } = await make(source, device, row, key, places, drawn.path);
       try {
-        const own = await outputsOfAll(model, images);
-        const figures = await evaluate(source, device, images, own, answers, drawn.names);
+        const outputs = await outputsOfAll(model, images);
+        const figures = await evaluate(source, device, images, outputs, answers, drawn.names);
         const times = await relativeTime(teacher, model, first);
         const record = { ...key, ...figures, ...times, ...made, date: new Date().toISOString(), commit };
         if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);

@@ -17,19 +17,19 @@ export function benchmarkDevice() {
 
 /**
  * A distillation of one of the benchmark steps and what a step of it is shown. `how`: float32 or int8, kept (the teacher saw the views
- * before), checkpointing, half (saved activations in half precision), joined by hyphens. BATCH and MICRO in the environment: pictures
+ * before), checkpointing, half (saved activations in half precision), joined by hyphens. BATCH and MICRO in the environment: images
  * of a step, and those at once, 8 (4 with checkpointing) as in a run that is left to choose.
  */
 export async function benchmarkStep(model, how, device = benchmarkDevice()) {
-  const { rank, batch: usual, ...shape } = steps[model];
-  const batch = Number(process.env.BATCH ?? usual);
+  const { rank, batch: defaultBatch, ...shape } = steps[model];
+  const batch = Number(process.env.BATCH ?? defaultBatch);
   const checkpointing = how.includes("checkpointing");
   const micro = Math.min(Number(process.env.MICRO ?? (checkpointing ? 4 : 8)), batch);
   const accumulation = batch / micro;
   const precision = how.startsWith("int8") ? "int8" : "float32";
   const activations = how.includes("half") ? "float16" : "float32";
   const settings = { reductionFactor: 2, rank, accumulation, precision, checkpointing, activations };
-  const distillation = await createDistillation(await restedModel(shape, device), settings);
+  const distillation = await createDistillation(await offloadedModel(shape, device), settings);
   const shown = [];
   for (let part = 0; part < accumulation; part++) {
     const pixels = noise(micro, 7 + part);
@@ -50,15 +50,15 @@ function fill(length, scale, seed) {
   return data;
 }
 
-/** Pictures of noise, `[batch, 3, size, size]`. */
+/** Images of noise, `[batch, 3, size, size]`. */
 export function noise(batch, seed = 7, size = 224) {
   return { type: "float32", dims: [batch, 3, size, size], data: fill(batch * 3 * size * size, 1.7, seed) };
 }
 
 /** One whose weights rest in a file, as in a run. */
-export async function restedModel(shape, device) {
+export async function offloadedModel(shape, device) {
   const model = randomModel(shape, device);
-  await model.rest();
+  await model.offload();
   return model;
 }
 

@@ -12,7 +12,7 @@ const rounds = Number(process.env.ROUNDS ?? 8);
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 /** A process that takes one step a line. */
-async function contestant(command, args) {
+async function runProgram(command, args) {
   const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => {
@@ -35,7 +35,7 @@ async function ours(model) {
   const ways = (process.env.PEER_WAYS ?? "float32,int8,kept,int8-kept,checkpointing").split(",");
   const made = {};
   for (const how of ways)
-    made[`wecolora ${how}`] = await contestant(process.execPath, [here("step.js"), model, "0", how, "ask"]);
+    made[`wecolora ${how}`] = await runProgram(process.execPath, [here("step.js"), model, "0", how, "ask"]);
   return made;
 }
 
@@ -43,35 +43,35 @@ async function ours(model) {
 async function peers(model) {
   const types = (process.env.PEER_TYPES ?? "float32,bfloat16").split(",");
   const made = {};
-  for (const type of types) made[`PyTorch ${type}`] = await contestant(interpreter, [here("step.py"), model, type]);
+  for (const type of types) made[`PyTorch ${type}`] = await runProgram(interpreter, [here("step.py"), model, type]);
   return made;
 }
 
 const interpreter = python();
 const report = { machine: cpus()[0].model, cores: availableParallelism(), rounds };
 for (const model of (process.env.PEER_MODELS ?? Object.keys(steps).join()).split(",")) {
-  const contestants = {
+  const programs = {
     ...(await ours(model)),
     ...(await peers(model)),
   };
-  const results = Object.fromEntries(Object.keys(contestants).map((name) => [name, []]));
+  const results = Object.fromEntries(Object.keys(programs).map((name) => [name, []]));
   for (let i = 0; i < rounds; i++) {
-    for (const [name, { step }] of Object.entries(contestants)) results[name].push(await step());
+    for (const [name, { step }] of Object.entries(programs)) results[name].push(await step());
   }
-  for (const { end } of Object.values(contestants)) end();
+  for (const { end } of Object.values(programs)) end();
   const summary = Object.fromEntries(
     Object.entries(results).map(([name, list]) => [
       name,
       {
-        secondsAPicture: Number(median(list.map((r) => r.secondsAPicture)).toFixed(4)),
+        secondsPerImage: Number(median(list.map((r) => r.secondsPerImage)).toFixed(4)),
         peakMegabytes: Math.max(...list.map((r) => r.peakMegabytes)),
       },
     ]),
   );
   const theirs = summary["PyTorch float32"];
-  for (const own of Object.values(summary)) {
-    own.timeRatio = Number((own.secondsAPicture / theirs.secondsAPicture).toFixed(3));
-    own.memoryRatio = Number((own.peakMegabytes / theirs.peakMegabytes).toFixed(3));
+  for (const figures of Object.values(summary)) {
+    figures.timeRatio = Number((figures.secondsPerImage / theirs.secondsPerImage).toFixed(3));
+    figures.memoryRatio = Number((figures.peakMegabytes / theirs.peakMegabytes).toFixed(3));
   }
   report[model] = summary;
 }

@@ -8,10 +8,10 @@
 import {
   analyticDefaults,
   analyticStart,
-  createPictureSource,
+  createImageSource,
   defaultDevice,
   evaluationBatches,
-  listPictures,
+  listImages,
   loadModel,
   Model,
   openDataSet,
@@ -61,15 +61,15 @@ function pixelsOf({ width, height, data }) {
 
 function* proceduralBatches(count, image, size = 15) {
   for (let from = 0; from < count; from += size) {
-    const views = Array.from({ length: Math.min(size, count - from) }, (_, i) => pixelsOf(image(from + i)));
-    const data = new Float32Array(views.length * 3 * side * side);
-    views.forEach((view, i) => data.set(view, i * 3 * side * side));
-    yield { type: "float32", dims: [views.length, 3, side, side], data };
+    const crops = Array.from({ length: Math.min(size, count - from) }, (_, i) => pixelsOf(image(from + i)));
+    const data = new Float32Array(crops.length * 3 * side * side);
+    crops.forEach((crop, i) => data.set(crop, i * 3 * side * side));
+    yield { type: "float32", dims: [crops.length, 3, side, side], data };
   }
 }
 
 async function batchesOf(folder, items, size = 15) {
-  const source = createPictureSource(folder);
+  const source = createImageSource(folder);
   const out = [];
   const skip = ({ name }) => console.error(`skipped ${name}`);
   for await (const { pixels } of evaluationBatches(source, items, size, preprocessing, skip)) out.push(pixels);
@@ -93,8 +93,8 @@ const [aside, rest] = await (async () => {
   return [order.slice(0, 120), order.slice(120)];
 })();
 
-async function held(folder) {
-  const items = folder === "held" ? aside : (await listPictures(folder)).items;
+async function heldOut(folder) {
+  const items = folder === "held" ? aside : (await listImages(folder)).items;
   const batches = await batchesOf(folder === "held" ? real : folder, items);
   const out = [];
   for (const pixels of batches)
@@ -126,7 +126,7 @@ async function fidelity(student, batches) {
 }
 
 const parts = {};
-for (const folder of folders.split(",").filter(Boolean)) parts[folder.split("/").at(-1)] = await held(folder);
+for (const folder of folders.split(",").filter(Boolean)) parts[folder.split("/").at(-1)] = await heldOut(folder);
 const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
 const kept = Array.from({ length: config.depth }, (_, i) => i);
 

@@ -1,6 +1,6 @@
 // Time to quality on the demo: how long PyTorch, and this, run the paper's recipe, what difference to the teacher it ends with on
-// held-out pictures, and how long the closed form takes to get below that: node bench/quality.js [steps]
-// The same pictures, views and rates for all, one after the other in one run. PyTorch as for bench/peer.js.
+// held-out images, and how long the closed form takes to get below that: node bench/quality.js [steps]
+// The same images, views and rates for all, one after the other in one run. PyTorch as for bench/peer.js.
 import { execFileSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import {
   analyticDefaults,
   analyticStart,
   createDistillation,
-  createPictureSource,
+  createImageSource,
   defaultDevice,
   evaluationBatches,
   loadModel,
@@ -20,7 +20,7 @@ import {
 } from "wecolora/node";
 import { python } from "./python.js";
 
-/** Pictures of each class, as the paper's table with three; batch, rate and rank of the issue's comparison. */
+/** Images of each class, as the paper's table with three; batch, rate and rank of the issue's comparison. */
 const [perClass, batch, rank, rate] = [3, 11, 64, 1e-3];
 const count = Number(process.argv[2] ?? 80);
 const types = (process.env.PEER_TYPES ?? "float32,bfloat16").split(",");
@@ -30,20 +30,20 @@ const device = defaultDevice();
 const teacher = await loadModel("demo/teacher", { device });
 const { config, preprocessing } = teacher;
 const { train, test: val } = await openDataSet("demo/pictures");
-const source = createPictureSource("demo/pictures");
+const source = createImageSource("demo/pictures");
 const seen = new Map();
 const items = train.items.filter(({ label }) => {
   seen.set(label, (seen.get(label) ?? 0) + 1);
   return seen.get(label) <= perClass;
 });
-const held = val.items.filter((_, i) => i % 5 < 2);
+const evaluationItems = val.items.filter((_, i) => i % 5 < 2);
 const all = async (iterable) => {
-  const found = [];
-  for await (const { pixels } of iterable) found.push(pixels);
-  return found;
+  const batches = [];
+  for await (const { pixels } of iterable) batches.push(pixels);
+  return batches;
 };
 const skip = ({ name }) => console.error(`skipped ${name}`);
-const heldOut = await all(evaluationBatches(source, held, 20, preprocessing, skip));
+const heldOut = await all(evaluationBatches(source, evaluationItems, 20, preprocessing, skip));
 const still = await all(evaluationBatches(source, items, 15, preprocessing, skip));
 const perEpoch = Math.floor(items.length / batch);
 const augmentation = { scale: [0.2, 1], flip: true };

@@ -3,7 +3,7 @@
 // One basis for all blocks: the leading directions of the tokens behind the embedding and each block, each place's covariance divided
 // by its trace, from 30 training images. All that writes to the stream writes its projection; nothing is refitted. `energy` is the share
 // of squared size that is kept, the last two columns the pooled vectors' cosine and the agreement with the teacher on other images.
-import { createPictureSource, defaultDevice, evaluationBatches, loadModel, Model, openDataSet } from "wecolora/node";
+import { createImageSource, defaultDevice, evaluationBatches, loadModel, Model, openDataSet } from "wecolora/node";
 
 const [directions = "384,352,320,288,256,192", count = "200"] = process.argv.slice(2);
 const device = defaultDevice();
@@ -11,18 +11,18 @@ const teacher = await loadModel("demo/teacher", { device });
 const { config } = teacher;
 const { width, depth } = config;
 const { train } = await openDataSet("demo/pictures");
-const source = createPictureSource("demo/pictures");
+const source = createImageSource("demo/pictures");
 
 const every = (list, step, from) => list.filter((_, i) => i % step === from);
 const calibration = every(train.items, 6, 0).slice(0, 30);
-const held = [...every(train.items, 6, 1), ...every(train.items, 6, 3)].slice(0, Number(count));
+const evaluationItems = [...every(train.items, 6, 1), ...every(train.items, 6, 3)].slice(0, Number(count));
 async function batchesOf(items) {
   const batches = [];
   for await (const { pixels } of evaluationBatches(source, items, 15, teacher.preprocessing, (s) => console.error(s)))
     batches.push(pixels);
   return batches;
 }
-const [fitted, judged] = [await batchesOf(calibration), await batchesOf(held)];
+const [fitted, evaluated] = [await batchesOf(calibration), await batchesOf(evaluationItems)];
 
 /** The mean of tokens' products behind the embedding and each block, each place's of trace 1. */
 async function products() {
@@ -30,15 +30,15 @@ async function products() {
   for (const pixels of fitted) {
     const { hiddenStates } = await teacher.forward(pixels, { hiddenStates: true });
     for (const { data } of hiddenStates) {
-      const own = new Float64Array(width * width);
+      const product = new Float64Array(width * width);
       for (let row = 0; row < data.length; row += width * 4)
         for (let i = 0; i < width; i++) {
           const v = data[row + i];
-          for (let j = 0; j < width; j++) own[i * width + j] += v * data[row + j];
+          for (let j = 0; j < width; j++) product[i * width + j] += v * data[row + j];
         }
       let trace = 0;
-      for (let i = 0; i < width; i++) trace += own[i * (width + 1)];
-      for (let i = 0; i < own.length; i++) total[i] += own[i] / trace / hiddenStates.length / fitted.length;
+      for (let i = 0; i < width; i++) trace += product[i * (width + 1)];
+      for (let i = 0; i < product.length; i++) total[i] += product[i] / trace / hiddenStates.length / fitted.length;
     }
   }
   return total;
@@ -120,21 +120,24 @@ function projected(basis) {
     }
   writesMap("patch_embed.proj");
   for (const name of ["pos_embed", "cls_token", "reg_token"]) {
-    const found = weights.get(name);
-    if (found) change(name, onto(found.data, found.data.length / width, 1));
+    const tensor = weights.get(name);
+    if (tensor) change(name, onto(tensor.data, tensor.data.length / width, 1));
   }
   return new Model({ ...teacher, config, weights }, device);
 }
 
 const givenBy = async (model) => {
   const all = [];
-  for (const pixels of judged) {
+  for (const pixels of evaluated) {
     const { pooled, logits } = await model.outputs(pixels, ["pooled", "logits"]);
     const [count] = pooled.dims;
     const classes = logits.data.length / count;
     for (let i = 0; i < count; i++) {
-      const own = Array.from(logits.data.subarray(i * classes, (i + 1) * classes));
-      all.push({ pooled: pooled.data.slice(i * width, (i + 1) * width), predicted: own.indexOf(Math.max(...own)) });
+      const probabilities = Array.from(logits.data.subarray(i * classes, (i + 1) * classes));
+      all.push({
+        pooled: pooled.data.slice(i * width, (i + 1) * width),
+        predicted: probabilities.indexOf(Math.max(...probabilities)),
+      });
     }
   }
   return all;
@@ -149,9 +152,9 @@ for (const k of directions.split(",").map(Number)) {
   for (const v of basis)
     for (let i = 0; i < width; i++) for (let j = 0; j < width; j++) energy += v[i] * matrix[i * width + j] * v[j];
   const model = projected(basis);
-  const own = await givenBy(model);
+  const probabilities = await givenBy(model);
   await model.dispose();
-  const mean = (of) => own.reduce((sum, given, i) => sum + of(given, target[i]), 0) / own.length;
+  const mean = (of) => probabilities.reduce((sum, given, i) => sum + of(given, target[i]), 0) / probabilities.length;
   const cosine = mean((a, b) => dot(a.pooled, b.pooled) / Math.sqrt(dot(a.pooled, a.pooled) * dot(b.pooled, b.pooled)));
   const agreement = 100 * mean((a, b) => Number(a.predicted === b.predicted));
   console.log(
@@ -160,7 +163,7 @@ for (const k of directions.split(",").map(Number)) {
       energy: (energy / trace).toFixed(4),
       cosine: cosine.toFixed(4),
       agreement: agreement.toFixed(1),
-      images: own.length,
+      images: probabilities.length,
     }),
   );
 }

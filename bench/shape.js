@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import {
   analyticDefaults,
   analyticStart,
-  createPictureSource,
+  createImageSource,
   defaultDevice,
   evaluationBatches,
   loadModel,
@@ -39,7 +39,7 @@ async function pixels() {
   if (!existsSync(path)) {
     const all = new Float32Array(items.length * numbers);
     let at = 0;
-    const source = createPictureSource("demo/pictures");
+    const source = createImageSource("demo/pictures");
     for await (const batch of evaluationBatches(source, items, 20, preprocessing, (s) => console.error(s))) {
       all.set(batch.pixels.data, at);
       at += batch.pixels.data.length;
@@ -56,12 +56,12 @@ const batchOf = (indices, flip = () => false) => {
   const each = channels * side ** 2;
   const data = new Float32Array(indices.length * each);
   indices.forEach((image, i) => {
-    const own = images.subarray(image * numbers, (image + 1) * numbers);
+    const imagePixels = images.subarray(image * numbers, (image + 1) * numbers);
     for (let p = 0; p < channels * full; p++)
       for (let x = 0; x < full; x++) {
         const [row, column] = [Math.floor(p / smaller), Math.floor(x / smaller)];
         const to = flip(image) ? side - 1 - column : column;
-        data[i * each + row * side + to] += own[p * full + x] / smaller ** 2;
+        data[i * each + row * side + to] += imagePixels[p * full + x] / smaller ** 2;
       }
   });
   return { type: "float32", dims: [indices.length, channels, config.imageSize, config.imageSize], data };
@@ -74,12 +74,12 @@ async function outputsOf(model, which = [...Array(total).keys()]) {
   const pooled = [];
   const predicted = [];
   for (const indices of chunks(which, 20)) {
-    const found = await model.outputs(batchOf(indices), ["pooled", "logits"]);
+    const output = await model.outputs(batchOf(indices), ["pooled", "logits"]);
     indices.forEach((image, i) => {
-      const row = found.pooled.data.subarray(i * config.width, (i + 1) * config.width);
+      const row = output.pooled.data.subarray(i * config.width, (i + 1) * config.width);
       const size = Math.hypot(...row);
       pooled[image] = Array.from(row, (v) => v / size);
-      const logits = Array.from(found.logits.data.subarray(i * classes, (i + 1) * classes));
+      const logits = Array.from(output.logits.data.subarray(i * classes, (i + 1) * classes));
       predicted[image] = logits.indexOf(Math.max(...logits));
     });
   }
@@ -89,7 +89,7 @@ const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
 const mean = (list) => list.reduce((sum, v) => sum + v, 0) / list.length;
 
 /** Weighted votes of the 10 nearest of the training images, as in the evaluation. */
-function neighbours({ pooled }) {
+function knn({ pooled }) {
   const bank = pooled.slice(0, trainLabels.length);
   return pooled.slice(trainLabels.length).map((query) => {
     const near = bank.map((row, i) => [dot(query, row), trainLabels[i]]).sort((a, b) => b[0] - a[0]);
@@ -132,22 +132,22 @@ async function evaluate(student, used, onVal) {
   const some = Number(process.env.IMAGES ?? 160);
   const every = Math.max(1, Math.floor(all.length / some));
   const unused = onVal ? all : all.filter((_, i) => i % every === 0);
-  const own = await outputsOf(model, onVal ? undefined : unused);
+  const outputs = await outputsOf(model, onVal ? undefined : unused);
   await model.dispose();
   const target = await targetsOf(onVal ? [...Array(total).keys()] : unused);
   const behind = valLabels.map((_, i) => trainLabels.length + i);
-  const agrees = (i) => own.predicted[i] === target.predicted[i];
+  const agrees = (i) => outputs.predicted[i] === target.predicted[i];
   return {
-    cosine: mean(unused.map((i) => dot(own.pooled[i], target.pooled[i]))).toFixed(4),
+    cosine: mean(unused.map((i) => dot(outputs.pooled[i], target.pooled[i]))).toFixed(4),
     agreement: share(unused.map(agrees)),
     images: unused.length,
-    ...(onVal ? accuraciesOf(own, behind, agrees) : {}),
+    ...(onVal ? accuraciesOf(outputs, behind, agrees) : {}),
   };
 }
 
-const accuraciesOf = (own, behind, agrees) => ({
-  "val k-NN": share(neighbours(own).map((label, i) => label === valLabels[i])),
-  "val classifier": share(behind.map((i, j) => own.predicted[i] === valLabels[j])),
+const accuraciesOf = (outputs, behind, agrees) => ({
+  "val k-NN": share(knn(outputs).map((label, i) => label === valLabels[i])),
+  "val classifier": share(behind.map((i, j) => outputs.predicted[i] === valLabels[j])),
   "val agreement": share(behind.map(agrees)),
 });
 
@@ -186,14 +186,14 @@ for (const variant of JSON.parse(process.argv[2])) {
     if (shape) {
       const ranked = await costsOf(`${perClass} ${seed}`, batches);
       const most = (wholeBudget(config, "weights") * Math.round(12 / r)) / 12;
-      const found = shapeForBudget(config, ranked, most, {
+      const chosen = shapeForBudget(config, ranked, most, {
         unit: "weights",
         measure: shape,
         leastShare: 1 / 12,
         wholeParts: true,
         ...budget,
       });
-      ({ kept, shapes } = found);
+      ({ kept, shapes } = chosen);
     }
     const begin = performance.now();
     const widths = shapes ? { shapes } : { keptHeads: heads, mlpWidth };

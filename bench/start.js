@@ -1,5 +1,5 @@
-// Where a start in closed form spends its time, on pictures of noise:
-//   node bench/start.js [pictures] [model] [precision] [tokens per unknown]
+// Where a start in closed form spends its time, on images of noise:
+//   node bench/start.js [images] [model] [precision] [tokens per unknown]
 // THREADS=1 for other than all cores.
 import { analyticDefaults, analyticStart, choosePrecision, loadModel } from "wecolora/node";
 import { benchmarkDevice, noise, randomModel, steps } from "./models.js";
@@ -38,7 +38,7 @@ const device = Object.assign(Object.create(inner), {
   trim: () => inner.trim(),
 });
 const teacher = model in steps ? randomModel(steps[model], device) : await loadModel(model, { device });
-await teacher.rest();
+await teacher.offload();
 async function* batches() {
   const size = teacher.config.imageSize;
   for (let i = 0; i < Number(count); i += 15) yield { ...noise(15, i + 1, size) };
@@ -46,8 +46,8 @@ async function* batches() {
 // The usual shape of a student of as many weights as half the blocks: all blocks, half of each one's heads and channels.
 const kept = Array.from({ length: teacher.config.depth }, (_, i) => i);
 const widths = { mlpWidth: 0.5, keptHeads: 0.5 };
-const { int8, found } = await choosePrecision(teacher, { wanted });
-console.log(`precision ${found}`);
+const { int8, reason } = await choosePrecision(teacher, { wanted });
+console.log(`precision ${reason}`);
 /** One pass of the teacher over the same images, beside which the closed form is held. */
 async function forward() {
   const started = performance.now();
@@ -81,7 +81,7 @@ console.log(
   JSON.stringify({
     model,
     images: Number(count),
-    precision: found,
+    precision: reason,
     seconds: whole / 1000,
     passes: whole / pass,
     peakMB: peak,

@@ -1,7 +1,7 @@
 // One distillation step, in a process of its own so that its peak memory is its own: node bench/step.js vit-b 6
 // The third word says how (benchmarkStep in models.js). With "ask" as the fourth,
 // each line of standard input asks for one more step (for interleaving with a peer); else it runs `count` steps. BATCH=16 and
-// MICRO=16 for other than the usual numbers of pictures, THREADS=1 for other than all cores.
+// MICRO=16 for other than the default numbers of images, THREADS=1 for other than all cores.
 import { createInterface } from "node:readline";
 import { benchmarkStep, median } from "./models.js";
 
@@ -23,11 +23,11 @@ const peak = () => Math.round(process.resourceUsage().maxRSS / 1024);
 if (mode === "ask") {
   console.log("ready");
   for await (const _ of createInterface({ input: process.stdin })) {
-    console.log(JSON.stringify({ secondsAPicture: await timed(), cpuSeconds, peakMegabytes: peak() }));
+    console.log(JSON.stringify({ secondsPerImage: await timed(), cpuSeconds, peakMegabytes: peak() }));
   }
 } else {
   const times = [];
   for (let i = 0; i < Number(count); i++) times.push(await timed());
-  console.log(JSON.stringify({ secondsAPicture: median(times), peakMegabytes: peak() }));
+  console.log(JSON.stringify({ secondsPerImage: median(times), peakMegabytes: peak() }));
 }
 process.exit(0);

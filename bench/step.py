@@ -1,6 +1,6 @@
 """The same step in PyTorch: python bench/step.py vit-b float32 [threads] [device]. One line of standard input, one step.
 
-BATCH=16 for other than the usual number of pictures."""
+BATCH=16 for other than the default number of images."""
 import json
 import os
 import resource
@@ -38,4 +38,4 @@ for _ in sys.stdin:
     step()
     seconds = (time.perf_counter() - start) / batch
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"secondsAPicture": seconds, "peakMegabytes": peak}), flush=True)
+    print(json.dumps({"secondsPerImage": seconds, "peakMegabytes": peak}), flush=True)

@@ -13,7 +13,7 @@ import {
   analyticStart,
   chooseMerging,
   createNodeDevice,
-  createPictureSource,
+  createImageSource,
   defaultDevice,
   evaluationBatches,
   loadModel,
@@ -38,7 +38,7 @@ const some = (list, wanted) => (wanted < list.length ? spread(list, wanted) : li
 const teacher = await loadModel("demo/teacher", { device });
 const { config, preprocessing } = teacher;
 const { train, test: val } = await openDataSet("demo/pictures");
-const source = createPictureSource("demo/pictures");
+const source = createImageSource("demo/pictures");
 
 async function read(items) {
   const batches = [];
@@ -73,11 +73,11 @@ if (flags.includes("--time")) {
       }
     const { data } = calibration[0];
     const pixels = new Tensor("float32", data.slice(0, data.length / 15), [1, 3, config.imageSize, config.imageSize]);
-    for (let turn = 0; turn < 16; turn++)
+    for (let round = 0; round < 16; round++)
       for (const one of sessions) {
         const start = performance.now();
         await one.session.run({ pixel_values: pixels });
-        if (turn > 0) one.times.push(performance.now() - start);
+        if (round > 0) one.times.push(performance.now() - start);
       }
     const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
     const whole = median(sessions[0].times);
@@ -96,8 +96,8 @@ if (flags.includes("--time")) {
 
 if (flags.includes("--choose")) {
   for (const target of [{ time: 0.7 }, { cosine: 0.98 }, { agreement: 0.97 }]) {
-    const found = await chooseMerging(teacher, calibration.slice(0, 4), { target, now: () => performance.now() });
-    for (const point of found.frontier) print({ target, chosen: point === found.chosen, ...point });
+    const choice = await chooseMerging(teacher, calibration.slice(0, 4), { target, now: () => performance.now() });
+    for (const point of choice.frontier) print({ target, chosen: point === choice.chosen, ...point });
   }
 }
 
@@ -107,10 +107,10 @@ if (!flags.includes("--no-figures")) {
   async function features(model, batches) {
     const rows = { pooled: [], logits: [] };
     for (const { pixels } of batches) {
-      const found = await model.outputs(pixels, ["pooled", "logits"]);
+      const output = await model.outputs(pixels, ["pooled", "logits"]);
       for (const name of ["pooled", "logits"]) {
-        const [count, width] = found[name].dims;
-        for (let i = 0; i < count; i++) rows[name].push(found[name].data.slice(i * width, (i + 1) * width));
+        const [count, width] = output[name].dims;
+        for (let i = 0; i < count; i++) rows[name].push(output[name].data.slice(i * width, (i + 1) * width));
       }
     }
     return rows;
@@ -122,11 +122,11 @@ if (!flags.includes("--no-figures")) {
   const truth = labels(images.queries);
   const classes = Math.max(...truth) + 1;
   /** Weighted nearest neighbours, k 10, temperature 0.07, as in the evaluation. */
-  function neighbours(bank, queries) {
-    const known = bank.map(unit);
+  function knn(bank, queries) {
+    const units = bank.map(unit);
     return queries.map((query) => {
-      const own = unit(query);
-      const nearest = known.map((row, i) => [dot(row, own), bankLabels[i]]).sort((a, b) => b[0] - a[0]);
+      const unitQuery = unit(query);
+      const nearest = units.map((row, i) => [dot(row, unitQuery), bankLabels[i]]).sort((a, b) => b[0] - a[0]);
       const votes = Array(classes).fill(0);
       for (const [similarity, label] of nearest.slice(0, 10)) votes[label] += Math.exp(similarity / 0.07);
       return best(votes);
@@ -141,8 +141,8 @@ if (!flags.includes("--no-figures")) {
     await model.dispose();
     reference ??= queries;
     const answers = queries.logits.map(best);
-    const votes = neighbours(bank.pooled, queries.pooled);
-    const cosines = queries.pooled.map((own, i) => dot(unit(own), unit(reference.pooled[i])));
+    const votes = knn(bank.pooled, queries.pooled);
+    const cosines = queries.pooled.map((pooled, i) => dot(unit(pooled), unit(reference.pooled[i])));
     print({
       model: name,
       ...(bank.pooled.length > 0 ? { kNN: share(votes.map((v, i) => v === truth[i])) } : {}),

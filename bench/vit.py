@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Vit(nn.Module):
-    """Pictures `[B, 3, S, S]` to the last block's output `[B, N, D]`."""
+    """Images `[B, 3, S, S]` to the last block's output `[B, N, D]`."""
 
     def __init__(self, width, heads, depth, patch=16, size=224, scaled=False):
         super().__init__()

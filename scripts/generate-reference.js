@@ -17,12 +17,12 @@ const kebab = (name) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCas
 /** Defaults of an option: the default recipe's, and those of others where they differ. */
 function defaults(name, property, { recipes = {} }, help) {
   const [[, first = {}] = [], ...others] = Object.entries(recipes);
-  const own = help.defaultOf(name, property, first);
+  const ownDefault = help.defaultOf(name, property, first);
   const differing = others.flatMap(([recipe, settings]) => {
     const value = help.defaultOf(name, property, settings);
-    return value === undefined || value === own ? [] : [`${recipe}: ${code(value)}`];
+    return value === undefined || value === ownDefault ? [] : [`${recipe}: ${code(value)}`];
   });
-  return [...(own === undefined ? [] : [code(own)]), ...differing].join("; ");
+  return [...(ownDefault === undefined ? [] : [code(ownDefault)]), ...differing].join("; ");
 }
 
 /** An option as it is typed; values that it may be stand in the description. */

@@ -1,7 +1,7 @@
 // The library without a platform: what runs in any JavaScript engine. `wecolora/node` adds files and ONNX Runtime.
-export type { DataSet, OtherSplit, PictureFolder } from "./data/dataset.ts";
+export type { DataSet, OtherSplit, ImageFolder } from "./data/dataset.ts";
 export type { UnusedFiles } from "./data/unused.ts";
-export type { PictureSource } from "./data/loader.ts";
+export type { ImageSource } from "./data/loader.ts";
 export { evaluationBatches, TrainingLoader } from "./data/loader.ts";
 export type { AnalyticOptions, AnalyticStart } from "./students/closed-form/closed-form.ts";
 export type { Calibration, QuantizedModel, QuantizeOptions } from "./students/bits/quantize-weights.ts";

@@ -31,10 +31,10 @@ beforeAll(async () => {
   });
   const parts = bundles.flatMap(({ chunks }) => chunks);
   // Its own chunks are what it may import: readers of tables and scans are loaded when they are needed.
-  const own = new Set(parts.map(({ fileName }) => fileName));
+  const chunkNames = new Set(parts.map(({ fileName }) => fileName));
   imports = parts
     .flatMap((part) => (part.type === "chunk" ? [...part.imports, ...part.dynamicImports] : []))
-    .filter((name) => !own.has(name));
+    .filter((name) => !chunkNames.has(name));
   library = (await import(pathToFileURL(join(folder, "wecolora.mjs")).href)) as typeof Library;
 });
 afterAll(() => rm(folder, { recursive: true }));

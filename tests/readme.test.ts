@@ -9,7 +9,7 @@ import { join } from "node:path";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse as parseYaml } from "yaml";
-import { noisePicture, script } from "./support/cli.ts";
+import { noiseImage, script } from "./support/cli.ts";
 import { commit } from "./support/hub-server.ts";
 import type { CodeBlock } from "./support/pages.ts";
 import { codeBlocks, documentationPages } from "./support/pages.ts";
@@ -78,8 +78,8 @@ beforeAll(async () => {
   await writeFile(join(cached, "refs/main"), commit);
   for (const file of ["config.json", "model.safetensors"])
     await cp(join(referencePath("teachers/hf-dinov2"), file), join(snapshot, file));
-  for (let i = 0; i < 24; i++) await noisePicture(at("images", `class-${i % 3}`, `${i}.jpg`), i, i % 3);
-  await noisePicture(at("photo.jpg"), 99, 0);
+  for (let i = 0; i < 24; i++) await noiseImage(at("images", `class-${i % 3}`, `${i}.jpg`), i, i % 3);
+  await noiseImage(at("photo.jpg"), 99, 0);
   await installPackage(at("node_modules"));
   const made = await run(folder, [script, "distill", teacher, "images", "runs/first", "--no-report"]);
   expect(made, made.output).toMatchObject({ code: 0 });

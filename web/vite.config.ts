@@ -16,7 +16,7 @@ const headers = {
 };
 
 /** Images of each class that the sample has: few, so that it loads at once. */
-const imagesAClass = 4;
+const imagesPerClass = 4;
 
 async function sample(to: string): Promise<void> {
   await mkdir(join(to, "teacher"), { recursive: true });
@@ -25,7 +25,7 @@ async function sample(to: string): Promise<void> {
   const names: string[] = [];
   for (const split of ["train", "val"])
     for (const group of (await readdir(join(demo, "pictures", split))).sort())
-      for (const name of (await readdir(join(demo, "pictures", split, group))).sort().slice(0, imagesAClass))
+      for (const name of (await readdir(join(demo, "pictures", split, group))).sort().slice(0, imagesPerClass))
         names.push(`${split}/${group}/${name}`);
   for (const name of names) await cp(join(demo, "pictures", name), join(to, "images", name));
   await writeFile(join(to, "images.json"), JSON.stringify(names));
@@ -63,8 +63,8 @@ const shortened = (): Plugin => ({
   async resolveId(source, importer, options) {
     if (!/\/(?:registry\.ts|(?:projection|tip|pointer)\.js)$/.test(source)) return undefined;
     const { id = "" } = (await this.resolve(source, importer, { ...options, skipSelf: true })) ?? {};
-    const [, own] = Object.entries(shorter).find(([end]) => id.endsWith(end)) ?? [];
-    return own === undefined ? undefined : join(root, own);
+    const [, replacement] = Object.entries(shorter).find(([end]) => id.endsWith(end)) ?? [];
+    return replacement === undefined ? undefined : join(root, replacement);
   },
 });
 
@@ -74,8 +74,8 @@ const version: Plugin = {
   enforce: "pre",
   async load(id) {
     if (id !== join(root, "../package.json")) return undefined;
-    const { version: own } = JSON.parse(await readFile(id, "utf8")) as { version: string };
-    return { code: JSON.stringify({ version: own }), moduleType: "json" };
+    const { version: installed } = JSON.parse(await readFile(id, "utf8")) as { version: string };
+    return { code: JSON.stringify({ version: installed }), moduleType: "json" };
   },
 };
 

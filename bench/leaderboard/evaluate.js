@@ -4,9 +4,9 @@ const batch = 16;
 
 /** The images as models see them, and the teacher's answers. */
 export async function openImages(source, data, preprocessing, most) {
-  const { openDataSet, createPictureSource, evaluationBatches } = source;
+  const { openDataSet, createImageSource, evaluationBatches } = source;
   const { train, test } = await openDataSet(data);
-  const pictures = createPictureSource(data);
+  const images = createImageSource(data);
   const skip = ({ name, reason }) => {
     throw new Error(`${name} can't be read: ${reason}`);
   };
@@ -14,11 +14,11 @@ export async function openImages(source, data, preprocessing, most) {
     const step = Math.max(1, Math.floor(all.length / most));
     const items = all.filter((_, i) => i % step === 0);
     const batches = [];
-    for await (const { pixels } of evaluationBatches(pictures, items, batch, preprocessing, skip)) batches.push(pixels);
+    for await (const { pixels } of evaluationBatches(images, items, batch, preprocessing, skip)) batches.push(pixels);
     return { items, batches, labels: items.map(({ label }) => label) };
   };
   const opened = { classes: train.classes, train: await read(train.items), val: await read(test.items) };
-  await pictures.dispose();
+  await images.dispose();
   return opened;
 }
 
@@ -26,8 +26,8 @@ export async function openImages(source, data, preprocessing, most) {
 async function outputsOf(model, { batches }) {
   const parts = { pooled: [], logits: [] };
   for (const pixels of batches) {
-    const found = await model.outputs(pixels);
-    for (const name of Object.keys(parts)) if (found[name]) parts[name].push(found[name]);
+    const output = await model.outputs(pixels);
+    for (const name of Object.keys(parts)) if (output[name]) parts[name].push(output[name]);
   }
   const given = Object.entries(parts).filter(([, tensors]) => tensors.length > 0);
   return Object.fromEntries(given.map(([name, tensors]) => [name, joined(tensors)]));
@@ -44,12 +44,12 @@ const share = (hits) => hits.reduce((sum, hit) => sum + hit, 0) / hits.length;
  * k-NN, probe and classifier on the validation images, by the settings of `wecolora evaluate`, and how often the classifier answers as
  * the teacher's does: on these, and on all images that were not drawn.
  */
-export async function evaluate(source, device, images, own, teacher, drawn) {
-  const { nearestNeighbours, neighbourDefaults, votesOf, trainProbe, probeDefaults, probeLogits } = source;
+export async function evaluate(source, device, images, student, teacher, drawn) {
+  const { nearestNeighbours, knnDefaults, votesOf, trainProbe, probeDefaults, probeLogits } = source;
   const { predictions, topAccuracy } = source;
   const targets = { kind: "class", count: images.classes.length, labels: images.train.labels };
-  const [bank, queries] = [own.train.pooled, own.val.pooled];
-  const { k, temperature } = neighbourDefaults;
+  const [bank, queries] = [student.train.pooled, student.val.pooled];
+  const { k, temperature } = knnDefaults;
   const votes = votesOf(await nearestNeighbours(device, bank, queries, k), targets, temperature);
   const probe = await trainProbe(device, bank, targets, probeDefaults);
   const probed = await probeLogits(device, probe.weights, queries);
@@ -57,15 +57,15 @@ export async function evaluate(source, device, images, own, teacher, drawn) {
     knn: topAccuracy(votes, images.val.labels, 1),
     probe: topAccuracy(probed, images.val.labels, 1),
   };
-  if (!own.val.logits) return figures;
+  if (!student.val.logits) return figures;
   const same = (part) => {
     const theirs = predictions(teacher[part].logits);
-    return predictions(own[part].logits).map((answer, i) => Number(answer >= 0 && answer === theirs[i]));
+    return predictions(student[part].logits).map((answer, i) => Number(answer >= 0 && answer === theirs[i]));
   };
   const unseen = same("train").filter((_, i) => !drawn.has(images.train.items[i].name));
   return {
     ...figures,
-    classifier: topAccuracy(own.val.logits, images.val.labels, 1),
+    classifier: topAccuracy(student.val.logits, images.val.labels, 1),
     agreement: share(same("val")),
     agreementUnseen: share([...same("val"), ...unseen]),
   };
@@ -82,9 +82,9 @@ export const asEvaluated = (model) => ({
 export async function openOnnxFile(device, read, path, single = false) {
   const model = await read(path);
   if (!model) throw new Error(`${path} is not there`);
-  const beside = await read(`${path}_data`);
+  const dataFile = await read(`${path}_data`);
   const location = `${path.split("/").at(-1)}_data`;
-  const externalData = beside ? [{ location, chunks: [beside] }] : [];
+  const externalData = dataFile ? [{ location, chunks: [dataFile] }] : [];
   const session = await device.createSession({ model, externalData }, { packWeights: true });
   const [pooled] = ["pooler_output", "last_hidden_state"].filter((name) => session.outputNames.includes(name));
   if (!pooled) throw new Error(`${path} gives neither pooler_output nor last_hidden_state: ${session.outputNames}`);
@@ -97,11 +97,11 @@ export async function openOnnxFile(device, read, path, single = false) {
   return {
     async outputs(pixels) {
       if (!single) return outputs(pixels);
-      const found = [];
-      for (const image of imagesOf(pixels)) found.push(await outputs(image));
+      const batches = [];
+      for (const image of imagesOf(pixels)) batches.push(await outputs(image));
       return {
-        pooled: joined(found.map((own) => own.pooled)),
-        ...(logits.length > 0 ? { logits: joined(found.map((own) => own.logits)) } : {}),
+        pooled: joined(batches.map((output) => output.pooled)),
+        ...(logits.length > 0 ? { logits: joined(batches.map((output) => output.logits)) } : {}),
       };
     },
     once: (pixels) => run(pixels, [pooled]),
@@ -122,11 +122,11 @@ function imagesOf({ dims: [count, ...rest], data, ...same }) {
 /** Rows of several tensors `[n, D]`, one after the other. */
 function joined(tensors) {
   const [, width] = tensors[0].dims;
-  const data = new Float32Array(tensors.reduce((sum, own) => sum + own.data.length, 0));
+  const data = new Float32Array(tensors.reduce((sum, tensor) => sum + tensor.data.length, 0));
   let at = 0;
-  for (const own of tensors) {
-    data.set(own.data, at);
-    at += own.data.length;
+  for (const tensor of tensors) {
+    data.set(tensor.data, at);
+    at += tensor.data.length;
   }
   return { type: "float32", dims: [data.length / width, width], data };
 }
@@ -143,21 +143,21 @@ function classTokens({ dims, data, ...rest }) {
 const [leastRuns, leastSeconds] = [9, 2];
 
 /** The time for one image, as a share of the teacher's float32: medians of turns in one run. */
-export async function relativeTime(teacher, own, pixels) {
-  const times = { teacher: [], own: [] };
+export async function relativeTime(teacher, student, pixels) {
+  const times = { teacher: [], student: [] };
   const timed = async (model, into) => {
     const begin = performance.now();
     await model.once(pixels);
     into?.push(performance.now() - begin);
   };
   await timed(teacher);
-  await timed(own);
+  await timed(student);
   const begin = performance.now();
   for (let run = 0; run < leastRuns || performance.now() - begin < 1000 * leastSeconds; run++) {
     await timed(teacher, times.teacher);
-    await timed(own, times.own);
+    await timed(student, times.student);
   }
   const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
-  const [whole, part] = [median(times.teacher), median(times.own)];
+  const [whole, part] = [median(times.teacher), median(times.student)];
   return { teacherMilliseconds: whole, milliseconds: part, time: part / whole };
 }

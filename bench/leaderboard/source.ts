@@ -1,6 +1,6 @@
 // What the leaderboard takes of the source: the library, and the parts of an evaluation.
 export * from "../../src/platform/node/node.ts";
-export { nearestNeighbours, neighbourDefaults, votesOf } from "../../src/evaluation/knn.ts";
+export { nearestNeighbours, knnDefaults, votesOf } from "../../src/evaluation/knn.ts";
 export { predictions, topAccuracy } from "../../src/evaluation/metrics.ts";
 export { probeDefaults, probeLogits, trainProbe } from "../../src/evaluation/probe.ts";
 export { exportOf } from "../../src/exports/lookup.ts";

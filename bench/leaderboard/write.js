@@ -30,10 +30,10 @@ const columns = [
 ];
 const percent = (value) => (value === undefined ? undefined : 100 * value);
 
-const cell = (found, digits) =>
-  found === undefined
+const cell = (figure, digits) =>
+  figure === undefined
     ? "-"
-    : `${found.mean.toFixed(digits)}${found.spread === undefined ? "" : ` ± ${found.spread.toFixed(digits)}`}`;
+    : `${figure.mean.toFixed(digits)}${figure.spread === undefined ? "" : ` ± ${figure.spread.toFixed(digits)}`}`;
 
 /** Finished rows by label and number of images, in the order of the list. */
 function grouped(rows, finished) {

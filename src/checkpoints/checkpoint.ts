@@ -16,7 +16,7 @@ export interface Checkpoint {
 }
 
 /** Files that hold a model's weights, the best first. */
-const usual = [
+const weightFiles = [
   "model.safetensors",
   "model.safetensors.index.json",
   "pytorch_model.bin",
@@ -37,8 +37,8 @@ const deepSpeedWeights = "mp_rank_00_model_states.pt";
 /** The file in a directory that holds its weights. Throws a UserError where there is none, or no one can tell which. */
 export async function findWeights(directory: Directory): Promise<string> {
   const names = await directory.list();
-  const known = [...usual, deepSpeedWeights].find((name) => names.includes(name));
-  if (known) return known;
+  const file = [...weightFiles, deepSpeedWeights].find((name) => names.includes(name));
+  if (file) return file;
   for (const ending of endings) {
     const candidates = names.filter((name) => ending.test(name) && !notWeights.test(name));
     if (candidates.length === 1) return candidates[0];
@@ -51,7 +51,7 @@ export async function findWeights(directory: Directory): Promise<string> {
   }
   const newest = names.includes("latest") ? await newestOfDeepSpeed(directory) : undefined;
   if (newest) return newest;
-  const near = names.map((name) => nearestName(name, usual)).find((name) => name !== undefined);
+  const near = names.map((name) => nearestName(name, weightFiles)).find((name) => name !== undefined);
   throw new UserError(
     `There are no weights in ${directory.describe("")}: no model.safetensors, pytorch_model.bin, .pth, .pt or .ckpt${near ? ` (is one of its files meant to be ${near}?)` : ""}`,
     { code: "NOT_A_MODEL" },

@@ -16,40 +16,40 @@ export interface ElementType {
   readonly type?: DataType;
 }
 
-const known = (name: string, bytes: number, type?: DataType): ElementType => ({ name, bytes, type });
+const typeOf = (name: string, bytes: number, type?: DataType): ElementType => ({ name, bytes, type });
 
 /** By the names of `torch.dtype`. */
 const elementTypes: ReadonlyMap<string, ElementType> = new Map(
   [
-    known("float64", 8, "float64"),
-    known("float32", 4, "float32"),
-    known("float16", 2, "float16"),
-    known("bfloat16", 2, "bfloat16"),
-    known("int64", 8, "int64"),
-    known("int32", 4, "int32"),
-    known("int16", 2),
-    known("int8", 1, "int8"),
-    known("uint64", 8),
-    known("uint32", 4),
-    known("uint16", 2),
-    known("uint8", 1, "uint8"),
-    known("bool", 1, "bool"),
-    known("complex32", 4),
-    known("complex64", 8),
-    known("complex128", 16),
-    known("qint8", 1),
-    known("quint8", 1),
-    known("qint32", 4),
-    known("quint4x2", 1),
-    known("quint2x4", 1),
-    known("float8_e4m3fn", 1),
-    known("float8_e5m2", 1),
-    known("float8_e4m3fnuz", 1),
-    known("float8_e5m2fnuz", 1),
-    known("float8_e8m0fnu", 1),
-    known("float4_e2m1fn_x2", 1),
+    typeOf("float64", 8, "float64"),
+    typeOf("float32", 4, "float32"),
+    typeOf("float16", 2, "float16"),
+    typeOf("bfloat16", 2, "bfloat16"),
+    typeOf("int64", 8, "int64"),
+    typeOf("int32", 4, "int32"),
+    typeOf("int16", 2),
+    typeOf("int8", 1, "int8"),
+    typeOf("uint64", 8),
+    typeOf("uint32", 4),
+    typeOf("uint16", 2),
+    typeOf("uint8", 1, "uint8"),
+    typeOf("bool", 1, "bool"),
+    typeOf("complex32", 4),
+    typeOf("complex64", 8),
+    typeOf("complex128", 16),
+    typeOf("qint8", 1),
+    typeOf("quint8", 1),
+    typeOf("qint32", 4),
+    typeOf("quint4x2", 1),
+    typeOf("quint2x4", 1),
+    typeOf("float8_e4m3fn", 1),
+    typeOf("float8_e5m2", 1),
+    typeOf("float8_e4m3fnuz", 1),
+    typeOf("float8_e5m2fnuz", 1),
+    typeOf("float8_e8m0fnu", 1),
+    typeOf("float4_e2m1fn_x2", 1),
     // Bytes without a type: the tensor says it.
-    known("untyped bytes", 1),
+    typeOf("untyped bytes", 1),
   ].map((type) => [type.name, type]),
 );
 
@@ -156,8 +156,8 @@ export function torchHandlers(file: string): TorchHandlers {
   const shaped =
     (kind: string, dims: (args: readonly PickleValue[]) => PickleValue): Construct =>
     (args) => {
-      const found = dims(args);
-      return new TensorRecord({ name: kind, bytes: undefined }, undefined, 0, isCounts(found) ? found : [], []);
+      const result = dims(args);
+      return new TensorRecord({ name: kind, bytes: undefined }, undefined, 0, isCounts(result) ? result : [], []);
     };
   const constructors: Readonly<Record<string, Construct>> = {
     "torch._utils._rebuild_tensor": plain,
@@ -184,8 +184,8 @@ export function torchHandlers(file: string): TorchHandlers {
   const construct = (name: string): Construct | undefined =>
     Object.hasOwn(constructors, name) ? constructors[name] : undefined;
   const rebuilt = (make: PickleValue, of: PickleValue, args: PickleValue): PickleValue => {
-    const found = make instanceof Global ? construct(make.name) : undefined;
-    if (found && Array.isArray(args)) return found(args);
+    const result = make instanceof Global ? construct(make.name) : undefined;
+    if (result && Array.isArray(args)) return result(args);
     return new Opaque(of instanceof Global ? of.name : "torch.Tensor", args);
   };
   return {

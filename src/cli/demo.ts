@@ -21,8 +21,8 @@ const packageName = "wecolora-demo";
  */
 function demoFolder(): string {
   // From dist/ and from src/cli/.
-  for (const own of ["../demo", "../../demo"].map((path) => fileURLToPath(new URL(path, import.meta.url))))
-    if (existsSync(join(own, "teacher"))) return own;
+  for (const path of ["../demo", "../../demo"].map((path) => fileURLToPath(new URL(path, import.meta.url))))
+    if (existsSync(join(path, "teacher"))) return path;
   for (const from of [import.meta.url, join(process.cwd(), "package.json")]) {
     try {
       return dirname(createRequire(from).resolve(`${packageName}/package.json`));
@@ -48,7 +48,7 @@ export async function demoOptions(options: z.output<typeof demoSchema>): Promise
     fewShotCount: 3,
     // Half of the block weights, where no other size is asked for.
     ...((options.budget ?? options.agreement ?? options.sizes) ? {} : { reductionFactor: 2 }),
-    // Rank 64 suits 90 pictures; the closed form has no adapters.
+    // Rank 64 suits 90 images; the closed form has no adapters.
     ...(given.recipe === "paper" || given.recipe === "refined" ? { rank: 64 } : {}),
     ...(quick ? { labelledImages: 90, evaluationImages: 30, evaluateSteps: 0 } : {}),
   };

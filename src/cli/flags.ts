@@ -19,8 +19,8 @@ function allows({ anyOf = [], oneOf = [] }: Property, type: string): boolean {
 function arrayForm(property: Property): Property | undefined {
   if (property.type === "array") return property;
   for (const form of [...(property.anyOf ?? []), ...(property.oneOf ?? [])]) {
-    const found = arrayForm(form);
-    if (found) return found;
+    const inner = arrayForm(form);
+    if (inner) return inner;
   }
   return undefined;
 }

@@ -59,8 +59,8 @@ function addCommand(row: CommandRow): void {
     nameOption = (key) => {
       if (behind.has(key) || (positional.length === 1 && positional.includes(key))) return `<${positionalName(key)}>`;
       const typed = [key, ...earlierNamesOf(key)].find((name) => sub.getOptionValueSource(name) === "cli");
-      const known = Object.hasOwn(options, key) || Object.hasOwn(renamedOptions, key);
-      return known && (typed !== undefined || config === undefined)
+      const isOption = Object.hasOwn(options, key) || Object.hasOwn(renamedOptions, key);
+      return isOption && (typed !== undefined || config === undefined)
         ? `--${kebab(typed ?? key)}`
         : `${key} in ${config}`;
     };
@@ -76,13 +76,13 @@ const givenTwice = (name: string) =>
   new UserError(`Give <${positionalName(name)}> or --${kebab(name)}, not both.`, { code: "INVALID_OPTION" });
 
 /** Columns of help where standard output is no terminal. */
-const usualColumns = 80;
+const defaultColumns = 80;
 
 /** A command's help with the defaults of the recipe on the command line. */
 function helpText(row: CommandRow, all: boolean): string {
   const { argv } = process;
   const recipe = argv[argv.indexOf("--recipe") + 1];
-  const width = Math.min(process.stdout.columns ?? usualColumns, 120);
+  const width = Math.min(process.stdout.columns ?? defaultColumns, 120);
   return commandHelp(row, { width, all, ...(row.recipes && Object.hasOwn(row.recipes, recipe) ? { recipe } : {}) });
 }
 

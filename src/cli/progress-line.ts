@@ -32,14 +32,14 @@ export function progressLine(stage: Stage, now: number, drawBar: boolean): strin
   const seconds = (now - stage.begun) / 1000;
   if (stage.total === undefined) return `${stage.name} ...`;
   const rate = stage.done > 0 && seconds > 0 ? stage.done / seconds : undefined;
-  const left = rate && stage.done < stage.total ? `${duration((stage.total - stage.done) / rate)} left` : "";
+  const remaining = rate && stage.done < stage.total ? `${duration((stage.total - stage.done) / rate)} left` : "";
   const shownRate = rate === undefined ? "" : rate >= 1 ? `${rate.toFixed(1)}/s` : `${(1 / rate).toFixed(1)} s each`;
   const parts = [
     stage.name,
     drawBar ? bar(stage.done / stage.total) : "",
     `${stage.done}/${stage.total}`,
     shownRate,
-    left,
+    remaining,
     stage.note,
   ];
   return parts.filter(Boolean).join("  ");

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { openOptions, pathOption, readOptionsFor } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import type { Directory } from "../files/storage.ts";
@@ -80,7 +80,7 @@ interface CachePart extends z.output<typeof partSchema> {
 
 interface Opened {
   readonly teacher: Model;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
 }
 
 /** The teacher's features of crops, batch by batch. */
@@ -183,7 +183,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
   }
 
   async dispose(): Promise<void> {
-    await this.maker?.rest();
+    await this.maker?.closeSession();
     await this.opened?.source.dispose();
     await this.opened?.teacher.dispose();
   }
@@ -210,8 +210,8 @@ async function openTeacher(context: RunContext, options: CacheOptions, folder: s
   const { environment } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
-  await teacher.rest();
-  return { teacher, source: environment.createPictureSource(folder) };
+  await teacher.offload();
+  return { teacher, source: environment.createImageSource(folder) };
 }
 
 /** Crops of each image. Throws an OptionError where the options don't say how many. */

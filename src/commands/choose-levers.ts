@@ -1,6 +1,6 @@
 // `distill --budget 12MB`, `--budget 10ms` and `--agreement 0.95`: which shape, token merging and export a run makes, by
 // the search over all of them together (`students/search/lever-search.ts`).
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { allExports, exportOf } from "../exports/lookup.ts";
 import { LeverSpace } from "../exports/lever-space.ts";
@@ -15,7 +15,7 @@ import { LeverSearch } from "../students/search/lever-search.ts";
 import { ladderOf } from "../students/search/ladder.ts";
 import type { Ladder } from "../students/search/ladder.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
-import { candidateViews } from "../students/run-start.ts";
+import { candidateCrops } from "../students/run-start.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { z } from "zod";
@@ -28,7 +28,7 @@ type SearchOptions = Pick<StudentRunOptions, "levers" | "seed" | "shape"> & { re
 interface Question<Options> {
   readonly options: Options;
   readonly teacher: Model;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly items: readonly Item[];
   readonly context: RunContext;
 }
@@ -74,13 +74,13 @@ const plainExport = "onnx";
  * for by name, where a search knows any of them, else all. Without the lever of bits the plain one alone is offered.
  */
 function searchedExports({ levers, export: wanted = [] }: SearchOptions): TriedExport[] {
-  const known = allExports().filter(({ search }) => search);
-  const named = known.filter(({ name }) => wanted.includes(name));
+  const searched = allExports().filter(({ search }) => search);
+  const named = searched.filter(({ name }) => wanted.includes(name));
   const isOffered = (name: string) =>
     !levers.includes("bits")
       ? name === plainExport
       : named.length === 0 || named.some((format) => format.name === name);
-  return known
+  return searched
     .filter(({ name }) => name === plainExport || isOffered(name))
     .flatMap((format) => triedWith(format, named.includes(format)).map((options) => ({ format, options })))
     .map(({ format, options }) => ({ format, options, offered: isOffered(format.name) }))
@@ -104,28 +104,28 @@ export interface OpenedSearch {
 export async function openSearch(
   { options, teacher, source, items, context }: Question<SearchOptions>,
   timed: boolean,
-  known?: SearchState,
+  state?: SearchState,
 ): Promise<OpenedSearch> {
   requireFiniteWeights(teacher);
-  const { fitted, compared } = await candidateViews(options, teacher, source, items);
+  const { fitted, compared } = await candidateCrops(options, teacher, source, items);
   const ladder = await ladderOf(teacher, options, fitted, context);
   const formats = searchedExports(options);
   const crops = await comparedCrops(teacher, compared);
   // Merged tokens make no file smaller.
   const merges = timed && options.levers.includes("tokens");
   const space = new LeverSpace({ teacher, ladder, formats, fitted, merges, crops, context });
-  const search = await LeverSearch.open(space, timed, known);
+  const search = await LeverSearch.open(space, timed, state);
   return { search, ladder, named: (one) => described(one, space, ladder, formats) };
 }
 
-async function comparedCrops(teacher: Model, views: readonly FloatTensor[]): Promise<ComparedCrops[]> {
-  const crops: ComparedCrops[] = [];
-  for (const pixels of views) {
+async function comparedCrops(teacher: Model, crops: readonly FloatTensor[]): Promise<ComparedCrops[]> {
+  const compared: ComparedCrops[] = [];
+  for (const pixels of crops) {
     const made = await teacher.outputs(pixels, teacher.config.head ? ["pooled", "logits"] : ["pooled"]);
-    crops.push({ pixels, ...made });
+    compared.push({ pixels, ...made });
   }
-  if (crops.length === 0) throw new UserError("A search needs an image at least.", { code: "NO_IMAGES" });
-  return crops;
+  if (compared.length === 0) throw new UserError("A search needs an image at least.", { code: "NO_IMAGES" });
+  return compared;
 }
 
 /** A candidate by names, for the run's records. */
@@ -151,15 +151,15 @@ function described(
 /** An export with the options that differ from its defaults, as in "onnx-q4 (blockSize 64)". */
 export function exportText({ export: name, exportOptions = {} }: TriedCandidate): string {
   const defaults = z.object(exportOf(name).options).parse({});
-  const own = Object.entries(exportOptions).filter(([key, value]) => value !== defaults[key]);
-  return own.length === 0 ? name : `${name} (${own.map((pair) => pair.join(" ")).join(", ")})`;
+  const changed = Object.entries(exportOptions).filter(([key, value]) => value !== defaults[key]);
+  return changed.length === 0 ? name : `${name} (${changed.map((pair) => pair.join(" ")).join(", ")})`;
 }
 
 /** What was found, in a sentence. */
-function deploymentText(found: Deployment): string {
-  const { merging, blockShare, bytes, milliseconds, agreement } = found;
+function deploymentText(deployment: Deployment): string {
+  const { merging, blockShare, bytes, milliseconds, agreement } = deployment;
   const parts = [
-    `export ${exportText(found)}`,
+    `export ${exportText(deployment)}`,
     `${(100 * blockShare).toFixed(0)} % of the block weights`,
     merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
   ];

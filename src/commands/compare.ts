@@ -7,7 +7,14 @@ import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { ComparisonChart } from "../report/chart.ts";
 import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
-import { comparedMetrics, comparisonCsv, comparisonTable, metrics, summarize } from "../report/comparison.ts";
+import {
+  currentMetric,
+  comparedMetrics,
+  comparisonCsv,
+  comparisonTable,
+  metrics,
+  summarize,
+} from "../report/comparison.ts";
 import type { ResultRow } from "../report/results.ts";
 import { boundsText, evaluatedOn, fewImages } from "../report/results.ts";
 import { markdownTable } from "../report/table.ts";
@@ -38,7 +45,7 @@ import {
 import type { DataSet } from "../data/dataset.ts";
 import type { Directory } from "../files/storage.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
-import { mapInTurns } from "../utils/arrays.ts";
+import { mapInBatches } from "../utils/arrays.ts";
 import { OutputFolder, withOutput } from "../workspace/output-folder.ts";
 import type { RunStage } from "../workspace/run-folder.ts";
 import {
@@ -48,6 +55,7 @@ import {
   teacherFormat,
   teacherRowSchema,
 } from "../workspace/run-schemas.ts";
+import { currentRowFile } from "../workspace/earlier-names.ts";
 import { checkVersion, parseJson } from "../workspace/versioned.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
 import type { Division, Work } from "./division.ts";
@@ -87,7 +95,7 @@ export const compareRunSchema = z.strictObject({
       z.strictObject({
         where: z.record(z.string(), z.union([z.string(), z.number()]).transform(String)),
         on: z.string().optional().describe("the evaluation that it belongs to"),
-        metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
+        metric: z.preprocess(currentMetric, z.enum(metrics.map(({ name }) => name) as [string, ...string[]])),
         value: z.number(),
       }),
     )
@@ -150,8 +158,8 @@ export function planRuns(options: CompareRunOptions): Planned[] {
         .map(([key, value]) => `${key}=${shown(value)}`)
         .join(",") || "run",
     );
-    const own = currentOptions(distillRunSchema, { ...base, ...chosen }) as Record<string, unknown>;
-    const run = { teacher, data, evaluateTeacher: false, threads, ...own, out: `${options.out}/${name}` };
+    const runOptions = currentOptions(distillRunSchema, { ...base, ...chosen }) as Record<string, unknown>;
+    const run = { teacher, data, evaluateTeacher: false, threads, ...runOptions, out: `${options.out}/${name}` };
     const checked = distillOptions(run, `the options of the run ${name}`);
     const named = Object.entries(setting).map(([key, value]): [string, string] => [key, shown(value)]);
     return { options: checked, setting: Object.fromEntries(named), seed: Number(seed), name };
@@ -187,12 +195,15 @@ async function evaluateStudent(
   const entry = `evaluation-${name}-${run}.json`;
   const file = directory.describe(entry);
   const written = await readText(directory, entry);
-  const known =
+  const stored =
     written === undefined
       ? undefined
-      : checkVersion(studentRowSchema, parseJson(written, file), file, studentRowFormat);
-  const isSame = known?.student === basis.student && known.data === basis.data;
-  if (isSame && known.settings === basis.settings) return known.row;
+      : checkVersion(studentRowSchema, parseJson(written, file), file, {
+          ...studentRowFormat,
+          earlier: { 1: currentRowFile },
+        });
+  const isSame = stored?.student === basis.student && stored.data === basis.data;
+  if (isSame && stored.settings === basis.settings) return stored.row;
   listener.info?.(`evaluating on ${name}`);
   const { results } = await runEvaluation(context, { ...given, model: student } as EvaluateRunInput);
   const [row] = results.slice(-1);
@@ -287,12 +298,12 @@ async function differencesOf(
 
 /** Images of a run whose files are others than when it began; the first of them by name. */
 async function changedImages(environment: Environment, folder: RunFolder, data: DataSet): Promise<string[]> {
-  const known = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
-  const source = environment.createPictureSource(data.path);
+  const byName = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  const source = environment.createImageSource(data.path);
   try {
     const lines = (await folder.readManifest()).filter(({ sha256 }) => sha256 !== undefined);
-    const prints = await mapInTurns(lines, async ({ name }) => {
-      const item = known.get(name);
+    const prints = await mapInBatches(lines, async ({ name }) => {
+      const item = byName.get(name);
       return item && source.fingerprint(item);
     });
     const changed = lines.filter(({ sha256 }, i) => sha256 !== prints[i]);
@@ -311,7 +322,7 @@ async function changedImages(environment: Environment, folder: RunFolder, data: 
 export const runComparison = (context: RunContext, input: CompareRunInput): Promise<CompareRunResult> =>
   runWhole(division, context, parseOptions(compareRunSchema, input, "options of compare"));
 
-/** Teachers are loaded once, so that what they give for pictures to judge on is known to the next run. */
+/** Teachers are loaded once, so that what they give for images to evaluate on is known to the next run. */
 function withSharedTeachers(environment: Environment, planned: readonly Planned[]): Environment {
   const paths = new Set(planned.map(({ options }) => options.teacher));
   const loaded = new Map<string, ReturnType<Environment["loadModel"]>>();
@@ -397,11 +408,11 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
       const opening = listed.get(key) ?? environment.openDataSet(options.data, openOptions(options));
       listed.set(key, opening);
       const data = await opening;
-      const found = [
+      const paths = [
         { option: "--teacher", path: options.teacher, sha256: await hashes.teacher(options, data) },
         { option: "--data", path: options.data, sha256: await hashes.listing(options, data) },
       ];
-      for (const input of found) inputs.set(JSON.stringify(input), input);
+      for (const input of paths) inputs.set(JSON.stringify(input), input);
     }
     for (const [name, given] of Object.entries(this.options.evaluations)) {
       const settings = evaluationOf(name, given, "student");
@@ -426,7 +437,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     }
     const keys = units.flatMap((unit) => ("teacher" in unit ? [unit.teacher] : []));
     const teachers: Record<string, ResultRow> = {};
-    for (const key of keys) teachers[key] = await this.judgeTeacher(key, kept);
+    for (const key of keys) teachers[key] = await this.evaluateTeacher(key, kept);
     return { runs, teachers };
   }
 
@@ -488,7 +499,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
   }
 
   /** A teacher on the data that its runs are evaluated on; kept in a file with what it follows from. */
-  private async judgeTeacher(key: string, directory: Directory): Promise<ResultRow> {
+  private async evaluateTeacher(key: string, directory: Directory): Promise<ResultRow> {
     const { context, planned } = this;
     const { environment, listener } = context;
     const { options } = required(new Map(planned.map((run) => [this.teacherOf(run), run] as const).reverse()), key);
@@ -503,9 +514,14 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     };
     const written = await readText(directory, entry);
     const file = directory.describe(entry);
-    const known =
-      written === undefined ? undefined : checkVersion(teacherRowSchema, parseJson(written, file), file, teacherFormat);
-    if (known?.teacher === hashes.teacher && known.data === hashes.data) return known.row;
+    const stored =
+      written === undefined
+        ? undefined
+        : checkVersion(teacherRowSchema, parseJson(written, file), file, {
+            ...teacherFormat,
+            earlier: { 1: currentRowFile },
+          });
+    if (stored?.teacher === hashes.teacher && stored.data === hashes.data) return stored.row;
     listener.info?.(`evaluating the teacher ${key}`);
     const { results } = await runEvaluation(context, { ...seenBy(options), model: teacher, data } as EvaluateRunInput);
     const kept: z.input<typeof teacherRowSchema> = { ...hashes, row: results[0] };
@@ -560,7 +576,7 @@ function comparisonText(
 /** The students' rows. */
 const rowsOf = (runs: readonly ComparedRun[]): ResultRow[] => runs.flatMap(({ row }) => row ?? []);
 
-function teacherCells({ neighbours, probe, head, parameters, millisecondsAPicture, images }: ResultRow): string[] {
+function teacherCells({ knn, probe, head, parameters, millisecondsPerImage, images }: ResultRow): string[] {
   const few = images !== undefined && images < fewImages;
   const share = (figure: ResultRow["head"]) => {
     if (!figure) return "-";
@@ -569,11 +585,11 @@ function teacherCells({ neighbours, probe, head, parameters, millisecondsAPictur
     return `${(100 * top1).toFixed(1)}${bounds}`;
   };
   return [
-    share(neighbours),
+    share(knn),
     share(probe),
     share(head),
     parameters === undefined ? "-" : (parameters / 1e6).toFixed(1),
-    millisecondsAPicture?.toFixed(1) ?? "-",
+    millisecondsPerImage?.toFixed(1) ?? "-",
   ];
 }
 

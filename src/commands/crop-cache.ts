@@ -8,7 +8,7 @@ import type { Item } from "../data/sampling.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile, readText } from "../files/storage.ts";
 import type { Int8Options } from "../models/precision.ts";
-import { KeptViews } from "../students/training/cached-features.ts";
+import { CachedFeatures } from "../students/training/cached-features.ts";
 import type { TargetPart } from "../students/training/cached-features.ts";
 import { UserError } from "../utils/errors.ts";
 import { elementBytes, elementCount } from "../utils/tensor.ts";
@@ -113,8 +113,8 @@ export class CropCache {
   }
 
   /** The targets of these images, which the cache was opened for. */
-  views(items: readonly Item[]): KeptViews {
-    return KeptViews.stored(this.directory, cropsEntry, items, this.facts.parts);
+  crops(items: readonly Item[]): CachedFeatures {
+    return CachedFeatures.stored(this.directory, cropsEntry, items, this.facts.parts);
   }
 
   private refuse(reasons: readonly string[]): void {

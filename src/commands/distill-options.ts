@@ -33,7 +33,7 @@ export type RecipeName = z.output<typeof recipeSchema>;
 
 /** What each recipe sets; dev/experiments.md says why. */
 export const recipes: Readonly<Record<RecipeName, Partial<DistillRunInput>>> = {
-  // With many pictures products in 8 bits save a third to a half of time and memory, and students are as good.
+  // With many images products in 8 bits save a third to a half of time and memory, and students are as good.
   "closed-form": { method: "refit", shape: "balanced", precision: "auto" },
   refined: {
     method: "wecolora",
@@ -108,8 +108,8 @@ export function distillOptions(input: unknown, what = "options of distill"): Dis
   // At equal size with the closed form, methods that prune take from heads and channels of more blocks.
   if (isPruningMethod(given.method)) given.shape ??= "balanced";
   const recipe = recipeOf(given);
-  const known = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
-  if (!known) return parseOptions(schema, given, what);
+  const isRecipe = typeof recipe === "string" && Object.hasOwn(recipes, recipe);
+  if (!isRecipe) return parseOptions(schema, given, what);
   const settings: Readonly<Record<string, unknown>> = { recipe, ...recipes[recipe as RecipeName], ...given };
   return parseOptions(schema, recipe === "paper" ? { ...settings, loss: paperLoss(settings) } : settings, what);
 }

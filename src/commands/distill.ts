@@ -1,7 +1,7 @@
-// One run from pictures to a judged student in a run folder, begun anew or gone on with.
+// One run from images to a evaluated student in a run folder, begun anew or gone on with.
 import { unusedOf } from "../data/dataset.ts";
 import type { DataSet } from "../data/dataset.ts";
-import type { PictureFacts, PictureSource } from "../data/loader.ts";
+import type { ImageFacts, ImageSource } from "../data/loader.ts";
 import { formatHelp } from "../data/formats/lookup.ts";
 import { proceduralCount } from "../data/procedural/name.ts";
 import type { Item } from "../data/sampling.ts";
@@ -27,13 +27,13 @@ import { fileMegabytes, loadingCalls } from "../report/loading.ts";
 import type { ResultRow } from "../report/results.ts";
 import { UserError } from "../utils/errors.ts";
 import { safeFileName } from "../utils/escape.ts";
-import { mapInTurns } from "../utils/arrays.ts";
+import { mapInBatches } from "../utils/arrays.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { writeStudent, writeStudentCard } from "./student-folder.ts";
 import type { Listener, RunContext } from "../context/run-context.ts";
-import { interruptible, loadRequest, SkippedPictures } from "../context/run-context.ts";
+import { interruptible, loadRequest, SkippedImages } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
 import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherCards, writeOtherSizes } from "./several-sizes.ts";
@@ -43,10 +43,10 @@ import { checkFormats, chosenExport, exportRun, exportTable } from "./export.ts"
 import { modelKey } from "../evaluation/feature-store.ts";
 import type { Candidate, Parts } from "../evaluation/evaluate-candidates.ts";
 import {
-  compareJudged,
+  compareCandidates,
   checkHeldOut,
-  judgeCandidates,
-  judgedLines,
+  evaluateCandidates,
+  predictionLines,
   limitItems,
   splitParts,
 } from "../evaluation/evaluate-candidates.ts";
@@ -78,17 +78,17 @@ import {
   checkMethod,
   fittingBatch,
   distillationOptions,
-  keptViewsOf,
+  cachedFeaturesOf,
   teacherLabels,
   trackedItems,
   trackerOf,
-  viewsOf,
+  loggedCrops,
   warnOfRank,
 } from "../students/training/setup.ts";
 import { checkModelRanges } from "../students/model-ranges.ts";
 import { withRank } from "../students/training/ranks.ts";
 import type { Rankings, Start } from "../students/run-start.ts";
-import { searchesLevers, startOf, usualCount } from "../students/run-start.ts";
+import { searchesLevers, startOf, defaultCount } from "../students/run-start.ts";
 import type { Trained } from "../students/training/loop.ts";
 import { train } from "../students/training/loop.ts";
 import { defineCommand } from "./command.ts";
@@ -107,7 +107,7 @@ export interface DistillRunResult extends Trained, Widths {
   readonly report?: string;
   readonly method: MethodName;
   readonly teacherFromHub: boolean;
-  readonly pictures: number;
+  readonly images: number;
   readonly keptBlocks: readonly number[];
   /** Choosing blocks and refitting them. */
   readonly startSeconds: number;
@@ -116,12 +116,12 @@ export interface DistillRunResult extends Trained, Widths {
   readonly files: readonly WeightsFile[];
   /** What decides who loads the student. */
   readonly loading?: LoadingFacts;
-  /** Teacher, weight copy and student, where judging is on. */
+  /** Teacher, weight copy and student, where evaluation is on. */
   readonly results: readonly ResultRow[];
-  /** The student beside the other rows on the same pictures, with intervals. */
+  /** The student beside the other rows on the same images, with intervals. */
   readonly comparisons: readonly Comparison[];
-  /** Set where nothing could be held out, so that the figures come from training pictures. */
-  readonly judgedOnTrainingPictures: boolean;
+  /** Set where nothing could be held out, so that the figures come from training images. */
+  readonly evaluatedOnTrainingImages: boolean;
   /** What was written besides, where it was asked for. */
   readonly exports?: readonly ExportedModel[];
   /** What a search over shape, token merging and exports chose. */
@@ -132,10 +132,10 @@ export interface DistillRunResult extends Trained, Widths {
 async function chooseImages(
   options: DistillRunOptions,
   candidates: readonly Item[],
-  source: PictureSource,
-  skipped: SkippedPictures,
-): Promise<Map<Item, PictureFacts>> {
-  const facts = new Map<Item, PictureFacts>();
+  source: ImageSource,
+  skipped: SkippedImages,
+): Promise<Map<Item, ImageFacts>> {
+  const facts = new Map<Item, ImageFacts>();
   const usable = async (item: Item): Promise<boolean> => {
     try {
       facts.set(item, await source.facts(item));
@@ -149,8 +149,8 @@ async function chooseImages(
   const chosen = await sampleFewShot(candidates, fewShotOf(options), options.seed, usable);
   return new Map(
     chosen.flatMap((item) => {
-      const own = facts.get(item);
-      return own ? [[item, own] as const] : [];
+      const imageFacts = facts.get(item);
+      return imageFacts ? [[item, imageFacts] as const] : [];
     }),
   );
 }
@@ -159,16 +159,16 @@ async function chooseImages(
 interface RunImages {
   readonly manifest: readonly ManifestEntry[];
   readonly train: readonly Item[];
-  /** What neighbours and probe learn from, and what is evaluated on, at the end and while training. */
-  readonly judged: Pick<Parts, "bank" | "queries">;
+  /** What k-NN and probe learn from, and what is evaluated on, at the end and while training. */
+  readonly evaluationParts: Pick<Parts, "bank" | "queries">;
   readonly tracked: Pick<Parts, "bank" | "queries">;
   /** Whether the images that are evaluated on are not trained on. */
   readonly heldOut: boolean;
 }
 
 /** The hash of each image; undefined of what can't be read. */
-async function hashes(source: PictureSource, items: readonly Item[]): Promise<Map<Item, string | undefined>> {
-  const prints = await mapInTurns(items, (item) =>
+async function hashes(source: ImageSource, items: readonly Item[]): Promise<Map<Item, string | undefined>> {
+  const prints = await mapInBatches(items, (item) =>
     source.fingerprint(item).catch((error: unknown) => {
       // Evaluating skips it and says so.
       if (error instanceof UserError) return undefined;
@@ -182,8 +182,8 @@ async function hashes(source: PictureSource, items: readonly Item[]): Promise<Ma
 async function drawImages(
   options: DistillRunOptions,
   data: DataSet,
-  source: PictureSource,
-  skipped: SkippedPictures,
+  source: ImageSource,
+  skipped: SkippedImages,
 ): Promise<RunImages> {
   const { seed } = options;
   const parts = splitParts(data, options.heldOut, seed);
@@ -191,7 +191,7 @@ async function drawImages(
   const train = [...facts.keys()];
   const heldOut = parts.queries.length > 0;
   const none = { bank: [], queries: [] };
-  const judged = options.evaluate
+  const evaluationParts = options.evaluate
     ? {
         bank: limitItems(parts.bank, options.labelledImages, seed),
         queries: limitItems(heldOut ? parts.queries : train, options.evaluationImages, seed),
@@ -201,8 +201,8 @@ async function drawImages(
   const used: readonly (readonly [ImageUse, readonly Item[]])[] = [
     ["train", train],
     // Without classes nothing learns from the bank.
-    ["bank", data.train.classes ? judged.bank : []],
-    ["evaluation", judged.queries],
+    ["bank", data.train.classes ? evaluationParts.bank : []],
+    ["evaluation", evaluationParts.queries],
     ["tracking bank", tracked.bank],
     ["tracking", tracked.queries],
   ];
@@ -214,12 +214,12 @@ async function drawImages(
   );
   // In the data set's order, in which all of these lists are.
   const manifest = [...data.train.items, ...(data.test?.items ?? [])].flatMap((item): ManifestEntry[] => {
-    const own = uses.get(item);
-    if (!own) return [];
+    const itemUses = uses.get(item);
+    if (!itemUses) return [];
     const print = others.get(item);
-    return [{ item, uses: own, ...(facts.get(item) ?? (print === undefined ? {} : { sha256: print })) }];
+    return [{ item, uses: itemUses, ...(facts.get(item) ?? (print === undefined ? {} : { sha256: print })) }];
   });
-  return { manifest, train, judged, tracked, heldOut };
+  return { manifest, train, evaluationParts, tracked, heldOut };
 }
 
 /** What an image that is gone or changed is used for, in words. */
@@ -239,13 +239,13 @@ async function recordedImages(
   { heldOut }: RunConfig["data"],
   lines: readonly ManifestLine[],
   data: DataSet,
-  source: PictureSource,
+  source: ImageSource,
 ): Promise<RunImages> {
   const { classes } = data.train;
-  const known = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
-  const manifest = await mapInTurns(lines, async (line): Promise<ManifestEntry> => {
+  const byName = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
+  const manifest = await mapInBatches(lines, async (line): Promise<ManifestEntry> => {
     const { name, uses, sha256, class: of, labels, ...facts } = line;
-    const item = known.get(name);
+    const item = byName.get(name);
     if (!item)
       throw new UserError(`The run ${useText[uses[0]]} ${name}, which is missing. Put it back to resume.`, {
         code: "INVALID_DATA",
@@ -267,7 +267,7 @@ async function recordedImages(
   return {
     manifest,
     train: usedFor("train"),
-    judged: { bank: usedFor("bank"), queries: usedFor("evaluation") },
+    evaluationParts: { bank: usedFor("bank"), queries: usedFor("evaluation") },
     tracked: { bank: usedFor("tracking bank"), queries: usedFor("tracking") },
     heldOut,
   };
@@ -300,7 +300,7 @@ function withRecordedClasses(data: DataSet, classes: readonly string[] | undefin
 }
 
 /** What an earlier process left of a run in its folder. */
-interface Left {
+interface Resumed {
   readonly config: RunConfig;
   readonly manifest: readonly ManifestLine[];
   readonly before: readonly LogEntry[];
@@ -379,7 +379,7 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
     const state = await folder.readState();
     listener.info?.(`resuming ${resume} after step ${state?.steps ?? 0}`);
     const log = await folder.readLog();
-    const left: Left = {
+    const resumed: Resumed = {
       config,
       manifest: await folder.readManifest(),
       // Steps after the checkpoint are taken again.
@@ -388,12 +388,12 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
       int8: settledInt8(config, file),
       device: input.device ?? options.device,
     };
-    return perform(context, options, folder, left);
+    return perform(context, options, folder, resumed);
   });
 }
 
 /** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
-async function checkMachine({ config, int8, device }: Left, teacher: Model, listener: Listener): Promise<void> {
+async function checkMachine({ config, int8, device }: Resumed, teacher: Model, listener: Listener): Promise<void> {
   const { threads } = teacher.device;
   if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
     listener.warn?.(
@@ -415,7 +415,7 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
   // A budget may leave less than this share.
   if (options.budget !== undefined || options.mlpWidth !== undefined || options.keptHeads !== undefined) return 0;
   const { depth } = teacher.config;
-  const blocks = options.keptBlocks?.length ?? usualCount(options, depth);
+  const blocks = options.keptBlocks?.length ?? defaultCount(options, depth);
   // A student has about this share of the teacher's weights; half of it, so that no run is refused that would fit.
   const parameters = (parameterCount(teacher) * blocks) / depth / 2;
   return (
@@ -428,8 +428,8 @@ function leastBytes(options: DistillRunOptions, teacher: Model): number {
 export interface Inputs {
   readonly data: DataSet;
   readonly teacher: Model;
-  readonly source: PictureSource;
-  readonly skipped: SkippedPictures;
+  readonly source: ImageSource;
+  readonly skipped: SkippedImages;
   readonly images: RunImages;
   readonly teacherHash: string;
 }
@@ -440,12 +440,12 @@ interface Run extends Inputs {
   readonly options: DistillRunOptions;
   readonly folder: RunFolder;
   /** What an earlier process left of it, where it is resumed. */
-  readonly left: Left | undefined;
+  readonly resumed: Resumed | undefined;
   /** The teacher's features of its crops, where these were made before. */
   readonly cache: CropCache | undefined;
 }
 
-/** A run with its pictures, its plan and what it begins with. */
+/** A run with its images, its plan and what it begins with. */
 interface Begun extends Run {
   readonly items: readonly Item[];
   readonly plan: BatchPlan;
@@ -471,23 +471,23 @@ async function perform(
   context: RunContext,
   options: DistillRunOptions,
   folder: RunFolder,
-  left: Left | undefined,
+  resumed: Resumed | undefined,
 ): Promise<DistillRunResult> {
-  const inputs = await openInputs(context, options, left);
+  const inputs = await openInputs(context, options, resumed);
   try {
     const cache = await cacheOf(context, options, inputs);
-    const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder, left, cache };
+    const run: Run = { ...inputs, context, options: withRank(options, inputs.teacher.config), folder, resumed, cache };
     const start = async () => {
       const begun = await begin(run);
       await writeBeginning(begun);
       return begun;
     };
     // Until something is written there is nothing to resume.
-    const begun = left ? await resumable(context, folder, start) : await start();
+    const begun = resumed ? await resumable(context, folder, start) : await start();
     return await resumable(context, folder, async () => {
       const trained = await trainStudent(begun);
       const saved = await saveStudent(begun);
-      return finish(begun, saved, trained, await judgeStudent(begun, saved));
+      return finish(begun, saved, trained, await evaluateStudent(begun, saved));
     });
   } finally {
     await inputs.source.dispose();
@@ -521,33 +521,33 @@ const proceduralWarning = (data: string) =>
 export async function openInputs(
   context: RunContext,
   options: DistillRunOptions,
-  left: Left | undefined,
+  resumed: Resumed | undefined,
 ): Promise<Inputs> {
   const { environment, listener } = context;
   const opened = await environment.openDataSet(options.data, openOptions(options));
-  if (!left && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
-  const data = left ? withRecordedClasses(opened, left.config.data.classes) : opened;
-  if (!left) checkHeldOut(data, options.heldOut);
+  if (!resumed && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
+  const data = resumed ? withRecordedClasses(opened, resumed.config.data.classes) : opened;
+  if (!resumed) checkHeldOut(data, options.heldOut);
   const read = readOptionsFor(options, data);
   // A branch of the hub may have moved on since the run began.
-  const revision = left?.config.teacher.commit ?? read.revision;
+  const revision = resumed?.config.teacher.commit ?? read.revision;
   const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
   await checkModelRanges(options, teacher);
-  await teacher.rest();
-  const skipped = new SkippedPictures(options.strict);
+  await teacher.offload();
+  const skipped = new SkippedImages(options.strict);
   skipped.open(unusedOf(data), listener);
-  const source = environment.createPictureSource(data.path);
+  const source = environment.createImageSource(data.path);
   try {
     const teacherHash = await modelKey(teacher);
-    if (left && left.config.teacher.sha256 !== teacherHash)
+    if (resumed && resumed.config.teacher.sha256 !== teacherHash)
       throw new UserError(`${teacherHasChanged(options.teacher)}. Put the old one back, or begin a new run.`, {
         code: "RUN_NOT_FOUND",
       });
-    if (left) await checkMachine(left, teacher, listener);
+    if (resumed) await checkMachine(resumed, teacher, listener);
     else await checkRoom(environment, options.out, leastBytes(options, teacher));
     listener.stage?.("reading images");
-    const images = left
-      ? await recordedImages(left.config.data, left.manifest, data, source)
+    const images = resumed
+      ? await recordedImages(resumed.config.data, resumed.manifest, data, source)
       : await drawImages(options, data, source, skipped);
     if (images.train.length === 0)
       throw new UserError(`None of the images in ${options.data} can be read`, { code: "NO_IMAGES" });
@@ -560,15 +560,22 @@ export async function openInputs(
 }
 
 /** What a search chose, now or when the run began; undefined where none was asked for. */
-async function deploymentOf({ context, options, teacher, source, images, left }: Run): Promise<Deployment | undefined> {
-  if (left) return left.config.deployment;
+async function deploymentOf({
+  context,
+  options,
+  teacher,
+  source,
+  images,
+  resumed,
+}: Run): Promise<Deployment | undefined> {
+  if (resumed) return resumed.config.deployment;
   if (!searchesLevers(options)) return undefined;
   return chooseLevers({ options, teacher, source, items: images.train, context });
 }
 
 /** Products in 8 bits: as they were when the run began, as cached features were made, or as options and measurements say. */
-async function settledPrecision({ context, options, teacher, source, images, left, cache }: Run) {
-  if (left) return left.int8;
+async function settledPrecision({ context, options, teacher, source, images, resumed, cache }: Run) {
+  if (resumed) return resumed.int8;
   if (cache && options.precision === "auto") return cache.facts.int8 ?? undefined;
   return int8Of(options, teacher, source, images.train, context.listener);
 }
@@ -579,25 +586,25 @@ const cropsOf = ({ options, cache }: Pick<Run, "options" | "cache">): number | u
 
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
 async function begin(run: Run): Promise<Begun> {
-  const { context, options, teacher, data, source, left } = run;
+  const { context, options, teacher, data, source, resumed } = run;
   const { environment, listener } = context;
   const { train: items } = run.images;
   const method = methodOf(options.method);
-  const batch = left?.config.plan.batch;
+  const batch = resumed?.config.plan.batch;
   const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);
   for (const note of plan.notes) listener.info?.(note);
   const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
   const deployment = await deploymentOf(run);
-  const shaped = left
-    ? withSettledShape(options, left.config)
+  const shaped = resumed
+    ? withSettledShape(options, resumed.config)
     : deployment
       ? withChosenShape(options, deployment.choice)
       : ofSize(options, sizesOf(options)[0]);
   const rankings: Rankings = new Map();
   const int8 = await settledPrecision(run);
   const initial = await startOf(shaped, teacher, source, items, int8, context, rankings);
-  const copied = left ? left.config.copied : (deployment?.choice.copied ?? initial.copied);
+  const copied = resumed ? resumed.config.copied : (deployment?.choice.copied ?? initial.copied);
   checkFormats(options.export ?? [], initial.student ?? teacher, options);
   const distillation = await createDistillation(teacher, {
     ...distillationOptions(shaped, plan, initial.keptBlocks),
@@ -621,7 +628,7 @@ async function begin(run: Run): Promise<Begun> {
 /** All that decides a run's bits, as config.json holds it. */
 async function settingsOf(begun: Begun): Promise<RunConfig> {
   const { context, options, int8, plan, distillation, initial, copied, teacher, teacherHash, data, images } = begun;
-  if (begun.left) return begun.left.config;
+  if (begun.resumed) return begun.resumed.config;
   const { precision, int8Parts } = options;
   const { commit } = teacher.origin;
   return {
@@ -649,16 +656,16 @@ async function settingsOf(begun: Begun): Promise<RunConfig> {
 
 /** Writes what a run begins with, or takes up what an earlier process has left. */
 async function writeBeginning(begun: Begun): Promise<void> {
-  const { folder, left, options, images, data, distillation } = begun;
-  if (!left) return folder.begin(await settingsOf(begun), images.manifest, data.train.classes);
-  if (left.state) await distillation.loadState(left.state);
-  await folder.prepareResume(left.before, options.keepCheckpoints);
+  const { folder, resumed, options, images, data, distillation } = begun;
+  if (!resumed) return folder.begin(await settingsOf(begun), images.manifest, data.train.classes);
+  if (resumed.state) await distillation.loadState(resumed.state);
+  await folder.prepareResume(resumed.before, options.keepCheckpoints);
 }
 
 async function trainStudent(begun: Begun): Promise<Trained> {
-  const { context, options, folder, teacher, data, source, images, items, plan, labels, left } = begun;
+  const { context, options, folder, teacher, data, source, images, items, plan, labels, resumed } = begun;
   const { distillation } = begun;
-  const before = left?.before ?? [];
+  const before = resumed?.before ?? [];
   const loaderOptions = {
     source,
     items,
@@ -667,12 +674,12 @@ async function trainStudent(begun: Begun): Promise<Trained> {
     preprocessing: teacher.preprocessing,
     augmentation: paperAugmentation,
     seed: options.seed,
-    views: cropsOf(begun),
+    crops: cropsOf(begun),
   };
   const kept =
-    begun.cache?.views(items) ??
-    (await keptViewsOf(options, distillation, loaderOptions, folder.directory, context.listener));
-  await folder.writeEvents(before, await settingsOf(begun), await viewsOf(context.environment, loaderOptions));
+    begun.cache?.crops(items) ??
+    (await cachedFeaturesOf(options, distillation, loaderOptions, folder.directory, context.listener));
+  await folder.writeEvents(before, await settingsOf(begun), await loggedCrops(context.environment, loaderOptions));
   const training = {
     distillation,
     next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
@@ -681,7 +688,7 @@ async function trainStudent(begun: Begun): Promise<Trained> {
     folder,
     tracker: images.tracked.queries.length > 0 ? trackerOf(teacher, source, images.tracked, data) : undefined,
     before,
-    losses: left?.state?.losses ?? [],
+    losses: resumed?.state?.losses ?? [],
   };
   return train(training, context).finally(() => kept?.dispose());
 }
@@ -711,7 +718,7 @@ async function saveStudent(begun: Begun): Promise<Saved> {
   await student.dispose();
   const others = await writeOtherSizes({
     ...{ options, teacher, warn, directory: folder.directory },
-    start: (own) => startOf(own, teacher, source, items, int8, context, rankings),
+    start: (sized) => startOf(sized, teacher, source, items, int8, context, rankings),
   });
   return { path, config: student.config, keptBlocks: distillation.keptBlocks, others };
 }
@@ -719,7 +726,7 @@ async function saveStudent(begun: Begun): Promise<Saved> {
 type Figures = Pick<DistillRunResult, "results" | "comparisons">;
 
 /** Evaluates what was saved, read back, beside the teacher and the weight copy. */
-async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): Promise<Figures> {
+async function evaluateStudent(begun: Begun, { path, keptBlocks, others }: Saved): Promise<Figures> {
   const { context, options, folder, teacher, data, source, images, skipped, copied } = begun;
   if (!options.evaluate) return { results: [], comparisons: [] };
   const { environment } = context;
@@ -729,7 +736,7 @@ async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): 
   const saved = await read(path);
   const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
-  const own = { name: "student", model: saved, bytes: saved.origin.bytes };
+  const candidate = { name: "student", model: saved, bytes: saved.origin.bytes };
   const baseline = parameterCount(weightCopy) * elementBytes[weightType];
   const smaller: Candidate[] = [];
   for (const { result: other } of others) {
@@ -740,18 +747,18 @@ async function judgeStudent(begun: Begun, { path, keptBlocks, others }: Saved): 
     ? [
         { name: "teacher", model: teacher, bytes: teacher.origin.bytes },
         { name: "weight copy", model: weightCopy, bytes: baseline },
-        own,
+        candidate,
         ...smaller,
       ]
-    : [own, ...smaller];
+    : [candidate, ...smaller];
   const classes = images.heldOut ? data.train.classes : undefined;
-  const judging = { candidates, reference: teacher, source, parts: images.judged, classes };
-  const found = await judgeCandidates(context, judging, skipped);
-  await folder.writeJudged(judgedLines(found, data.train.classes));
-  for (const row of found.rows) await folder.log({ kind: "result", ...row });
+  const evaluationOptions = { candidates, reference: teacher, source, parts: images.evaluationParts, classes };
+  const evaluated = await evaluateCandidates(context, evaluationOptions, skipped);
+  await folder.writePredictions(predictionLines(evaluated, data.train.classes));
+  for (const row of evaluated.rows) await folder.log({ kind: "result", ...row });
   // Sessions hold memory for their largest batch; a comparison has many runs in one process.
   for (const { model } of candidates) await model.dispose();
-  return { results: found.rows, comparisons: compareJudged(found) };
+  return { results: evaluated.rows, comparisons: compareCandidates(evaluated) };
 }
 
 /** Writes the model card and the result, then the report and the exports that were asked for. */
@@ -765,7 +772,7 @@ async function finish(
   skipped.report(context.listener);
   const result: RunResult = {
     teacherFromHub: teacher.origin.hub !== undefined,
-    pictures: items.length,
+    images: items.length,
     keptBlocks,
     ...initial.widths,
     ...(others.length > 0 ? { sizes: others.map((other) => other.result) } : {}),
@@ -773,7 +780,7 @@ async function finish(
     startSeconds: initial.seconds,
     skipped: skipped.count,
     ...figures,
-    judgedOnTrainingPictures: !images.heldOut,
+    evaluatedOnTrainingImages: !images.heldOut,
     ...(teacher.origin.license ? { teacherLicense: teacher.origin.license } : {}),
     loading: loadingFacts(config),
   };
@@ -795,8 +802,8 @@ async function exportAll(
   const exported = plain.length > 0 ? (await exportRun(context, folder, plain)).exports : [];
   if (!deployment) return exported;
   const { export: chosen, merging, exportOptions = {} } = deployment;
-  const own = { ...exportOptions, ...(merging ? { mergeTokens: [...merging] } : {}) };
-  const more = await exportRun(context, folder, [chosen], own);
+  const allOptions = { ...exportOptions, ...(merging ? { mergeTokens: [...merging] } : {}) };
+  const more = await exportRun(context, folder, [chosen], allOptions);
   return [...more.exports, ...exported];
 }
 
@@ -866,7 +873,7 @@ function loadingText({ student, files, loading }: DistillRunResult): string[] {
 
 /** The result for people: a verdict, the table, the exports, and where things lie. */
 export function distillText(result: DistillRunResult): string {
-  const { results, comparisons, exports, report, deployment, judgedOnTrainingPictures: onTraining } = result;
+  const { results, comparisons, exports, report, deployment, evaluatedOnTrainingImages: onTraining } = result;
   const student = verdict({ results, comparisons, onTraining });
   const chosen = exports && deployment && chosenExport(exports, deployment);
   const verdicts = [...(student === undefined ? [] : [student]), ...(chosen ? [chosenVerdict(chosen)] : [])];

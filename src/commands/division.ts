@@ -3,13 +3,13 @@
 // the merge puts their parts together in the order of the list. What is computed stands once, here behind `run` and `merge`.
 import { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
-import type { PictureSource, Skipped } from "../data/loader.ts";
+import type { ImageSource, Skipped } from "../data/loader.ts";
 import type { Place } from "../data/places.ts";
 import type { Item } from "../data/sampling.ts";
 import { axes } from "../data/scans.ts";
 import type { Directory } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import { mapInTurns } from "../utils/arrays.ts";
+import { mapInBatches } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -123,15 +123,15 @@ export const skippedSchema: z.ZodType<Skipped> = z.object({
 export type HashedItem = Item & { readonly sha256?: string };
 
 /** What hashes images. */
-export type Prints = Pick<PictureSource, "fingerprint">;
+export type Prints = Pick<ImageSource, "fingerprint">;
 
 /** Hashes of images' contents, each made once, however often it is asked for. */
-export function rememberedPrints(source: PictureSource): Prints {
-  const known = new Map<string, string>();
+export function rememberedPrints(source: ImageSource): Prints {
+  const prints = new Map<string, string>();
   return {
     async fingerprint(item) {
-      const print = known.get(item.name) ?? (await source.fingerprint(item));
-      known.set(item.name, print);
+      const print = prints.get(item.name) ?? (await source.fingerprint(item));
+      prints.set(item.name, print);
       return print;
     },
   };
@@ -139,7 +139,7 @@ export function rememberedPrints(source: PictureSource): Prints {
 
 /** The same images with hashes of their contents; procedural ones follow from their names. */
 export function hashedItems(source: Prints, items: readonly Item[]): Promise<HashedItem[]> {
-  return mapInTurns(items, async (item) => {
+  return mapInBatches(items, async (item) => {
     if (item.place?.kind === "procedural") return item;
     // What can't be read is reported by the task that needs it.
     const sha256 = await source.fingerprint(item).catch(() => undefined);
@@ -149,9 +149,9 @@ export function hashedItems(source: Prints, items: readonly Item[]): Promise<Has
 
 /** Throws a UserError where an image is another than when it was planned. */
 export async function checkImages(source: Prints, items: readonly HashedItem[]): Promise<void> {
-  const known = items.filter(({ sha256 }) => sha256 !== undefined);
+  const hashed = items.filter(({ sha256 }) => sha256 !== undefined);
   const changed = (
-    await mapInTurns(known, async (item) => {
+    await mapInBatches(hashed, async (item) => {
       const now = await source.fingerprint(item).catch(() => undefined);
       return now === item.sha256 ? [] : [item.name];
     })

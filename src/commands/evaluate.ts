@@ -4,17 +4,17 @@ import type { DataSet } from "../data/dataset.ts";
 import { unusedOf } from "../data/dataset.ts";
 import type { Duplicate } from "../data/duplicates.ts";
 import { duplicateWarning, findDuplicates } from "../data/duplicates.ts";
-import type { PictureSource, Skipped } from "../data/loader.ts";
+import type { ImageSource, Skipped } from "../data/loader.ts";
 import { dataSetNames, protocols } from "../data/protocols.ts";
 import type { Item } from "../data/sampling.ts";
-import type { Candidate, Judged, JudgingOptions, Parts } from "../evaluation/evaluate-candidates.ts";
-import { compareJudged, judgeOptionsOf, rowsOf, splitParts } from "../evaluation/evaluate-candidates.ts";
+import type { Candidate, Evaluated, CandidatesOptions, Parts } from "../evaluation/evaluate-candidates.ts";
+import { compareCandidates, evaluationOptionsOf, rowsOf, splitParts } from "../evaluation/evaluate-candidates.ts";
 import type { CollectedParts } from "../evaluation/evaluate-models.ts";
 import {
   collectBank,
   collectQueries,
-  judgeCollected,
-  judgeTicker,
+  evaluateCollected,
+  evaluationTicker,
   learnsFromBank,
 } from "../evaluation/evaluate-models.ts";
 import { writeEvaluation } from "../evaluation/evaluation-files.ts";
@@ -25,7 +25,7 @@ import type { Collected } from "../evaluation/model-outputs.ts";
 import { probeDefaults } from "../evaluation/probe.ts";
 import { launchOptions } from "../launchers/launch-options.ts";
 import { precisions } from "../models/precision.ts";
-import { metrics } from "../report/comparison.ts";
+import { currentMetric, metrics } from "../report/comparison.ts";
 import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { inPrecision, withInt8 } from "../students/settle-precision.ts";
@@ -35,7 +35,7 @@ import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows } from "../utils/tensor.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
+import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { modelNames } from "../workspace/output-files.ts";
 import type { NamedInput, OutputFolder } from "../workspace/output-folder.ts";
 import { checkApart, withOptionalOutput } from "../workspace/output-folder.ts";
@@ -52,7 +52,7 @@ import {
   normalizationOption,
   openOptions,
   pathOption,
-  probeViewsFor,
+  probeCropsFor,
   readBatchOption,
   readOptionsFor,
   readSchema,
@@ -123,7 +123,7 @@ export const evaluateRunSchema = z.strictObject({
     .array(
       z.strictObject({
         model: z.string().optional().describe("the model as given, where there are several"),
-        metric: z.enum(metrics.map(({ name }) => name) as [string, ...string[]]),
+        metric: z.preprocess(currentMetric, z.enum(metrics.map(({ name }) => name) as [string, ...string[]])),
         value: z.number(),
       }),
     )
@@ -144,13 +144,13 @@ export type EvaluateRunInput = z.input<typeof evaluateRunSchema>;
 export interface EvaluateRunResult {
   /** The teacher first, where one is given. */
   readonly results: readonly ResultRow[];
-  /** The model beside the teacher on the same pictures, with intervals. */
+  /** The model beside the teacher on the same images, with intervals. */
   readonly comparisons: readonly Comparison[];
-  /** Pictures that were judged on, and labelled ones that neighbours and probe learned from. */
+  /** Images that were evaluated on, and labelled ones that k-NN and probe learned from. */
   readonly queries: number;
   readonly bank: number;
   readonly skipped: number;
-  /** Pictures to judge on that are in the part to learn from too. */
+  /** Images to evaluate on that are in the part to learn from too. */
   readonly duplicates: readonly Duplicate[];
   /** The published data set, where it is one. */
   readonly dataSet?: string;
@@ -208,9 +208,9 @@ async function duplicatesOf(
 ): Promise<Duplicate[]> {
   if (bank.length === 0) return [];
   listener.stage?.("looking for duplicates", bank.length + queries.length);
-  const found = await findDuplicates(source, bank, queries, (done) => listener.progress?.(done));
-  if (found.length > 0) listener.warn?.(duplicateWarning(found));
-  return found;
+  const duplicates = await findDuplicates(source, bank, queries, (done) => listener.progress?.(done));
+  if (duplicates.length > 0) listener.warn?.(duplicateWarning(duplicates));
+  return duplicates;
 }
 
 /** Evaluates models in this process. */
@@ -251,7 +251,7 @@ const settledSchema = z.object({
   learns: z.boolean(),
   /** Files that are not used, as listing them showed. */
   skipped: z.number(),
-  duplicates: z.array(z.object({ judged: z.string(), learned: z.string() })),
+  duplicates: z.array(z.object({ evaluated: z.string(), learned: z.string() })),
   /** Products in 8 bits, for each of the candidates that has them. */
   int8: z.array(int8Schema.nullable()),
 });
@@ -275,7 +275,7 @@ interface EvaluatePart extends CollectedParts {
 
 /** What an evaluation opened. */
 interface Opened {
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   /** The teacher first, where one is given. */
   readonly candidates: Candidate[];
 }
@@ -284,7 +284,7 @@ interface Opened {
 class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult> {
   private readonly context: RunContext;
   private readonly options: EvaluateOptions;
-  private readonly skipped: SkippedPictures;
+  private readonly skipped: SkippedImages;
   private facts: Settled | undefined;
   private opened: Opened | undefined;
   private store: FeatureStore | undefined;
@@ -293,7 +293,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
   constructor(context: RunContext, options: EvaluateOptions, settled: unknown) {
     this.context = context;
     this.options = options;
-    this.skipped = new SkippedPictures(options.strict);
+    this.skipped = new SkippedImages(options.strict);
     this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
@@ -313,7 +313,9 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const [queries, bank] = [parts.queries.length, parts.bank.length];
     const learns = learnsFromBank({ bank: parts.bank, classes: data.train.classes });
     this.facts = { ...this.facts, queries, bank, learns, skipped: unused.length, duplicates, int8 };
-    this.tick = judgeTicker(judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, this.skipped.add));
+    this.tick = evaluationTicker(
+      evaluationOptionsOf(context, { ...this.evaluationOptions(source, candidates), parts }, this.skipped.add),
+    );
     const units = (part: EvaluateUnit["part"], items: readonly HashedItem[]) =>
       batchesOf(items, options.batch).map((batch) => ({ part, items: batch }));
     const listed = async (items: readonly Item[]) => (forPlan ? hashedItems(prints, items) : items);
@@ -354,25 +356,33 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
       this.skipped.add(file);
       skipped.push(file);
     };
-    const judging = judgeOptionsOf(context, { ...this.judging(source, candidates), parts }, skip);
-    const tick = (this.tick ??= judgeTicker(judging));
-    const queries = await collectQueries(judging, parts.queries, tick);
-    const bank = this.facts?.learns ? await collectBank(judging, parts.bank, tick) : undefined;
+    const evaluationOptions = evaluationOptionsOf(
+      context,
+      { ...this.evaluationOptions(source, candidates), parts },
+      skip,
+    );
+    const tick = (this.tick ??= evaluationTicker(evaluationOptions));
+    const queries = await collectQueries(evaluationOptions, parts.queries, tick);
+    const bank = this.facts?.learns ? await collectBank(evaluationOptions, parts.bank, tick) : undefined;
     return { queries, bank, skipped };
   }
 
   async merge(parts: readonly EvaluatePart[], output: OutputFolder | undefined): Promise<EvaluateRunResult> {
     const { context } = this;
     const { source, candidates } = await this.open();
-    const judging = this.judging(source, candidates);
+    const evaluationOptions = this.evaluationOptions(source, candidates);
     const nothing = { bank: [], queries: [] };
-    const options = judgeOptionsOf(context, { ...judging, parts: nothing }, this.skipped.add);
+    const options = evaluationOptionsOf(context, { ...evaluationOptions, parts: nothing }, this.skipped.add);
     const collected = { queries: joinCollected(parts.map(({ queries }) => queries)), bank: joinBanks(parts) };
-    const judged = await rowsOf(context, judging, await judgeCollected(options, collected, this.tick ?? noTick));
+    const evaluated = await rowsOf(
+      context,
+      evaluationOptions,
+      await evaluateCollected(options, collected, this.tick ?? noTick),
+    );
     const unread = parts.flatMap(({ skipped }) => skipped);
     for (const file of unread) this.skipped.add(file);
     this.skipped.report(context.listener);
-    return this.finish(output, judged, new Set(unread.map(({ name }) => name)).size);
+    return this.finish(output, evaluated, new Set(unread.map(({ name }) => name)).size);
   }
 
   async dispose(): Promise<void> {
@@ -394,10 +404,10 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     for (const [i, [name, path]] of [...teachers, ...options.model.map((path, i) => [names[i], path])].entries()) {
       const request = loadRequest(readOptionsFor(options, data), context);
       const model = await context.environment.loadModel(path, request);
-      await model.rest();
+      await model.offload();
       candidates.push({ name, model: await withInt8(model, int8[i] ?? undefined), bytes: model.origin.bytes });
     }
-    this.opened = { source: context.environment.createPictureSource(data.path), candidates };
+    this.opened = { source: context.environment.createImageSource(data.path), candidates };
     return this.opened;
   }
 
@@ -415,7 +425,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
   }
 
   /** How candidates are measured, but for the images. */
-  private judging(source: PictureSource, candidates: readonly Candidate[]): Omit<JudgingOptions, "parts"> {
+  private evaluationOptions(source: ImageSource, candidates: readonly Candidate[]): Omit<CandidatesOptions, "parts"> {
     const { options, store, facts } = this;
     const { data } = facts ?? nothingSettled;
     const probeEpochs = options.probeEpochs ?? (data.name ? protocols[data.name].probeEpochs : probeDefaults.epochs);
@@ -426,9 +436,9 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
       store,
       classes: data.classes,
       batch: options.batch,
-      neighbours: { k: options.knnK, temperature: options.temperature },
+      knn: { k: options.knnK, temperature: options.temperature },
       logistic: options.logistic ? logisticDefaults : undefined,
-      probeViews: probeViewsFor(options, data),
+      probeCrops: probeCropsFor(options, data),
       probe: {
         epochs: probeEpochs,
         warmupEpochs: options.probeWarmupEpochs ?? Math.min(10, probeEpochs / 9),
@@ -441,24 +451,28 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
   }
 
   /** Compares the models with the teacher and with published figures, and writes the files that are asked for. */
-  private async finish(output: OutputFolder | undefined, judged: Judged, unread: number): Promise<EvaluateRunResult> {
+  private async finish(
+    output: OutputFolder | undefined,
+    evaluated: Evaluated,
+    unread: number,
+  ): Promise<EvaluateRunResult> {
     const { options } = this;
     const { data, queries, bank, duplicates, skipped } = this.facts ?? nothingSettled;
-    const comparisons = compareJudged(judged);
-    const rows = judged.rows.slice(this.hasTeacher ? 1 : 0);
+    const comparisons = compareCandidates(evaluated);
+    const rows = evaluated.rows.slice(this.hasTeacher ? 1 : 0);
     const published = options.published && besideMeasured(options.published, options.model, rows);
     const facts = { queries, bank, skipped: skipped + unread, duplicates, published };
     if (output) {
       const asked = withoutLaunch(options);
       const { environment } = this.context;
-      await writeEvaluation(environment, output.directory, judged, data.classes, {
+      await writeEvaluation(environment, output.directory, evaluated, data.classes, {
         options: asked,
         comparisons,
         ...facts,
       });
       await output.removeStale();
     }
-    return { results: judged.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
+    return { results: evaluated.rows, comparisons, dataSet: data.name, out: options.out, ...facts };
   }
 }
 
@@ -476,7 +490,7 @@ const classesOf = ({ train }: DataSet) => (train.classes ? [...train.classes] : 
 function partsOf(data: DataSet, { heldOut, seed, data: path }: EvaluateOptions): EvaluationParts {
   const split = splitParts(data, heldOut, seed);
   const labelled = data.train.classes !== undefined;
-  // Without labels there is nothing to learn from, so every picture can be judged on.
+  // Without labels there is nothing to learn from, so every image can be evaluated on.
   const parts = labelled ? split : { bank: [], queries: (data.test ?? data.train).items };
   if (parts.queries.length > 0) return parts;
   throw new UserError(

@@ -1,4 +1,4 @@
-// Writing a model in other formats, each loaded again and compared with our own forward pass on real pictures.
+// Writing a model in other formats, each loaded again and compared with our own forward pass on real images.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
 import type { Embedder, RunOrigin } from "../exports/export-format.ts";
@@ -21,13 +21,13 @@ import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
-import type { Embedded, NeighbourShares } from "../exports/measure.ts";
+import type { Embedded, KnnShares } from "../exports/measure.ts";
 import type { Calibration } from "../students/bits/quantize-weights.ts";
-import { searchViews } from "../students/run-start.ts";
+import { searchCrops } from "../students/run-start.ts";
 import type { Item } from "../data/sampling.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
-import { timeInTurns } from "../evaluation/latency.ts";
-import { differenceOf, Pictures, weightBytes } from "../exports/measure.ts";
+import { timeInRounds } from "../evaluation/latency.ts";
+import { differenceOf, ExportImages, weightBytes } from "../exports/measure.ts";
 import { distillInputs } from "./run-settings.ts";
 import { distillOptions } from "./distill-options.ts";
 import type { OutputRequest } from "../workspace/output-folder.ts";
@@ -90,17 +90,17 @@ export interface ExportedModel {
   /** Bytes of the files that hold its weights. */
   readonly bytes: number;
   /** Mean absolute difference of the pooled vectors, over the mean absolute value of those of our own forward. */
-  readonly difference: number;
+  readonly relativeDifference: number;
   /** Mean cosine with our own forward's. */
   readonly cosine: number;
   /** Images that it was compared on. */
   readonly images: number;
   /** 95 % intervals over the images. */
-  readonly intervals: { readonly difference?: Interval; readonly cosine?: Interval };
-  /** Share of held-out images that the weighted neighbours get right: with the export, and with our own forward. */
-  readonly neighbours?: NeighbourShares;
+  readonly intervals: { readonly relativeDifference?: Interval; readonly cosine?: Interval };
+  /** Share of held-out images that weighted k-NN gets right: with the export, and with our own forward. */
+  readonly knn?: KnnShares;
   /** Median for one image, in turns with the other exports of the command. */
-  readonly millisecondsAPicture: number;
+  readonly millisecondsPerImage: number;
   /** The middle half of the times lies between these; exports of earlier versions don't say. */
   readonly millisecondsQuartiles?: readonly [number, number];
   /** Tokens that each block merges away, where the export merges any. All figures compare with the unmerged model. */
@@ -109,7 +109,7 @@ export interface ExportedModel {
 
 export interface ExportRunResult {
   readonly model: string;
-  readonly pictures: number;
+  readonly images: number;
   readonly exports: readonly ExportedModel[];
 }
 
@@ -117,16 +117,16 @@ export interface ExportRunResult {
 export function outOfBounds({
   format,
   out,
-  difference,
+  relativeDifference: difference,
   cosine,
   merging,
-}: Pick<ExportedModel, "format" | "out" | "difference" | "cosine" | "merging">): string | undefined {
+}: Pick<ExportedModel, "format" | "out" | "relativeDifference" | "cosine" | "merging">): string | undefined {
   const { tolerance } = exportOf(format);
   const bound = merging && mergingTolerance.cosine < tolerance.cosine ? mergingTolerance : tolerance;
-  if (difference <= bound.difference && cosine >= bound.cosine) return undefined;
+  if (difference <= bound.relativeDifference && cosine >= bound.cosine) return undefined;
   return (
     `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +
-    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.difference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine}); the bounds allow for ${bound.reason}`
+    `${(100 * difference).toPrecision(3)} % (at most ${100 * bound.relativeDifference} %), cosine ${cosine.toFixed(5)} (at least ${bound.cosine}); the bounds allow for ${bound.reason}`
   );
 }
 
@@ -288,14 +288,14 @@ async function withCalibration(
   model: Model,
   write: (calibration: Calibration | undefined) => Promise<void>,
 ): Promise<void> {
-  const found = await calibrationItems(environment, options, origin);
-  if (!found) return write(undefined);
-  const { path, items } = found;
+  const calibrationImages = await calibrationItems(environment, options, origin);
+  if (!calibrationImages) return write(undefined);
+  const { path, items } = calibrationImages;
   if (items.length === 0) throw new UserError(`None of the files in ${path} is an image.`, { code: "NO_IMAGES" });
   listener.info?.(`weights are rounded for ${items.length} images of ${path}`);
-  const source = environment.createPictureSource(path);
+  const source = environment.createImageSource(path);
   try {
-    await write({ device: model.device, images: searchViews(source, items, model, options.seed, calibrationParts) });
+    await write({ device: model.device, images: searchCrops(source, items, model, options.seed, calibrationParts) });
   } finally {
     await source.dispose();
   }
@@ -312,9 +312,9 @@ interface ExportSource {
   /** The model as it is written, and what it merges away in each block. */
   readonly model: Model;
   readonly merging?: readonly number[];
-  readonly pictures: Pictures;
+  readonly images: ExportImages;
   /** What the model gives for the images without merging, and as it is written. */
-  readonly own: Embedded;
+  readonly original: Embedded;
   readonly expected: Embedded;
   readonly weightType: ModelDefinition["origin"]["weightType"];
 }
@@ -334,14 +334,14 @@ async function exportInto(
   const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
   const { model, merging } = withMerging(whole, options);
   checkFormats(options.to, model, origin?.options);
-  const pictures = await Pictures.open(environment, whole, data, options.maxImages, options.seed);
+  const images = await ExportImages.open(environment, whole, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
     const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType, options), 0);
     await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes * parameterCount(model));
-    const own = await pictures.embed(embedderOf(whole));
-    const expected = merging ? await pictures.embed(embedderOf(model)) : own;
-    const source: ExportSource = { context, options, origin, model, merging, pictures, own, expected, weightType };
+    const original = await images.embed(embedderOf(whole));
+    const expected = merging ? await images.embed(embedderOf(model)) : original;
+    const source: ExportSource = { context, options, origin, model, merging, images, original, expected, weightType };
     const written: Compared[] = [];
     for (const name of options.to) {
       listener.stage?.(`exporting ${name}`);
@@ -353,23 +353,23 @@ async function exportInto(
     listener.stage?.("measuring latency");
     const times = await timeExports(source, directoryOf);
     const exports = written.map((one, i): ExportedModel => ({ ...one, ...times[i] }));
-    return { model: path, pictures: own.queries.dims[0], exports };
+    return { model: path, images: original.queries.dims[0], exports };
   } finally {
-    await pictures.dispose();
+    await images.dispose();
     await model.dispose();
     await whole.dispose();
   }
 }
 
-type Times = Required<Pick<ExportedModel, "millisecondsAPicture" | "millisecondsQuartiles">>;
+type Times = Required<Pick<ExportedModel, "millisecondsPerImage" | "millisecondsQuartiles">>;
 
 /** An export that was held against the model, and not timed yet. */
 type Compared = Omit<ExportedModel, keyof Times>;
 
 /** Opens all exports and times them on one of the images, in turns. */
 async function timeExports(source: ExportSource, directoryOf: (name: ExportName) => Directory): Promise<Times[]> {
-  const { context, options, origin, model, pictures } = source;
-  const image = pictures.firstImage();
+  const { context, options, origin, model, images } = source;
+  const image = images.firstImage();
   const opened: Embedder[] = [];
   try {
     for (const name of options.to)
@@ -380,9 +380,9 @@ async function timeExports(source: ExportSource, directoryOf: (name: ExportName)
         }),
       );
     const runs = opened.map((embedder) => () => embedder.pooled(image));
-    const latencies = await timeInTurns(runs, () => context.environment.now());
+    const latencies = await timeInRounds(runs, () => context.environment.now());
     return latencies.map(({ median, quartiles }) => ({
-      millisecondsAPicture: median,
+      millisecondsPerImage: median,
       millisecondsQuartiles: quartiles,
     }));
   } finally {
@@ -402,7 +402,7 @@ function refuseImages({ images, to }: ExportOptions): void {
 
 /** Writes one format, reads it back and compares. Throws a RunError where its features are not the model's. */
 async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<Compared> {
-  const { context, options, origin, model, merging, pictures, own, expected, weightType } = source;
+  const { context, options, origin, model, merging, images, original, expected, weightType } = source;
   const warn = (message: string) => context.listener.warn?.(message);
   const format = exportOf(name);
   const write = (calibration?: Calibration) =>
@@ -412,14 +412,14 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
     });
   await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());
   const embedder = await format.open({ directory, model, context, origin, warn });
-  const exported = await pictures.embed(embedder);
+  const exported = await images.embed(embedder);
   const measured: Compared = {
     format: name,
     out: directory.describe(""),
     bytes: await weightBytes(directory, format),
-    images: own.queries.dims[0],
-    ...differenceOf(exported.queries, own.queries),
-    ...(await pictures.neighbours(exported, own)),
+    images: original.queries.dims[0],
+    ...differenceOf(exported.queries, original.queries),
+    ...(await images.knn(exported, original)),
     ...(merging ? { merging } : {}),
   };
   await embedder.dispose();
@@ -441,8 +441,8 @@ function cardOf(
   const { format, bytes, images, merging } = measured;
   const figures = exportFigures(measured);
   const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
-  const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.difference} % of their size, mean cosine ${figures.cosine}`;
-  const judged = measured.neighbours
+  const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.relativeDifference} % of their size, mean cosine ${figures.cosine}`;
+  const evaluation = measured.knn
     ? [`k-NN: ${figures.exported} % with this file, ${figures.own} % with the original`]
     : [];
   return modelCard({
@@ -455,7 +455,7 @@ function cardOf(
     files,
     license: model.origin.license,
     origin: origin && cardOrigin(origin.options, origin.result),
-    notes: [counted, compared, ...judged, ...(merging ? [mergingNote(merging)] : [])],
+    notes: [counted, compared, ...evaluation, ...(merging ? [mergingNote(merging)] : [])],
   });
 }
 
@@ -464,18 +464,18 @@ const mergingNote = (merging: readonly number[]): string =>
   `tokens merged away in each block (token merging, arXiv 2210.09461): ${merging.join(", ")}; last_hidden_state has all tokens, those that were merged with equal features; wecolora doesn't read this ONNX file back: use the original model`;
 
 /** An export's figures as text, with their intervals where the images are few. */
-function exportFigures({ images, difference, cosine, intervals, neighbours }: Compared) {
+function exportFigures({ images, relativeDifference: difference, cosine, intervals, knn }: Compared) {
   const few = images < fewImages;
   const percents = (bounds: Interval | undefined): Interval | undefined =>
     few && bounds ? [100 * bounds[0], 100 * bounds[1]] : undefined;
   const share = (value: number | undefined, bounds: Interval | undefined) =>
     value === undefined ? "-" : `${(100 * value).toFixed(1)}${boundsText(percents(bounds), 0)}`;
-  const far = percents(intervals.difference);
+  const far = percents(intervals.relativeDifference);
   return {
-    difference: `${(100 * difference).toPrecision(2)}${far ? ` (${far[0].toPrecision(2)}–${far[1].toPrecision(2)})` : ""}`,
+    relativeDifference: `${(100 * difference).toPrecision(2)}${far ? ` (${far[0].toPrecision(2)}–${far[1].toPrecision(2)})` : ""}`,
     cosine: `${cosine.toFixed(5)}${boundsText(few ? intervals.cosine : undefined, 5)}`,
-    exported: share(neighbours?.exported, neighbours?.intervals.exported),
-    own: share(neighbours?.own, neighbours?.intervals.own),
+    exported: share(knn?.exported, knn?.intervals.exported),
+    own: share(knn?.original, knn?.intervals.original),
   };
 }
 
@@ -486,8 +486,8 @@ export function chosenExport(
 ): ChosenExport | undefined {
   const measured = exports.find(({ format }) => format === name);
   if (!measured) return undefined;
-  const { format, bytes, millisecondsAPicture, neighbours, cosine, images } = measured;
-  return { format, bytes, milliseconds: millisecondsAPicture, neighbours: neighbours?.exported, cosine, images };
+  const { format, bytes, millisecondsPerImage, knn, cosine, images } = measured;
+  return { format, bytes, milliseconds: millisecondsPerImage, knn: knn?.exported, cosine, images };
 }
 
 /** What the table's columns mean. */
@@ -496,7 +496,7 @@ export const exportLegend =
 
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
-  const labelled = exports.some(({ neighbours }) => neighbours);
+  const labelled = exports.some(({ knn }) => knn);
   return {
     columns: [
       { title: "format", align: "left" },
@@ -512,8 +512,8 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       return [
         e.format,
         (e.bytes / 1e6).toFixed(1),
-        `${e.millisecondsAPicture.toFixed(1)}${boundsText(e.millisecondsQuartiles, 1)}`,
-        figures.difference,
+        `${e.millisecondsPerImage.toFixed(1)}${boundsText(e.millisecondsQuartiles, 1)}`,
+        figures.relativeDifference,
         figures.cosine,
         ...(labelled ? [figures.exported, figures.own] : []),
         e.out,
@@ -528,9 +528,9 @@ export const command = defineCommand({
   schema: exportRunSchema,
   run: runExport,
   details: () => `Formats:\n${exportHelp()}`,
-  text({ exports, pictures }) {
+  text({ exports, images }) {
     const { columns, rows } = exportTable(exports);
-    const few = pictures < fewImages ? " In brackets: 95 % confidence intervals." : "";
-    return `Compared on ${countText([pictures, pictures])}.${few}\n\n${textTable(columns, rows)}`;
+    const few = images < fewImages ? " In brackets: 95 % confidence intervals." : "";
+    return `Compared on ${countText([images, images])}.${few}\n\n${textTable(columns, rows)}`;
   },
 });

@@ -12,8 +12,8 @@ import {
   readSchema,
 } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
-import type { PictureSource, Skipped } from "../data/loader.ts";
+import { loadRequest, SkippedImages } from "../context/run-context.ts";
+import type { ImageSource, Skipped } from "../data/loader.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import { featureRows, noneReadable } from "../evaluation/extract-features.ts";
 import { launchOptions } from "../launchers/launch-options.ts";
@@ -51,7 +51,7 @@ export type FeaturesRunInput = z.input<typeof featuresRunSchema>;
 
 export interface FeaturesRunResult {
   readonly out: string;
-  readonly pictures: number;
+  readonly images: number;
   readonly width: number;
   readonly skipped: number;
 }
@@ -95,21 +95,21 @@ type FeaturesOptions = z.output<typeof featuresRunSchema>;
 class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult> {
   private readonly context: RunContext;
   private readonly options: FeaturesOptions;
-  private readonly skipped: SkippedPictures;
+  private readonly skipped: SkippedImages;
   private settledBefore: z.output<typeof settledSchema> | undefined;
-  private opened: { readonly source: PictureSource; readonly model: Model } | undefined;
+  private opened: { readonly source: ImageSource; readonly model: Model } | undefined;
 
   constructor(context: RunContext, options: FeaturesOptions, settled: unknown) {
     this.context = context;
     this.options = options;
-    this.skipped = new SkippedPictures(options.strict);
+    this.skipped = new SkippedImages(options.strict);
     this.settledBefore = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
   async units(forPlan: boolean): Promise<FeaturesUnit[]> {
     const { environment, listener } = this.context;
     const { data: path, batch, precision, out } = this.options;
-    const data = await environment.openPictures(path, openOptions(this.options));
+    const data = await environment.openImages(path, openOptions(this.options));
     this.settledBefore = { folder: data.path, skipped: data.skipped.length };
     const { source, model } = await this.open();
     this.skipped.open(data.skipped, listener);
@@ -163,7 +163,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     for (const file of unread) this.skipped.add(file);
     this.skipped.report(listener);
     const skipped = (this.settledBefore?.skipped ?? 0) + unread.length;
-    return { out, pictures: names.length, width: features.dims[1], skipped };
+    return { out, images: names.length, width: features.dims[1], skipped };
   }
 
   async dispose(): Promise<void> {
@@ -172,21 +172,21 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
   }
 
   /** The images' source and the model, in the precision that was settled. */
-  private async open(): Promise<{ readonly source: PictureSource; readonly model: Model }> {
+  private async open(): Promise<{ readonly source: ImageSource; readonly model: Model }> {
     if (this.opened) return this.opened;
     const { environment } = this.context;
     const loaded = await environment.loadModel(
       this.options.model,
       loadRequest(readOptions(this.options), this.context),
     );
-    await loaded.rest();
+    await loaded.offload();
     const model = await withInt8(loaded, this.settledBefore?.int8);
-    this.opened = { model, source: environment.createPictureSource(this.settledBefore?.folder ?? this.options.data) };
+    this.opened = { model, source: environment.createImageSource(this.settledBefore?.folder ?? this.options.data) };
     return this.opened;
   }
 }
 
-const featuresText = ({ out, pictures, width }: FeaturesRunResult) => `${out}: ${pictures} rows of ${width}`;
+const featuresText = ({ out, images, width }: FeaturesRunResult) => `${out}: ${images} rows of ${width}`;
 
 /**
  * Writes the class tokens of all images of a folder as `features` `[n, D]` into a safetensors file; its metadata holds the

@@ -50,10 +50,10 @@ export interface BlocksRunResult {
    * `left[k][e]`: what is left behind block e where block k, refitted, stands for blocks k to e: the mean squared
    * difference of tokens centred and scaled to deviation 1. Null for runs that were not looked at.
    */
-  readonly left: readonly (readonly (number | null)[])[];
+  readonly residuals: readonly (readonly (number | null)[])[];
   /** The best blocks to keep by their number, where a search was asked for. */
   readonly choices: readonly (BlockChoice & { readonly parameters: number; readonly bytes: number })[];
-  readonly pictures: number;
+  readonly images: number;
   /** What there is at each price, where asked for; the smallest first. */
   readonly frontier?: readonly PricedModel[];
   /** What loses least within the budget, where one is given. */
@@ -62,18 +62,18 @@ export interface BlocksRunResult {
 }
 
 /** Batches of images, as whole views or as so many parts of each. */
-export type Views = (parts?: number) => AsyncIterable<FloatTensor>;
+export type CropBatches = (parts?: number) => AsyncIterable<FloatTensor>;
 
 /** The best blocks to keep, for each number of them, and what such a student weighs. */
 export async function searchChoices(
   teacher: Model,
-  views: Views,
+  crops: CropBatches,
   longest: number,
   listener: Listener,
 ): Promise<BlocksRunResult["choices"]> {
   const most = teacher.config.depth - 1;
   listener.stage?.("searching blocks", most);
-  const { choices } = await searchBlocks(teacher, views(), { most, longest }, (done) => listener.progress?.(done));
+  const { choices } = await searchBlocks(teacher, crops(), { most, longest }, (done) => listener.progress?.(done));
   return choices.map((choice) => {
     const parameters = parameterCount(copyBlocks(teacher, choice.kept));
     return { ...choice, parameters, bytes: parameters * elementBytes[teacher.origin.weightType] };
@@ -84,9 +84,9 @@ export async function searchChoices(
 export async function writeInspection(
   environment: Environment,
   output: OutputFolder,
-  { left, frontier }: Pick<BlocksRunResult, "left" | "frontier">,
+  { residuals, frontier }: Pick<BlocksRunResult, "residuals" | "frontier">,
 ): Promise<void> {
-  await writeBlocks(environment, output.directory, left);
+  await writeBlocks(environment, output.directory, residuals);
   if (frontier) await writeFrontier(environment, output.directory, frontier);
   await output.removeStale();
 }
@@ -126,15 +126,15 @@ async function writeFrontier(
 async function writeBlocks(
   environment: Environment,
   directory: Directory,
-  known: BlocksRunResult["left"],
+  rows: BlocksRunResult["residuals"],
 ): Promise<void> {
-  const left = known.map((row) => row.map((value) => value ?? Infinity));
-  const lines = left.flatMap((row, k) =>
+  const residuals = rows.map((row) => row.map((value) => value ?? Infinity));
+  const lines = residuals.flatMap((row, k) =>
     row.flatMap((value, e) => (Number.isFinite(value) ? [`${k},${e},${value}`] : [])),
   );
-  await directory.write("blocks.csv", textChunks(["block,stands_to,left", ...lines, ""].join("\n")));
+  await directory.write("blocks.csv", textChunks(["block,stands_to,residual", ...lines, ""].join("\n")));
   const title = "Error left where one block, refitted, replaces a run of blocks";
-  const { svg, width, height } = runMap(left, title, environment.createDocument());
+  const { svg, width, height } = runMap(residuals, title, environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
   await writeChart(environment, directory, "blocks", whole);
 }

@@ -85,8 +85,8 @@ export function inspectText(name: string, d: ModelDescription): string {
 }
 
 /** How much blocks matter, as text: the blocks, the worst first, then runs, then what to keep. */
-export function blocksText({ left, choices, pictures, frontier, proposal }: BlocksRunResult): string {
-  const lines = ["", ...runsText(left, pictures)];
+export function blocksText({ residuals, choices, images, frontier, proposal }: BlocksRunResult): string {
+  const lines = ["", ...runsText(residuals, images)];
   if (choices.length > 0)
     lines.push("", "The best blocks to keep, for each number of blocks (--kept-blocks):", choicesText(choices));
   if (frontier)
@@ -100,10 +100,10 @@ export function blocksText({ left, choices, pictures, frontier, proposal }: Bloc
 }
 
 /** What is left behind runs of blocks, and the blocks that are missed most. */
-function runsText(left: BlocksRunResult["left"], pictures: number): string[] {
+function runsText(residuals: BlocksRunResult["residuals"], images: number): string[] {
   const shown = (value: number | null | undefined) => (value === null || value === undefined ? "" : value.toFixed(2));
-  const longest = Math.max(...left.map((row) => row.filter((value) => value !== null).length));
-  const runs = left.map((row, k) => [
+  const longest = Math.max(...residuals.map((row) => row.filter((value) => value !== null).length));
+  const runs = residuals.map((row, k) => [
     String(k),
     ...Array.from({ length: longest - 1 }, (_, i) => shown(row[k + 1 + i])),
   ]);
@@ -111,13 +111,13 @@ function runsText(left: BlocksRunResult["left"], pictures: number): string[] {
     { title: "kept block", align: "left" as const },
     ...Array.from({ length: longest - 1 }, (_, i) => ({ title: `for ${i + 2}` })),
   ];
-  const dropped = left
+  const dropped = residuals
     .slice(0, -1)
     .map((row, k) => ({ block: k + 1, value: row[k + 1] ?? 0 }))
     .sort((a, b) => b.value - a.value);
   const order = dropped.map(({ block, value }) => `${block} (${value.toFixed(2)})`).join(", ");
   return [
-    `Error left (0 none, 2 all) after a run of blocks that is replaced by its first block, refitted; ${pictures} images:`,
+    `Error left (0 none, 2 all) after a run of blocks that is replaced by its first block, refitted; ${images} images:`,
     textTable(columns, runs),
     "",
     `Blocks whose replacement by the block before costs most: ${order}.`,
@@ -125,10 +125,10 @@ function runsText(left: BlocksRunResult["left"], pictures: number): string[] {
 }
 
 function choicesText(choices: BlocksRunResult["choices"]): string {
-  const rows = choices.map(({ kept, left: rest, parameters, bytes }) => [
+  const rows = choices.map(({ kept, residual: residual, parameters, bytes }) => [
     String(kept.length),
     kept.join(","),
-    rest.toFixed(3),
+    residual.toFixed(3),
     (parameters / 1e6).toFixed(1),
     (bytes / 1e6).toFixed(1),
   ]);
@@ -160,9 +160,9 @@ function proposalText({ budget, command, ...p }: Proposal): string {
 
 /** What there is at each price, the smallest first. */
 function frontierText(points: readonly PricedModel[]): string {
-  const left = new Set(["export", "merged", "best for"]);
+  const leftAligned = new Set(["export", "merged", "best for"]);
   const columns = ["export", "blocks %", "merged", "MB", "ms/image", "cosine", "agreement %", "best for"].map(
-    (title) => ({ title, align: left.has(title) ? ("left" as const) : undefined }),
+    (title) => ({ title, align: leftAligned.has(title) ? ("left" as const) : undefined }),
   );
   const rows = points.map((p) => [
     exportText(p),

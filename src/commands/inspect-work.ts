@@ -4,8 +4,8 @@
 import { z } from "zod";
 import { readOptions } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
-import type { PictureSource } from "../data/loader.ts";
+import { loadRequest, SkippedImages } from "../context/run-context.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { modelKey } from "../evaluation/feature-store.ts";
 import { requireFiniteWeights } from "../models/finite-outputs.ts";
 import type { Model } from "../models/model.ts";
@@ -13,14 +13,14 @@ import { blockRuns } from "../students/search/block-search.ts";
 import { parseBudgets } from "../students/search/budget.ts";
 import type { Candidate, SearchState } from "../students/search/lever-search.ts";
 import { leverNames } from "../students/run-options.ts";
-import { searchItems, searchViews } from "../students/run-start.ts";
+import { searchItems, searchCrops } from "../students/run-start.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
 import type { OpenedSearch } from "./choose-levers.ts";
 import { openSearch } from "./choose-levers.ts";
 import type { HashedItem, Work } from "./division.ts";
 import { checkImages, hashedItems, itemSchema } from "./division.ts";
-import type { BlocksRunOptions, BlocksRunResult, Views } from "./inspect-blocks.ts";
+import type { BlocksRunOptions, BlocksRunResult, CropBatches } from "./inspect-blocks.ts";
 import { searchChoices, writeInspection } from "./inspect-blocks.ts";
 import { pricedModels, propose } from "./proposal.ts";
 
@@ -47,9 +47,9 @@ export const blocksUnitSchema = z.union([
 export type BlocksUnit = z.output<typeof blocksUnitSchema>;
 
 export const blocksPartSchema = z.object({
-  runs: z.object({ left: z.array(z.array(z.number().nullable())), pictures: z.number() }).optional(),
+  runs: z.object({ residuals: z.array(z.array(z.number().nullable())), images: z.number() }).optional(),
   choices: z
-    .array(z.object({ kept: z.array(z.number()), left: z.number(), parameters: z.number(), bytes: z.number() }))
+    .array(z.object({ kept: z.array(z.number()), residual: z.number(), parameters: z.number(), bytes: z.number() }))
     .optional(),
   measured: z.array(measuredSchema),
 });
@@ -70,14 +70,14 @@ const frontierPoints = 8;
 /** What was opened. */
 interface Opened {
   readonly teacher: Model;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly items: readonly HashedItem[];
 }
 
 export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult> {
   private readonly context: RunContext;
   private readonly options: BlocksRunOptions & { readonly model: string };
-  private readonly skipped: SkippedPictures;
+  private readonly skipped: SkippedImages;
   private facts: Settled | undefined;
   private opened: Opened | undefined;
   private search: OpenedSearch | undefined;
@@ -85,13 +85,13 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
   constructor(context: RunContext, options: BlocksRunOptions & { readonly model: string }, settled: unknown) {
     this.context = context;
     this.options = options;
-    this.skipped = new SkippedPictures(options.strict);
+    this.skipped = new SkippedImages(options.strict);
     this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
   async units(forPlan: boolean): Promise<BlocksUnit[]> {
     const { context, options } = this;
-    const data = await context.environment.openPictures(options.data);
+    const data = await context.environment.openImages(options.data);
     const items = searchItems(data.items, options.maxImages, options.seed);
     this.facts = { folder: data.path, items: [...items] };
     const { source } = await this.open();
@@ -117,17 +117,17 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const { listener } = this.context;
     const { teacher, source, items } = await this.open();
     await checkImages(source, items);
-    const views: Views = (parts) => searchViews(source, items, teacher, this.options.seed, parts);
+    const crops: CropBatches = (parts) => searchCrops(source, items, teacher, this.options.seed, parts);
     const { depth } = teacher.config;
     const longest = Math.min(depth, this.options.longest);
     const wanted = (kind: BlocksUnit["kind"]) => units.some((unit) => unit.kind === kind);
     let runs: BlocksPart["runs"];
     if (wanted("runs")) {
       listener.stage?.("measuring blocks", depth);
-      const { left, pictures } = await blockRuns(teacher, views(), longest, (done) => listener.progress?.(done));
-      runs = { left: left.map((row) => row.map((value) => (Number.isFinite(value) ? value : null))), pictures };
+      const { residuals, images } = await blockRuns(teacher, crops(), longest, (done) => listener.progress?.(done));
+      runs = { residuals: residuals.map((row) => row.map((value) => (Number.isFinite(value) ? value : null))), images };
     }
-    const choices = wanted("search") ? await searchChoices(teacher, views, longest, listener) : undefined;
+    const choices = wanted("search") ? await searchChoices(teacher, crops, longest, listener) : undefined;
     const measured: BlocksPart["measured"] = [];
     for (const unit of units) {
       if (unit.kind !== "model") continue;
@@ -144,15 +144,15 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
   async merge(parts: readonly BlocksPart[], output: OutputFolder | undefined): Promise<BlocksRunResult> {
     const { context, options } = this;
     const { frontier: wanted, budget, out } = options;
-    const { left, pictures } = parts.flatMap(({ runs }) => runs ?? [])[0];
+    const { residuals, images } = parts.flatMap(({ runs }) => runs ?? [])[0];
     const choices = parts.flatMap((part) => part.choices ?? []);
     if (wanted) (await this.levers()).search.take(parts.flatMap(({ measured }) => measured));
     const proposal = budget === undefined ? undefined : await this.proposed(budget);
     const frontier = wanted ? pricedModels(await this.levers()) : undefined;
-    if (output) await writeInspection(context.environment, output, { left, ...(frontier ? { frontier } : {}) });
+    if (output) await writeInspection(context.environment, output, { residuals, ...(frontier ? { frontier } : {}) });
     this.skipped.report(context.listener);
     return {
-      ...{ left, choices, pictures },
+      ...{ residuals, choices, images },
       ...(frontier ? { frontier } : {}),
       ...(proposal ? { proposal } : {}),
       ...(out === undefined ? {} : { out }),
@@ -189,10 +189,10 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     return this.search;
   }
 
-  private async openLevers(levers: readonly (typeof leverNames)[number][], known?: SearchState): Promise<OpenedSearch> {
+  private async openLevers(levers: readonly (typeof leverNames)[number][], state?: SearchState): Promise<OpenedSearch> {
     const { context, options } = this;
     const wanted = { seed: options.seed, levers: [...levers], shape: "balanced" as const };
-    return openSearch({ options: wanted, ...(await this.open()), context }, true, known);
+    return openSearch({ options: wanted, ...(await this.open()), context }, true, state);
   }
 
   private async open(): Promise<Opened> {
@@ -200,7 +200,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const { context, options } = this;
     const { folder, items } = this.facts ?? { folder: options.data, items: [] };
     const teacher = await context.environment.loadModel(options.model, loadRequest(readOptions(options), context));
-    this.opened = { teacher, source: context.environment.createPictureSource(folder), items };
+    this.opened = { teacher, source: context.environment.createImageSource(folder), items };
     requireFiniteWeights(teacher);
     return this.opened;
   }

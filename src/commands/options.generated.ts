@@ -424,12 +424,12 @@ export interface CompareOptions {
     /** The evaluation that it belongs to. */
     on?: string;
     metric:
-      | "neighbours"
+      | "knn"
       | "probe"
       | "probeBest"
       | "head"
       | "agreement"
-      | "neighboursAuroc"
+      | "knnAuroc"
       | "probeAuroc"
       | "probeBestAuroc"
       | "difference"
@@ -914,12 +914,12 @@ export interface EvaluateOptions {
     /** The model as given, where there are several. */
     model?: string;
     metric:
-      | "neighbours"
+      | "knn"
       | "probe"
       | "probeBest"
       | "head"
       | "agreement"
-      | "neighboursAuroc"
+      | "knnAuroc"
       | "probeAuroc"
       | "probeBestAuroc"
       | "difference"

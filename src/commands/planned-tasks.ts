@@ -121,9 +121,9 @@ async function writeShards<Unit>(
 
 /** Why tasks of an earlier plan run again. */
 function changesText(before: Plan, now: Plan): string {
-  const known = new Map(before.inputs.map(({ option, path, sha256 }) => [`${option} ${path}`, sha256]));
+  const hashes = new Map(before.inputs.map(({ option, path, sha256 }) => [`${option} ${path}`, sha256]));
   const changed = now.inputs.filter(
-    ({ option, path, sha256 }) => (known.get(`${option} ${path}`) ?? sha256) !== sha256,
+    ({ option, path, sha256 }) => (hashes.get(`${option} ${path}`) ?? sha256) !== sha256,
   );
   if (changed.length > 0)
     return `Changed since the last plan: ${changed.map(({ path }) => path).join(", ")}. Tasks that read them run again.`;
@@ -133,8 +133,8 @@ function changesText(before: Plan, now: Plan): string {
 
 /** Throws a UserError where an input is another than when the plan was made. */
 function checkInputs(plan: Plan, inputs: readonly HashedInput[]): void {
-  const known = new Map(plan.inputs.map(({ option, path, sha256 }) => [`${option} ${path}`, sha256]));
-  const changed = inputs.find(({ option, path, sha256 }) => known.get(`${option} ${path}`) !== sha256);
+  const hashes = new Map(plan.inputs.map(({ option, path, sha256 }) => [`${option} ${path}`, sha256]));
+  const changed = inputs.find(({ option, path, sha256 }) => hashes.get(`${option} ${path}`) !== sha256);
   if (changed)
     throw new UserError(
       `${changed.option} ${changed.path} has changed since the plan was made. Run the command that made the plan again.`,

@@ -75,11 +75,11 @@ function commandOf(
         budget,
       }),
     );
-  const own = Object.entries(exportOptions).map(([name, value]) => `--${kebab(name)} ${String(value)}`);
+  const flags = Object.entries(exportOptions).map(([name, value]) => `--${kebab(name)} ${String(value)}`);
   return [
     `wecolora export --model ${shellWord(teacher)} --to ${format} --out SMALLER --data ${shellWord(data)}`,
     ...(exportOf(format).readsImages ? [`--images ${shellWord(data)}`] : []),
-    ...own,
+    ...flags,
     ...(merging ? [`--merge-tokens ${merging.join(",")}`] : []),
     ...flagsOf(readOptions(given)),
   ].join(" ");

@@ -1,7 +1,7 @@
 // The report of a run, made from its folder: at the end of a run, and anew whenever it is asked for.
 import { z } from "zod";
 import type { DataSet } from "../data/dataset.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { methodOf } from "../students/methods/lookup.ts";
 import type { Model } from "../models/model.ts";
@@ -12,7 +12,7 @@ import type {
   Attention,
   BlockSimilarity,
   ClassFigures,
-  HardPicture,
+  HardImage,
   NeighbourExample,
   RunReport,
   Shown,
@@ -30,7 +30,7 @@ import { textChunks } from "../workspace/output-files.ts";
 import { attentionOverlays } from "../evaluation/attention-overlays.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { distillOptions } from "./distill-options.ts";
-import type { JudgedLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
+import type { PredictionLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
 import type { NamedInput, OutputRequest } from "../workspace/output-folder.ts";
 import { checkOutputFile, withOutput } from "../workspace/output-folder.ts";
 import { RunFolder } from "../workspace/run-folder.ts";
@@ -62,7 +62,7 @@ const shownExamples = 6;
 const shownHardest = 6;
 const shownLooks = 6;
 const shownUsed = 96;
-const similarityPictures = 32;
+const similarityImages = 32;
 /** Pixels per side. */
 const [thumbnailSide, lookSide] = [96, 168];
 
@@ -155,7 +155,7 @@ export async function makeRunReport(
 ): Promise<{ readonly page: string; readonly report: RunReport }> {
   const { environment, listener } = context;
   listener.stage?.("writing the report");
-  const whole = await withPictures(context, folder, await readRun(folder));
+  const whole = await withImages(context, folder, await readRun(folder));
   const page = await reportPage(whole, environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return { page, report: whole };
@@ -164,10 +164,10 @@ export async function makeRunReport(
 interface RunFiles {
   readonly report: RunReport;
   readonly options: DistillRunOptions;
-  readonly judged: JudgedLine[];
+  readonly predictions: PredictionLine[];
 }
 
-/** What the folder's files say, without a picture or a model. */
+/** What the folder's files say, without an image or a model. */
 async function readRun(folder: RunFolder): Promise<RunFiles> {
   const path = folder.directory.describe("");
   const config = await folder.readConfig();
@@ -181,7 +181,7 @@ async function readRun(folder: RunFolder): Promise<RunFiles> {
     `the options in ${folder.directory.describe("config.json")}`,
   );
   const log = await folder.readLog();
-  const judged = await folder.readJudged();
+  const predictions = await folder.readPredictions();
   const trained = (await folder.readManifest()).filter(({ uses }) => uses.includes("train"));
   const report: RunReport = {
     ...settingsOf(path, options, config),
@@ -190,17 +190,17 @@ async function readRun(folder: RunFolder): Promise<RunFiles> {
     ...(await exportsOf(folder, config)),
     ...searchOf(options, config),
     notes: notesOf(result, config),
-    judgedPictures: judged.length,
+    evaluatedImages: predictions.length,
     steps: log.filter((entry) => entry.kind === "step"),
-    looks: log.filter((entry) => entry.kind === "evaluation"),
-    classes: classFigures(judged),
+    evaluations: log.filter((entry) => entry.kind === "evaluation"),
+    classes: classFigures(predictions),
     hardest: [],
     neighbours: [],
     attention: [],
     used: { total: trained.length, shown: trained.map(({ name, class: of }) => ({ name, className: of })) },
     missing: [],
   };
-  return { report, options, judged };
+  return { report, options, predictions };
 }
 
 /** What was asked for. */
@@ -267,7 +267,7 @@ const outcomeOf = (result: RunResult) => ({
   trainingSeconds: result.trainingSeconds,
   results: result.results,
   comparisons: result.comparisons,
-  judgedOnTrainingPictures: result.judgedOnTrainingPictures,
+  evaluatedOnTrainingImages: result.evaluatedOnTrainingImages,
 });
 
 const notesOf = ({ startSeconds }: RunResult, { plan }: RunConfig): string[] => [
@@ -276,21 +276,20 @@ const notesOf = ({ startSeconds }: RunResult, { plan }: RunConfig): string[] => 
 ];
 
 function summaryOf({ method, start }: DistillRunOptions): string {
-  const { summary, start: usual } = methodOf(method);
-  return start === undefined || start === usual ? summary : `${summary}; start: ${start}`;
+  const { summary, start: defaultStart } = methodOf(method);
+  return start === undefined || start === defaultStart ? summary : `${summary}; start: ${start}`;
 }
 
-/** Accuracy of neighbours by class, the widest gap of the student to the teacher first. */
-function classFigures(judged: readonly JudgedLine[]): ClassFigures[] {
-  const byClass = new Map<string, JudgedLine[]>();
-  for (const line of judged)
+/** k-NN accuracy by class, the widest gap of the student to the teacher first. */
+function classFigures(predictions: readonly PredictionLine[]): ClassFigures[] {
+  const byClass = new Map<string, PredictionLine[]>();
+  for (const line of predictions)
     if (line.class !== undefined) byClass.set(line.class, [...(byClass.get(line.class) ?? []), line]);
   const figures = [...byClass].flatMap(([name, lines]): ClassFigures[] => {
-    const models = Object.keys(lines[0].models).filter((model) => lines[0].models[model].neighbours !== undefined);
+    const models = Object.keys(lines[0].models).filter((model) => lines[0].models[model].knn !== undefined);
     if (models.length === 0) return [];
-    const share = (model: string) =>
-      lines.filter((line) => line.models[model].neighbours === name).length / lines.length;
-    return [{ name, pictures: lines.length, models: Object.fromEntries(models.map((model) => [model, share(model)])) }];
+    const share = (model: string) => lines.filter((line) => line.models[model].knn === name).length / lines.length;
+    return [{ name, images: lines.length, models: Object.fromEntries(models.map((model) => [model, share(model)])) }];
   });
   const gap = ({ models }: ClassFigures) => (models.teacher ?? 1) - (models.student ?? 0);
   return figures.sort((a, b) => gap(b) - gap(a));
@@ -312,15 +311,15 @@ class Attempts {
   }
 }
 
-/** The report with pictures and with what models make of them; what can't be had is said. */
-async function withPictures(context: RunContext, folder: RunFolder, files: RunFiles): Promise<RunReport> {
+/** The report with images and with what models make of them; what can't be had is said. */
+async function withImages(context: RunContext, folder: RunFolder, files: RunFiles): Promise<RunReport> {
   const { environment, listener } = context;
   const { report, options } = files;
   const attempts = new Attempts();
   const { missing } = attempts;
-  const data = await attempts.try("pictures", () => environment.openDataSet(options.data, openOptions(options)));
+  const data = await attempts.try("images", () => environment.openDataSet(options.data, openOptions(options)));
   const models = await openModels(context, folder, options, data, attempts);
-  const source = data && environment.createPictureSource(data.path);
+  const source = data && environment.createImageSource(data.path);
   try {
     const seen = models.get("teacher") ?? models.get("student");
     if (!source || !seen) return { ...report, used: { ...report.used, shown: [] }, missing };
@@ -361,7 +360,7 @@ async function openModels(
 /** What parts of a report are drawn from. */
 interface Drawing {
   readonly data: DataSet;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly models: ReadonlyMap<string, Model>;
   readonly thumbnails: Thumbnails;
 }
@@ -369,12 +368,12 @@ interface Drawing {
 /** The parts of a report that show images or what models make of them. */
 async function drawnParts(
   environment: Environment,
-  { report, judged }: RunFiles,
+  { report, predictions }: RunFiles,
   { data, source, models, thumbnails }: Drawing,
   attempts: Attempts,
 ): Promise<Partial<RunReport>> {
   const items = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
-  // A picture that is gone has no place to be found in; looking for it by its name says so.
+  // An image that is gone has no place to be found in; looking for it by its name says so.
   const itemOf = (name: string): Item => items.get(name) ?? { name };
   const classOf = ({ label }: Item) => (label === undefined ? undefined : data.train.classes?.[label]);
   const shown: Show = async (name, className = classOf(itemOf(name))) => ({
@@ -383,17 +382,17 @@ async function drawnParts(
     image: await thumbnails.of(itemOf(name)),
   });
   const isBlank = (name: string) => thumbnails.isBlank(itemOf(name));
-  const judgedItems = (judged.length > 0 ? judged : report.used.shown).map(({ name }) => itemOf(name));
+  const evaluatedItems = (predictions.length > 0 ? predictions : report.used.shown).map(({ name }) => itemOf(name));
   const attention = async () =>
-    attentionOf(environment, models, source, await examples(judgedItems, shownLooks, ({ name }) => isBlank(name)));
+    attentionOf(environment, models, source, await examples(evaluatedItems, shownLooks, ({ name }) => isBlank(name)));
   const used = spread(report.used.shown, shownUsed);
   return {
     teacherDepth: models.get("teacher")?.config.depth,
-    hardest: await hardestPictures(judged, shown),
-    neighbours: await neighbourExamples(judged, shown, isBlank),
+    hardest: await hardestImages(predictions, shown),
+    neighbours: await neighbourExamples(predictions, shown, isBlank),
     attention: (await attempts.try("where models look", attention)) ?? [],
     similarity: await attempts.try("similarity of layers", () =>
-      similarityOf(models, source, spread(judgedItems, similarityPictures), report.keptBlocks),
+      similarityOf(models, source, spread(evaluatedItems, similarityImages), report.keptBlocks),
     ),
     used: {
       total: report.used.total,
@@ -404,19 +403,19 @@ async function drawnParts(
 
 type Show = (name: string, className?: string) => Promise<Shown>;
 
-/** The pictures whose features are furthest from the teacher's. */
-async function hardestPictures(judged: readonly JudgedLine[], shown: Show): Promise<HardPicture[]> {
-  const differenceOf = ({ models }: JudgedLine) => models.student?.difference ?? Number.NaN;
-  const known = judged.filter((line) => Number.isFinite(differenceOf(line)));
-  const worst = known.sort((a, b) => differenceOf(b) - differenceOf(a)).slice(0, shownHardest);
+/** The images whose features are furthest from the teacher's. */
+async function hardestImages(predictions: readonly PredictionLine[], shown: Show): Promise<HardImage[]> {
+  const differenceOf = ({ models }: PredictionLine) => models.student?.meanAbsoluteDifference ?? Number.NaN;
+  const measured = predictions.filter((line) => Number.isFinite(differenceOf(line)));
+  const worst = measured.sort((a, b) => differenceOf(b) - differenceOf(a)).slice(0, shownHardest);
   return Promise.all(
     worst.map(async (line) => ({
       ...(await shown(line.name, line.class)),
-      difference: differenceOf(line),
+      meanAbsoluteDifference: differenceOf(line),
       cosine: line.models.student.cosine ?? Number.NaN,
       takenFor: Object.fromEntries(
-        Object.entries(line.models).flatMap(([model, { neighbours }]) =>
-          neighbours !== undefined && (model === "teacher" || model === "student") ? [[model, neighbours]] : [],
+        Object.entries(line.models).flatMap(([model, { knn }]) =>
+          knn !== undefined && (model === "teacher" || model === "student") ? [[model, knn]] : [],
         ),
       ),
     })),
@@ -431,18 +430,18 @@ async function examples<T>(list: readonly T[], count: number, isBlank: (one: T) 
   return showing.length < count ? spread(candidates, count) : spread(showing, count);
 }
 
-/** Some pictures with their neighbours under teacher and student. */
+/** Some images with their neighbours under teacher and student. */
 async function neighbourExamples(
-  judged: readonly JudgedLine[],
+  predictions: readonly PredictionLine[],
   shown: Show,
   isBlank: (name: string) => Promise<boolean>,
 ): Promise<NeighbourExample[]> {
-  const known = judged.filter(({ models }) => models.student?.nearest);
-  const showsBlank = async ({ name, models }: JudgedLine) => {
+  const withNearest = predictions.filter(({ models }) => models.student?.nearest);
+  const showsBlank = async ({ name, models }: PredictionLine) => {
     const nearest = [models.teacher, models.student].flatMap((model) => model?.nearest ?? []);
     return (await Promise.all([name, ...nearest].map(isBlank))).includes(true);
   };
-  const chosen = await examples(known, shownExamples, showsBlank);
+  const chosen = await examples(withNearest, shownExamples, showsBlank);
   return Promise.all(
     chosen.map(async (line) => {
       const rows = ["teacher", "student"].flatMap((model) => {
@@ -457,29 +456,23 @@ async function neighbourExamples(
 async function attentionOf(
   environment: Environment,
   models: ReadonlyMap<string, Model>,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
 ): Promise<Attention[]> {
-  const looks: Attention[] = [];
-  const uri = (picture: Parameters<typeof scaled>[0]) => dataUri(environment, scaled(picture, lookSide));
-  for await (const { item, picture, overlays } of attentionOverlays(
-    models,
-    source,
-    items,
-    undefined,
-    () => undefined,
-  )) {
+  const attentions: Attention[] = [];
+  const uri = (image: Parameters<typeof scaled>[0]) => dataUri(environment, scaled(image, lookSide));
+  for await (const { item, image, overlays } of attentionOverlays(models, source, items, undefined, () => undefined)) {
     const drawn: Record<string, string> = {};
     for (const [name, overlay] of overlays) drawn[name] = await uri(overlay);
-    looks.push({ name: item.name, image: await uri(picture), models: drawn });
+    attentions.push({ name: item.name, image: await uri(image), models: drawn });
   }
-  return looks;
+  return attentions;
 }
 
 /** How alike the blocks of student and teacher are; undefined where one of the two is missing. */
 async function similarityOf(
   models: ReadonlyMap<string, Model>,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   keptBlocks: readonly number[],
 ): Promise<BlockSimilarity | undefined> {

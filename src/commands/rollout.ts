@@ -3,7 +3,7 @@ import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
+import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { attentionOverlays } from "../evaluation/attention-overlays.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import { headFusions, rolloutDefaults, rolloutMethods } from "../evaluation/attention-rollout.ts";
@@ -41,14 +41,14 @@ export type RolloutRunInput = z.input<typeof rolloutRunSchema>;
 
 export interface RolloutRunResult {
   readonly out: string;
-  /** The PNG files in it, by picture. */
+  /** The PNG files in it, by image. */
   readonly files: Readonly<Record<string, string>>;
   /** What stands in each from left to right. */
   readonly columns: readonly string[];
   readonly skipped: number;
 }
 
-/** Writes one PNG a picture: the picture, and where the teacher (where one is given) and the model look in it. */
+/** Writes one PNG an image: the image, and where the teacher (where one is given) and the model look in it. */
 export async function runRollout(context: RunContext, input: RolloutRunInput): Promise<RolloutRunResult> {
   const options = parseOptions(rolloutRunSchema, input, "options of rollout");
   const request: OutputRequest = { path: options.out, kind: "rollout", inputs: modelInputs(options) };
@@ -72,10 +72,10 @@ async function rolloutInto(
   output: OutputFolder,
 ): Promise<RolloutRunResult> {
   const { environment, listener } = context;
-  const data = await environment.openPictures(options.data);
+  const data = await environment.openImages(options.data);
   const models = await openModels(context, options);
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
+  const source = environment.createImageSource(data.path);
+  const skipped = new SkippedImages(options.strict);
   const { directory } = output;
   // Without a prototype: an image may be called __proto__.
   const files = Object.create(null) as Record<string, string>;
@@ -85,7 +85,7 @@ async function rolloutInto(
     skipped.open(data.skipped, listener);
     listener.stage?.("looking", items.length);
     const { attention: method, fusion, discard } = options;
-    for await (const { item, picture, overlays } of attentionOverlays(
+    for await (const { item, image, overlays } of attentionOverlays(
       models,
       source,
       items,
@@ -93,7 +93,7 @@ async function rolloutInto(
       skipped.add,
     )) {
       const file = fileNames.add(item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__"), ".png");
-      await directory.write(file, [await environment.encodePng(sideBySide([picture, ...overlays.values()]))]);
+      await directory.write(file, [await environment.encodePng(sideBySide([image, ...overlays.values()]))]);
       files[item.name] = file;
       listener.progress?.(Object.keys(files).length);
     }

@@ -13,14 +13,14 @@ export function cardOrigin(options: DistillRunOptions, result: RunResult): Model
     fromHub: result.teacherFromHub,
     license: result.teacherLicense,
     method: options.method,
-    pictures: result.pictures,
+    images: result.images,
     data: options.data,
     keptBlocks: result.keptBlocks,
     widths: widthsText(result),
     command: ["wecolora distill --teacher TEACHER --data IMAGES --out RUN", ...changedFlags(options)].join(" "),
     results: result.results,
     comparisons: result.comparisons,
-    onTraining: result.judgedOnTrainingPictures,
+    onTraining: result.evaluatedOnTrainingImages,
   };
 }
 
@@ -35,12 +35,12 @@ export function distillCommand(options: DistillRunOptions): string {
 function changedFlags(options: DistillRunOptions): string[] {
   const { recipe, method } = options;
   const named = recipe === undefined ? { method } : { recipe };
-  const usual = distillOptions({ teacher: "t", data: "d", out: "o", ...named });
+  const defaults = distillOptions({ teacher: "t", data: "d", out: "o", ...named });
   const changed = flagsOf(
     Object.fromEntries(
       Object.entries(options).filter(([key, value]) => {
-        const own = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
-        return !own && JSON.stringify(value) !== JSON.stringify((usual as Record<string, unknown>)[key]);
+        const isOmitted = ["teacher", "data", "out", "overwrite", "threads", "device"].includes(key);
+        return !isOmitted && JSON.stringify(value) !== JSON.stringify((defaults as Record<string, unknown>)[key]);
       }),
     ),
   );

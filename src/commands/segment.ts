@@ -1,11 +1,11 @@
-// `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and judged on held-out ones.
+// `wecolora segment`: decoders on models' patch tokens, trained on slices of scans and evaluated on held-out ones.
 import { FileNames } from "../utils/escape.ts";
 import { z } from "zod";
 import { writeSafetensors } from "../checkpoints/safetensors-file.ts";
-import { stackViews } from "../data/loader.ts";
+import { stackCrops } from "../data/loader.ts";
 import type { SliceSplit, SliceStack } from "../data/scans.ts";
 import { isVolumeName } from "../data/scans.ts";
-import { classesOf, sliceView } from "../data/slice-views.ts";
+import { classesOf, sliceCrop } from "../data/slice-crops.ts";
 import type { Interval } from "../evaluation/confidence.ts";
 import { resampled } from "../evaluation/confidence.ts";
 import { mean } from "../evaluation/metrics.ts";
@@ -22,7 +22,7 @@ import { csvLines, markdownTable } from "../report/table.ts";
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import type { Picture, Preprocessing } from "../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -211,21 +211,21 @@ async function batchOf(
   normalisation: Pick<Preprocessing, "mean" | "std">,
   draw?: { readonly seed: number; readonly epoch: number },
 ): Promise<SliceBatch> {
-  const sides = { picture: segmenter.imageSize, mask: segmenter.side };
-  const views = [];
+  const sides = { image: segmenter.imageSize, mask: segmenter.side };
+  const crops = [];
   for (const id of ids) {
     const stack = await cases.stack(id.case);
     const random = draw && randomStream(draw.seed, "slice view", draw.epoch, stack.name, id.slice);
     const mask = draw && classMask(stack, id.slice, labels);
-    views.push(sliceView(stack.picture(id.slice), mask, sides, normalisation, random));
+    crops.push(sliceCrop(stack.image(id.slice), mask, sides, normalisation, random));
   }
   return {
-    pixels: stackViews(
-      views.map(({ pixels }) => pixels),
-      [3, sides.picture, sides.picture],
+    pixels: stackCrops(
+      crops.map(({ pixels }) => pixels),
+      [3, sides.image, sides.image],
     ),
-    labels: stackViews(
-      views.map((view) => view.labels ?? new Float32Array(sides.mask ** 2)),
+    labels: stackCrops(
+      crops.map((crop) => crop.labels ?? new Float32Array(sides.mask ** 2)),
       [1, sides.mask, sides.mask],
     ),
   };
@@ -259,7 +259,7 @@ async function predictions(
   normalisation: Pick<Preprocessing, "mean" | "std">,
   progress: (done: number) => void,
 ): Promise<Uint8Array[]> {
-  const found: Uint8Array[] = [];
+  const masks: Uint8Array[] = [];
   for (let from = 0; from < work.test.length; from += work.options.batch) {
     const ids = work.test.slice(from, from + work.options.batch);
     const { pixels } = await batchOf(work, ids, segmenter, normalisation);
@@ -268,15 +268,15 @@ async function predictions(
     const size = dims[1] * dims[2] * dims[3];
     for (const [i, id] of ids.entries()) {
       const stack = await work.cases.stack(id.case);
-      found.push(classesOf(data.subarray(i * size, (i + 1) * size), dims[1], dims[2], stack));
+      masks.push(classesOf(data.subarray(i * size, (i + 1) * size), dims[1], dims[2], stack));
     }
-    progress(found.length);
+    progress(masks.length);
   }
-  return found;
+  return masks;
 }
 
 /** Dice and the rest of each class of each case, over the case's held-out slices as one volume. */
-async function judgeMasks({ cases, test, labels, classes }: Work, predicted: readonly Uint8Array[]) {
+async function evaluateMasks({ cases, test, labels, classes }: Work, predicted: readonly Uint8Array[]) {
   const results: ClassResult[] = [];
   for (const [i, { name }] of cases.files.entries()) {
     const places = test.flatMap((id, at) => (id.case === i ? [at] : []));
@@ -285,17 +285,17 @@ async function judgeMasks({ cases, test, labels, classes }: Work, predicted: rea
     const first = test[places[0]].slice;
     const dims = [test[places[places.length - 1]].slice - first + 1, stack.height, stack.width] as const;
     const size = stack.height * stack.width;
-    const [own, truth] = [0, 1].map((): Mask => ({ dims, data: new Uint8Array(dims[0] * size) }));
+    const [predictedMask, truth] = [0, 1].map((): Mask => ({ dims, data: new Uint8Array(dims[0] * size) }));
     for (const at of places) {
       const offset = (test[at].slice - first) * size;
-      own.data.set(predicted[at], offset);
+      predictedMask.data.set(predicted[at], offset);
       truth.data.set(classMask(stack, test[at].slice, labels), offset);
     }
-    const found = overlaps(own.data, truth.data, classes.length);
+    const overlap = overlaps(predictedMask.data, truth.data, classes.length);
     classes.forEach((className, k) => {
       if (k === 0) return;
-      const distance = hausdorff95(own, truth, k, stack.spacing);
-      results.push({ case: name, class: className, ...found[k], hausdorff95: distance });
+      const distance = hausdorff95(predictedMask, truth, k, stack.spacing);
+      results.push({ case: name, class: className, ...overlap[k], hausdorff95: distance });
     });
   }
   return results;
@@ -398,9 +398,9 @@ async function runJob(context: RunContext, work: Work, { path, name, pixels }: J
     const encoder: Encoder = pixels
       ? { kind: "pixels", imageSize, patchSize }
       : { kind: "vit", model, trained: options.encoder === "trained" };
-    const { weights, ...judged } = await runOne(context, work, name, encoder, model);
+    const { weights, ...evaluation } = await runOne(context, work, name, encoder, model);
     await directory.write(`${name}.safetensors`, writeSafetensors(weights, { classes: JSON.stringify(classes) }));
-    return judged;
+    return evaluation;
   } finally {
     await model.dispose();
   }
@@ -430,7 +430,7 @@ async function runOne(context: RunContext, work: Work, name: string, encoder: En
     const training = await trainOne(context, work, name, segmenter, model.preprocessing);
     listener.stage?.(`evaluating ${name}`, work.test.length);
     const predicted = await predictions(work, segmenter, model.preprocessing, (done) => listener.progress?.(done));
-    const results = await judgeMasks(work, predicted);
+    const results = await evaluateMasks(work, predicted);
     const parameters = encoder.kind === "vit" ? model.parameters : 0;
     const result: SegmentResult = { model: name, ...figuresOf(results), results, parameters, ...training };
     return { result, predicted, weights: await segmenter.weights() };
@@ -489,11 +489,11 @@ async function writeExamples(
   for (const at of spread([...test.keys()], shownSlices)) {
     const stack = await cases.stack(test[at].case);
     const { slice } = test[at];
-    const picture = stack.picture(slice);
-    const truth = maskOverlay(picture, classMask(stack, slice, labels));
-    const drawn: Picture[] = [...masks.values()].map((found) => maskOverlay(picture, found[at]));
+    const image = stack.image(slice);
+    const truth = maskOverlay(image, classMask(stack, slice, labels));
+    const drawn: RgbImage[] = [...masks.values()].map((drawnMasks) => maskOverlay(image, drawnMasks[at]));
     const name = fileNames.add(`${stack.name.replace(/[^\w.-]+/g, "-")}-${slice}`, ".png");
-    await out.write(`images/${name}`, [await environment.encodePng(sideBySide([picture, truth, ...drawn]))]);
+    await out.write(`images/${name}`, [await environment.encodePng(sideBySide([image, truth, ...drawn]))]);
   }
 }
 
@@ -530,8 +530,8 @@ export function segmentTable(models: readonly SegmentResult[]): { columns: Colum
     `${digits(m.iou, 3)}${boundsText(shown(m, m.intervals.iou), 3)}`,
     `${digits(m.hausdorff95, 1)}${boundsText(shown(m, m.intervals.hausdorff95), 1)}`,
     ...names.map((name) => {
-      const own = m.results.filter((r) => r.class === name);
-      return `${digits(overClasses(own, "dice"), 3)}${boundsText(shown(m, overCases(own, "dice")), 3)}`;
+      const rows = m.results.filter((r) => r.class === name);
+      return `${digits(overClasses(rows, "dice"), 3)}${boundsText(shown(m, overCases(rows, "dice")), 3)}`;
     }),
     m.parameters > 0 ? (m.parameters / 1e6).toFixed(1) : "-",
   ]);

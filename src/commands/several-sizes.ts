@@ -73,10 +73,10 @@ export async function writeOtherCards(
   options: DistillRunOptions,
   result: RunResult,
 ): Promise<void> {
-  for (const { config, result: own } of others) {
-    const row = rowNameOf(own);
+  for (const { config, result: sizeResult } of others) {
+    const row = rowNameOf(sizeResult);
     const rows = result.results.filter(({ name }) => name === row || !name.startsWith("student"));
-    const { mlpWidth, keptHeads, shapes, keptBlocks, student, size } = own;
+    const { mlpWidth, keptHeads, shapes, keptBlocks, student, size } = sizeResult;
     await writeStudentCard(
       directory.below(student),
       { name: `${options.method} student, ${size}`, config, folder: student },

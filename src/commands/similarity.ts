@@ -3,7 +3,7 @@ import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
 import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { loadRequest, SkippedPictures } from "../context/run-context.ts";
+import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { LayerSimilarity } from "../evaluation/layer-similarity.ts";
@@ -49,19 +49,19 @@ async function similarityInto(
   output: OutputFolder | undefined,
 ): Promise<SimilarityRunResult> {
   const { environment, listener } = context;
-  const data = await environment.openPictures(options.data);
+  const data = await environment.openImages(options.data);
   const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), context));
   const student = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
-  const source = environment.createPictureSource(data.path);
-  const skipped = new SkippedPictures(options.strict);
+  const source = environment.createImageSource(data.path);
+  const skipped = new SkippedImages(options.strict);
   try {
     const items = limitItems(data.items, options.maxImages, options.seed);
     skipped.open(data.skipped, listener);
     listener.stage?.("comparing layers");
-    const found = await compareLayers(student, teacher, source, items, skipped.add);
+    const layers = await compareLayers(student, teacher, source, items, skipped.add);
     skipped.report(listener);
-    if (output) await writeSimilarity(environment, output.directory, found);
-    return { ...found, out: options.out, skipped: skipped.count };
+    if (output) await writeSimilarity(environment, output.directory, layers);
+    return { ...layers, out: options.out, skipped: skipped.count };
   } finally {
     await source.dispose();
     await student.dispose();
@@ -90,9 +90,9 @@ export const command = defineCommand({
   summary: "Compare a student's blocks with its teacher's.",
   schema: similarityRunSchema,
   run: runSimilarity,
-  text: ({ cka, cosine, tokens, pictures, out }) =>
+  text: ({ cka, cosine, tokens, images, out }) =>
     [
-      `Compared over ${tokens} tokens of ${countText([pictures, pictures])}.`,
+      `Compared over ${tokens} tokens of ${countText([images, images])}.`,
       similarityText("centred kernel alignment", cka),
       ...(cosine ? [similarityText("mean cosine of tokens", cosine)] : []),
       ...(out === undefined ? [] : [`${out}: similarity.csv, similarity.svg, similarity.png`]),

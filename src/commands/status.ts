@@ -7,7 +7,7 @@ import type { Directory } from "../files/storage.ts";
 import type { ActiveState } from "../launchers/launcher.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { textTable } from "../report/table.ts";
-import { mapInTurns } from "../utils/arrays.ts";
+import { mapInBatches } from "../utils/arrays.ts";
 import { pause } from "../utils/pause.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -113,19 +113,19 @@ async function activeTasks(
   }
 }
 
-async function look(context: RunContext, opened: OpenedPlan): Promise<StatusRunResult> {
+async function statusOf(context: RunContext, opened: OpenedPlan): Promise<StatusRunResult> {
   const launch = await readLaunch(opened);
   const active = launch && (await activeTasks(context, opened, launch));
   const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
-  const tasks = await mapInTurns(indices, (index) => taskStatus(context, opened, index, active));
-  const left = secondsLeft(tasks, launch);
+  const tasks = await mapInBatches(indices, (index) => taskStatus(context, opened, index, active));
+  const remaining = secondsLeft(tasks, launch);
   const mergeLine = await lastLine(opened.directory, mergeLogEntry);
   return {
     plan: opened.path,
     command: opened.plan.command,
     ...(launch ? { launcher: launch.launcher } : {}),
     tasks,
-    ...(left === undefined ? {} : { secondsLeft: left }),
+    ...(remaining === undefined ? {} : { secondsLeft: remaining }),
     cancelled: launch?.cancelled ?? false,
     merged: (await OutputFolder.open(opened.directory, "plan")).isFinished,
     ...(mergeLine === undefined ? {} : { mergeLine }),
@@ -144,12 +144,12 @@ const lookEvery = 2000;
 export async function runStatus(context: RunContext, input: StatusRunInput): Promise<StatusRunResult> {
   const { out, watch } = parseOptions(statusRunSchema, input, "options of status");
   const opened = await readPlan(context.environment, out);
-  let seen = await look(context, opened);
+  let seen = await statusOf(context, opened);
   if (watch) context.listener.stage?.("tasks", opened.plan.tasks);
   while (watch && seen.tasks.some(({ state }) => state === "waiting" || state === "running")) {
     context.listener.progress?.(countOf(seen.tasks, "done"), countsText(seen.tasks));
     await pause(lookEvery, context.signal);
-    seen = await look(context, opened);
+    seen = await statusOf(context, opened);
   }
   return seen;
 }
@@ -162,7 +162,7 @@ function timeText(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-function statusText({ tasks, plan, secondsLeft: left, merged, mergeLine, ...about }: StatusRunResult): string {
+function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ...about }: StatusRunResult): string {
   const { command, launcher, cancelled } = about;
   const rows = states
     .flatMap((state) => tasks.filter((task) => task.state === state).slice(0, state === "done" ? 3 : mostRows))
@@ -180,7 +180,7 @@ function statusText({ tasks, plan, secondsLeft: left, merged, mergeLine, ...abou
   const open = countOf(tasks, "done") < tasks.length;
   return [
     `${command}, ${tasks.length} tasks (${launcher ?? "not launched"}${cancelled ? ", cancelled" : ""}): ${countsText(tasks)}`,
-    ...(open && left !== undefined ? [`about ${timeText(left)} left`] : []),
+    ...(open && remaining !== undefined ? [`about ${timeText(remaining)} left`] : []),
     textTable(columns, rows),
     ...(rows.length < tasks.length ? [`(${rows.length} of ${tasks.length} tasks are shown; --json shows all)`] : []),
     merged ? "merged" : `not merged yet${mergeLine === undefined ? "" : `: ${mergeLine}`}`,

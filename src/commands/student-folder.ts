@@ -3,7 +3,7 @@ import type { Directory } from "../files/storage.ts";
 import type { Warn } from "../exports/export-format.ts";
 import type { ModelCard } from "../exports/model-card.ts";
 import { modelCard } from "../exports/model-card.ts";
-import { usualFormat, writeModel } from "../exports/save.ts";
+import { defaultFormat, writeModel } from "../exports/save.ts";
 import { loadingFacts, weightsFiles } from "../exports/weights-files.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import type { StudentRunOptions } from "../students/run-options.ts";
@@ -20,7 +20,7 @@ export function writeStudent(
   { origin }: Pick<ModelDefinition, "origin">,
   warn: Warn,
 ): Promise<void> {
-  const settings = { weightType: weightType ?? origin.weightType, format: usualFormat(student) };
+  const settings = { weightType: weightType ?? origin.weightType, format: defaultFormat(student) };
   return writeModel(student, directory, settings, warn);
 }
 

@@ -1,10 +1,10 @@
-// Pictures as a page shows them: what a model sees of them, small, each made once.
-import type { PictureSource } from "../data/loader.ts";
+// Images as a page shows them: what a model sees of them, small, each made once.
+import type { ImageSource } from "../data/loader.ts";
 import { resize } from "../data/resize.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
 import { UserError } from "../utils/errors.ts";
-import type { Picture, Preprocessing } from "../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import type { Environment } from "../context/environment.ts";
 
 /** Bytes in base 64. */
@@ -14,16 +14,16 @@ export function base64(bytes: Uint8Array): string {
   return btoa(text);
 }
 
-/** A picture reduced (or enlarged) to a square of `side` pixels. */
-export function scaled(picture: Picture, side: number): Picture {
-  return resize(picture, { left: 0, top: 0, width: picture.width, height: picture.height }, side, side, "bicubic");
+/** An image reduced (or enlarged) to a square of `side` pixels. */
+export function scaled(image: RgbImage, side: number): RgbImage {
+  return resize(image, { left: 0, top: 0, width: image.width, height: image.height }, side, side, "bicubic");
 }
 
 /** Of so many pixels at least, and by so many levels, an image that shows something differs from its most common colour. */
 const [leastShown, leastLevels] = [0.02, 16];
 
 /** Whether an image is of one colour, as nearly as a viewer sees it. */
-export function isBlank({ width, height, data }: Picture): boolean {
+export function isBlank({ width, height, data }: RgbImage): boolean {
   const pixels = width * height;
   const common = [0, 1, 2].map((channel) => {
     const counts = new Uint32Array(256);
@@ -36,8 +36,8 @@ export function isBlank({ width, height, data }: Picture): boolean {
   return other < leastShown * pixels;
 }
 
-export async function dataUri(environment: Environment, picture: Picture): Promise<string> {
-  return `data:image/jpeg;base64,${base64(await environment.encodeJpeg(picture))}`;
+export async function dataUri(environment: Environment, image: RgbImage): Promise<string> {
+  return `data:image/jpeg;base64,${base64(await environment.encodeJpeg(image))}`;
 }
 
 interface Thumbnail {
@@ -49,18 +49,18 @@ interface Thumbnail {
 export class Thumbnails {
   private readonly made = new Map<string, Promise<Thumbnail | undefined>>();
   private readonly environment: Environment;
-  private readonly source: PictureSource;
+  private readonly source: ImageSource;
   private readonly preprocessing: Preprocessing;
   private readonly side: number;
 
-  constructor(environment: Environment, source: PictureSource, preprocessing: Preprocessing, side: number) {
+  constructor(environment: Environment, source: ImageSource, preprocessing: Preprocessing, side: number) {
     this.environment = environment;
     this.source = source;
     this.preprocessing = preprocessing;
     this.side = side;
   }
 
-  /** A data URI; undefined where the picture can't be read (any more). */
+  /** A data URI; undefined where the image can't be read (any more). */
   async of(item: Item): Promise<string | undefined> {
     return (await this.thumbnail(item))?.uri;
   }
@@ -71,16 +71,16 @@ export class Thumbnails {
   }
 
   private thumbnail(item: Item): Promise<Thumbnail | undefined> {
-    const known = this.made.get(item.name) ?? this.make(item);
-    this.made.set(item.name, known);
-    return known;
+    const image = this.made.get(item.name) ?? this.make(item);
+    this.made.set(item.name, image);
+    return image;
   }
 
   private async make(item: Item): Promise<Thumbnail | undefined> {
     try {
-      const view = await this.source.evaluationView(item, this.preprocessing);
-      const picture = scaled(denormalise(view, this.preprocessing), this.side);
-      return { uri: await dataUri(this.environment, picture), isBlank: isBlank(picture) };
+      const pixels = await this.source.evaluationCrop(item, this.preprocessing);
+      const image = scaled(denormalise(pixels, this.preprocessing), this.side);
+      return { uri: await dataUri(this.environment, image), isBlank: isBlank(image) };
     } catch (error) {
       if (error instanceof UserError) return undefined;
       throw error;

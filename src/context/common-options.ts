@@ -81,10 +81,10 @@ export type ProtocolReadOptions = z.output<typeof readSchema> & { readonly trans
 function paperProtocolOf({ path, name }: Pick<DataSet, "path" | "name">): PaperProtocol {
   const paper = name === undefined ? undefined : protocols[name].paper;
   if (paper) return paper;
-  const known = dataSetNames.filter((each) => protocols[each].paper).join(", ");
+  const listed = dataSetNames.filter((each) => protocols[each].paper).join(", ");
   const problem = name === undefined ? `${path} is not a known data set` : `the paper does not use ${name}`;
   throw new UserError(
-    `--normalization paper is known for ${known}, but ${problem}. Name the data set with dataSet (--data-set), or use --normalization model.`,
+    `--normalization paper is known for ${listed}, but ${problem}. Name the data set with dataSet (--data-set), or use --normalization model.`,
     { code: "INVALID_OPTION" },
   );
 }
@@ -94,11 +94,16 @@ export function readOptionsFor(
   options: z.output<typeof readSchema> & { readonly normalization: Normalization },
   data: Pick<DataSet, "path" | "name">,
 ): ProtocolReadOptions {
-  const own = readOptions(options);
-  if (options.normalization === "model") return own;
+  const readingOptions = readOptions(options);
+  if (options.normalization === "model") return readingOptions;
   if (options.normalization === "paper") {
     const { mean, std, transform } = paperProtocolOf(data);
-    return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std], transform };
+    return {
+      ...readingOptions,
+      mean: readingOptions.mean ?? [...mean],
+      std: readingOptions.std ?? [...std],
+      transform,
+    };
   }
   const { path: where, name } = data;
   if (name === undefined)
@@ -107,11 +112,11 @@ export function readOptionsFor(
         `${name("normalization")} data-set needs a published data set, and ${where} is not known as one. Name it with ${name("dataSet")}, or give ${name("mean")} and ${name("std")}.`,
     ]);
   const { mean, std } = protocols[name];
-  return { ...own, mean: own.mean ?? [...mean], std: own.std ?? [...std] };
+  return { ...readingOptions, mean: readingOptions.mean ?? [...mean], std: readingOptions.std ?? [...std] };
 }
 
 /** How the images that a probe trains on differ from those that it is evaluated on; undefined where they don't. */
-export function probeViewsFor(
+export function probeCropsFor(
   options: Pick<z.output<typeof readSchema>, "std"> & { readonly normalization: Normalization },
   data: Pick<DataSet, "path" | "name">,
 ): Pick<PaperProtocol, "trainStd" | "augmentation"> | undefined {

@@ -1,14 +1,14 @@
 // What runs ask of their platform.
 import type { Directory } from "../files/storage.ts";
 import type { OutputPlatform } from "./outputs.ts";
-import type { DataSet, PictureFolder } from "../data/dataset.ts";
+import type { DataSet, ImageFolder } from "../data/dataset.ts";
 import type { OpenOptions } from "../data/formats/open.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import type { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { FeatureStore } from "../evaluation/feature-store.ts";
 import type { Model } from "../models/model.ts";
 import type { ReadOptions } from "../models/definition.ts";
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 
 export interface LoadRequest extends Omit<ReadOptions, "weightsFile"> {
   readonly revision?: string;
@@ -55,24 +55,24 @@ export interface Environment {
   openDataSet(path: string, options?: OpenOptions): Promise<DataSet>;
   /** Paths below a folder, with `/`, of the files whose names are wanted. */
   listFiles(path: string, wanted: (name: string) => boolean): Promise<string[]>;
-  /** All pictures below a folder. */
-  openPictures(path: string, options?: OpenOptions): Promise<PictureFolder>;
+  /** All images below a folder. */
+  openImages(path: string, options?: OpenOptions): Promise<ImageFolder>;
   /** Where features are kept from one time to the next; the user's cache folder where none is named. */
   featureStore(path?: string, warn?: (message: string) => void): FeatureStore;
   writeFile(path: string, chunks: Iterable<Uint8Array>): Promise<void>;
-  createPictureSource(path: string): PictureSource;
+  createImageSource(path: string): ImageSource;
   directory(path: string): Directory;
   /** Locks, room and permissions where outputs go. */
   readonly outputs: OutputPlatform;
-  /** A picture as a PNG file. */
-  encodePng(picture: Picture): Promise<Uint8Array>;
-  /** A picture as a JPEG file, small enough for a page. */
-  encodeJpeg(picture: Picture): Promise<Uint8Array>;
+  /** An image as a PNG file. */
+  encodePng(image: RgbImage): Promise<Uint8Array>;
+  /** An image as a JPEG file, small enough for a page. */
+  encodeJpeg(image: RgbImage): Promise<Uint8Array>;
   /** An empty document that charts are drawn in. */
   createDocument(): Document;
   /** An SVG as a PNG file, at twice its size. */
   encodeSvg(svg: string): Promise<Uint8Array>;
-  /** Where judging keeps what a teacher gives, where several runs ask for the same. */
+  /** Where evaluation keeps what a teacher gives, where several runs ask for the same. */
   readonly referenceOutputs?: ReferenceOutputs;
   /** Bytes of memory that this process may still take; undefined where that is not known. */
   readonly availableMemory?: () => number;

@@ -99,7 +99,7 @@ export function loadRequest(
 const describe = (name: string, reason: string) => (reason.includes(name) ? reason : `${name}: ${reason}`);
 
 /** Collects files that are not used, says why, and refuses those that something is wrong with where the run is strict. */
-export class SkippedPictures {
+export class SkippedImages {
   private readonly files = new Map<string, Skipped>();
   private readonly strict: boolean;
   private shown = 0;

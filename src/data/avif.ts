@@ -2,7 +2,7 @@
 // uses, interpolates between them, and values differ by tens of levels at edges. So the file is marked as holding RGB
 // ('identity'), which makes libheif hand out the planes as they are. What follows here is libavif's arithmetic: libyuv's for the
 // usual matrices, its own for others, both on 8 bits.
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import { av1Colours } from "./av1.ts";
 
 interface Box {
@@ -60,7 +60,7 @@ function takeTransforms(bytes: Uint8Array, meta: readonly Box[], properties: rea
   const wideItems = bytes[box.from] > 0;
   const wideIndices = (bytes[box.from + 3] & 1) === 1;
   const mainItem = bytes[main.from] > 0 ? view.getUint32(main.from + 4) : view.getUint16(main.from + 4);
-  const found: Transform[] = [];
+  const transforms: Transform[] = [];
   try {
     let at = box.from + 8;
     for (let entries = view.getUint32(box.from + 4); entries > 0; entries--) {
@@ -72,9 +72,10 @@ function takeTransforms(bytes: Uint8Array, meta: readonly Box[], properties: rea
         if (property?.kind === "clap") return undefined;
         if (property?.kind === "irot" || property?.kind === "imir") {
           const value = bytes[property.from];
-          if (item === mainItem && property.kind === "imir") found.push(value & 1 ? "left to right" : "top to bottom");
+          if (item === mainItem && property.kind === "imir")
+            transforms.push(value & 1 ? "left to right" : "top to bottom");
           if (item === mainItem && property.kind === "irot")
-            found.push(...Array.from({ length: value & 3 }, () => "quarter turn" as const));
+            transforms.push(...Array.from({ length: value & 3 }, () => "quarter turn" as const));
           // Index 0 stands for no property.
           if (wideIndices) view.setUint16(at, 0);
           else view.setUint8(at, 0);
@@ -86,7 +87,7 @@ function takeTransforms(bytes: Uint8Array, meta: readonly Box[], properties: rea
     if (error instanceof RangeError) return undefined;
     throw error;
   }
-  return found;
+  return transforms;
 }
 
 /** A file made to be read as bare planes, and what it takes to make RGB of these. */
@@ -333,18 +334,21 @@ export function rgbOfPlanes(
   channels: number,
   { width, height }: { readonly width: number; readonly height: number },
   description: Omit<AvifPlanes, "bytes">,
-): Picture {
+): RgbImage {
   const { step, isFullRange, weights, transforms } = description;
   const fixed = fixedNumbers(weights[0], isFullRange);
   const toRgb = fixed ? fixedRgb(fixed) : floatRgb(description);
   const data = new Uint8Array(3 * width * height);
   /** The neighbour whose chroma is mixed in: the one on the pixel's side of the middle of its pair. */
-  const beside = (i: number, isEdge: boolean) => (isEdge ? i : i % 2 === 1 ? i + 1 : i - 1);
+  const nextSample = (i: number, isEdge: boolean) => (isEdge ? i : i % 2 === 1 ? i + 1 : i - 1);
   for (let y = 0; y < height; y++) {
     const row = y * width;
-    const other = beside(y, step[1] === 1 || y === 0 || (y === height - 1 && y % 2 === 1)) * width;
+    const other = nextSample(y, step[1] === 1 || y === 0 || (y === height - 1 && y % 2 === 1)) * width;
     for (let x = 0; x < width; x++) {
-      const across = beside(x, step[0] === 1 || x === 0 || (x === width - 1 && (x % 2 === 1 || fixed !== undefined)));
+      const across = nextSample(
+        x,
+        step[0] === 1 || x === 0 || (x === width - 1 && (x % 2 === 1 || fixed !== undefined)),
+      );
       const a = (row + x) * channels;
       const b = (row + across) * channels;
       const c = (other + x) * channels;
@@ -354,11 +358,11 @@ export function rgbOfPlanes(
       toRgb(planes[a + 1], blue, red, data, 3 * (row + x));
     }
   }
-  return transforms.reduce<Picture>(transformed, { width, height, data });
+  return transforms.reduce<RgbImage>(transformed, { width, height, data });
 }
 
 /** A quarter turn goes against the clock. */
-function transformed({ width, height, data }: Picture, transform: Transform): Picture {
+function transformed({ width, height, data }: RgbImage, transform: Transform): RgbImage {
   const out = new Uint8Array(data.length);
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++) {

@@ -1,5 +1,5 @@
 // Windows bitmaps, which sharp's libraries leave out: 1, 4, 8, 16, 24 and 32 bits, palettes, run lengths and bit masks.
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import type { ImageHeader } from "./image-formats.ts";
 
 interface BmpHeader extends ImageHeader {
@@ -74,7 +74,7 @@ function channelReader(mask: number): (pixel: number) => number {
 }
 
 /** Decodes a bitmap, whose size was checked before. Throws where it is cut off. */
-export function decodeBmp(bytes: Uint8Array, header: BmpHeader): Picture {
+export function decodeBmp(bytes: Uint8Array, header: BmpHeader): RgbImage {
   const { width, height, isTopDown, bits, compression, data: from, palette, entry, masks } = header;
   const rgb = new Uint8Array(3 * width * height);
   const rowOf = (y: number) => 3 * width * (isTopDown ? y : height - 1 - y);

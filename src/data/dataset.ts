@@ -1,4 +1,4 @@
-// A data set: pictures with or without classes, and the part to judge on where it brings one.
+// A data set: images with or without classes, and the part to evaluate on where it brings one.
 import { UserError } from "../utils/errors.ts";
 import { shorten } from "../utils/quote.ts";
 import type { Skipped } from "./loader.ts";
@@ -7,10 +7,10 @@ import type { Item } from "./sampling.ts";
 import type { UnusedFiles } from "./unused.ts";
 import { unusedFile } from "./unused.ts";
 
-export interface PictureFolder {
+export interface ImageFolder {
   /** The folder that the items' names are counted from. */
   readonly path: string;
-  /** Class names, where pictures have classes: alphabetical, or in the data set's own order. */
+  /** Class names, where images have classes: alphabetical, or in the data set's own order. */
   readonly classes?: readonly string[];
   readonly items: readonly Item[];
   /** Files that are not used, as seen while the images were listed. */
@@ -31,11 +31,11 @@ export interface ListedSet {
   readonly path: string;
   /** Which published data set it is, where that is known. */
   readonly name?: DataSetName;
-  /** Whether a picture may belong to several classes, or to none (`labels` of its items). */
+  /** Whether an image may belong to several classes, or to none (`labels` of its items). */
   readonly multiLabel?: boolean;
-  readonly train: PictureFolder;
-  /** The part to judge on, where the data set brings one. Labels are indices into the training part's classes. */
-  readonly test?: PictureFolder;
+  readonly train: ImageFolder;
+  /** The part to evaluate on, where the data set brings one. Labels are indices into the training part's classes. */
+  readonly test?: ImageFolder;
   /** A third split, where the data set has one. */
   readonly otherSplits?: readonly OtherSplit[];
 }
@@ -77,7 +77,7 @@ export function classFolders(paths: readonly string[]): { classes: string[]; lab
   return { classes, labels: names.map((name) => index.get(name) ?? -1) };
 }
 
-/** A picture with its class as a list, a table or a shard gives it: a name, or a number from 0. */
+/** An image with its class as a list, a table or a shard gives it: a name, or a number from 0. */
 export interface Classified {
   readonly item: Item;
   readonly class?: string | number;
@@ -98,7 +98,7 @@ export interface ListedParts {
  * evaluated on, or the test split where there is none; without a training split everything is one. Throws a UserError where
  * some images have a class and others none, or a number names no class.
  */
-export function listedDataSet(path: string, parts: ListedParts, known?: readonly string[]): ListedSet {
+export function listedDataSet(path: string, parts: ListedParts, givenClasses?: readonly string[]): ListedSet {
   const { skipped, names = { val: "val", test: "test" } } = parts;
   const [train, val, test] = [parts.train, parts.val ?? [], parts.test ?? []].map((entries) => entries.map(composed));
   const all = [...train, ...val, ...test];
@@ -108,7 +108,7 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
     throw new UserError(`${shorten(first.item.name)} of ${path} has a class, but ${shorten(bare.item.name)} has none`, {
       code: "INVALID_DATA",
     });
-  const classes = first && (known?.map((name) => name.normalize("NFC")) ?? classNames(all));
+  const classes = first && (givenClasses?.map((name) => name.normalize("NFC")) ?? classNames(all));
   const index = new Map(classes?.map((name, i) => [name, i]));
   const labelled = (entry: Classified): Item => {
     if (!classes) return entry.item;
@@ -120,7 +120,7 @@ export function listedDataSet(path: string, parts: ListedParts, known?: readonly
       );
     return { ...entry.item, label };
   };
-  const part = (entries: readonly Classified[], unused: readonly Skipped[]): PictureFolder => ({
+  const part = (entries: readonly Classified[], unused: readonly Skipped[]): ImageFolder => ({
     path,
     classes,
     items: entries.map(labelled),
@@ -156,7 +156,7 @@ function classNames(entries: readonly Classified[]): string[] {
 }
 
 /** All images of a data set, of every split, in classes where all have them. */
-export function allPictures({ train, test, otherSplits = [] }: ListedSet): PictureFolder {
+export function allImages({ train, test, otherSplits = [] }: ListedSet): ImageFolder {
   if (!test) return train;
   const items = [...train.items, ...test.items, ...otherSplits.flatMap((other) => other.items)];
   const skipped = [...train.skipped, ...test.skipped];

@@ -64,8 +64,8 @@ export function describeContent(bytes: Uint8Array): string {
     const still = /^(hei[cmsx]|hev[cmsx]|mif1|msf1)$/.test(brand);
     return still ? "a HEIC or HEIF image" : "a video";
   }
-  const known = others.find(([, is]) => is(bytes));
-  if (known) return known[0];
+  const match = others.find(([, is]) => is(bytes));
+  if (match) return match[0];
   const head = bytes.subarray(0, 1024);
   // UTF-16 has a zero in each letter of a tag's name.
   const text = ascii(head, 0, head.length).replaceAll("\0", "").toLowerCase();

@@ -10,8 +10,8 @@ import type { Augmentation } from "./transforms.ts";
 /** Images read at once where models are only run forward. */
 export const evaluationBatch = 32;
 
-/** What is known of a picture's file. */
-export interface PictureFacts {
+/** What is known of an image's file. */
+export interface ImageFacts {
   readonly bytes: number;
   /** Of the file, hexadecimal. */
   readonly sha256: string;
@@ -19,23 +19,23 @@ export interface PictureFacts {
   readonly height: number;
 }
 
-/** Where pictures are read and made into pixel values; platforms hand one in. Unreadable pictures give a UserError. */
-export interface PictureSource<T extends Item = Item> {
-  /** Which pictures these are: names are unique within it. */
+/** Where images are read and made into pixel values; platforms hand one in. Unreadable images give a UserError. */
+export interface ImageSource<T extends Item = Item> {
+  /** Which images these are: names are unique within it. */
   readonly id: string;
   /** `[3, S, S]` after the evaluation transform. */
-  evaluationView(item: T, preprocessing: Preprocessing): Promise<Float32Array>;
-  /** `[3, S, S]`, a random view that `seed`, the picture's name and `epoch` decide. */
-  augmentedView(item: T, view: AugmentedView): Promise<Float32Array>;
-  facts(item: T): Promise<PictureFacts>;
+  evaluationCrop(item: T, preprocessing: Preprocessing): Promise<Float32Array>;
+  /** `[3, S, S]`, a random view that `seed`, the image's name and `epoch` decide. */
+  augmentedCrop(item: T, crop: AugmentedCrop): Promise<Float32Array>;
+  facts(item: T): Promise<ImageFacts>;
   /** Changes where the image's file does; undefined where that can't be told. */
   stamp(item: T): Promise<string | undefined>;
-  /** Equal for pictures of the same bytes. */
+  /** Equal for images of the same bytes. */
   fingerprint(item: T): Promise<string>;
   dispose(): Promise<void>;
 }
 
-export interface AugmentedView {
+export interface AugmentedCrop {
   readonly preprocessing: Preprocessing;
   readonly augmentation: Augmentation;
   readonly seed: number;
@@ -52,42 +52,42 @@ export interface Skipped {
   readonly expected?: true;
 }
 
-/** Views of one shape `dims` as one tensor `[n, ...dims]`. */
-export function stackViews(views: readonly Float32Array[], dims: readonly number[]): FloatTensor {
+/** Crops of one shape `dims` as one tensor `[n, ...dims]`. */
+export function stackCrops(crops: readonly Float32Array[], dims: readonly number[]): FloatTensor {
   const size = dims.reduce((a, b) => a * b, 1);
-  const data = new Float32Array(views.length * size);
-  views.forEach((view, i) => {
-    data.set(view, i * size);
+  const data = new Float32Array(crops.length * size);
+  crops.forEach((crop, i) => {
+    data.set(crop, i * size);
   });
-  return { type: "float32", dims: [views.length, ...dims], data };
+  return { type: "float32", dims: [crops.length, ...dims], data };
 }
 
-/** Square pictures' pixel values as one tensor. */
-const stack = (views: readonly Float32Array[], side: number) => stackViews(views, [3, side, side]);
+/** Square images' pixel values as one tensor. */
+const stack = (crops: readonly Float32Array[], side: number) => stackCrops(crops, [3, side, side]);
 
-export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedView, "epoch"> {
-  readonly source: PictureSource<T>;
+export interface TrainingLoaderOptions<T extends Item> extends Omit<AugmentedCrop, "epoch"> {
+  readonly source: ImageSource<T>;
   readonly items: readonly T[];
-  /** Pictures of a micro-batch. */
+  /** Images of a micro-batch. */
   readonly batch: number;
   readonly microBatchesPerEpoch: number;
   /** Later epochs show the views of so many first ones again; each epoch its own where left out. */
-  readonly views?: number;
+  readonly crops?: number;
 }
 
 /** Which views a micro-batch shows. */
-export interface ShownViews<T extends Item> {
+export interface ShownCrops<T extends Item> {
   readonly items: readonly T[];
   /** The epoch whose views these are: an earlier one where `views` repeat. */
-  readonly view: number;
+  readonly cropEpoch: number;
 }
 
-/** Random views `[B, 3, S, S]` and the pictures that they are of. */
-export interface TrainingBatch<T extends Item> extends ShownViews<T> {
+/** Random views `[B, 3, S, S]` and the images that they are of. */
+export interface TrainingBatch<T extends Item> extends ShownCrops<T> {
   readonly pixels: FloatTensor;
 }
 
-/** Pictures in random order, epoch after epoch, each at most once an epoch. */
+/** Images in random order, epoch after epoch, each at most once an epoch. */
 export class TrainingOrder<T extends Item> {
   private readonly options: Omit<TrainingLoaderOptions<T>, "source">;
   private shuffled: { epoch: number; indices: number[] } | undefined;
@@ -97,13 +97,13 @@ export class TrainingOrder<T extends Item> {
   }
 
   /** The micro-batch at a position, from 0 on. */
-  at(position: number): ShownViews<T> {
-    const { items, batch, microBatchesPerEpoch, seed, views } = this.options;
+  at(position: number): ShownCrops<T> {
+    const { items, batch, microBatchesPerEpoch, seed, crops } = this.options;
     const epoch = Math.floor(position / microBatchesPerEpoch);
     if (this.shuffled?.epoch !== epoch) this.shuffled = { epoch, indices: epochOrder(items.length, epoch, seed) };
     const from = (position % microBatchesPerEpoch) * batch;
     const chosen = this.shuffled.indices.slice(from, from + batch).map((i) => items[i]);
-    return { items: chosen, view: epoch % (views ?? Number.POSITIVE_INFINITY) };
+    return { items: chosen, cropEpoch: epoch % (crops ?? Number.POSITIVE_INFINITY) };
   }
 }
 
@@ -133,10 +133,10 @@ export class TrainingLoader<T extends Item> {
 
   private async load(position: number): Promise<TrainingBatch<T>> {
     const { source, preprocessing, augmentation, seed } = this.options;
-    const { items, view } = this.order.at(position);
-    const settings = { preprocessing, augmentation, seed, epoch: view };
-    const views = await Promise.all(items.map((item) => source.augmentedView(item, settings)));
-    return { pixels: stack(views, preprocessing.cropSize), items, view };
+    const { items, cropEpoch } = this.order.at(position);
+    const settings = { preprocessing, augmentation, seed, epoch: cropEpoch };
+    const crops = await Promise.all(items.map((item) => source.augmentedCrop(item, settings)));
+    return { pixels: stack(crops, preprocessing.cropSize), items, cropEpoch };
   }
 }
 
@@ -145,9 +145,9 @@ export interface EvaluationBatch<T extends Item> {
   readonly pixels: FloatTensor;
 }
 
-/** Pictures in order through the evaluation transform. What can't be read is told to `skip` and left out. */
+/** Images in order through the evaluation transform. What can't be read is told to `skip` and left out. */
 export async function* evaluationBatches<T extends Item>(
-  source: PictureSource<T>,
+  source: ImageSource<T>,
   items: readonly T[],
   batch: number,
   preprocessing: Preprocessing,
@@ -155,21 +155,21 @@ export async function* evaluationBatches<T extends Item>(
 ): AsyncGenerator<EvaluationBatch<T>> {
   const load = async (from: number): Promise<EvaluationBatch<T> | undefined> => {
     const wanted = items.slice(from, from + batch);
-    const views = await Promise.all(
+    const crops = await Promise.all(
       wanted.map((item) =>
-        source.evaluationView(item, preprocessing).catch((error: unknown) => {
+        source.evaluationCrop(item, preprocessing).catch((error: unknown) => {
           if (!(error instanceof UserError)) throw error;
           skip({ name: item.name, reason: error.message });
           return undefined;
         }),
       ),
     );
-    const read = wanted.filter((_, i) => views[i]);
+    const read = wanted.filter((_, i) => crops[i]);
     if (read.length === 0) return undefined;
     return {
       items: read,
       pixels: stack(
-        views.filter((v) => v !== undefined),
+        crops.filter((v) => v !== undefined),
         preprocessing.cropSize,
       ),
     };

@@ -95,7 +95,7 @@ const readers: Readonly<Record<number, { readonly bytes: number; readonly read: 
  * axis is used once, the clearest first.
  */
 export function orientation(affine: readonly (readonly number[])[]): { axis: number; forward: boolean }[] {
-  const found: { axis: number; forward: boolean }[] = [];
+  const axes: { axis: number; forward: boolean }[] = [];
   const free = { world: new Set([0, 1, 2]), voxel: new Set([0, 1, 2]) };
   while (free.world.size > 0) {
     let best: { world: number; voxel: number; share: number } | undefined;
@@ -108,11 +108,11 @@ export function orientation(affine: readonly (readonly number[])[]): { axis: num
     const { world, voxel, share } = best as { world: number; voxel: number; share: number };
     // Where a matrix says nothing, axes stand in their usual order.
     const axis = share > 0 ? voxel : free.voxel.has(world) ? world : voxel;
-    found[world] = { axis, forward: !(affine[world][axis] < 0) };
+    axes[world] = { axis, forward: !(affine[world][axis] < 0) };
     free.world.delete(world);
     free.voxel.delete(axis);
   }
-  return found;
+  return axes;
 }
 
 function headerOf(buffer: ArrayBuffer, name: string) {

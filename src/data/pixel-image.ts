@@ -1,6 +1,6 @@
-// Pixels that a caller has at hand, as a picture.
+// Pixels that a caller has at hand, as an image.
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import { mostPixels } from "./image-formats.ts";
 
 /**
@@ -14,7 +14,7 @@ export interface PixelImage {
 }
 
 /** Pixels of 1 to 4 numbers as RGB. Throws a UserError where sizes don't fit. */
-export function pictureOfPixels(named: string, { width, height, data }: PixelImage): Picture {
+export function imageOfPixels(named: string, { width, height, data }: PixelImage): RgbImage {
   const count = width * height;
   if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0))
     throw new UserError(`${named}: width and height must be positive integers, got ${width} x ${height}.`);

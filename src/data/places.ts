@@ -1,11 +1,11 @@
-// Where a picture's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans, or nowhere:
+// Where an image's bytes lie when they are no file of their own: inside archives, shards, tables, batches and scans, or nowhere:
 // procedural images are made when they are asked for.
 import type { AsyncBuffer, FileMetaData } from "hyparquet";
 import { inflateBounded } from "../files/inflate.ts";
 import type { FileHandle } from "../files/storage.ts";
 import { readAtMost, readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import { largestImageFile } from "./image-formats.ts";
 import { proceduralImage } from "./procedural/procedural-image.ts";
 import type { Axis, SliceStack } from "./scans.ts";
@@ -13,7 +13,7 @@ import { sliceStack } from "./scans.ts";
 
 /** Files are paths from the data set's folder. */
 export type Place =
-  /** An encoded picture inside a file; `size` is its length unpacked, where it is deflated. */
+  /** An encoded image inside a file; `size` is its length unpacked, where it is deflated. */
   | {
       readonly kind: "range";
       readonly file: string;
@@ -29,7 +29,7 @@ export type Place =
       readonly width: number;
       readonly height: number;
     }
-  /** A row of a parquet file, whose column holds an encoded picture, or a record with one. */
+  /** A row of a parquet file, whose column holds an encoded image, or a record with one. */
   | { readonly kind: "row"; readonly file: string; readonly column: string; readonly row: number }
   /** A slice of a scan. */
   | { readonly kind: "slice"; readonly scans: readonly string[]; readonly axis: Axis; readonly slice: number }
@@ -43,9 +43,9 @@ export function filesOf(place: Place): readonly string[] {
 }
 
 /** What a place holds. */
-export type Content = { readonly encoded: Uint8Array } | { readonly picture: Picture };
+export type Content = { readonly encoded: Uint8Array } | { readonly image: RgbImage };
 
-/** Pictures of one key are read together by the same worker. */
+/** Images of one key are read together by the same worker. */
 export function placeKey(place: Place): string {
   return place.kind === "slice" ? place.scans.join() : place.kind === "row" ? `${place.file}#${place.row >> 8}` : "";
 }
@@ -56,7 +56,7 @@ type Open = (file: string) => Promise<FileHandle | undefined>;
 const rowRun = 64;
 const keptRuns = 8;
 
-/** Reads pictures out of places; keeps what neighbouring places share. */
+/** Reads images out of places; keeps what neighbouring places share. */
 export class PlaceReader {
   private readonly open: Open;
   private readonly handles = new Map<string, Promise<FileHandle>>();
@@ -69,10 +69,10 @@ export class PlaceReader {
   }
 
   private handle(file: string): Promise<FileHandle> {
-    const known = this.handles.get(file) ?? this.opened(file);
-    this.handles.set(file, known);
-    known.catch(() => this.handles.delete(file));
-    return known;
+    const open = this.handles.get(file) ?? this.opened(file);
+    this.handles.set(file, open);
+    open.catch(() => this.handles.delete(file));
+    return open;
   }
 
   private async opened(file: string): Promise<FileHandle> {
@@ -92,14 +92,14 @@ export class PlaceReader {
         const planes = await readBytes(await this.handle(place.file), place.offset, 3 * size);
         const data = new Uint8Array(3 * size);
         for (let c = 0; c < 3; c++) for (let i = 0; i < size; i++) data[3 * i + c] = planes[c * size + i];
-        return { picture: { width, height, data } };
+        return { image: { width, height, data } };
       }
       case "row":
         return { encoded: await this.row(place) };
       case "slice":
-        return { picture: (await this.stack(place)).picture(place.slice) };
+        return { image: (await this.stack(place)).image(place.slice) };
       case "procedural":
-        return { picture: proceduralImage(place.seed, place.index) };
+        return { image: proceduralImage(place.seed, place.index) };
     }
   }
 
@@ -138,10 +138,10 @@ export class PlaceReader {
     let run = this.runs.get(key);
     if (!run) {
       const rowEnd = Math.min(groupEnd, rowStart + rowRun);
-      run = metadata.then((known) =>
+      run = metadata.then((metadataOfFile) =>
         parquetReadObjects({
           file: buffer,
-          metadata: known,
+          metadata: metadataOfFile,
           columns: [column],
           rowStart,
           rowEnd,
@@ -157,8 +157,8 @@ export class PlaceReader {
         ? error
         : new UserError(`Row ${row} of ${file} can't be read (${(error as Error).message})`, { code: "INVALID_DATA" });
     });
-    const found = rows[row - rowStart]?.[column];
-    const bytes = found instanceof Uint8Array ? found : (found as { bytes?: unknown } | null | undefined)?.bytes;
+    const value = rows[row - rowStart]?.[column];
+    const bytes = value instanceof Uint8Array ? value : (value as { bytes?: unknown } | null | undefined)?.bytes;
     if (!(bytes instanceof Uint8Array))
       throw new UserError(`Row ${row} of ${file} holds no image in ${column}`, { code: "INVALID_DATA" });
     return bytes;

@@ -1,4 +1,4 @@
-// The published data sets that are known by name: how pictures are normalised, what is measured, how a probe is trained.
+// The published data sets that are known by name: how images are normalised, what is measured, how a probe is trained.
 import type { TransformChoice } from "../utils/image.ts";
 import type { JitterAugmentation } from "./transforms.ts";
 
@@ -9,10 +9,10 @@ type Triple = readonly [number, number, number];
 
 export interface Protocol {
   readonly title: string;
-  /** Of the training pictures' channels, from 0 to 1. */
+  /** Of the training images' channels, from 0 to 1. */
   readonly mean: Triple;
   readonly std: Triple;
-  /** What is measured: the share of pictures whose class comes first, or the area under the ROC curve of each finding. */
+  /** What is measured: the share of images whose class comes first, or the area under the ROC curve of each finding. */
   readonly metric: "accuracy" | "auroc";
   /** Epochs of the linear probe (the paper's section 4.2: 90 on ImageNet, 50 on the others). */
   readonly probeEpochs: number;

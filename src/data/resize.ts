@@ -1,8 +1,8 @@
 // Pillow's resize: separable, antialiased (the filter widens with the reduction), 22-bit weights and 8-bit rounding
 // between the passes, so that pixels are those that PyTorch pipelines train and evaluate on.
-import type { Interpolation, Picture } from "../utils/image.ts";
+import type { Interpolation, RgbImage } from "../utils/image.ts";
 
-/** A part of a picture, in whole pixels. */
+/** A part of an image, in whole pixels. */
 export interface Box {
   readonly left: number;
   readonly top: number;
@@ -96,19 +96,19 @@ function clip(sum: number): number {
 }
 
 /**
- * Resizes the box of a picture to `width` x `height` and gives the window of it (all of it where left out). Only what
+ * Resizes the box of an image to `width` x `height` and gives the window of it (all of it where left out). Only what
  * the window needs is computed. As in Pillow, rows come first, unless the height shrinks by more than twice what the
  * width does.
  */
 export function resize(
-  picture: Picture,
+  image: RgbImage,
   box: Box,
   width: number,
   height: number,
   interpolation: Interpolation,
   window: Box = { left: 0, top: 0, width, height },
-): Picture {
-  if (interpolation === "nearest") return resizeNearest(picture, box, width, height, window);
+): RgbImage {
+  if (interpolation === "nearest") return resizeNearest(image, box, width, height, window);
   const filter = filters[interpolation];
   const across = makeTaps(box.width, width, window.left, window.width, filter);
   const down = makeTaps(box.height, height, window.top, window.height, filter);
@@ -117,14 +117,14 @@ export function resize(
   if (shrinks > 0 && shrinks > 2 * (box.width - width)) {
     const needed = { left: box.left + columns.first, top: box.top, width: columns.count, height: box.height };
     return resizeAcross(
-      resizeDown(picture, needed, down, 0),
+      resizeDown(image, needed, down, 0),
       wholeBox(columns.count, window.height),
       across,
       columns.first,
     );
   }
   const needed = { left: box.left, top: box.top + rows.first, width: box.width, height: rows.count };
-  return resizeDown(resizeAcross(picture, needed, across, 0), wholeBox(window.width, rows.count), down, rows.first);
+  return resizeDown(resizeAcross(image, needed, across, 0), wholeBox(window.width, rows.count), down, rows.first);
 }
 
 /** The input pixel of each output pixel of a line; Pillow adds the step up, so that its rounding is in the sum. */
@@ -139,16 +139,16 @@ function nearestPixels(from: number, to: number): Int32Array {
   return pixels;
 }
 
-function resizeNearest(picture: Picture, box: Box, width: number, height: number, window: Box): Picture {
+function resizeNearest(image: RgbImage, box: Box, width: number, height: number, window: Box): RgbImage {
   const [columns, rows] = [nearestPixels(box.width, width), nearestPixels(box.height, height)];
   const out = new Uint8Array(window.width * window.height * 3);
   for (let y = 0, at = 0; y < window.height; y++) {
-    const line = (box.top + rows[window.top + y]) * picture.width + box.left;
+    const line = (box.top + rows[window.top + y]) * image.width + box.left;
     for (let x = 0; x < window.width; x++) {
       const pixel = (line + columns[window.left + x]) * 3;
-      out[at++] = picture.data[pixel];
-      out[at++] = picture.data[pixel + 1];
-      out[at++] = picture.data[pixel + 2];
+      out[at++] = image.data[pixel];
+      out[at++] = image.data[pixel + 1];
+      out[at++] = image.data[pixel + 2];
     }
   }
   return { width: window.width, height: window.height, data: out };
@@ -165,12 +165,12 @@ function reached({ starts, counts }: Taps): { first: number; count: number } {
 }
 
 /** Resizes each row of the box; `origin` is the input pixel that the box's left edge stands for in the taps. */
-function resizeAcross(picture: Picture, box: Box, taps: Taps, origin: number): Picture {
+function resizeAcross(image: RgbImage, box: Box, taps: Taps, origin: number): RgbImage {
   const width = taps.starts.length;
   const out = new Uint8Array(box.height * width * 3);
-  const { data } = picture;
+  const { data } = image;
   for (let row = 0, at = 0; row < box.height; row++) {
-    const line = ((box.top + row) * picture.width + box.left - origin) * 3;
+    const line = ((box.top + row) * image.width + box.left - origin) * 3;
     for (let x = 0; x < width; x++) {
       let [r, g, b] = [half, half, half];
       let pixel = line + taps.starts[x] * 3;
@@ -191,17 +191,17 @@ function resizeAcross(picture: Picture, box: Box, taps: Taps, origin: number): P
 }
 
 /** Resizes each column of the box; `origin` is the input pixel that the box's top edge stands for in the taps. */
-function resizeDown(picture: Picture, box: Box, taps: Taps, origin: number): Picture {
+function resizeDown(image: RgbImage, box: Box, taps: Taps, origin: number): RgbImage {
   const height = taps.starts.length;
   const stride = box.width * 3;
   const out = new Uint8Array(height * stride);
   const sums = new Int32Array(stride);
-  const { data } = picture;
+  const { data } = image;
   for (let y = 0; y < height; y++) {
     sums.fill(half);
     for (let k = 0; k < taps.counts[y]; k++) {
       const w = taps.weights[y * taps.size + k];
-      const line = ((box.top + taps.starts[y] - origin + k) * picture.width + box.left) * 3;
+      const line = ((box.top + taps.starts[y] - origin + k) * image.width + box.left) * 3;
       for (let i = 0; i < stride; i++) sums[i] += data[line + i] * w;
     }
     for (let i = 0; i < stride; i++) out[y * stride + i] = clip(sums[i]);

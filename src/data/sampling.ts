@@ -1,8 +1,8 @@
-// Which pictures are used: few-shot sampling, held-out pictures, and the order of an epoch. All seeded.
+// Which images are used: few-shot sampling, held-out images, and the order of an epoch. All seeded.
 import { drawStream } from "../utils/random.ts";
 import type { Place } from "./places.ts";
 
-/** A picture of a data set: its path inside of it, and its class where the set has any. */
+/** An image of a data set: its path inside of it, and its class where the set has any. */
 export interface Item {
   readonly name: string;
   /** Index into the data set's class names. */
@@ -13,13 +13,13 @@ export interface Item {
   readonly place?: Place;
 }
 
-/** All pictures, a share of each class (or of a flat folder), or a count of each class (or of a flat folder). */
+/** All images, a share of each class (or of a flat folder), or a count of each class (or of a flat folder). */
 export type FewShot =
   | { readonly kind: "all" }
   | { readonly kind: "share"; readonly share: number; readonly rounding?: "nearest" | "down" }
   | { readonly kind: "count"; readonly count: number };
 
-/** Pictures by class, or all in one group where there are no classes; in the order of the list. */
+/** Images by class, or all in one group where there are no classes; in the order of the list. */
 function groups<T extends Item>(items: readonly T[]): T[][] {
   const byLabel = new Map<number | undefined, T[]>();
   for (const item of items) {
@@ -37,11 +37,11 @@ function wantedOf(fewShot: FewShot, size: number): number {
   return Math.min(size, Math.max(1, round(size * fewShot.share)));
 }
 
-/** Pictures that are looked at side by side. */
+/** Images that are looked at side by side. */
 const askedAtOnce = 32;
 
 /**
- * Draws pictures class by class, at least one each. `usable` says whether a picture can be read; one that can't is
+ * Draws images class by class, at least one each. `usable` says whether an image can be read; one that can't is
  * passed over for the next of its class. The result keeps the list's order.
  */
 export async function sampleFewShot<T extends Item>(
@@ -67,7 +67,7 @@ export async function sampleFewShot<T extends Item>(
   return items.filter((item) => chosen.has(item));
 }
 
-/** Sets a share of each class (or of a flat folder) aside. A class keeps at least one picture. */
+/** Sets a share of each class (or of a flat folder) aside. A class keeps at least one image. */
 export function splitHeldOut<T extends Item>(
   items: readonly T[],
   share: number,
@@ -90,7 +90,7 @@ export function splitHeldOut<T extends Item>(
   return { rest: items.filter((item) => !limited.has(item)), heldOut: items.filter((item) => limited.has(item)) };
 }
 
-/** The order of an epoch's pictures: a permutation of 0 to count - 1. */
+/** The order of an epoch's images: a permutation of 0 to count - 1. */
 export function epochOrder(count: number, epoch: number, seed: number): number[] {
   return drawStream(seed, "order", epoch).shuffle(Array.from({ length: count }, (_, i) => i));
 }

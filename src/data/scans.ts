@@ -1,7 +1,7 @@
-// Scans in slices: which files belong to one case, slices along an axis as pictures with their masks, and which of them
+// Scans in slices: which files belong to one case, slices along an axis as images with their masks, and which of them
 // are held out.
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import { drawStream } from "../utils/random.ts";
 import type { Volume } from "./nifti.ts";
 
@@ -92,28 +92,31 @@ function whole(
 ): [string, { scans: ReadonlyMap<string, string>; mask?: string }][] {
   const taken = new Set<string>();
   const stemOf = (path: string) => path.replace(ending, "");
-  const found = [...cases].map(
+  const matched = [...cases].map(
     ([key, { scans, mask }]): [string, { scans: ReadonlyMap<string, string>; mask?: string }] => {
       if (scans.size > 0 || mask === undefined) return [key, { scans, mask }];
-      const own = [...cases.values()].flatMap((other) => [...other.scans]).find(([, path]) => stemOf(path) === key);
-      if (own) taken.add(own[1]);
-      return [key, { scans: new Map(own ? [own] : []), mask }];
+      const scan = [...cases.values()].flatMap((other) => [...other.scans]).find(([, path]) => stemOf(path) === key);
+      if (scan) taken.add(scan[1]);
+      return [key, { scans: new Map(scan ? [scan] : []), mask }];
     },
   );
-  return found.flatMap(([key, { scans, mask }]): typeof found => {
-    const left = new Map(
+  return matched.flatMap(([key, { scans, mask }]): typeof matched => {
+    const unmatched = new Map(
       [...scans].filter(([, path]) => !taken.has(path) || (mask !== undefined && stemOf(path) === key)),
     );
-    if (left.size === 0 && mask === undefined) return [];
+    if (unmatched.size === 0 && mask === undefined) return [];
     const apart =
-      mask === undefined && kinds === undefined && left.size > 1 && ![...left.keys()].every((k) => kindNames.test(k));
+      mask === undefined &&
+      kinds === undefined &&
+      unmatched.size > 1 &&
+      ![...unmatched.keys()].every((k) => kindNames.test(k));
     return apart
-      ? [...left].map(([word, path]) => [stemOf(path), { scans: new Map([[word, path]]) }])
-      : [[key, { scans: left, mask }]];
+      ? [...unmatched].map(([word, path]) => [stemOf(path), { scans: new Map([[word, path]]) }])
+      : [[key, { scans: unmatched, mask }]];
   });
 }
 
-/** A case in slices: 8-bit pictures, and the mask's numbers where it has a mask. */
+/** A case in slices: 8-bit images, and the mask's numbers where it has a mask. */
 export interface SliceStack {
   readonly name: string;
   readonly count: number;
@@ -122,7 +125,7 @@ export interface SliceStack {
   /** Millimetres from slice to slice, row to row, column to column. */
   readonly spacing: readonly [number, number, number];
   readonly bytes: number;
-  picture(slice: number): Picture;
+  image(slice: number): RgbImage;
   /** Row by row; undefined where the case has no mask. */
   mask(slice: number): Uint8Array | undefined;
   /** Whether a scan shows anything there. */
@@ -183,7 +186,7 @@ function placer(axis: Axis, [nx, ny, nz]: readonly [number, number, number]) {
 
 /**
  * Cuts a case into slices, each cropped to where any slice of the case shows something. One scan becomes grey, several
- * the channels of a picture (three at most). Throws a UserError where scans or mask differ in size.
+ * the channels of an image (three at most). Throws a UserError where scans or mask differ in size.
  */
 export function sliceStack(name: string, scans: readonly Volume[], mask: Volume | undefined, axis: Axis): SliceStack {
   const [first] = scans;
@@ -209,7 +212,7 @@ export function sliceStack(name: string, scans: readonly Volume[], mask: Volume 
     height,
     spacing,
     bytes: (planes.length + (masks ? 1 : 0)) * count * size,
-    picture(slice) {
+    image(slice) {
       const data = new Uint8Array(3 * size);
       for (let c = 0; c < 3; c++) {
         const source = planes[Math.min(c, planes.length - 1)];

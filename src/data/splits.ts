@@ -42,8 +42,8 @@ function readName(name: string): { readonly split: Split; readonly rest: string 
 /** The split that a value or a path of a file speaks of, by its last part that speaks of one. */
 export function splitOf(path: string): Split | undefined {
   for (const part of path.split("/").reverse()) {
-    const found = readName(part);
-    if (found) return found.split;
+    const named = readName(part);
+    if (named) return named.split;
   }
   return undefined;
 }
@@ -80,15 +80,15 @@ export function findSplitFolders(paths: Iterable<string>): SplitFolders | undefi
       above += `${part}/`;
     }
   }
-  const found: { depth: number; split: SplitFolders; files: number }[] = [];
+  const candidates: { depth: number; split: SplitFolders; files: number }[] = [];
   for (const [above, inside] of folders) {
     const split = chosenFolders(above, [...inside.keys()]);
     if (!split) continue;
     const depth = above.split("/").length;
-    found.push({ depth, split, files: [...inside.values()].reduce((a, b) => a + b, 0) });
+    candidates.push({ depth, split, files: [...inside.values()].reduce((a, b) => a + b, 0) });
   }
-  const depth = Math.min(...found.map((f) => f.depth));
-  const [first, ...others] = found.filter((f) => f.depth === depth);
+  const depth = Math.min(...candidates.map((f) => f.depth));
+  const [first, ...others] = candidates.filter((f) => f.depth === depth);
   // Several folders that are split each are classes; so is one split folder beside more files than it holds.
   return first !== undefined && others.length === 0 && 2 * first.files >= files ? first.split : undefined;
 }
@@ -96,8 +96,8 @@ export function findSplitFolders(paths: Iterable<string>): SplitFolders | undefi
 function chosenFolders(above: string, names: readonly string[]): SplitFolders | undefined {
   const read = names
     .flatMap((name) => {
-      const found = readName(name);
-      return found ? [{ name, ...found }] : [];
+      const named = readName(name);
+      return named ? [{ name, ...named }] : [];
     })
     .sort((a, b) => a.name.length - b.name.length || (a.name < b.name ? -1 : 1));
   for (const { name: train, split, rest } of read) {

@@ -1,8 +1,8 @@
 // A source of images that stops when a signal fires.
-import type { PictureSource } from "./loader.ts";
+import type { ImageSource } from "./loader.ts";
 
 /** The source, with calls that reject with the signal's reason once it has fired. */
-export function stoppableSource(source: PictureSource, signal: AbortSignal): PictureSource {
+export function stoppableSource(source: ImageSource, signal: AbortSignal): ImageSource {
   const checked =
     <Args extends readonly unknown[], Result>(call: (...args: Args) => Promise<Result>) =>
     async (...args: Args): Promise<Result> => {
@@ -11,8 +11,8 @@ export function stoppableSource(source: PictureSource, signal: AbortSignal): Pic
     };
   return {
     id: source.id,
-    evaluationView: checked((...args) => source.evaluationView(...args)),
-    augmentedView: checked((...args) => source.augmentedView(...args)),
+    evaluationCrop: checked((...args) => source.evaluationCrop(...args)),
+    augmentedCrop: checked((...args) => source.augmentedCrop(...args)),
     facts: checked((item) => source.facts(item)),
     stamp: checked((item) => source.stamp(item)),
     fingerprint: checked((item) => source.fingerprint(item)),

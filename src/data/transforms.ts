@@ -1,13 +1,13 @@
-// From decoded pictures to normalised pixel values: the evaluation transform and the training augmentations.
+// From decoded images to normalised pixel values: the evaluation transform and the training augmentations.
 import { UserError } from "../utils/errors.ts";
-import type { Picture, Preprocessing, Resize } from "../utils/image.ts";
+import type { RgbImage, Preprocessing, Resize } from "../utils/image.ts";
 import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";
 
 /** Random crops: a share of the area, resized, and a flip. */
 export interface CropAugmentation {
-  /** Smallest and largest share of the picture's area. */
+  /** Smallest and largest share of the image's area. */
   readonly scale: readonly [number, number];
   readonly flip: boolean;
 }
@@ -28,8 +28,8 @@ export const paperAugmentation: CropAugmentation = { scale: [0.2, 1], flip: true
 type Normalisation = Pick<Preprocessing, "mean" | "std">;
 
 /** 8-bit RGB to `[3, H, W]`: divided by 255, mean subtracted, divided by the standard deviation. */
-export function normalise(picture: Picture, { mean, std }: Normalisation, flip = false): Float32Array {
-  const { width, height, data } = picture;
+export function normalise(image: RgbImage, { mean, std }: Normalisation, flip = false): Float32Array {
+  const { width, height, data } = image;
   const plane = width * height;
   const out = new Float32Array(3 * plane);
   for (let c = 0; c < 3; c++) {
@@ -80,17 +80,17 @@ function roundHalfToEven(x: number): number {
 }
 
 /** Resize and centre crop, `[3, S, S]` with S the crop's size. */
-export function evaluationView(picture: Picture, preprocessing: Preprocessing): Float32Array {
-  return normalise(evaluationPixels(picture, preprocessing), preprocessing);
+export function evaluationCrop(image: RgbImage, preprocessing: Preprocessing): Float32Array {
+  return normalise(evaluationPixels(image, preprocessing), preprocessing);
 }
 
 /**
  * The evaluation transform before normalising. Where the crop is larger than the resized image, borders fill it: black
  * in transformers and torchvision, the mean colour in timm's mode for borders.
  */
-export function evaluationPixels(picture: Picture, preprocessing: Preprocessing): Picture {
+export function evaluationPixels(image: RgbImage, preprocessing: Preprocessing): RgbImage {
   const { cropSize, interpolation, cropRounding } = preprocessing;
-  const { width, height } = resizedSize(picture, preprocessing.resize);
+  const { width, height } = resizedSize(image, preprocessing.resize);
   if (preprocessing.uncropped && (width !== cropSize || height !== cropSize)) {
     throw new UserError(
       `The image has ${width}x${height} pixels after resizing; the model takes ${cropSize}x${cropSize}, and its preprocessor crops nothing`,
@@ -98,38 +98,38 @@ export function evaluationPixels(picture: Picture, preprocessing: Preprocessing)
     );
   }
   if (width < 1 || height < 1) {
-    throw new UserError(`An image of ${picture.width}x${picture.height} pixels has none left after resizing`, {
+    throw new UserError(`An image of ${image.width}x${image.height} pixels has none left after resizing`, {
       code: "INVALID_DATA",
     });
   }
   const round = cropRounding === "down" ? Math.floor : roundHalfToEven;
   const [left, top] = [width, height].map((side) => Math.max(0, round((side - cropSize) / 2)));
   const window = { left, top, width: Math.min(width, cropSize), height: Math.min(height, cropSize) };
-  const seen = resize(picture, wholeBox(picture), width, height, interpolation, window);
+  const seen = resize(image, wholeBox(image), width, height, interpolation, window);
   if (seen.width === cropSize && seen.height === cropSize) return seen;
   const fill = "borderedSide" in preprocessing.resize ? preprocessing.mean.map((m) => roundHalfToEven(255 * m)) : [0];
   return bordered(seen, cropSize, fill);
 }
 
-/** A picture in the middle of a square; the odd pixel of the border lies to the right and below. */
-function bordered(picture: Picture, side: number, fill: readonly number[]): Picture {
+/** An image in the middle of a square; the odd pixel of the border lies to the right and below. */
+function bordered(image: RgbImage, side: number, fill: readonly number[]): RgbImage {
   const data = new Uint8Array(3 * side * side);
   for (let i = 0; i < data.length; i++) data[i] = fill[i % fill.length];
-  const left = Math.floor((side - picture.width) / 2);
-  const top = Math.floor((side - picture.height) / 2);
-  for (let y = 0; y < picture.height; y++) {
-    const row = picture.data.subarray(3 * y * picture.width, 3 * (y + 1) * picture.width);
+  const left = Math.floor((side - image.width) / 2);
+  const top = Math.floor((side - image.height) / 2);
+  for (let y = 0; y < image.height; y++) {
+    const row = image.data.subarray(3 * y * image.width, 3 * (y + 1) * image.width);
     data.set(row, 3 * ((top + y) * side + left));
   }
   return { width: side, height: side, data };
 }
 
-function wholeBox({ width, height }: Picture): Box {
+function wholeBox({ width, height }: RgbImage): Box {
   return { left: 0, top: 0, width, height };
 }
 
 /** torchvision's RandomResizedCrop: ten tries at a share of the area and a ratio from 3/4 to 4/3, else the centre. */
-export function randomCrop({ width, height }: Picture, scale: readonly [number, number], random: RandomStream): Box {
+export function randomCrop({ width, height }: RgbImage, scale: readonly [number, number], random: RandomStream): Box {
   const [lowest, highest] = [3 / 4, 4 / 3];
   for (let i = 0; i < 10; i++) {
     const area = width * height * (scale[0] + (scale[1] - scale[0]) * random.uniform());
@@ -150,84 +150,84 @@ export function randomCrop({ width, height }: Picture, scale: readonly [number, 
  * What random views of an image are made from, so that it can be kept in memory: the image itself, reduced where it is very
  * large, or the evaluation transform's pixels where views show the whole image.
  */
-export function augmentationBase(picture: Picture, preprocessing: Preprocessing, augmentation: Augmentation): Picture {
-  return "scale" in augmentation ? reduceForTraining(picture, preprocessing) : evaluationPixels(picture, preprocessing);
+export function augmentationBase(image: RgbImage, preprocessing: Preprocessing, augmentation: Augmentation): RgbImage {
+  return "scale" in augmentation ? reduceForTraining(image, preprocessing) : evaluationPixels(image, preprocessing);
 }
 
-/** One random view of an image, `[3, S, S]`; `picture` is what `augmentationBase` gives. */
-export function augmentedView(
-  picture: Picture,
+/** One random view of an image, `[3, S, S]`; `image` is what `augmentationBase` gives. */
+export function augmentedCrop(
+  image: RgbImage,
   preprocessing: Preprocessing,
   augmentation: Augmentation,
   random: RandomStream,
 ): Float32Array {
   if (!("scale" in augmentation)) {
     const flip = augmentation.flip && random.uniform() < 0.5;
-    return normalise(jittered(picture, augmentation, random), preprocessing, flip);
+    return normalise(jittered(image, augmentation, random), preprocessing, flip);
   }
-  const box = randomCrop(picture, augmentation.scale, random);
+  const box = randomCrop(image, augmentation.scale, random);
   const { cropSize, interpolation } = preprocessing;
-  const pixels = resize(picture, box, cropSize, cropSize, interpolation);
+  const pixels = resize(image, box, cropSize, cropSize, interpolation);
   return normalise(pixels, preprocessing, augmentation.flip && random.uniform() < 0.5);
 }
 
 /** torchvision's ColorJitter: both changes in random order, each by a factor of its own. */
-function jittered(picture: Picture, { brightness, contrast }: JitterAugmentation, random: RandomStream): Picture {
+function jittered(image: RgbImage, { brightness, contrast }: JitterAugmentation, random: RandomStream): RgbImage {
   const factor = (range: number) => Math.max(0, 1 - range) + (1 + range - Math.max(0, 1 - range)) * random.uniform();
   const contrastFirst = random.uniform() < 0.5;
   const [bright, strong] = [factor(brightness), factor(contrast)];
   return contrastFirst
-    ? adjustBrightness(adjustContrast(picture, strong), bright)
-    : adjustContrast(adjustBrightness(picture, bright), strong);
+    ? adjustBrightness(adjustContrast(image, strong), bright)
+    : adjustContrast(adjustBrightness(image, bright), strong);
 }
 
 /** Pillow's ImageEnhance.Brightness, which torchvision's adjust_brightness calls: a blend with black. */
-export const adjustBrightness = (picture: Picture, factor: number): Picture => blendWith(picture, 0, factor);
+export const adjustBrightness = (image: RgbImage, factor: number): RgbImage => blendWith(image, 0, factor);
 
 /** Pillow's ImageEnhance.Contrast, which torchvision's adjust_contrast calls: a blend with the mean of the grey image. */
-export function adjustContrast(picture: Picture, factor: number): Picture {
-  const { data } = picture;
+export function adjustContrast(image: RgbImage, factor: number): RgbImage {
+  const { data } = image;
   let sum = 0;
   // Pillow's grey (ITU-R 601-2) in 16-bit fixed point.
   for (let i = 0; i < data.length; i += 3)
     sum += (19595 * data[i] + 38470 * data[i + 1] + 7471 * data[i + 2] + 0x8000) >> 16;
-  return blendWith(picture, Math.trunc((3 * sum) / data.length + 0.5), factor);
+  return blendWith(image, Math.trunc((3 * sum) / data.length + 0.5), factor);
 }
 
 /** `level + factor * (pixel - level)` in single precision, cut down to whole numbers from 0 to 255. */
-function blendWith(picture: Picture, level: number, factor: number): Picture {
+function blendWith(image: RgbImage, level: number, factor: number): RgbImage {
   const single = Math.fround(factor);
   const levels = new Uint8Array(256);
   for (let v = 0; v < 256; v++) {
     const blended = Math.fround(level + Math.fround(single * (v - level)));
     levels[v] = single === 1 ? v : Math.max(0, Math.min(255, Math.trunc(blended)));
   }
-  return { ...picture, data: picture.data.map((v) => levels[v]) };
+  return { ...image, data: image.data.map((v) => levels[v]) };
 }
 
-/** Pictures whose shorter side is longer than this many crops are reduced once before training crops are cut. */
+/** Images whose shorter side is longer than this many crops are reduced once before training crops are cut. */
 const largestSide = 4;
 
 /**
- * A very large picture reduced to a shorter side of two crops, so that it can be kept in memory and cut again and
- * again; other pictures as they are. Training views of it stay sharper than the crop.
+ * A very large image reduced to a shorter side of two crops, so that it can be kept in memory and cut again and
+ * again; other images as they are. Training views of it stay sharper than the crop.
  */
-export function reduceForTraining(picture: Picture, preprocessing: Preprocessing): Picture {
-  const shorter = Math.min(picture.width, picture.height);
+export function reduceForTraining(image: RgbImage, preprocessing: Preprocessing): RgbImage {
+  const shorter = Math.min(image.width, image.height);
   const { cropSize } = preprocessing;
-  if (shorter <= largestSide * cropSize) return picture;
-  const { width, height } = resizedSize(picture, { shortestEdge: 2 * cropSize });
-  return resize(picture, wholeBox(picture), width, height, "bicubic");
+  if (shorter <= largestSide * cropSize) return image;
+  const { width, height } = resizedSize(image, { shortestEdge: 2 * cropSize });
+  return resize(image, wholeBox(image), width, height, "bicubic");
 }
 
-/** Normalised pixels `[3, S, S]` as a picture again. */
-export function denormalise(view: Float32Array, { mean, std }: Normalisation): Picture {
-  const plane = view.length / 3;
+/** Normalised pixels `[3, S, S]` as an image again. */
+export function denormalise(pixels: Float32Array, { mean, std }: Normalisation): RgbImage {
+  const plane = pixels.length / 3;
   const side = Math.round(Math.sqrt(plane));
-  const data = new Uint8Array(view.length);
+  const data = new Uint8Array(pixels.length);
   for (let i = 0; i < plane; i++) {
     for (let c = 0; c < 3; c++) {
-      const value = Math.round(255 * (view[c * plane + i] * std[c] + mean[c]));
+      const value = Math.round(255 * (pixels[c * plane + i] * std[c] + mean[c]));
       data[3 * i + c] = Math.max(0, Math.min(255, value));
     }
   }

@@ -1,10 +1,10 @@
 // Pixels as a BMP file of 24 bits: the plainest file that keeps every number.
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 
 const headers = 14 + 40;
 
 /** The file: rows from the bottom up, blue first, each row filled up to whole words of 32 bits. */
-export function writeBmp({ width, height, data }: Picture): Uint8Array<ArrayBuffer> {
+export function writeBmp({ width, height, data }: RgbImage): Uint8Array<ArrayBuffer> {
   const stride = 4 * Math.ceil((3 * width) / 4);
   const bytes = new Uint8Array(headers + stride * height);
   const view = new DataView(bytes.buffer);

@@ -45,11 +45,11 @@ export async function compileLoop(graph: Graph, device: Device): Promise<Loop> {
 }
 
 /** What was opened under a key before, or is now. */
-function openedOnce<T>(known: Map<string, Promise<T>>, key: string, open: () => Promise<T>): Promise<T> {
-  const opened = known.get(key) ?? open();
-  known.set(key, opened);
+function openedOnce<T>(cache: Map<string, Promise<T>>, key: string, open: () => Promise<T>): Promise<T> {
+  const opened = cache.get(key) ?? open();
+  cache.set(key, opened);
   // What could not be opened must not stand in the way of a later try.
-  opened.catch(() => known.delete(key));
+  opened.catch(() => cache.delete(key));
   return opened;
 }
 

@@ -1,35 +1,35 @@
 // Where models look in images, drawn over them.
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
-import type { SkippedPictures } from "../context/run-context.ts";
+import type { SkippedImages } from "../context/run-context.ts";
 import type { Model } from "../models/model.ts";
 import { attentionOverlay } from "../report/overlay.ts";
 import { UserError } from "../utils/errors.ts";
-import type { Picture } from "../utils/image.ts";
+import type { RgbImage } from "../utils/image.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { RolloutOptions } from "./attention-rollout.ts";
 import { attentionViewer } from "./attention-rollout.ts";
 
-/** Pictures at once: attention maps of all blocks are large. */
+/** Images at once: attention maps of all blocks are large. */
 const batch = 4;
 
-/** A picture, and overlays of where models look in it. */
+/** An image, and overlays of where models look in it. */
 export interface Overlays {
   readonly item: Item;
-  readonly picture: Picture;
-  readonly overlays: ReadonlyMap<string, Picture>;
+  readonly image: RgbImage;
+  readonly overlays: ReadonlyMap<string, RgbImage>;
 }
 
-/** Where models look in pictures, one picture after the other. The models must see pictures in the same way. */
+/** Where models look in images, one image after the other. The models must see images in the same way. */
 export async function* attentionOverlays(
   models: ReadonlyMap<string, Model>,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   options: RolloutOptions | undefined,
-  skip: SkippedPictures["add"],
+  skip: SkippedImages["add"],
 ): AsyncGenerator<Overlays> {
   const { preprocessing } = [...models.values()][0];
   if ([...models.values()].some((model) => JSON.stringify(model.preprocessing) !== JSON.stringify(preprocessing)))
@@ -46,11 +46,11 @@ export async function* attentionOverlays(
       for (const [name, viewer] of viewers) maps.set(name, await viewer.maps(pixels, { model: name, images }));
       const size = pixels.data.length / read.length;
       for (const [i, item] of read.entries()) {
-        const picture = denormalise(pixels.data.subarray(i * size, (i + 1) * size), preprocessing);
+        const image = denormalise(pixels.data.subarray(i * size, (i + 1) * size), preprocessing);
         const overlays = [...maps].map(
-          ([name, map]) => [name, attentionOverlay(picture, rows(map, i, i + 1).data)] as const,
+          ([name, map]) => [name, attentionOverlay(image, rows(map, i, i + 1).data)] as const,
         );
-        yield { item, picture, overlays: new Map(overlays) };
+        yield { item, image, overlays: new Map(overlays) };
       }
     }
   } finally {

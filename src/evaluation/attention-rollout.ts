@@ -44,7 +44,7 @@ function discardSmallest(attention: Float64Array, share: number): void {
 }
 
 /**
- * Attention rollout of one picture from its blocks' fused heads `[N, N]`: smallest entries discarded, the identity added,
+ * Attention rollout of one image from its blocks' fused heads `[N, N]`: smallest entries discarded, the identity added,
  * rows scaled to sum to 1, multiplied through the blocks. Gives the class token's row (the mean row, where
  * there is no class token) over the patches, divided by its maximum.
  */
@@ -97,7 +97,7 @@ function lookOf(block: ArrayLike<number>, prefix: number): Float32Array {
 /** A model opened for its attention; `dispose` frees the session. */
 export interface AttentionViewer {
   /**
-   * Normalised pictures `[B, 3, H, W]` to maps `[B, P]`, each from 0 to 1, over the patches row by row. Throws a
+   * Normalised images `[B, 3, H, W]` to maps `[B, P]`, each from 0 to 1, over the patches row by row. Throws a
    * UserError where attention is not finite.
    */
   maps(pixels: FloatTensor, subject?: OutputSubject): Promise<FloatTensor>;
@@ -124,12 +124,12 @@ export async function attentionViewer(
   const session = await compile(graph([pixels], outputs), model.device);
   const [prefix, patches] = [prefixCount(config), patchCount(config)];
   return {
-    async maps(pictures, subject) {
-      const { tensors } = await session.run({ feeds: { pixels: pictures }, fetch: [...outputs.keys()] });
+    async maps(images, subject) {
+      const { tensors } = await session.run({ feeds: { pixels: images }, fetch: [...outputs.keys()] });
       const seenBy = { weights: model.weights, path: model.origin.path };
-      checkOutputs(tensors as Record<string, FloatTensor>, seenBy, subject, pictures);
+      checkOutputs(tensors as Record<string, FloatTensor>, seenBy, subject, images);
       const attention = [...outputs.keys()].map((name) => tensors[name] as FloatTensor);
-      return mapsOf(attention, pictures.dims[0], patches, (blocks) =>
+      return mapsOf(attention, images.dims[0], patches, (blocks) =>
         method === "rollout" ? rollout(blocks, { discard, prefix }) : lookOf(blocks[0], prefix),
       );
     },

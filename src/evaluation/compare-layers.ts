@@ -1,6 +1,6 @@
 // Similarity of two models' layers over images.
-import type { SkippedPictures } from "../context/run-context.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { SkippedImages } from "../context/run-context.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
@@ -10,13 +10,13 @@ import { layerSimilarity } from "./layer-similarity.ts";
 /** Images at once: tokens of all blocks are large. */
 const batch = 4;
 
-/** Similarity of two models' blocks over pictures. */
+/** Similarity of two models' blocks over images. */
 export function compareLayers(
   student: Model,
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
-  skip: SkippedPictures["add"],
+  skip: SkippedImages["add"],
 ): Promise<LayerSimilarity> {
   async function* batches() {
     for await (const { items: read, pixels } of evaluationBatches(source, items, batch, teacher.preprocessing, skip))

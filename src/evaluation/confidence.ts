@@ -1,4 +1,4 @@
-// How sure a figure from so many pictures is: percentile bootstrap intervals, paired where two models saw the same ones.
+// How sure a figure from so many images is: percentile bootstrap intervals, paired where two models saw the same ones.
 import { finite, requireFinite } from "../utils/finite.ts";
 import { drawStream } from "../utils/random.ts";
 
@@ -12,7 +12,7 @@ const level = 0.95;
 
 /**
  * The 95 % percentile bootstrap interval of the mean of `values` (Efron and Tibshirani 1993, section 13.3). For the
- * difference of two models on the same pictures, give each picture's difference. The same values give the same interval.
+ * difference of two models on the same images, give each image's difference. The same values give the same interval.
  * Undefined for fewer than two values. Throws a RunError where a value is not finite.
  */
 export function bootstrapInterval(values: readonly number[]): Interval | undefined {
@@ -47,7 +47,7 @@ export function shareInterval(outcomes: readonly number[]): Interval | undefined
 
 /**
  * The interval of a figure that is no mean: `figure` is asked for so many resamples, given how often each of `count`
- * pictures is drawn. Undefined where there are no two of them to be had.
+ * images is drawn. Undefined where there are no two of them to be had.
  */
 export function resampled(
   count: number,
@@ -56,14 +56,14 @@ export function resampled(
 ): Interval | undefined {
   if (count < 2 || resamples < 2) return undefined;
   const random = drawStream(0, "bootstrap", count);
-  const found: number[] = [];
+  const statistics: number[] = [];
   for (let r = 0; r < resamples; r++) {
     const weights = new Uint16Array(count);
     for (let i = 0; i < count; i++) weights[Math.floor(random.uniform() * count)]++;
     const value = figure(weights);
-    if (value !== undefined) found.push(finite(value, "A resampled figure"));
+    if (value !== undefined) statistics.push(finite(value, "A resampled figure"));
   }
-  return found.length < 2 ? undefined : percentiles(Float64Array.from(found));
+  return statistics.length < 2 ? undefined : percentiles(Float64Array.from(statistics));
 }
 
 function percentiles(values: Float64Array): Interval {

@@ -1,11 +1,11 @@
 // Judging the models of a run and measuring their size and speed: the rows of its result table.
 import type { DataSet } from "../data/dataset.ts";
-import type { PictureSource, Skipped } from "../data/loader.ts";
+import type { ImageSource, Skipped } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { splitHeldOut } from "../data/sampling.ts";
 import { bootstrapInterval } from "./confidence.ts";
-import type { JudgedPicture, Judgement, JudgeOptions } from "./evaluate-models.ts";
-import { judge } from "./evaluate-models.ts";
+import type { ImageEvaluation, ModelEvaluation, ModelsOptions } from "./evaluate-models.ts";
+import { evaluateModels } from "./evaluate-models.ts";
 import type { Latency } from "./latency.ts";
 import { measureLatencies } from "./latency.ts";
 import { badOption } from "../utils/parse-options.ts";
@@ -15,8 +15,8 @@ import type { Comparison } from "../report/findings.ts";
 import type { ResultRow } from "../report/results.ts";
 import { tooFewText } from "../report/results.ts";
 import { drawStream } from "../utils/random.ts";
-import type { RunContext, SkippedPictures } from "../context/run-context.ts";
-import type { JudgedLine } from "../workspace/run-folder.ts";
+import type { RunContext, SkippedImages } from "../context/run-context.ts";
+import type { PredictionLine } from "../workspace/run-folder.ts";
 
 export interface Candidate {
   readonly name: string;
@@ -25,7 +25,7 @@ export interface Candidate {
   readonly bytes?: number;
 }
 
-/** The pictures that a run trains and judges with. */
+/** The images that a run trains and judges with. */
 export interface Parts {
   readonly train: readonly Item[];
   readonly bank: readonly Item[];
@@ -46,7 +46,7 @@ export function checkHeldOut(data: DataSet, heldOut: number): void {
     );
 }
 
-/** Splits a data set; where it brings no part to judge on, a share of each class is held out. */
+/** Splits a data set; where it brings no part to evaluate on, a share of each class is held out. */
 export function splitParts(data: DataSet, heldOut: number, seed: number): Parts {
   if (data.test) return { train: data.train.items, bank: data.train.items, queries: data.test.items };
   checkHeldOut(data, heldOut);
@@ -61,38 +61,38 @@ export function limitItems(items: readonly Item[], most: number, seed: number): 
   return items.filter((item) => chosen.has(item));
 }
 
-export interface JudgingOptions extends Pick<
-  JudgeOptions,
-  "batch" | "neighbours" | "probe" | "probeViews" | "logistic" | "store"
+export interface CandidatesOptions extends Pick<
+  ModelsOptions,
+  "batch" | "knn" | "probe" | "probeCrops" | "logistic" | "store"
 > {
   readonly candidates: readonly Candidate[];
   readonly reference?: Model;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly parts: Pick<Parts, "bank" | "queries">;
   readonly classes?: readonly string[];
 }
 
-/** The rows of a result table, and what became of each picture under each model. */
-export interface Judged {
+/** The rows of a result table, and what became of each image under each model. */
+export interface Evaluated {
   readonly rows: ResultRow[];
-  readonly pictures: Readonly<Record<string, readonly JudgedPicture[]>>;
+  readonly images: Readonly<Record<string, readonly ImageEvaluation[]>>;
 }
 
 /** Accuracy, fidelity, parameters, size and latency of each candidate. */
-export async function judgeCandidates(
+export async function evaluateCandidates(
   context: RunContext,
-  options: JudgingOptions,
-  skipped: SkippedPictures,
-): Promise<Judged> {
-  return rowsOf(context, options, await judge(judgeOptionsOf(context, options, skipped.add)));
+  options: CandidatesOptions,
+  skipped: SkippedImages,
+): Promise<Evaluated> {
+  return rowsOf(context, options, await evaluateModels(evaluationOptionsOf(context, options, skipped.add)));
 }
 
 /** What `judge` takes, with progress shown to the run's listener. */
-export function judgeOptionsOf(
+export function evaluationOptionsOf(
   { environment, listener }: RunContext,
-  { candidates, reference, source, parts, classes, ...settings }: JudgingOptions,
+  { candidates, reference, source, parts, classes, ...settings }: CandidatesOptions,
   skip: (file: Skipped) => void,
-): JudgeOptions {
+): ModelsOptions {
   let begun = false;
   return {
     ...settings,
@@ -112,73 +112,70 @@ export function judgeOptionsOf(
   };
 }
 
-/** The rows of a result table: what each model was judged to be, with its size and latency. */
+/** The rows of a result table: what each model was evaluated to be, with its size and latency. */
 export async function rowsOf(
   { environment, listener }: RunContext,
-  { candidates }: Pick<JudgingOptions, "candidates">,
-  judgements: Readonly<Record<string, Judgement>>,
-): Promise<Judged> {
+  { candidates }: Pick<CandidatesOptions, "candidates">,
+  evaluations: Readonly<Record<string, ModelEvaluation>>,
+): Promise<Evaluated> {
   listener.stage?.("measuring latency");
   const times = await measureLatencies(
     candidates.map(({ model }) => model),
     environment.now,
   );
-  const rows = candidates.map((candidate, i) => rowOf(candidate, judgements[candidate.name], times[i]));
+  const rows = candidates.map((candidate, i) => rowOf(candidate, evaluations[candidate.name], times[i]));
   const few = tooFewText(rows);
   if (few !== undefined) listener.warn?.(few);
   return {
     rows,
-    pictures: Object.fromEntries(Object.entries(judgements).map(([name, { pictures }]) => [name, pictures])),
+    images: Object.fromEntries(Object.entries(evaluations).map(([name, { images }]) => [name, images])),
   };
 }
 
 function rowOf(
   { name, model, bytes }: Candidate,
-  { pictures, ...figures }: Judgement,
+  { images, ...figures }: ModelEvaluation,
   { median, quartiles }: Latency,
 ): ResultRow {
   return {
     name,
-    images: pictures.length,
+    images: images.length,
     ...figures,
     parameters: model.parameters,
     bytes,
-    millisecondsAPicture: median,
+    millisecondsPerImage: median,
     millisecondsQuartiles: quartiles,
   };
 }
 
-/** One line a picture, with classes by name. */
-export function judgedLines({ pictures }: Judged, classes: readonly string[] | undefined): JudgedLine[] {
-  const models = Object.keys(pictures);
+/** One line an image, with classes by name. */
+export function predictionLines({ images }: Evaluated, classes: readonly string[] | undefined): PredictionLine[] {
+  const models = Object.keys(images);
   const named = (label: number | undefined) => (label === undefined ? undefined : classes?.[label]);
-  return pictures[models[0]].map(({ name, label }, i) => ({
+  return images[models[0]].map(({ name, label }, i) => ({
     name,
     class: named(label),
     models: Object.fromEntries(
       models.map((model) => {
-        const { predicted, nearest, difference, cosine } = pictures[model][i];
-        const { neighbours, probe, head } = predicted;
-        return [
-          model,
-          { neighbours: named(neighbours), probe: named(probe), head: named(head), nearest, difference, cosine },
-        ];
+        const { predicted, nearest, meanAbsoluteDifference: difference, cosine } = images[model][i];
+        const { knn, probe, head } = predicted;
+        return [model, { knn: named(knn), probe: named(probe), head: named(head), nearest, difference, cosine }];
       }),
     ),
   }));
 }
 
-/** How much better the last model does than each other on the same pictures, with intervals over these. */
-export function compareJudged({ pictures }: Judged): Comparison[] {
-  const names = Object.keys(pictures);
+/** How much better the last model does than each other on the same images, with intervals over these. */
+export function compareCandidates({ images }: Evaluated): Comparison[] {
+  const names = Object.keys(images);
   const model = names.at(-1) as string;
   return names.slice(0, -1).flatMap((than) =>
-    (["neighbours", "probe", "head"] as const).flatMap((metric): Comparison[] => {
-      const right = ({ predicted, label }: JudgedPicture) =>
+    (["knn", "probe", "head"] as const).flatMap((metric): Comparison[] => {
+      const right = ({ predicted, label }: ImageEvaluation) =>
         predicted[metric] === undefined ? undefined : Number(predicted[metric] === label);
-      const [own, other] = [pictures[model].map(right), pictures[than].map(right)];
-      if (own.length === 0 || [...own, ...other].some((value) => value === undefined)) return [];
-      const differences = own.map((value, i) => Number(value) - Number(other[i]));
+      const [correct, other] = [images[model].map(right), images[than].map(right)];
+      if (correct.length === 0 || [...correct, ...other].some((value) => value === undefined)) return [];
+      const differences = correct.map((value, i) => Number(value) - Number(other[i]));
       return [{ metric, model, than, difference: mean(differences), interval: bootstrapInterval(differences) }];
     }),
   );

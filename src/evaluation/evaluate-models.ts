@@ -1,4 +1,4 @@
-// Judging models side by side on the same pictures: neighbours, probe, own head, and fidelity to a reference model.
+// Evaluation of models side by side on the same images: k-NN, probe, classifier, and fidelity to a reference model.
 import type { Item } from "../data/sampling.ts";
 import { modelName } from "../models/finite-outputs.ts";
 import type { Model } from "../models/model.ts";
@@ -17,8 +17,8 @@ import type { LogisticOptions } from "./logistic.ts";
 import { fitLogistic } from "./logistic.ts";
 import type { Aurocs } from "./metrics.ts";
 import { aurocs, mean, predictions, topAccuracy } from "./metrics.ts";
-import type { NeighbourOptions } from "./knn.ts";
-import { nearestNeighbours, neighbourDefaults, votesOf } from "./knn.ts";
+import type { KnnOptions } from "./knn.ts";
+import { nearestNeighbours, knnDefaults, votesOf } from "./knn.ts";
 import type { ProbeOptions, ProbeWeights } from "./probe.ts";
 import { probeDefaults, probeLogits, trainProbe } from "./probe.ts";
 import type { Targets } from "./targets.ts";
@@ -29,36 +29,36 @@ import { required } from "../utils/required.ts";
 export interface Accuracy {
   readonly top1: number;
   readonly top5: number;
-  /** The 95 % interval of top-1 over the pictures judged on, and that of top-5. */
+  /** The 95 % interval of top-1 over the images evaluated on, and that of top-5. */
   readonly interval?: Interval;
   readonly top5Interval?: Interval;
 }
 
-/** How near a model's features are to the reference's on the same pictures. */
+/** How near a model's features are to the reference's on the same images. */
 export interface Fidelity {
   /** Of the last blocks' outputs over all tokens, before the final norm. */
   readonly meanAbsoluteDifference: number;
   /** Mean cosine of the class tokens after the final norm. */
   readonly cosine: number;
-  /** The share of pictures on which its head answers as the reference's does, where both have one of the same classes. */
+  /** The share of images on which its head answers as the reference's does, where both have one of the same classes. */
   readonly agreement?: number;
   /** 95 % intervals over the images; none for the reference itself, which is like itself for certain. */
   readonly intervals?: Partial<Readonly<Record<"meanAbsoluteDifference" | "cosine" | "agreement", Interval>>>;
 }
 
 /** What classes are read from: votes of neighbours, trained maps over features, the model's own classification head. */
-export type ScoreName = "neighbours" | "probe" | "logistic" | "head";
+export type ScoreName = "knn" | "probe" | "logistic" | "head";
 
-export interface Judgement extends Partial<Readonly<Record<ScoreName, Accuracy>>> {
-  /** Areas under ROC curves instead of accuracies, where several labels may apply to a picture. */
+export interface ModelEvaluation extends Partial<Readonly<Record<ScoreName, Accuracy>>> {
+  /** Areas under ROC curves instead of accuracies, where several labels may apply to an image. */
   readonly auroc?: Partial<Readonly<Record<ScoreName, Aurocs>>>;
   /** The probe's rate, where it was chosen among several. */
   readonly probeLearningRate?: number;
   /** The probe after the epoch that is best on the very images it is evaluated on, as the paper's authors print it. */
   readonly probeBest?: BestEpoch;
   readonly fidelity?: Fidelity;
-  /** What became of each picture that was judged on, in order. */
-  readonly pictures: readonly JudgedPicture[];
+  /** What became of each image that was evaluated on, in order. */
+  readonly images: readonly ImageEvaluation[];
 }
 
 /** The best epoch by the evaluation images themselves: an optimistic figure. */
@@ -70,33 +70,33 @@ export interface BestEpoch {
   readonly auroc?: number;
 }
 
-/** What one model makes of one picture; classes are the data set's, counted from 0, and `noClass` where scores tie. */
-export interface JudgedPicture {
+/** What one model makes of one image; classes are the data set's, counted from 0, and `noClass` where scores tie. */
+export interface ImageEvaluation {
   readonly name: string;
   readonly label?: number;
   readonly labels?: readonly number[];
   readonly predicted: Partial<Readonly<Record<ScoreName, number>>>;
-  /** Names of the most similar pictures of the bank, the nearest first. */
+  /** Names of the most similar images of the bank, the nearest first. */
   readonly nearest?: readonly string[];
   /** Mean absolute difference of the last block's output to the reference's, and cosine of the pooled vectors. */
-  readonly difference?: number;
+  readonly meanAbsoluteDifference?: number;
   readonly cosine?: number;
 }
 
-export interface JudgeOptions extends CollectOptions {
-  /** Labelled pictures that neighbours and probe learn from. */
+export interface ModelsOptions extends CollectOptions {
+  /** Labelled images that k-NN and probe learn from. */
   readonly bank: readonly Item[];
   readonly queries: readonly Item[];
   readonly classes?: readonly string[];
-  readonly neighbours?: NeighbourOptions;
+  readonly knn?: KnnOptions;
   readonly probe?: ProbeOptions;
   /** How the images that the probe trains on are seen, where that is not as the models' own preprocessing says. */
-  readonly probeViews?: { readonly trainStd?: Preprocessing["std"]; readonly augmentation?: Augmentation };
+  readonly probeCrops?: { readonly trainStd?: Preprocessing["std"]; readonly augmentation?: Augmentation };
   /** Also fit a logistic regression. */
   readonly logistic?: LogisticOptions;
   /** Where features are kept from one time to the next. */
   readonly store?: FeatureStore;
-  /** Pictures through one model, out of all. */
+  /** Images through one model, out of all. */
   readonly progress?: (done: number, total: number) => void;
 }
 
@@ -128,20 +128,20 @@ function targetsOf(items: readonly Item[], classes: readonly string[] | undefine
   const single = items.map(({ label }) => label);
   if (single.every((label) => label !== undefined)) return { kind: "class", count: classes.length, labels: single };
   const several = items.map(({ labels }) => labels);
-  return several.every((own) => own !== undefined)
+  return several.every((labels) => labels !== undefined)
     ? { kind: "labels", count: classes.length, labels: several }
     : undefined;
 }
 
 /**
  * Judges every model. Neighbours and probe need a labelled bank and labelled queries, fidelity a reference. Throws a
- * UserError where models see pictures through different transforms, or no picture can be read.
+ * UserError where models see images through different transforms, or no image can be read.
  */
-export async function judge(options: JudgeOptions): Promise<Record<string, Judgement>> {
-  const tick = judgeTicker(options);
+export async function evaluateModels(options: ModelsOptions): Promise<Record<string, ModelEvaluation>> {
+  const tick = evaluationTicker(options);
   const queries = await collectQueries(options, options.queries, tick);
   const bank = learnsFromBank(options) ? await collectBank(options, options.bank, tick) : undefined;
-  return judgeCollected(options, { queries, bank }, tick);
+  return evaluateCollected(options, { queries, bank }, tick);
 }
 
 /** What models gave for images to evaluate on, and for those to learn from where there are some. */
@@ -151,12 +151,12 @@ export interface CollectedParts {
 }
 
 /** Whether there are labelled images to learn from. */
-export const learnsFromBank = ({ bank, classes }: Pick<JudgeOptions, "bank" | "classes">): boolean =>
+export const learnsFromBank = ({ bank, classes }: Pick<ModelsOptions, "bank" | "classes">): boolean =>
   bank.length > 1 && targetsOf(bank, classes) !== undefined;
 
 /** Runs all models over images to evaluate on, or over some of these. Throws a UserError where their transforms differ. */
 export function collectQueries(
-  options: Omit<JudgeOptions, "bank" | "queries">,
+  options: Omit<ModelsOptions, "bank" | "queries">,
   items: readonly Item[],
   tick: (count: number) => void,
 ): Promise<Map<string, Collected>> {
@@ -168,15 +168,15 @@ export function collectQueries(
 }
 
 /** Options with the images of the bank seen as the probe's are. */
-function learningOptions<T extends Pick<JudgeOptions, "models" | "probeViews" | "preprocessing">>(options: T): T {
-  const { models, probeViews } = options;
+function learningOptions<T extends Pick<ModelsOptions, "models" | "probeCrops" | "preprocessing">>(options: T): T {
+  const { models, probeCrops } = options;
   const { preprocessing } = Object.values(models)[0];
-  return probeViews?.trainStd ? { ...options, preprocessing: { ...preprocessing, std: probeViews.trainStd } } : options;
+  return probeCrops?.trainStd ? { ...options, preprocessing: { ...preprocessing, std: probeCrops.trainStd } } : options;
 }
 
 /** Runs all models over images to learn from, or over some of these. */
 export function collectBank(
-  options: Omit<JudgeOptions, "bank" | "queries">,
+  options: Omit<ModelsOptions, "bank" | "queries">,
   items: readonly Item[],
   tick: (count: number) => void,
 ): Promise<Map<string, Collected>> {
@@ -186,30 +186,30 @@ export function collectBank(
 }
 
 /** Judges models by what they gave. Throws a UserError where no image to evaluate on could be read. */
-export async function judgeCollected(
-  options: JudgeOptions,
-  { queries: asked, bank: known }: CollectedParts,
+export async function evaluateCollected(
+  options: ModelsOptions,
+  { queries: asked, bank: bank }: CollectedParts,
   tick: (count: number) => void,
-): Promise<Record<string, Judgement>> {
+): Promise<Record<string, ModelEvaluation>> {
   const { models, reference, classes } = options;
   const trained = learningOptions(options);
-  const judgements: Record<string, Judgement> = {};
+  const evaluations: Record<string, ModelEvaluation> = {};
   for (const [name, model] of Object.entries(models)) {
     const outputs = required(asked, name);
     if (outputs.items.length === 0)
       throw new UserError("None of the evaluation images can be read", { code: "NO_IMAGES" });
     const targets = targetsOf(outputs.items, classes);
-    const learning = { bank: known?.get(name), tick };
+    const learning = { bank: bank?.get(name), tick };
     const scores = classes && targets ? await scoresOf(trained, name, model, classes, outputs, learning) : {};
-    judgements[name] = {
+    evaluations[name] = {
       ...(reference ? { fidelity: fidelityOf(outputs, model !== reference) } : {}),
-      ...judgementOf(outputs, scores, targets),
+      ...modelEvaluationOf(outputs, scores, targets),
     };
   }
-  return judgements;
+  return evaluations;
 }
 
-function checkSameTransforms({ models, reference }: Pick<JudgeOptions, "models" | "reference">): void {
+function checkSameTransforms({ models, reference }: Pick<ModelsOptions, "models" | "reference">): void {
   const all = [...Object.values(models), ...(reference ? [reference] : [])];
   const transforms = new Set(all.map(({ preprocessing }) => JSON.stringify(preprocessing)));
   if (transforms.size > 1) {
@@ -220,11 +220,11 @@ function checkSameTransforms({ models, reference }: Pick<JudgeOptions, "models" 
 }
 
 /** Reports progress over all passes of all models. */
-export function judgeTicker(options: JudgeOptions): (count: number) => void {
-  const { models, reference, bank, queries, probeViews, probe = probeDefaults } = options;
+export function evaluationTicker(options: ModelsOptions): (count: number) => void {
+  const { models, reference, bank, queries, probeCrops, probe = probeDefaults } = options;
   const withLabels = learnsFromBank(options);
   const runs = new Set([...Object.values(models), ...(reference ? [reference] : [])]).size;
-  const passes = 1 + (probeViews?.augmentation ? probe.epochs : 0);
+  const passes = 1 + (probeCrops?.augmentation ? probe.epochs : 0);
   const learned = withLabels ? bank.length * Object.keys(models).length * passes : 0;
   const total = queries.length * runs + learned;
   let done = 0;
@@ -235,23 +235,23 @@ export function judgeTicker(options: JudgeOptions): (count: number) => void {
 }
 
 /** Figures of one model, and what it makes of each image. */
-function judgementOf(
+function modelEvaluationOf(
   { items, differences, cosines }: Collected,
   scores: ScoresByName,
   targets: Targets | undefined,
-): Judgement {
-  const { probe, neighbours } = scores;
+): ModelEvaluation {
+  const { probe, knn } = scores;
   return {
     ...(targets ? figuresOf(scores, targets) : {}),
     ...(probe?.learningRate === undefined ? {} : { probeLearningRate: probe.learningRate }),
     ...(probe?.best === undefined ? {} : { probeBest: probe.best }),
-    pictures: items.map(({ name, label, labels }, i) => ({
+    images: items.map(({ name, label, labels }, i) => ({
       name,
       label,
       labels,
       predicted: targets?.kind === "class" ? predictedOf(scores, i) : {},
-      nearest: neighbours?.nearest?.[i],
-      difference: differences[i],
+      nearest: knn?.nearest?.[i],
+      meanAbsoluteDifference: differences[i],
       cosine: cosines[i],
     })),
   };
@@ -272,7 +272,7 @@ function fidelityOf({ differences, cosines, agreements }: Collected, withInterva
   };
 }
 
-/** Scores `[n, classes]` of the pictures judged on, and the class that each is taken for. */
+/** Scores `[n, classes]` of the images evaluated on, and the class that each is taken for. */
 interface Scores {
   readonly values: FloatTensor;
   readonly predicted: readonly number[];
@@ -283,14 +283,14 @@ interface Scores {
 }
 type ScoresByName = Partial<Record<ScoreName, Scores>>;
 
-const predictedOf = (scores: ScoresByName, picture: number) =>
-  Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[picture]]));
+const predictedOf = (scores: ScoresByName, image: number) =>
+  Object.fromEntries(Object.entries(scores).map(([kind, { predicted }]) => [kind, predicted[image]]));
 
 /** Resamples that intervals of areas are taken from: as many as so many comparisons allow. */
-const resamplesOf = (pictures: number, labels: number) =>
-  Math.round(Math.max(50, Math.min(1000, 2e8 / (pictures * labels))));
+const resamplesOf = (images: number, labels: number) =>
+  Math.round(Math.max(50, Math.min(1000, 2e8 / (images * labels))));
 
-function figuresOf(scores: ScoresByName, targets: Targets): Omit<Judgement, "pictures"> {
+function figuresOf(scores: ScoresByName, targets: Targets): Omit<ModelEvaluation, "images"> {
   const entries = Object.entries(scores) as [ScoreName, Scores][];
   if (targets.kind === "class")
     return Object.fromEntries(entries.map(([kind, { values }]) => [kind, accuracy(values, targets.labels)]));
@@ -326,7 +326,7 @@ function scored(values: FloatTensor, what: string, model: string): Scores {
 }
 
 async function scoresOf(
-  options: JudgeOptions,
+  options: ModelsOptions,
   name: string,
   model: Model,
   classes: readonly string[],
@@ -339,19 +339,19 @@ async function scoresOf(
     columns && queries.logits.length > 0
       ? { head: scored(pickColumns(concatRows(queries.logits), columns), "Logits", shownName) }
       : {};
-  const known = bank && targetsOf(bank.items, classes);
-  if (!bank || !known || bank.items.length < 2) return head;
+  const bankTargets = bank && targetsOf(bank.items, classes);
+  if (!bank || !bankTargets || bank.items.length < 2) return head;
   const { device } = model;
   const tokens = { bank: concatRows(bank.tokens), queries: concatRows(queries.tokens) };
-  const { neighbours: wanted = neighbourDefaults, logistic } = options;
+  const { knn: wanted = knnDefaults, logistic } = options;
   const lists = await nearestNeighbours(device, tokens.bank, tokens.queries, wanted.k);
-  const votes = votesOf(lists, known, wanted.temperature);
+  const votes = votesOf(lists, bankTargets, wanted.temperature);
   const nearest = lists.map((list) => list.slice(0, shownNeighbours).map(({ index }) => bank.items[index].name));
-  const augmented = (view: ProbeView) => collectAugmented(model, options, bank.items, view, tick);
-  const probed = await probeScores(options, device, tokens, known, targetsOf(queries.items, classes), augmented);
+  const augmented = (crop: ProbeCrop) => collectAugmented(model, options, bank.items, crop, tick);
+  const probed = await probeScores(options, device, tokens, bankTargets, targetsOf(queries.items, classes), augmented);
   const scores: ScoresByName = {
     ...head,
-    neighbours: { ...scored(votes, "Votes of the k-NN classifier", shownName), nearest },
+    knn: { ...scored(votes, "Votes of the k-NN classifier", shownName), nearest },
     probe: {
       ...scored(probed.logits, "Logits of the linear probe (lower --probe-learning-rate)", shownName),
       learningRate: probed.learningRate,
@@ -359,23 +359,23 @@ async function scoresOf(
     },
   };
   if (!logistic) return scores;
-  const { weights } = await fitLogistic(device, tokens.bank, known, logistic);
+  const { weights } = await fitLogistic(device, tokens.bank, bankTargets, logistic);
   const logits = await probeLogits(device, weights, tokens.queries);
   return { ...scores, logistic: scored(logits, "Logits of the logistic regression", shownName) };
 }
 
-type ProbeView = Parameters<typeof collectAugmented>[3];
+type ProbeCrop = Parameters<typeof collectAugmented>[3];
 
 /** Trains a linear probe; where it is asked for, also finds the epoch that is best on the queries. */
 async function probeScores(
-  { probe = probeDefaults, probeViews }: JudgeOptions,
+  { probe = probeDefaults, probeCrops }: ModelsOptions,
   device: Device,
   tokens: { readonly bank: FloatTensor; readonly queries: FloatTensor },
-  known: Targets,
+  bankTargets: Targets,
   wanted: Targets | undefined,
-  augmented: (view: ProbeView) => Promise<FloatTensor>,
+  augmented: (crop: ProbeCrop) => Promise<FloatTensor>,
 ): Promise<{ logits: FloatTensor; learningRate: number | undefined; best: BestEpoch | undefined }> {
-  const augmentation = probeViews?.augmentation;
+  const augmentation = probeCrops?.augmentation;
   const features = augmentation ? (epoch: number) => augmented({ augmentation, seed: probe.seed, epoch }) : tokens.bank;
   let best: BestEpoch | undefined;
   const afterEpoch = async (epoch: number, trained: ProbeWeights) => {
@@ -383,7 +383,7 @@ async function probeScores(
     if (best === undefined || scoreOf(figure) > scoreOf(best)) best = { epoch: epoch + 1, ...figure };
   };
   const fixed = probe.bestEpoch ? { afterEpoch } : {};
-  const { weights, baseLearningRate } = await trainProbe(device, features, known, probe, fixed);
+  const { weights, baseLearningRate } = await trainProbe(device, features, bankTargets, probe, fixed);
   const logits = await probeLogits(device, weights, tokens.queries);
   return { logits, learningRate: baseLearningRate, best };
 }

@@ -1,5 +1,5 @@
-// One feature row a picture: what search, clustering and probes elsewhere start from.
-import type { PictureSource, Skipped } from "../data/loader.ts";
+// One feature row an image: what search, clustering and probes elsewhere start from.
+import type { ImageSource, Skipped } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
@@ -11,7 +11,7 @@ import { evaluationBatch } from "../data/loader.ts";
 export interface Features {
   /** `[n, D]`: class tokens after the final norm. */
   readonly features: FloatTensor;
-  /** The pictures, one a row, in order; what could not be read is missing. */
+  /** The images, one a row, in order; what could not be read is missing. */
   readonly items: readonly Item[];
 }
 
@@ -21,10 +21,10 @@ interface ExtractOptions {
   readonly skip?: (skipped: Skipped) => void;
 }
 
-/** Runs a model over pictures. Throws a UserError where none can be read, or a feature is not finite. */
+/** Runs a model over images. Throws a UserError where none can be read, or a feature is not finite. */
 export async function extractFeatures(
   model: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   options: ExtractOptions = {},
 ): Promise<Features> {
@@ -38,16 +38,22 @@ export const noneReadable = (): UserError => new UserError("None of the images c
 /** The same in batches `[B, D]`; none where no image can be read. */
 export async function featureRows(
   model: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   { batch = evaluationBatch, progress, skip = () => undefined }: ExtractOptions,
 ): Promise<{ readonly rows: readonly FloatTensor[]; readonly items: readonly Item[] }> {
   const rows: FloatTensor[] = [];
   const read: Item[] = [];
-  for await (const { items: found, pixels } of evaluationBatches(source, items, batch, model.preprocessing, skip)) {
-    const images = found.map(({ name }) => name);
+  for await (const { items: batchItems, pixels } of evaluationBatches(
+    source,
+    items,
+    batch,
+    model.preprocessing,
+    skip,
+  )) {
+    const images = batchItems.map(({ name }) => name);
     rows.push((await model.outputs(pixels, ["pooled"], { images })).pooled);
-    read.push(...found);
+    read.push(...batchItems);
     progress?.(read.length, items.length);
   }
   return { rows, items: read };

@@ -1,7 +1,7 @@
 // Features that were computed before: one vector an image, kept by the content of model and image for probe, neighbours and
 // regression. Neither names nor times decide what is found: two folders with like names never share, a folder that moved does.
 import { defaultDeviceName } from "../runtime/devices.ts";
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model } from "../models/model.ts";
 import type { Preprocessing } from "../utils/image.ts";
@@ -35,9 +35,9 @@ const keys = new WeakMap<Model, Promise<string>>();
 
 /** What a model computes from an image, as a key: its weights, its configuration and how it sees images. */
 export function modelKey(model: Model): Promise<string> {
-  const known = keys.get(model) ?? hashModel(model);
-  keys.set(model, known);
-  return known;
+  const key = keys.get(model) ?? hashModel(model);
+  keys.set(model, key);
+  return key;
 }
 
 async function hashModel({ weights, config, preprocessing, int8 }: Model): Promise<string> {
@@ -54,14 +54,14 @@ export class FeatureCache {
   private readonly store: FeatureStore;
   private readonly key: string;
   private readonly hashOf: ReadonlyMap<Item, string>;
-  private readonly known: VectorsByHash;
+  private readonly stored: VectorsByHash;
   private readonly added = new Map<string, Float32Array>();
 
-  private constructor(store: FeatureStore, key: string, hashOf: ReadonlyMap<Item, string>, known: VectorsByHash) {
+  private constructor(store: FeatureStore, key: string, hashOf: ReadonlyMap<Item, string>, stored: VectorsByHash) {
     this.store = store;
     this.key = key;
     this.hashOf = hashOf;
-    this.known = known;
+    this.stored = stored;
   }
 
   /**
@@ -89,7 +89,7 @@ export class FeatureCache {
   /** The image's vector, where it is known. */
   get(item: Item): Float32Array | undefined {
     const hash = this.hashOf.get(item);
-    return hash === undefined ? undefined : (this.added.get(hash) ?? this.known.get(hash));
+    return hash === undefined ? undefined : (this.added.get(hash) ?? this.stored.get(hash));
   }
 
   put(item: Item, vector: Float32Array): void {
@@ -109,20 +109,20 @@ const askedAtOnce = 64;
 /** The content hash of each image that can be read; files that were hashed before and did not change are not read again. */
 export async function contentHashes(
   store: FeatureStore,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
 ): Promise<Map<Item, string>> {
   const memory = await store.hashes(source.id);
   const hashes = new Map<Item, string>();
   const hash = async (item: Item): Promise<void> => {
     const stamp = await source.stamp(item);
-    const known = stamp === undefined ? undefined : memory.get(stamp);
+    const hash = stamp === undefined ? undefined : memory.get(stamp);
     // What can't be read is reported where it is used.
-    const print = known ?? (await source.fingerprint(item).catch(() => undefined));
+    const print = hash ?? (await source.fingerprint(item).catch(() => undefined));
     if (print === undefined) return;
     hashes.set(item, print);
     // A file that changed meanwhile is hashed again the next time.
-    if (known === undefined && stamp !== undefined && stamp === (await source.stamp(item))) memory.set(stamp, print);
+    if (hash === undefined && stamp !== undefined && stamp === (await source.stamp(item))) memory.set(stamp, print);
   };
   for (let from = 0; from < items.length; from += askedAtOnce)
     await Promise.all(items.slice(from, from + askedAtOnce).map(hash));

@@ -7,12 +7,12 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, zeros } from "../utils/tensor.ts";
 import type { Targets } from "./targets.ts";
 
-export interface NeighbourOptions {
+export interface KnnOptions {
   readonly k: number;
   readonly temperature: number;
 }
 
-export const neighbourDefaults: NeighbourOptions = { k: 10, temperature: 0.07 };
+export const knnDefaults: KnnOptions = { k: 10, temperature: 0.07 };
 
 /** exp() of more, ten times over, is no float32. */
 const largestExponent = 80;
@@ -62,7 +62,7 @@ export async function nearestNeighbours(
   const b = input("bank", "float32", ["b", width]);
   const session = await compile(graph([a, b], { similarity: matmul(a, transposeLast(b)) }), device);
   const [bankRows, queryRows] = [normaliseRows(bank), normaliseRows(queries)];
-  const found: Neighbour[][] = Array.from({ length: queries.dims[0] }, () => []);
+  const nearest: Neighbour[][] = Array.from({ length: queries.dims[0] }, () => []);
   try {
     for (let from = 0; from < bank.dims[0]; from += bankChunk) {
       const part = rows(bankRows, from, Math.min(bank.dims[0], from + bankChunk));
@@ -72,7 +72,7 @@ export async function nearestNeighbours(
         const { data, dims } = tensors.similarity as FloatTensor;
         for (let i = 0; i < dims[0]; i++) {
           for (let j = 0; j < dims[1]; j++) {
-            insert(found[q + i], { index: from + j, similarity: data[i * dims[1] + j] }, k);
+            insert(nearest[q + i], { index: from + j, similarity: data[i * dims[1] + j] }, k);
           }
         }
       }
@@ -80,35 +80,36 @@ export async function nearestNeighbours(
   } finally {
     await session.dispose();
   }
-  return found;
+  return nearest;
 }
 
 /** Votes `[queries, K]` of the weighted neighbours. */
-export async function neighbourVotes(
+export async function knnVotes(
   device: Device,
   bank: FloatTensor,
   targets: Targets,
   queries: FloatTensor,
-  options: NeighbourOptions = neighbourDefaults,
+  options: KnnOptions = knnDefaults,
 ): Promise<FloatTensor> {
   return votesOf(await nearestNeighbours(device, bank, queries, options.k), targets, options.temperature);
 }
 
 /** Votes `[queries, K]` of neighbours that are known; of labels that may all apply, the share of votes that each has. */
 export function votesOf(
-  found: readonly (readonly Neighbour[])[],
+  nearest: readonly (readonly Neighbour[])[],
   { kind, labels, count }: Targets,
   temperature: number,
 ): FloatTensor {
-  const votes = zeros([found.length, count]);
-  found.forEach((list, i) => {
+  const votes = zeros([nearest.length, count]);
+  nearest.forEach((list, i) => {
     // Votes count by their ratios: where exp() leaves float32's range, all are scaled down alike.
     const scale = list.length > 0 && list[0].similarity / temperature > largestExponent ? list[0].similarity : 0;
     const weights = list.map(({ similarity }) => Math.exp((similarity - scale) / temperature));
     const total = kind === "class" ? 1 : weights.reduce((a, b) => a + b, 0);
     list.forEach(({ index }, j) => {
-      const own = labels[index];
-      for (const label of typeof own === "number" ? [own] : own) votes.data[i * count + label] += weights[j] / total;
+      const bankLabel = labels[index];
+      for (const label of typeof bankLabel === "number" ? [bankLabel] : bankLabel)
+        votes.data[i * count + label] += weights[j] / total;
     });
   });
   return votes;

@@ -1,15 +1,15 @@
-// How long one picture takes, on the machine at hand.
+// How long one image takes, on the machine at hand.
 import type { Model } from "../models/model.ts";
 import { drawStream } from "../utils/random.ts";
 import { zeros } from "../utils/tensor.ts";
 
 /** How often each model runs, and how long in all, at least. */
-export interface LeastTurns {
+export interface LeastRounds {
   readonly runs: number;
   readonly milliseconds: number;
 }
 
-const usualTurns: LeastTurns = { runs: 7, milliseconds: 700 };
+const defaultRounds: LeastRounds = { runs: 7, milliseconds: 700 };
 
 /** Milliseconds for one image. */
 export interface Latency {
@@ -32,22 +32,22 @@ export async function measureLatencies(models: readonly Model[], now: () => numb
     for (let i = 0; i < tensor.data.length; i++) tensor.data[i] = 2 * random.uniform() - 1;
     return () => model.outputs(tensor, ["pooled"]);
   });
-  return timeInTurns(runs, now);
+  return timeInRounds(runs, now);
 }
 
 /** Milliseconds that each of these takes, with their spread; they take turns. */
-export async function timeInTurns(
+export async function timeInRounds(
   runs: readonly (() => Promise<unknown>)[],
   now: () => number,
-  least: LeastTurns = usualTurns,
+  least: LeastRounds = defaultRounds,
 ): Promise<Latency[]> {
   const times: number[][] = runs.map(() => []);
   for (const run of runs) await run();
   const begin = now();
   for (let round = 0; round < least.runs || now() - begin < least.milliseconds * runs.length; round++) {
     // Whoever runs behind a large model finds the caches full of it: each turn begins with another model.
-    for (let turn = 0; turn < runs.length; turn++) {
-      const i = (round + turn) % runs.length;
+    for (let pass = 0; pass < runs.length; pass++) {
+      const i = (round + pass) % runs.length;
       const start = now();
       await runs[i]();
       times[i].push(now() - start);

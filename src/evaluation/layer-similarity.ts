@@ -16,9 +16,9 @@ export interface LayerSimilarity {
   readonly cka: readonly (readonly number[])[];
   /** Mean cosine of tokens, where both models have the same width. */
   readonly cosine?: readonly (readonly number[])[];
-  /** Tokens that were compared, and the pictures that they come from. */
+  /** Tokens that were compared, and the images that they come from. */
   readonly tokens: number;
-  readonly pictures: number;
+  readonly images: number;
 }
 
 /** Normalised images `[B, 3, H, W]` with their names. */
@@ -54,7 +54,7 @@ export async function centredKernelAlignment(
 
 /** X X' of each matrix after its columns' means are subtracted. */
 async function kernels(device: Device, matrices: readonly FloatTensor[]): Promise<Float64Array[]> {
-  const found: Float64Array[] = [];
+  const grams: Float64Array[] = [];
   const widths = new Set(matrices.map(({ dims }) => dims[1]));
   for (const width of widths) {
     const x = input("x", "float32", ["n", width]);
@@ -65,16 +65,16 @@ async function kernels(device: Device, matrices: readonly FloatTensor[]): Promis
       for (const [i, matrix] of matrices.entries()) {
         if (matrix.dims[1] !== width) continue;
         const { tensors } = await session.run({ feeds: { x: matrix }, fetch: ["kernel"] });
-        found[i] = tensors.kernel.data as Float64Array;
+        grams[i] = tensors.kernel.data as Float64Array;
       }
     } finally {
       await session.dispose();
     }
   }
-  return found;
+  return grams;
 }
 
-/** Rows of `[B, N, D]` that stand for each picture: the class token, where both have one, and patches, by their places. */
+/** Rows of `[B, N, D]` that stand for each image: the class token, where both have one, and patches, by their places. */
 function chosenRows(tokens: FloatTensor, model: Model, patches: readonly number[], withClass: boolean): FloatTensor {
   const [batch, count, width] = tokens.dims;
   const front = prefixCount(model.config);
@@ -90,15 +90,15 @@ function chosenRows(tokens: FloatTensor, model: Model, patches: readonly number[
 }
 
 /**
- * Compares each block's output in a student with each block's in a teacher, over batches of normalised pictures
- * `[B, 3, H, W]`; `pictures` says how many there will be. Tokens are drawn so that about a thousand rows are compared.
- * Throws a UserError where the models cut pictures into different patches, or there is no picture.
+ * Compares each block's output in a student with each block's in a teacher, over batches of normalised images
+ * `[B, 3, H, W]`; `images` says how many there will be. Tokens are drawn so that about a thousand rows are compared.
+ * Throws a UserError where the models cut images into different patches, or there is no image.
  */
 export async function layerSimilarity(
   student: Model,
   teacher: Model,
   batches: AsyncIterable<FloatTensor | ImageBatch>,
-  pictures: number,
+  images: number,
 ): Promise<LayerSimilarity> {
   const gridOf = ({ config }: Model) => Math.floor(config.imageSize / config.patchSize);
   if (gridOf(student) !== gridOf(teacher)) {
@@ -107,9 +107,9 @@ export async function layerSimilarity(
     );
   }
   const withClass = [student, teacher].every(({ config }) => config.prefix[0]?.weight === "cls_token");
-  const perPicture = Math.max(1, Math.floor(mostRows / Math.max(1, pictures)) - (withClass ? 1 : 0));
+  const perImage = Math.max(1, Math.floor(mostRows / Math.max(1, images)) - (withClass ? 1 : 0));
   const all = Array.from({ length: gridOf(teacher) ** 2 }, (_, i) => i);
-  const patches = drawStream(0, "similarity").shuffle(all).slice(0, perPicture);
+  const patches = drawStream(0, "similarity").shuffle(all).slice(0, perImage);
   const collected = [student, teacher].map((model) =>
     Array.from({ length: model.config.depth }, (): FloatTensor[] => []),
   );
@@ -126,11 +126,11 @@ export async function layerSimilarity(
     seen += pixels.dims[0];
   }
   if (seen === 0) throw new UserError("None of the images to compare layers on can be read", { code: "NO_IMAGES" });
-  const [own, theirs] = collected.map((blocks) => blocks.map(concatRows));
-  const cka = await centredKernelAlignment(teacher.device, own, theirs);
+  const [ours, theirs] = collected.map((blocks) => blocks.map(concatRows));
+  const cka = await centredKernelAlignment(teacher.device, ours, theirs);
   const cosine =
     student.config.width === teacher.config.width
-      ? own.map((a) => theirs.map((b) => mean(rowCosines(a, b))))
+      ? ours.map((a) => theirs.map((b) => mean(rowCosines(a, b))))
       : undefined;
-  return { cka, cosine, tokens: own[0].dims[0], pictures: seen };
+  return { cka, cosine, tokens: ours[0].dims[0], images: seen };
 }

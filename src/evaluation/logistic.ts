@@ -15,7 +15,7 @@ import type { Targets } from "./targets.ts";
 import { targetRows } from "./targets.ts";
 
 export interface LogisticOptions {
-  /** scikit-learn's C: how much the pictures weigh against the size of the weights. */
+  /** scikit-learn's C: how much the images weigh against the size of the weights. */
   readonly c: number;
   readonly tolerance: number;
   readonly iterations: number;

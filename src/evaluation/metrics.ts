@@ -20,11 +20,11 @@ export function topAccuracy(scores: FloatTensor, labels: readonly number[], k: n
   const [count, classes] = scores.dims;
   let hits = 0;
   for (let i = 0; i < count; i++) {
-    const own = scores.data[i * classes + labels[i]];
-    if (!Number.isFinite(own)) continue;
+    const score = scores.data[i * classes + labels[i]];
+    if (!Number.isFinite(score)) continue;
     let before = 0;
     // What can't be compared stands before the label too.
-    for (let c = 0; c < classes; c++) if (c !== labels[i] && !(scores.data[i * classes + c] < own)) before++;
+    for (let c = 0; c < classes; c++) if (c !== labels[i] && !(scores.data[i * classes + c] < score)) before++;
     if (before < k) hits++;
   }
   return hits / count;
@@ -48,7 +48,7 @@ export function sameAnswers(a: FloatTensor, b: FloatTensor): boolean[] {
 }
 
 export interface Aurocs {
-  /** The area under each label's ROC curve; undefined where all pictures or none have the label. */
+  /** The area under each label's ROC curve; undefined where all images or none have the label. */
   readonly each: readonly (number | undefined)[];
   /** Over the labels that have both outcomes. */
   readonly mean: number | undefined;
@@ -57,8 +57,8 @@ export interface Aurocs {
 }
 
 /**
- * Areas under the ROC curves of scores `[n, K]`: the share of pairs of a picture with the label and one without that are
- * in the right order, ties counted half. `resamples` draws of the pictures (with replacement) give the interval. Throws a
+ * Areas under the ROC curves of scores `[n, K]`: the share of pairs of an image with the label and one without that are
+ * in the right order, ties counted half. `resamples` draws of the images (with replacement) give the interval. Throws a
  * RunError where a score is not finite: it has no place in an order.
  */
 export function aurocs(scores: FloatTensor, targets: Targets, resamples = 0): Aurocs {
@@ -75,16 +75,16 @@ export function aurocs(scores: FloatTensor, targets: Targets, resamples = 0): Au
   const area = (k: number, weights: ArrayLike<number>): number | undefined => {
     let [below, positives, sum] = [0, 0, 0];
     for (let from = 0; from < count;) {
-      let [to, own, others] = [from, 0, 0];
+      let [to, positiveCount, others] = [from, 0, 0];
       const score = data[columns[k][from] * labels + k];
       for (; to < count && data[columns[k][to] * labels + k] === score; to++) {
-        const picture = columns[k][to];
-        if (wanted[picture * labels + k] === 1) own += weights[picture];
-        else others += weights[picture];
+        const image = columns[k][to];
+        if (wanted[image * labels + k] === 1) positiveCount += weights[image];
+        else others += weights[image];
       }
-      sum += own * (below + others / 2);
+      sum += positiveCount * (below + others / 2);
       below += others;
-      positives += own;
+      positives += positiveCount;
       from = to;
     }
     return positives > 0 && below > 0 ? sum / (positives * below) : undefined;
@@ -115,7 +115,7 @@ export function rowCosines(a: FloatTensor, b: FloatTensor): number[] {
   return cosines;
 }
 
-/** Mean absolute difference of each picture's tokens `[B, N, D]`. Throws a RunError where one is not finite. */
+/** Mean absolute difference of each image's tokens `[B, N, D]`. Throws a RunError where one is not finite. */
 export function absoluteDifferences(a: FloatTensor, b: FloatTensor): number[] {
   const size = a.data.length / a.dims[0];
   const differences = Array.from({ length: a.dims[0] }, (_, i) => {

@@ -1,6 +1,6 @@
-// Pictures through models: what judging looks at, each picture decoded once and nothing computed that is known.
-import type { AugmentedView, PictureSource, Skipped } from "../data/loader.ts";
-import { evaluationBatch, evaluationBatches, stackViews } from "../data/loader.ts";
+// Images through models: what evaluation looks at, each image decoded once and nothing computed that is known.
+import type { AugmentedCrop, ImageSource, Skipped } from "../data/loader.ts";
+import { evaluationBatch, evaluationBatches, stackCrops } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Model, OutputName } from "../models/model.ts";
 import { firstNotFinite } from "../utils/finite.ts";
@@ -14,18 +14,18 @@ import { required } from "../utils/required.ts";
 
 export interface CollectOptions {
   readonly models: Readonly<Record<string, Model>>;
-  /** The model that fidelity is measured against; it must see pictures as the others do. */
+  /** The model that fidelity is measured against; it must see images as the others do. */
   readonly reference?: Model;
   /** Where the reference's outputs are kept for the next time, if there is one. */
   readonly kept?: ReferenceOutputs;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   /** How images are seen, where that is not as the models' own preprocessing says. */
   readonly preprocessing?: Preprocessing;
   readonly batch?: number;
   readonly skip?: (skipped: Skipped) => void;
 }
 
-/** What one model gave for the pictures that could be read. */
+/** What one model gave for the images that could be read. */
 export interface Collected {
   readonly items: Item[];
   /** Pooled vectors. */
@@ -37,9 +37,9 @@ export interface Collected {
   readonly agreements: boolean[];
 }
 
-/** What references gave for pictures that are asked for again: a comparison judges many students beside one teacher. */
+/** What references gave for images that are asked for again: a comparison judges many students beside one teacher. */
 export class ReferenceOutputs {
-  private readonly known = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
+  private readonly outputs = new WeakMap<Model, Map<string, Record<string, FloatTensor>>>();
   private numbers = 0;
 
   /** What `run` gives, kept under `key` as long as there is room. */
@@ -48,14 +48,14 @@ export class ReferenceOutputs {
     key: string,
     run: () => Promise<Record<string, FloatTensor>>,
   ): Promise<Record<string, FloatTensor>> {
-    const own = this.known.get(model) ?? new Map<string, Record<string, FloatTensor>>();
-    this.known.set(model, own);
-    const found = own.get(key);
-    if (found) return found;
+    const ofModel = this.outputs.get(model) ?? new Map<string, Record<string, FloatTensor>>();
+    this.outputs.set(model, ofModel);
+    const cached = ofModel.get(key);
+    if (cached) return cached;
     const outputs = await run();
     const size = Object.values(outputs).reduce((sum, { data }) => sum + data.length, 0);
     if (this.numbers + size <= keptNumbers) {
-      own.set(key, outputs);
+      ofModel.set(key, outputs);
       this.numbers += size;
     }
     return outputs;
@@ -67,7 +67,7 @@ const keptNumbers = 2 ** 28;
 
 /** The name that a model is evaluated under; the reference may have none of its own. */
 const nameOf = (models: CollectOptions["models"], model: Model): string =>
-  Object.entries(models).find(([, own]) => own === model)?.[0] ?? "teacher";
+  Object.entries(models).find(([, named]) => named === model)?.[0] ?? "teacher";
 
 const nothingCollected = (): Collected => ({
   items: [],
@@ -78,7 +78,7 @@ const nothingCollected = (): Collected => ({
   agreements: [],
 });
 
-/** Runs all models over the pictures, each picture decoded once. Throws a UserError where an output is not finite. */
+/** Runs all models over the images, each image decoded once. Throws a UserError where an output is not finite. */
 export async function collect(
   options: CollectOptions,
   items: readonly Item[],
@@ -130,14 +130,14 @@ interface Outputs {
 }
 
 /** Adds how near a model's outputs on a batch are to the reference's. */
-function addFidelity(into: Collected, own: Outputs, reference: Outputs): void {
+function addFidelity(into: Collected, outputs: Outputs, reference: Outputs): void {
   const [tokens, wanted] = comparableTokens(
-    { tokens: own.outputs.blockOutput, config: own.model.config },
+    { tokens: outputs.outputs.blockOutput, config: outputs.model.config },
     { tokens: reference.outputs.blockOutput, config: reference.model.config },
   );
   into.differences.push(...absoluteDifferences(tokens, wanted));
-  into.cosines.push(...rowCosines(own.outputs.pooled, reference.outputs.pooled));
-  const [logits, wantedLogits] = [own.outputs.logits, reference.outputs.logits];
+  into.cosines.push(...rowCosines(outputs.outputs.pooled, reference.outputs.pooled));
+  const [logits, wantedLogits] = [outputs.outputs.logits, reference.outputs.logits];
   if (logits && logits.dims[1] === wantedLogits?.dims[1]) into.agreements.push(...sameAnswers(logits, wantedLogits));
 }
 
@@ -146,26 +146,26 @@ export async function collectAugmented(
   model: Model,
   { source, preprocessing = model.preprocessing, batch = evaluationBatch }: CollectOptions,
   items: readonly Item[],
-  view: Omit<AugmentedView, "preprocessing">,
+  crop: Omit<AugmentedCrop, "preprocessing">,
   tick: (count: number) => void,
 ): Promise<FloatTensor> {
   const side = preprocessing.cropSize;
   const load = (from: number) =>
-    Promise.all(items.slice(from, from + batch).map((item) => source.augmentedView(item, { ...view, preprocessing })));
+    Promise.all(items.slice(from, from + batch).map((item) => source.augmentedCrop(item, { ...crop, preprocessing })));
   const vectors: FloatTensor[] = [];
   let ahead = load(0);
   for (let from = 0; from < items.length; from += batch) {
-    const views = await ahead;
+    const crops = await ahead;
     ahead = load(from + batch);
     // A failure is thrown when these views are waited for.
     ahead.catch(() => undefined);
-    vectors.push((await model.outputs(stackViews(views, [3, side, side]), ["pooled"])).pooled);
-    tick(views.length);
+    vectors.push((await model.outputs(stackCrops(crops, [3, side, side]), ["pooled"])).pooled);
+    tick(crops.length);
   }
   return concatRows(vectors);
 }
 
-/** Pooled vectors alone: those that are known are not computed again, and pictures that all models know not decoded. */
+/** Pooled vectors alone: those that are known are not computed again, and images that all models know not decoded. */
 export async function collectVectors(
   options: CollectOptions,
   store: FeatureStore,

@@ -25,7 +25,7 @@ export interface ProbeOptions {
   readonly batch: number;
   /**
    * lr = rate * batch / 256; the paper's 0.1 where left out, or more where there are few steps. Of several, trained side by
-   * side, the one is taken that does best on a tenth of the pictures, and trained again on all.
+   * side, the one is taken that does best on a tenth of the images, and trained again on all.
    */
   readonly baseLearningRate?: number | readonly number[];
   /** Also evaluate the probe after each epoch, for the best epoch's figure. */
@@ -40,7 +40,7 @@ const paperLearningRate = 0.1;
 /**
  * LARS moves weights by a share of their own size, lr * 0.001 a step, so that few steps at the paper's rate leave a
  * probe as it began. The sum of rates over a training is kept at least here (ImageNet at the paper's settings: 45,000;
- * CIFAR-100: 1,800; with 90 to 600 pictures, accuracy is flat from 300 to 2,000).
+ * CIFAR-100: 1,800; with 90 to 600 images, accuracy is flat from 300 to 2,000).
  */
 const leastRateSum = 400;
 
@@ -154,7 +154,7 @@ function peakRate(rate: number | undefined, batch: number, steps: number): numbe
 /**
  * Trains a probe on features `[n, D]`. The last batch of an epoch is dropped where it is not full, as in the paper's
  * protocol. `fixed` is for comparing with other implementations, and for watching epochs. Several rates are compared on the
- * first epoch's features. Throws a UserError on fewer than 2 pictures.
+ * first epoch's features. Throws a UserError on fewer than 2 images.
  */
 export async function trainProbe(
   device: Device,
@@ -174,7 +174,7 @@ export async function trainProbe(
   return { ...training, baseLearningRate: chosen };
 }
 
-/** Share of the pictures that rates are compared on. */
+/** Share of the images that rates are compared on. */
 const comparedShare = 0.1;
 
 async function bestRate(
@@ -187,12 +187,12 @@ async function bestRate(
   const count = features.dims[0];
   const order = drawStream(options.seed, "probe rates").shuffle(Array.from({ length: count }, (_, i) => i));
   const aside = Math.max(1, Math.round(comparedShare * count));
-  const [judged, used] = [order.slice(0, aside), order.slice(aside)];
+  const [evaluated, used] = [order.slice(0, aside), order.slice(aside)];
   const trained = await trainTogether(device, pickRows(features, used), takeTargets(targets, used), options, rates);
-  const wanted = takeTargets(targets, judged);
+  const wanted = takeTargets(targets, evaluated);
   let best = { rate: rates[0], score: Number.NEGATIVE_INFINITY };
   for (const [i, { weights }] of trained.entries()) {
-    const logits = await probeLogits(device, weights, pickRows(features, judged));
+    const logits = await probeLogits(device, weights, pickRows(features, evaluated));
     // A rate at which the probe leaves float32's range is not the best.
     if (firstNotFinite(logits.data) >= 0) continue;
     const score = wanted.kind === "class" ? topAccuracy(logits, wanted.labels, 1) : (aurocs(logits, wanted).mean ?? 0);
@@ -272,7 +272,7 @@ class SideBySide {
   }
 }
 
-/** One pass over the pictures for several rates; `afterEpoch` sees the first's probe. */
+/** One pass over the images for several rates; `afterEpoch` sees the first's probe. */
 async function trainTogether(
   device: Device,
   features: ProbeFeatures,

@@ -53,16 +53,16 @@ export function jsonFile(value: unknown): Chunks {
 /** Preprocessor and configuration; the configuration last, so that a directory with one is whole. */
 async function writeSettings(
   layout: Layout,
-  held: ModelDefinition,
+  model: ModelDefinition,
   directory: Directory,
   weightType: WeightType,
   warn: Warn,
 ): Promise<void> {
-  const { json, differences } = writePreprocessor(held.preprocessing);
+  const { json, differences } = writePreprocessor(model.preprocessing);
   for (const difference of differences) warn(`preprocessor_config.json: ${difference}`);
   await directory.write("preprocessor_config.json", jsonFile(json));
-  const original = held.origin.layout === layout.name ? held.origin.config : undefined;
-  const config = layout.writeConfig(held.config, original, held.preprocessing);
+  const original = model.origin.layout === layout.name ? model.origin.config : undefined;
+  const config = layout.writeConfig(model.config, original, model.preprocessing);
   await directory.write("config.json", jsonFile({ ...config, dtype: weightType }));
 }
 
@@ -77,11 +77,11 @@ export async function writeWithOnnx(
   weightType: WeightType,
   warn: Warn = () => undefined,
 ): Promise<void> {
-  const { layout, model: held } = conformTo(model, library);
-  const rounded = roundWeights(held, weightType);
+  const { layout, model: written } = conformTo(model, library);
+  const rounded = roundWeights(written, weightType);
   await directory.write("model.safetensors", weightsFile(layout, rounded, weightType));
   for (const variant of defaultOnnx) await writeOnnxFile(rounded, directory, variant);
-  await writeSettings(layout, held, directory, weightType, warn);
+  await writeSettings(layout, written, directory, weightType, warn);
 }
 
 /** A model as an ONNX file is to hold it, and how that is written. */
@@ -94,18 +94,18 @@ type Prepared = { readonly model: ModelDefinition; readonly variant: OnnxVariant
 export async function writeOnnxDirectory(
   given: ModelDefinition,
   directory: Directory,
-  variantOf: OnnxVariant | ((held: ModelDefinition) => Promise<Prepared>),
+  variantOf: OnnxVariant | ((written: ModelDefinition) => Promise<Prepared>),
   warn: Warn = () => undefined,
 ): Promise<void> {
   // Merging is in the graph alone: the settings are those of the library's own class.
   const { config, weights, preprocessing, origin } = given;
   const { merging } = config;
   const whole = { config: { ...config, merging: undefined }, weights, preprocessing, origin };
-  const { layout, model: held } = conformTo(whole, isHeldBy(whole, "transformers") ? "transformers" : "wecolora");
+  const { layout, model: written } = conformTo(whole, isHeldBy(whole, "transformers") ? "transformers" : "wecolora");
   const { model, variant } =
-    typeof variantOf === "function" ? await variantOf(held) : { model: held, variant: variantOf };
+    typeof variantOf === "function" ? await variantOf(written) : { model: written, variant: variantOf };
   await writeOnnxFile({ ...model, config: { ...model.config, merging } }, directory, variant);
-  await writeSettings(layout, held, directory, variant.weightType, warn);
+  await writeSettings(layout, written, directory, variant.weightType, warn);
 }
 
 /** A model's weights under a layout's names, as a safetensors file. */

@@ -54,7 +54,7 @@ export interface OpenContext {
 /** How far an export's pooled features may be from the model's. */
 export interface Tolerance {
   /** Mean absolute difference, over the mean absolute value of the model's features. */
-  readonly difference: number;
+  readonly relativeDifference: number;
   /** Least mean cosine similarity. */
   readonly cosine: number;
   /** Why so far. */
@@ -66,14 +66,14 @@ export interface Tolerance {
  * How far merging itself goes is measured against the unmerged model and reported.
  */
 export const mergingTolerance: Tolerance = {
-  difference: 0.1,
+  relativeDifference: 0.1,
   cosine: 0.99,
   reason: "rounding, which may merge other tokens where two are about equally alike",
 };
 
 /** The tolerance of exports that hold the model's own weights in float32. */
 export const exactTolerance: Tolerance = {
-  difference: 1e-3,
+  relativeDifference: 1e-3,
   cosine: 0.9999,
   reason: "the same numbers, summed in another order",
 };

@@ -7,7 +7,7 @@ import { parameterCount } from "../models/definition.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { Model } from "../models/model.ts";
 import { mean, rowCosines, sameAnswers } from "../evaluation/metrics.ts";
-import { timeInTurns } from "../evaluation/latency.ts";
+import { timeInRounds } from "../evaluation/latency.ts";
 import { memoryDirectory } from "../files/memory-directory.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { scheduleFamilies, scheduleForShare } from "../students/search/merging-search.ts";
@@ -59,7 +59,7 @@ interface SpaceSettings {
 const sizeKey = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
 
 /** There are tens of candidates, whose times need not be as exact as those of a table. */
-const searchTurns = { runs: 5, milliseconds: 300 };
+const searchRounds = { runs: 5, milliseconds: 300 };
 
 /** Candidates whose sessions are open at once while they are timed: they take turns. */
 const timedTogether = 4;
@@ -95,8 +95,8 @@ export class LeverSpace implements SearchSpace {
 
   /** Files are known by the export's bytes for each weight until they were written. */
   bytes(candidate: Candidate): number {
-    const known = this.sizes.get(sizeKey(candidate));
-    if (known !== undefined) return known;
+    const size = this.sizes.get(sizeKey(candidate));
+    if (size !== undefined) return size;
     const { ladder, formats, teacher } = this.settings;
     const { format, options } = formats[candidate.format];
     return parameterCount(ladder.blank(candidate.shape)) * format.bytesPerWeight(teacher.origin.weightType, options);
@@ -140,7 +140,7 @@ export class LeverSpace implements SearchSpace {
     try {
       for (const candidate of candidates) opened.push(await this.written(candidate));
       const runs = opened.map((embedder) => () => embedder.pooled(pixels));
-      const times = await timeInTurns(runs, () => context.environment.now(), searchTurns);
+      const times = await timeInRounds(runs, () => context.environment.now(), searchRounds);
       return times.map(({ median }) => median);
     } finally {
       for (const embedder of opened) await embedder.dispose();
@@ -174,8 +174,8 @@ export class LeverSpace implements SearchSpace {
 
   /** The student of a shape, refitted once. */
   private async student(shape: number): Promise<ModelDefinition> {
-    const known = this.students.get(shape);
-    if (known) return known;
+    const student = this.students.get(shape);
+    if (student) return student;
     const made = shape === 0 ? this.settings.teacher : await this.settings.ladder.fitted(shape);
     this.students.set(shape, made);
     return made;
@@ -194,9 +194,9 @@ export class LeverSpace implements SearchSpace {
       const cosines: number[] = [];
       const agree: boolean[] = [];
       for (const [i, { pixels, pooled, logits }] of crops.entries()) {
-        const own = await model.outputs(pixels, logits ? ["pooled", "logits"] : ["pooled"]);
-        cosines.push(...rowCosines(own.pooled, pooled));
-        if (logits) agree.push(...sameAnswers(own.logits, logits));
+        const outputs = await model.outputs(pixels, logits ? ["pooled", "logits"] : ["pooled"]);
+        cosines.push(...rowCosines(outputs.pooled, pooled));
+        if (logits) agree.push(...sameAnswers(outputs.logits, logits));
         context.listener.progress?.(i + 1);
       }
       const loss = Math.max(0, 1 - mean(cosines));

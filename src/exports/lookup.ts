@@ -41,14 +41,14 @@ const nameSchema = (listed: (format: ExportFormat) => boolean): z.ZodType<Export
   z
     .string()
     .superRefine((name, context) => {
-      const known = allExports().filter(listed);
-      if (known.some((format) => format.name === name)) return;
-      const names = known.map((format) => format.name);
+      const listedExports = allExports().filter(listed);
+      if (listedExports.some((format) => format.name === name)) return;
+      const names = listedExports.map((format) => format.name);
       context.addIssue({
         code: "invalid_value",
         values: names,
         input: name,
-        message: `Invalid option: expected one of ${names.map((known) => JSON.stringify(known)).join("|")}`,
+        message: `Invalid option: expected one of ${names.map((listedExports) => JSON.stringify(listedExports)).join("|")}`,
       });
     })
     .meta({

@@ -1,11 +1,11 @@
-// Measuring an export beside the model that it was made from: features, neighbours and time on real pictures.
-import type { PictureSource } from "../data/loader.ts";
+// Measuring an export beside the model that it was made from: features, neighbours and time on real images.
+import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { Interval } from "../evaluation/confidence.ts";
 import { bootstrapInterval, shareInterval } from "../evaluation/confidence.ts";
 import { absoluteDifferences, mean, predictions, rowCosines, topAccuracy } from "../evaluation/metrics.ts";
-import { neighbourVotes } from "../evaluation/knn.ts";
+import { knnVotes } from "../evaluation/knn.ts";
 import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
@@ -15,11 +15,11 @@ import type { Directory } from "../files/storage.ts";
 import type { Embedder, ExportFormat } from "./export-format.ts";
 import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
 
-/** Shares of images that the weighted neighbours get right, with their 95 % intervals. */
-export interface NeighbourShares {
+/** Shares of images that weighted k-NN gets right, with their 95 % intervals. */
+export interface KnnShares {
   readonly exported: number;
-  readonly own: number;
-  readonly intervals: { readonly exported?: Interval; readonly own?: Interval };
+  readonly original: number;
+  readonly intervals: { readonly exported?: Interval; readonly original?: Interval };
 }
 
 export interface Embedded {
@@ -27,16 +27,16 @@ export interface Embedded {
   readonly queries: FloatTensor;
 }
 
-/** The pictures that exports are compared on, decoded once. */
-export class Pictures {
-  private readonly source: PictureSource;
+/** The images that exports are compared on, decoded once. */
+export class ExportImages {
+  private readonly source: ImageSource;
   private readonly model: Model;
   private readonly queries: Batch[];
   private readonly bank: Batch[];
   private readonly labels: { readonly queries: number[]; readonly bank: number[] };
   private readonly classes: number;
 
-  private constructor(source: PictureSource, model: Model, queries: Read, bank: Read, classes: number) {
+  private constructor(source: ImageSource, model: Model, queries: Read, bank: Read, classes: number) {
     this.source = source;
     this.model = model;
     this.queries = queries.batches;
@@ -51,9 +51,9 @@ export class Pictures {
     path: string,
     most: number,
     seed: number,
-  ): Promise<Pictures> {
+  ): Promise<ExportImages> {
     const data = await environment.openDataSet(path);
-    const source = environment.createPictureSource(data.path);
+    const source = environment.createImageSource(data.path);
     const parts = splitParts(data, 0.25, seed);
     const asked = parts.queries.length > 0 ? parts.queries : parts.train;
     const queries = await read(source, model, limitItems(asked, most, seed));
@@ -61,35 +61,35 @@ export class Pictures {
     const bank = await read(source, model, classes > 0 ? limitItems(parts.bank, 3 * most, seed) : []);
     if (queries.batches.length === 0)
       throw new UserError(`None of the images in ${path} can be read`, { code: "NO_IMAGES" });
-    return new Pictures(source, model, queries, bank, classes);
+    return new ExportImages(source, model, queries, bank, classes);
   }
 
   async embed({ pooled }: Embedder): Promise<Embedded> {
     const all = async (batches: readonly Batch[]) => {
-      const found: FloatTensor[] = [];
-      for (const { pixels, images } of batches) found.push(await pooled(pixels, images));
-      return concatRows(found);
+      const vectors: FloatTensor[] = [];
+      for (const { pixels, images } of batches) vectors.push(await pooled(pixels, images));
+      return concatRows(vectors);
     };
     const queries = await all(this.queries);
     return this.bank.length > 0 ? { queries, bank: await all(this.bank) } : { queries };
   }
 
   /** Neighbours' accuracy with the export's vectors and with our own; nothing where there are no labels. */
-  async neighbours(exported: Embedded, own: Embedded): Promise<{ neighbours?: NeighbourShares }> {
+  async knn(exported: Embedded, original: Embedded): Promise<{ knn?: KnnShares }> {
     const answers = async (bank: FloatTensor, queries: FloatTensor) => {
       const targets = { kind: "class", count: this.classes, labels: this.labels.bank } as const;
-      const votes = await neighbourVotes(this.model.device, bank, targets, queries);
+      const votes = await knnVotes(this.model.device, bank, targets, queries);
       const right = predictions(votes).map((answer, i) => Number(answer === this.labels.queries[i]));
       return { share: topAccuracy(votes, this.labels.queries, 1), interval: shareInterval(right) };
     };
-    if (!exported.bank || !own.bank) return {};
+    if (!exported.bank || !original.bank) return {};
     const theirs = await answers(exported.bank, exported.queries);
-    const ours = await answers(own.bank, own.queries);
+    const ours = await answers(original.bank, original.queries);
     return {
-      neighbours: {
+      knn: {
         exported: theirs.share,
-        own: ours.share,
-        intervals: { exported: theirs.interval, own: ours.interval },
+        original: ours.share,
+        intervals: { exported: theirs.interval, original: ours.interval },
       },
     };
   }
@@ -115,25 +115,25 @@ interface Read {
   readonly labels: number[];
 }
 
-async function read(source: PictureSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
-  const found: Read = { batches: [], labels: [] };
+async function read(source: ImageSource, { preprocessing }: Model, items: readonly Item[]): Promise<Read> {
+  const result: Read = { batches: [], labels: [] };
   for await (const batch of evaluationBatches(source, items, 16, preprocessing, () => undefined)) {
-    found.batches.push({ pixels: batch.pixels, images: batch.items.map(({ name }) => name) });
-    found.labels.push(...batch.items.map(({ label }) => label ?? 0));
+    result.batches.push({ pixels: batch.pixels, images: batch.items.map(({ name }) => name) });
+    result.labels.push(...batch.items.map(({ label }) => label ?? 0));
   }
-  return found;
+  return result;
 }
 
 /** How far an export's vectors are from our own, with 95 % intervals over the images. */
-export function differenceOf(exported: FloatTensor, own: FloatTensor) {
-  const scale = mean(absoluteDifferences(own, zeros(own.dims)));
-  const cosines = rowCosines(exported, own);
-  const differences = absoluteDifferences(exported, own);
+export function differenceOf(exported: FloatTensor, original: FloatTensor) {
+  const scale = mean(absoluteDifferences(original, zeros(original.dims)));
+  const cosines = rowCosines(exported, original);
+  const differences = absoluteDifferences(exported, original);
   return {
-    difference: mean(differences) / scale,
+    relativeDifference: mean(differences) / scale,
     cosine: mean(cosines),
     intervals: {
-      difference: bootstrapInterval(differences.map((value) => value / scale)),
+      relativeDifference: bootstrapInterval(differences.map((value) => value / scale)),
       cosine: bootstrapInterval(cosines),
     },
   };

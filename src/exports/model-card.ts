@@ -28,7 +28,7 @@ export interface ModelCard {
     readonly fromHub: boolean;
     readonly license?: License;
     readonly method: string;
-    readonly pictures: number;
+    readonly images: number;
     readonly data: string;
     readonly keptBlocks: readonly number[];
     /** What each block keeps, where that is not all. */
@@ -109,7 +109,7 @@ function summary(card: ModelCard): Line[] {
     "",
     ...(origin
       ? [
-          markdown`Made from ${markdownCode(origin.fromHub ? origin.teacher : lastPart(origin.teacher))} by the method ${origin.method} with ${origin.pictures} images of ${markdownCode(lastPart(origin.data))}. It keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
+          markdown`Made from ${markdownCode(origin.fromHub ? origin.teacher : lastPart(origin.teacher))} by the method ${origin.method} with ${origin.images} images of ${markdownCode(lastPart(origin.data))}. It keeps the blocks ${origin.keptBlocks.join(", ")}${!origin.widths ? "" : `, with ${origin.widths} in each`}.`,
           license
             ? markdown`The teacher's licence (${license.name ?? license.id}) holds for it too.`
             : "The teacher's licence holds for it too. It is not known here: add it above as `license:`.",

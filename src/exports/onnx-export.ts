@@ -60,8 +60,8 @@ export async function openOnnx(
 ): Promise<Embedder> {
   const model = await readFile(directory, `onnx/${file}`, longestFile.graph);
   if (!model) throw new RunError(`${directory.describe(`onnx/${file}`)} is gone`, { code: "FILE_NOT_FOUND" });
-  const beside = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
-  const externalData = beside ? [{ location: `${file}_data`, chunks: [beside] }] : [];
+  const dataFile = await readFile(directory, `onnx/${file}_data`, longestFile.graph);
+  const externalData = dataFile ? [{ location: `${file}_data`, chunks: [dataFile] }] : [];
   // As other runtimes open it, so that the time is theirs.
   const session = await device.createSession({ model, externalData }, { packWeights: true });
   return {
@@ -81,7 +81,7 @@ export async function openOnnx(
   };
 }
 
-/** Whether the ONNX file's `pooler_output` is what stands for a picture. */
+/** Whether the ONNX file's `pooler_output` is what stands for an image. */
 const hasPooledOutput = (config: VitConfig) => config.pooling === "attention" || config.finalNorm === "pooled";
 
 /** Class token or mean of the patches, of `[B, N, D]`. */

@@ -81,9 +81,13 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     mergesTokens: true,
     check: ({ config }) => checkPlaces(config, rest.name, { weightType: half ? "float16" : "float32" }),
     async write({ model, directory, warn, calibration, options: { accuracyLevel, blockSize } }) {
-      const quantized = async (held: ModelDefinition) => {
-        const found = await quantizeWeights(held, { bits: 4, blockSize, ...(calibration ? { calibration } : {}) });
-        return { model: found.definition, variant: variantOf(found, accuracyLevel) };
+      const quantized = async (definition: ModelDefinition) => {
+        const quantized = await quantizeWeights(definition, {
+          bits: 4,
+          blockSize,
+          ...(calibration ? { calibration } : {}),
+        });
+        return { model: quantized.definition, variant: variantOf(quantized, accuracyLevel) };
       };
       await writeOnnxDirectory(model, directory, quantized, warn);
     },

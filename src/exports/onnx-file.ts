@@ -75,9 +75,9 @@ function inferenceOnnx(
 
 /** Writes a variant's ONNX file into `onnx/`. */
 export async function writeOnnxFile(model: ModelDefinition, directory: Directory, variant: OnnxVariant): Promise<void> {
-  const { chunks: own, externalData } = inferenceOnnx(model, variant);
+  const { chunks: modelChunks, externalData } = inferenceOnnx(model, variant);
   for (const { location, chunks } of externalData) await directory.write(`onnx/${location}`, chunks);
-  await directory.write(`onnx/${variant.file}`, own);
+  await directory.write(`onnx/${variant.file}`, modelChunks);
   const { application } = model.origin;
   // What stood behind the teacher in its own file, behind this model.
   if (application && variant.application) {

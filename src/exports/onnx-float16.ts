@@ -13,5 +13,5 @@ export const format = defineOnnxExport({
     tried: [{}],
     asComputed: (model, { device }) => Promise.resolve(new Model(roundWeights(model, "float16"), device)),
   },
-  tolerance: { difference: 0.02, cosine: 0.999, reason: "11 bits at every step of the computation" },
+  tolerance: { relativeDifference: 0.02, cosine: 0.999, reason: "11 bits at every step of the computation" },
 });

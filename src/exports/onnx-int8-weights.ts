@@ -8,5 +8,9 @@ export const format = defineOnnxExport({
   dtype: "q8",
   variant: quantizedOnnx,
   bytesPerWeight: 1,
-  tolerance: { difference: 0.2, cosine: 0.98, reason: "8 bits: a part in 250 of the largest weight of a channel" },
+  tolerance: {
+    relativeDifference: 0.2,
+    cosine: 0.98,
+    reason: "8 bits: a part in 250 of the largest weight of a channel",
+  },
 });

@@ -19,5 +19,5 @@ export const format = defineOnnxExport({
     asComputed: async (model, { device }) =>
       new Model(model, device, { int8: { largest: await largestOn(device), parts: int8Parts } }),
   },
-  tolerance: { difference: 0.25, cosine: 0.97, reason: "8 bits: a part in 250 of the largest, in every map" },
+  tolerance: { relativeDifference: 0.25, cosine: 0.97, reason: "8 bits: a part in 250 of the largest, in every map" },
 });

@@ -9,7 +9,7 @@ export const format = defineFewBitsExport({
   half: false,
   searched: true,
   tolerance: {
-    difference: 0.5,
+    relativeDifference: 0.5,
     cosine: 0.85,
     reason: "4 bits: 15 steps over the range of 32 weights; three times what they do to the demo's teacher",
   },

@@ -31,8 +31,8 @@ const peftBase = "base";
 
 /** The name of a module's map in a layout of transformers: `encoder.layer.0.attention.attention.query`. */
 function moduleFileName(layout: Layout, block: number, module: TargetModule): string {
-  const own = splitBlockName(moduleWeightName(block, module))?.inBlock;
-  const parts = layout.block.find(({ ours }) => ours === own)?.parts ?? [];
+  const weightName = splitBlockName(moduleWeightName(block, module))?.inBlock;
+  const parts = layout.block.find(({ ours }) => ours === weightName)?.parts ?? [];
   const index = Math.max(0, ["q", "k", "v"].indexOf(module));
   const part = parts.length > 1 ? parts[index] : parts[0];
   const split = ["q", "k", "v"].includes(module) && parts.length !== 3;
@@ -54,11 +54,11 @@ async function writePeft(
   weightType: WeightType,
   warn?: Warn,
 ): Promise<void> {
-  const { layout, model: held } = conformTo(base, "transformers");
-  const prefix = layout.writePrefix(held.config);
+  const { layout, model: conformed } = conformTo(base, "transformers");
+  const prefix = layout.writePrefix(conformed.config);
   const tensors = new Map<string, FloatTensor>();
   const [targets, ranks]: [string[], Record<string, number>] = [[], {}];
-  for (let block = 0; block < held.config.depth; block++) {
+  for (let block = 0; block < conformed.config.depth; block++) {
     for (const module of plan.targetModules) {
       const name = prefix + moduleFileName(layout, block, module);
       targets.push(name);
@@ -142,8 +142,8 @@ function readPeft(
   plan: AdapterPlan,
   scaleOf: (module: string) => number,
 ): Map<string, FloatTensor> {
-  const { layout, model: held } = conformTo(base, "transformers");
-  const prefix = layout.writePrefix(held.config);
+  const { layout, model: conformed } = conformTo(base, "transformers");
+  const prefix = layout.writePrefix(conformed.config);
   const adapters = new Map<string, FloatTensor>();
   const find = (block: number, module: TargetModule, part: string): FloatTensor => {
     const name = `base_model.model.${prefix}${moduleFileName(layout, block, module)}.${part}.weight`;
@@ -151,7 +151,7 @@ function readPeft(
     if (!tensor) throw new UserError(`The PEFT adapter lacks ${name}`, { code: "FILE_NOT_READABLE" });
     return tensor;
   };
-  for (let block = 0; block < held.config.depth; block++) {
+  for (let block = 0; block < conformed.config.depth; block++) {
     for (const module of plan.targetModules) {
       adapters.set(adapterName(block, module, "A"), find(block, module, "lora_A"));
       // What folding scales by is the run's; what PEFT would scale by stands in the file.
@@ -161,8 +161,8 @@ function readPeft(
       if (!plan.magnitude) continue;
       const joint = ["q", "k", "v"].includes(module);
       const modules = joint ? (["q", "k", "v"] as const) : [module];
-      const found = modules.map((m) => find(block, m, "lora_magnitude_vector"));
-      adapters.set(`blocks.${block}.${joint ? "qkv" : module}.magnitude`, concatRows(found));
+      const magnitudes = modules.map((m) => find(block, m, "lora_magnitude_vector"));
+      adapters.set(`blocks.${block}.${joint ? "qkv" : module}.magnitude`, concatRows(magnitudes));
     }
   }
   return adapters;

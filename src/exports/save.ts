@@ -38,6 +38,6 @@ export async function writeModel(
 }
 
 /** The format that most can load: a Hugging Face directory, or our own where transformers has no class for the model. */
-export function usualFormat(model: ModelDefinition): ExportName {
+export function defaultFormat(model: ModelDefinition): ExportName {
   return isHeldBy(model, "transformers") ? "huggingface" : "safetensors";
 }

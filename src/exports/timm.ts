@@ -17,10 +17,10 @@ async function writeTimm(
   warn: Warn,
 ): Promise<void> {
   for (const difference of writeTimmPreprocessing(model.preprocessing).differences) warn(`config.json: ${difference}`);
-  const { layout, model: held } = conformTo(model, "timm");
-  await directory.write("model.safetensors", weightsFile(layout, roundWeights(held, weightType), weightType));
+  const { layout, model: conformed } = conformTo(model, "timm");
+  await directory.write("model.safetensors", weightsFile(layout, roundWeights(conformed, weightType), weightType));
   const original = model.origin.layout === layout.name ? model.origin.config : undefined;
-  await directory.write("config.json", jsonFile(layout.writeConfig(held.config, original, model.preprocessing)));
+  await directory.write("config.json", jsonFile(layout.writeConfig(conformed.config, original, model.preprocessing)));
 }
 
 export const format = defineExport({

@@ -58,7 +58,9 @@ export function loadedModel(facts: LoadingFacts, path: string, files: readonly W
   const onnx = names.find((name) => name.endsWith(".onnx")) ?? "onnx/model.onnx";
   // Without options transformers.js takes one of two files: by default in Node and in browsers.
   const hasDefaults = names.includes("onnx/model.onnx") && names.includes("onnx/model_quantized.onnx");
-  const dtype = hasDefaults ? undefined : allExports().find(({ files: own }) => own.includes(onnx))?.dtype;
+  const dtype = hasDefaults
+    ? undefined
+    : allExports().find(({ files: exportFiles }) => exportFiles.includes(onnx))?.dtype;
   return {
     ...facts,
     path,

@@ -98,7 +98,7 @@ export function readMat(bytes: Uint8Array, file: string): Map<string, MatValue> 
     throw new UserError(`${file} is not a MATLAB file that can be read: ${message}`, { code: "FILE_NOT_READABLE" });
   };
   if (!new TextDecoder().decode(bytes.subarray(0, 10)).startsWith("MATLAB 5.0")) fail("it is not of version 5");
-  const found = new Map<string, MatValue>();
+  const values = new Map<string, MatValue>();
   try {
     for (let at = 128; at + 8 <= bytes.byteLength;) {
       let element = elementAt(bytes, at);
@@ -109,11 +109,11 @@ export function readMat(bytes: Uint8Array, file: string): Map<string, MatValue> 
       }
       if (element.type !== matrix) continue;
       const { name, value } = matrixOf(element.bytes);
-      found.set(name, value);
+      values.set(name, value);
     }
   } catch (error) {
     if (error instanceof UserError) throw error;
     fail((error as Error).message);
   }
-  return found;
+  return values;
 }

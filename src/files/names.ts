@@ -19,12 +19,12 @@ const isAscii = (bytes: Uint8Array) => bytes.every((b) => b < 128);
 
 /** Kana, kanji and full-width forms that stand beside each other, and all characters beyond ASCII. */
 function japaneseShare(texts: readonly string[]): number {
-  let [beside, all] = [0, 0];
+  let [japanese, all] = [0, 0];
   for (const text of texts) {
     all += text.match(/[^\0-\x7f]/gu)?.length ?? 0;
-    for (const run of text.match(/[\u3005\u3040-\u30ff\u4e00-\u9fff\uff01-\uff9f]{2,}/gu) ?? []) beside += run.length;
+    for (const run of text.match(/[\u3005\u3040-\u30ff\u4e00-\u9fff\uff01-\uff9f]{2,}/gu) ?? []) japanese += run.length;
   }
-  return all === 0 ? 0 : beside / all;
+  return all === 0 ? 0 : japanese / all;
 }
 
 /**

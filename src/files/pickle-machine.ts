@@ -190,8 +190,8 @@ export class PickleMachine {
   /** A class or function by name. Names are texts: anything else could be endless, written out. */
   global(module: PickleValue, name: PickleValue): Global {
     if (typeof module !== "string" || typeof name !== "string") return this.fail("the name of a class is not text");
-    const own = Object.hasOwn(renamedModules, module) ? renamedModules[module] : module;
-    return new Global(`${own}.${name}`);
+    const currentModule = Object.hasOwn(renamedModules, module) ? renamedModules[module] : module;
+    return new Global(`${currentModule}.${name}`);
   }
 
   /** Counts elements that are copied: a list recalled a thousand times must not be copied a thousand times. */

@@ -129,7 +129,7 @@ async function findDirectory(file: FileHandle, fail: Fail): Promise<{ offset: nu
   let end = tailLength - endRecord;
   while (end >= 0 && view.getUint32(end, true) !== endSignature) end--;
   if (end < 0) fail("it has no directory at its end (is it cut off?)");
-  let found = {
+  let directory = {
     count: view.getUint16(end + 10, true),
     size: view.getUint32(end + 12, true),
     offset: view.getUint32(end + 16, true),
@@ -141,16 +141,16 @@ async function findDirectory(file: FileHandle, fail: Fail): Promise<{ offset: nu
     const record = await readBytes(file, at, 56);
     const wide = new DataView(record.buffer, record.byteOffset, record.byteLength);
     if (wide.getUint32(0, true) !== end64Signature) fail("its 64-bit directory record is missing");
-    found = {
+    directory = {
       count: Number(wide.getBigUint64(32, true)),
       size: Number(wide.getBigUint64(40, true)),
       offset: Number(wide.getBigUint64(48, true)),
     };
   }
-  if (found.size > largestDirectory || found.offset + found.size > file.size)
+  if (directory.size > largestDirectory || directory.offset + directory.size > file.size)
     fail("its directory has an offset beyond the end of the file");
-  if (found.count * 46 > found.size) fail(`its directory claims ${found.count} entries`);
-  return found;
+  if (directory.count * 46 > directory.size) fail(`its directory claims ${directory.count} entries`);
+  return directory;
 }
 
 /** Sizes and offsets of more than 32 bits stand in an extra field. */

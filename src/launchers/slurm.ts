@@ -188,8 +188,8 @@ async function submit(context: RunContext, request: LaunchRequest) {
   const common = ["--parsable", `--chdir=${folder}`, "--open-mode=append", ...sbatchOptions(options)];
   const jobs: string[] = [];
   const queue = async (name: string, log: string, ...rest: string[]) => {
-    const own = [`--job-name=${opened.plan.command}-${name}`, `--output=${path}/${log}`];
-    jobs.push(idOf(await slurm(context, "sbatch", [...common, ...own, ...rest])));
+    const jobFlags = [`--job-name=${opened.plan.command}-${name}`, `--output=${path}/${log}`];
+    jobs.push(idOf(await slurm(context, "sbatch", [...common, ...jobFlags, ...rest])));
   };
   try {
     for (const { base, elements } of taskArrays(missing, length)) {

@@ -64,7 +64,7 @@ export interface BlockShape {
 }
 
 export interface VitConfig {
-  /** Pixels per side of the square pictures that the position embedding was made for. */
+  /** Pixels per side of the square images that the position embedding was made for. */
   readonly imageSize: number;
   readonly patchSize: number;
   readonly channels: number;
@@ -103,7 +103,7 @@ export interface VitConfig {
   readonly layerScale: boolean;
   /** What the final norm acts on: all tokens, or only what pooling gives (CLIP's class token, timm's mean). */
   readonly finalNorm: "tokens" | "pooled" | "none";
-  /** The one vector that stands for a picture: the class token, the mean of the patches, or attention over all. */
+  /** The one vector that stands for an image: the class token, the mean of the patches, or attention over all. */
   readonly pooling: "class" | "mean" | "attention";
   /** The tokens that are pooled, where they are not the patches for the mean and all tokens for attention. */
   readonly pooledTokens?: "patches" | "all";
@@ -183,12 +183,12 @@ export function prefixCount({ prefix }: Pick<VitConfig, "prefix">): number {
   return prefix.reduce((sum, { count }) => sum + count, 0);
 }
 
-/** Patches of a square picture of the size that the configuration names. */
+/** Patches of a square image of the size that the configuration names. */
 export function patchCount({ imageSize, patchSize }: Pick<VitConfig, "imageSize" | "patchSize">): number {
   return Math.floor(imageSize / patchSize) ** 2;
 }
 
-/** All tokens of a picture, `N` in `[B, N, D]`. */
+/** All tokens of an image, `N` in `[B, N, D]`. */
 export function tokenCount(config: VitConfig): number {
   return prefixCount(config) + patchCount(config);
 }

@@ -59,8 +59,8 @@ function conformLayerScale(weights: Weights, from: VitConfig, to: VitConfig): vo
       const gamma = get(weights, name).data;
       weights.delete(name);
       for (const part of ["weight", "bias"]) {
-        const own = `blocks.${i}.${map}.${part}`;
-        weights.set(own, scaledRows(get(weights, own), gamma));
+        const scaleName = `blocks.${i}.${map}.${part}`;
+        weights.set(scaleName, scaledRows(get(weights, scaleName), gamma));
       }
     }
   }

@@ -71,11 +71,11 @@ export interface ReadOptions {
   readonly weightsFile?: string;
   /** The number of heads, where no configuration says it; weights don't tell, so that of published models of this width is taken without it. */
   readonly numHeads?: number;
-  /** Pixels per side of the pictures to run on; position tables are resampled as the model's own library does it. */
+  /** Pixels per side of the images to run on; position tables are resampled as the model's own library does it. */
   readonly imageSize?: number;
   /** Bytes of memory at hand, which bound the image size that may be asked for. */
   readonly memory?: number;
-  /** Of pictures' channels, in place of the model's own. */
+  /** Of images' channels, in place of the model's own. */
   readonly mean?: Preprocessing["mean"];
   readonly std?: Preprocessing["std"];
   /** How images are resized and cropped, in place of the model's own transform. */
@@ -121,14 +121,14 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
       weightType: storedType(named),
       carried,
     };
-    return fitPictures({ config: vit, weights, preprocessing, origin }, layout, options.imageSize, warn);
+    return fitImages({ config: vit, weights, preprocessing, origin }, layout, options.imageSize, warn);
   } finally {
     await checkpoint.close();
   }
 }
 
 /** Bytes that attention over one image may take where nobody says how much memory there is. */
-const usualMemory = 16 * 2 ** 30;
+const defaultMemory = 16 * 2 ** 30;
 
 /**
  * Throws an OptionError where an image size that was asked for is below one patch, or so large that the attention of one image
@@ -137,7 +137,7 @@ const usualMemory = 16 * 2 ** 30;
 export function checkImageSize(
   { patchSize, heads }: Pick<VitConfig, "patchSize" | "heads">,
   imageSize: number,
-  memory = usualMemory,
+  memory = defaultMemory,
 ): void {
   const side = Math.floor((memory / (2 * 4 * heads)) ** (1 / 4));
   const most = patchSize * Math.max(1, side);
@@ -231,8 +231,8 @@ async function readPreprocessing(
   warn: (message: string) => void,
 ): Promise<Preprocessing> {
   const file = directory.describe("preprocessor_config.json");
-  const said = await readPreprocessorFile(directory, imageSize, config.model_type, warn);
-  if (said) return said;
+  const stated = await readPreprocessorFile(directory, imageSize, config.model_type, warn);
+  if (stated) return stated;
   const { value, guessed } = layout.defaultPreprocessing(layout.settings(config), imageSize, source, warn);
   if (guessed) {
     warn(
@@ -246,7 +246,7 @@ async function readPreprocessing(
  * Model and transform agreed on one size: the one asked for, or the preprocessor's where the model's library takes any,
  * else the model's.
  */
-function fitPictures(
+function fitImages(
   model: ModelDefinition,
   layout: Layout,
   asked: number | undefined,

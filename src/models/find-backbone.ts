@@ -28,9 +28,9 @@ function bareTensors(stored: StoredTensors): BareTensors {
   const fileNames = new Map<string, string>();
   for (const [name, tensor] of stored) {
     const bare = name.replace(wrapperParts, "");
-    const own = tensors.has(bare) ? name : bare;
-    tensors.set(own, tensor);
-    fileNames.set(own, name);
+    const tensorName = tensors.has(bare) ? name : bare;
+    tensors.set(tensorName, tensor);
+    fileNames.set(tensorName, name);
   }
   return { tensors, fileNames };
 }
@@ -66,9 +66,9 @@ function nameTensors(layout: Layout, bare: BareTensors, [prefix = "", ...others]
   const tensors = new Map<string, StoredTensor | UnreadableTensor>();
   const fileNames = new Map<string, string>();
   for (const [name, tensor] of bare.tensors) {
-    const own = name.startsWith(prefix) ? prefix + alias(layout, name.slice(prefix.length)) : name;
-    tensors.set(own, tensor);
-    fileNames.set(own, bare.fileNames.get(name) ?? name);
+    const tensorName = name.startsWith(prefix) ? prefix + alias(layout, name.slice(prefix.length)) : name;
+    tensors.set(tensorName, tensor);
+    fileNames.set(tensorName, bare.fileNames.get(name) ?? name);
   }
   // A longer prefix inside of the one that is read is a part of it.
   return { layout, prefix, others: others.filter((other) => !other.startsWith(prefix)), tensors, fileNames };
@@ -83,16 +83,16 @@ export function findBackbone(
 ): NamedTensors {
   const bare = bareTensors(stored);
   const names = [...bare.tensors.keys()];
-  const found = config
+  const backbone = config
     ? nameByConfig(findLayout(config.json, config.file), bare, names)
     : (nameByShapes(bare, names) ?? unknownNames(file, stored));
-  if (found.others.length > 0) {
-    const why = rank(found.prefix) === 0 ? " (a teacher or running average)" : "";
+  if (backbone.others.length > 0) {
+    const why = rank(backbone.prefix) === 0 ? " (a teacher or running average)" : "";
     warn(
-      `${file} holds several vision transformers: ${shown(found.prefix)} is read${why}; not read: ${listSome(found.others.map(shown))}`,
+      `${file} holds several vision transformers: ${shown(backbone.prefix)} is read${why}; not read: ${listSome(backbone.others.map(shown))}`,
     );
   }
-  return found;
+  return backbone;
 }
 
 const shown = (prefix: string) => (prefix === "" ? "the outermost" : prefix.replace(/\.$/, ""));

@@ -27,7 +27,7 @@ export interface ForwardResult {
   readonly hiddenStates?: FloatTensor[];
   /** `[B, classes]`, where the model has a head. */
   readonly logits?: FloatTensor;
-  /** `[B, D]`: the vector that stands for a picture, after the final norm (the class token, in most models). */
+  /** `[B, D]`: the vector that stands for an image, after the final norm (the class token, in most models). */
   readonly pooled: FloatTensor;
   /** `[B, D]`: Hugging Face's `pooler_output`, where it is more than the class token. */
   readonly poolerOutput?: FloatTensor;
@@ -43,12 +43,15 @@ export interface ModelOptions {
 }
 
 /** Weights of so many bytes are worth a file. */
-const worthResting = 32 * 2 ** 20;
+const worthOffloading = 32 * 2 ** 20;
 
 /** A model's weights, resting in a file where that is worth it and the device can: see `Model.rest`. */
-export async function restedWeights(definition: ModelDefinition, device: Device): Promise<ModelDefinition["weights"]> {
+export async function offloadedWeights(
+  definition: ModelDefinition,
+  device: Device,
+): Promise<ModelDefinition["weights"]> {
   const { weights } = definition;
-  return 4 * parameterCount(definition) < worthResting ? weights : ((await device.rest?.(weights)) ?? weights);
+  return 4 * parameterCount(definition) < worthOffloading ? weights : ((await device.offload?.(weights)) ?? weights);
 }
 
 /** Outputs that evaluations ask for; only what is asked for is computed. */
@@ -86,8 +89,8 @@ export class Model {
    * in place where each would copy them, and which is gone when nobody needs it any more. Does nothing for weights below 32 MiB, and
    * where the device has no disk or its disk no room.
    */
-  async rest(): Promise<void> {
-    this.ownWeights = await restedWeights(this, this.device);
+  async offload(): Promise<void> {
+    this.ownWeights = await offloadedWeights(this, this.device);
   }
 
   get parameters(): number {
@@ -95,7 +98,7 @@ export class Model {
   }
 
   /**
-   * Runs the model on normalised pictures `[B, 3, H, W]`. Throws a UserError where the input has another type or shape
+   * Runs the model on normalised images `[B, 3, H, W]`. Throws a UserError where the input has another type or shape
    * than the model takes, and where an output is not finite.
    */
   async forward(pixels: FloatTensor, options: ForwardOptions = {}): Promise<ForwardResult> {

@@ -37,7 +37,7 @@ export type Precision = (typeof precisions)[number];
 const worthIt = 0.85;
 /** And where the teacher's features move by at most this share of their mean absolute size. */
 const nearEnough = 0.1;
-/** And where a picture takes this many products: with fewer there is nothing to gain, nor a time that could be told apart. */
+/** And where an image takes this many products: with fewer there is nothing to gain, nor a time that could be told apart. */
 const worthMeasuring = 1e8;
 /** Rows and rounds of the products that are timed, and the rank of adapters'. */
 const [timedRows, timedRounds, timedRank] = [2048, 5, 64];
@@ -46,14 +46,14 @@ export interface PrecisionChoice {
   /** Undefined for float32. */
   readonly int8?: Int8Options;
   /** What was found, in words. */
-  readonly found: string;
+  readonly reason: string;
 }
 
 export interface PrecisionQuestion {
   readonly wanted: Precision;
   /** Where 8 bits are wanted; those of adapters are looked at only where they are named. */
   readonly parts?: readonly Int8Part[];
-  /** Normalised pictures `[B, 3, H, W]` to compare features on; noise where left out. */
+  /** Normalised images `[B, 3, H, W]` to compare features on; noise where left out. */
   readonly pixels?: FloatTensor;
 }
 
@@ -131,22 +131,22 @@ async function timeShare(
 export const withoutAdapters = (parts: readonly Int8Part[]): Int8Part[] => parts.filter((part) => part !== "adapters");
 
 /** Adapters stay float32 where a map with one beside it is no faster with both in 8 bits; and what is to be said of it. */
-async function worthwhile({ config, device }: Model, int8: Int8Options): Promise<{ int8: Int8Options; said: string }> {
+async function worthwhile({ config, device }: Model, int8: Int8Options): Promise<{ int8: Int8Options; note: string }> {
   const names = ["A", "B"];
-  const own = { ...int8, inputs: { trained: names, lowRank: names } };
+  const withAdapters = { ...int8, inputs: { trained: names, lowRank: names } };
   const frozen: Int8Options = { ...int8, parts: withoutAdapters(int8.parts) };
-  const share = await timeShare(device, adaptedGraph(config), [{ ...own, ...frozen }, own]);
-  if (share < 1) return { int8, said: "" };
-  return { int8: frozen, said: `; adapters stay float32, since with them maps take ${percent(share)} of the time` };
+  const share = await timeShare(device, adaptedGraph(config), [{ ...withAdapters, ...frozen }, withAdapters]);
+  if (share < 1) return { int8, note: "" };
+  return { int8: frozen, note: `; adapters stay float32, since with them maps take ${percent(share)} of the time` };
 }
 
 /** What a model's last block gives. By a session of its own, since who chooses a precision may never run the whole model. */
 async function lastFeatures(model: Model, int8: Int8Options | undefined, pixels: FloatTensor): Promise<FloatTensor> {
-  const own = new Model(model, model.device, { int8 });
+  const int8Model = new Model(model, model.device, { int8 });
   try {
-    return (await own.outputs(pixels, ["blockOutput"])).blockOutput;
+    return (await int8Model.outputs(pixels, ["blockOutput"])).blockOutput;
   } finally {
-    await own.dispose();
+    await int8Model.dispose();
   }
 }
 
@@ -164,30 +164,30 @@ async function featureShift(model: Model, int8: Int8Options, pixels: FloatTensor
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
-/** Products that a picture takes, all but those of attention. */
+/** Products that an image takes, all but those of attention. */
 export const productCount = (model: Model): number => model.parameters * tokenCount(model.config);
 
 /** Decides for a teacher on its device. `int8` is taken as asked for, with weights that this machine multiplies rightly. */
 export async function choosePrecision(teacher: Model, question: PrecisionQuestion): Promise<PrecisionChoice> {
   const { wanted, parts = int8Parts } = question;
   const { channels, imageSize } = teacher.config;
-  if (wanted === "float32") return { found: "float32" };
+  if (wanted === "float32") return { reason: "float32" };
   if (wanted === "auto" && productCount(teacher) < worthMeasuring)
-    return { found: "float32, since the model is small" };
+    return { reason: "float32, since the model is small" };
   const largest = await largestOn(teacher.device);
   const int8 = { largest, parts };
   const bits =
     largest === largestWeight ? "8-bit weights" : "7-bit weights, as this processor's 8-bit products overflow";
-  if (wanted === "int8") return { int8, found: `int8: ${bits}` };
+  if (wanted === "int8") return { int8, reason: `int8: ${bits}` };
   const { device, config } = teacher;
   const share = await timeShare(device, mapGraph(config), [undefined, int8]);
   const speed = `products take ${percent(share)} of float32's time`;
-  if (share > worthIt) return { found: `float32, since 8-bit ${speed}` };
+  if (share > worthIt) return { reason: `float32, since 8-bit ${speed}` };
   const shift = await featureShift(teacher, int8, question.pixels ?? noise([2, channels, imageSize, imageSize]));
   const nearness = `move the teacher's features by ${percent(shift)}`;
-  if (!(shift <= nearEnough)) return { found: `float32, since 8-bit products ${nearness}` };
-  const found = `int8: ${speed} and ${nearness} (${bits})`;
-  if (!question.parts?.includes("adapters")) return { int8, found };
-  const { int8: faster, said } = await worthwhile(teacher, int8);
-  return { int8: faster, found: found + said };
+  if (!(shift <= nearEnough)) return { reason: `float32, since 8-bit products ${nearness}` };
+  const reason = `int8: ${speed} and ${nearness} (${bits})`;
+  if (!question.parts?.includes("adapters")) return { int8, reason };
+  const { int8: faster, note } = await worthwhile(teacher, int8);
+  return { int8: faster, reason: reason + note };
 }

@@ -112,9 +112,9 @@ function processorName(json: Json, file: string): string | undefined {
     if (name === undefined || name === null) continue;
     const base = typeof name === "string" ? /^(\w+?)(ImageProcessor|FeatureExtractor)(Fast|Pil)?$/.exec(name)?.[1] : "";
     if (base && (base in processors || base === "TimmWrapper")) return base;
-    const known = Object.keys(processors).map((one) => `${one}ImageProcessor`);
+    const names = Object.keys(processors).map((one) => `${one}ImageProcessor`);
     throw new UserError(
-      `${file}: ${key} ${JSON.stringify(name)} is not supported. Supported are ${known.join(", ")}. If one of them prepares images as this class does, name it in the file.`,
+      `${file}: ${key} ${JSON.stringify(name)} is not supported. Supported are ${names.join(", ")}. If one of them prepares images as this class does, name it in the file.`,
       { code: "NOT_A_MODEL" },
     );
   }
@@ -160,9 +160,9 @@ function deviations(value: unknown, what: string): Triple {
 
 /** Pillow's number of a filter, or its name. */
 function interpolationOf(resample: unknown, file: string): Interpolation {
-  const found =
+  const interpolation =
     typeof resample === "number" ? interpolations[resample] : interpolations.find((name) => name === resample);
-  if (found) return found;
+  if (interpolation) return interpolation;
   throw new UserError(
     `resample in ${file} is ${JSON.stringify(resample)}; supported are ${interpolations.map((name, i) => `${i} (${name})`).join(", ")}`,
     { code: "NOT_A_MODEL" },

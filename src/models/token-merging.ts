@@ -239,9 +239,9 @@ export function mergeTokens(
   rotation: Rotation | undefined,
 ): Tokens {
   const [b, tokens] = x.shape as [Value["shape"][number], number];
-  const [left, { type }] = [tokens - count, x];
+  const [remaining, { type }] = [tokens - count, x];
   const places = mergedPlaces(keys, prefixCount(config), count);
-  const ones = cast(equal(counting(type, [left, 1]), places), type);
+  const ones = cast(equal(counting(type, [remaining, 1]), places), type);
   const sized = merged ? mul(ones, merged.size) : ones;
   const size = reduceSum(sized, [-1], true);
   const shares = div(sized, size);
@@ -251,8 +251,8 @@ export function mergeTokens(
   return {
     x: matmul(shares, x),
     merged: {
-      size: reshape(size, [b, 1, left]),
-      members: cast(equal(placesOfAll, counting(type, [left])), type),
+      size: reshape(size, [b, 1, remaining]),
+      members: cast(equal(placesOfAll, counting(type, [remaining])), type),
       rotation: rotation && mergedRotation(rotation, shares),
     },
   };
@@ -260,12 +260,12 @@ export function mergeTokens(
 
 /** The mean of the members' tables. */
 function mergedRotation(rotation: Rotation, shares: Value): Rotation {
-  const [b, left] = shares.shape;
+  const [b, remaining] = shares.shape;
   const whole = rotation.cos.shape.length === 2 ? wholeRotation(rotation) : rotation;
   const width = whole.cos.shape.at(-1) as number;
   const mean = (rows: Value) => {
     const before = reshape(rows, [rows.shape[0], rows.shape.at(-2) as number, width]);
-    return reshape(matmul(shares, before), [b, 1, left, width]);
+    return reshape(matmul(shares, before), [b, 1, remaining, width]);
   };
   return { ...whole, cos: mean(whole.cos), sin: mean(whole.sin) };
 }
@@ -282,9 +282,9 @@ export const unmerged = ({ x, merged }: Tokens): Value => (merged ? matmul(merge
 /** Attention between merged tokens `[B, H, M, M]` as that between all of them: `[B, H, N, N]`, rows sum to 1. */
 export function unmergedAttention(weights: Value, merged: MergedTokens | undefined): Value {
   if (!merged) return weights;
-  const [b, all, left] = merged.members.shape;
-  const members = reshape(merged.members, [b, 1, all, left]);
-  const each = div(weights, reshape(merged.size, [b, 1, 1, left]));
+  const [b, all, remaining] = merged.members.shape;
+  const members = reshape(merged.members, [b, 1, all, remaining]);
+  const each = div(weights, reshape(merged.size, [b, 1, 1, remaining]));
   return matmul(matmul(members, each), transposeLast(members));
 }
 

@@ -26,8 +26,8 @@ export type WeightLookup = (name: string) => Value;
 export function frozenWeights(weights: ReadonlyMap<string, Tensor>): WeightLookup {
   const made = new Map<string, Value>();
   return (name) => {
-    const known = made.get(name);
-    if (known) return known;
+    const cached = made.get(name);
+    if (cached) return cached;
     const tensor = weights.get(name);
     if (!tensor) throw new Error(`the model has no weight ${name}`);
     const value = constant(tensor, name);
@@ -102,8 +102,8 @@ function addTokens(config: VitConfig, weight: WeightLookup, patches: Value): Val
   const patchRows = covered > 0 ? slice(table, 1, covered, table.shape[1] as number) : table;
   if (!front) return add(patches, patchRows);
   if (covered > 0) {
-    const own = slice(table, 1, 0, covered);
-    front = add(front, covered < count ? pad(own, 1, 0, count - covered) : own);
+    const tokenPositions = slice(table, 1, 0, covered);
+    front = add(front, covered < count ? pad(tokenPositions, 1, 0, count - covered) : tokenPositions);
   }
   return add(pad(patches, 1, count, 0), concat([front, patchRows], 1));
 }
@@ -279,7 +279,7 @@ export interface VitOutputs {
   readonly hiddenStates: readonly Value[];
   /** `[B, N, D]`, after the final norm where that acts on all tokens. */
   readonly lastHiddenState: Value;
-  /** `[B, D]`: the vector that stands for a picture, after the final norm. */
+  /** `[B, D]`: the vector that stands for an image, after the final norm. */
   readonly pooled: Value;
   /** `[B, D]`: what Hugging Face calls `pooler_output`, where the model has more of it than the class token. */
   readonly poolerOutput?: Value;

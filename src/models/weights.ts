@@ -84,12 +84,12 @@ export function evidenceOf(named: NamedTensors, numHeads?: number): Evidence {
     numHeads,
     has: (name) => outerPrefixes(named.prefix).some((outer) => named.tensors.has(outer + name)),
     shape(ours) {
-      const found = locate(named, ours);
-      const first = found?.names.findIndex((name) => named.tensors.has(name)) ?? -1;
-      const tensor = named.tensors.get(found?.names[first] ?? "");
-      if (!found || !tensor) return undefined;
+      const stored = locate(named, ours);
+      const first = stored?.names.findIndex((name) => named.tensors.has(name)) ?? -1;
+      const tensor = named.tensors.get(stored?.names[first] ?? "");
+      if (!stored || !tensor) return undefined;
       const { dims } = tensor;
-      const { parts, squeeze = 0 } = found.entry;
+      const { parts, squeeze = 0 } = stored.entry;
       const whole = [...new Array<number>(squeeze).fill(1), ...dims];
       if (parts.length > 1) whole[0] = (whole[0] * shares(parts)) / (parts[first].shares ?? 1);
       return whole;

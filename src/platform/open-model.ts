@@ -73,12 +73,12 @@ async function onnxFileOf({ path, directory, file }: ModelPlace): Promise<string
   const names = await directory.list();
   if (names.some((name) => /\.(safetensors|bin|pth|pt)$/.test(name))) return undefined;
   const inner = names.includes("onnx") ? (await directory.list("onnx")).map((name) => `onnx/${name}`) : [];
-  const found = [...names, ...inner].filter((name) => name.endsWith(".onnx"));
+  const files = [...names, ...inner].filter((name) => name.endsWith(".onnx"));
   const entry =
-    ["model.onnx", "onnx/model.onnx"].find((name) => found.includes(name)) ??
-    (found.length === 1 ? found[0] : undefined);
-  if (found.length > 1 && entry === undefined)
-    throw new UserError(`${path} holds several ONNX files (${found.slice(0, 6).join(", ")}). Name the one to read.`, {
+    ["model.onnx", "onnx/model.onnx"].find((name) => files.includes(name)) ??
+    (files.length === 1 ? files[0] : undefined);
+  if (files.length > 1 && entry === undefined)
+    throw new UserError(`${path} holds several ONNX files (${files.slice(0, 6).join(", ")}). Name the one to read.`, {
       code: "NOT_A_MODEL",
     });
   return entry;
@@ -95,9 +95,9 @@ async function readOnnx(
   const name = isInner ? entry.slice("onnx/".length) : entry;
   const path = directory.describe(name);
   const bytesOf = async (name: string): Promise<Uint8Array> => {
-    const found = await readFile(directory, name, longestFile.graph);
-    if (!found) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
-    return found;
+    const files = await readFile(directory, name, longestFile.graph);
+    if (!files) throw new UserError(`There is no ${directory.describe(name)}.`, { code: "FILE_NOT_FOUND" });
+    return files;
   };
   const bytes = await bytesOf(name);
   const proto = decodeOnnx(bytes, path);

@@ -31,7 +31,7 @@ export function legendOf(series: readonly string[]): { name: string; colour: str
 /** What Plot gives, as text. Its figure has a name for those who don't see it. */
 export function svgOf(options: Plot.PlotOptions, label: string, document: Document): string {
   const svg = Plot.plot({ style: { fontSize: "12.5px" }, ...options, document });
-  // The figure is one picture with one name; Plot's names of its layers are not for groups without a role.
+  // The figure is one image with one name; Plot's names of its layers are not for groups without a role.
   for (const layer of svg.querySelectorAll("[aria-label]")) layer.removeAttribute("aria-label");
   // Not set on the element: what documents write for an attribute need not be XML, and the SVG may stand alone.
   return svg.outerHTML.replace("<svg ", `<svg role="img" aria-label="${escapeHtml(label)}" `);
@@ -106,7 +106,7 @@ interface Frame {
   readonly height: number;
 }
 
-/** Title and legend as parts of the picture itself, so that the SVG stands alone. */
+/** Title and legend as parts of the image itself, so that the SVG stands alone. */
 export function standalone(svg: string, { title, legend, width, height }: Frame): string {
   const top = legend.length > 0 ? 54 : 34;
   let x = 16;

@@ -10,8 +10,9 @@ import { countedRows } from "./run-report.ts";
 
 /** Settings by name that runs differ in. */
 function differing(runs: readonly RunReport[]): string[] {
-  const names = [...new Set(runs.flatMap(({ settings: own }) => own.map(([name]) => name)))];
-  const valueOf = (run: RunReport, name: string) => run.settings.find(([own]) => own === name)?.[1] ?? "";
+  const names = [...new Set(runs.flatMap(({ settings: settingName }) => settingName.map(([name]) => name)))];
+  const valueOf = (run: RunReport, name: string) =>
+    run.settings.find(([settingName]) => settingName === name)?.[1] ?? "";
   return names.filter((name) => name !== "out" && new Set(runs.map((run) => valueOf(run, name))).size > 1);
 }
 
@@ -23,7 +24,7 @@ function settingsTable(runs: readonly RunReport[]) {
     (name) =>
       html`<tr>
         <th scope="row">${name}</th>
-        ${runs.map((run) => html`<td class="text">${run.settings.find(([own]) => own === name)?.[1] ?? "–"}</td>`)}
+        ${runs.map((run) => html`<td class="text">${run.settings.find(([settingName]) => settingName === name)?.[1] ?? "–"}</td>`)}
       </tr>`,
   );
   return scrolling(

@@ -38,11 +38,11 @@ const percents = (bounds: Bounds | undefined): Bounds | undefined => bounds && [
 
 export const metrics: readonly Metric[] = [
   {
-    name: "neighbours",
+    name: "knn",
     title: "k-NN %",
     digits: 1,
-    of: ({ row }) => percent(row?.neighbours?.top1),
-    interval: ({ row }) => percents(row?.neighbours?.interval),
+    of: ({ row }) => percent(row?.knn?.top1),
+    interval: ({ row }) => percents(row?.knn?.interval),
   },
   {
     name: "probe",
@@ -67,11 +67,11 @@ export const metrics: readonly Metric[] = [
     interval: ({ row }) => percents(row?.fidelity?.intervals?.agreement),
   },
   {
-    name: "neighboursAuroc",
+    name: "knnAuroc",
     title: "k-NN AUROC %",
     digits: 1,
-    of: ({ row }) => percent(row?.auroc?.neighbours?.mean),
-    interval: ({ row }) => percents(row?.auroc?.neighbours?.interval),
+    of: ({ row }) => percent(row?.auroc?.knn?.mean),
+    interval: ({ row }) => percents(row?.auroc?.knn?.interval),
   },
   {
     name: "probeAuroc",
@@ -101,9 +101,13 @@ export const metrics: readonly Metric[] = [
     interval: ({ row }) => row?.fidelity?.intervals?.cosine,
   },
   { name: "parameters", title: "M params", digits: 1, of: ({ row }) => row?.parameters && row.parameters / 1e6 },
-  { name: "milliseconds", title: "ms/image", digits: 1, of: ({ row }) => row?.millisecondsAPicture },
+  { name: "milliseconds", title: "ms/image", digits: 1, of: ({ row }) => row?.millisecondsPerImage },
   { name: "seconds", title: "training s", digits: 0, of: ({ trainingSeconds }) => trainingSeconds },
 ];
+
+/** A metric of a paper's figures by its name of today. */
+export const currentMetric = (name: unknown): unknown =>
+  name === "neighbours" ? "knn" : name === "neighboursAuroc" ? "knnAuroc" : name;
 
 /** Metrics that say how good a student is on a data set, in the order of `metrics`; the others say what it costs. */
 const costs = ["parameters", "milliseconds", "seconds"];
@@ -162,8 +166,8 @@ function fewInterval(group: readonly ComparedRun[], { of, interval, images }: Co
   if (!measured.some((run) => (images(run) ?? fewImages) < fewImages)) return undefined;
   const bounds = measured.map((run) => interval?.(run));
   if (bounds.some((one) => one === undefined)) return undefined;
-  const known = bounds.flatMap((one) => (one ? [one] : []));
-  const meanOf = (end: 0 | 1) => known.reduce((sum, one) => sum + one[end], 0) / known.length;
+  const intervals = bounds.flatMap((one) => (one ? [one] : []));
+  const meanOf = (end: 0 | 1) => intervals.reduce((sum, one) => sum + one[end], 0) / intervals.length;
   return [meanOf(0), meanOf(1)];
 }
 

@@ -63,11 +63,11 @@ function costChart({ points, x, y, label }: CostChart, document: Document): stri
 
 /** Accuracy against time and against megabytes, of the rows that have both; none where fewer than two have. */
 export function resultCharts(rows: readonly ResultRow[], document: Document): string[] {
-  const isAccuracy = rows.some(({ neighbours }) => neighbours);
+  const isAccuracy = rows.some(({ knn }) => knn);
   const y = isAccuracy ? "k-NN %" : "cosine similarity with the teacher";
   const chartOf = (x: string, valueOf: (row: ResultRow) => number | undefined) => {
     const points = rows.flatMap((row) => {
-      const value = isAccuracy ? row.neighbours && 100 * row.neighbours.top1 : row.fidelity?.cosine;
+      const value = isAccuracy ? row.knn && 100 * row.knn.top1 : row.fidelity?.cosine;
       const cost = valueOf(row);
       if (value === undefined || cost === undefined) return [];
       const title = `${row.name}: ${y} ${value.toFixed(isAccuracy ? 1 : 3)}, ${cost.toFixed(1)} ${x}`;
@@ -77,7 +77,7 @@ export function resultCharts(rows: readonly ResultRow[], document: Document): st
     return [costChart({ points, x, y, label: `${y} against ${x}` }, document)];
   };
   return [
-    ...chartOf("milliseconds per image", ({ millisecondsAPicture }) => millisecondsAPicture),
+    ...chartOf("milliseconds per image", ({ millisecondsPerImage }) => millisecondsPerImage),
     ...chartOf("megabytes of weights", ({ bytes }) => bytes && bytes / 1e6),
   ];
 }

@@ -1,7 +1,7 @@
 // The charts of a report's page.
 import * as Plot from "@observablehq/plot";
 import { chartWidth, colourOf, legendOf, standalone, svgOf } from "./chart.ts";
-import type { ClassFigures, Look, Step } from "./run-report.ts";
+import type { ClassFigures, TrackedEvaluation, Step } from "./run-report.ts";
 import { blockLabel } from "./run-report.ts";
 
 /** One line of a chart over steps. */
@@ -29,17 +29,21 @@ export function lossLine(series: string, steps: readonly Step[]): Line {
   return { series, points };
 }
 
-/** One figure of the looks at held-out pictures. */
-export function lookLine(series: string, looks: readonly Look[], of: "difference" | "neighbours"): Line {
-  const points = looks.flatMap((look) => {
-    const value = of === "neighbours" ? look.neighbours && 100 * look.neighbours : look.difference;
+/** One figure of the looks at held-out images. */
+export function evaluationLine(
+  series: string,
+  evaluations: readonly TrackedEvaluation[],
+  of: "meanAbsoluteDifference" | "knn",
+): Line {
+  const points = evaluations.flatMap((evaluation) => {
+    const value = of === "knn" ? evaluation.knn && 100 * evaluation.knn : evaluation.meanAbsoluteDifference;
     return value === undefined
       ? []
       : [
           {
-            step: look.step,
+            step: evaluation.step,
             value,
-            title: `${series}, step ${look.step}: ${value.toFixed(of === "neighbours" ? 1 : 3)}`,
+            title: `${series}, step ${evaluation.step}: ${value.toFixed(of === "knn" ? 1 : 3)}`,
           },
         ];
   });
@@ -51,7 +55,7 @@ const lastStep = (points: readonly { step: number }[]) => points.reduce((a, { st
 
 /** Lines over steps. */
 export function lineChart(lines: readonly Line[], label: string, unit: string, document: Document): string {
-  const points = lines.flatMap(({ series, points: own }) => own.map((point) => ({ ...point, series })));
+  const points = lines.flatMap(({ series, points: linePoints }) => linePoints.map((point) => ({ ...point, series })));
   const few = points.length <= 60;
   return svgOf(
     {
@@ -94,13 +98,13 @@ export const longestName = (classes: readonly ClassFigures[]): number =>
 
 /** A dot for the student, rings around it for the others: where models agree all stay to be seen. */
 const classDots = (classes: readonly ClassFigures[]) =>
-  classes.flatMap(({ name, pictures, models }) =>
+  classes.flatMap(({ name, images, models }) =>
     Object.entries(models).map(([model, share], i, { length }) => ({
       name,
       model,
       radius: dotRadius + 2.5 * (length - 1 - i),
       value: 100 * share,
-      title: `${name}, ${model}: ${(100 * share).toFixed(0)} % of ${pictures}`,
+      title: `${name}, ${model}: ${(100 * share).toFixed(0)} % of ${images}`,
     })),
   );
 
@@ -221,7 +225,7 @@ const similarityCells = (
     })),
   );
 
-/** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1, as a picture of its own. */
+/** Similarities of student blocks (rows) with teacher blocks (columns), from 0 to 1, as an image of its own. */
 export function heatMap(
   values: readonly (readonly number[])[],
   keptBlocks: readonly number[],
@@ -254,7 +258,7 @@ export function heatMap(
   return { svg: svgOf(plot, label, document), ...size };
 }
 
-/** How many pictures of each class (rows) are taken for each (columns), as shares of the row. */
+/** How many images of each class (rows) are taken for each (columns), as shares of the row. */
 export function confusionMap(
   counts: readonly (readonly number[])[],
   classes: readonly string[],
@@ -310,16 +314,16 @@ const confusionCells = (
 
 /** What is left where block k (row) stands for blocks k to e (column); runs that were not looked at stay empty. */
 export function runMap(
-  left: readonly (readonly number[])[],
+  residuals: readonly (readonly number[])[],
   label: string,
   document: Document,
 ): { svg: string; width: number; height: number } {
-  const cells = left.flatMap((row, k) =>
+  const cells = residuals.flatMap((row, k) =>
     row.flatMap((value, e) =>
       Number.isFinite(value) ? [{ k, e, value, title: `block ${k} for blocks ${k} to ${e}: ${value.toFixed(3)}` }] : [],
     ),
   );
-  const depth = left.length;
+  const depth = residuals.length;
   const blocks = Array.from({ length: depth }, (_, i) => i);
   const [width, height] = [Math.max(400, 90 + 44 * depth), 66 + 30 * depth];
   const svg = svgOf(
@@ -385,7 +389,7 @@ export function frontierChart(marks: readonly FrontierMark[], document: Document
       label,
       document,
     );
-  const right = against("milliseconds", "milliseconds a picture →").replace("<svg ", `<svg x="${width + 10}" `);
+  const right = against("milliseconds", "milliseconds an image →").replace("<svg ", `<svg x="${width + 10}" `);
   const both = `<svg width="${2 * width + 10}" height="${height}">${against("megabytes", "megabytes of the file →")}${right}</svg>`;
   return standalone(both, {
     title: "What you get at each price",

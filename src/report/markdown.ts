@@ -23,7 +23,7 @@ function opening(report: RunReport): MarkdownLine[] {
   ];
 }
 
-function training({ notes, steps, looks, trainingSeconds }: RunReport): MarkdownLine[] {
+function training({ notes, steps, evaluations, trainingSeconds }: RunReport): MarkdownLine[] {
   const [first, last] = [steps[0], steps.at(-1)];
   return [
     ...notes.map((note) => markdown`- ${note}`),
@@ -32,9 +32,9 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
           `- training took ${trainingSeconds.toFixed(1)} s; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
         ]
       : []),
-    ...looks.map(
+    ...evaluations.map(
       (e) =>
-        `- held out at step ${e.step}: difference ${e.difference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.neighbours === undefined ? "" : `, k-NN ${(100 * e.neighbours).toFixed(1)} %`}`,
+        `- held out at step ${e.step}: difference ${e.meanAbsoluteDifference.toFixed(3)}, cosine ${e.cosine.toFixed(3)}${e.knn === undefined ? "" : `, k-NN ${(100 * e.knn).toFixed(1)} %`}`,
     ),
     "",
   ];
@@ -43,11 +43,11 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
 function results(report: RunReport): MarkdownLine[] {
   if (report.results.length === 0) return [];
   const { columns, rows, legend } = resultTable(countedRows(report));
-  const judged = report.judgedOnTrainingPictures
+  const imageCount = report.evaluatedOnTrainingImages
     ? " No images were left to hold out: these figures are on training images."
     : "";
   return [
-    `${evaluatedOn(countedRows(report))}${judged}`,
+    `${evaluatedOn(countedRows(report))}${imageCount}`,
     "",
     markdownTable(columns, rows),
     "",
@@ -107,7 +107,7 @@ function failures({ classes, hardest }: RunReport): string[] {
             ],
             classes.map((c) => [
               c.name,
-              String(c.pictures),
+              String(c.images),
               ...models.map((m) => (m in c.models ? (100 * c.models[m]).toFixed(0) : "-")),
             ]),
           ),
@@ -120,7 +120,7 @@ function failures({ classes, hardest }: RunReport): string[] {
           "",
           markdownTable(
             [{ title: "image", align: "left" }, { title: "difference" }, { title: "cosine" }],
-            hardest.map((p) => [p.name, p.difference.toFixed(3), p.cosine.toFixed(3)]),
+            hardest.map((p) => [p.name, p.meanAbsoluteDifference.toFixed(3), p.cosine.toFixed(3)]),
           ),
           "",
         ]
@@ -130,11 +130,11 @@ function failures({ classes, hardest }: RunReport): string[] {
 
 function layers({ similarity }: RunReport): string[] {
   if (!similarity) return [];
-  const { cka, tokens, pictures, keptBlocks } = similarity;
+  const { cka, tokens, images, keptBlocks } = similarity;
   return [
     "## Layer similarity",
     "",
-    `Centred kernel alignment of each student block (rows) with each teacher block, over ${tokens} tokens of ${pictures} images.`,
+    `Centred kernel alignment of each student block (rows) with each teacher block, over ${tokens} tokens of ${images} images.`,
     "",
     markdownTable(
       [{ title: "student block", align: "left" }, ...cka[0].map((_, t) => ({ title: String(t) }))],
@@ -159,7 +159,7 @@ export function markdownReport(report: RunReport): string {
     "",
     markdownFence(report.command),
     "",
-    "The student is in `student/`, settings in `config.json`, the images used in `manifest.jsonl`, the predictions for each image in `judged.jsonl`. `report.html` shows the same with charts and images.",
+    "The student is in `student/`, settings in `config.json`, the images used in `manifest.jsonl`, the predictions for each image in `predictions.jsonl`. `report.html` shows the same with charts and images.",
     "",
   ];
   return lines.join("\n");

@@ -1,5 +1,5 @@
-// Masks over pictures: each class in a colour of its own.
-import type { Picture } from "../utils/image.ts";
+// Masks over images: each class in a colour of its own.
+import type { RgbImage } from "../utils/image.ts";
 
 /** Colours that people with any colour vision tell apart (Okabe and Ito 2008); class 0 stays bare. */
 const colours: readonly (readonly [number, number, number])[] = [
@@ -13,8 +13,8 @@ const colours: readonly (readonly [number, number, number])[] = [
 ];
 const opacity = 0.65;
 
-/** A picture under a mask of the same size, row by row. */
-export function maskOverlay({ width, height, data }: Picture, mask: ArrayLike<number>): Picture {
+/** An image under a mask of the same size, row by row. */
+export function maskOverlay({ width, height, data }: RgbImage, mask: ArrayLike<number>): RgbImage {
   const out = Uint8Array.from(data);
   for (let i = 0; i < width * height; i++) {
     if (mask[i] === 0) continue;

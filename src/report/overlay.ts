@@ -1,5 +1,5 @@
-// Attention over a picture: the less a place is looked at the darker, with warm colours where a model looks most.
-import type { Picture } from "../utils/image.ts";
+// Attention over an image: the less a place is looked at the darker, with warm colours where a model looks most.
+import type { RgbImage } from "../utils/image.ts";
 
 /** From nothing to all, as shares of red, green and blue. */
 const ramp: readonly (readonly [number, number, number])[] = [
@@ -27,11 +27,11 @@ function between(map: ArrayLike<number>, side: number, x: number, y: number): nu
   return top * (1 - py + y0) + bottom * (py - y0);
 }
 
-/** How much of the colour is laid over the picture. */
+/** How much of the colour is laid over the image. */
 const opacity = 0.6;
 
-/** A picture under a map `[P]` from 0 to 1, a square of patches row by row. */
-export function attentionOverlay({ width, height, data }: Picture, map: ArrayLike<number>): Picture {
+/** An image under a map `[P]` from 0 to 1, a square of patches row by row. */
+export function attentionOverlay({ width, height, data }: RgbImage, map: ArrayLike<number>): RgbImage {
   const side = Math.round(Math.sqrt(map.length));
   const out = new Uint8Array(data.length);
   for (let y = 0; y < height; y++) {
@@ -45,18 +45,18 @@ export function attentionOverlay({ width, height, data }: Picture, map: ArrayLik
   return { width, height, data: out };
 }
 
-/** Pictures of one height side by side, with white between them. */
-export function sideBySide(pictures: readonly Picture[], gap = 8): Picture {
-  const { height } = pictures[0];
-  const width = pictures.reduce((sum, p) => sum + p.width, 0) + gap * (pictures.length - 1);
+/** Images of one height side by side, with white between them. */
+export function sideBySide(images: readonly RgbImage[], gap = 8): RgbImage {
+  const { height } = images[0];
+  const width = images.reduce((sum, p) => sum + p.width, 0) + gap * (images.length - 1);
   const data = new Uint8Array(3 * width * height).fill(255);
   let left = 0;
-  for (const picture of pictures) {
+  for (const image of images) {
     for (let y = 0; y < height; y++) {
-      const row = picture.data.subarray(3 * y * picture.width, 3 * (y + 1) * picture.width);
+      const row = image.data.subarray(3 * y * image.width, 3 * (y + 1) * image.width);
       data.set(row, 3 * (y * width + left));
     }
-    left += picture.width + gap;
+    left += image.width + gap;
   }
   return { width, height, data };
 }

@@ -1,7 +1,7 @@
 // What pages are made of: the document around sections, tables that scroll by themselves, charts with their legends.
 import { legendOf } from "./chart.ts";
 import type { Line } from "./figures.ts";
-import { lineChart, lookLine, lossLine } from "./figures.ts";
+import { lineChart, evaluationLine, lossLine } from "./figures.ts";
 import { Html, html } from "./html.ts";
 import { pageScript, pageStyle } from "./page-style.ts";
 import type { ResultCell, ResultRow } from "./results.ts";
@@ -160,7 +160,7 @@ export function image({ name, image: source, className }: Shown): Html {
 
 /** Charts of training, for one run or several. */
 export function trainingCharts(
-  runs: readonly Pick<RunReport, "name" | "steps" | "looks">[],
+  runs: readonly Pick<RunReport, "name" | "steps" | "evaluations">[],
   document: Document,
 ): Html | undefined {
   const several = runs.length > 1;
@@ -177,12 +177,12 @@ export function trainingCharts(
       "loss",
     ),
     drawn(
-      runs.map((run) => lookLine(named("held out", run), run.looks, "difference")),
+      runs.map((run) => evaluationLine(named("held out", run), run.evaluations, "meanAbsoluteDifference")),
       "Mean absolute feature difference on held-out images; less is better",
       "difference",
     ),
     drawn(
-      runs.map((run) => lookLine(named("held out", run), run.looks, "neighbours")),
+      runs.map((run) => evaluationLine(named("held out", run), run.evaluations, "knn")),
       "k-NN accuracy on a few held-out images: a rough line",
       "k-NN %",
     ),

@@ -1,4 +1,4 @@
-// A run's report as one page that needs nothing else: pictures, charts and style stand in it.
+// A run's report as one page that needs nothing else: images, charts and style stand in it.
 import { resultCharts, searchCharts } from "./cost-charts.ts";
 import { classChart, longestName, smallHeatMap } from "./figures.ts";
 import { findings } from "./findings.ts";
@@ -27,7 +27,7 @@ import type { Column } from "./table.ts";
 function results(report: RunReport, document: Document): Section | undefined {
   if (report.results.length === 0) return undefined;
   const rows = countedRows(report);
-  const warned = report.judgedOnTrainingPictures
+  const warned = report.evaluatedOnTrainingImages
     ? html`<p>
         <strong>No images were left to hold out: these figures are on training images, and flatter.</strong>
       </p>`
@@ -90,12 +90,12 @@ function searched({ search }: RunReport, document: Document): Section | undefine
 function training(report: RunReport, document: Document): Section | undefined {
   const charts = trainingCharts([report], document);
   const trained = report.steps.length > 0;
-  const told = [...report.notes, ...(trained ? [`training took ${report.trainingSeconds.toFixed(0)} s`] : [])];
-  if (!charts && told.length === 0) return undefined;
+  const parts = [...report.notes, ...(trained ? [`training took ${report.trainingSeconds.toFixed(0)} s`] : [])];
+  if (!charts && parts.length === 0) return undefined;
   return {
     id: "training",
     title: trained ? "Training" : "How it was made",
-    body: html`<p class="soft">${told.join("; ")}.</p>
+    body: html`<p class="soft">${parts.join("; ")}.</p>
       ${charts}`,
   };
 }
@@ -114,7 +114,7 @@ function classCharts(classes: readonly ClassFigures[], document: Document): Html
   const models = [...new Set(shown.flatMap((c) => Object.keys(c.models)))];
   const half = shown.length < leastForTwo ? shown.length : Math.ceil(shown.length / 2);
   const parts = [shown.slice(0, half), shown.slice(half)].filter((part) => part.length > 0);
-  const fewest = Math.min(...shown.map(({ pictures }) => pictures));
+  const fewest = Math.min(...shown.map(({ images }) => images));
   return html`<p class="soft">
       k-NN accuracy by class, the widest gap between teacher and student
       first.${more}${fewest < fewImages ? ` Classes have as few as ${fewest} images: a single line shows no more than a tendency.` : ""}
@@ -133,7 +133,7 @@ function failures({ classes, hardest }: RunReport, document: Document): Section 
             <p class="name">${p.name}</p>
             <dl>
               <dt>difference</dt>
-              <dd>${p.difference.toFixed(3)}</dd>
+              <dd>${p.meanAbsoluteDifference.toFixed(3)}</dd>
               <dt>cosine</dt>
               <dd>${p.cosine.toFixed(3)}</dd>
               ${Object.entries(p.takenFor).map(
@@ -161,7 +161,7 @@ function failures({ classes, hardest }: RunReport, document: Document): Section 
   };
 }
 
-function neighbours({ neighbours: examples }: RunReport): Section | undefined {
+function nearestNeighbours({ neighbours: examples }: RunReport): Section | undefined {
   if (examples.length === 0) return undefined;
   const cards = examples.map((example) => {
     const rows = Object.entries(example.nearest).map(([model, shown]) => {
@@ -199,25 +199,25 @@ function neighbours({ neighbours: examples }: RunReport): Section | undefined {
   };
 }
 
-function attention({ attention: looks }: RunReport): Section | undefined {
-  if (looks.length === 0) return undefined;
-  const cards = looks.map((look) => {
-    const maps = Object.entries(look.models).map(
+function attention({ attention: attentions }: RunReport): Section | undefined {
+  if (attentions.length === 0) return undefined;
+  const cards = attentions.map((overlay) => {
+    const maps = Object.entries(overlay.models).map(
       ([model, source]) =>
         html`<figure>
-          <img src="${source}" alt="attention map of the ${model} for ${look.name}" />
+          <img src="${source}" alt="attention map of the ${model} for ${overlay.name}" />
           <figcaption>${model}</figcaption>
         </figure>`,
     );
-    const own = look.image
+    const original = overlay.image
       ? html`<figure>
-          <img src="${look.image}" alt="${look.name}" />
+          <img src="${overlay.image}" alt="${overlay.name}" />
           <figcaption>image</figcaption>
         </figure>`
       : undefined;
     return html`<li class="card">
-      <div class="looks">${own}${maps}</div>
-      <p class="name">${look.name}</p>
+      <div class="looks">${original}${maps}</div>
+      <p class="name">${overlay.name}</p>
     </li>`;
   });
   return {
@@ -235,13 +235,13 @@ function attention({ attention: looks }: RunReport): Section | undefined {
 
 function layers({ similarity }: RunReport, document: Document): Section | undefined {
   if (!similarity) return undefined;
-  const { cka, cosine, tokens, pictures, keptBlocks } = similarity;
+  const { cka, cosine, tokens, images, keptBlocks } = similarity;
   const drawn = (values: readonly (readonly number[])[], what: string) =>
     chart(smallHeatMap(values, keptBlocks, what, document), `${what}.`);
   return {
     id: "layers",
     title: "Layer similarity",
-    body: html`<p class="soft">Of the blocks' outputs, over ${tokens} tokens of ${pictures} images.</p>
+    body: html`<p class="soft">Of the blocks' outputs, over ${tokens} tokens of ${images} images.</p>
       ${chartRow([
         drawn(cka, "Centred kernel alignment"),
         ...(cosine ? [drawn(cosine, "Mean cosine similarity of tokens")] : []),
@@ -253,7 +253,7 @@ function used({ used: { total, shown } }: RunReport): Section | undefined {
   if (shown.length === 0) return undefined;
   const some = shown.length < total ? `${shown.length} of ${total} are shown. ` : "";
   return {
-    id: "pictures",
+    id: "images",
     title: "Training images",
     body: html`<p class="soft">${some}manifest.jsonl lists all with their sizes and hashes.</p>
       <ul class="strip">
@@ -307,7 +307,7 @@ export function reportPage(report: RunReport, document: Document): Promise<strin
     searched(report, document),
     training(report, document),
     failures(report, document),
-    neighbours(report),
+    nearestNeighbours(report),
     attention(report),
     layers(report, document),
     used(report),

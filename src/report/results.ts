@@ -16,7 +16,7 @@ export interface ResultRow {
   readonly name: string;
   /** Evaluation images that the figures are of. */
   readonly images?: number;
-  readonly neighbours?: Accuracy;
+  readonly knn?: Accuracy;
   readonly probe?: Accuracy;
   readonly logistic?: Accuracy;
   readonly head?: Accuracy;
@@ -27,14 +27,14 @@ export interface ResultRow {
   readonly fidelity?: {
     readonly meanAbsoluteDifference: number;
     readonly cosine: number;
-    /** The share of pictures on which its head answers as the teacher's. */
+    /** The share of images on which its head answers as the teacher's. */
     readonly agreement?: number;
     /** 95 % intervals. */
     readonly intervals?: Partial<Readonly<Record<"meanAbsoluteDifference" | "cosine" | "agreement", Bounds>>>;
   };
   readonly parameters?: number;
   readonly bytes?: number;
-  readonly millisecondsAPicture?: number;
+  readonly millisecondsPerImage?: number;
   /** First and third quartile over the turns that it was measured in. */
   readonly millisecondsQuartiles?: Bounds;
 }
@@ -67,10 +67,10 @@ export function tooFewText(rows: readonly Pick<ResultRow, "images">[]): string |
  * before "images".
  */
 export function evaluatedOn(rows: readonly Pick<ResultRow, "images">[], kind = ""): string {
-  const found = imagesOf(rows);
-  if (!found) return "";
-  const brackets = found[0] < fewImages ? " In brackets: 95 % confidence intervals." : "";
-  return `Evaluated on ${countText(found, kind)}.${brackets}`;
+  const counts = imagesOf(rows);
+  if (!counts) return "";
+  const brackets = counts[0] < fewImages ? " In brackets: 95 % confidence intervals." : "";
+  return `Evaluated on ${countText(counts, kind)}.${brackets}`;
 }
 
 /** "12 images: too few to judge by", of the fewest and the most. */
@@ -80,12 +80,12 @@ export function countText([fewest, most]: Bounds, kind = ""): string {
 }
 
 interface Area {
-  /** Of each label; undefined where it applies to all pictures or to none. */
+  /** Of each label; undefined where it applies to all images or to none. */
   readonly each: readonly (number | undefined)[];
   readonly mean?: number;
   readonly interval?: readonly [number, number];
 }
-type Scored = "neighbours" | "probe" | "logistic" | "head";
+type Scored = "knn" | "probe" | "logistic" | "head";
 
 interface Cell {
   readonly title: string;
@@ -121,7 +121,7 @@ const accuracy = (title: string, of: Scored, meaning: string): Cell => ({
   interval: (row) => percents(row[of]?.interval),
 });
 
-const top5 = (title: string, of: "neighbours" | "probe"): Cell => ({
+const top5 = (title: string, of: "knn" | "probe"): Cell => ({
   ...shares,
   title,
   meaning: "the right class is among the first five",
@@ -144,7 +144,7 @@ export const percent = (share: number | undefined): number | undefined =>
 const millions = (of: "parameters" | "bytes") => (row: ResultRow) => row[of] && row[of] / 1e6;
 
 const meanings = {
-  neighbours: "a vote of the 10 most similar labelled images",
+  knn: "a vote of the 10 most similar labelled images",
   probe: "a linear layer trained on the features",
   logistic: "logistic regression on the features",
   head: "the model's own classifier",
@@ -152,8 +152,8 @@ const meanings = {
 } as const;
 
 const cells: readonly Cell[] = [
-  accuracy("k-NN %", "neighbours", meanings.neighbours),
-  top5("k-NN top-5 %", "neighbours"),
+  accuracy("k-NN %", "knn", meanings.knn),
+  top5("k-NN top-5 %", "knn"),
   accuracy("probe %", "probe", meanings.probe),
   top5("probe top-5 %", "probe"),
   {
@@ -165,7 +165,7 @@ const cells: readonly Cell[] = [
   },
   accuracy("logistic %", "logistic", meanings.logistic),
   accuracy("classifier %", "head", meanings.head),
-  area("k-NN AUROC %", "neighbours", `${meanings.neighbours}; ${meanings.auroc}`),
+  area("k-NN AUROC %", "knn", `${meanings.knn}; ${meanings.auroc}`),
   area("probe AUROC %", "probe", `${meanings.probe}; ${meanings.auroc}`),
   {
     title: "probe, best epoch AUROC %",
@@ -223,7 +223,7 @@ const cells: readonly Cell[] = [
     better: "less",
     ahead: isFaster,
     alwaysBounded: true,
-    value: (r) => r.millisecondsAPicture,
+    value: (r) => r.millisecondsPerImage,
     digits: 1,
     interval: (r) => r.millisecondsQuartiles,
   },
@@ -245,10 +245,10 @@ const leastLead = 0.1;
  * (between their quartiles), and these don't overlap.
  */
 export function isFaster(row: ResultRow, than: ResultRow): boolean {
-  const [own, other] = [row.millisecondsAPicture, than.millisecondsAPicture];
+  const [milliseconds, other] = [row.millisecondsPerImage, than.millisecondsPerImage];
   const [range, others] = [row.millisecondsQuartiles, than.millisecondsQuartiles];
-  if (own === undefined || other === undefined || !range || !others) return false;
-  const lead = other - own;
+  if (milliseconds === undefined || other === undefined || !range || !others) return false;
+  const lead = other - milliseconds;
   const spread = Math.max(range[1] - range[0], others[1] - others[0]);
   return lead > spread && lead > leastLead * other && range[1] < others[0];
 }
@@ -301,11 +301,11 @@ export function resultCells(rows: readonly ResultRow[], { wide, mark }: TableSty
       name: row.name,
       cells: used.map((cell, i) => {
         const { value, digits, boundDigits = digits } = cell;
-        const own = value(row);
+        const cellValue = value(row);
         return {
-          text: own === undefined ? "-" : own.toFixed(digits),
+          text: cellValue === undefined ? "-" : cellValue.toFixed(digits),
           bounds: boundsText(boundsOf(cell, row), boundDigits),
-          best: own !== undefined && row === leaders[i],
+          best: cellValue !== undefined && row === leaders[i],
         };
       }),
     })),
@@ -353,9 +353,9 @@ export function resultText(results: readonly ResultRow[]): ResultTable<string> {
   const { columns, rows, legend } = resultCells(results, { wide: false, mark: "*" });
   return {
     columns: columns.map(({ title, ...rest }) => ({ title: title && `${title} `, ...rest })),
-    rows: rows.map(({ name, cells: own }) => [
+    rows: rows.map(({ name, cells: rowCells }) => [
       name,
-      ...own.map(({ text, bounds, best }) => `${text}${bounds}${best ? "*" : " "}`),
+      ...rowCells.map(({ text, bounds, best }) => `${text}${bounds}${best ? "*" : " "}`),
     ]),
     legend: legendText(legend),
   };
@@ -366,9 +366,9 @@ export function resultTable(results: readonly ResultRow[]): ResultTable<string |
   const { columns, rows, legend } = resultCells(results, { wide: true, mark: "bold" });
   return {
     columns,
-    rows: rows.map(({ name, cells: own }) => [
+    rows: rows.map(({ name, cells: rowCells }) => [
       name,
-      ...own.map(({ text, bounds, best }) => (best ? markdown`**${text}${bounds}**` : `${text}${bounds}`)),
+      ...rowCells.map(({ text, bounds, best }) => (best ? markdown`**${text}${bounds}**` : `${text}${bounds}`)),
     ]),
     legend: legendText(legend),
   };

@@ -7,7 +7,7 @@ import type { Column } from "./table.ts";
 import type { ChosenExport } from "./verdict.ts";
 import { chosenVerdict, verdict } from "./verdict.ts";
 
-/** A picture as it is shown: a data URI, where it could be read. */
+/** An image as it is shown: a data URI, where it could be read. */
 export interface Shown {
   readonly name: string;
   readonly image?: string;
@@ -20,34 +20,34 @@ export interface Step {
   readonly learningRate: number;
 }
 
-/** A look at held-out pictures while training. */
-export interface Look {
+/** A look at held-out images while training. */
+export interface TrackedEvaluation {
   readonly step: number;
-  readonly difference: number;
+  readonly meanAbsoluteDifference: number;
   readonly cosine: number;
-  readonly neighbours?: number;
+  readonly knn?: number;
 }
 
-/** Accuracy of neighbours in one class, as shares; by model. */
+/** k-NN accuracy in one class, as shares; by model. */
 export interface ClassFigures {
   readonly name: string;
-  readonly pictures: number;
+  readonly images: number;
   readonly models: Readonly<Record<string, number>>;
 }
 
-/** A picture and its nearest ones under each model. */
+/** An image and its nearest ones under each model. */
 export interface NeighbourExample extends Shown {
   readonly nearest: Readonly<Record<string, readonly Shown[]>>;
 }
 
-/** A picture whose features are furthest from the teacher's, and what models take it for. */
-export interface HardPicture extends Shown {
-  readonly difference: number;
+/** An image whose features are furthest from the teacher's, and what models take it for. */
+export interface HardImage extends Shown {
+  readonly meanAbsoluteDifference: number;
   readonly cosine: number;
   readonly takenFor: Readonly<Record<string, string>>;
 }
 
-/** Where models look, as pictures. */
+/** Where models look, as images. */
 export interface Attention extends Shown {
   readonly models: Readonly<Record<string, string>>;
 }
@@ -57,7 +57,7 @@ export interface BlockSimilarity {
   readonly cka: readonly (readonly number[])[];
   readonly cosine?: readonly (readonly number[])[];
   readonly tokens: number;
-  readonly pictures: number;
+  readonly images: number;
   /** The teacher's block that each of the student's was copied from. */
   readonly keptBlocks: readonly number[];
 }
@@ -83,12 +83,12 @@ export interface RunReport {
   /** What each block keeps, in words; empty where that is all. */
   readonly widths: string;
   readonly trainingSeconds: number;
-  /** How a step's pictures were planned, in words. */
+  /** How a step's images were planned, in words. */
   readonly notes: readonly string[];
   readonly results: readonly ResultRow[];
   readonly comparisons: readonly Comparison[];
-  readonly judgedPictures: number;
-  readonly judgedOnTrainingPictures: boolean;
+  readonly evaluatedImages: number;
+  readonly evaluatedOnTrainingImages: boolean;
   /** The student's files of weights. */
   readonly files: readonly WeightsFile[];
   /** How the student is loaded; runs of earlier versions don't say it. */
@@ -99,9 +99,9 @@ export interface RunReport {
   /** The export that it chose, as measured. */
   readonly chosen?: ChosenExport;
   readonly steps: readonly Step[];
-  readonly looks: readonly Look[];
+  readonly evaluations: readonly TrackedEvaluation[];
   readonly classes: readonly ClassFigures[];
-  readonly hardest: readonly HardPicture[];
+  readonly hardest: readonly HardImage[];
   readonly neighbours: readonly NeighbourExample[];
   readonly attention: readonly Attention[];
   readonly similarity?: BlockSimilarity;
@@ -115,13 +115,13 @@ export interface RunReport {
 }
 
 /** The results with their number of images; runs of earlier versions have it for all rows together. */
-export function countedRows({ results, judgedPictures }: Pick<RunReport, "results" | "judgedPictures">): ResultRow[] {
-  return results.map((row) => ({ images: judgedPictures, ...row }));
+export function countedRows({ results, evaluatedImages }: Pick<RunReport, "results" | "evaluatedImages">): ResultRow[] {
+  return results.map((row) => ({ images: evaluatedImages, ...row }));
 }
 
 /** What the run came to, a sentence each: the student, and the export that a search chose. */
 export function verdictsOf(report: RunReport): string[] {
-  const { comparisons, judgedOnTrainingPictures: onTraining, chosen } = report;
+  const { comparisons, evaluatedOnTrainingImages: onTraining, chosen } = report;
   const student = verdict({ results: countedRows(report), comparisons, onTraining });
   return [...(student === undefined ? [] : [student]), ...(chosen ? [chosenVerdict(chosen)] : [])];
 }

@@ -71,7 +71,7 @@ function record(event: Uint8Array): Uint8Array {
   return join([length, first, event, last]);
 }
 
-/** A picture for TensorBoard, as PNG. */
+/** An image for TensorBoard, as PNG. */
 export interface LoggedImage {
   readonly tag: string;
   readonly width: number;
@@ -101,7 +101,7 @@ function imageSummary(seconds: number, { tag, width, height, png }: LoggedImage)
 /** What the log's entries are called in TensorBoard. */
 const scalars: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   step: { loss: "train/loss", learningRate: "train/learning_rate", seconds: "train/seconds_a_step" },
-  evaluation: { difference: "held_out/difference", cosine: "held_out/cosine", neighbours: "held_out/neighbours" },
+  evaluation: { meanAbsoluteDifference: "held_out/difference", cosine: "held_out/cosine", knn: "held_out/neighbours" },
 };
 
 /** Records of one log entry. */
@@ -114,7 +114,7 @@ export function scalarEvents(entry: Readonly<Record<string, unknown>>, seconds: 
 }
 
 /**
- * A whole event file from a run's log: version, settings as text, pictures, then the scalars. `seconds` is the time of
+ * A whole event file from a run's log: version, settings as text, images, then the scalars. `seconds` is the time of
  * entries that carry none.
  */
 export function eventFile(

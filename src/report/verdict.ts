@@ -42,11 +42,11 @@ function sizeText({ parameters }: ResultRow, teacher: ResultRow | undefined): st
 
 /** A ratio where both were timed in turns; a ratio that the times' spread does not bear out is called rough. */
 function speedText(student: ResultRow, teacher: ResultRow | undefined): string | undefined {
-  const own = student.millisecondsAPicture;
-  if (own === undefined) return undefined;
-  const before = teacher?.millisecondsAPicture;
-  if (!teacher || before === undefined) return `takes ${own.toFixed(1)} ms for an image on this machine`;
-  const ratio = (before / own).toFixed(1);
+  const milliseconds = student.millisecondsPerImage;
+  if (milliseconds === undefined) return undefined;
+  const before = teacher?.millisecondsPerImage;
+  if (!teacher || before === undefined) return `takes ${milliseconds.toFixed(1)} ms for an image on this machine`;
+  const ratio = (before / milliseconds).toFixed(1);
   const isClear = isFaster(student, teacher) || isFaster(teacher, student);
   return isClear
     ? `is ${ratio} times as fast on this machine`
@@ -62,8 +62,8 @@ interface Kept {
 
 /** The first that was measured is the one to say. */
 const kept: readonly Kept[] = [
-  { of: "k-NN accuracy", metric: "neighbours", value: (row) => row.neighbours?.top1 },
-  { of: "k-NN AUROC", value: (row) => row.auroc?.neighbours?.mean },
+  { of: "k-NN accuracy", metric: "knn", value: (row) => row.knn?.top1 },
+  { of: "k-NN AUROC", value: (row) => row.auroc?.knn?.mean },
   { of: "probe accuracy", metric: "probe", value: (row) => row.probe?.top1 },
   { of: "classifier accuracy", metric: "head", value: (row) => row.head?.top1 },
 ];
@@ -78,16 +78,16 @@ function keptText(
   const on = images === undefined ? "" : countText([images, images], onTraining ? "training " : "");
   const few = images !== undefined && images < fewImages;
   const inBrackets = (...texts: string[]) => {
-    const said = texts.filter((text) => text !== "");
-    return said.length > 0 ? ` (${said.join(", ")})` : "";
+    const parts = texts.filter((text) => text !== "");
+    return parts.length > 0 ? ` (${parts.join(", ")})` : "";
   };
   for (const { of, metric, value } of kept) {
-    const [own, before] = [value(student), teacher && value(teacher)];
-    if (own === undefined) continue;
+    const [studentValue, before] = [value(student), teacher && value(teacher)];
+    if (studentValue === undefined) continue;
     // Nothing can be kept of nothing.
-    if (!before) return `has a ${of} of ${percent(own)}${inBrackets(on)}`;
+    if (!before) return `has a ${of} of ${percent(studentValue)}${inBrackets(on)}`;
     const interval = few ? ratioInterval(comparisons, metric, before) : "";
-    return `keeps ${percent(own / before)} of the teacher's ${of}${inBrackets(interval, on)}`;
+    return `keeps ${percent(studentValue / before)} of the teacher's ${of}${inBrackets(interval, on)}`;
   }
   if (fidelity?.agreement !== undefined)
     return `agrees with the teacher on ${percent(fidelity.agreement)} of images${inBrackets(on)}`;
@@ -109,16 +109,16 @@ export interface ChosenExport {
   readonly bytes: number;
   readonly milliseconds: number;
   /** Share of images that k-NN gets right with its features. */
-  readonly neighbours?: number;
+  readonly knn?: number;
   readonly cosine: number;
   readonly images: number;
 }
 
 /** "The chosen export onnx-int8 has 6.2 MB, takes 12.3 ms for an image and has a k-NN accuracy of 61 % (100 images)." */
-export function chosenVerdict({ format, bytes, milliseconds, neighbours, cosine, images }: ChosenExport): string {
+export function chosenVerdict({ format, bytes, milliseconds, knn, cosine, images }: ChosenExport): string {
   const quality =
-    neighbours === undefined
+    knn === undefined
       ? `a cosine similarity of ${cosine.toFixed(3)} with the student's features`
-      : `a k-NN accuracy of ${percent(neighbours)}`;
+      : `a k-NN accuracy of ${percent(knn)}`;
   return `The chosen export ${format} is ${(bytes / 1e6).toFixed(1)} MB, takes ${milliseconds.toFixed(1)} ms for an image on this machine and has ${quality} (${countText([images, images])}).`;
 }

@@ -1,10 +1,10 @@
-// Pictures through a session, few at once.
+// Images through a session, few at once.
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows } from "../utils/tensor.ts";
 import type { Device, Feed, Session } from "./device.ts";
 
-/** So many pictures for each thread still fit a processor's caches: with more at once, each takes longer (dev/performance.md). */
-const picturesAThread = 4;
+/** So many images for each thread still fit a processor's caches: with more at once, each takes longer (dev/performance.md). */
+const imagesPerThread = 4;
 
 /**
  * Outputs `[B, …]` by name for `pixels` `[B, …]`, which go through the session in parts of about one size where a processor runs it, each
@@ -18,7 +18,7 @@ export async function runInParts<N extends string>(
   feeds: Readonly<Record<string, Feed>> = {},
 ): Promise<Record<N, FloatTensor>> {
   const [count] = pixels.dims;
-  const parts = threads === undefined ? 1 : Math.ceil(count / (picturesAThread * threads));
+  const parts = threads === undefined ? 1 : Math.ceil(count / (imagesPerThread * threads));
   const start = (part: number) => Math.floor((part * count) / parts);
   const outputs: Record<N, FloatTensor>[] = [];
   for (let part = 0; part < parts; part++) {

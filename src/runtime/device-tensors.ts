@@ -2,23 +2,33 @@
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { Device, DeviceTensor } from "./device.ts";
 
-export type Held = Map<string, DeviceTensor>;
+export type DeviceTensors = Map<string, DeviceTensor>;
 
 /** `own` says that the device may have the tensors' memory. */
-export async function uploadAll(device: Device, tensors: ReadonlyMap<string, FloatTensor>, own = false): Promise<Held> {
-  const upload = async ([name, tensor]: [string, FloatTensor]) => [name, await device.upload(tensor, own)] as const;
-  if (own) return new Map(await Promise.all([...tensors].map(upload)));
+export async function uploadAll(
+  device: Device,
+  tensors: ReadonlyMap<string, FloatTensor>,
+  mayTake = false,
+): Promise<DeviceTensors> {
+  const upload = async ([name, tensor]: [string, FloatTensor]) => [name, await device.upload(tensor, mayTake)] as const;
+  if (mayTake) return new Map(await Promise.all([...tensors].map(upload)));
   // Copies on their way take memory: one at a time.
-  const held: Held = new Map();
-  for (const [name, tensor] of tensors) held.set(name, (await upload([name, tensor]))[1]);
-  return held;
+  const tensorsOnDevice: DeviceTensors = new Map();
+  for (const [name, tensor] of tensors) tensorsOnDevice.set(name, (await upload([name, tensor]))[1]);
+  return tensorsOnDevice;
 }
 
 /** `take` says that they are released by this. */
-export async function downloadAll(device: Device, held: Held, take = false): Promise<Map<string, FloatTensor>> {
+export async function downloadAll(
+  device: Device,
+  tensorsOnDevice: DeviceTensors,
+  take = false,
+): Promise<Map<string, FloatTensor>> {
   return new Map(
     await Promise.all(
-      [...held].map(async ([name, tensor]) => [name, (await device.download(tensor, take)) as FloatTensor] as const),
+      [...tensorsOnDevice].map(
+        async ([name, tensor]) => [name, (await device.download(tensor, take)) as FloatTensor] as const,
+      ),
     ),
   );
 }

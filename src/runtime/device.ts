@@ -1,6 +1,6 @@
 // What the project asks of a runtime. Platforms hand in implementations; nothing here knows which one runs.
 import type { LoopSource } from "../utils/loop-source.ts";
-import type { RestingFile } from "../utils/offloaded.ts";
+import type { OffloadedFile } from "../utils/offloaded.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
 import type { DeviceName, OperatorSet } from "./devices.ts";
 import type { LoopArguments } from "./loop-runner.ts";
@@ -11,7 +11,7 @@ export type { DeviceName };
 export interface ModelSource {
   readonly model: Uint8Array;
   readonly externalData?: readonly { readonly location: string; readonly chunks: readonly Uint8Array[] }[];
-  readonly restingFiles?: readonly RestingFile[];
+  readonly offloadedFiles?: readonly OffloadedFile[];
 }
 
 /** A tensor that stays on the device between runs: adapters, optimizer state, accumulated gradients. */
@@ -72,7 +72,7 @@ export interface Device {
   /** Threads that one operator may use, where the device runs on the CPU. */
   readonly threads?: number;
   /** Another device of the same kind, with sessions and tensors of its own: the same one each time. What it runs runs beside this one's. */
-  beside?(): Device;
+  sibling?(): Device;
   createSession(source: ModelSource, options?: SessionOptions): Promise<Session>;
   /** Where tensors of the device lie in memory that can be changed in place. */
   createLoop?(source: LoopSource): Promise<Loop>;
@@ -80,9 +80,9 @@ export interface Device {
    * Lays weights into a file that sessions read in place, where the device can: what comes back reads its numbers from there when
    * they are asked for. Small ones, and all where there is no room on the disk, come back as they are.
    */
-  rest?(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>>;
+  offload?(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>>;
   /** The tensor's memory may be changed afterwards; `own` says that the device may have it. */
-  upload(tensor: Tensor, own?: boolean): Promise<DeviceTensor>;
+  upload(tensor: Tensor, mayTake?: boolean): Promise<DeviceTensor>;
   /** A copy; or the tensor itself, released by this, where it says `take`. */
   download(tensor: DeviceTensor, take?: boolean): Promise<Tensor>;
   release(tensors: readonly DeviceTensor[]): Promise<void>;

@@ -5,7 +5,7 @@ export type OperatorSet = "onnxruntime" | "portable";
 
 /** How many images of a training step are in memory at once where a run is left to choose, and the least that are near enough. */
 export interface PartSizes {
-  readonly usual: number;
+  readonly default: number;
   readonly least: number;
 }
 
@@ -32,9 +32,9 @@ export interface DeviceRow<Name extends string = string> {
 }
 
 /** More images at once are no faster on a CPU and take more memory (dev/performance-notes.md). */
-const cpuParts = { plain: { usual: 8, least: 6 }, checkpointing: { usual: 4, least: 3 } };
+const cpuParts = { plain: { default: 8, least: 6 }, checkpointing: { default: 4, least: 3 } };
 /** A GPU gains by more at once. */
-const gpuParts = { plain: { usual: 16, least: 6 }, checkpointing: { usual: 16, least: 6 } };
+const gpuParts = { plain: { default: 16, least: 6 }, checkpointing: { default: 16, least: 6 } };
 const gpu = { inProcess: false, ownMemory: false, parts: gpuParts } as const;
 
 export const devices = [

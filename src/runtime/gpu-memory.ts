@@ -74,9 +74,9 @@ export class GpuMemory {
     const session = this.owners.get(tensor);
     if (!session) return;
     this.owners.delete(tensor);
-    const left = (this.living.get(session) ?? 0) - 1;
-    this.living.set(session, left);
-    if (left > 0) return;
+    const count = (this.living.get(session) ?? 0) - 1;
+    this.living.set(session, count);
+    if (count > 0) return;
     this.living.delete(session);
     if (this.closing.delete(session)) await session.release();
   }

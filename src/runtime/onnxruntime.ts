@@ -70,7 +70,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
       sessions.add(session);
       return session;
     },
-    upload: (tensor, own = false) => memory.upload(tensor, own),
+    upload: (tensor, mayTake = false) => memory.upload(tensor, mayTake),
     download: (tensor, take = false) => memory.download(tensor, take),
     release: (tensors) => memory.release(tensors),
     trim: async () => memory.trim(),
@@ -104,8 +104,8 @@ function sessionSettings(
         disable_prepacking: options.packWeights ? "0" : "1",
         // Each session has threads of its own, which would spin for a while after a run: in the way of the next session's.
         force_spinning_stop: "1",
-        ...(source.restingFiles?.[0]
-          ? { model_external_initializers_file_folder_path: source.restingFiles[0].folder }
+        ...(source.offloadedFiles?.[0]
+          ? { model_external_initializers_file_folder_path: source.offloadedFiles[0].folder }
           : {}),
       },
     },
@@ -136,7 +136,7 @@ function loopOver(source: LoopSource, memory: DeviceMemory): Loop {
 /** Tensors that stay on a device, and the memory of those that were released. */
 class DeviceMemory {
   readonly buffers = new BufferPool();
-  private readonly held = new Map<number, OnnxTensor>();
+  private readonly uploaded = new Map<number, OnnxTensor>();
   private readonly runtime: OnnxRuntime;
   private readonly gpu: GpuMemory | undefined;
   private nextId = 0;
@@ -148,12 +148,12 @@ class DeviceMemory {
 
   hold(tensor: OnnxTensor): DeviceTensor {
     const id = this.nextId++;
-    this.held.set(id, tensor);
+    this.uploaded.set(id, tensor);
     return { kind: "device", id, dims: tensor.dims };
   }
 
   find({ id }: DeviceTensor): OnnxTensor {
-    const tensor = this.held.get(id);
+    const tensor = this.uploaded.get(id);
     if (!tensor) throw new Error("this device tensor was released or belongs to another device");
     return tensor;
   }
@@ -167,12 +167,12 @@ class DeviceMemory {
     return this.gpu && isOnGpu(tensor) ? translateErrors(this.gpu.toCpu(tensor)) : tensor;
   }
 
-  async upload(tensor: Tensor, own: boolean): Promise<DeviceTensor> {
+  async upload(tensor: Tensor, mayTake: boolean): Promise<DeviceTensor> {
     const { type, dims } = tensor;
     // A view of more would keep all of it, and released memory that waits is used first.
     const whole = tensor.data.byteLength === tensor.data.buffer.byteLength;
     const taken =
-      own && whole && !isShared(tensor.data) && !(isPooled(type) && this.buffers.has(type, tensor.data.length));
+      mayTake && whole && !isShared(tensor.data) && !(isPooled(type) && this.buffers.has(type, tensor.data.length));
     const data = taken ? tensor.data : this.copied(tensor);
     const onCpu = new this.runtime.Tensor(type, data, dims);
     if (!this.gpu?.fits(tensor)) return this.hold(onCpu);
@@ -184,15 +184,15 @@ class DeviceMemory {
   async download(tensor: DeviceTensor, take: boolean): Promise<Tensor> {
     const onDevice = this.find(tensor);
     const { type, dims, data } = fromOnnx(await this.toCpu(onDevice));
-    if (take) this.held.delete(tensor.id);
+    if (take) this.uploaded.delete(tensor.id);
     if (take && isOnGpu(onDevice)) await this.forget(onDevice);
     return { type, dims, data: (take || isOnGpu(onDevice) ? data : data.slice()) as Tensor["data"] };
   }
 
   async release(tensors: readonly DeviceTensor[]): Promise<void> {
     for (const { id } of tensors) {
-      const tensor = this.held.get(id);
-      this.held.delete(id);
+      const tensor = this.uploaded.get(id);
+      this.uploaded.delete(id);
       if (tensor) await this.forget(tensor);
     }
   }
@@ -203,8 +203,8 @@ class DeviceMemory {
   }
 
   async freeAll(): Promise<void> {
-    for (const tensor of this.held.values()) if (isOnGpu(tensor)) await this.gpu?.free(tensor);
-    this.held.clear();
+    for (const tensor of this.uploaded.values()) if (isOnGpu(tensor)) await this.gpu?.free(tensor);
+    this.uploaded.clear();
   }
 
   private async forget(tensor: OnnxTensor): Promise<void> {
@@ -273,9 +273,9 @@ class OpenedSession implements Session {
     // A session that leaves outputs on the GPU has to be asked for all of them.
     for (const name of stay.length > 0 ? this.outputNames : fetch) wanted[name] = null;
     for (const name of keep) {
-      const known = shapes?.get(name);
-      wanted[name] = known
-        ? new runtime.Tensor(known.type, memory.buffers.take(known.type, elementCount(known.dims)), known.dims)
+      const shape = shapes?.get(name);
+      wanted[name] = shape
+        ? new runtime.Tensor(shape.type, memory.buffers.take(shape.type, elementCount(shape.dims)), shape.dims)
         : null;
     }
     return wanted;

@@ -16,19 +16,19 @@ export function stoppable(device: Device, signal: AbortSignal): Device {
     },
     dispose: () => session.dispose(),
   });
-  const { beside, createLoop, rest } = device;
+  const { sibling: openSibling, createLoop, offload } = device;
   return {
     operators: device.operators,
     name: device.name,
     threads: device.threads,
-    ...(beside ? { beside: () => (sibling ??= stoppable(beside.call(device), signal)) } : {}),
+    ...(openSibling ? { sibling: () => (sibling ??= stoppable(openSibling.call(device), signal)) } : {}),
     async createSession(source, options) {
       signal.throwIfAborted();
       return wrapped(await device.createSession(source, options));
     },
     ...(createLoop ? { createLoop: (source) => createLoop.call(device, source) } : {}),
-    ...(rest ? { rest: (weights) => rest.call(device, weights) } : {}),
-    upload: (tensor, own) => device.upload(tensor, own),
+    ...(offload ? { offload: (weights) => offload.call(device, weights) } : {}),
+    upload: (tensor, mayTake) => device.upload(tensor, mayTake),
     download: (tensor, take) => device.download(tensor, take),
     release: (tensors) => device.release(tensors),
     trim: () => device.trim(),

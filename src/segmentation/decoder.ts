@@ -150,9 +150,9 @@ export function inputLookup(shapes: ReadonlyMap<string, readonly number[]>): {
   return {
     inputs,
     weight(name) {
-      const found = inputs.get(name);
-      if (!found) throw new Error(`the graph has no input ${name}`);
-      return found;
+      const value = inputs.get(name);
+      if (!value) throw new Error(`the graph has no input ${name}`);
+      return value;
     },
   };
 }

@@ -117,12 +117,12 @@ export function hausdorff95(
   label: number,
   spacing: readonly [number, number, number],
 ): number | undefined {
-  const [own, theirs] = [surface(predicted, label), surface(truth, label)];
-  if (!own.includes(1) || !theirs.includes(1)) return undefined;
-  const [toOwn, toTheirs] = [own, theirs].map((set) => squaredDistances(set, truth.dims, spacing));
+  const [ours, theirs] = [surface(predicted, label), surface(truth, label)];
+  if (!ours.includes(1) || !theirs.includes(1)) return undefined;
+  const [toOwn, toTheirs] = [ours, theirs].map((set) => squaredDistances(set, truth.dims, spacing));
   const distances: number[] = [];
-  for (let i = 0; i < own.length; i++) {
-    if (own[i]) distances.push(Math.sqrt(toTheirs[i]));
+  for (let i = 0; i < ours.length; i++) {
+    if (ours[i]) distances.push(Math.sqrt(toTheirs[i]));
     if (theirs[i]) distances.push(Math.sqrt(toOwn[i]));
   }
   return percentile(Float64Array.from(distances).sort(), 0.95);

@@ -54,11 +54,11 @@ export class ScanCases {
 
   /** The slices of a case. */
   async stack(index: number): Promise<SliceStack> {
-    const known = this.open.get(index);
-    if (known) {
+    const open = this.open.get(index);
+    if (open) {
       this.open.delete(index);
-      this.open.set(index, known);
-      return known;
+      this.open.set(index, open);
+      return open;
     }
     const { name, scans, mask } = this.files[index];
     const volumes = [];
@@ -99,8 +99,8 @@ export class ScanCases {
   async epochOrder(slices: readonly SliceId[], seed: number, epoch: number): Promise<SliceId[]> {
     const byCase = new Map<number, SliceId[]>();
     for (const id of slices) {
-      const own = byCase.get(id.case);
-      if (own) own.push(id);
+      const ofCase = byCase.get(id.case);
+      if (ofCase) ofCase.push(id);
       else byCase.set(id.case, [id]);
     }
     const random = drawStream(seed, "slices", epoch);

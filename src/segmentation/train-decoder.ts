@@ -9,7 +9,7 @@ import { frozenWeights } from "../models/vit.ts";
 import { diceLoss, pixelCrossEntropy } from "../engine/nn/losses.ts";
 import { adamwScalars, adamwSlots, adamwUpdate } from "../engine/optim/adamw.ts";
 import { learningRateAt } from "../engine/optim/schedule.ts";
-import type { Held } from "../runtime/device-tensors.ts";
+import type { DeviceTensors } from "../runtime/device-tensors.ts";
 import { downloadAll, uploadAll } from "../runtime/device-tensors.ts";
 import type { Device, DeviceTensor, Session } from "../runtime/device.ts";
 import { checkOutputs, requireFiniteWeights } from "../models/finite-outputs.ts";
@@ -79,7 +79,7 @@ export class Segmenter {
   private readonly options: SegmenterOptions;
   /** What trains, the optimizer's means, and the norms' running statistics. */
   private readonly shapes: ReadonlyMap<string, readonly number[]>;
-  private state: Held = new Map();
+  private state: DeviceTensors = new Map();
   private steps = 0;
   private stepSession: { readonly batch: number; readonly session: Session } | undefined;
   private predictSession: Session | undefined;
@@ -90,10 +90,10 @@ export class Segmenter {
     this.classes = classes;
     this.device = device;
     this.options = options;
-    const own = decoderShapes(this.encoder, classes);
+    const shapes = decoderShapes(this.encoder, classes);
     if (source.kind === "vit" && source.trained)
-      for (const [name, { dims }] of source.model.weights) if (!/^(head|pooler)/.test(name)) own.set(name, dims);
-    this.shapes = own;
+      for (const [name, { dims }] of source.model.weights) if (!/^(head|pooler)/.test(name)) shapes.set(name, dims);
+    this.shapes = shapes;
   }
 
   /** Begins with fresh decoder weights. */
@@ -120,7 +120,7 @@ export class Segmenter {
     return outputSide(this.encoder);
   }
 
-  /** Pixels along a side of the pictures that it takes. */
+  /** Pixels along a side of the images that it takes. */
   get imageSize(): number {
     return this.encoder.kind === "vit" ? this.encoder.config.imageSize : this.encoder.imageSize;
   }
@@ -139,7 +139,7 @@ export class Segmenter {
     const { logits, statistics } = decode(weight, patchMap(this.encoder, weight, pixels), true);
     const loss = segmentationLoss(logits, labels);
     const names = [...this.shapes.keys()];
-    const found = gradients(
+    const gradientOf = gradients(
       loss,
       names.map((name) => weight(name)),
     );
@@ -159,11 +159,11 @@ export class Segmenter {
         variance: input(adamwSlots.variance(name), "float32", dims),
       };
       moments.push(state.momentum, state.variance);
-      const own = name.startsWith("decoder.")
+      const isDecoder = name.startsWith("decoder.")
         ? scalars
         : { ...scalars, learningRate: mul(scalars.learningRate, this.options.encoderRate) };
       const { weightDecay } = this.options;
-      const next = adamwUpdate(state, found[i], own, { betas, eps: 1e-8, weightDecay });
+      const next = adamwUpdate(state, gradientOf[i], isDecoder, { betas, eps: 1e-8, weightDecay });
       outputs.set(adamwSlots.next(name), next.parameter);
       outputs.set(adamwSlots.next(adamwSlots.momentum(name)), next.momentum);
       outputs.set(adamwSlots.next(adamwSlots.variance(name)), next.variance);
@@ -215,8 +215,8 @@ export class Segmenter {
       const { logits } = decode(weight, patchMap(this.encoder, weight, x), false);
       this.predictSession = await compile(graph([x, ...inputs.values()], { logits }), this.device);
     }
-    const held = Object.fromEntries(names.map((name) => [name, required(this.state, name)]));
-    const { tensors } = await this.predictSession.run({ feeds: { pixels, ...held }, fetch: ["logits"] });
+    const weights = Object.fromEntries(names.map((name) => [name, required(this.state, name)]));
+    const { tensors } = await this.predictSession.run({ feeds: { pixels, ...weights }, fetch: ["logits"] });
     const logits = tensors.logits as FloatTensor;
     const checked =
       this.source.kind === "vit"

@@ -1,5 +1,5 @@
 // Which blocks a run keeps, and the student that it begins with.
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
@@ -15,7 +15,7 @@ import { canNarrow, keptHeadCount, lessThanWhole, narrowWidth, parseBlockShape }
 import { defaultReductionFactor } from "./base-options.ts";
 import { everyNth, keptBlocksOf } from "./kept-blocks.ts";
 import type { Model } from "../models/model.ts";
-import { restedWeights } from "../models/model.ts";
+import { offloadedWeights } from "../models/model.ts";
 import type { Int8Options } from "../models/precision.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
@@ -44,7 +44,7 @@ export interface Start {
   readonly seconds: number;
 }
 
-/** Pictures at once. */
+/** Images at once. */
 const largestBatch = 16;
 
 /** So many that three batches of one size come out, where there are three. */
@@ -53,32 +53,32 @@ export function searchItems(items: readonly Item[], most: number, seed: number):
   return drawn.length < 3 ? drawn : drawn.slice(0, drawn.length - (drawn.length % 3));
 }
 
-/** Views for evidence on blocks: `parts` batches at least, the last for judging. */
-export function searchViews(
-  source: PictureSource,
+/** Crops for evidence on blocks: `parts` batches at least, the last for evaluation. */
+export function searchCrops(
+  source: ImageSource,
   items: readonly Item[],
   teacher: Model,
   seed: number,
   parts = 3,
 ): AsyncGenerator<FloatTensor> {
-  return viewBatches(source, items, 1, parts, teacher, seed);
+  return cropBatches(source, items, 1, parts, teacher, seed);
 }
 
 /** Crops of images to fit candidates of a search on, and others to compare them on: of six images one, in three crops. */
-export async function candidateViews(
+export async function candidateCrops(
   { seed }: Pick<StudentRunOptions, "seed">,
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
 ): Promise<{ fitted: FloatTensor[]; compared: FloatTensor[] }> {
-  const drawn = limitItems(items, candidatePictures, seed);
+  const drawn = limitItems(items, candidateImages, seed);
   const isAside = (i: number) => i % asideEvery === asideEvery - 1;
   const aside = drawn.filter((_, i) => isAside(i));
-  const rest = drawn.filter((_, i) => !isAside(i));
+  const others = drawn.filter((_, i) => !isAside(i));
   const [fitted, compared]: FloatTensor[][] = [[], []];
-  for await (const batch of viewBatches(source, rest, 1, 5, teacher, seed)) fitted.push(batch);
+  for await (const batch of cropBatches(source, others, 1, 5, teacher, seed)) fitted.push(batch);
   // Too few to set one aside: other crops of the same images are compared on.
-  for await (const batch of viewBatches(source, aside.length > 0 ? aside : rest, 3, 3, teacher, seed))
+  for await (const batch of cropBatches(source, aside.length > 0 ? aside : others, 3, 3, teacher, seed))
     compared.push(batch);
   return { fitted, compared };
 }
@@ -86,21 +86,21 @@ export async function candidateViews(
 export type Rankings = Map<Model, readonly BlockCosts[]>;
 
 /** Images that a search looks at, and of so many one is set aside. */
-const [candidatePictures, asideEvery] = [96, 6];
+const [candidateImages, asideEvery] = [96, 6];
 
 /**
- * Views of pictures in `parts` batches at least: each as for evaluation, then random ones, so that there are `views` of each
- * picture, and more where that makes no whole parts.
+ * Crops of images in `parts` batches at least: each as for evaluation, then random ones, so that there are `views` of each
+ * image, and more where that makes no whole parts.
  */
-async function* viewBatches(
-  source: PictureSource,
+async function* cropBatches(
+  source: ImageSource,
   items: readonly Item[],
-  views: number,
+  crops: number,
   parts: number,
   { preprocessing }: Model,
   seed: number,
 ): AsyncGenerator<FloatTensor> {
-  const rounds = Math.max(views, Math.ceil(parts / items.length));
+  const rounds = Math.max(crops, Math.ceil(parts / items.length));
   const batch = Math.max(1, Math.min(largestBatch, items.length, Math.floor((rounds * items.length) / parts)));
   const skip = () => undefined;
   for await (const { pixels } of evaluationBatches(source, items, batch, preprocessing, skip)) yield pixels;
@@ -126,13 +126,13 @@ interface Chosen extends Widths {
 
 /**
  * Chooses blocks and refits them, where that is asked for; with `int8`, tokens move from block to block in 8 bits. The same
- * pictures and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few
- * pictures.
+ * images and seed give the same again. Throws a UserError where a search is asked for beside a list of blocks, or with too few
+ * images.
  */
 export async function startOf(
   options: StudentRunOptions,
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   int8: Int8Options | undefined,
   context: RunContext,
@@ -153,7 +153,7 @@ export async function startOf(
   const chosen = seconds();
   listener.stage?.("refitting blocks", kept.length);
   // One of five batches says whether a refit helps.
-  const images = viewBatches(source, items, options.analyticCrops, 5, teacher, options.seed);
+  const images = cropBatches(source, items, options.analyticCrops, 5, teacher, options.seed);
   const progress = (done: number) => listener.progress?.(done);
   const { mlpWidth, keptHeads, shapes } = wanted;
   const settings = { ...options, mlpWidth, keptHeads, shapes };
@@ -181,7 +181,7 @@ async function prunedStart(
   teacher: Model,
   kept: readonly number[],
   { mlpWidth, keptHeads }: Widths,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   { listener }: RunContext,
 ): Promise<Required<Pick<Start, "student" | "widths">>> {
@@ -195,10 +195,10 @@ async function prunedStart(
     keptHeads: keptHeads === undefined ? undefined : keptHeadCount(teacher, keptHeads),
   });
   listener.stage?.("pruning blocks", kept.length);
-  const images = () => viewBatches(source, items, 1, 1, teacher, options.seed);
+  const images = () => cropBatches(source, items, 1, 1, teacher, options.seed);
   const progress = (done: number) => listener.progress?.(done);
   const pruned = await prune({ teacher, kept, widths, options, images, progress });
-  return { student: { ...pruned, weights: await restedWeights(pruned, teacher.device) }, widths };
+  return { student: { ...pruned, weights: await offloadedWeights(pruned, teacher.device) }, widths };
 }
 
 /** Whether a run's method prunes. */
@@ -233,7 +233,7 @@ function shapeOf(options: StudentRunOptions): ShapeKind {
 }
 
 /** So many blocks does every r-th leave. */
-export function usualCount({ reductionFactor }: Pick<StudentRunOptions, "reductionFactor">, depth: number): number {
+export function defaultCount({ reductionFactor }: Pick<StudentRunOptions, "reductionFactor">, depth: number): number {
   return everyNth(depth, reductionFactor ?? defaultReductionFactor).length;
 }
 
@@ -241,7 +241,7 @@ export function usualCount({ reductionFactor }: Pick<StudentRunOptions, "reducti
 interface ShapeQuestion {
   readonly options: StudentRunOptions;
   readonly teacher: Model;
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly items: readonly Item[];
   readonly context: RunContext;
   readonly rankings: Rankings;
@@ -262,18 +262,18 @@ async function choose(question: ShapeQuestion, count: number | undefined): Promi
   const { mlpWidth, keptHeads, keep } = options;
   const shapes = options.blockShapes?.map(parseBlockShape);
   const { depth } = teacher.config;
-  const copied = evenBlocks(depth, count ?? usualCount(options, depth));
+  const copied = evenBlocks(depth, count ?? defaultCount(options, depth));
   if (shapeOf(options) === "by-block" && canNarrow(teacher.config)) return chooseByBlock(question, copied);
   if (keep === "auto") {
     const kept = await searchedBlocks(options, count, teacher, source, items, context);
     const narrower = narrowShapes(teacher, kept.length, shapeOf(options));
     if (narrower.size === 0) return { kept, mlpWidth, keptHeads };
-    const shown = searchItems(items, searchPictures, options.seed);
-    const evidence = await gatherEvidence(teacher, searchViews(source, shown, teacher, options.seed, evidenceParts));
+    const shown = searchItems(items, searchImages, options.seed);
+    const evidence = await gatherEvidence(teacher, searchCrops(source, shown, teacher, options.seed, evidenceParts));
     const [best, next] = await searchShapes(teacher, { kept }, narrower, evidence, listener);
-    const left = ({ shape, difference }: TriedShape) =>
+    const residualOf = ({ shape, meanAbsoluteDifference: difference }: TriedShape) =>
       `${shapeText(shape)} (${difference.toFixed(3)} from the teacher)`;
-    listener.info?.(`of shapes with as many weights, nearest are ${left(best)}, then ${left(next)}`);
+    listener.info?.(`of shapes with as many weights, nearest are ${residualOf(best)}, then ${residualOf(next)}`);
     return { ...best.shape, copied };
   }
   const narrower = shapeFor(teacher, copied.length, shapeOf(options));
@@ -287,8 +287,8 @@ async function choose(question: ShapeQuestion, count: number | undefined): Promi
   return { kept: count === undefined ? undefined : evenBlocks(depth, count), mlpWidth, keptHeads, shapes };
 }
 
-/** Pictures that cuts are ranked on: their tokens are held, and their sums say what a cut costs. */
-const rankedPictures = 96;
+/** Images that cuts are ranked on: their tokens are held, and their sums say what a cut costs. */
+const rankedImages = 96;
 
 /** Heads and channels of each block by what their cuts cost, for as many weights as the `copied` blocks have. */
 async function chooseByBlock(
@@ -311,7 +311,7 @@ async function chooseByBlock(
 
   async function ranked(): Promise<readonly BlockCosts[]> {
     listener.stage?.("ranking cuts", config.depth);
-    const images = viewBatches(source, limitItems(items, rankedPictures, options.seed), 1, 1, teacher, options.seed);
+    const images = cropBatches(source, limitItems(items, rankedImages, options.seed), 1, 1, teacher, options.seed);
     return rankCuts(teacher, images, (done) => listener.progress?.(done));
   }
 }
@@ -341,8 +341,8 @@ async function budgetedCount(
   return count;
 }
 
-/** Pictures that a search looks at: their tokens behind all blocks are held. */
-const searchPictures = 48;
+/** Images that a search looks at: their tokens behind all blocks are held. */
+const searchImages = 48;
 /** Blocks in a run that one may stand for, beyond the mean. */
 const longerThanMean = 2;
 
@@ -350,19 +350,19 @@ async function searchedBlocks(
   options: StudentRunOptions,
   count: number | undefined,
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   { listener }: RunContext,
 ): Promise<readonly number[]> {
   const { depth } = teacher.config;
   if (options.keptBlocks)
     throw new OptionError([(name) => `Give ${name("keep")} auto or ${name("keptBlocks")}, not both.`]);
-  const most = count ?? usualCount(options, depth);
-  const shown = searchItems(items, searchPictures, options.seed);
+  const most = count ?? defaultCount(options, depth);
+  const shown = searchItems(items, searchImages, options.seed);
   const longest = Math.min(depth, Math.ceil(depth / most) + longerThanMean);
   listener.stage?.("searching blocks", most);
-  const views = searchViews(source, shown, teacher, options.seed);
-  const { choices } = await searchBlocks(teacher, views, { most, longest }, (done) => listener.progress?.(done));
+  const crops = searchCrops(source, shown, teacher, options.seed);
+  const { choices } = await searchBlocks(teacher, crops, { most, longest }, (done) => listener.progress?.(done));
   const best = choices.find(({ kept }) => kept.length === most);
   if (!best) throw new UserError(`${most} blocks can't stand for ${depth}`, { code: "INVALID_OPTION" });
   return best.kept;

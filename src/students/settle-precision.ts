@@ -1,5 +1,5 @@
 // Which precision a command's products run in.
-import type { PictureSource } from "../data/loader.ts";
+import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import { adapterPlanOf, methodOf } from "./methods/lookup.ts";
@@ -11,19 +11,15 @@ import type { Listener } from "../context/run-context.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { isAnalytic } from "./run-start.ts";
 
-/** Pictures that features are compared on in both precisions. */
-const comparedPictures = 8;
-/** A start in closed form gains less than half a minute by 8 bits where its pictures take the teacher fewer products than this. */
+/** Images that features are compared on in both precisions. */
+const comparedImages = 8;
+/** A start in closed form gains less than half a minute by 8 bits where its images take the teacher fewer products than this. */
 const worthRounding = 2e12;
 
-async function somePictures(
-  model: Model,
-  source: PictureSource,
-  items: readonly Item[],
-): Promise<FloatTensor | undefined> {
-  const shown = items.slice(0, comparedPictures);
-  const views = evaluationBatches(source, shown, comparedPictures, model.preprocessing, () => undefined);
-  const { value } = await views.next();
+async function someImages(model: Model, source: ImageSource, items: readonly Item[]): Promise<FloatTensor | undefined> {
+  const shown = items.slice(0, comparedImages);
+  const crops = evaluationBatches(source, shown, comparedImages, model.preprocessing, () => undefined);
+  const { value } = await crops.next();
   return value?.pixels;
 }
 
@@ -31,7 +27,7 @@ async function somePictures(
 export async function int8Of(
   options: StudentRunOptions,
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   listener: Listener,
 ): Promise<Int8Options | undefined> {
@@ -46,11 +42,11 @@ export async function int8Of(
     listener.info?.(`precision float32, since ${items.length} images gain little by 8 bits`);
     return undefined;
   }
-  const pixels = await somePictures(teacher, source, items);
+  const pixels = await someImages(teacher, source, items);
   // Where a method has no adapters, their products need not be timed.
-  const own = adapterPlanOf(options) ? parts : withoutAdapters(parts);
-  const { int8, found } = await choosePrecision(teacher, { wanted, parts: own, pixels });
-  listener.info?.(`precision ${found}`);
+  const int8Parts = adapterPlanOf(options) ? parts : withoutAdapters(parts);
+  const { int8, reason } = await choosePrecision(teacher, { wanted, parts: int8Parts, pixels });
+  listener.info?.(`precision ${reason}`);
   return int8;
 }
 
@@ -58,13 +54,13 @@ export async function int8Of(
 export async function inPrecision(
   model: Model,
   wanted: Precision,
-  source: PictureSource,
+  source: ImageSource,
   items: readonly Item[],
   listener: Listener,
 ): Promise<Model> {
   if (wanted === "float32") return model;
-  const { int8, found } = await choosePrecision(model, { wanted, pixels: await somePictures(model, source, items) });
-  listener.info?.(`precision ${found}`);
+  const { int8, reason } = await choosePrecision(model, { wanted, pixels: await someImages(model, source, items) });
+  listener.info?.(`precision ${reason}`);
   return withInt8(model, int8);
 }
 

@@ -11,7 +11,7 @@ export const batchesOf = <T>(list: readonly T[], size: number): T[][] =>
   Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
 
 /** What an action gives for each item, in order; so many are under way at once. */
-export async function mapInTurns<T, U>(
+export async function mapInBatches<T, U>(
   items: readonly T[],
   action: (item: T) => Promise<U>,
   atOnce = 64,

@@ -1,7 +1,7 @@
 // Images and how they become pixel values: types that data and models share.
 
-/** A decoded picture: 8-bit RGB, row by row. */
-export interface Picture {
+/** A decoded image: 8-bit RGB, row by row. */
+export interface RgbImage {
   readonly width: number;
   readonly height: number;
   readonly data: Uint8Array;

@@ -4,25 +4,25 @@ import type { DataType, Tensor, TypedArrays } from "./tensor.ts";
 import { byteCount, rows } from "./tensor.ts";
 
 /** A file of numbers; it is there for as long as this object is reachable. */
-export interface RestingFile {
+export interface OffloadedFile {
   readonly folder: string;
   readonly name: string;
 }
 
 /** Where a tensor's numbers begin, in bytes. */
-export interface RestingPlace {
-  readonly file: RestingFile;
+export interface OffloadedRange {
+  readonly file: OffloadedFile;
   readonly offset: number;
 }
 
 // Not a field of the tensor: a changed copy (`{ ...tensor, data }`) lies in memory.
-const places = new WeakMap<Tensor, RestingPlace>();
+const places = new WeakMap<Tensor, OffloadedRange>();
 
 /** A tensor whose numbers `read` gives, each time that they are asked for. */
-export function restingTensor<T extends DataType>(
+export function offloadedTensor<T extends DataType>(
   type: T,
   dims: readonly number[],
-  place: RestingPlace,
+  place: OffloadedRange,
   read: () => TypedArrays[T],
 ): Tensor<T> {
   const tensor: Tensor<T> = {
@@ -37,7 +37,7 @@ export function restingTensor<T extends DataType>(
 }
 
 /** Where a tensor rests; undefined where it lies in memory. */
-export function restingPlace(tensor: Tensor): RestingPlace | undefined {
+export function offloadedRange(tensor: Tensor): OffloadedRange | undefined {
   return places.get(tensor);
 }
 
@@ -47,7 +47,7 @@ export function rowsInPlace<T extends DataType>(tensor: Tensor<T>, from: number,
   if (!place) return rows(tensor, from, to);
   const dims = [to - from, ...tensor.dims.slice(1)];
   const offset = place.offset + from * byteCount({ type: tensor.type, dims: tensor.dims.slice(1) });
-  return restingTensor(tensor.type, dims, { ...place, offset }, () => rows(tensor, from, to).data);
+  return offloadedTensor(tensor.type, dims, { ...place, offset }, () => rows(tensor, from, to).data);
 }
 
 /** What a tensor's numbers are a part of, memory or file, and where they begin in it: the same for two over the same numbers. */

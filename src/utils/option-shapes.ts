@@ -19,13 +19,13 @@ interface Owner {
 
 /** A schema that takes the own options of `owners` too. Throws a UserError where one of their names is taken. */
 export function withOptionsOf<S extends z.ZodObject>(schema: S, owners: readonly Owner[]): S {
-  const own: Record<string, z.ZodType> = {};
+  const shape: Record<string, z.ZodType> = {};
   for (const { name, options } of owners)
     for (const [key, option] of Object.entries(options)) {
-      const present = own[key] ?? schema.shape[key];
+      const present = shape[key] ?? schema.shape[key];
       if (present !== undefined && present !== option)
         throw new UserError(`${name} has an option ${key}, which means something else already.`);
-      own[key] = option;
+      shape[key] = option;
     }
-  return schema.extend(own) as S;
+  return schema.extend(shape) as S;
 }

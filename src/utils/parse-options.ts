@@ -78,8 +78,8 @@ function objectText({ properties = {}, propertyNames, additionalProperties }: Fo
     return `values by name, as in ${names[0]}=..., for ${names.join(", ")}${each && ` (each ${each})`}`;
   const { kind } = properties;
   if (kind?.const !== undefined) return `settings with the kind ${String(kind.const)}`;
-  const known = Object.keys(properties);
-  return known.length > 0 ? `settings by name (${known.join(", ")})` : "settings by name";
+  const optionNames = Object.keys(properties);
+  return optionNames.length > 0 ? `settings by name (${optionNames.join(", ")})` : "settings by name";
 }
 
 /** What an option may be, as it stands behind "must be"; empty where it may be anything. */
@@ -203,15 +203,15 @@ function unknownKey(
   key: string,
   path: readonly PropertyKey[],
   value: unknown,
-  known: ReadonlyMap<string, ReadonlySet<string>>,
+  keys: ReadonlyMap<string, ReadonlySet<string>>,
   name: NameOption,
 ): string {
-  const near = nearestName(key, known.keys());
+  const near = nearestName(key, keys.keys());
   const shown = /^[\w.-]{1,100}$/.test(key) ? key : quote(key);
   const begin = `There is no option ${placeText([...path, shown], value, name)}.`;
   if (near === undefined) return begin;
   // What is known elsewhere alone is named with what it stands in.
-  const places = known.get(near) ?? new Set<string>();
+  const places = keys.get(near) ?? new Set<string>();
   const [elsewhere = ""] = places;
   return `${begin} Did you mean ${path.length > 0 || places.has("") ? near : `${elsewhere}${near}`}?`;
 }

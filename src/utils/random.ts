@@ -1,4 +1,4 @@
-// Seeded random numbers. A stream is named by its seed and keys (epoch, picture, purpose), so that what is
+// Seeded random numbers. A stream is named by its seed and keys (epoch, image, purpose), so that what is
 // drawn does not depend on the order of the work or on the number of workers.
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { uniformInt } from "pure-rand/distribution/uniformInt";

@@ -22,7 +22,7 @@ export function modelNames(paths: readonly string[]): string[] {
   const names = new FileNames();
   return paths.map((path) => {
     const parts = path.split(/[/\\]/).filter((part) => part && part !== ".");
-    const own = parts.at(-1) === "student" ? parts.at(-2) : parts.at(-1);
-    return names.add((own ?? "model").replace(/[^\w.-]+/g, "-"));
+    const folderName = parts.at(-1) === "student" ? parts.at(-2) : parts.at(-1);
+    return names.add((folderName ?? "model").replace(/[^\w.-]+/g, "-"));
   });
 }

@@ -221,9 +221,9 @@ export class OutputFolder {
 
   /** Removes a file, or all of ours in a folder. */
   private async removeOwn(entry: string): Promise<void> {
-    const own = [...this.files].filter((file) => file === entry || file.startsWith(`${entry}/`));
-    await this.removeAll(own);
-    for (const file of own) {
+    const owned = [...this.files].filter((file) => file === entry || file.startsWith(`${entry}/`));
+    await this.removeAll(owned);
+    for (const file of owned) {
       await this.enter({ removed: file });
       this.files.delete(file);
     }

@@ -12,13 +12,13 @@ import type { Environment } from "../context/environment.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile, readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
-import { mapInTurns } from "../utils/arrays.ts";
+import { mapInBatches } from "../utils/arrays.ts";
 import { textChunks } from "./output-files.ts";
 import { OutputFolder } from "./output-folder.ts";
 import { checkVersion, parseJson, parseLines } from "./versioned.ts";
 
-export const planFormat = { format: "wecolora-plan", version: 1 } as const;
-export const partFormat = { format: "wecolora-part", version: 1 } as const;
+export const planFormat = { format: "wecolora-plan", version: 2 } as const;
+export const partFormat = { format: "wecolora-part", version: 2 } as const;
 export const launchFormat = { format: "wecolora-launch", version: 1 } as const;
 
 const count = z.number().int().min(0);
@@ -167,7 +167,7 @@ export async function readPart(
 /** What each task left, in their order. */
 export function finishedParts(opened: OpenedPlan, environment: Environment): Promise<(FinishedPart | undefined)[]> {
   const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
-  return mapInTurns(indices, (index) => readPart(opened, environment, index));
+  return mapInBatches(indices, (index) => readPart(opened, environment, index));
 }
 
 /** Tasks without a finished result. */

@@ -4,7 +4,9 @@ import { readText } from "../files/storage.ts";
 import { configFormat } from "./run-schemas.ts";
 
 /** Where cached teacher features lie while a run trains. */
-export const keptViewsEntry = "kept-views.bin";
+export const cachedFeaturesEntry = "cached-features.bin";
+/** What files were called in runs of earlier versions. */
+export const earlierEntries = { predictions: "judged.jsonl", cachedFeatures: "kept-views.bin" } as const;
 export const eventsEntry = "tensorboard/events.out.tfevents.wecolora";
 
 /** What a saved state is named by: the steps done, so that names sort as numbers. */
@@ -15,12 +17,13 @@ const fixedEntries = [
   "config.json",
   "manifest.jsonl",
   "log.jsonl",
-  "judged.jsonl",
+  "predictions.jsonl",
+  ...Object.values(earlierEntries),
   "report.md",
   "report.html",
   "result.json",
   "exports.json",
-  keptViewsEntry,
+  cachedFeaturesEntry,
   eventsEntry,
   "checkpoints/best.safetensors",
   "checkpoints/final/adapters.safetensors",

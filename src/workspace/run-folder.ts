@@ -6,7 +6,7 @@ import type { z } from "zod";
 import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
-import type { PictureFacts } from "../data/loader.ts";
+import type { ImageFacts } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
 import type { DistillationState } from "./training-state.ts";
 import { eventFile, scalarEvents } from "../report/tensorboard.ts";
@@ -17,7 +17,7 @@ import { textChunks } from "./output-files.ts";
 import type { OutputFolder } from "./output-folder.ts";
 import type {
   ImageUse,
-  JudgedLine,
+  PredictionLine,
   LogEntry,
   ManifestLine,
   MeasuredExport,
@@ -28,21 +28,22 @@ import {
   configFormat,
   exportsFormat,
   exportsSchema,
-  judgedLineSchema,
+  predictionLineSchema,
   logEntrySchema,
   manifestLineSchema,
   resultFormat,
   runConfigSchema,
   runResultSchema,
 } from "./run-schemas.ts";
-import { eventsEntry, keptViewsEntry, stateName, statePattern } from "./run-entries.ts";
+import { cachedFeaturesEntry, earlierEntries, eventsEntry, stateName, statePattern } from "./run-entries.ts";
+import { currentExports, currentLogEntry, currentPrediction, currentResult } from "./earlier-names.ts";
 import { checkVersion, parseJson, parseLines } from "./versioned.ts";
 
-export { keptViewsEntry } from "./run-entries.ts";
-export type { ImageUse, JudgedLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
+export { cachedFeaturesEntry } from "./run-entries.ts";
+export type { ImageUse, PredictionLine, LogEntry, ManifestLine, RunConfig, RunResult } from "./run-schemas.ts";
 
 /** An image of a run: what it is used for, and what is known of its file. */
-export interface ManifestEntry extends Partial<PictureFacts> {
+export interface ManifestEntry extends Partial<ImageFacts> {
   readonly item: Item;
   readonly uses: readonly ImageUse[];
 }
@@ -74,18 +75,18 @@ export class RunFolder {
   }
 
   /** The folder as it is held for writing. */
-  private get held(): OutputFolder {
+  private get heldOutput(): OutputFolder {
     if (!this.output) throw new Error(`${this.path} was opened for reading`);
     return this.output;
   }
 
   /** How far the run in this folder has come; a run that is being replaced is none. */
   async stage(): Promise<RunStage> {
-    if (this.held.isReplacing || !this.held.has("config.json")) return "absent";
+    if (this.heldOutput.isReplacing || !this.heldOutput.has("config.json")) return "absent";
     const names = await this.directory.list();
     if (!names.includes("config.json")) return "absent";
     if (!names.includes("result.json")) return "begun";
-    return this.held.isFinished ? "finished" : "measured";
+    return this.heldOutput.isFinished ? "finished" : "measured";
   }
 
   /** Throws a UserError where a run is there already. */
@@ -108,7 +109,7 @@ export class RunFolder {
     manifest: readonly ManifestEntry[],
     classes: readonly string[] | undefined,
   ): Promise<void> {
-    await this.held.clear();
+    await this.heldOutput.clear();
     await this.directory.write("log.jsonl", []);
     await this.writeManifest(manifest, classes);
     await this.directory.write("config.json", jsonChunks({ ...configFormat, ...config }));
@@ -116,7 +117,7 @@ export class RunFolder {
 
   /** Says that all that was asked for is there. */
   markFinished(): Promise<void> {
-    return this.held.markFinished();
+    return this.heldOutput.markFinished();
   }
 
   /** What `begin` wrote. Throws a UserError where there is no run. */
@@ -165,13 +166,13 @@ export class RunFolder {
   async readLog(): Promise<LogEntry[]> {
     const written = (await readText(this.directory, "log.jsonl")) ?? "";
     const whole = written.slice(0, written.lastIndexOf("\n") + 1);
-    return parseLines(logEntrySchema, whole, this.directory.describe("log.jsonl"));
+    return parseLines(logEntrySchema, whole, this.directory.describe("log.jsonl"), currentLogEntry);
   }
 
   /** Takes the folder back to where a run resumes: the log before its last state, and as many states as are kept. */
   async prepareResume(entries: readonly LogEntry[], keep: number): Promise<void> {
     await this.directory.write("log.jsonl", lineChunks(entries));
-    await this.directory.remove(keptViewsEntry);
+    for (const entry of [cachedFeaturesEntry, earlierEntries.cachedFeatures]) await this.directory.remove(entry);
     await this.removeOlderStates(keep);
   }
 
@@ -236,14 +237,19 @@ export class RunFolder {
   }
 
   /** One line an image that was evaluated on: what each model makes of it. */
-  writeJudged(lines: readonly JudgedLine[]): Promise<void> {
-    return this.directory.write("judged.jsonl", lineChunks(lines));
+  async writePredictions(lines: readonly PredictionLine[]): Promise<void> {
+    await this.directory.write("predictions.jsonl", lineChunks(lines));
+    await this.directory.remove(earlierEntries.predictions);
   }
 
-  /** What `writeJudged` wrote; nothing where the run was not evaluated. */
-  async readJudged(): Promise<JudgedLine[]> {
-    const written = (await readText(this.directory, "judged.jsonl")) ?? "";
-    return parseLines(judgedLineSchema, written, this.directory.describe("judged.jsonl"));
+  /** What `writePredictions` wrote; nothing where the run was not evaluated. */
+  async readPredictions(): Promise<PredictionLine[]> {
+    for (const entry of ["predictions.jsonl", earlierEntries.predictions]) {
+      const written = await readText(this.directory, entry);
+      if (written !== undefined)
+        return parseLines(predictionLineSchema, written, this.directory.describe(entry), currentPrediction);
+    }
+    return [];
   }
 
   async writeReport(markdown: string, page: string): Promise<void> {
@@ -268,7 +274,10 @@ export class RunFolder {
     const written = await readText(this.directory, "exports.json");
     if (written === undefined) return [];
     const file = this.directory.describe("exports.json");
-    return checkVersion(exportsSchema, parseJson(written, file), file, exportsFormat).exports;
+    return checkVersion(exportsSchema, parseJson(written, file), file, {
+      ...exportsFormat,
+      earlier: { 1: currentExports },
+    }).exports;
   }
 
   /** The result of a run; undefined where it has none yet. */
@@ -276,6 +285,9 @@ export class RunFolder {
     const written = await readText(this.directory, "result.json");
     if (written === undefined) return undefined;
     const file = this.directory.describe("result.json");
-    return checkVersion(runResultSchema, parseJson(written, file), file, resultFormat);
+    return checkVersion(runResultSchema, parseJson(written, file), file, {
+      ...resultFormat,
+      earlier: { 1: currentResult },
+    });
   }
 }

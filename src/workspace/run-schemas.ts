@@ -1,15 +1,16 @@
 // What the files of a run folder hold. config.json and result.json carry a format and a version; the version in config.json is
-// that of the lines in log.jsonl, manifest.jsonl and judged.jsonl too, which are never read without it.
+// that of the lines in log.jsonl, manifest.jsonl and predictions.jsonl too, which are never read without it.
 import { z } from "zod";
 import type { Comparison } from "../report/findings.ts";
 import type { LoadingFacts } from "../report/loading.ts";
 import type { ResultRow } from "../report/results.ts";
 
 export const configFormat = { format: "wecolora-run", version: 1 } as const;
-export const resultFormat = { format: "wecolora-result", version: 1 } as const;
-export const exportsFormat = { format: "wecolora-exports", version: 1 } as const;
-export const studentRowFormat = { format: "wecolora-student-row", version: 1 } as const;
-export const teacherFormat = { format: "wecolora-teacher", version: 1 } as const;
+// Version 2 has other names for some keys (earlier-names.ts).
+export const resultFormat = { format: "wecolora-result", version: 2 } as const;
+export const exportsFormat = { format: "wecolora-exports", version: 2 } as const;
+export const studentRowFormat = { format: "wecolora-student-row", version: 2 } as const;
+export const teacherFormat = { format: "wecolora-teacher", version: 2 } as const;
 
 const count = z.number().int().min(0);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
@@ -138,13 +139,13 @@ export const resultRowSchema = z.object({
   name: z.string(),
   /** Evaluation images; runs of earlier versions don't say how many. */
   images: count.optional(),
-  neighbours: accuracySchema.optional(),
+  knn: accuracySchema.optional(),
   probe: accuracySchema.optional(),
   logistic: accuracySchema.optional(),
   head: accuracySchema.optional(),
   auroc: z
     .looseObject({
-      neighbours: areaSchema.optional(),
+      knn: areaSchema.optional(),
       probe: areaSchema.optional(),
       logistic: areaSchema.optional(),
       head: areaSchema.optional(),
@@ -169,12 +170,12 @@ export const resultRowSchema = z.object({
   probeBest: z.object({ epoch: count, top1: figure.optional(), auroc: figure.optional() }).optional(),
   parameters: z.number().optional(),
   bytes: z.number().optional(),
-  millisecondsAPicture: figure.optional(),
+  millisecondsPerImage: figure.optional(),
   millisecondsQuartiles: interval.optional(),
 }) satisfies z.ZodType<ResultRow>;
 
 const comparisonSchema = z.object({
-  metric: z.enum(["neighbours", "probe", "head"]),
+  metric: z.enum(["knn", "probe", "head"]),
   model: z.string(),
   than: z.string(),
   difference: figure,
@@ -183,9 +184,9 @@ const comparisonSchema = z.object({
 
 const evaluationSchema = z.object({
   step: count,
-  difference: figure,
+  meanAbsoluteDifference: figure,
   cosine: figure,
-  neighbours: figure.optional(),
+  knn: figure.optional(),
 });
 
 const loadingSchema = z.object({
@@ -197,7 +198,7 @@ const loadingSchema = z.object({
 /** result.json: what a run came to. */
 export const runResultSchema = z.object({
   teacherFromHub: z.boolean(),
-  pictures: count,
+  images: count,
   keptBlocks: z.array(count).readonly(),
   ...widths,
   /** The other students of a run that makes several. */
@@ -212,7 +213,7 @@ export const runResultSchema = z.object({
   skipped: count,
   results: z.array(resultRowSchema).readonly(),
   comparisons: z.array(comparisonSchema).readonly(),
-  judgedOnTrainingPictures: z.boolean(),
+  evaluatedOnTrainingImages: z.boolean(),
   /** The licence of the teacher, where its model card states one. */
   teacherLicense: z.object({ id: z.string(), name: z.string().optional(), link: z.string().optional() }).optional(),
   /** What decides who loads the student; runs of earlier versions don't say it. */
@@ -223,18 +224,18 @@ export type RunResult = z.output<typeof runResultSchema>;
 const measuredExportSchema = z.object({
   format: z.string(),
   bytes: z.number(),
-  difference: figure,
+  relativeDifference: figure,
   cosine: figure,
   images: count,
-  intervals: z.object({ difference: interval.optional(), cosine: interval.optional() }),
-  neighbours: z
+  intervals: z.object({ relativeDifference: interval.optional(), cosine: interval.optional() }),
+  knn: z
     .object({
       exported: figure,
-      own: figure,
-      intervals: z.object({ exported: interval.optional(), own: interval.optional() }),
+      original: figure,
+      intervals: z.object({ exported: interval.optional(), original: interval.optional() }),
     })
     .optional(),
-  millisecondsAPicture: figure,
+  millisecondsPerImage: figure,
   millisecondsQuartiles: interval.optional(),
   merging: z.array(count).readonly().optional(),
 });
@@ -278,26 +279,26 @@ export const manifestLineSchema = z.object({
 });
 export type ManifestLine = z.output<typeof manifestLineSchema>;
 
-const judgedBySchema = z.object({
-  neighbours: z.string().optional(),
+const modelPredictionsSchema = z.object({
+  knn: z.string().optional(),
   probe: z.string().optional(),
   head: z.string().optional(),
   /** The most similar images of the bank, nearest first. */
   nearest: z.array(z.string()).readonly().optional(),
-  difference: figure.optional(),
+  meanAbsoluteDifference: figure.optional(),
   cosine: figure.optional(),
 });
 
-/** A line of judged.jsonl: an image that was evaluated on, with its class and what models take it for by name. */
-export const judgedLineSchema = z.object({
+/** A line of predictions.jsonl: an image that was evaluated on, with its class and what models take it for by name. */
+export const predictionLineSchema = z.object({
   name: z.string(),
   class: z.string().optional(),
-  models: z.record(z.string(), judgedBySchema),
+  models: z.record(z.string(), modelPredictionsSchema),
 });
-export type JudgedLine = z.output<typeof judgedLineSchema>;
+export type PredictionLine = z.output<typeof predictionLineSchema>;
 
 /** evaluation.json: what `wecolora evaluate --out` found. */
-export const evaluationFormat = { format: "wecolora-evaluation", version: 1 } as const;
+export const evaluationFormat = { format: "wecolora-evaluation", version: 2 } as const;
 export const evaluationFileSchema = z.object({
   options: z.record(z.string(), z.unknown()),
   comparisons: z.array(comparisonSchema).readonly(),

@@ -8,6 +8,8 @@ const damaged = (message: string) => new UserError(message, { code: "FILE_NOT_RE
 export interface FileFormat {
   readonly format: string;
   readonly version: number;
+  /** What makes a value of today's version from one of an earlier version, by that version. */
+  readonly earlier?: Readonly<Record<number, (value: unknown) => unknown>>;
 }
 
 /** Parses JSON. Throws a UserError that names the file, or the line of it. */
@@ -28,14 +30,19 @@ export function checkSchema<S extends z.ZodType>(schema: S, value: unknown, file
   throw damaged(`${file} is damaged or was changed by hand (${where}${issue.message}).`);
 }
 
-/** The lines of a file of JSON lines, each as the schema describes it. Throws a UserError that names the line. */
-export function parseLines<S extends z.ZodType>(schema: S, written: string, file: string): z.output<S>[] {
+/** The lines of a file of JSON lines, each as the schema describes it, once `current` has given keys their names of today. Throws a UserError that names the line. */
+export function parseLines<S extends z.ZodType>(
+  schema: S,
+  written: string,
+  file: string,
+  current: (line: unknown) => unknown = (line) => line,
+): z.output<S>[] {
   return written
     .split("\n")
     .filter((line) => line !== "")
     .map((line, i) => {
       const where = `line ${i + 1} of ${file}`;
-      return checkSchema(schema, parseJson(line, where), where);
+      return checkSchema(schema, current(parseJson(line, where)), where);
     });
 }
 
@@ -44,7 +51,7 @@ export function checkVersion<S extends z.ZodType>(
   schema: S,
   value: unknown,
   file: string,
-  { format, version }: FileFormat,
+  { format, version, earlier = {} }: FileFormat,
 ): z.output<S> {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw damaged(`${file} must hold a JSON object.`);
@@ -63,6 +70,7 @@ export function checkVersion<S extends z.ZodType>(
     throw damaged(
       `${file} was written by a newer wecolora: version ${stamp.version} of the format ${format}, and this one reads version ${version}. Update wecolora.`,
     );
+  if (Object.hasOwn(earlier, stamp.version)) return checkSchema(schema, earlier[stamp.version](value), file);
   if (stamp.version < version)
     throw damaged(
       `${file} was written by an older wecolora: version ${stamp.version} of the format ${format}, and this one reads version ${version}. Use the version that wrote it, or run the command again.`,

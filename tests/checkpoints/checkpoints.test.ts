@@ -131,14 +131,14 @@ describe("folders", () => {
     const here = join(folder, `only-${name}`);
     await mkdir(here);
     await cp(checkpointPath(source), join(here, name));
-    for (const beside of [
+    for (const neighbour of [
       "optimizer.pt",
       "scheduler.bin",
       "rng_state_0.pth",
       "scaler.pt",
       "zero_pp_rank_0_mp_rank_00_optim_states.pt",
     ])
-      await writeFile(join(here, beside), "no weights");
+      await writeFile(join(here, neighbour), "no weights");
     await expectTimmFeatures(here);
   });
 
@@ -167,8 +167,8 @@ describe("transformers 5's names in memory", () => {
     "memory-names.json",
   );
   test("all families that differ are here", () => {
-    const families = Object.entries(names).filter(([, own]) =>
-      Object.entries(own).some(([name, [old]]) => name !== old),
+    const families = Object.entries(names).filter(([, ownNames]) =>
+      Object.entries(ownNames).some(([name, [old]]) => name !== old),
     );
     expect(families.length).toBeGreaterThanOrEqual(11);
   });
@@ -318,11 +318,11 @@ describe("null in config.json stands for what is left out", () => {
         const withNull = { ...config, [field]: null };
         const without = Object.fromEntries(Object.entries(config).filter(([key]) => key !== field));
         const results = [];
-        for (const [i, own] of [withNull, without].entries()) {
+        for (const [i, ownNames] of [withNull, without].entries()) {
           const here = join(folder, `null-${teacher}-${field}-${i}`);
           await mkdir(here);
           await cp(join(source, "model.safetensors"), join(here, "model.safetensors"));
-          await writeFile(join(here, "config.json"), JSON.stringify(own));
+          await writeFile(join(here, "config.json"), JSON.stringify(ownNames));
           const model = await loadModel(here).catch((error: Error) => error);
           results.push(model instanceof Error ? model.message.replace(here, "") : model.config);
           if (!(model instanceof Error) && field === "head_dim") {

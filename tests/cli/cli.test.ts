@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel } from "wecolora/node";
 import type { Outcome } from "../support/cli.ts";
-import { distillArguments, noisePicture, wecolora } from "../support/cli.ts";
+import { distillArguments, noiseImage, wecolora } from "../support/cli.ts";
 import { expectClose, readTensors, referencePath } from "../support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -20,9 +20,9 @@ function lastJson({ out }: Outcome) {
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-cli-"));
   for (let i = 0; i < 24; i++) {
-    await noisePicture(at("flat", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
+    await noiseImage(at("flat", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
     const name = ["red", "green", "blue & <b>"][i % 3];
-    await noisePicture(at("classes", i < 15 ? "train" : "val", name, `p${i}.jpg`), i, i % 3);
+    await noiseImage(at("classes", i < 15 ? "train" : "val", name, `p${i}.jpg`), i, i % 3);
   }
   await mkdir(at("empty"));
 });
@@ -38,24 +38,24 @@ describe("distill", () => {
     const result = lastJson(outcome);
     expect(result).toMatchObject({
       report: join(out, "report.html"),
-      pictures: 15,
+      images: 15,
       steps: 4,
       keptBlocks: [0, 2, 4],
       skipped: 0,
-      judgedOnTrainingPictures: false,
+      evaluatedOnTrainingImages: false,
     });
     expect(result.results.map((r: { name: string }) => r.name)).toEqual(["teacher", "weight copy", "student"]);
     const [first, copy, student] = result.results;
     expect(first.fidelity).toEqual({ meanAbsoluteDifference: 0, cosine: expect.closeTo(1, 6), agreement: 1 });
     expect(student.fidelity.meanAbsoluteDifference).toBeLessThan(copy.fidelity.meanAbsoluteDifference * 1.05);
     expect(student.parameters).toBe(copy.parameters);
-    for (const row of result.results) expect(row).toMatchObject({ neighbours: { top5: 1 }, probe: { top5: 1 } });
+    for (const row of result.results) expect(row).toMatchObject({ knn: { top5: 1 }, probe: { top5: 1 } });
 
     expect(readdirSync(out).sort()).toEqual([
       ".wecolora.jsonl",
       "checkpoints",
       "config.json",
-      "judged.jsonl",
+      "predictions.jsonl",
       "log.jsonl",
       "manifest.jsonl",
       "report.html",
@@ -160,7 +160,7 @@ describe("distill", () => {
     });
   });
 
-  test("fewer pictures than a batch: a smaller batch, and it says so", async () => {
+  test("fewer images than a batch: a smaller batch, and it says so", async () => {
     await mkdir(at("three"));
     for (const name of ["p00.jpg", "p01.jpg", "p02.jpg"]) await copyFile(at("flat", name), at("three", name));
     const outcome = await wecolora(
@@ -173,7 +173,7 @@ describe("distill", () => {
     );
     expect(outcome).toMatchObject({ code: 0 });
     expect(outcome.err).toContain("fewer images (3) than one batch of 8; the batch is 3");
-    expect(lastJson(outcome)).toMatchObject({ pictures: 3, steps: 3, judgedOnTrainingPictures: true });
+    expect(lastJson(outcome)).toMatchObject({ images: 3, steps: 3, evaluatedOnTrainingImages: true });
     expect(readFileSync(at("run3/report.md"), "utf8")).toContain("these figures are on training images");
   });
 
@@ -199,7 +199,7 @@ describe("distill", () => {
     ];
     const outcome = await wecolora(...args, "--out", at("run-mixed"), "--json");
     expect(outcome).toMatchObject({ code: 0 });
-    expect(lastJson(outcome)).toMatchObject({ pictures: 6, skipped: 3 });
+    expect(lastJson(outcome)).toMatchObject({ images: 6, skipped: 3 });
     for (const name of ["notes.txt", "broken.jpg", "cut.jpg"]) expect(outcome.err).toContain(name);
     const strict = await wecolora(...args, "--out", at("run-strict"), "--strict");
     expect(strict.code).toBe(2);
@@ -247,7 +247,7 @@ test("evaluate judges a model beside its teacher", async () => {
   expect(flat.out).toContain("ms/image");
 });
 
-test("features writes one row a picture, names in order", async () => {
+test("features writes one row an image, names in order", async () => {
   await writeFile(at("flat", "p99.jpg"), "broken");
   const outcome = await wecolora(
     "features",
@@ -263,7 +263,7 @@ test("features writes one row a picture, names in order", async () => {
   );
   await rm(at("flat", "p99.jpg"));
   expect(outcome).toMatchObject({ code: 0 });
-  expect(lastJson(outcome)).toMatchObject({ pictures: 24, width: 32, skipped: 1 });
+  expect(lastJson(outcome)).toMatchObject({ images: 24, width: 32, skipped: 1 });
   expect(outcome.err).toContain("p99.jpg");
   const bytes = readFileSync(at("f.safetensors"));
   const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
@@ -291,10 +291,10 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
   const outcome = await wecolora(...args, "--json");
   expect(outcome).toMatchObject({ code: 0 });
   const { blocks } = lastJson(outcome);
-  expect(blocks.pictures).toBe(24);
-  expect(blocks.left).toHaveLength(6);
-  expect(blocks.left[2].slice(0, 3)).toEqual([null, null, 0]);
-  expect(blocks.left[2][5]).toBeGreaterThan(blocks.left[2][3]);
+  expect(blocks.images).toBe(24);
+  expect(blocks.residuals).toHaveLength(6);
+  expect(blocks.residuals[2].slice(0, 3)).toEqual([null, null, 0]);
+  expect(blocks.residuals[2][5]).toBeGreaterThan(blocks.left[2][3]);
   expect(blocks.choices.map(({ kept }: { kept: number[] }) => kept.length)).toEqual([1, 2, 3, 4, 5]);
   expect(readdirSync(out).sort()).toEqual([".wecolora.jsonl", "blocks.csv", "blocks.png", "blocks.svg"]);
   const alone = await wecolora("inspect", teacher, "--search");
@@ -404,7 +404,7 @@ describe("mistakes get one clear message and exit code 2", () => {
       distill("--teacher", teacher, "--data", data(), "--kept-blocks", "0,9"),
       "--kept-blocks must be between 0 and 5 (the teacher has 6 blocks), got 9.",
     ));
-  test("too few pictures of each class to hold any out", async () => {
+  test("too few images of each class to hold any out", async () => {
     await mkdir(at("scarce"));
     for (const name of ["a", "b"]) {
       await mkdir(at("scarce", name));

@@ -3,7 +3,7 @@ import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { noisePicture, wecolora } from "../support/cli.ts";
+import { noiseImage, wecolora } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -12,7 +12,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-messages-"));
-  for (let i = 0; i < 4; i++) await noisePicture(at("data", "train", `c${i % 2}`, `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 4; i++) await noiseImage(at("data", "train", `c${i % 2}`, `p${i}.jpg`), i, i % 3);
   await writeFile(at("notes.txt"), "hello there\n");
   await writeFile(at("options.yaml"), "rank: 0\nrnak: 3\n");
   await symlink(at("loop"), at("loop"));

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath, root } from "../support/reference.ts";
 
 const execute = promisify(execFile);
@@ -15,7 +15,7 @@ const hasBinaries = process.platform === "linux" && process.arch === "x64";
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-node-versions-"));
-  for (let i = 0; i < 18; i++) await noisePicture(join(folder, "data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 18; i++) await noiseImage(join(folder, "data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 

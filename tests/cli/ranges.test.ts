@@ -11,7 +11,7 @@ import { checkImageSize } from "../../src/models/definition.ts";
 import { defaultRankOf } from "../../src/students/training/ranks.ts";
 import { OptionError, UserError } from "../../src/utils/errors.ts";
 import { kebab } from "../../src/utils/option-names.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 /** Width 32, MLPs of 128 channels, 4 heads, 6 blocks, images of 32 pixels in patches of 8. */
@@ -21,7 +21,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-ranges-"));
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -91,8 +91,8 @@ const distilling: readonly [object, string][] = [
 
 test.each(distilling)("distill %j", async (options, message) => {
   const given = { teacher, data: at("data"), out: at("out") };
-  const said = await refusal((onProgress) => distill({ ...given, ...options, onProgress } as never));
-  expect(said.toLowerCase()).toContain(message.toLowerCase());
+  const text = await refusal((onProgress) => distill({ ...given, ...options, onProgress } as never));
+  expect(text.toLowerCase()).toContain(message.toLowerCase());
   expect(existsSync(at("out"))).toBe(false);
 });
 

@@ -11,14 +11,14 @@ import { compareRunSchema, planRuns } from "../../src/commands/compare.ts";
 import { evaluateRunSchema } from "../../src/commands/evaluate.ts";
 import { segmentRunSchema } from "../../src/commands/segment.ts";
 import { eventFile, maskedCrc } from "../../src/report/tensorboard.ts";
-import { noisePicture, wecolora } from "../support/cli.ts";
+import { noiseImage, wecolora } from "../support/cli.ts";
 import { referencePath, root } from "../support/reference.ts";
 
 let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-compare-"));
-  for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 18; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -31,7 +31,7 @@ describe("compare", () => {
       out: at("out"),
       grid: { method: ["weight-copy", "wecolora"], reductionFactor: [2, 3], seed: [0, 1] },
       base: { rank: 2, epochs: 1, warmupEpochs: 0, heldOut: 0.34, evaluateSteps: 0 },
-      published: [{ where: { method: "wecolora", reductionFactor: 2 }, metric: "neighbours", value: 71.5 }],
+      published: [{ where: { method: "wecolora", reductionFactor: 2 }, metric: "knn", value: 71.5 }],
       ...more,
     });
 
@@ -61,8 +61,8 @@ describe("compare", () => {
     const again = await wecolora("compare", "--config", at("grid.json"), "--json");
     expect(again).toMatchObject({ code: 0 });
     expect(again.err.match(/distilling:/g)).toHaveLength(1);
-    expect(JSON.parse(again.out.trimEnd().split("\n").at(-1) as string).summaries[2].figures.neighbours).toEqual(
-      result.summaries[2].figures.neighbours,
+    expect(JSON.parse(again.out.trimEnd().split("\n").at(-1) as string).summaries[2].figures.knn).toEqual(
+      result.summaries[2].figures.knn,
     );
   });
 
@@ -112,16 +112,16 @@ test("mean and spread over seeds; failures are counted", () => {
   const run = (seed: number, top1: number) => ({
     setting: { method: "m,1" },
     seed,
-    row: { name: "student", neighbours: { top1, top5: 1 } },
+    row: { name: "student", knn: { top1, top5: 1 } },
   });
   const summaries = summarize([
     run(0, 0.5),
     run(1, 0.7),
     { setting: { method: "m,1" }, seed: 2, failure: "out of memory" },
   ]);
-  expect(summaries[0].figures.neighbours.mean).toBeCloseTo(60, 10);
+  expect(summaries[0].figures.knn.mean).toBeCloseTo(60, 10);
   // Sample deviation of 50 and 70.
-  expect(summaries[0].figures.neighbours.deviation).toBeCloseTo(Math.sqrt(200), 10);
+  expect(summaries[0].figures.knn.deviation).toBeCloseTo(Math.sqrt(200), 10);
   expect(comparisonTable(summaries).rows).toEqual([["m,1", "60.0 ± 14.1", "2, 1 failed"]]);
   expect(comparisonCsv(summaries)).toContain('"m,1",');
 });

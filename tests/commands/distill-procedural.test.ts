@@ -46,7 +46,7 @@ describe("a run without images", () => {
       onProgress: messagesInto(messages),
     });
     expect(messages.join("\n")).toContain("No real images are used (--data procedural:300)");
-    expect(result.pictures).toBe(10);
+    expect(result.images).toBe(10);
     const lines = await manifestOf("run");
     expect(lines.filter(({ uses }) => uses.includes("train"))).toHaveLength(10);
     for (const { name, sha256 } of lines) {

@@ -10,7 +10,7 @@ import type { Launched } from "../../src/commands/launch.ts";
 import { runMerge } from "../../src/commands/merge.ts";
 import { runTask } from "../../src/commands/task.ts";
 import { runContext } from "../../src/context/run-context.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const environment = nodeEnvironment({ threads: 1 });
@@ -21,7 +21,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-plan-cache-"));
   // More than the teacher is shown at once.
-  for (let i = 0; i < 40; i++) await noisePicture(at("data", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
+  for (let i = 0; i < 40; i++) await noiseImage(at("data", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
 });
 afterAll(async () => {
   await environment.dispose();

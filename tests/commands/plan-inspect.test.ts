@@ -9,7 +9,7 @@ import type { Launched } from "../../src/commands/launch.ts";
 import { runMerge } from "../../src/commands/merge.ts";
 import { runTask } from "../../src/commands/task.ts";
 import { runContext } from "../../src/context/run-context.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const platform = nodeEnvironment({ threads: 1 });
@@ -22,7 +22,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-plan-inspect-"));
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
 });
 afterAll(async () => {
   await platform.dispose();
@@ -43,7 +43,7 @@ const shortened = (text: string): string =>
 
 test("the frontier, the runs of blocks and the proposal are those of one process, with 1, 3 and 7 tasks", async () => {
   const whole = await command.run(context, options("whole"));
-  expect(whole).toMatchObject({ blocks: { pictures: 12, proposal: { budget: "0.7x" } } });
+  expect(whole).toMatchObject({ blocks: { images: 12, proposal: { budget: "0.7x" } } });
   for (const tasks of [1, 3, 7]) {
     const out = `cut${tasks}`;
     const launched = (await command.run(context, { ...options(out), launcher: "plan", tasks })) as Launched;

@@ -12,7 +12,7 @@ import { runMerge } from "../../src/commands/merge.ts";
 import { cut } from "../../src/commands/planned-tasks.ts";
 import { runTask } from "../../src/commands/task.ts";
 import { runContext } from "../../src/context/run-context.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const environment = nodeEnvironment({ threads: 1 });
@@ -26,7 +26,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-plan-"));
-  for (let i = 0; i < 30; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 30; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
   await writeFile(at("data", "a", "broken.jpg"), "no image");
 });
 afterAll(async () => {
@@ -76,7 +76,7 @@ describe("features", () => {
     const whole = await run(options("whole.safetensors"));
     const merged = await performed(await planned(run, options(`cut${tasks}.safetensors`), tasks));
     expect(merged).toEqual({ ...whole, out: at(`cut${tasks}.safetensors`) });
-    expect(whole).toMatchObject({ pictures: 30, skipped: 1 });
+    expect(whole).toMatchObject({ images: 30, skipped: 1 });
     expect(await readFile(at(`cut${tasks}.safetensors`))).toEqual(await readFile(at("whole.safetensors")));
   });
 
@@ -92,7 +92,7 @@ describe("features", () => {
 
   test("are written by --tasks alone: processes of this machine, then the merge", async () => {
     const result = await run({ ...options("local.safetensors"), tasks: 3, maxParallel: 2 });
-    expect(result).toMatchObject({ pictures: 30 });
+    expect(result).toMatchObject({ images: 30 });
     expect(await readFile(at("local.safetensors"))).toEqual(await readFile(at("whole.safetensors")));
     expect(await readFile(at("local.safetensors.tasks", "logs", "000002.txt"), "utf8")).toContain("is finished");
   });
@@ -212,8 +212,8 @@ describe("evaluate", () => {
     const hashed: string[] = [];
     const counting = runContext({
       ...environment,
-      createPictureSource(path) {
-        const source = environment.createPictureSource(path);
+      createImageSource(path) {
+        const source = environment.createImageSource(path);
         return {
           ...source,
           fingerprint(item) {

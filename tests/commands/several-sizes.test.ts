@@ -43,10 +43,10 @@ describe.each(["balanced", "by-block"] as const)("students of several sizes, %s"
     ] as const) {
       const alone = at(`${shape}-${share}`);
       await distill({ ...shared, out: alone, budget: `${share}x`, evaluate: false });
-      const [own, single] = [join(out, path), join(alone, "student")];
-      expect(parameterCount(await readDefinition(own))).toBeLessThanOrEqual(share * whole);
+      const [together, single] = [join(out, path), join(alone, "student")];
+      expect(parameterCount(await readDefinition(together))).toBeLessThanOrEqual(share * whole);
       const bytes = (model: string) => readFile(join(model, "model.safetensors"));
-      expect((await bytes(own)).equals(await bytes(single)), path).toBe(true);
+      expect((await bytes(together)).equals(await bytes(single)), path).toBe(true);
     }
   });
 });

@@ -75,7 +75,7 @@ const signals = [
 ] as const;
 
 /** Stages of the default recipe: what the command has said when they begin, and how long it then works on them. */
-const demoStages: readonly (readonly [stage: string, said: RegExp, wait: number])[] = [
+const demoStages: readonly (readonly [stage: string, pattern: RegExp, wait: number])[] = [
   ["reading images", /^reading images/m, 0],
   ["refit", /have as many weights/, 3000],
   ["evaluation", /^saving the student/m, 2500],
@@ -95,10 +95,10 @@ test("the demo, stopped by each signal in each stage, and resumed to its end", a
   const resume = ["distill", "--resume", run];
   let command = begin;
   const times: string[] = [];
-  for (const [i, [stage, said, wait]] of demoStages.entries()) {
+  for (const [i, [stage, pattern, wait]] of demoStages.entries()) {
     const [signal, code] = signals[i % signals.length];
     const child = wecoloraProcess(...command);
-    await child.said(said);
+    await child.hasPrinted(pattern);
     await new Promise((resolve) => setTimeout(resolve, wait));
     const sent = performance.now();
     child.kill(signal);

@@ -71,7 +71,7 @@ describe.each([
     const more = ["--epochs", "4000", "--rank", "2", "--recipe", "paper", "--effective-batch", "4"];
     const out = join(folder, signal);
     const child = wecoloraProcess(...distillArguments(teacher, data(), out), ...more, "--no-evaluate");
-    await child.said(/blocks are kept/);
+    await child.hasPrinted(/blocks are kept/);
     child.kill(signal);
     const ended = await child.ended;
     expect(ended.code).toBe(code);

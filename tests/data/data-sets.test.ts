@@ -4,8 +4,8 @@ import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { DataSet, PictureFolder, PictureSource } from "wecolora/node";
-import { createPictureSource, listPictures, openDataSet } from "wecolora/node";
+import type { DataSet, ImageFolder, ImageSource } from "wecolora/node";
+import { createImageSource, listImages, openDataSet } from "wecolora/node";
 import { denormalise } from "../../src/data/transforms.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -13,7 +13,7 @@ const sets = referencePath("data-sets");
 const at = (...parts: string[]) => join(sets, ...parts);
 let folder: string;
 const made = (...parts: string[]) => join(folder, ...parts);
-const sources: PictureSource[] = [];
+const sources: ImageSource[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-sets-"));
@@ -33,36 +33,36 @@ const bare = (side: number) =>
     std: [1, 1, 1],
   }) as const;
 
-function sourceOf({ path }: { readonly path: string }): PictureSource {
-  const source = createPictureSource(path, 1);
+function sourceOf({ path }: { readonly path: string }): ImageSource {
+  const source = createImageSource(path, 1);
   sources.push(source);
   return source;
 }
 
-/** Which of the fixtures' three colours each picture is, from its pixels. */
-async function coloursOf(part: PictureFolder, source: PictureSource): Promise<number[]> {
+/** Which of the fixtures' three colours each image is, from its pixels. */
+async function coloursOf(part: ImageFolder, source: ImageSource): Promise<number[]> {
   const colours = [
     [200, 40, 30],
     [30, 180, 60],
     [40, 60, 210],
   ];
-  const found: number[] = [];
+  const result: number[] = [];
   for (const item of part.items) {
-    const view = await source.evaluationView(item, bare(16));
-    const mean = [0, 1, 2].map((c) => (255 * view.subarray(c * 256, (c + 1) * 256).reduce((a, b) => a + b, 0)) / 256);
+    const pixels = await source.evaluationCrop(item, bare(16));
+    const mean = [0, 1, 2].map((c) => (255 * pixels.subarray(c * 256, (c + 1) * 256).reduce((a, b) => a + b, 0)) / 256);
     const distances = colours.map((colour) => Math.hypot(...colour.map((v, c) => v - mean[c])));
-    // The pictures' noise is 3.5 in each channel, JPEG's error less.
+    // The images' noise is 3.5 in each channel, JPEG's error less.
     expect(Math.min(...distances)).toBeLessThan(6);
-    found.push(distances.indexOf(Math.min(...distances)));
+    result.push(distances.indexOf(Math.min(...distances)));
   }
-  return found;
+  return result;
 }
 
-const labelsOf = (part: PictureFolder | undefined) => part?.items.map(({ label }) => label);
-/** The part's labels are its pictures' colours. */
-async function expectLabels(data: DataSet, part: PictureFolder | undefined, labels: number[]): Promise<void> {
+const labelsOf = (part: ImageFolder | undefined) => part?.items.map(({ label }) => label);
+/** The part's labels are its images' colours. */
+async function expectLabels(data: DataSet, part: ImageFolder | undefined, labels: number[]): Promise<void> {
   expect(labelsOf(part)).toEqual(labels);
-  expect(await coloursOf(part as PictureFolder, sourceOf(data))).toEqual(labels);
+  expect(await coloursOf(part as ImageFolder, sourceOf(data))).toEqual(labels);
   expect(new Set(part?.items.map(({ name }) => name)).size).toBe(labels.length);
 }
 
@@ -108,8 +108,8 @@ describe("published sets", () => {
     const more = await openDataSet(at("chestxray14"), { includeNoFinding: true });
     expect(more.train.classes?.[14]).toBe("No Finding");
     expect(more.train.items[2].labels).toEqual([14]);
-    const view = await sourceOf(data).evaluationView(data.train.items[1], bare(16));
-    expect(255 * view[100]).toBeCloseTo(40, 3);
+    const pixels = await sourceOf(data).evaluationCrop(data.train.items[1], bare(16));
+    expect(255 * pixels[100]).toBeCloseTo(40, 3);
   });
 
   test("iNaturalist 2019", async () => {
@@ -120,7 +120,7 @@ describe("published sets", () => {
     await expectLabels(data, data.test, [1, 2, 0]);
   });
 
-  test.each(["imagenet", "imagenet-kaggle"])("%s: validation pictures in one folder", async (name) => {
+  test.each(["imagenet", "imagenet-kaggle"])("%s: validation images in one folder", async (name) => {
     const data = await openDataSet(at(name));
     expect(data.name).toBe("imagenet");
     expect(data.train.classes).toEqual(["n01440764", "n01443537", "n01484850"]);
@@ -131,10 +131,10 @@ describe("published sets", () => {
   test("NWPU-RESISC45 is known by its classes, and split 10 to 90 in each", async () => {
     const { resiscClasses } = await import("../../src/data/protocols.ts");
     expect(new Set(resiscClasses).size).toBe(45);
-    const picture = await readFile(at("formats", "a.jpg"));
+    const image = await readFile(at("formats", "a.jpg"));
     for (const name of resiscClasses) {
       await mkdir(made("resisc", name), { recursive: true });
-      for (let i = 0; i < 10; i++) await writeFile(made("resisc", name, `${name}_${i}.jpg`), picture);
+      for (let i = 0; i < 10; i++) await writeFile(made("resisc", name, `${name}_${i}.jpg`), image);
     }
     const data = await openDataSet(made("resisc"));
     expect(data.name).toBe("resisc45");
@@ -214,36 +214,36 @@ describe("formats", () => {
   test("scans in slices, split in blocks or by case", async () => {
     const data = await openDataSet(at("brats"));
     expect(data.train.items[0].name).toMatch(/^BraTS20_Training_00\d\/BraTS20_Training_00\d_flair\.nii\.gz#axial-\d+$/);
-    const caseOf = (part: PictureFolder | undefined) => new Set(part?.items.map(({ name }) => name.slice(0, 20)));
+    const caseOf = (part: ImageFolder | undefined) => new Set(part?.items.map(({ name }) => name.slice(0, 20)));
     expect(caseOf(data.train).size).toBe(1);
     expect([...caseOf(data.test)]).not.toEqual([...caseOf(data.train)]);
-    const view = await sourceOf(data).evaluationView(data.train.items[2], bare(16));
-    expect(Math.max(...view)).toBeGreaterThan(0.4);
+    const pixels = await sourceOf(data).evaluationCrop(data.train.items[2], bare(16));
+    expect(Math.max(...pixels)).toBeGreaterThan(0.4);
   });
 
-  test("all pictures of a set in one list", async () => {
-    expect((await listPictures(at("packed.zip"))).items).toHaveLength(9);
-    expect((await listPictures(at("cifar-100-python"))).items).toHaveLength(9);
+  test("all images of a set in one list", async () => {
+    expect((await listImages(at("packed.zip"))).items).toHaveLength(9);
+    expect((await listImages(at("cifar-100-python"))).items).toHaveLength(9);
   });
 });
 
-describe("pictures of every kind are what Pillow makes of them", () => {
-  const { pictures } = JSON.parse(readFileSync(at("expected.json"), "utf8")) as {
-    pictures: Record<string, { size: [number, number]; mean: number[]; row: number[]; tolerance: number }>;
+describe("images of every kind are what Pillow makes of them", () => {
+  const { images } = JSON.parse(readFileSync(at("expected.json"), "utf8")) as {
+    images: Record<string, { size: [number, number]; mean: number[]; row: number[]; tolerance: number }>;
   };
   // Lossless kinds must be equal; decoders of JPEG and AVIF differ by rounding.
-  test.each(Object.entries(pictures))("%s", async (name, { size: [width, height], mean, row, tolerance }) => {
-    const source = createPictureSource(at("formats"), 1);
+  test.each(Object.entries(images))("%s", async (name, { size: [width, height], mean, row, tolerance }) => {
+    const source = createImageSource(at("formats"), 1);
     sources.push(source);
     const facts = await source.facts({ name });
     expect([facts.width, facts.height]).toEqual([width, height]);
-    const { data } = denormalise(await source.evaluationView({ name }, bare(32)), bare(32));
+    const { data } = denormalise(await source.evaluationCrop({ name }, bare(32)), bare(32));
     [0, 1, 2].forEach((c) => {
-      const found = data.filter((_, i) => i % 3 === c).reduce((x, y) => x + y, 0) / 32 ** 2;
-      expect(Math.abs(found - mean[c])).toBeLessThanOrEqual(tolerance + 1e-9);
+      const actual = data.filter((_, i) => i % 3 === c).reduce((x, y) => x + y, 0) / 32 ** 2;
+      expect(Math.abs(actual - mean[c])).toBeLessThanOrEqual(tolerance + 1e-9);
     });
-    const own = [...data.subarray(2 * 96, 3 * 96)];
-    expect(Math.max(...own.map((value, i) => Math.abs(value - row[i])))).toBeLessThanOrEqual(4 * tolerance);
+    const values = [...data.subarray(2 * 96, 3 * 96)];
+    expect(Math.max(...values.map((value, i) => Math.abs(value - row[i])))).toBeLessThanOrEqual(4 * tolerance);
   });
 });
 
@@ -278,7 +278,7 @@ describe("what is wrong is named with its file and line", () => {
     await expect(openDataSet(path)).rejects.toThrow(/Data_Entry_2017_v2020\.csv is not a table .*line 5/);
   });
 
-  test("a picture that is missing, and a list that names an absent one", async () => {
+  test("an image that is missing, and a list that names an absent one", async () => {
     const path = await broken("xray-missing", ["chestxray14"], async (p) => {
       await rm(join(p, "images_001", "images", "00000002_000.png"));
       await writeFile(join(p, "test_list.txt"), "00000006_000.png\nnot-there.png\n");
@@ -368,7 +368,7 @@ describe("what is wrong is named with its file and line", () => {
     );
   });
 
-  test("none of a list's pictures is there", async () => {
+  test("none of a list's images is there", async () => {
     await mkdir(made("lonely"));
     await cp(at("listed", "lines.txt"), made("lonely", "lines.txt"));
     await expect(openDataSet(made("lonely", "lines.txt"))).rejects.toThrow(

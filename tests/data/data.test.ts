@@ -4,21 +4,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import {
-  createPictureSource,
+  createImageSource,
   evaluationBatches,
-  listPictures,
+  listImages,
   loadModel,
   openDataSet,
   TrainingLoader,
   UserError,
 } from "wecolora/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { PictureSource } from "../../src/data/loader.ts";
+import type { ImageSource } from "../../src/data/loader.ts";
 import type { Item } from "../../src/data/sampling.ts";
 import { epochOrder, sampleFewShot, splitHeldOut } from "../../src/data/sampling.ts";
 import { rowCosines } from "../../src/evaluation/metrics.ts";
 import { distillRunSchema } from "../../src/commands/distill-options.ts";
-import { bytesOfPicture, picturesThatFit } from "../../src/students/training/step-memory.ts";
+import { bytesOfImage, imagesThatFit } from "../../src/students/training/step-memory.ts";
 import { planBatches } from "../../src/students/training/step-plan.ts";
 import type { Preprocessing } from "../../src/utils/image.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
@@ -30,15 +30,15 @@ import { readTensors, root } from "../support/reference.ts";
 const classed = (sizes: readonly number[]): Item[] =>
   sizes.flatMap((size, label) => Array.from({ length: size }, (_, i) => ({ name: `${label}/${i}`, label })));
 const counts = (items: readonly Item[]) => {
-  const found: Record<string, number> = {};
-  for (const { label } of items) found[String(label)] = (found[String(label)] ?? 0) + 1;
-  return found;
+  const actual: Record<string, number> = {};
+  for (const { label } of items) actual[String(label)] = (actual[String(label)] ?? 0) + 1;
+  return actual;
 };
 
 describe("few-shot sampling", () => {
   const items = classed([10, 40, 3]);
 
-  test("a share of every class, at least one picture each", async () => {
+  test("a share of every class, at least one image each", async () => {
     expect(counts(await sampleFewShot(items, { kind: "share", share: 0.1 }, 0))).toEqual({ 0: 1, 1: 4, 2: 1 });
     expect(counts(await sampleFewShot(items, { kind: "share", share: 1 }, 0))).toEqual({ 0: 10, 1: 40, 2: 3 });
   });
@@ -61,14 +61,14 @@ describe("few-shot sampling", () => {
     expect(drawn).toEqual(items.filter((item) => drawn.includes(item)));
   });
 
-  test("an unusable picture is replaced by another of its class", async () => {
+  test("an unusable image is replaced by another of its class", async () => {
     const usable = async ({ name }: Item) => Number(name.split("/")[1]) >= 2;
     const drawn = await sampleFewShot(items, { kind: "count", count: 5 }, 0, usable);
     expect(counts(drawn)).toEqual({ 0: 5, 1: 5, 2: 1 });
   });
 });
 
-test("held-out pictures are a share of each class, which keeps one at least", () => {
+test("held-out images are a share of each class, which keeps one at least", () => {
   const { rest, heldOut } = splitHeldOut(classed([10, 1, 3]), 0.5, 100, 0);
   expect(counts(heldOut)).toEqual({ 0: 5, 2: 2 });
   expect(rest.length + heldOut.length).toBe(14);
@@ -84,10 +84,10 @@ test("an epoch's order is a permutation that seed and epoch decide", () => {
 });
 
 describe("the plan of a run", () => {
-  const plan = (pictures: number, options: object = {}) =>
-    planBatches(pictures, distillRunSchema.parse({ teacher: "t", data: "d", out: "o", ...options }));
+  const plan = (images: number, options: object = {}) =>
+    planBatches(images, distillRunSchema.parse({ teacher: "t", data: "d", out: "o", ...options }));
 
-  test("many pictures: the paper's batch and rate", () => {
+  test("many images: the paper's batch and rate", () => {
     const { effectiveBatch, batch, accumulation, iterationsPerEpoch, steps, peakLearningRate } = plan(12_811);
     expect({ effectiveBatch, batch, accumulation, iterationsPerEpoch, steps }).toEqual({
       effectiveBatch: 1024,
@@ -99,7 +99,7 @@ describe("the plan of a run", () => {
     expect(peakLearningRate).toBeCloseTo(4e-3, 10);
   });
 
-  test("few pictures: several steps an epoch", () => {
+  test("few images: several steps an epoch", () => {
     expect(plan(90)).toMatchObject({
       effectiveBatch: 11,
       batch: 11,
@@ -123,15 +123,15 @@ describe("the plan of a run", () => {
     });
   });
 
-  test("no more pictures at once than the memory holds, in parts that make up a step", () => {
+  test("no more images at once than the memory holds, in parts that make up a step", () => {
     const config = { ...plainVit, imageSize: 224, patchSize: 16, channels: 3, normEpsilon: 1e-6 };
     const vitB = { ...config, width: 768, depth: 12, heads: 12, mlpWidth: 3072 };
     const step = { blocks: 6, parameters: 2 * 86e6, checkpointing: false, activations: "float32" } as const;
-    const one = bytesOfPicture(vitB, step);
-    expect(bytesOfPicture(vitB, { ...step, checkpointing: true })).toBeLessThan(one / 2);
-    expect(bytesOfPicture(vitB, { ...step, activations: "float16" })).toBeLessThan(0.7 * one);
-    const fits = (pictures: number, most: number, effective: number) =>
-      picturesThatFit({ most, effective }, (4 * step.parameters + (pictures + 0.5) * one) / 0.7, vitB, step);
+    const one = bytesOfImage(vitB, step);
+    expect(bytesOfImage(vitB, { ...step, checkpointing: true })).toBeLessThan(one / 2);
+    expect(bytesOfImage(vitB, { ...step, activations: "float16" })).toBeLessThan(0.7 * one);
+    const fits = (images: number, most: number, effective: number) =>
+      imagesThatFit({ most, effective }, (4 * step.parameters + (images + 0.5) * one) / 0.7, vitB, step);
     expect(fits(100, 16, 1024)).toBe(16);
     expect(fits(12, 16, 1024)).toBe(12);
     expect(fits(10, 11, 11)).toBe(10);
@@ -139,11 +139,11 @@ describe("the plan of a run", () => {
     expect(fits(4, 11, 11)).toBe(2);
     expect(fits(-3, 11, 11)).toBe(1);
     const options = distillRunSchema.parse({ teacher: "t", data: "d", out: "o" });
-    const found = planBatches(12_811, options, true, ({ most, effective }) =>
+    const actual = planBatches(12_811, options, true, ({ most, effective }) =>
       most === 8 && effective === 1024 ? 4 : 0,
     );
-    expect(found).toMatchObject({ batch: 4, accumulation: 256, effectiveBatch: 1024 });
-    expect(found.notes[0]).toBe("the available memory holds 4 of 8 images at once");
+    expect(actual).toMatchObject({ batch: 4, accumulation: 256, effectiveBatch: 1024 });
+    expect(actual.notes[0]).toBe("the available memory holds 4 of 8 images at once");
     // What is named is taken.
     expect(planBatches(90, { ...options, batch: 8 }, true, () => 1).batch).toBe(8);
   });
@@ -158,9 +158,9 @@ describe("the plan of a run", () => {
   });
 });
 
-describe("pictures on disk", () => {
+describe("images on disk", () => {
   let folder: string;
-  let source: PictureSource;
+  let source: ImageSource;
   const preprocessing: Preprocessing = {
     resize: { shortestEdge: 16 },
     cropSize: 16,
@@ -179,7 +179,7 @@ describe("pictures on disk", () => {
     });
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "wecolora-data-"));
-    source = createPictureSource(folder);
+    source = createImageSource(folder);
     await solid([255, 0, 51]).png().toFile(join(folder, "red.png"));
     await solid([0, 0, 0, 0]).png().toFile(join(folder, "clear.png"));
     await solid([128, 128, 128]).greyscale().toColourspace("b-w").png().toFile(join(folder, "grey.png"));
@@ -197,7 +197,7 @@ describe("pictures on disk", () => {
     await source.dispose();
     await rm(folder, { recursive: true });
   });
-  const view = (name: string) => source.evaluationView({ name }, preprocessing);
+  const cropOf = (name: string) => source.evaluationCrop({ name }, preprocessing);
   const channels = (pixels: Float32Array) => [0, 1, 2].map((c) => Math.round(255 * pixels[c * 256 + 100]));
 
   test.each([
@@ -208,18 +208,18 @@ describe("pictures on disk", () => {
     ["deep.png", [0, 255, 0]],
     ["small.webp", [10, 20, 30]],
   ])("%s", async (name, expected) => {
-    expect(channels(await view(name))).toEqual(expected);
+    expect(channels(await cropOf(name))).toEqual(expected);
   });
 
   test("EXIF orientation is followed", async () => {
-    const pixels = await view("turned.jpg");
+    const pixels = await cropOf("turned.jpg");
     expect(pixels[8]).toBeLessThan(0.1);
     expect(pixels[15 * 16 + 8]).toBeGreaterThan(0.9);
   });
 
-  test("a broken picture is a UserError that names it", async () => {
-    await expect(view("broken.png")).rejects.toThrow(UserError);
-    await expect(view("gone.png")).rejects.toThrow(`${join(folder, "gone.png")} does not exist`);
+  test("a broken image is a UserError that names it", async () => {
+    await expect(cropOf("broken.png")).rejects.toThrow(UserError);
+    await expect(cropOf("gone.png")).rejects.toThrow(`${join(folder, "gone.png")} does not exist`);
   });
 
   test("batches leave out what can't be read, and say so", async () => {
@@ -236,7 +236,7 @@ describe("pictures on disk", () => {
     expect(skipped).toEqual(["broken.png"]);
   });
 
-  test("views depend on seed, epoch and picture alone, not on the order or the batches", async () => {
+  test("views depend on seed, epoch and image alone, not on the order or the batches", async () => {
     const items = ["red.png", "turned.jpg", "small.webp", "grey.png"].map((name) => ({ name }));
     const settings = { source, items, preprocessing, augmentation: { scale: [0.2, 1] as const, flip: true }, seed: 4 };
     const all = async (batch: number, position: number, count: number) => {
@@ -287,15 +287,15 @@ describe("pictures on disk", () => {
       .png()
       .toFile(join(tree, "val", "c", "x.png"));
     await expect(openDataSet(tree)).rejects.toThrow("The class c of");
-    expect((await listPictures(join(tree, "train", "a"))).classes).toBeUndefined();
+    expect((await listImages(join(tree, "train", "a"))).classes).toBeUndefined();
   });
 });
 
-test("from the demo's pictures to PyTorch's class tokens", async () => {
+test("from the demo's images to PyTorch's class tokens", async () => {
   const expected = await readTensors(join(root, "demo/expected.safetensors"));
   const { default: json } = await import("../../demo/expected.json", { with: { type: "json" } });
   const model = await loadModel(join(root, "demo/teacher"));
-  const source = createPictureSource(join(root, "demo"));
+  const source = createImageSource(join(root, "demo"));
   const items = json.pictures.map((name: string) => ({ name }));
   // The expected values come from torchvision's crop; the teacher's folder is one of transformers, which rounds down.
   const preprocessing = { ...model.preprocessing, cropRounding: undefined };

@@ -8,10 +8,10 @@ import fc from "fast-check";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { DataSet } from "wecolora/node";
-import { createPictureSource, listPictures, openDataSet } from "wecolora/node";
+import { createImageSource, listImages, openDataSet } from "wecolora/node";
 import { readTable } from "../../src/data/formats/table-reader.ts";
 import { findSplitFolders, splitOf } from "../../src/data/splits.ts";
-import { SkippedPictures } from "../../src/context/run-context.ts";
+import { SkippedImages } from "../../src/context/run-context.ts";
 import { referencePath } from "../support/reference.ts";
 
 let folder: string;
@@ -179,23 +179,23 @@ describe("split folders", () => {
     const tar = await folderWith([["a.tar", tarOf([...files, { name: `${around}readme.txt`, content: "x" }])]]);
     for (const path of [inFolders, join(zip, "a.zip"), join(tar, "a.tar"), zip, tar]) {
       const data = await openDataSet(path);
-      const own = (part: DataSet["train"] | undefined) =>
+      const opened = (part: DataSet["train"] | undefined) =>
         Object.fromEntries(
           Object.entries(classesOf(part)).map(([name, label]) => [name.replace(/^a\.tar\//, ""), label]),
         );
       expect(data.train.classes, path).toEqual(["cat", "dog"]);
-      expect(own(data.train)).toEqual({
+      expect(opened(data.train)).toEqual({
         [`${around}${train}/cat/0.png`]: "cat",
         [`${around}${train}/dog/0.png`]: "dog",
         [`${around}${train}/dog/1.png`]: "dog",
       });
-      expect(own(data.test)).toEqual({
+      expect(opened(data.test)).toEqual({
         [`${around}${evaluation}/cat/0.png`]: "cat",
         [`${around}${evaluation}/dog/0.png`]: "dog",
         [`${around}${evaluation}/dog/1.png`]: "dog",
       });
       expect(countsOf(data)).toEqual({ "not an image": 1 });
-      expect((await listPictures(path)).items).toHaveLength(6);
+      expect((await listImages(path)).items).toHaveLength(6);
     }
   });
 
@@ -233,12 +233,12 @@ describe("split folders", () => {
         names: ["test/a/0.png", "test/b/0.png", "test/c/0.png"],
       },
     ]);
-    const said: string[] = [];
-    new SkippedPictures(true).open(data.train.skipped, {
-      warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+    const messages: string[] = [];
+    new SkippedImages(true).open(data.train.skipped, {
+      warn: (message, details = []) => messages.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
     });
-    expect(said).toEqual(["Skipped 1 file:\n  pred/9.png: outside of the split folders"]);
-    expect((await listPictures(path)).items).toHaveLength(7);
+    expect(messages).toEqual(["Skipped 1 file:\n  pred/9.png: outside of the split folders"]);
+    expect((await listImages(path)).items).toHaveLength(7);
   });
 
   test("a few loose images don't take the classes from the rest", async () => {
@@ -270,7 +270,7 @@ describe("links and names", () => {
       "dog/1.png": "dog",
     });
     expect(countsOf(data)).toEqual({ "a link back to a folder around it": 3, "broken link": 1, "not an image": 1 });
-    const strict = new SkippedPictures(true);
+    const strict = new SkippedImages(true);
     expect(() => strict.open(data.train.skipped, {})).toThrow("cat/gone.png: broken link (strict is on)");
   });
 
@@ -299,7 +299,7 @@ describe("links and names", () => {
     ]);
     const listed = await openDataSet(join(list, "list.csv"));
     expect(classesOf(listed.train)).toEqual({ [`${decomposed}.png`]: composed, "b.png": composed });
-    const source = createPictureSource(list, 1);
+    const source = createImageSource(list, 1);
     for (const item of listed.train.items) expect((await source.facts(item)).width).toBe(4);
     await source.dispose();
   });
@@ -317,7 +317,7 @@ describe("lists", () => {
       const far = `../${other.slice(dirname(other).length + 1)}/far.png`;
       expect(names(data.train)).toEqual(["0.png", "sub/1.png", far]);
       expect(countsOf(data)["named in a list, but not there"]).toBe(1);
-      const source = createPictureSource(data.path, 1);
+      const source = createImageSource(data.path, 1);
       for (const item of data.train.items) expect((await source.facts(item)).height).toBe(4);
       await source.dispose();
     }
@@ -428,7 +428,7 @@ describe("archives", () => {
     const path = join(await folderWith([["a.zip", zipOf(files)]]), "a.zip");
     const data = await openDataSet(path);
     expect(data.train.classes).toEqual(classes);
-    const source = createPictureSource(data.path, 1);
+    const source = createImageSource(data.path, 1);
     for (const item of data.train.items) expect((await source.facts(item)).width).toBe(4);
     await source.dispose();
   });
@@ -507,7 +507,7 @@ describe("archives", () => {
     ]);
     expect(short(linked)).toEqual({ "x/0.png": "x", "y/1.png": "y", "y/2.png": "y", "x/9.png": "x" });
     expect(countsOf(linked)).toEqual({ "a link out of the archive": 1, "macOS resource fork": 1, "duplicate key": 1 });
-    const source = createPictureSource(linked.path, 1);
+    const source = createImageSource(linked.path, 1);
     for (const item of linked.train.items) expect((await source.facts(item)).width).toBe(4);
     await source.dispose();
   });
@@ -516,11 +516,11 @@ describe("archives", () => {
 describe("parquet", () => {
   const at = (name: string) => referencePath(`data-sets/tables/${name}.parquet`);
   test("the column named image stands before others, or the one that is asked for", async () => {
-    const own = await openDataSet(at("two-images"));
+    const opened = await openDataSet(at("two-images"));
     const asked = await openDataSet(at("two-images"), { imageColumn: "conditioning" });
     const widths = [];
-    for (const { path, train } of [own, asked]) {
-      const source = createPictureSource(path, 1);
+    for (const { path, train } of [opened, asked]) {
+      const source = createImageSource(path, 1);
       widths.push((await source.facts(train.items[0])).width);
       await source.dispose();
     }
@@ -563,9 +563,9 @@ describe("tables of text", () => {
     fc.assert(
       fc.property(table, fc.constantFrom("\n", "\r\n"), fc.boolean(), (rows, ending, mark) => {
         const text = (mark ? "\uFEFF" : "") + rows.map((row) => row.join(",")).join(ending) + ending;
-        const own = readTable(text, "t");
+        const opened = readTable(text, "t");
         const expected = parse(text, { bom: true, trim: true, skip_empty_lines: true, record_delimiter: ending });
-        expect([own.columns, ...own.rows.map(({ values }) => values)]).toEqual(expected);
+        expect([opened.columns, ...opened.rows.map(({ values }) => values)]).toEqual(expected);
       }),
       { numRuns: 500 },
     );
@@ -646,12 +646,12 @@ test("reasons are shown a line each, images that are wrong once more with their 
     ["._a.png", ""],
   ]);
   const data = await openDataSet(path);
-  const said: string[] = [];
-  const skipped = new SkippedPictures(true);
+  const messages: string[] = [];
+  const skipped = new SkippedImages(true);
   skipped.open(data.train.skipped, {
-    warn: (message, details = []) => said.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
+    warn: (message, details = []) => messages.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
   });
-  expect(said).toEqual([
+  expect(messages).toEqual([
     "Skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
   ]);
   expect(() => skipped.add({ name: "a.png", reason: "is cut off" })).toThrow("a.png: is cut off (strict is on)");

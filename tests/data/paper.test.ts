@@ -9,29 +9,29 @@ import { compareRunSchema, planRuns } from "../../src/commands/compare.ts";
 import { distillOptions } from "../../src/commands/distill-options.ts";
 import { command as evaluateCommand, evaluateRunSchema } from "../../src/commands/evaluate.ts";
 import { segmentRunSchema } from "../../src/commands/segment.ts";
-import { probeViewsFor, readOptionsFor } from "../../src/context/common-options.ts";
-import type { AugmentedView, PictureSource } from "../../src/data/loader.ts";
+import { probeCropsFor, readOptionsFor } from "../../src/context/common-options.ts";
+import type { AugmentedCrop, ImageSource } from "../../src/data/loader.ts";
 import type { DataSetName } from "../../src/data/protocols.ts";
 import { dataSetNames } from "../../src/data/protocols.ts";
 import { sampleFewShot } from "../../src/data/sampling.ts";
 import {
   adjustBrightness,
   adjustContrast,
-  augmentedView,
+  augmentedCrop,
   evaluationPixels,
-  evaluationView,
+  evaluationCrop,
   normalise,
 } from "../../src/data/transforms.ts";
-import { judge } from "../../src/evaluation/evaluate-models.ts";
+import { evaluateModels } from "../../src/evaluation/evaluate-models.ts";
 import { topAccuracy } from "../../src/evaluation/metrics.ts";
 import { probeLogits, trainProbe } from "../../src/evaluation/probe.ts";
 import { withTransform } from "../../src/models/preprocessing.ts";
 import { fewShotOf } from "../../src/students/training/step-plan.ts";
-import type { Picture, Preprocessing } from "../../src/utils/image.ts";
+import type { RgbImage, Preprocessing } from "../../src/utils/image.ts";
 import type { RandomStream } from "../../src/utils/random.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { FloatTensor, Tensor } from "../../src/utils/tensor.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { messagesInto } from "../support/progress.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
 
@@ -42,7 +42,7 @@ let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-paper-"));
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(async () => {
   await device.dispose();
@@ -210,8 +210,8 @@ describe("--recipe paper", () => {
   });
 });
 
-const picture = ({ dims: [height, width], data }: Tensor): Picture => ({ width, height, data: data as Uint8Array });
-const own: Preprocessing = {
+const decoded = ({ dims: [height, width], data }: Tensor): RgbImage => ({ width, height, data: data as Uint8Array });
+const modelPreprocessing: Preprocessing = {
   ...{ resize: { shortestEdge: 35 }, cropSize: 32, interpolation: "bilinear", cropRounding: "down" },
   ...{ mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
 };
@@ -220,20 +220,20 @@ const plain = { normalization: "paper" as const };
 describe("--normalization paper", () => {
   test("images become what torchvision makes of them", async () => {
     const tensors = await readTensors(referencePath("protocols.safetensors"));
-    const image = picture(tensors.get("image") as Tensor);
+    const image = decoded(tensors.get("image") as Tensor);
     for (const name of dataSetNames) {
       if (name === "cifar10") continue;
       const { transform, mean, std } = readOptionsFor(plain, { path: "data", name });
       if (!transform || !mean || !std) throw new Error(`${name} has no protocol`);
-      const view = evaluationView(image, { ...withTransform(own, transform), mean, std });
+      const crop = evaluationCrop(image, { ...withTransform(modelPreprocessing, transform), mean, std });
       const expected = (tensors.get(`view.${name}`) as FloatTensor).data;
-      expect(relativeError(view, expected), name).toBeLessThan(1e-6);
+      expect(relativeError(crop, expected), name).toBeLessThan(1e-6);
     }
   });
 
   test("brightness and contrast change as in torchvision, to the digit", async () => {
     const tensors = await readTensors(referencePath("protocols.safetensors"));
-    const of = (name: string) => picture(tensors.get(name) as Tensor);
+    const of = (name: string) => decoded(tensors.get(name) as Tensor);
     const factors = [...((tensors.get("factors") as Tensor).data as Float64Array)];
     expect(factors).toHaveLength(9);
     factors.forEach((factor, i) => {
@@ -245,7 +245,7 @@ describe("--normalization paper", () => {
 
   test("jitter draws a flip, an order and two factors", async () => {
     const tensors = await readTensors(referencePath("protocols.safetensors"));
-    const image = evaluationPixels(picture(tensors.get("image") as Tensor), own);
+    const image = evaluationPixels(decoded(tensors.get("image") as Tensor), modelPreprocessing);
     const jitter = { flip: true, brightness: 0.2, contrast: 0.2 };
     const drawing = (...values: number[]): RandomStream => {
       const next = () => values.shift() ?? Number.NaN;
@@ -254,12 +254,17 @@ describe("--normalization paper", () => {
     const brightFirst = adjustContrast(adjustBrightness(image, 0.8 + 0.4 * 0.1), 0.8 + 0.4 * 0.9);
     const contrastFirst = adjustBrightness(adjustContrast(image, 0.8 + 0.4 * 0.9), 0.8 + 0.4 * 0.1);
     expect(brightFirst).not.toEqual(contrastFirst);
-    expect(augmentedView(image, own, jitter, drawing(0.3, 0.7, 0.1, 0.9))).toEqual(normalise(brightFirst, own, true));
-    expect(augmentedView(image, own, jitter, drawing(0.6, 0.2, 0.1, 0.9))).toEqual(normalise(contrastFirst, own));
+    expect(augmentedCrop(image, modelPreprocessing, jitter, drawing(0.3, 0.7, 0.1, 0.9))).toEqual(
+      normalise(brightFirst, modelPreprocessing, true),
+    );
+    expect(augmentedCrop(image, modelPreprocessing, jitter, drawing(0.6, 0.2, 0.1, 0.9))).toEqual(
+      normalise(contrastFirst, modelPreprocessing),
+    );
     // Seeded: each epoch its own view, the same again.
-    const view = (epoch: number) => augmentedView(image, own, jitter, randomStream(0, "view", epoch, "a"));
-    expect(view(0)).toEqual(view(0));
-    expect(view(0)).not.toEqual(view(1));
+    const crop = (epoch: number) =>
+      augmentedCrop(image, modelPreprocessing, jitter, randomStream(0, "view", epoch, "a"));
+    expect(crop(0)).toEqual(crop(0));
+    expect(crop(0)).not.toEqual(crop(1));
   });
 
   test("means and deviations are the authors', and the options' own stand above them", () => {
@@ -271,22 +276,24 @@ describe("--normalization paper", () => {
     for (const name of ["imagenet", "inaturalist2019", "cifar100"] as const) expect(seen(name)).toEqual(imagenet);
     expect(seen("resisc45")).toEqual({ mean: [0.3684, 0.3813, 0.3439], std: [0.1999, 0.1814, 0.1808] });
     expect(seen("chestxray14")).toEqual({ mean: [0.5057, 0.5057, 0.5057], std: [0.2508, 0.2508, 0.2508] });
-    expect(probeViewsFor(plain, { path: "data", name: "chestxray14" })).toEqual({
+    expect(probeCropsFor(plain, { path: "data", name: "chestxray14" })).toEqual({
       augmentation: { flip: true, brightness: 0.2, contrast: 0.2 },
       trainStd: [0.2507, 0.2507, 0.2507],
     });
-    expect(probeViewsFor(plain, { path: "data", name: "resisc45" })).toBeUndefined();
-    expect(probeViewsFor({ normalization: "model" }, { path: "data", name: "chestxray14" })).toBeUndefined();
+    expect(probeCropsFor(plain, { path: "data", name: "resisc45" })).toBeUndefined();
+    expect(probeCropsFor({ normalization: "model" }, { path: "data", name: "chestxray14" })).toBeUndefined();
     expect(seen("cifar100", { std: [1, 1, 1] })).toEqual({ ...imagenet, std: [1, 1, 1] });
     expect(() => seen("cifar10")).toThrow("the paper does not use cifar10");
     expect(() => readOptionsFor(plain, { path: "data" })).toThrow("data is not a known data set");
   });
 
   test("the model's image size scales the transform", () => {
-    const at224 = withTransform({ ...own, cropSize: 224 }, { kind: "crop", interpolation: "bicubic" });
+    const at224 = withTransform({ ...modelPreprocessing, cropSize: 224 }, { kind: "crop", interpolation: "bicubic" });
     expect(at224).toMatchObject({ resize: { shortestEdge: 256 }, cropSize: 224, interpolation: "bicubic" });
     expect(at224.cropRounding).toBeUndefined();
-    expect(withTransform({ ...own, cropSize: 224 }, { kind: "both-sides", interpolation: "bilinear" })).toMatchObject({
+    expect(
+      withTransform({ ...modelPreprocessing, cropSize: 224 }, { kind: "both-sides", interpolation: "bilinear" }),
+    ).toMatchObject({
       resize: { height: 224, width: 224 },
       cropSize: 224,
     });
@@ -296,21 +303,21 @@ describe("--normalization paper", () => {
 describe("the probe of the protocols", () => {
   /** Images of three classes as bright as their class, with what was asked for. */
   function recordingSource() {
-    const asked: { kind: "evaluation" | "augmented"; std: readonly number[]; name: string; view?: AugmentedView }[] =
+    const asked: { kind: "evaluation" | "augmented"; std: readonly number[]; name: string; crop?: AugmentedCrop }[] =
       [];
     const viewOf = (name: string, { cropSize }: Preprocessing, epoch: number) => {
       const random = randomStream(0, "noise", name, epoch);
       return Float32Array.from({ length: 3 * cropSize ** 2 }, () => (Number(name) % 3) + 0.5 * random.normal());
     };
-    const source: PictureSource = {
+    const source: ImageSource = {
       id: "recording",
-      async evaluationView(item, preprocessing) {
+      async evaluationCrop(item, preprocessing) {
         asked.push({ kind: "evaluation", std: preprocessing.std, name: item.name });
         return viewOf(item.name, preprocessing, -1);
       },
-      async augmentedView(item, view) {
-        asked.push({ kind: "augmented", std: view.preprocessing.std, name: item.name, view });
-        return viewOf(item.name, view.preprocessing, view.epoch);
+      async augmentedCrop(item, crop) {
+        asked.push({ kind: "augmented", std: crop.preprocessing.std, name: item.name, crop });
+        return viewOf(item.name, crop.preprocessing, crop.epoch);
       },
       facts: async () => ({ bytes: 0, sha256: "", width: 1, height: 1 }),
       stamp: async () => "",
@@ -329,9 +336,9 @@ describe("the probe of the protocols", () => {
     const model = await loadModel(teacher, { device });
     const { source, asked } = recordingSource();
     const augmentation = { flip: true, brightness: 0.2, contrast: 0.2 };
-    const judged = await judge({
+    const judged = await evaluateModels({
       ...{ models: { student: model }, source, bank, queries, classes: ["a", "b", "c"], probe: settings },
-      probeViews: { trainStd: std, augmentation },
+      probeCrops: { trainStd: std, augmentation },
     });
     const of = (kind: string, names: readonly { name: string }[]) =>
       asked.filter((each) => each.kind === kind && names.some(({ name }) => name === each.name));
@@ -339,12 +346,12 @@ describe("the probe of the protocols", () => {
     expect(of("augmented", queries)).toEqual([]);
     // Neighbours see each image of the bank once, the probe once an epoch.
     expect(of("evaluation", bank).map((each) => each.std)).toEqual(bank.map(() => std));
-    expect(of("augmented", bank).map(({ view }) => view?.epoch)).toEqual(
+    expect(of("augmented", bank).map(({ crop }) => crop?.epoch)).toEqual(
       [0, 1, 2, 3].flatMap((e) => bank.map(() => e)),
     );
     for (const each of of("augmented", bank)) {
       expect(each.std).toEqual(std);
-      expect(each.view?.augmentation).toEqual(augmentation);
+      expect(each.crop?.augmentation).toEqual(augmentation);
     }
     const { probe, probeBest } = judged.student;
     expect(probeBest?.epoch).toBeGreaterThan(0);
@@ -393,13 +400,13 @@ describe("the probe of the protocols", () => {
       { metric: "probe" as const, value: 50 },
       { metric: "probeBest" as const, value: 60 },
     ];
-    const beside = await evaluate({ ...cifar, out: undefined, published });
-    expect(beside.published).toEqual([
+    const publishedResult = await evaluate({ ...cifar, out: undefined, published });
+    expect(publishedResult.published).toEqual([
       { model: teacher, metric: "probe", published: 50, measured: 100 * (results[0].probe?.top1 ?? -1) },
       { model: teacher, metric: "probeBest", published: 60 },
     ]);
-    expect(evaluateCommand.text(beside)).toMatch(/probe %: published 50\.0, measured \d+\.\d\n/);
-    expect(evaluateCommand.text(beside)).toContain("probe, best epoch %: published 60.0, not measured");
+    expect(evaluateCommand.text(publishedResult)).toMatch(/probe %: published 50\.0, measured \d+\.\d\n/);
+    expect(evaluateCommand.text(publishedResult)).toContain("probe, best epoch %: published 60.0, not measured");
     await expect(evaluate({ ...cifar, published: [{ ...published[0], model: "other" }] })).rejects.toThrow(
       "A published figure is of other, which is not evaluated.",
     );

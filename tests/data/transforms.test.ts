@@ -4,13 +4,13 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
 import { resize } from "../../src/data/resize.ts";
-import { evaluationPixels, evaluationView, normalise, randomCrop } from "../../src/data/transforms.ts";
-import type { Picture, Preprocessing } from "../../src/utils/image.ts";
+import { evaluationPixels, evaluationCrop, normalise, randomCrop } from "../../src/data/transforms.ts";
+import type { RgbImage, Preprocessing } from "../../src/utils/image.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
 import { readJson, readTensors, referencePath, root } from "../support/reference.ts";
 
-async function decode(path: string): Promise<Picture> {
+async function decode(path: string): Promise<RgbImage> {
   const { data, info } = await sharp(path).removeAlpha().raw().toBuffer({ resolveWithObject: true });
   return { width: info.width, height: info.height, data };
 }
@@ -22,7 +22,7 @@ function meanDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
 }
 
 describe("against Pillow", () => {
-  let source: Picture;
+  let source: RgbImage;
   let expected: Map<string, Tensor>;
   beforeAll(async () => {
     source = await decode(referencePath("images/source.png"));
@@ -52,12 +52,12 @@ describe("against Pillow", () => {
   });
 });
 
-test("the demo's pictures become the pixel values that PyTorch saw", async () => {
-  const { pictures } = JSON.parse(readFileSync(join(root, "demo/expected.json"), "utf8")) as { pictures: string[] };
+test("the demo's images become the pixel values that PyTorch saw", async () => {
+  const { images } = JSON.parse(readFileSync(join(root, "demo/expected.json"), "utf8")) as { images: string[] };
   const expected = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as Tensor;
   const size = 3 * 224 * 224;
-  for (const [i, name] of pictures.entries()) {
-    const view = evaluationView(await decode(join(root, "demo", name)), {
+  for (const [i, name] of images.entries()) {
+    const pixels = evaluationCrop(await decode(join(root, "demo", name)), {
       resize: { shortestEdge: 256 },
       cropSize: 224,
       interpolation: "bicubic",
@@ -66,20 +66,20 @@ test("the demo's pictures become the pixel values that PyTorch saw", async () =>
     });
     const wanted = (expected.data as Float32Array).subarray(i * size, (i + 1) * size);
     // The bound that demo/expected.json states.
-    expect(meanDifference(view, wanted), name).toBeLessThan(0.02);
+    expect(meanDifference(pixels, wanted), name).toBeLessThan(0.02);
   }
 });
 
-test("a window of a resized picture is that part of the whole", () => {
+test("a window of a resized image is that part of the whole", () => {
   const random = drawStream(3);
-  const picture = {
+  const image = {
     width: 50,
     height: 37,
     data: Uint8Array.from({ length: 50 * 37 * 3 }, () => random.integer(0, 255)),
   };
   const box = { left: 3, top: 2, width: 41, height: 30 };
-  const whole = resize(picture, box, 64, 20, "bicubic");
-  const window = resize(picture, box, 64, 20, "bicubic", { left: 10, top: 4, width: 16, height: 9 });
+  const whole = resize(image, box, 64, 20, "bicubic");
+  const window = resize(image, box, 64, 20, "bicubic", { left: 10, top: 4, width: 16, height: 9 });
   for (let y = 0; y < 9; y++) {
     const from = ((y + 4) * 64 + 10) * 3;
     expect(window.data.subarray(y * 48, (y + 1) * 48)).toEqual(whole.data.subarray(from, from + 48));
@@ -87,10 +87,10 @@ test("a window of a resized picture is that part of the whole", () => {
 });
 
 test("a flip mirrors rows, and normalising uses each channel's own numbers", () => {
-  const picture = { width: 2, height: 1, data: Uint8Array.from([0, 51, 255, 255, 102, 0]) };
+  const image = { width: 2, height: 1, data: Uint8Array.from([0, 51, 255, 255, 102, 0]) };
   const normalisation = { mean: [0.5, 0, 0] as const, std: [0.5, 1, 0.5] as const };
-  const plain = Array.from(normalise(picture, normalisation), (v) => Math.round(v * 1e5) / 1e5);
-  const flipped = Array.from(normalise(picture, normalisation, true), (v) => Math.round(v * 1e5) / 1e5);
+  const plain = Array.from(normalise(image, normalisation), (v) => Math.round(v * 1e5) / 1e5);
+  const flipped = Array.from(normalise(image, normalisation, true), (v) => Math.round(v * 1e5) / 1e5);
   expect(plain).toEqual([-1, 1, 0.2, 0.4, 2, 0]);
   expect(flipped).toEqual([1, -1, 0.4, 0.2, 0, 2]);
 });

@@ -6,17 +6,17 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   createNodeDevice,
-  createPictureSource,
+  createImageSource,
   evaluate,
   evaluationBatches,
   loadModel,
   Model,
   openDataSet,
 } from "wecolora/node";
-import { judge } from "../../src/evaluation/evaluate-models.ts";
+import { evaluateModels } from "../../src/evaluation/evaluate-models.ts";
 import { fitLogistic } from "../../src/evaluation/logistic.ts";
 import { aurocs, predictions, topAccuracy } from "../../src/evaluation/metrics.ts";
-import { neighbourVotes, votesOf } from "../../src/evaluation/knn.ts";
+import { knnVotes, votesOf } from "../../src/evaluation/knn.ts";
 import { probeLogits, trainProbe } from "../../src/evaluation/probe.ts";
 import { learningRateAt } from "../../src/engine/optim/schedule.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
@@ -57,7 +57,7 @@ describe("linear probe", () => {
         epochs: settings.epochs,
         warmupEpochs: settings.warmup_epochs,
         batch: settings.batch,
-        // The reference gives the rate itself, the option the one for 256 pictures.
+        // The reference gives the rate itself, the option the one for 256 images.
         baseLearningRate: (settings.base_lr * 256) / settings.batch,
         seed: 0,
       },
@@ -84,7 +84,7 @@ test("weighted nearest neighbours give scikit-learn's votes", async () => {
   const tensors = await readReference("metrics/knn.safetensors");
   const labels = await integers("metrics/knn.safetensors", "train_labels");
   const get = (name: string) => tensors.get(name) as FloatTensor;
-  const votes = await neighbourVotes(device, get("train"), { kind: "class", labels, count: 4 }, get("query"), settings);
+  const votes = await knnVotes(device, get("train"), { kind: "class", labels, count: 4 }, get("query"), settings);
   expectClose(votes, get("votes"), 1e-4, "votes");
   expect(topAccuracy(votes, settings.pred, 1)).toBe(1);
 });
@@ -128,17 +128,17 @@ describe("labels that may all apply", () => {
     const dims = [reference.scores.length, reference.scores[0].length];
     const scores: FloatTensor = { type: "float32", dims, data: Float32Array.from(reference.scores.flat()) };
     const targets = { kind: "labels", count: dims[1], labels: indices(reference.labels) } as const;
-    const found = aurocs(scores, targets, 200);
-    found.each.forEach((value, k) => {
+    const actual = aurocs(scores, targets, 200);
+    actual.each.forEach((value, k) => {
       const expected = reference.auroc[k];
       if (expected === null) expect(value).toBeUndefined();
       else expect(value).toBeCloseTo(expected, 12);
     });
-    expect(found.mean).toBeCloseTo(reference.mean_over_defined, 12);
-    const [low, high] = found.interval as readonly [number, number];
+    expect(actual.mean).toBeCloseTo(reference.mean_over_defined, 12);
+    const [low, high] = actual.interval as readonly [number, number];
     expect(low).toBeLessThan(reference.mean_over_defined);
     expect(high).toBeGreaterThan(reference.mean_over_defined);
-    // Four labels of 200 pictures: each area's deviation is about 0.04, their mean's about 0.02.
+    // Four labels of 200 images: each area's deviation is about 0.04, their mean's about 0.02.
     expect(high - low).toBeGreaterThan(0.03);
     expect(high - low).toBeLessThan(0.16);
   });
@@ -179,7 +179,7 @@ describe("labels that may all apply", () => {
   });
 
   test("neighbours give each label its share of the votes", () => {
-    const found = [
+    const actual = [
       [
         { index: 0, similarity: 0.9 },
         { index: 1, similarity: 0.9 },
@@ -187,13 +187,13 @@ describe("labels that may all apply", () => {
       ],
     ];
     const targets = { kind: "labels", count: 3, labels: [[0, 1], [1], []] } as const;
-    const votes = votesOf(found, targets, 0.07).data;
+    const votes = votesOf(actual, targets, 0.07).data;
     expect([...votes].map((v) => v.toFixed(4))).toEqual(["0.3333", "0.6667", "0.0000"]);
   });
 });
 
 describe("several rates, and regression", () => {
-  test("rates trained side by side are what each gives alone, and the best on pictures set aside is taken", async () => {
+  test("rates trained side by side are what each gives alone, and the best on images set aside is taken", async () => {
     const tensors = await readReference("probe/lars-multiclass.safetensors");
     const labels = await integers("probe/lars-multiclass.safetensors", "labels");
     const features = tensors.get("features") as FloatTensor;
@@ -229,9 +229,9 @@ describe("several rates, and regression", () => {
     });
     const logits = await probeLogits(device, fit.weights, features);
     reference.classes.probability.forEach((row, i) => {
-      const own = [...logits.data.subarray(7 * i, 7 * i + 7)].map(Math.exp);
-      const total = own.reduce((a, b) => a + b, 0);
-      own.forEach((v, k) => expect(v / total).toBeCloseTo(row[k], 3));
+      const evaluated = [...logits.data.subarray(7 * i, 7 * i + 7)].map(Math.exp);
+      const total = evaluated.reduce((a, b) => a + b, 0);
+      evaluated.forEach((v, k) => expect(v / total).toBeCloseTo(row[k], 3));
     });
     const several = await readReference("probe/lars-multilabel.safetensors");
     const wanted = several.get("labels") as FloatTensor;
@@ -266,18 +266,18 @@ describe("wecolora evaluate", () => {
     expect(result).toMatchObject({ dataSet: "chestxray14", queries: 3, bank: 5 });
     const [{ auroc, probe }] = result.results;
     expect(probe).toBeUndefined();
-    for (const kind of ["neighbours", "probe", "logistic"] as const) {
-      // Of the three pictures judged on, one has Pleural_Thickening and one both Mass and Nodule.
+    for (const kind of ["knn", "probe", "logistic"] as const) {
+      // Of the three images evaluated on, one has Pleural_Thickening and one both Mass and Nodule.
       expect(auroc?.[kind]?.each.flatMap((v, k) => (v === undefined ? [] : [k]))).toEqual([9, 10, 11]);
     }
     const classes = (await readFile(join(out, "classes.csv"), "utf8")).trim().split("\n");
     expect(classes).toHaveLength(15);
     expect(classes[0]).toBe("class,images,model k-NN,model linear probe,model logistic regression");
-    const pictures = await readFile(join(out, "images.csv"), "utf8");
-    expect(pictures).toContain("images_002/images/00000006_000.png,Mass|Nodule");
+    const images = await readFile(join(out, "images.csv"), "utf8");
+    expect(images).toContain("images_002/images/00000006_000.png,Mass|Nodule");
   });
 
-  test("features that are kept give the same figures, and are computed anew where a picture changes", async () => {
+  test("features that are kept give the same figures, and are computed anew where an image changes", async () => {
     const data = join(folder, "listed");
     await cp(sets("listed"), data, { recursive: true });
     const options = { model, data: join(data, "all.csv"), cacheDir: join(folder, "cache"), probeEpochs: 5 };
@@ -293,7 +293,7 @@ describe("wecolora evaluate", () => {
     const written = await packs();
     expect(written.length).toBeGreaterThan(0);
     const second = await evaluate(options);
-    const figures = ({ results: [{ neighbours, probe }] }: typeof first) => ({ neighbours, probe });
+    const figures = ({ results: [{ knn, probe }] }: typeof first) => ({ knn, probe });
     expect(figures(first)).toEqual(figures(plain));
     expect(figures(second)).toEqual(figures(plain));
     expect(await packs()).toEqual(written);
@@ -301,7 +301,7 @@ describe("wecolora evaluate", () => {
     const changed = join(data, "pictures", "0.jpg");
     await writeFile(changed, await readFile(join(data, "pictures", "2.jpg")));
     const third = await evaluate(options);
-    expect(third.duplicates.map(({ judged }) => judged)).toEqual([]);
+    expect(third.duplicates.map(({ evaluated: judged }) => judged)).toEqual([]);
     expect(figures(third)).toEqual(figures(await evaluate({ ...options, cache: false })));
     // A folder that moved finds its features again; one with like names and other images has its own.
     const moved = join(folder, "moved");
@@ -338,7 +338,7 @@ describe("wecolora evaluate", () => {
 
   test("a head's answers are held against the reference's, without labels", async () => {
     const teacher = await loadModel(model, { device });
-    const source = createPictureSource(sets("listed/pictures"));
+    const source = createImageSource(sets("listed/pictures"));
     const queries = (await openDataSet(sets("listed/pictures"))).train.items;
     const answers: number[] = [];
     for await (const { pixels } of evaluationBatches(source, queries, 4, teacher.preprocessing, () => undefined))
@@ -347,13 +347,19 @@ describe("wecolora evaluate", () => {
     const bias = teacher.weights.get("head.bias") as FloatTensor;
     const loud = { ...bias, data: bias.data.map((v, i) => (i === answers[0] ? v + 1e6 : v)) };
     const stubborn = new Model({ ...teacher, weights: new Map(teacher.weights).set("head.bias", loud) }, device);
-    const { student } = await judge({ models: { student: stubborn }, reference: teacher, source, bank: [], queries });
+    const { student } = await evaluateModels({
+      models: { student: stubborn },
+      reference: teacher,
+      source,
+      bank: [],
+      queries,
+    });
     expect(new Set(answers).size).toBeGreaterThan(1);
     expect(student.fidelity?.agreement).toBe(answers.filter((answer) => answer === answers[0]).length / queries.length);
     await stubborn.dispose();
   });
 
-  test("a picture in both parts is told", async () => {
+  test("an image in both parts is told", async () => {
     const data = join(folder, "twice");
     await cp(sets("listed"), data, { recursive: true });
     await writeFile(join(data, "pictures", "7.jpg"), await readFile(join(data, "pictures", "3.jpg")));
@@ -362,15 +368,15 @@ describe("wecolora evaluate", () => {
       ...{ model, data: join(data, "all.csv"), cache: false, probeEpochs: 2 },
       onProgress: messagesInto(warnings),
     });
-    expect(result.duplicates).toEqual([{ judged: "pictures/7.jpg", learned: "pictures/3.jpg" }]);
+    expect(result.duplicates).toEqual([{ evaluated: "pictures/7.jpg", learned: "pictures/3.jpg" }]);
     expect(warnings.join()).toContain("one evaluation image is in the training split too");
   });
 
   test("a data set's own mean and deviation, those given, and the model's", async () => {
     const options = { model, data: sets("cifar-100-python"), cache: false, probeEpochs: 2 };
     const nearest = async (more: object) => JSON.stringify((await evaluate({ ...options, ...more })).results[0].probe);
-    const own = await evaluate({ ...options, out: join(folder, "own") });
-    expect(own.dataSet).toBe("cifar100");
+    const evaluated = await evaluate({ ...options, out: join(folder, "own") });
+    expect(evaluated.dataSet).toBe("cifar100");
     const cifar = { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] } as const;
     expect(await nearest({ normalization: "data-set" })).toBe(
       await nearest({ ...cifar, mean: [...cifar.mean], std: [...cifar.std] }),

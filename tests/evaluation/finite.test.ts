@@ -21,7 +21,7 @@ import {
   UserError,
 } from "wecolora/node";
 import { bootstrapInterval, resampled } from "../../src/evaluation/confidence.ts";
-import { neighbourVotes, votesOf } from "../../src/evaluation/knn.ts";
+import { knnVotes, votesOf } from "../../src/evaluation/knn.ts";
 import { fitLogistic } from "../../src/evaluation/logistic.ts";
 import {
   absoluteDifferences,
@@ -38,7 +38,7 @@ import { centredKernelAlignment } from "../../src/evaluation/layer-similarity.ts
 import { firstNotFinite } from "../../src/utils/finite.ts";
 import { randomStream } from "../../src/utils/random.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { messagesInto } from "../support/progress.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -68,7 +68,7 @@ beforeAll(async () => {
   bad = await damagedCopy("nan", Number.NaN);
   infinite = await damagedCopy("infinite", Number.POSITIVE_INFINITY);
   for (let i = 0; i < 12; i++)
-    await noisePicture(at("data", ["a", "b"][i % 2], `p${String(i).padStart(2, "0")}.jpg`), i, i % 2);
+    await noiseImage(at("data", ["a", "b"][i % 2], `p${String(i).padStart(2, "0")}.jpg`), i, i % 2);
 });
 afterAll(async () => {
   await device.dispose();
@@ -252,16 +252,16 @@ describe("metrics", () => {
     expect(() => mean([1, infinity])).toThrow("must be a finite number");
     expect(() => bootstrapInterval([1, nan])).toThrow("must be finite");
     expect(() => resampled(3, 10, () => nan)).toThrow("must be a finite number");
-    await expect(neighbourVotes(device, rows, targets, whole)).rejects.toThrow("Features of the bank");
-    await expect(neighbourVotes(device, whole, targets, rows)).rejects.toThrow("Features of the queries");
+    await expect(knnVotes(device, rows, targets, whole)).rejects.toThrow("Features of the bank");
+    await expect(knnVotes(device, whole, targets, rows)).rejects.toThrow("Features of the queries");
     await expect(trainProbe(device, rows, targets, probeDefaults)).rejects.toThrow("Features of the linear probe");
     await expect(fitLogistic(device, rows, targets)).rejects.toThrow("Features of the logistic regression");
     await expect(centredKernelAlignment(device, [rows], [whole])).rejects.toThrow("must be finite");
   });
 
   test("votes at a very low temperature stay finite, in the same order", () => {
-    const found = [[0.99, 0.98, 0.5].map((value, index) => ({ index, similarity: value }))];
-    const { data } = votesOf(found, { kind: "class", count: 3, labels: [2, 1, 0] }, 1e-3);
+    const actual = [[0.99, 0.98, 0.5].map((value, index) => ({ index, similarity: value }))];
+    const { data } = votesOf(actual, { kind: "class", count: 3, labels: [2, 1, 0] }, 1e-3);
     expect(firstNotFinite(data)).toBe(-1);
     expect(data[2]).toBeGreaterThan(data[1]);
     expect(data[1] / data[2]).toBeCloseTo(Math.exp(-10), 6);

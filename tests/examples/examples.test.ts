@@ -21,7 +21,7 @@ import { z } from "zod";
 import { flatWeights } from "../../examples/custom-export.ts";
 import { oxfordPets } from "../../examples/custom-format.ts";
 import { normTuning } from "../../examples/custom-method.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { noise } from "../support/noise.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -30,7 +30,7 @@ let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-examples-"));
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -86,7 +86,7 @@ describe("an export", () => {
     registerExport(flatWeights);
     const { exports } = await exportModel(run);
     expect(exports).toMatchObject([{ format: "flat-weights", out: at("flat") }]);
-    const [{ difference, cosine, bytes }] = exports;
+    const [{ relativeDifference: difference, cosine, bytes }] = exports;
     expect(difference).toBe(0);
     expect(cosine).toBeCloseTo(1, 6);
     const index = JSON.parse(await readFile(at("flat", "weights.json"), "utf8")) as { offset: number }[];
@@ -146,7 +146,7 @@ describe("an export", () => {
 describe("a data format", () => {
   test("opens: splits and classes from its own lists", async () => {
     const pets = ["Abyssinian_1 1 1 1", "beagle_1 5 2 1", "Abyssinian_2 1 1 1", "beagle_2 5 2 1"];
-    for (const [i, line] of pets.entries()) await noisePicture(at("pets", "images", `${line.split(" ")[0]}.jpg`), i, 0);
+    for (const [i, line] of pets.entries()) await noiseImage(at("pets", "images", `${line.split(" ")[0]}.jpg`), i, 0);
     await mkdir(at("pets", "annotations"), { recursive: true });
     await writeFile(at("pets", "annotations", "trainval.txt"), `${pets.slice(0, 3).join("\n")}\n`);
     await writeFile(at("pets", "annotations", "test.txt"), `# Image CLASS-ID\n${pets[3]}\n`);

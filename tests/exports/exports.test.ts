@@ -16,7 +16,7 @@ import { outOfBounds } from "../../src/commands/export.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
 import { rows } from "../../src/utils/tensor.ts";
-import { distillArguments, noisePicture, wecolora } from "../support/cli.ts";
+import { distillArguments, noiseImage, wecolora } from "../support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
 import { smallVit } from "../support/small-vit.ts";
 
@@ -27,7 +27,7 @@ let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-exports-"));
-  for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 18; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -141,13 +141,13 @@ describe("wecolora export", () => {
     expect(outcome).toMatchObject({ code: 0 });
     const { exports } = JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string);
     expect(exports.map(({ format }: { format: string }) => format)).toEqual(["onnx-int8", "huggingface", "peft"]);
-    for (const { difference, cosine, bytes, neighbours } of exports) {
-      expect(difference).toBeLessThan(0.25);
+    for (const { relativeDifference, cosine, bytes, knn } of exports) {
+      expect(relativeDifference).toBeLessThan(0.25);
       expect(cosine).toBeGreaterThan(0.97);
       expect(bytes).toBeGreaterThan(1000);
-      expect(neighbours.own).toBeGreaterThanOrEqual(0);
+      expect(knn.original).toBeGreaterThanOrEqual(0);
     }
-    expect(exports[1].difference).toBeLessThan(1e-5);
+    expect(exports[1].relativeDifference).toBeLessThan(1e-5);
     const card = readFileSync(at("run", "exports", "onnx-int8", "README.md"), "utf8");
     expect(card).toMatch(/^---\nlibrary_name: transformers\.js\n/);
     expect(card).toContain("wecolora distill --teacher TEACHER --data IMAGES --out RUN --recipe refined --rank 2");
@@ -185,7 +185,7 @@ describe("wecolora export", () => {
   });
 
   test.each<[string, string[], string]>([
-    ["no pictures", ["--to", "onnx", "--out", "x"], "--data"],
+    ["no images", ["--to", "onnx", "--out", "x"], "--data"],
     ["nowhere to write", ["--to", "onnx", "--data", "DATA"], "--out"],
     ["an unknown format", ["--to", "onyx", "--data", "DATA", "--out", "x"], "to"],
     [
@@ -212,8 +212,8 @@ test.each([
   ["onnx-int8", 0.05, 0.9, "cosine 0.90000 (at least 0.97)"],
   ["timm", Number.NaN, Number.NaN, "differ by NaN"],
 ] as const)("an export out of bounds is refused: %s", (format, difference, cosine, message) => {
-  expect(outOfBounds({ format, out: "x", difference, cosine })).toContain(message);
-  expect(outOfBounds({ format, out: "x", difference: 0, cosine: 1 })).toBeUndefined();
+  expect(outOfBounds({ format, out: "x", relativeDifference: difference, cosine })).toContain(message);
+  expect(outOfBounds({ format, out: "x", relativeDifference: 0, cosine: 1 })).toBeUndefined();
 });
 
 test("a model card says where a model comes from, and no path of a disk", () => {
@@ -224,7 +224,7 @@ test("a model card says where a model comes from, and no path of a disk", () => 
       teacher: "/home/me/models/big",
       fromHub: false,
       method: "wecolora",
-      pictures: 90,
+      images: 90,
       data: "/home/me/pictures",
       keptBlocks: [0, 2],
       command: "c",

@@ -14,7 +14,7 @@ import type * as Web from "onnxruntime-web";
 import { required } from "../../src/utils/required.ts";
 import { rows } from "../../src/utils/tensor.ts";
 import { browserPath, newPage, openBrowser } from "../support/browser.ts";
-import { noisePicture, wecolora } from "../support/cli.ts";
+import { noiseImage, wecolora } from "../support/cli.ts";
 import { readTensors, referencePath, relativeError, root } from "../support/reference.ts";
 import { hasSwiftShader, withSwiftShader } from "../support/webgpu.ts";
 
@@ -39,7 +39,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-bits-"));
-  for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 18; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
   const teacher = await loadModel(join(root, "demo/teacher"));
   const model = new Model(copyBlocks(teacher, [0, 6]), teacher.device);
   const given = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
@@ -60,9 +60,9 @@ describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i
     const { last_hidden_state: features } = (await model({
       pixel_values: new Tensor("float32", pixels.data, [...pixels.dims]),
     })) as { last_hidden_state: Tensor };
-    const own = required(expected, blockSizeOf(options));
-    expect(features.dims).toEqual(own.dims);
-    expect(relativeError(features.data as Float32Array, own.data)).toBeLessThan(bound);
+    const reference = required(expected, blockSizeOf(options));
+    expect(features.dims).toEqual(reference.dims);
+    expect(relativeError(features.data as Float32Array, reference.data)).toBeLessThan(bound);
   });
 
   test("takes 4 bits a weight, with a scale and a zero point for each block", () => {
@@ -109,7 +109,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
       await page.goto(url);
       await page.addScriptTag({ url: `${url}ort/ort.all.min.js` });
       for (const [i, { file, bound, options }] of files.entries()) {
-        const found = await page.evaluate(
+        const actual = await page.evaluate(
           async ({ model, data, dims }) => {
             const { ort } = globalThis as typeof globalThis & { ort: typeof Web };
             ort.env.wasm.wasmPaths = `${location.origin}/ort/`;
@@ -120,8 +120,8 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
           },
           { model: `${url}files/${i}/onnx/${file}`, data: [...pixels.data], dims: [...pixels.dims] },
         );
-        const own = required(expected, blockSizeOf(options));
-        expect(relativeError(Float32Array.from(found), own.data), file).toBeLessThan(bound);
+        const reference = required(expected, blockSizeOf(options));
+        expect(relativeError(Float32Array.from(actual), reference.data), file).toBeLessThan(bound);
       }
     } finally {
       await browser.close();
@@ -164,9 +164,9 @@ describe("wecolora export --to onnx-q4", () => {
     expect(rounded).toMatchObject({ code: 0 });
     expect(rounded.err).toContain("weights are rounded for 18 images");
     const figures = [plain, rounded].map(
-      ({ out }) => JSON.parse(out.trimEnd().split("\n").at(-1) as string).exports as { difference: number }[],
+      ({ out }) => JSON.parse(out.trimEnd().split("\n").at(-1) as string).exports as { relativeDifference: number }[],
     );
-    expect(figures[1][0].difference).toBeLessThan(figures[0][0].difference);
+    expect(figures[1][0].relativeDifference).toBeLessThan(figures[0][0].relativeDifference);
     const bytes = (path: string) => readFileSync(at(path, "onnx", "model_q4.onnx"));
     const again = await wecolora(
       "export",

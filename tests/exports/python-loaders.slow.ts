@@ -57,13 +57,13 @@ async function compare(
   pythonPath?: string,
 ): Promise<void> {
   const format = library === "timm" ? "timm" : "huggingface";
-  const held = [...students].filter(([, student]) => isHeldBy(student, library));
-  const folders = held.map(([name]) => join(folder, `${format} ${name}`));
-  for (const [i, [, student]] of held.entries()) await saveModel(student, folders[i], { format });
+  const loadable = [...students].filter(([, student]) => isHeldBy(student, library));
+  const folders = loadable.map(([name]) => join(folder, `${format} ${name}`));
+  for (const [i, [, student]] of loadable.entries()) await saveModel(student, folders[i], { format });
   const result = await runLoaders(library, folders, pythonPath);
   expect(result.version).toMatch(version);
   const lines: string[] = [];
-  for (const [i, [name, student]] of held.entries()) {
+  for (const [i, [name, student]] of loadable.entries()) {
     let worst = 0;
     for (const [j, image] of images.entries()) {
       const ours = await featuresOf(student, image, library === "timm" ? undefined : "down");

@@ -6,7 +6,7 @@ import { InferenceSession, Tensor as OnnxTensor } from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createDistillation, exportModel, loadModel, Model, saveModel } from "wecolora/node";
 import { outOfBounds } from "../../src/commands/export.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { noise } from "../support/noise.ts";
 import { referencePath, relativeError } from "../support/reference.ts";
 
@@ -15,7 +15,7 @@ let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-merging-"));
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -36,16 +36,16 @@ describe("--merge-tokens", () => {
       data: at("data"),
       mergeTokens: count,
     });
-    const own = await merged(directory, exports[0].merging ?? []);
-    expect(own.config.merging).toEqual(asFar(own.config.depth));
+    const exported = await merged(directory, exports[0].merging ?? []);
+    expect(exported.config.merging).toEqual(asFar(exported.config.depth));
     const session = await InferenceSession.create(at("onnx", "onnx", "model.onnx"));
     for (const batch of [1, 3]) {
-      const pixels = noise([batch, 3, own.config.imageSize, own.config.imageSize], 3, `batch ${batch}`);
+      const pixels = noise([batch, 3, exported.config.imageSize, exported.config.imageSize], 3, `batch ${batch}`);
       const fed = new OnnxTensor("float32", pixels.data, pixels.dims);
       const { last_hidden_state: tokens } = await session.run({ pixel_values: fed });
-      const { lastHiddenState } = await own.forward(pixels);
+      const { lastHiddenState } = await exported.forward(pixels);
       // The full grid of patches, whatever was merged.
-      expect(tokens.dims).toEqual([batch, 17, own.config.width]);
+      expect(tokens.dims).toEqual([batch, 17, exported.config.width]);
       // Float32 sums in another order.
       expect(relativeError(tokens.data as Float32Array, lastHiddenState.data)).toBeLessThan(1e-4);
     }
@@ -53,7 +53,7 @@ describe("--merge-tokens", () => {
     expect(card).toContain("token merging");
     // Merging changes features: the figures are of the unmerged model.
     expect(exports[0].cosine).toBeLessThan(0.99999);
-    await own.dispose();
+    await exported.dispose();
   });
 
   test("works in half precision and with 8-bit maps", async () => {
@@ -78,9 +78,11 @@ describe("--merge-tokens", () => {
 
   test("says what is wrong with a graph that is not the merging model", () => {
     const measured = { format: "onnx", out: "there", merging: [1] };
-    expect(outOfBounds({ ...measured, difference: 0.05, cosine: 0.995 })).toBeUndefined();
-    expect(outOfBounds({ ...measured, difference: 0.05, cosine: 0.98 })).toContain("which may merge other tokens");
-    expect(outOfBounds({ ...measured, merging: undefined, difference: 0.05, cosine: 0.995 })).toContain(
+    expect(outOfBounds({ ...measured, relativeDifference: 0.05, cosine: 0.995 })).toBeUndefined();
+    expect(outOfBounds({ ...measured, relativeDifference: 0.05, cosine: 0.98 })).toContain(
+      "which may merge other tokens",
+    );
+    expect(outOfBounds({ ...measured, merging: undefined, relativeDifference: 0.05, cosine: 0.995 })).toContain(
       "not the model",
     );
   });
@@ -89,23 +91,27 @@ describe("--merge-tokens", () => {
 describe("a model that merges tokens", () => {
   test("is stored in our own format and read back, and is refused by other libraries' formats", async () => {
     const { depth } = (await loadModel(directory)).config;
-    const own = await merged(directory, asFar(depth));
-    await saveModel(own, at("native"), { format: "safetensors" });
+    const exported = await merged(directory, asFar(depth));
+    await saveModel(exported, at("native"), { format: "safetensors" });
     const again = await loadModel(at("native"));
-    expect(again.config.merging).toEqual(own.config.merging);
-    const pixels = noise([2, 3, own.config.imageSize, own.config.imageSize], 5, "native");
-    const [a, b] = [await own.outputs(pixels, ["pooled"]), await again.outputs(pixels, ["pooled"])];
+    expect(again.config.merging).toEqual(exported.config.merging);
+    const pixels = noise([2, 3, exported.config.imageSize, exported.config.imageSize], 5, "native");
+    const [a, b] = [await exported.outputs(pixels, ["pooled"]), await again.outputs(pixels, ["pooled"])];
     expect(relativeError(b.pooled.data, a.pooled.data)).toBeLessThan(1e-5);
     for (const format of ["huggingface", "timm"] as const)
-      await expect(saveModel(own, at(format), { format })).rejects.toThrow(/no class for a model that merges tokens/);
-    await own.dispose();
+      await expect(saveModel(exported, at(format), { format })).rejects.toThrow(
+        /no class for a model that merges tokens/,
+      );
+    await exported.dispose();
     await again.dispose();
   });
 
   test("is no teacher", async () => {
-    const own = await merged(directory, [2, 0, 0, 0, 0, 0].slice(0, (await loadModel(directory)).config.depth));
-    await expect(createDistillation(own, { reductionFactor: 2, rank: 4 })).rejects.toThrow("The teacher merges tokens");
-    await own.dispose();
+    const exported = await merged(directory, [2, 0, 0, 0, 0, 0].slice(0, (await loadModel(directory)).config.depth));
+    await expect(createDistillation(exported, { reductionFactor: 2, rank: 4 })).rejects.toThrow(
+      "The teacher merges tokens",
+    );
+    await exported.dispose();
   });
 
   test("is not read from its ONNX file", async () => {

@@ -89,9 +89,9 @@ async function features(options: { device?: "webgpu"; dtype?: "q8" | "int8" }): 
       const model = await transformers.AutoModel.from_pretrained("student", options);
       const pixels = new transformers.Tensor("float32", Float32Array.from(data), dims);
       const { last_hidden_state } = (await model({ pixel_values: pixels })) as { last_hidden_state: { data: unknown } };
-      const found = Array.from(last_hidden_state.data as Float32Array);
+      const actual = Array.from(last_hidden_state.data as Float32Array);
       await model.dispose();
-      return found;
+      return actual;
     },
     { options, data: Array.from(input.data), dims: [...input.dims] },
   );

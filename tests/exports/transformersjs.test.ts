@@ -15,7 +15,7 @@ import {
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDistillation, distill, loadModel, saveModel } from "wecolora/node";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { difference, featuresOf, kinds, studentOf, writeImages } from "../support/kinds.ts";
 import { expectClose, readReference, readTensors, referencePath, root } from "../support/reference.ts";
 
@@ -86,16 +86,16 @@ test("the demo's teacher, saved again, with its processor", async () => {
     pixel_values: new Tensor("float32", two.data, [...two.dims]),
   })) as Outputs;
   expectClose(plain(features), ours.lastHiddenState, tolerance, "features");
-  // The whole way of a user of transformers.js: their own resizing differs a little, the pictures' order of classes doesn't.
+  // The whole way of a user of transformers.js: their own resizing differs a little, the images' order of classes doesn't.
   const processor = await AutoProcessor.from_pretrained(path, {});
-  const picture = await RawImage.read(join(root, "demo/pictures/val/arrow/arrow07_2.jpg"));
-  const prepared = (await processor(picture)) as { pixel_values: Tensor };
+  const image = await RawImage.read(join(root, "demo/pictures/val/arrow/arrow07_2.jpg"));
+  const prepared = (await processor(image)) as { pixel_values: Tensor };
   expect(prepared.pixel_values.dims).toEqual([1, 3, 224, 224]);
   const classifier = await AutoModelForImageClassification.from_pretrained(path, { dtype: "fp32" });
   const { logits } = (await classifier(prepared)) as { logits: Tensor };
   const row = Array.from(logits.data as Float32Array);
-  const own = Array.from((ours.logits as FloatTensor).data.subarray(0, 30));
-  expect(row.indexOf(Math.max(...row))).toBe(own.indexOf(Math.max(...own)));
+  const expected = Array.from((ours.logits as FloatTensor).data.subarray(0, 30));
+  expect(row.indexOf(Math.max(...row))).toBe(expected.indexOf(Math.max(...expected)));
   await model.dispose();
 });
 
@@ -123,8 +123,7 @@ test.each(kinds)("a student of a $name teacher, with its own processor on images
 });
 
 test("a run's student loads by its card's own lines, and without options", async () => {
-  for (let i = 0; i < 12; i++)
-    await noisePicture(join(folder, "card", "data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  for (let i = 0; i < 12; i++) await noiseImage(join(folder, "card", "data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
   const run = join(folder, "card", "run");
   const teacher = referencePath("teachers/hf-vit");
   await distill({ teacher, data: join(folder, "card", "data"), out: run, report: false });

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createPictureSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
+import { createImageSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
 import { readNifti } from "../../src/data/nifti.ts";
 import { boundedCompressors } from "../../src/data/parquet-pages.ts";
 import { PlaceReader } from "../../src/data/places.ts";
@@ -54,7 +54,7 @@ describe.skipIf(process.platform === "win32")("what is no regular file", () => {
   afterAll(() => closeSocket());
 
   test.each(kinds)("an image that is a %s", async (kind) => {
-    const source = createPictureSource(folder, 1);
+    const source = createImageSource(folder, 1);
     for (const read of [source.facts, source.fingerprint]) {
       await expect(read({ name: `${kind}.png` })).rejects.toThrow(`${join(folder, `${kind}.png`)} ${messages[kind]}`);
       await expect(read({ name: `${kind}.png` })).rejects.toMatchObject({ name: "UserError" });
@@ -87,7 +87,7 @@ describe("files that are too long to be meant", () => {
       await writeFile(join(folder, name), "");
       await truncate(join(folder, name), 3 * 2 ** 30);
     }
-    const source = createPictureSource(folder, 1);
+    const source = createImageSource(folder, 1);
     const grown = await growth(async () => {
       await expect(source.facts({ name: "long.png" })).rejects.toThrow(
         "long.png is 3 GiB long; at most 512 MiB are read",
@@ -155,10 +155,10 @@ describe("packed scans", () => {
 
   test("a volume takes its own memory once, not as floats", async () => {
     const packed = gzipSync(nifti([512, 512, 400], Buffer.alloc(512 * 512 * 400)));
-    const held = process.memoryUsage().arrayBuffers;
+    const memory = process.memoryUsage().arrayBuffers;
     const volume = readNifti(packed, "d.nii.gz");
     expect(volume.at(511, 511, 399)).toBe(0);
-    expect(process.memoryUsage().arrayBuffers - held).toBeLessThan(2.5 * 512 * 512 * 400);
+    expect(process.memoryUsage().arrayBuffers - memory).toBeLessThan(2.5 * 512 * 512 * 400);
   });
 });
 

@@ -6,7 +6,7 @@ import { deflateRawSync } from "node:zlib";
 import fc from "fast-check";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createPictureSource, loadModel } from "wecolora/node";
+import { createImageSource, loadModel } from "wecolora/node";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import { openTorchFile } from "../../src/checkpoints/torch.ts";
 import { operations } from "../../src/files/pickle-operations.ts";
@@ -434,7 +434,7 @@ describe("names without end", () => {
   });
 });
 
-describe("pictures that would fill the memory", () => {
+describe("images that would fill the memory", () => {
   /** A PNG whose header claims a size. */
   async function claiming(name: string, width: number, height: number): Promise<void> {
     const png = await sharp({ create: { width: 8, height: 8, channels: 3, background: "red" } })
@@ -450,7 +450,7 @@ describe("pictures that would fill the memory", () => {
     ["empty.png", 0, 0],
   ])("%s", async (name, width, height) => {
     await claiming(name, width, height);
-    const source = createPictureSource(folder, 1);
+    const source = createImageSource(folder, 1);
     await expect(source.facts({ name })).rejects.toThrow(name);
     await expect(source.facts({ name })).rejects.toMatchObject({ name: "UserError" });
     await source.dispose();

@@ -11,14 +11,14 @@ import { activePods, manifests } from "../../src/launchers/kubernetes.ts";
 import { rangesText } from "../../src/launchers/launcher.ts";
 import { activeTasks, arrayLength, logPattern, taskArrays, taskScript } from "../../src/launchers/slurm.ts";
 import { shellWord } from "../../src/utils/option-names.ts";
-import { noisePicture, runScript, script } from "../support/cli.ts";
+import { noiseImage, runScript, script } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 let folder: string;
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-launchers-"));
-  for (let i = 0; i < 9; i++) await noisePicture(at("data", `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 9; i++) await noiseImage(at("data", `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compare, features } from "wecolora/node";
-import { noisePicture, runScript, script } from "../support/cli.ts";
+import { noiseImage, runScript, script } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 import type { Cluster } from "../support/slurm.ts";
 import { slurmProblem, startSlurm } from "../support/slurm.ts";
@@ -59,7 +59,7 @@ function taskProcess(plan: string, index: number): number | undefined {
 describe.skipIf(problem !== undefined)(problem === undefined ? "Slurm" : `Slurm is skipped: ${problem}`, () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "wecolora-cluster-"));
-    for (let i = 0; i < 28; i++) await noisePicture(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+    for (let i = 0; i < 28; i++) await noiseImage(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
     cluster = await startSlurm();
   });
   afterAll(async () => {
@@ -98,14 +98,14 @@ describe.skipIf(problem !== undefined)(problem === undefined ? "Slurm" : `Slurm 
   });
 
   test("a task that fails is run again, then named with its log, and the merge does not run", async () => {
-    for (let i = 0; i < 28; i++) await noisePicture(at("other", `p${String(i).padStart(2, "0")}.jpg`), i, 0);
+    for (let i = 0; i < 28; i++) await noiseImage(at("other", `p${String(i).padStart(2, "0")}.jpg`), i, 0);
     const args = featureArgs("failing.safetensors", "other");
     const before = await readFile(at("other", "p05.jpg"));
     // Held until an image has changed that the second task is to read.
-    const held = await onCluster(...args, "--slurm", "hold=");
-    expect(held, held.err).toMatchObject({ code: 0 });
+    const heldJob = await onCluster(...args, "--slurm", "hold=");
+    expect(heldJob, heldJob.err).toMatchObject({ code: 0 });
     await copyFile(at("other", "p27.jpg"), at("other", "p05.jpg"));
-    for (const job of held.json().jobs) cluster.run("scontrol", "release", job);
+    for (const job of heldJob.json().jobs) cluster.run("scontrol", "release", job);
     const seen = await until(
       "the failure",
       () => status("failing.safetensors"),

@@ -1,4 +1,4 @@
-// Pictures in parts: the same outputs as one by one, with few pictures at once on a processor and all at once elsewhere.
+// Images in parts: the same outputs as one by one, with few images at once on a processor and all at once elsewhere.
 import { afterAll, expect, test } from "vitest";
 import type { FloatTensor } from "wecolora/node";
 import { createDistillation, createNodeDevice, loadModel, Model } from "wecolora/node";
@@ -12,7 +12,7 @@ const processor = createNodeDevice({ threads: 2 });
 const { config, weights, preprocessing, origin } = await loadModel(referencePath("teachers/timm-vit"));
 afterAll(() => processor.dispose());
 
-/** A device that tells how many pictures its sessions' runs took. */
+/** A device that tells how many images its sessions' runs took. */
 function counting(threads: number | undefined): { device: Device; taken: number[] } {
   const taken: number[] = [];
   const createSession: Device["createSession"] = async (...given) => {
@@ -30,40 +30,40 @@ function counting(threads: number | undefined): { device: Device; taken: number[
 }
 
 const modelOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
-const pictures = noise([19, config.channels, config.imageSize, config.imageSize], 1, "parts");
+const images = noise([19, config.channels, config.imageSize, config.imageSize], 1, "parts");
 
-/** The pictures' outputs are those of each by itself, to float32's rounding: products of other sizes add up in another order. */
+/** The images' outputs are those of each by itself, to float32's rounding: products of other sizes add up in another order. */
 async function expectEach(
   outputs: Readonly<Record<string, FloatTensor>>,
   of: (pixels: FloatTensor) => Promise<Record<string, FloatTensor>>,
 ) {
-  for (let i = 0; i < pictures.dims[0]; i++) {
-    const own = await of(rows(pictures, i, i + 1));
-    expect(Object.keys(outputs)).toEqual(Object.keys(own));
-    for (const [name, tensor] of Object.entries(own)) {
-      const found = rows(outputs[name], i, i + 1);
-      expect(found.dims).toEqual(tensor.dims);
-      expectClose(found, tensor, 1e-5, `${name} of picture ${i}`);
+  for (let i = 0; i < images.dims[0]; i++) {
+    const single = await of(rows(images, i, i + 1));
+    expect(Object.keys(outputs)).toEqual(Object.keys(single));
+    for (const [name, tensor] of Object.entries(single)) {
+      const actual = rows(outputs[name], i, i + 1);
+      expect(actual.dims).toEqual(tensor.dims);
+      expectClose(actual, tensor, 1e-5, `${name} of picture ${i}`);
     }
   }
 }
 
-test("a model's outputs come in even parts of four pictures a thread at most", async () => {
+test("a model's outputs come in even parts of four images a thread at most", async () => {
   const { device, taken } = counting(2);
   const model = modelOn(device);
-  const { hiddenStates = [], ...found } = await model.forward(pictures, { hiddenStates: true });
+  const { hiddenStates = [], ...actual } = await model.forward(images, { hiddenStates: true });
   expect(taken).toEqual([6, 6, 7]);
   const states = (list: readonly FloatTensor[]) => Object.fromEntries(list.map((state, i) => [`hidden ${i}`, state]));
   expect(hiddenStates).toHaveLength(config.depth + 1);
-  const outputs = { ...found, ...states(hiddenStates) } as Record<string, FloatTensor>;
+  const outputs = { ...actual, ...states(hiddenStates) } as Record<string, FloatTensor>;
   await expectEach(outputs, async (pixels) => {
-    const { hiddenStates: own = [], ...rest } = await model.forward(pixels, { hiddenStates: true });
-    return { ...rest, ...states(own) } as Record<string, FloatTensor>;
+    const { hiddenStates: single = [], ...rest } = await model.forward(pixels, { hiddenStates: true });
+    return { ...rest, ...states(single) } as Record<string, FloatTensor>;
   });
   await model.dispose();
 });
 
-test("few pictures go at once, and so do all where no processor's caches count", async () => {
+test("few images go at once, and so do all where no processor's caches count", async () => {
   for (const [threads, count, expected] of [
     [2, 8, [8]],
     [2, 9, [4, 5]],
@@ -73,7 +73,7 @@ test("few pictures go at once, and so do all where no processor's caches count",
   ] as const) {
     const { device, taken } = counting(threads);
     const model = modelOn(device);
-    const { pooled } = await model.outputs(rows(pictures, 0, count), ["pooled"]);
+    const { pooled } = await model.outputs(rows(images, 0, count), ["pooled"]);
     expect(pooled.dims).toEqual([count, config.width]);
     expect(taken).toEqual(expected);
     await model.dispose();
@@ -83,8 +83,8 @@ test("few pictures go at once, and so do all where no processor's caches count",
 test("so do a distillation's targets and its student's features", async () => {
   const { device, taken } = counting(2);
   const distillation = await createDistillation(modelOn(device), { reductionFactor: 2, rank: 4 });
-  const targets = await distillation.targets(pictures);
-  const features = await distillation.features(pictures);
+  const targets = await distillation.targets(images);
+  const features = await distillation.features(images);
   expect(taken).toEqual([6, 6, 7, 6, 6, 7]);
   await expectEach(targets as Record<string, FloatTensor>, async (pixels) => ({
     ...(await distillation.targets(pixels)),
@@ -98,7 +98,7 @@ test("a session that gives more serves who asks for less, until it is closed", a
   let opened = 0;
   const createSession: Device["createSession"] = (...given) => (opened++, device.createSession(...given));
   const model = modelOn(changed(device, { createSession }));
-  const few = rows(pictures, 0, 2);
+  const few = rows(images, 0, 2);
   const wide = await model.outputs(few, ["pooled", "blockOutput"]);
   const narrow = await model.outputs(few, ["pooled"]);
   expect(opened).toBe(1);

@@ -4,15 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
-import {
-  createDistillation,
-  createPictureSource,
-  evaluate,
-  features,
-  listPictures,
-  loadModel,
-  Model,
-} from "wecolora/node";
+import { createDistillation, createImageSource, evaluate, features, listImages, loadModel, Model } from "wecolora/node";
 import { compile } from "../../src/engine/compile.ts";
 import {
   add,
@@ -45,7 +37,7 @@ import { int8Of } from "../../src/students/settle-precision.ts";
 import { distillOptions } from "../../src/commands/distill-options.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import { elementBytes, elementCount, rows } from "../../src/utils/tensor.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { inlineDevice, runOnce } from "../support/device.ts";
 import { noise } from "../support/noise.ts";
 import { readReference, readTensors, referencePath, relativeError } from "../support/reference.ts";
@@ -55,7 +47,7 @@ const device = inlineDevice();
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-precision-"));
-  for (let i = 0; i < 16; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 16; i++) await noiseImage(join(folder, "data", `p${i}.jpg`), i, i % 3);
 });
 afterAll(async () => {
   await device.dispose();
@@ -72,7 +64,7 @@ async function inBoth(inputs: readonly Value[], outputs: Record<string, Value>, 
 }
 
 const teacherOf = () => loadModel(referencePath("teachers/timm-vit"), { device });
-const picturesOf = async () =>
+const imagesOf = async () =>
   (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
 
 test("the largest weight is one with which this machine multiplies exactly, wherever it stands", async () => {
@@ -221,7 +213,7 @@ describe("a step's products", () => {
   test("stay the same where sessions are opened anew for other micro-batches", async () => {
     const teacher = await teacherOf();
     const settings: CreateDistillationOptions = { rank: 2, precision: "int8", int8Parts: ["student"] };
-    const [whole, half] = [await picturesOf(), await picturesOf()].map((pixels, i) => rows(pixels, 0, i === 0 ? 2 : 1));
+    const [whole, half] = [await imagesOf(), await imagesOf()].map((pixels, i) => rows(pixels, 0, i === 0 ? 2 : 1));
     const again = await createDistillation(teacher, settings);
     const start = await again.saveState();
     await again.step([half]);
@@ -261,7 +253,7 @@ describe("a step's products", () => {
   });
 
   test("give nearly the same loss and gradients in 8 bits", async () => {
-    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+    const [teacher, pixels] = [await teacherOf(), await imagesOf()];
     const settings = { reductionFactor: 2, rank: 4, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
     const plain = await createDistillation(teacher, settings);
     const coarse = await createDistillation(teacher, { ...settings, precision: "int8" });
@@ -272,8 +264,8 @@ describe("a step's products", () => {
       await coarse.step([pixels], { gradients: true }),
     ];
     expect(Math.abs(near.loss / exact.loss - 1)).toBeLessThan(0.02);
-    const all = (found: typeof exact) =>
-      Float64Array.from([...(found.gradients as Map<string, FloatTensor>).values()].flatMap(({ data }) => [...data]));
+    const all = (actual: typeof exact) =>
+      Float64Array.from([...(actual.gradients as Map<string, FloatTensor>).values()].flatMap(({ data }) => [...data]));
     const [a, b] = [all(exact), all(near)];
     const dot = (p: Float64Array, q: Float64Array) => p.reduce((sum, v, i) => sum + v * q[i], 0);
     // The loss's gradient is made of signs, which turn where a difference is near zero.
@@ -286,17 +278,17 @@ describe("checkpointing", () => {
   test.each(["wecolora", "weco-kd", "dora"] as const)(
     "%s: the same gradients, from activations computed anew",
     async (method) => {
-      const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+      const [teacher, pixels] = [await teacherOf(), await imagesOf()];
       const settings = { method, reductionFactor: 2, rank: 4, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
       const plain = await createDistillation(teacher, settings);
       const anew = await createDistillation(teacher, { ...settings, checkpointing: true });
       for (let i = 0; i < 2; i++) {
         const expected = await plain.step([pixels], { gradients: true });
-        const found = await anew.step([pixels], { gradients: true });
+        const actual = await anew.step([pixels], { gradients: true });
         // The same operations on the same numbers.
-        expect(found.loss).toBe(expected.loss);
+        expect(actual.loss).toBe(expected.loss);
         for (const [name, { data }] of expected.gradients as Map<string, FloatTensor>)
-          expect(relativeError((found.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-6);
+          expect(relativeError((actual.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-6);
       }
       for (const one of [plain, anew, teacher]) await one.dispose();
     },
@@ -305,18 +297,18 @@ describe("checkpointing", () => {
   test.each(["wecolora", "weco-kd", "dora"] as const)(
     "%s: gradients from activations saved in half precision",
     async (method) => {
-      const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+      const [teacher, pixels] = [await teacherOf(), await imagesOf()];
       const settings = { method, reductionFactor: 2, rank: 4 } as const;
       const plain = await createDistillation(teacher, settings);
       const half = await createDistillation(teacher, { ...settings, activations: "float16" });
-      const [expected, found] = [
+      const [expected, actual] = [
         await plain.step([pixels], { gradients: true }),
         await half.step([pixels], { gradients: true }),
       ];
       // The forward pass reads none of the copies.
-      expect(found.loss).toBe(expected.loss);
+      expect(actual.loss).toBe(expected.loss);
       const errors = [...(expected.gradients as Map<string, FloatTensor>)].map(([name, { data }]) =>
-        relativeError((found.gradients?.get(name) as FloatTensor).data, data),
+        relativeError((actual.gradients?.get(name) as FloatTensor).data, data),
       );
       // A number is off by 2^-12 on average, and the way back multiplies a few dozen of them.
       expect(Math.max(...errors)).toBeLessThan(5e-3);
@@ -364,7 +356,7 @@ describe("checkpointing", () => {
   });
 
   test("methods whose states are not told are refused", async () => {
-    const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+    const [teacher, pixels] = [await teacherOf(), await imagesOf()];
     const minivit = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, checkpointing: true });
     await expect(minivit.step([pixels])).rejects.toThrow("can't be recomputed (checkpointing)");
     const half = await createDistillation(teacher, { method: "minivit", reductionFactor: 2, activations: "float16" });
@@ -395,19 +387,19 @@ function largeTeacher(): Model {
 describe("auto", () => {
   test("says what it found, and leaves features that move too much in float32", async () => {
     const small = await teacherOf();
-    expect(await choosePrecision(small, { wanted: "auto" })).toEqual({ found: "float32, since the model is small" });
+    expect(await choosePrecision(small, { wanted: "auto" })).toEqual({ reason: "float32, since the model is small" });
     await small.dispose();
     const teacher = largeTeacher();
-    expect(await choosePrecision(teacher, { wanted: "float32" })).toEqual({ found: "float32" });
+    expect(await choosePrecision(teacher, { wanted: "float32" })).toEqual({ reason: "float32" });
     const forced = await choosePrecision(teacher, { wanted: "int8", parts: ["teacher"] });
     expect(forced.int8).toEqual({ largest: await largestOn(device), parts: ["teacher"] });
-    expect(forced.found).toMatch(/^int8: [78]-bit weights/);
+    expect(forced.reason).toMatch(/^int8: [78]-bit weights/);
     const auto = await choosePrecision(teacher, { wanted: "auto" });
-    expect(auto.found).toMatch(auto.int8 ? /^int8: products take .* and move/ : /^float32, since 8-bit products/);
+    expect(auto.reason).toMatch(auto.int8 ? /^int8: products take .* and move/ : /^float32, since 8-bit products/);
     // Where adapters are named too, they are timed by themselves, and it is said where they stay as they are.
     const named = await choosePrecision(teacher, { wanted: "auto", parts: int8Parts });
     const frozen = int8Parts.filter((part) => part !== "adapters");
-    const slower = named.found.includes("; adapters stay float32, since with them maps take 1");
+    const slower = named.reason.includes("; adapters stay float32, since with them maps take 1");
     if (named.int8) expect(named.int8.parts).toEqual(slower ? frozen : int8Parts);
     // One weight in each row that leaves no steps of the scale to the others, and that meets a channel of zeros.
     const weights = new Map(teacher.weights);
@@ -425,27 +417,27 @@ describe("auto", () => {
   });
 });
 
-test("a start in closed form is rounded where pictures are many, and by default", async () => {
+test("a start in closed form is rounded where images are many, and by default", async () => {
   const teacher = largeTeacher();
-  const source = createPictureSource(join(folder, "data"), 1);
-  const { items } = await listPictures(join(folder, "data"));
+  const source = createImageSource(join(folder, "data"), 1);
+  const { items } = await listImages(join(folder, "data"));
   const asked = async (given: Partial<DistillRunInput>) => {
-    const said: string[] = [];
+    const messages: string[] = [];
     const options = distillOptions({ teacher: "t", data: "d", out: "o", ...given });
-    const int8 = await int8Of(options, teacher, source, items, { info: (line) => said.push(line) });
-    return { int8: int8 !== undefined, said: said.join() };
+    const int8 = await int8Of(options, teacher, source, items, { info: (line) => messages.push(line) });
+    return { int8: int8 !== undefined, messages: messages.join() };
   };
   const few = await asked({});
-  expect(few).toEqual({ int8: false, said: "precision float32, since 16 images gain little by 8 bits" });
+  expect(few).toEqual({ int8: false, messages: "precision float32, since 16 images gain little by 8 bits" });
   // So many views are never drawn here.
   const many = await asked({ analyticCrops: 1000 });
-  expect(many.said).toMatch(
+  expect(many.messages).toMatch(
     many.int8 ? /^precision int8: products take .* and move/ : /^precision float32, since 8-bit/,
   );
-  expect(await asked({ analyticCrops: 1000, precision: "float32" })).toEqual({ int8: false, said: "" });
-  // Asked for by name, 8 bits are taken however few the pictures are; the paper's recipe never takes them by itself.
+  expect(await asked({ analyticCrops: 1000, precision: "float32" })).toEqual({ int8: false, messages: "" });
+  // Asked for by name, 8 bits are taken however few the images are; the paper's recipe never takes them by itself.
   expect(await asked({ precision: "int8" })).toMatchObject({ int8: true });
-  expect(await asked({ recipe: "paper" })).toEqual({ int8: false, said: "" });
+  expect(await asked({ recipe: "paper" })).toEqual({ int8: false, messages: "" });
   await source.dispose();
   await teacher.dispose();
 });
@@ -463,10 +455,10 @@ test("features and judging in 8 bits, as the commands run them", async () => {
   const moved = near.data.reduce((sum, v, i) => sum + Math.abs(v - exact.data[i]), 0);
   expect(moved / exact.data.reduce((sum, v) => sum + Math.abs(v), 0)).toBeLessThan(0.1);
   expect(moved).toBeGreaterThan(0);
-  const said: string[] = [];
+  const messages: string[] = [];
   const options = { model: [model], teacher: model, data: join(folder, "data"), precision: "int8" as const };
-  const { results } = await evaluate({ ...options, cache: false, onProgress: messagesInto(said) });
-  expect(said.join()).toMatch(/precision int8: [78]-bit weights/);
+  const { results } = await evaluate({ ...options, cache: false, onProgress: messagesInto(messages) });
+  expect(messages.join()).toMatch(/precision int8: [78]-bit weights/);
   // The teacher stays float32, so the model beside it is not quite it.
   expect(results[1].fidelity?.meanAbsoluteDifference).toBeGreaterThan(0);
 });

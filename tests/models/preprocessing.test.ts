@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, nodeDirectory, saveModel } from "wecolora/node";
 import { resize } from "../../src/data/resize.ts";
-import { evaluationPixels, evaluationView } from "../../src/data/transforms.ts";
+import { evaluationPixels, evaluationCrop } from "../../src/data/transforms.ts";
 import { readPreprocessorFile } from "../../src/models/definition.ts";
 import {
   isSame,
@@ -17,7 +17,7 @@ import {
   writeTimmPreprocessing,
 } from "../../src/models/preprocessing.ts";
 import { UserError } from "../../src/utils/errors.ts";
-import type { Picture, Preprocessing, Resize } from "../../src/utils/image.ts";
+import type { RgbImage, Preprocessing, Resize } from "../../src/utils/image.ts";
 import { interpolations } from "../../src/utils/image.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import type { Tensor } from "../../src/utils/tensor.ts";
@@ -41,12 +41,12 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 function tensor(name: string): Tensor {
-  const found = expected.get(name);
-  if (!found) throw new Error(`no ${name}`);
-  return found;
+  const actual = expected.get(name);
+  if (!actual) throw new Error(`no ${name}`);
+  return actual;
 }
 
-function image(index: number): Picture {
+function image(index: number): RgbImage {
   const { dims, data } = tensor(`image${index}`);
   return { height: dims[0], width: dims[1], data: Uint8Array.from(data as Uint8Array) };
 }
@@ -60,10 +60,10 @@ function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
 
 /** Pixel values of an image beside those of the library; the same 8-bit pixels give the same numbers in float32. */
 function differenceFrom(name: string, index: number, preprocessing: Preprocessing): number {
-  const view = evaluationView(image(index), preprocessing);
+  const pixels = evaluationCrop(image(index), preprocessing);
   const wanted = tensor(name);
   expect([name, ...wanted.dims]).toEqual([name, 3, preprocessing.cropSize, preprocessing.cropSize]);
-  return largestDifference(view, wanted.data as Float32Array);
+  return largestDifference(pixels, wanted.data as Float32Array);
 }
 
 describe("against Pillow, bit for bit", () => {

@@ -118,10 +118,10 @@ describe.each(cases)("$name", (item) => {
     const input = expected.get("input") as FloatTensor;
     const model = await loadModel(path, { numHeads });
     const { lastHiddenState, logits } = await model.forward(rows(input, 0, 1));
-    const [found, wanted] = expected.has(last)
+    const [actual, wanted] = expected.has(last)
       ? [lastHiddenState, expected.get(last)]
       : [logits, expected.get("logits")];
-    expectClose(found, rows(wanted as FloatTensor, 0, 1), bound, "the first picture alone");
+    expectClose(actual, rows(wanted as FloatTensor, 0, 1), bound, "the first picture alone");
     await model.dispose();
   });
 
@@ -198,7 +198,7 @@ test("where a library takes any size, the preprocessor's is the one to use", asy
   }
 });
 
-test("pictures of another size", async () => {
+test("images of another size", async () => {
   const model = await loadModel(referencePath("teachers/timm-vit"), { imageSize: 48 });
   const { lastHiddenState } = await model.forward(zeros([1, 3, 48, 48]));
   expect(lastHiddenState.dims).toEqual([1, 37, 32]);
@@ -213,14 +213,14 @@ test("the demo's teacher, from given pixel values", async () => {
   stored.delete("dinov2.embeddings.mask_token");
   expect(model.parameters).toBe([...stored.values()].reduce((sum, { data }) => sum + data.length, 0));
   const { lastHiddenState, logits } = await model.forward(expected.get("pixel_values") as never);
-  const [pictures, tokens, width] = lastHiddenState.dims;
-  const classToken = new Float32Array(pictures * width);
-  for (let i = 0; i < pictures; i++) {
+  const [images, tokens, width] = lastHiddenState.dims;
+  const classToken = new Float32Array(images * width);
+  for (let i = 0; i < images; i++) {
     classToken.set(lastHiddenState.data.subarray(i * tokens * width, i * tokens * width + width), i * width);
   }
   // Tolerances as demo/expected.json states them: 1e-3 of the largest entry.
   expectClose(
-    { type: "float32", dims: [pictures, width], data: classToken },
+    { type: "float32", dims: [images, width], data: classToken },
     expected.get("class_token"),
     1e-3,
     "class token",
@@ -255,10 +255,10 @@ describe("the same weights in other wrappers", () => {
       const tensors = [...(await readTensors(join(source, "model.safetensors")))];
       const map: Record<string, string> = {};
       for (const part of [0, 1]) {
-        const own = new Map(tensors.filter((_, i) => i % 2 === part));
+        const shard = new Map(tensors.filter((_, i) => i % 2 === part));
         const name = `model-0000${part + 1}-of-00002.safetensors`;
-        await nodeDirectory(folder).write(name, writeSafetensors(own));
-        for (const key of own.keys()) map[key] = name;
+        await nodeDirectory(folder).write(name, writeSafetensors(shard));
+        for (const key of shard.keys()) map[key] = name;
       }
       await writeFile(join(folder, "model.safetensors.index.json"), JSON.stringify({ metadata: {}, weight_map: map }));
       await copyFile(join(source, "config.json"), join(folder, "config.json"));

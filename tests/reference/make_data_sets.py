@@ -217,7 +217,7 @@ ramp = (np.arange(32)[None, :] * 2000 + np.arange(32)[:, None]).astype(np.uint16
 def note(name, im, tolerance):
     """The size, the mean of each channel, one row of pixels, and how far another decoder may be from each of them."""
     a = np.asarray(im)
-    expected.setdefault("pictures", {})[name] = {"size": list(im.size), "mean": a.astype(np.float64).mean((0, 1)).tolist(),
+    expected.setdefault("images", {})[name] = {"size": list(im.size), "mean": a.astype(np.float64).mean((0, 1)).tolist(),
         "row": a[2].reshape(-1).tolist(), "tolerance": tolerance}
 for name, opts, tol in ("a.png", {}, 0), ("a.jpg", {"quality": 95, "subsampling": 0}, 1), ("a.webp", {"lossless": True}, 0), ("a.bmp", {}, 0), ("a.tiff", {"compression": "tiff_lzw"}, 0):
     base.save(path("formats", name), **opts); note(name, Image.open(path("formats", name)).convert("RGB"), tol)

@@ -16,7 +16,7 @@ import type { ComparedRun } from "../../src/report/comparison.ts";
 import { comparisonCsv, comparisonTable, summarize } from "../../src/report/comparison.ts";
 import type { ResultRow } from "../../src/report/results.ts";
 import { evaluatedOn, isFaster, resultTable, resultText, tooFewText } from "../../src/report/results.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { messagesInto } from "../support/progress.ts";
 import { referencePath } from "../support/reference.ts";
 import { smallVit } from "../support/small-vit.ts";
@@ -24,7 +24,7 @@ import { smallVit } from "../support/small-vit.ts";
 const row = (name: string, images: number | undefined, top1: number, more: Partial<ResultRow> = {}): ResultRow => ({
   name,
   images,
-  neighbours: { top1, top5: 0.9, interval: [top1 - 0.05, top1 + 0.05], top5Interval: [0.8, 0.95] },
+  knn: { top1, top5: 0.9, interval: [top1 - 0.05, top1 + 0.05], top5Interval: [0.8, 0.95] },
   head: { top1: 0.75, top5: 1, interval: [0.6, 0.9] },
   auroc: { probe: { each: [], mean: 0.8, interval: [0.7, 0.9] } },
   fidelity: {
@@ -63,7 +63,7 @@ describe("below 100 images every figure stands with its interval", () => {
             teacher: "t",
             fromHub: false,
             method: "refit",
-            pictures: 4,
+            images: 4,
             data: "d",
             keptBlocks: [0, 1],
             command: "c",
@@ -109,7 +109,7 @@ describe("below 100 images every figure stands with its interval", () => {
     expect(cells(run(0, 50, 0.5), run(1, 50, 0.6))[1]).toBe("55.0 ± 7.1 (50–60)");
     expect(cells(run(0, 500, 0.5))[1]).toBe("50.0");
     const [head, line] = comparisonCsv(summarize([run(0, 50, 0.5)])).split("\n");
-    const at = head.split(",").indexOf("neighbours_low");
+    const at = head.split(",").indexOf("knn_low");
     expect(
       line
         .split(",")
@@ -160,7 +160,7 @@ describe("intervals of shares", () => {
 describe("latency is marked only where it differs by more than it varies", () => {
   const timed = (name: string, median: number, low: number, high: number): ResultRow => ({
     name,
-    millisecondsAPicture: median,
+    millisecondsPerImage: median,
     millisecondsQuartiles: [low, high],
   });
 
@@ -200,7 +200,7 @@ describe("a run on four images", () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "wecolora-few-"));
     for (let i = 0; i < 16; i++)
-      await noisePicture(at("data", i < 12 ? "train" : "val", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+      await noiseImage(at("data", i < 12 ? "train" : "val", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
   });
   afterAll(() => rm(folder, { recursive: true }));
   const teacher = referencePath("teachers/timm-vit");

@@ -8,7 +8,7 @@ import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { distill, report, rollout, similarity } from "wecolora/node";
 import { browserPath, openBrowser, openPage } from "../support/browser.ts";
-import { noisePicture, wecolora } from "../support/cli.ts";
+import { noiseImage, wecolora } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -31,7 +31,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), `wecolora-page-${"long".repeat(20)}-`));
   for (let i = 0; i < 30; i++) {
     const name = i % 7 === 0 || i > 24 ? `${hostile}${i}.jpg` : `p${i}.jpg`;
-    await noisePicture(at("data", i < 18 ? "train" : "val", classes[i % 3], name), i, i % 3);
+    await noiseImage(at("data", i < 18 ? "train" : "val", classes[i % 3], name), i, i % 3);
   }
   await distill({ teacher, data: at("data"), out: at("run"), ...small });
   await distill({ teacher, data: at("data"), out: at("other <i>"), ...small, rank: 1, method: "lora" });
@@ -65,13 +65,13 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     expect(complaints).toEqual([]);
     // Axe is run by the debugger's side: the page's own policy would not let it in as a script.
     await page.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"));
-    const found = await page.evaluate(async () => {
+    const actual = await page.evaluate(async () => {
       const { axe } = window as unknown as {
         axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
       };
       return (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 200)}`);
     });
-    expect(found).toEqual([]);
+    expect(actual).toEqual([]);
     await page.context().close();
   });
 
@@ -84,14 +84,14 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     const results = log.filter(({ kind }) => kind === "result");
     expect(rows.map(([name]) => name)).toEqual(["teacher", "weight copy", "student"]);
     results.forEach((result, i) => {
-      expect(rows[i][1]).toMatch(new RegExp(`^${(100 * result.neighbours.top1).toFixed(1)} \\(\\d+–\\d+\\)$`));
+      expect(rows[i][1]).toMatch(new RegExp(`^${(100 * result.knn.top1).toFixed(1)} \\(\\d+–\\d+\\)$`));
       expect(rows[i][3]).toContain((100 * result.probe.top1).toFixed(1));
       // 12 images are few: figures stand with their intervals, but for the teacher's likeness to itself.
       const difference = result.fidelity.meanAbsoluteDifference.toFixed(3);
       const pattern = i === 0 ? `^${difference}$` : `^${difference} \\(\\d\\.\\d{3}–\\d\\.\\d{3}\\)$`;
       expect(rows[i].some((cell) => new RegExp(pattern).test(String(cell)))).toBe(true);
       const [low, high] = result.millisecondsQuartiles.map((v: number) => v.toFixed(1));
-      expect(rows[i].at(-1)).toBe(`${result.millisecondsAPicture.toFixed(1)} (${low}–${high})`);
+      expect(rows[i].at(-1)).toBe(`${result.millisecondsPerImage.toFixed(1)} (${low}–${high})`);
     });
     const titles = await page.$$eval("#training ~ .charts figure", (figures) =>
       figures.map((figure) => [...figure.querySelectorAll("title")].map((t) => t.textContent)),
@@ -99,9 +99,11 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     // The script takes titles from marks that were pointed at; none was yet.
     const steps = log.filter(({ kind }) => kind === "step");
     expect(titles[0]).toEqual(steps.map(({ step, loss }) => `training loss, step ${step}: ${loss.toFixed(4)}`));
-    const looks = log.filter(({ kind }) => kind === "evaluation");
-    expect(titles[1]).toEqual(looks.map((l) => `held out, step ${l.step}: ${l.difference.toFixed(3)}`));
-    expect(titles[2]).toEqual(looks.map((l) => `held out, step ${l.step}: ${(100 * l.neighbours).toFixed(1)}`));
+    const evaluations = log.filter(({ kind }) => kind === "evaluation");
+    expect(titles[1]).toEqual(
+      evaluations.map((l) => `held out, step ${l.step}: ${l.meanAbsoluteDifference.toFixed(3)}`),
+    );
+    expect(titles[2]).toEqual(evaluations.map((l) => `held out, step ${l.step}: ${(100 * l.knn).toFixed(1)}`));
     // report.md says the same.
     const markdown = readFileSync(at("run", "report.md"), "utf8");
     for (const row of rows) for (const cell of row.slice(1)) expect(markdown).toContain(String(cell));
@@ -147,7 +149,7 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     await page.context().close();
   });
 
-  test("10,000 steps and 5,000 pictures make a page of less than 5 MB", async () => {
+  test("10,000 steps and 5,000 images make a page of less than 5 MB", async () => {
     await mkdir(at("many", "train"), { recursive: true });
     const first = lines(at("run", "manifest.jsonl"));
     const source = at("data", first[0].name);
@@ -158,7 +160,7 @@ describe.skipIf(!browserPath)("in Chromium", () => {
       manifest.push({ ...first[0], name });
     }
     await mkdir(at("long"));
-    for (const file of ["config.json", "result.json", "judged.jsonl", "log.jsonl"])
+    for (const file of ["config.json", "result.json", "predictions.jsonl", "log.jsonl"])
       await writeFile(at("long", file), await readFile(at("run", file)));
     const config = JSON.parse(await readFile(at("run", "config.json"), "utf8"));
     config.options.data = at("many");
@@ -179,8 +181,8 @@ describe.skipIf(!browserPath)("in Chromium", () => {
     expect(size).toBeLessThan(5_000_000);
     const { page, complaints } = await openPage(browser, out);
     expect(complaints).toEqual([]);
-    expect(await page.$$eval("#pictures ~ .strip img", (list) => list.length)).toBe(96);
-    expect(await page.textContent("#pictures ~ p")).toContain("96 of 5000 are shown");
+    expect(await page.$$eval("#images ~ .strip img", (list) => list.length)).toBe(96);
+    expect(await page.textContent("#images ~ p")).toContain("96 of 5000 are shown");
     const loaded = await page.evaluate(() => performance.getEntriesByType("navigation")[0].toJSON().loadEventEnd);
     console.log(`page of ${(size / 1e6).toFixed(2)} MB, loaded in ${Math.round(Number(loaded))} ms`);
     await page.context().close();
@@ -195,7 +197,7 @@ test("a report is made anew from its folder, and says what it can't show", async
   expect(readFileSync(at("run", "report.html"), "utf8")).toBe(before);
 
   await mkdir(at("moved"));
-  for (const file of ["config.json", "result.json", "judged.jsonl", "log.jsonl", "manifest.jsonl"])
+  for (const file of ["config.json", "result.json", "predictions.jsonl", "log.jsonl", "manifest.jsonl"])
     await writeFile(at("moved", file), await readFile(at("run", file)));
   const config = JSON.parse(await readFile(at("run", "config.json"), "utf8"));
   config.options.teacher = at("gone");
@@ -217,7 +219,7 @@ test("rollout writes an image, the teacher's look and the model's side by side",
     teacher,
     data: at("data", "val"),
     out: at("looks"),
-    pictures: 5,
+    maxImages: 5,
   });
   expect(result.columns).toEqual(["image", "teacher", "model"]);
   const files = Object.values(result.files);
@@ -232,9 +234,9 @@ test("rollout writes an image, the teacher's look and the model's side by side",
 });
 
 test("similarity prints the table and writes the heat map", async () => {
-  const own = await similarity({ model: teacher, teacher, data: at("data") });
-  own.cka.forEach((row, i) => expect(row[i]).toBeCloseTo(1, 6));
-  const said = await wecolora(
+  const selfSimilarity = await similarity({ model: teacher, teacher, data: at("data") });
+  selfSimilarity.cka.forEach((row, i) => expect(row[i]).toBeCloseTo(1, 6));
+  const output = await wecolora(
     "similarity",
     "--model",
     at("run", "student"),
@@ -245,8 +247,8 @@ test("similarity prints the table and writes the heat map", async () => {
     "--out",
     at("alike"),
   );
-  expect(said).toMatchObject({ code: 0 });
-  expect(said.out).toContain("centred kernel alignment");
+  expect(output).toMatchObject({ code: 0 });
+  expect(output.out).toContain("centred kernel alignment");
   const [header, ...rows] = readFileSync(at("alike", "similarity.csv"), "utf8").trimEnd().split("\n");
   expect(header).toBe("student_block,teacher_block,cka,cosine");
   expect(rows).toHaveLength(3 * 6);

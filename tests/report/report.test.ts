@@ -46,7 +46,7 @@ describe("attention rollout", () => {
       const map = rollout(blocks, { discard: Number(discard), prefix: 1 });
       expect(relativeError(map, expected.data), `${fusion} ${discard}`).toBeLessThan(1e-5);
 
-      // And from the picture on, through the model's own attention.
+      // And from the image on, through the model's own attention.
       const model = await loadModel(referencePath("teachers/timm-vit"), { device, numHeads: 4 });
       const viewer = await attentionViewer(model, { method: "rollout", fusion, discard: Number(discard) });
       const maps = await viewer.maps(reference.get("input") as FloatTensor);
@@ -122,9 +122,9 @@ describe("similarity of layers", () => {
   test("is the alignment that features give in float64, whatever the widths", async () => {
     const xs = [randomMatrix(40, 5, 1), randomMatrix(40, 12, 2)];
     const ys = [randomMatrix(40, 7, 3), xs[1]];
-    const found = await centredKernelAlignment(device, xs, ys);
+    const actual = await centredKernelAlignment(device, xs, ys);
     xs.forEach((x, i) => {
-      ys.forEach((y, j) => expect(found[i][j]).toBeCloseTo(alignment(x, y), 10));
+      ys.forEach((y, j) => expect(actual[i][j]).toBeCloseTo(alignment(x, y), 10));
     });
     // Of rotations and scales alignment knows nothing.
     const scaled = { ...xs[0], data: xs[0].data.map((v) => -3 * v) };
@@ -138,8 +138,8 @@ describe("similarity of layers", () => {
     async function* batches() {
       for (const seed of [1, 2]) yield { ...randomMatrix(3 * 3 * 32, 32, seed), dims: [3, 3, 32, 32] };
     }
-    const { cka, cosine, pictures, tokens } = await layerSimilarity(model, model, batches(), 6);
-    expect([pictures, tokens]).toEqual([6, 6 * 17]);
+    const { cka, cosine, images, tokens } = await layerSimilarity(model, model, batches(), 6);
+    expect([images, tokens]).toEqual([6, 6 * 17]);
     cka.forEach((row, i) => {
       expect(row[i]).toBeCloseTo(1, 10);
       expect(cosine?.[i][i]).toBeCloseTo(1, 6);
@@ -181,12 +181,12 @@ describe("intervals", () => {
 });
 
 test("findings claim no more than the figures", () => {
-  const said = findings([
-    { metric: "neighbours", model: "student", than: "teacher", difference: -0.263, interval: [-0.317, -0.21] },
-    { metric: "neighbours", model: "student", than: "weight copy", difference: 0.01, interval: [-0.023, 0.043] },
+  const lines = findings([
+    { metric: "knn", model: "student", than: "teacher", difference: -0.263, interval: [-0.317, -0.21] },
+    { metric: "knn", model: "student", than: "weight copy", difference: 0.01, interval: [-0.023, 0.043] },
     { metric: "probe", model: "student", than: "teacher", difference: 0 },
   ]);
-  expect(said).toEqual([
+  expect(lines).toEqual([
     "k-NN accuracy: the student is 26.3 points below the teacher (95 % confidence interval 21.0 to 31.7), and 1.0 points above the weight copy (95 % confidence interval 2.3 below to 4.3 above: no difference shown on these images).",
     "Linear-probe accuracy: the student is equal to the teacher.",
   ]);
@@ -195,9 +195,9 @@ test("findings claim no more than the figures", () => {
 test("the result table marks the better of the small models, where one is", () => {
   const row = (name: string, top1: number, difference: number, ms: number) => ({
     name,
-    neighbours: { top1, top5: 0.9, interval: [top1 - 0.05, top1 + 0.05] as const },
+    knn: { top1, top5: 0.9, interval: [top1 - 0.05, top1 + 0.05] as const },
     fidelity: { meanAbsoluteDifference: difference, cosine: 0.5 },
-    millisecondsAPicture: ms,
+    millisecondsPerImage: ms,
     millisecondsQuartiles: [ms - 0.5, ms + 0.5] as const,
   });
   const rows = [row("teacher", 0.9, 0, 20), row("weight copy", 0.4, 1.3, 10), row("student", 0.5, 1.1, 10.4)];
@@ -219,12 +219,12 @@ test("markup from text shows the text", () => {
 });
 
 test("overlays are warm where a model looks, and stand side by side", () => {
-  const picture = { width: 8, height: 8, data: new Uint8Array(3 * 64).fill(128) };
-  const overlay = attentionOverlay(picture, [1, 0, 0, 0]);
+  const image = { width: 8, height: 8, data: new Uint8Array(3 * 64).fill(128) };
+  const overlay = attentionOverlay(image, [1, 0, 0, 0]);
   const pixel = (x: number, y: number) => Array.from(overlay.data.subarray(3 * (8 * y + x), 3 * (8 * y + x) + 3));
   expect(pixel(0, 0)[0]).toBeGreaterThan(pixel(0, 0)[2]);
   expect(pixel(7, 7)[2]).toBeGreaterThan(pixel(7, 7)[0]);
-  const both = sideBySide([picture, overlay], 2);
+  const both = sideBySide([image, overlay], 2);
   expect([both.width, both.height]).toEqual([18, 8]);
   expect(Array.from(both.data.subarray(3 * 8, 3 * 10))).toEqual(new Array(6).fill(255));
   expect(Array.from(both.data.subarray(3 * 10, 3 * 18))).toEqual(Array.from(overlay.data.subarray(0, 24)));

@@ -19,7 +19,7 @@ print(json.dumps({
   "settings": a.Tensors("settings")[0].tensor_proto.string_val[0].decode(),
 }))`;
 
-test("scalars, pictures and settings", async () => {
+test("scalars, images and settings", async () => {
   const python = join(root, ".bench/tensorboard/bin/python");
   if (!existsSync(python)) {
     execFileSync("python3", ["-m", "venv", join(root, ".bench/tensorboard")]);
@@ -53,9 +53,9 @@ test("scalars, pictures and settings", async () => {
       .map((line) => JSON.parse(line));
     const steps = log.filter(({ kind }) => kind === "step");
     expect(read.scalars["train/loss"]).toEqual(steps.map(({ step, loss }) => [step, Math.fround(loss)]));
-    const looks = log.filter(({ kind }) => kind === "evaluation");
+    const evaluations = log.filter(({ kind }) => kind === "evaluation");
     expect(read.scalars["held_out/difference"]).toEqual(
-      looks.map(({ step, difference }) => [step, Math.fround(difference)]),
+      evaluations.map(({ step, meanAbsoluteDifference }) => [step, Math.fround(meanAbsoluteDifference)]),
     );
     expect(read.images).toEqual(Array.from({ length: 4 }, () => [32, 32]));
     expect(read.settings).toContain('"command": "distill"');

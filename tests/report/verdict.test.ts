@@ -11,12 +11,12 @@ import { chosenVerdict, verdict } from "../../src/report/verdict.ts";
 const row = (name: string, more: Partial<ResultRow>): ResultRow => ({ name, images: 300, ...more });
 const accuracy = (top1: number) => ({ top1, top5: 1 });
 const timed = (ms: number, spread = 1) => ({
-  millisecondsAPicture: ms,
+  millisecondsPerImage: ms,
   millisecondsQuartiles: [ms - spread, ms + spread] as const,
 });
 
-const teacher = row("teacher", { parameters: 21.7e6, neighbours: accuracy(0.657), ...timed(66) });
-const student = row("student", { parameters: 11.0e6, neighbours: accuracy(0.623), ...timed(35) });
+const teacher = row("teacher", { parameters: 21.7e6, knn: accuracy(0.657), ...timed(66) });
+const student = row("student", { parameters: 11.0e6, knn: accuracy(0.623), ...timed(35) });
 const say = (results: ResultRow[], onTraining = false) => verdict({ results, comparisons: [], onTraining });
 
 test("size, speed, what is kept, and on how many images", () => {
@@ -32,7 +32,7 @@ test("a ratio of times that overlap is called rough", () => {
 
 test("few images bring the interval of the paired difference along, training images are named", () => {
   const few = [teacher, student].map((one) => ({ ...one, images: 40 }));
-  const comparison = { metric: "neighbours", model: "student", than: "teacher", difference: -0.034 } as const;
+  const comparison = { metric: "knn", model: "student", than: "teacher", difference: -0.034 } as const;
   const sentence = verdict({
     results: few,
     comparisons: [{ ...comparison, interval: [-0.0657, 0.0657] }],
@@ -59,7 +59,7 @@ test("without labels fidelity stands in, without a teacher the student's own fig
 
 test("the export that a search chose", () => {
   const chosen = { format: "onnx-int8", bytes: 6.2e6, milliseconds: 12.34, cosine: 0.99, images: 100 };
-  expect(chosenVerdict({ ...chosen, neighbours: 0.61 })).toBe(
+  expect(chosenVerdict({ ...chosen, knn: 0.61 })).toBe(
     "The chosen export onnx-int8 is 6.2 MB, takes 12.3 ms for an image on this machine and has a k-NN accuracy of 61 % (100 images).",
   );
   expect(chosenVerdict(chosen)).toContain("a cosine similarity of 0.990 with the student's features");
@@ -129,20 +129,23 @@ test("snippets follow the files: a dtype only where transformers.js would not fi
     'await pipeline("image-classification", "/x/onnx-int8", { dtype: "int8" })',
   );
   expect(loadingSnippets(exported)[0]).toMatchObject({ title: "Python (ONNX Runtime)" });
-  const own = loadedModel({ ...facts, inTransformers: false }, "/x/s", [
+  const loading = loadedModel({ ...facts, inTransformers: false }, "/x/s", [
     file("model.safetensors"),
     file("onnx/model.onnx"),
   ]);
-  expect(loadingSnippets(own).map(({ title }) => title)).toEqual(["Python (ONNX Runtime)", "JavaScript (wecolora)"]);
+  expect(loadingSnippets(loading).map(({ title }) => title)).toEqual([
+    "Python (ONNX Runtime)",
+    "JavaScript (wecolora)",
+  ]);
 });
 
 test("an image of one colour is blank, one with a small figure in it is not", () => {
-  const picture = (other: number) => {
+  const image = (other: number) => {
     const data = new Uint8Array(3 * 100 * 100).fill(255);
     data.fill(0, 0, 3 * other);
     return { width: 100, height: 100, data };
   };
-  expect([0, 100, 300].map((other) => isBlank(picture(other)))).toEqual([true, true, false]);
+  expect([0, 100, 300].map((other) => isBlank(image(other)))).toEqual([true, true, false]);
   const faint = { width: 2, height: 1, data: Uint8Array.from([250, 250, 250, 255, 255, 255]) };
   expect(isBlank(faint)).toBe(true);
 });

@@ -106,9 +106,9 @@ describe.each(devices)("%s", (_, create) => {
   test("what was uploaded does not change with the caller's memory", async () => {
     const session = await compile(graph([s], { next: add(s, 0.5) }), device);
     const mine = float32([1, 2, 3], [3]);
-    const held = await device.upload(mine);
+    const uploaded = await device.upload(mine);
     mine.data.fill(9);
-    const { tensors } = await session.run({ feeds: { s: held }, fetch: ["next"] });
+    const { tensors } = await session.run({ feeds: { s: uploaded }, fetch: ["next"] });
     expect(Array.from(tensors.next.data as Float32Array)).toEqual([1.5, 2.5, 3.5]);
     await session.dispose();
   });
@@ -117,8 +117,8 @@ describe.each(devices)("%s", (_, create) => {
     const session = await compile(graph([x, s], { sum: add(x, s) }), device);
     const all = float32([9, 1, 2, 3, 4, 5, 6, 9], [8]);
     const view = (from: number) => float32(all.data.subarray(from, from + 3), [3]);
-    const held = [await device.upload(view(4)), await device.upload(view(4), true)];
-    for (const second of held) {
+    const uploaded = [await device.upload(view(4)), await device.upload(view(4), true)];
+    for (const second of uploaded) {
       const { tensors } = await session.run({ feeds: { x: view(1), s: second }, fetch: ["sum"] });
       expect(Array.from(tensors.sum.data as Float32Array)).toEqual([5, 7, 9]);
     }
@@ -135,24 +135,24 @@ describe.each(devices)("%s", (_, create) => {
   });
 
   test("a released tensor can't be used", async () => {
-    const held = await device.upload(float32([1], [1]));
-    await device.release([held]);
-    await expect(device.download(held)).rejects.toThrow("was released");
+    const uploaded = await device.upload(float32([1], [1]));
+    await device.release([uploaded]);
+    await expect(device.download(uploaded)).rejects.toThrow("was released");
   });
 });
 
 test("calls of one turn travel together, and each gets its own answer", async () => {
   const device = createNodeDevice({ threads: 1 });
   const tensors = Array.from({ length: 100 }, (_, i) => float32([i, i + 0.5], [2]));
-  const held = await Promise.all(tensors.map((tensor) => device.upload(tensor, true)));
+  const uploaded = await Promise.all(tensors.map((tensor) => device.upload(tensor, true)));
   // The device has their memory now.
   expect(tensors[7].data).toHaveLength(0);
-  const [first, ...rest] = await Promise.all(held.map((one, i) => device.download(one, i > 0)));
+  const [first, ...rest] = await Promise.all(uploaded.map((one, i) => device.download(one, i > 0)));
   expect([first, ...rest].map(({ data }) => Array.from(data as Float32Array))).toEqual(
-    held.map((_, i) => [i, i + 0.5]),
+    uploaded.map((_, i) => [i, i + 0.5]),
   );
-  await device.release([held[0]]);
-  const again = await Promise.allSettled(held.map((one) => device.download(one)));
+  await device.release([uploaded[0]]);
+  const again = await Promise.allSettled(uploaded.map((one) => device.download(one)));
   expect(again.every(({ status }) => status === "rejected")).toBe(true);
   // What can't travel is said to all that would have travelled with it, and to nobody after them.
   const sent = [device.upload({ ...first, dims: [(() => 0) as never] }), device.upload(float32([1], [1]))];

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { distillArguments, noisePicture, script } from "../support/cli.ts";
+import { distillArguments, noiseImage, script } from "../support/cli.ts";
 import { referencePath, relativeError, root } from "../support/reference.ts";
 import { hasSwiftShader, withSwiftShader } from "../support/webgpu.ts";
 
@@ -11,7 +11,7 @@ const teacher = referencePath("teachers/timm-vit");
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-webgpu-"));
-  for (let i = 0; i < 12; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 12; i++) await noiseImage(join(folder, "data", `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 

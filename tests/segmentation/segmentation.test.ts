@@ -1,4 +1,4 @@
-// Scans, decoders over patch tokens, and how masks are judged; held against PyTorch, MedPy and NumPy.
+// Scans, decoders over patch tokens, and how masks are evaluated; held against PyTorch, MedPy and NumPy.
 import { execFileSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
@@ -12,7 +12,7 @@ import { gradients } from "../../src/engine/autograd/gradients.ts";
 import { input } from "../../src/engine/graph/build.ts";
 import { readNifti } from "../../src/data/nifti.ts";
 import { blockParts, groupScans, heldOutCases, sliceStack } from "../../src/data/scans.ts";
-import { classesOf, sliceView } from "../../src/data/slice-views.ts";
+import { classesOf, sliceCrop } from "../../src/data/slice-crops.ts";
 import { decode, decoderShapes, inputLookup, statisticShapes } from "../../src/segmentation/decoder.ts";
 import { hausdorff95, overlaps } from "../../src/segmentation/mask-metrics.ts";
 import { segmentationLoss } from "../../src/segmentation/train-decoder.ts";
@@ -134,7 +134,7 @@ describe("cases and slices", () => {
     expect(sagittal.spacing).toEqual([1, 3, 2]);
     // The brightest part is a ball around 4, 8, 5; slices through it have as many bright pixels from each side.
     const bright = (stack: typeof axial, slice: number) =>
-      stack.picture(slice).data.filter((v, i) => i % 3 === 0 && v > 250).length;
+      stack.image(slice).data.filter((v, i) => i % 3 === 0 && v > 250).length;
     expect([bright(axial, 5), bright(coronal, 8), bright(sagittal, 4)]).toEqual([13, 13, 13]);
     expect(axial.blank(0)).toBe(true);
     expect(axial.blank(5)).toBe(false);
@@ -165,7 +165,7 @@ describe("cases and slices", () => {
     expect(heldOutCases(2, { kind: "cases", share: 0.9, seed: 0 }).size).toBe(1);
   });
 
-  test("picture and mask are cut alike, and scores come back to the slice's own pixels", () => {
+  test("image and mask are cut alike, and scores come back to the slice's own pixels", () => {
     const [width, height] = [30, 20];
     const classes = Uint8Array.from({ length: width * height }, (_, i) =>
       i % width > 14 ? 2 : Math.floor(i / width) > 9 ? 1 : 0,
@@ -173,18 +173,18 @@ describe("cases and slices", () => {
     const data = new Uint8Array(3 * classes.length);
     classes.forEach((k, i) => data.fill(k * 100, 3 * i, 3 * i + 3));
     const normalisation = { mean: [0, 0, 0], std: [1, 1, 1] } as const;
-    const sides = { picture: 60, mask: 60 };
+    const sides = { image: 60, mask: 60 };
     for (let seed = 0; seed < 8; seed++) {
-      const view = sliceView({ width, height, data }, classes, sides, normalisation, drawStream(seed, "view"));
-      const labels = view.labels as Float32Array;
+      const crop = sliceCrop({ width, height, data }, classes, sides, normalisation, drawStream(seed, "view"));
+      const labels = crop.labels as Float32Array;
       let different = 0;
       // Bicubic edges are soft; away from them brightness is the class.
-      for (let i = 0; i < labels.length; i++) if (Math.abs(255 * view.pixels[i] - 100 * labels[i]) > 45) different++;
+      for (let i = 0; i < labels.length; i++) if (Math.abs(255 * crop.pixels[i] - 100 * labels[i]) > 45) different++;
       expect(different / labels.length).toBeLessThan(0.06);
     }
-    const view = sliceView({ width, height, data }, classes, sides, normalisation);
+    const crop = sliceCrop({ width, height, data }, classes, sides, normalisation);
     const scores = new Float32Array(3 * 3600);
-    (view.labels as Float32Array).forEach((k, i) => (scores[k * 3600 + i] = 1));
+    (crop.labels as Float32Array).forEach((k, i) => (scores[k * 3600 + i] = 1));
     expect(classesOf(scores, 3, 60, { width, height })).toEqual(classes);
   });
 });
@@ -241,12 +241,12 @@ describe("the decoder", () => {
     const { logits, statistics } = decode(weight, map, true);
     const loss = segmentationLoss(logits, labels);
     const names = [...shapes.keys()];
-    const found = gradients(loss, [map, ...names.map(weight)]);
+    const actual = gradients(loss, [map, ...names.map(weight)]);
     const outputs = {
       loss,
       logits,
-      "d.map": found[0],
-      ...Object.fromEntries(names.map((name, i) => [`d.${name}`, found[i + 1]])),
+      "d.map": actual[0],
+      ...Object.fromEntries(names.map((name, i) => [`d.${name}`, actual[i + 1]])),
       ...Object.fromEntries([...statistics].map(([name, value]) => [`next.${name}`, value])),
     };
     const result = await runOnce(device, [map, labels, ...inputs.values()], outputs, feeds);
@@ -255,18 +255,21 @@ describe("the decoder", () => {
     expect(relativeError(sampled(result.logits), expected.logits)).toBeLessThan(1e-4);
     expect(relativeError(sampled(result["d.map"]), expected.input)).toBeLessThan(1e-3);
     for (const [name, { sample, norm }] of Object.entries(expected.gradients)) {
-      const own = result[`d.${name}`];
+      const gradient = result[`d.${name}`];
       const scale = Math.max(...sample.map(Math.abs));
-      sampled(own).forEach((v, i) => expect(Math.abs(v - sample[i]), name).toBeLessThan(1e-3 * scale));
-      expect(Math.sqrt((own.data as Float32Array).reduce((sum, v) => sum + v * v, 0)) / norm, name).toBeCloseTo(1, 3);
+      sampled(gradient).forEach((v, i) => expect(Math.abs(v - sample[i]), name).toBeLessThan(1e-3 * scale));
+      expect(Math.sqrt((gradient.data as Float32Array).reduce((sum, v) => sum + v * v, 0)) / norm, name).toBeCloseTo(
+        1,
+        3,
+      );
     }
     for (const [name, sample] of Object.entries(expected.statistics)) {
       expect(relativeError(sampled(result[`next.${name}`]), sample), name).toBeLessThan(1e-4);
       feeds[name] = result[`next.${name}`];
     }
-    const { labels: _, ...held } = feeds;
+    const { labels: _, ...fed } = feeds;
     const evaluated = decode(weight, map, false);
-    const again = await runOnce(device, [map, ...inputs.values()], { logits: evaluated.logits }, held);
+    const again = await runOnce(device, [map, ...inputs.values()], { logits: evaluated.logits }, fed);
     expect(relativeError(sampled(again.logits), expected.evaluated)).toBeLessThan(1e-4);
   });
 });
@@ -281,9 +284,9 @@ describe("how masks are judged", () => {
       dice_over_volume: (number | null)[];
     }
     const reference = readJson<Reference>("metrics/segmentation.json");
-    reference.pred.forEach((picture, i) => {
-      const found = overlaps(picture.flat(), reference.target[i].flat(), 4);
-      found.forEach(({ dice, iou }, k) => {
+    reference.pred.forEach((image, i) => {
+      const actual = overlaps(image.flat(), reference.target[i].flat(), 4);
+      actual.forEach(({ dice, iou }, k) => {
         const [d, u] = [reference.dice_per_image[i][k], reference.iou_per_image[i][k]];
         if (d === null) expect([dice, iou]).toEqual([undefined, undefined]);
         else {

@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Device, Model, PictureSource } from "wecolora/node";
+import type { Device, Model, ImageSource } from "wecolora/node";
 import { createDistillation, loadModel, Model as OwnModel, nodeDirectory, readDefinition } from "wecolora/node";
 import type { DistillRunResult } from "../../src/commands/distill.ts";
 import { command as distillCommand } from "../../src/commands/distill.ts";
@@ -25,7 +25,7 @@ import { distillationOptions, trackedItems } from "../../src/students/training/s
 import { fewShotOf, planBatches } from "../../src/students/training/step-plan.ts";
 import type { RunConfig } from "../../src/workspace/run-folder.ts";
 import { RunFolder } from "../../src/workspace/run-folder.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { changed } from "../support/device.ts";
 import { noise } from "../support/noise.ts";
 import { referencePath } from "../support/reference.ts";
@@ -48,7 +48,7 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) => new Uint8A
 /** A device that notes the graphs of its sessions. */
 function watched(device: Device, graphs: string[]): Device {
   return changed(device, {
-    beside: undefined,
+    sibling: undefined,
     createSession(source, options) {
       graphs.push(sha(source.model));
       return device.createSession(source, options);
@@ -92,7 +92,7 @@ interface TrainingRow {
   /** What it has to change. */
   readonly changes: keyof Trace;
   /** Beside the base, on both sides. */
-  readonly beside?: DistillationInput;
+  readonly given?: DistillationInput;
   readonly teacher?: keyof typeof loaded;
 }
 
@@ -107,28 +107,28 @@ const training: Readonly<Record<string, TrainingRow>> = {
   schedule: { value: { ...schedule, baseLearningRate: 1e-3 }, changes: "parameters" },
   accumulation: { value: 2, changes: "losses" },
   precision: { value: "int8", changes: "graphs" },
-  int8Parts: { value: ["teacher"], changes: "graphs", beside: { precision: "int8" } },
+  int8Parts: { value: ["teacher"], changes: "graphs", given: { precision: "int8" } },
   checkpointing: { value: true, changes: "graphs" },
   activations: { value: "float16", changes: "graphs" },
   seed: { value: 1, changes: "parameters" },
   rank: { value: 2, changes: "parameters" },
   alpha: { value: 8, changes: "student" },
-  rankStabilized: { value: true, changes: "student", beside: { alpha: 8 } },
+  rankStabilized: { value: true, changes: "student", given: { alpha: 8 } },
   adapterDropout: { value: 0.5, changes: "losses" },
   targetModules: { value: ["q"], changes: "parameters" },
-  softLabels: { value: true, changes: "losses", beside: { method: "deit" }, teacher: "classifier" },
-  maskRatio: { value: 0.5, changes: "graphs", beside: { method: "dmae" } },
+  softLabels: { value: true, changes: "losses", given: { method: "deit" }, teacher: "classifier" },
+  maskRatio: { value: 0.5, changes: "graphs", given: { method: "dmae" } },
 };
 
 /** A source of noise: a crop's numbers follow from the image's name and the epoch. */
-function noiseSource({ config }: Model): PictureSource {
+function noiseSource({ config }: Model): ImageSource {
   const pixels = (...stream: [number, string, number]) =>
     noise([3, config.imageSize, config.imageSize], ...stream).data;
   const none = () => Promise.reject(new Error("not asked for here"));
   return {
     id: "noise",
-    evaluationView: async ({ name }) => pixels(0, name, -1),
-    augmentedView: async ({ name }, { seed, epoch }) => pixels(seed, name, epoch),
+    evaluationCrop: async ({ name }) => pixels(0, name, -1),
+    augmentedCrop: async ({ name }, { seed, epoch }) => pixels(seed, name, epoch),
     facts: none,
     stamp: none,
     fingerprint: none,
@@ -273,8 +273,8 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
   },
   async cropCache({ run }) {
     const of = async (cropCache: string) => (await run({ ...twoEpochs, cachedCrops: 1, cropCache })).during;
-    expect(await of("disk")).toContain("kept-views.bin");
-    expect(await of("memory")).not.toContain("kept-views.bin");
+    expect(await of("disk")).toContain("cached-features.bin");
+    expect(await of("memory")).not.toContain("cached-features.bin");
   },
   async cachedFeatures({ folder, run }) {
     // A folder that holds none is refused; a run that reads one has the bits of a run that caches its own (plan-cache.test.ts).
@@ -398,14 +398,14 @@ describe("what steps are made of", () => {
   const traces = new Map<string, Promise<Trace>>();
   const trace = (options: DistillationInput, teacher: keyof typeof loaded) => {
     const key = `${teacher} ${JSON.stringify(options)}`;
-    const known = traces.get(key) ?? traceOf(options, loaded[teacher]);
-    traces.set(key, known);
-    return known;
+    const cached = traces.get(key) ?? traceOf(options, loaded[teacher]);
+    traces.set(key, cached);
+    return cached;
   };
   test("is the same for the same options", async () => {
     expect(await traceOf(base, loaded.plain)).toEqual(await trace(base, "plain"));
   });
-  test.each(Object.entries(training))("%s", async (name, { value, changes, beside, teacher = "plain" }) => {
+  test.each(Object.entries(training))("%s", async (name, { value, changes, given: beside, teacher = "plain" }) => {
     const settings = { ...base, ...beside };
     const without = await trace(settings, teacher);
     const given = await trace({ ...settings, [name]: value } as DistillationInput, teacher);
@@ -438,8 +438,8 @@ describe("what a run begins with", () => {
   });
   test.each(Object.entries(starting))("%s", async (name, [value, beside]) => {
     // A method's own options are compared with that method's defaults.
-    const usual = beside && "method" in beside ? startedWith(beside) : without;
-    expect(await startedWith({ ...beside, [name]: value })).not.toEqual(await usual);
+    const reference = beside && "method" in beside ? startedWith(beside) : without;
+    expect(await startedWith({ ...beside, [name]: value })).not.toEqual(await reference);
   });
 });
 
@@ -469,7 +469,7 @@ async function loopOf(options: Readonly<Record<string, unknown>>): Promise<strin
       writeBest: async () => undefined,
       readBest: async () => ({}),
     },
-    tracker: { evaluate: async () => ({ step: steps, difference: 1 + steps, cosine: 0.5 }) },
+    tracker: { evaluate: async () => ({ step: steps, meanAbsoluteDifference: 1 + steps, cosine: 0.5 }) },
   };
   const environment = { now: () => 60_000 * minutes } as Environment;
   const parsed = distillOptions({ ...required, method: "wecolora", ...options });
@@ -516,7 +516,7 @@ describe("a whole run", () => {
 
   beforeAll(async () => {
     const folder = await mkdtemp(join(tmpdir(), "wecolora-options-"));
-    const image = (path: string, seed: number) => noisePicture(join(folder, path), seed, seed % 3);
+    const image = (path: string, seed: number) => noiseImage(join(folder, path), seed, seed % 3);
     for (let i = 0; i < 18; i++) {
       await image(`data/${"abc"[i % 3]}/p${String(i).padStart(2, "0")}.png`, i);
       await image(`other/${"xyz"[i % 3]}/p${String(i).padStart(2, "0")}.png`, 100 + i);

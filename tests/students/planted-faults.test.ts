@@ -2,7 +2,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { FloatTensor } from "wecolora/node";
-import { createDistillation, createPictureSource, distill, listPictures, loadModel } from "wecolora/node";
+import { createDistillation, createImageSource, distill, listImages, loadModel } from "wecolora/node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { paperAugmentation } from "../../src/data/transforms.ts";
 import { gradients } from "../../src/engine/autograd/gradients.ts";
@@ -11,8 +11,8 @@ import { evaluate } from "../../src/engine/graph/evaluate-graph.ts";
 import { conformTo } from "../../src/models/conform.ts";
 import { Model } from "../../src/models/model.ts";
 import { adaptedLinear } from "../../src/students/training/adapters.ts";
-import { KeptViews } from "../../src/students/training/cached-features.ts";
-import { stackViews } from "../../src/data/loader.ts";
+import { CachedFeatures } from "../../src/students/training/cached-features.ts";
+import { stackCrops } from "../../src/data/loader.ts";
 import { drawStream } from "../../src/utils/random.ts";
 import { noiseFolder } from "../support/cli.ts";
 import { inlineDevice } from "../support/device.ts";
@@ -68,7 +68,7 @@ test("an adapter's inputs that dropout keeps are scaled by 1 / (1 - p)", () => {
     rows: { type: "float64" as const, dims: [2, 3, 1], data: new Float64Array(6) },
     columns: { type: "float64" as const, dims: [1, 1, 4], data: new Float64Array(4).fill(0.9 / 131) },
   };
-  const found = evaluate(graph([x, w, A, B, rows, columns], { y }), feeds).get("y");
+  const actual = evaluate(graph([x, w, A, B, rows, columns], { y }), feeds).get("y");
   for (let t = 0; t < 6; t++)
     for (let o = 0; o < 5; o++) {
       let expected = 0;
@@ -78,7 +78,7 @@ test("an adapter's inputs that dropout keeps are scaled by 1 / (1 - p)", () => {
         expected += feeds.x.data[4 * t + i] * (feeds.w.data[4 * o + i] + adapter / (1 - p));
       }
       // float64 sums of a few numbers.
-      expect(Number(found?.data[5 * t + o])).toBeCloseTo(expected, 12);
+      expect(Number(actual?.data[5 * t + o])).toBeCloseTo(expected, 12);
     }
 });
 
@@ -88,9 +88,9 @@ test("equal maxima share the gradient, as in PyTorch", () => {
   const [da, db] = gradients(reduceSum(mul(max(a, b), weights), [0], false), [a, b]);
   const row = (...data: number[]) => ({ type: "float64" as const, dims: [4], data: Float64Array.from(data) });
   const feeds = { a: row(1, 2, 3, -1), b: row(1, 5, 2, -1), weights: row(2, 4, 8, 16) };
-  const found = evaluate(graph([a, b, weights], { da, db }), feeds);
-  expect([...(found.get("da")?.data as Float64Array)]).toEqual([1, 0, 8, 8]);
-  expect([...(found.get("db")?.data as Float64Array)]).toEqual([1, 4, 0, 8]);
+  const actual = evaluate(graph([a, b, weights], { da, db }), feeds);
+  expect([...(actual.get("da")?.data as Float64Array)]).toEqual([1, 0, 8, 8]);
+  expect([...(actual.get("db")?.data as Float64Array)]).toEqual([1, 4, 0, 8]);
 });
 
 /** A model whose MLPs have fewer channels, so that of transformers' classes only those without LayerScale hold it. */
@@ -123,29 +123,29 @@ test("LayerScale that a library has no place for goes into the map's weight and 
     if (/(proj|fc2)\.bias$|gamma$/.test(name))
       weights.set(name, { ...tensor, data: tensor.data.map(() => 0.5 + random.uniform()) });
   const scaled = new Model({ ...model, weights }, device);
-  const { model: held } = conformTo(scaled, "transformers");
-  expect(held.config.layerScale).toBe(false);
+  const { model: conformed } = conformTo(scaled, "transformers");
+  expect(conformed.config.layerScale).toBe(false);
   const pixels = (await readReference("teachers/timm-deit3-ls/expected.safetensors")).get("input") as FloatTensor;
-  const [own, folded] = [await scaled.forward(pixels), await new Model(held, device).forward(pixels)];
+  const [unfolded, folded] = [await scaled.forward(pixels), await new Model(conformed, device).forward(pixels)];
   // The same products with other roundings, in float32.
-  expectClose(folded.pooled, own.pooled, 1e-5, "features");
+  expectClose(folded.pooled, unfolded.pooled, 1e-5, "features");
 });
 
 test("each cached crop is its own: the third is neither the second nor the first", async () => {
   const model = await loadModel(teacher, { device });
   const distillation = await createDistillation(model, { reductionFactor: 2, rank: 2 });
   const data = join(folder, "data");
-  const source = createPictureSource(data, 1);
+  const source = createImageSource(data, 1);
   try {
-    const items = (await listPictures(data)).items.slice(0, 5);
-    const view = { preprocessing: model.preprocessing, augmentation: paperAugmentation, seed: 3 };
-    const loading = { ...view, source, items, batch: 2, microBatchesPerEpoch: 2, views: 3 };
-    const kept = await KeptViews.see(distillation, { ...loading, place: "memory" } as never, () => undefined);
+    const items = (await listImages(data)).items.slice(0, 5);
+    const crop = { preprocessing: model.preprocessing, augmentation: paperAugmentation, seed: 3 };
+    const loading = { ...crop, source, items, batch: 2, microBatchesPerEpoch: 2, crops: 3 };
+    const kept = await CachedFeatures.see(distillation, { ...loading, place: "memory" } as never, () => undefined);
     const side = model.preprocessing.cropSize;
     const seen: FloatTensor[] = [];
     for (let epoch = 0; epoch < 3; epoch++) {
-      const crops = await Promise.all(items.map((item) => source.augmentedView(item, { ...view, epoch })));
-      const direct = await distillation.targets(stackViews(crops, [3, side, side]));
+      const crops = await Promise.all(items.map((item) => source.augmentedCrop(item, { ...crop, epoch })));
+      const direct = await distillation.targets(stackCrops(crops, [3, side, side]));
       const cached = await kept.targets(items, epoch);
       for (const [name, tensor] of Object.entries(direct)) {
         // Half precision keeps 11 bits.
@@ -185,10 +185,10 @@ test("a resumed run's log holds each step once, in order, with none left out", a
   };
   await expect(distill({ ...options, out: halted, signal: stop.signal, onProgress })).rejects.toThrow("Stopped");
   await distill({ resume: halted });
-  const [expected, found] = [await logOf(whole), await logOf(halted)];
+  const [expected, actual] = [await logOf(whole), await logOf(halted)];
   const facts = (lines: typeof expected) => lines.map(({ kind, step, loss }) => ({ kind, step, loss }));
-  expect(facts(found)).toEqual(facts(expected));
-  expect(found.filter(({ kind }) => kind === "step").map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect(facts(actual)).toEqual(facts(expected));
+  expect(actual.filter(({ kind }) => kind === "step").map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
 });
 
 test("a PEFT export's own files say how its adapters are scaled, by alpha too", async () => {

@@ -1,4 +1,4 @@
-// The built command line as a process, and small pictures to feed it.
+// The built command line as a process, and small images to feed it.
 import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -63,7 +63,7 @@ export function wecoloraProcess(...given: [NodeJS.ProcessEnv, ...string[]] | str
     /** Closes its standard input. */
     endInput: () => child.stdin.end(),
     /** Resolves when the pattern stands in what was said so far, or the process ends. */
-    said: (pattern: RegExp) =>
+    hasPrinted: (pattern: RegExp) =>
       new Promise<void>((resolve) => {
         const look = () => {
           if (!pattern.test(out + err)) return;
@@ -77,8 +77,8 @@ export function wecoloraProcess(...given: [NodeJS.ProcessEnv, ...string[]] | str
   };
 }
 
-/** A small picture of noise in which one colour is strong. */
-export async function noisePicture(path: string, seed: number, colour: number): Promise<void> {
+/** A small image of noise in which one colour is strong. */
+export async function noiseImage(path: string, seed: number, colour: number): Promise<void> {
   const random = drawStream(seed);
   const data = Uint8Array.from(
     { length: 40 * 30 * 3 },
@@ -90,9 +90,9 @@ export async function noisePicture(path: string, seed: number, colour: number): 
     .toFile(path);
 }
 
-/** A new temporary folder with 24 small pictures in `data/`, in three classes. */
+/** A new temporary folder with 24 small images in `data/`, in three classes. */
 export async function noiseFolder(name: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), `wecolora-${name}-`));
-  for (let i = 0; i < 24; i++) await noisePicture(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 24; i++) await noiseImage(join(folder, "data", `c${i % 3}`, `${i}.jpg`), i, i % 3);
   return folder;
 }

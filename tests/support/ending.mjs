@@ -1,9 +1,9 @@
-// Ends a source of pictures while a reply of its worker is on its way: node tests/support/ending.mjs FOLDER
-import { createPictureSource, listPictures } from "wecolora/node";
+// Ends a source of images while a reply of its worker is on its way: node tests/support/ending.mjs FOLDER
+import { createImageSource, listImages } from "wecolora/node";
 
 const [folder] = process.argv.slice(2);
-const { items } = await listPictures(folder);
-const source = createPictureSource(folder, 1);
+const { items } = await listImages(folder);
+const source = createImageSource(folder, 1);
 await source.facts(items[0]);
 source.facts(items[0]).catch(() => undefined);
 // The reply comes in while this thread is busy, and is seen while the worker ends.

@@ -4,7 +4,7 @@ import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect } from "vitest";
-import { createPictureSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
+import { createImageSource, loadModel, nodeDirectory, openDataSet } from "wecolora/node";
 import { openSafetensors } from "../../src/checkpoints/safetensors-file.ts";
 import type { FileHandle, StoredTensors } from "../../src/files/storage.ts";
 import { readTensor, storedSize } from "../../src/files/storage.ts";
@@ -205,13 +205,13 @@ export const readers: readonly Reader[] = [
     ),
     read: (bytes, folder) =>
       atPath(folder, `hostile.${ending}`, bytes, async () => {
-        pictures ??= createPictureSource(folder, 1);
-        await pictures.facts({ name: `hostile.${ending}` });
+        images ??= createImageSource(folder, 1);
+        await images.facts({ name: `hostile.${ending}` });
       }),
   })),
 ];
 
-/** The data set at a path, and its first pictures. */
+/** The data set at a path, and its first images. */
 async function openAndRead(path: string): Promise<void> {
   const data = await openDataSet(path);
   const directory = nodeDirectory(data.path);
@@ -230,8 +230,8 @@ function imageReader(name: string): Reader {
     good: file(referencePath(`images/formats/${name}`)),
     read: (bytes, folder) =>
       atPath(folder, `hostile-${name}`, bytes, async () => {
-        pictures ??= createPictureSource(folder, 1);
-        await pictures.facts({ name: `hostile-${name}` });
+        images ??= createImageSource(folder, 1);
+        await images.facts({ name: `hostile-${name}` });
       }),
   };
 }
@@ -292,8 +292,8 @@ export const dataReaders: readonly Reader[] = [
     good: file(referencePath(`data-sets/formats/${name}`)),
     read: (bytes, folder) =>
       atPath(folder, `hostile-${name}`, bytes, async () => {
-        pictures ??= createPictureSource(folder, 1);
-        await pictures.facts({ name: `hostile-${name}` });
+        images ??= createImageSource(folder, 1);
+        await images.facts({ name: `hostile-${name}` });
       }),
   })),
   ...["libheif-420-10.avif", "turned-7.avif", "animated.avif", "lossy-alpha.webp", "part-transparent.gif"].map(
@@ -302,9 +302,9 @@ export const dataReaders: readonly Reader[] = [
   ...["rgb-lzw.tif", "rgb-big.tif", "palette-4.bmp", "runs-8.bmp", "ycck.jpg", "animated.png"].map(imageReader),
 ];
 
-let pictures: ReturnType<typeof createPictureSource> | undefined;
+let images: ReturnType<typeof createImageSource> | undefined;
 
 export async function closeReaders(): Promise<void> {
-  await pictures?.dispose();
-  pictures = undefined;
+  await images?.dispose();
+  images = undefined;
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import sharp from "sharp";
 import type { Model } from "wecolora/node";
 import { createDistillation, loadModel } from "wecolora/node";
-import { evaluationView } from "../../src/data/transforms.ts";
+import { evaluationCrop } from "../../src/data/transforms.ts";
 import type { FloatTensor } from "../../src/utils/tensor.ts";
 import { referencePath } from "./reference.ts";
 
@@ -102,8 +102,8 @@ export async function studentOf({ name, teacher, preprocessor, pretrained }: Kin
   if (pretrained) {
     const config = JSON.parse(await readFile(join(path, "config.json"), "utf8")) as Record<string, unknown>;
     // timm makes models of names that it knows.
-    const known = { ...config, architecture: "vit_tiny_patch16_224", pretrained_cfg: pretrained };
-    await writeFile(join(path, "config.json"), JSON.stringify(known));
+    const timmConfig = { ...config, architecture: "vit_tiny_patch16_224", pretrained_cfg: pretrained };
+    await writeFile(join(path, "config.json"), JSON.stringify(timmConfig));
   }
   const distillation = await createDistillation(await loadModel(path), { method: "weight-copy", reductionFactor: 2 });
   const student = await distillation.student();
@@ -152,9 +152,9 @@ export interface Features {
 export async function featuresOf(student: Model, path: string, cropRounding?: "down"): Promise<Features> {
   const { data, info } = await sharp(path).removeAlpha().raw().toBuffer({ resolveWithObject: true });
   const preprocessing = { ...student.preprocessing, cropRounding };
-  const view = evaluationView({ width: info.width, height: info.height, data }, preprocessing);
+  const crop = evaluationCrop({ width: info.width, height: info.height, data }, preprocessing);
   const side = preprocessing.cropSize;
-  const pixels: FloatTensor = { type: "float32", dims: [1, 3, side, side], data: view };
+  const pixels: FloatTensor = { type: "float32", dims: [1, 3, side, side], data: crop };
   const { pooled } = await student.outputs(pixels, ["pooled"]);
   return { tokens: (await student.forward(pixels)).lastHiddenState, pooled };
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ResultRow } from "../../src/report/results.ts";
-import { noisePicture } from "./cli.ts";
+import { noiseImage } from "./cli.ts";
 import type { Call, Folders, Outcome, Platform } from "./platforms.ts";
 import { nodePlatform } from "./platforms.ts";
 import { referencePath, relativeError } from "./reference.ts";
@@ -18,8 +18,8 @@ export async function makeFolders(): Promise<{ folders: Folders; remove(): Promi
   for (const folder of Object.values(folders)) await mkdir(folder);
   for (const file of ["config.json", "model.safetensors"])
     await cp(join(referencePath("teachers/timm-vit"), file), join(folders.teacher, file));
-  for (let i = 0; i < 24; i++) await noisePicture(join(folders.images, `class${i % 3}`, `p${i}.jpg`), i, i % 3);
-  for (let i = 0; i < 8; i++) await noisePicture(join(folders.damaged, `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 24; i++) await noiseImage(join(folders.images, `class${i % 3}`, `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 8; i++) await noiseImage(join(folders.damaged, `p${i}.jpg`), i, i % 3);
   await writeFile(join(folders.damaged, "cut.jpg"), Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 16, 74, 70, 73, 70]));
   await writeFile(join(folders.damaged, "page.png"), "<html>no image</html>");
   await writeFile(join(folders.texts, "notes.txt"), "nothing to see");
@@ -82,10 +82,10 @@ export function describePlatform(name: string, open: (folders: Folders) => Promi
       const [wanted, got] = await both(refit);
       expect(rowsOf(got).map(({ name }) => name)).toEqual(["teacher", "weight copy", "student"]);
       for (const [i, row] of rowsOf(wanted).entries()) {
-        const { fidelity, neighbours, parameters, bytes } = rowsOf(got)[i];
+        const { fidelity, knn, parameters, bytes } = rowsOf(got)[i];
         expect(parameters).toBe(row.parameters);
         expect(bytes).toBe(row.bytes);
-        expect(neighbours?.top1).toBe(row.neighbours?.top1);
+        expect(knn?.top1).toBe(row.knn?.top1);
         const [mine, nodes] = [fidelity?.meanAbsoluteDifference ?? 0, row.fidelity?.meanAbsoluteDifference ?? 0];
         expect(Math.abs(mine - nodes)).toBeLessThan(near.student * Math.max(nodes, 1));
       }
@@ -126,7 +126,7 @@ export function describePlatform(name: string, open: (folders: Folders) => Promi
     test("evaluation gives Node's figures", async () => {
       const call: Call = { name: "evaluate", model: "teacher", images: "images", options: { probeEpochs: 5 } };
       const [wanted, got] = await both(call);
-      expect(rowsOf(got)[0].neighbours).toEqual(rowsOf(wanted)[0].neighbours);
+      expect(rowsOf(got)[0].knn).toEqual(rowsOf(wanted)[0].knn);
       expect(got.value).toMatchObject({ queries: wanted.value?.queries, bank: wanted.value?.bank });
     });
 

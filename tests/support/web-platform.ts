@@ -7,12 +7,12 @@ import { decodeImage } from "../../src/platform/node/decode-image.ts";
 import { encodeSvg } from "../../src/platform/node/encode-svg.ts";
 import type { ImageEncoder, Wecolora, WecoloraOptions } from "../../src/platform/web/web.ts";
 import { createWecolora } from "../../src/platform/web/web.ts";
-import type { Picture } from "../../src/utils/image.ts";
+import type { RgbImage } from "../../src/utils/image.ts";
 
-const raw = ({ width, height, data }: Picture) => sharp(data, { raw: { width, height, channels: 3 } });
+const raw = ({ width, height, data }: RgbImage) => sharp(data, { raw: { width, height, channels: 3 } });
 const encoder: ImageEncoder = {
-  encodePng: (picture) => raw(picture).png().toBuffer(),
-  encodeJpeg: (picture) => raw(picture).jpeg({ quality: 78 }).toBuffer(),
+  encodePng: (image) => raw(image).png().toBuffer(),
+  encodeJpeg: (image) => raw(image).jpeg({ quality: 78 }).toBuffer(),
 };
 
 export const webOnNode = (options: Partial<WecoloraOptions> = {}): Wecolora =>

@@ -54,10 +54,10 @@ test.each([
   ["ENAMETOOLONG", UserError, "FILE_NOT_READABLE", "too long"],
   ["EMFILE", RunError, "FILE_NOT_READABLE", "ulimit"],
   ["EIO", RunError, "FILE_NOT_READABLE", "disk"],
-] as const)("reading: %s", (code, kind, own, words) => {
+] as const)("reading: %s", (code, kind, ownCode, words) => {
   const error = readError("/data/x", system(code));
   expect(error).toBeInstanceOf(kind);
-  expect(error.code).toBe(own);
+  expect(error.code).toBe(ownCode);
   expect(error.message).toMatch(/^\/data\/x can't be read: .*\.$/);
   expect(error.message).toContain(words);
   expect(error.message).not.toContain(code);
@@ -79,8 +79,8 @@ test.each([
 });
 
 test("what is a message already stays, what is unknown keeps its words", () => {
-  const own = new UserError("Own words.", { code: "NO_IMAGES" });
-  expect(readError("/x", own)).toBe(own);
+  const ownCode = new UserError("Own words.", { code: "NO_IMAGES" });
+  expect(readError("/x", ownCode)).toBe(ownCode);
   expect(readError("/x", new Error("odd")).message).toBe("/x can't be read: odd.");
 });
 

@@ -16,7 +16,7 @@ import { kebab, renamedOptions, withCurrentNames } from "../../src/utils/option-
 import { parseOptions } from "../../src/utils/parse-options.ts";
 import { required } from "../../src/utils/required.ts";
 import type { RunConfig } from "../../src/workspace/run-folder.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const rows = new Map(commandTable.map((row) => [row.name, row]));
@@ -83,7 +83,7 @@ describe("in the folder of an earlier run", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "wecolora-names-"));
-    for (let i = 0; i < 12; i++) await noisePicture(join(folder, "data", `c${i % 2}`, `${i}.jpg`), i, i % 2);
+    for (let i = 0; i < 12; i++) await noiseImage(join(folder, "data", `c${i % 2}`, `${i}.jpg`), i, i % 2);
   });
   afterAll(() => rm(folder, { recursive: true }));
 

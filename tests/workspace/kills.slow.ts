@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { randomStream } from "../../src/utils/random.ts";
-import { noisePicture, wecoloraProcess } from "../support/cli.ts";
+import { noiseImage, wecoloraProcess } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const kills = Number(process.env.WECOLORA_KILLS ?? 100);
@@ -16,7 +16,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-random-kills-"));
-  for (let i = 0; i < 18; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 18; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
   const grid = { method: ["weight-copy", "refit"] };
   const base = { heldOut: 0.25, report: false, evaluateTeacher: false };
   const settings = { teacher, data: at("data"), out: at("compare"), grid, base, threads: 1 };

@@ -10,7 +10,7 @@ import type { DistillRunInput } from "../../src/commands/distill-options.ts";
 import { runComparison } from "../../src/commands/compare.ts";
 import { resumeDistillation, runDistillation } from "../../src/commands/distill.ts";
 import { runContext } from "../../src/context/run-context.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { FailingDisk, Killed } from "../support/failing.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -21,7 +21,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-kills-"));
-  for (let i = 0; i < 8; i++) await noisePicture(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  for (let i = 0; i < 8; i++) await noiseImage(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
 });
 afterAll(async () => {
   await environment.dispose();
@@ -48,13 +48,13 @@ const reported = (out: string): DistillRunInput => ({
 
 /** Fields whose values are times of a clock, or the folder's own name. */
 const varying =
-  /"(time|seconds|trainingSeconds|startSeconds|millisecondsAPicture|millisecondsQuartiles|out)": ?("[^"]*"|[\d.e-]+|\[[^\]]*\])/g;
+  /"(time|seconds|trainingSeconds|startSeconds|millisecondsPerImage|millisecondsQuartiles|out)": ?("[^"]*"|[\d.e-]+|\[[^\]]*\])/g;
 
 /** A run's files by name, without what the clock decides; pages, charts and events are compared by name alone. */
 async function filesOf(out: string): Promise<Record<string, string>> {
   const entries = await readdir(at(out), { recursive: true, withFileTypes: true });
   const files: Record<string, string> = {};
-  for (const entry of entries.filter((found) => found.isFile())) {
+  for (const entry of entries.filter((file) => file.isFile())) {
     const path = join(entry.parentPath, entry.name);
     const name = path.slice(at(out).length + 1);
     if (name === ".wecolora.jsonl") continue;

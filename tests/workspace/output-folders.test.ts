@@ -11,7 +11,7 @@ import { nodeOutputs } from "../../src/platform/node/node-outputs.ts";
 import { machineId, processStart } from "../../src/platform/node/process-identity.ts";
 import { journalEntry, OutputFolder } from "../../src/workspace/output-folder.ts";
 import { textChunks } from "../../src/workspace/output-files.ts";
-import { noisePicture, wecoloraProcess, distillArguments } from "../support/cli.ts";
+import { noiseImage, wecoloraProcess, distillArguments } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -21,7 +21,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-outputs-"));
-  for (let i = 0; i < 9; i++) await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 9; i++) await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${i}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -248,7 +248,7 @@ describe("locks", () => {
     const more = ["--recipe", "paper", "--epochs", "4000", "--rank", "2", "--no-evaluate", "--evaluate-steps", "0"];
     const args = [...distillArguments(teacher, at("data"), at("both")), ...more];
     const first = wecoloraProcess(...args);
-    await first.said(/distilling/);
+    await first.hasPrinted(/distilling/);
     for (const again of [args, [...args, "--overwrite"], ["distill", "--resume", at("both")]]) {
       const { code, err } = await wecoloraProcess(...again).ended;
       expect(code).toBe(2);

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compare, distill, nodeDirectory, report } from "wecolora/node";
 import type { DistillRunInput } from "../../src/commands/distill-options.ts";
 import { RunFolder } from "../../src/workspace/run-folder.ts";
-import { noisePicture } from "../support/cli.ts";
+import { noiseImage } from "../support/cli.ts";
 import { messagesInto } from "../support/progress.ts";
 import { referencePath } from "../support/reference.ts";
 
@@ -18,7 +18,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-settings-"));
   await cp(referencePath("teachers/timm-vit"), at("teacher"), { recursive: true });
-  for (let i = 0; i < 12; i++) await noisePicture(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
+  for (let i = 0; i < 12; i++) await noiseImage(at("data", ["a", "b"][i % 2], `p${i}.jpg`), i, i % 2);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -49,14 +49,14 @@ describe("resuming", () => {
   test("keeps the run's threads and evaluation images; images that come to the data don't matter", async () => {
     await distill(run("whole"));
     await stopped("stopped");
-    await noisePicture(at("data", "a", "a-new-one.jpg"), 77, 1);
-    await noisePicture(at("data", "0-new-class", "p.jpg"), 78, 1);
+    await noiseImage(at("data", "a", "a-new-one.jpg"), 77, 1);
+    await noiseImage(at("data", "0-new-class", "p.jpg"), 78, 1);
     await distill({ resume: at("stopped") });
     expect(student("stopped").equals(student("whole"))).toBe(true);
     const results = (out: string) => {
       const { results: rows } = JSON.parse(readFileSync(at(out, "result.json"), "utf8"));
       return rows.map(
-        ({ millisecondsAPicture: _, millisecondsQuartiles: _quartiles, ...row }: Record<string, unknown>) => row,
+        ({ millisecondsPerImage: _, millisecondsQuartiles: _quartiles, ...row }: Record<string, unknown>) => row,
       );
     };
     expect(results("stopped")).toEqual(results("whole"));
@@ -74,14 +74,14 @@ describe("resuming", () => {
   test("an image that is gone or changed is named with what it is for, trained on or not", async () => {
     await stopped("images");
     const lines = await new RunFolder(nodeDirectory(at("images"))).readManifest();
-    const named = (use: string) => lines.find(({ uses }) => uses.some((own) => own === use))?.name ?? "";
+    const named = (use: string) => lines.find(({ uses }) => uses.some((eachUse) => eachUse === use))?.name ?? "";
     for (const [use, message] of [
       ["train", "trains on"],
       ["evaluation", "evaluates on"],
     ]) {
       const path = at("data", named(use));
       const bytes = await readFile(path);
-      await noisePicture(path, 99, 1);
+      await noiseImage(path, 99, 1);
       await expect(distill({ resume: at("images") })).rejects.toThrow(`${named(use)} has changed since the run began`);
       await rm(path);
       await expect(distill({ resume: at("images") })).rejects.toThrow(
@@ -125,12 +125,12 @@ test("a comparison says which runs are not what is planned now, and runs them ag
     name: "UserError",
     message: expect.stringMatching(/rank=2: --steps was 2 and is now 3; --seed was 0 and is now 4/),
   });
-  await noisePicture(at("data", "b", "late.jpg"), 55, 1);
+  await noiseImage(at("data", "b", "late.jpg"), 55, 1);
   await expect(compare(settings)).rejects.toThrow("has other images or classes than when the run began");
   await rm(at("data", "b", "late.jpg"));
   const [image] = (await readdir(at("data", "a"))).sort();
   const old = await readFile(at("data", "a", image));
-  await noisePicture(at("data", "a", image), 56, 1);
+  await noiseImage(at("data", "a", image), 56, 1);
   await expect(compare(settings)).rejects.toThrow(`a/${image} changed since the run began`);
   await writeFile(at("data", "a", image), old);
   const weights = await readFile(at("teacher", "model.safetensors"));
@@ -163,7 +163,7 @@ describe("files of a run", () => {
   test("lines of the manifest and of what was evaluated", async () => {
     for (const [name, line] of [
       ["manifest.jsonl", '{"name":"a.jpg","uses":["looking"]}'],
-      ["judged.jsonl", '{"name":7,"models":{}}'],
+      ["predictions.jsonl", '{"name":7,"models":{}}'],
       ["log.jsonl", '{"kind":"step","step":"first"}'],
     ]) {
       const path = at("versions", name);

@@ -10,7 +10,7 @@ import { resumeDistillation, runDistillation } from "../../src/commands/distill.
 import { runContext } from "../../src/context/run-context.ts";
 import { bestEvaluation, isSpent, warningsOf } from "../../src/students/training/tracking.ts";
 import { drawStream } from "../../src/utils/random.ts";
-import { distillArguments, noisePicture, wecolora, wecoloraProcess } from "../support/cli.ts";
+import { distillArguments, noiseImage, wecolora, wecoloraProcess } from "../support/cli.ts";
 import { readTensors, referencePath } from "../support/reference.ts";
 
 const teacher = referencePath("teachers/timm-vit");
@@ -20,7 +20,7 @@ const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-runs-"));
   for (let i = 0; i < 18; i++)
-    await noisePicture(at("data", ["a", "b", "c"][i % 3], `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
+    await noiseImage(at("data", ["a", "b", "c"][i % 3], `p${String(i).padStart(2, "0")}.jpg`), i, i % 3);
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -43,16 +43,16 @@ function logOf(run: string) {
 /** A log without what differs from run to run: times. */
 const timeless = (run: string) => logOf(run).map(({ time: _t, seconds: _s, ...entry }) => entry);
 
-test("with less memory, fewer pictures at once; resumed where there is more, the same", async () => {
+test("with less memory, fewer images at once; resumed where there is more, the same", async () => {
   const environment = nodeEnvironment({ threads: 1 });
   const little = { ...environment, availableMemory: () => 1e6 };
   const run = (out: string) => ({
     ...{ teacher, data: at("data"), out: at(out), recipe: "paper" as const, rank: 3, evaluate: false, report: false },
     ...{ steps: 6, effectiveBatch: 4, checkpointSteps: 2, evaluateSteps: 0 },
   });
-  const said: string[] = [];
-  await runDistillation(runContext(little, { listener: { info: (message) => said.push(message) } }), run("little"));
-  expect(said).toContain("the available memory holds 1 of 4 images at once");
+  const messages: string[] = [];
+  await runDistillation(runContext(little, { listener: { info: (message) => messages.push(message) } }), run("little"));
+  expect(messages).toContain("the available memory holds 1 of 4 images at once");
   const stop = new AbortController();
   const listener = { progress: (done: number) => void (done === 2 && stop.abort()) };
   const stopping = runContext(little, { listener, signal: stop.signal });
@@ -120,7 +120,7 @@ describe("killed and resumed", () => {
 describe("Ctrl-C", () => {
   test("once: the step ends, the state is saved, and the run can go on", async () => {
     const child = wecoloraProcess(...args("stopped", "--epochs", "400", "--checkpoint-steps", "100000"));
-    await child.said(/distilling/);
+    await child.hasPrinted(/distilling/);
     await new Promise((resolve) => setTimeout(resolve, 800));
     child.kill("SIGINT");
     const { code, err } = await child.ended;
@@ -132,7 +132,7 @@ describe("Ctrl-C", () => {
 
   test("twice: it stops at once", async () => {
     const child = wecoloraProcess(...args("stopped-twice", "--epochs", "400"));
-    await child.said(/distilling/);
+    await child.hasPrinted(/distilling/);
     child.kill("SIGINT");
     child.kill("SIGINT");
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -144,19 +144,19 @@ describe("Ctrl-C", () => {
 describe("what stands in the way of going on", () => {
   async function halfDone(out: string, data: string): Promise<void> {
     await mkdir(at(data), { recursive: true });
-    for (let i = 0; i < 6; i++) await noisePicture(at(data, `p${i}.jpg`), i, 0);
+    for (let i = 0; i < 6; i++) await noiseImage(at(data, `p${i}.jpg`), i, 0);
     const child = wecoloraProcess(
       ...args(out, "--data", at(data), "--epochs", "1000", "--held-out", "0", "--checkpoint-steps", "2"),
     );
-    await child.said(/distilling/);
+    await child.hasPrinted(/distilling/);
     await new Promise((resolve) => setTimeout(resolve, 600));
     child.kill("SIGINT");
     await child.ended;
   }
 
-  test("a picture that has changed, and one that is gone", async () => {
+  test("an image that has changed, and one that is gone", async () => {
     await halfDone("changed", "flat");
-    await noisePicture(at("flat", "p3.jpg"), 99, 1);
+    await noiseImage(at("flat", "p3.jpg"), 99, 1);
     const changed = await wecolora("distill", "--resume", at("changed"));
     expect(changed).toMatchObject({ code: 2 });
     expect(changed.err).toContain("p3.jpg has changed since the run began");
@@ -185,11 +185,11 @@ describe("what stands in the way of going on", () => {
 
   test("a place to write that is lost in mid-run ends it with exit code 1", async () => {
     await mkdir(at("vanishing"), { recursive: true });
-    for (let i = 0; i < 6; i++) await noisePicture(at("vanishing", `p${i}.jpg`), i, 0);
+    for (let i = 0; i < 6; i++) await noiseImage(at("vanishing", `p${i}.jpg`), i, 0);
     const child = wecoloraProcess(
       ...args("mid-run", "--data", at("vanishing"), "--epochs", "100000", "--held-out", "0", "--checkpoint-steps", "2"),
     );
-    await child.said(/distilling/);
+    await child.hasPrinted(/distilling/);
     await new Promise((resolve) => setTimeout(resolve, 400));
     // The run writes meanwhile, so it may take a few tries to put a file in the folder's place.
     for (let tries = 0; tries < 100; tries++) {
@@ -234,21 +234,21 @@ test("early stop takes the best student", async () => {
 });
 
 describe("what figures warn of", () => {
-  const look = (step: number, difference: number) => ({ step, difference, cosine: 0 });
+  const evaluation = (step: number, meanAbsoluteDifference: number) => ({ step, meanAbsoluteDifference, cosine: 0 });
   const falling = Array.from({ length: 20 }, (_, i) => 2 - i / 20);
   test("a loss that rises", () => {
     expect(warningsOf([...falling].reverse(), [])).toMatchObject([{ kind: "rising loss" }]);
     expect(warningsOf(falling, [])).toEqual([]);
   });
   test("held-out features that move away while the loss falls", () => {
-    const found = warningsOf(falling, [look(0, 1.2), look(10, 1), look(20, 1.1)]);
-    expect(found).toMatchObject([{ kind: "overfitting" }]);
-    expect(found[0].message).toContain("step 10 (1.000) than now (1.100)");
-    expect(warningsOf(falling, [look(0, 1.2), look(10, 1.1), look(20, 1)])).toEqual([]);
+    const actual = warningsOf(falling, [evaluation(0, 1.2), evaluation(10, 1), evaluation(20, 1.1)]);
+    expect(actual).toMatchObject([{ kind: "overfitting" }]);
+    expect(actual[0].message).toContain("step 10 (1.000) than now (1.100)");
+    expect(warningsOf(falling, [evaluation(0, 1.2), evaluation(10, 1.1), evaluation(20, 1)])).toEqual([]);
   });
   test("patience", () => {
-    expect(isSpent([look(0, 1), look(5, 0.9), look(10, 0.95)], 1)).toBe(true);
-    expect(isSpent([look(0, 1), look(5, 0.9), look(10, 0.95)], 2)).toBe(false);
+    expect(isSpent([evaluation(0, 1), evaluation(5, 0.9), evaluation(10, 0.95)], 1)).toBe(true);
+    expect(isSpent([evaluation(0, 1), evaluation(5, 0.9), evaluation(10, 0.95)], 2)).toBe(false);
     expect(isSpent([], 1)).toBe(false);
   });
 });

@@ -14,24 +14,26 @@ export function verdict(rows: readonly ResultRow[]): string {
     teacher.parameters !== undefined && student.parameters !== undefined
       ? `The student has ${percent(student.parameters / teacher.parameters)} of the teacher's weights`
       : "The student was made";
-  const [before, after] = [teacher.millisecondsAPicture, student.millisecondsAPicture];
+  const [before, after] = [teacher.millisecondsPerImage, student.millisecondsPerImage];
   const speed = before && after ? ` and takes ${milliseconds(after)} an image in place of ${milliseconds(before)}` : "";
   const cosine = student.fidelity?.cosine;
   const fidelity =
     cosine === undefined ? "" : ` Its features have a cosine similarity of ${cosine.toFixed(3)} to the teacher's.`;
-  const [own, theirs] = [student.neighbours?.top1, teacher.neighbours?.top1];
+  const [studentTop1, theirs] = [student.knn?.top1, teacher.knn?.top1];
   const accuracy =
-    own === undefined || theirs === undefined ? "" : ` k-NN accuracy: ${percent(own)} (teacher: ${percent(theirs)}).`;
+    studentTop1 === undefined || theirs === undefined
+      ? ""
+      : ` k-NN accuracy: ${percent(studentTop1)} (teacher: ${percent(theirs)}).`;
   return `${size}${speed}.${fidelity}${accuracy}`;
 }
 
 const figures: readonly (readonly [title: string, text: (row: ResultRow) => string])[] = [
   ["Parameters", ({ parameters }) => (parameters === undefined ? "–" : millions(parameters))],
   ["Size", ({ bytes }) => (bytes === undefined ? "–" : megabytes(bytes))],
-  ["Time per image", ({ millisecondsAPicture: ms }) => (ms === undefined ? "–" : milliseconds(ms))],
+  ["Time per image", ({ millisecondsPerImage: ms }) => (ms === undefined ? "–" : milliseconds(ms))],
   ["Cosine similarity", ({ fidelity }) => fidelity?.cosine.toFixed(3) ?? "–"],
   ["Feature difference", ({ fidelity }) => fidelity?.meanAbsoluteDifference.toFixed(3) ?? "–"],
-  ["k-NN", ({ neighbours }) => percent(neighbours?.top1)],
+  ["k-NN", ({ knn }) => percent(knn?.top1)],
   ["Linear probe", ({ probe }) => percent(probe?.top1)],
   ["Classifier", ({ head }) => percent(head?.top1)],
 ];
@@ -86,12 +88,12 @@ const thumbnail = (name: string, image: string | undefined, className?: string) 
   h("img", { src: image ?? "data:,", alt: className ?? name.split("/").at(-1) ?? name, title: name });
 
 /** Some images with their nearest ones under teacher and student. */
-export function neighbourList({ neighbours }: RunReport): HTMLElement | undefined {
-  if (neighbours.length === 0) return undefined;
+export function neighbourList({ neighbours: knn }: RunReport): HTMLElement | undefined {
+  if (knn.length === 0) return undefined;
   return h(
     "ul",
     { className: "neighbours" },
-    neighbours.map(({ name, image, className, nearest }) =>
+    knn.map(({ name, image, className, nearest }) =>
       h(
         "li",
         {},

@@ -37,9 +37,9 @@ export function chooseSize(app: App): void {
     const { bytes, parameters } = chosen;
     fill(size, megabytes(bytes));
     fill(share, `${(100 * chosen.share).toFixed(0)} %`, " ", h("small", {}, millions(parameters)));
-    const known = points.length > 1;
-    fill(time, known ? milliseconds(between(points, parameters, (p) => p.milliseconds)) : "–");
-    fill(cosine, known ? between(points, parameters, (p) => p.cosine).toFixed(3) : "–");
+    const hasLoss = points.length > 1;
+    fill(time, hasLoss ? milliseconds(between(points, parameters, (p) => p.milliseconds)) : "–");
+    fill(cosine, hasLoss ? between(points, parameters, (p) => p.cosine).toFixed(3) : "–");
     slider.setAttribute(
       "aria-valuetext",
       `${(100 * chosen.share).toFixed(0)} percent of the weights, ${megabytes(bytes)}`,
@@ -85,7 +85,7 @@ export function chooseSize(app: App): void {
     points = [];
     const { sizes = [] } = state;
     slider.max = String(sizes.length);
-    const half = sizes.findIndex(({ share: own }) => own >= 0.5);
+    const half = sizes.findIndex(({ share: loss }) => loss >= 0.5);
     slider.value = String(Math.max(1, half < 0 ? sizes.length : half + 1));
     show();
     steps.images.open();

@@ -11,12 +11,12 @@ import type { Place } from "../places.ts";
 import { hiddenReason, notAnImage, unusedFile } from "../unused.ts";
 import { withOthers } from "./contents.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
-import type { FoundFile, MetadataFile } from "./found.ts";
-import { foundDataSet, isMetadataName } from "./found.ts";
+import type { FoundFile, MetadataFile } from "./found-files.ts";
+import { foundDataSet, isMetadataName } from "./found-files.ts";
 import type { ListOptions } from "./table-options.ts";
 import { tableOptions } from "./table-options.ts";
 import type { DataTree } from "./tree.ts";
-import { decodeText, isPictureName, pathOf } from "./tree.ts";
+import { decodeText, isImageName, pathOf } from "./tree.ts";
 
 const isArchive = (name: string): boolean => /\.zip$/i.test(name);
 
@@ -24,7 +24,7 @@ const largestText = 2 ** 29;
 
 /** Opens archives; each of several is taken as a folder of its name, so that `train.zip` and `val.zip` are splits. */
 async function openArchives(tree: DataTree, files: readonly string[], options: ListOptions): Promise<ListedSet> {
-  const found: FoundFile[] = [];
+  const archives: FoundFile[] = [];
   const metadata: MetadataFile[] = [];
   const skipped: Skipped[] = [];
   for (const file of files) {
@@ -39,19 +39,19 @@ async function openArchives(tree: DataTree, files: readonly string[], options: L
       const hidden = hiddenReason(name);
       if (hidden !== undefined) skipped.push(unusedFile(path, hidden));
       else if (isMetadataName(name)) metadata.push({ path, read: () => readText(tree, file, entry) });
-      else if (!isPictureName(name)) skipped.push(notAnImage(path));
+      else if (!isImageName(name)) skipped.push(notAnImage(path));
       else {
         const place: Place = { kind: "range", file, offset, length, ...(deflated ? { size } : {}) };
-        found.push({ item: { name: path, place }, path });
+        archives.push({ item: { name: path, place }, path });
       }
     }
   }
-  if (found.length === 0)
+  if (archives.length === 0)
     throw new UserError(`There are no images in ${listSome(files.map((f) => pathOf(tree, f)))}`, {
       code: "NO_IMAGES",
     });
-  found.sort((a, b) => (a.path < b.path ? -1 : 1));
-  return foundDataSet(tree.path, { files: found, metadata, skipped }, options);
+  archives.sort((a, b) => (a.path < b.path ? -1 : 1));
+  return foundDataSet(tree.path, { files: archives, metadata, skipped }, options);
 }
 
 async function readText(tree: DataTree, file: string, { name, offset, length, size, deflated }: ZipEntry) {

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
-import type { ListedSet, PictureFolder } from "../dataset.ts";
+import type { ListedSet, ImageFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
@@ -10,7 +10,7 @@ import { askedAs, defineFormat } from "./data-format.ts";
 import { missingImage } from "./lists.ts";
 import { readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
-import { has, isPictureName, numberedLines, pathOf, textOf } from "./tree.ts";
+import { has, isImageName, numberedLines, pathOf, textOf } from "./tree.ts";
 
 const findings = [
   "Atelectasis",
@@ -38,13 +38,13 @@ async function tableOf(tree: DataTree): Promise<string | undefined> {
 }
 
 /**
- * Opens the set by its table. With `includeNoFinding`, that a picture shows nothing is a class of its own. Throws a UserError on
+ * Opens the set by its table. With `includeNoFinding`, that an image shows nothing is a class of its own. Throws a UserError on
  * a finding or a row that is not known.
  */
 async function openChestXray(tree: DataTree, file: string, includeNoFinding: boolean): Promise<ListedSet> {
   const named = pathOf(tree, file);
   const classes: string[] = includeNoFinding ? [...findings, nothing] : [...findings];
-  const walked = await tree.walk("", isPictureName);
+  const walked = await tree.walk("", isImageName);
   const lists = new Set<string>([file, ...Object.values(splits)]);
   const skipped: Skipped[] = walked.skipped.filter(({ name }) => !lists.has(name));
   const paths = new Map(walked.names.map((name) => [name.slice(name.lastIndexOf("/") + 1), name]));
@@ -67,20 +67,20 @@ async function openChestXray(tree: DataTree, file: string, includeNoFinding: boo
     return walked.names.filter((name) => !names.has(name)).map((name) => unusedFile(name, "named in no list"));
   };
   const whole = { path: tree.path, name: "chestxray14" as const, multiLabel: true };
-  const folder = (used: readonly Item[], said: readonly Skipped[]): PictureFolder => ({
+  const folder = (used: readonly Item[], skipped: readonly Skipped[]): ImageFolder => ({
     path: tree.path,
     classes,
     items: [...used],
-    skipped: [...said],
+    skipped: [...skipped],
   });
   const listed = await Promise.all(Object.values(splits).map((list) => has(tree, list)));
   const all = [...items.values()];
   if (!listed.every(Boolean)) return { ...whole, train: folder(all, [...skipped, ...never(all)]) };
   const [train, test] = [await partOf(tree, splits.train, items), await partOf(tree, splits.test, items)];
-  const rest = never([...train.items, ...test.items]);
+  const unlisted = never([...train.items, ...test.items]);
   return {
     ...whole,
-    train: folder(train.items, [...skipped, ...train.missing, ...rest]),
+    train: folder(train.items, [...skipped, ...train.missing, ...unlisted]),
     test: folder(test.items, test.missing),
   };
 }

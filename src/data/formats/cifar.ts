@@ -3,7 +3,7 @@ import type { PickleValue } from "../../files/pickle.ts";
 import { unpickle } from "../../files/pickle.ts";
 import { UserError } from "../../utils/errors.ts";
 import { quote } from "../../utils/quote.ts";
-import type { ListedSet, PictureFolder } from "../dataset.ts";
+import type { ListedSet, ImageFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
 import { unusedFile } from "../unused.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
@@ -21,7 +21,7 @@ interface Layout {
   readonly test: readonly string[];
   /** Class names: lines of a text, or a list in a pickle. */
   readonly names: { readonly file: string; readonly key?: string };
-  /** Bytes before each picture, and which of them is the label; undefined for pickles. */
+  /** Bytes before each image, and which of them is the label; undefined for pickles. */
   readonly record?: { readonly front: number; readonly label: number };
   /** Where a pickle has its labels. */
   readonly labels?: string;
@@ -74,8 +74,8 @@ async function layoutOf(tree: DataTree): Promise<PlacedLayout | undefined> {
   for (const layout of layouts)
     for (const prefix of ["", `${layout.folder}/`]) {
       const needed = [layout.names.file, layout.train[0], layout.test[0]];
-      const found = await Promise.all(needed.map((file) => has(tree, prefix + file)));
-      if (found.every(Boolean)) return { layout, prefix };
+      const present = await Promise.all(needed.map((file) => has(tree, prefix + file)));
+      if (present.every(Boolean)) return { layout, prefix };
     }
   return undefined;
 }
@@ -83,7 +83,7 @@ async function layoutOf(tree: DataTree): Promise<PlacedLayout | undefined> {
 /** Opens the set. Throws a UserError on a file that is not what it should be. */
 async function openCifar(tree: DataTree, { layout, prefix }: PlacedLayout): Promise<ListedSet> {
   const classes = await classNames(tree, prefix, layout);
-  const part = async (files: readonly string[]): Promise<PictureFolder> => {
+  const part = async (files: readonly string[]): Promise<ImageFolder> => {
     const items: Item[] = [];
     for (const file of files) items.push(...(await itemsOf(tree, prefix + file, layout, classes)));
     return { path: tree.path, classes, items, skipped: [] };
@@ -100,10 +100,10 @@ async function openCifar(tree: DataTree, { layout, prefix }: PlacedLayout): Prom
 async function classNames(tree: DataTree, prefix: string, { names }: Layout): Promise<string[]> {
   const file = prefix + names.file;
   if (names.key === undefined) return numberedLines(await textOf(tree, file)).map(({ text }) => text);
-  const found = dictionaryOf(await bytesOf(tree, file), pathOf(tree, file)).get(names.key);
-  if (!Array.isArray(found))
+  const value = dictionaryOf(await bytesOf(tree, file), pathOf(tree, file)).get(names.key);
+  if (!Array.isArray(value))
     throw new UserError(`${pathOf(tree, file)} holds no list ${names.key}`, { code: "INVALID_DATA" });
-  return found.map(textOfKey);
+  return value.map(textOfKey);
 }
 
 const nameOf = (file: string, i: number) => `${file}#${i}`;
@@ -190,7 +190,10 @@ function dictionaryOf(bytes: Uint8Array, named: string): Map<string, unknown> {
   );
   if (!(value instanceof Map)) throw new UserError(`${named} holds no dictionary`, { code: "INVALID_DATA" });
   return new Map(
-    [...value].map(([key, held]) => [textOfKey(key), held instanceof NumPyArray ? held.bytes : (held as unknown)]),
+    [...value].map(([key, content]) => [
+      textOfKey(key),
+      content instanceof NumPyArray ? content.bytes : (content as unknown),
+    ]),
   );
 }
 

@@ -3,7 +3,7 @@ import type { ListedSet } from "../dataset.ts";
 import { notAnImage, unusedFile } from "../unused.ts";
 import type { Contents } from "./data-format.ts";
 import type { DataTree } from "./tree.ts";
-import { isPictureName } from "./tree.ts";
+import { isImageName } from "./tree.ts";
 
 /** What formats are asked about. */
 export async function contentsOf(tree: DataTree): Promise<Contents> {
@@ -16,7 +16,7 @@ export async function contentsOf(tree: DataTree): Promise<Contents> {
   return {
     files,
     folders,
-    hasImages: files.some(isPictureName),
+    hasImages: files.some(isImageName),
     below: (wanted) => below(tree, files, folders, wanted),
   };
 }
@@ -28,25 +28,25 @@ async function below(
   folders: readonly string[],
   wanted: (name: string) => boolean,
 ) {
-  const own = files.filter(wanted);
-  if (own.length > 0) return own;
-  const found: string[] = [];
+  const direct = files.filter(wanted);
+  if (direct.length > 0) return direct;
+  const paths: string[] = [];
   for (const folder of folders) {
     const inner = await tree.list(folder);
-    if (inner.some((e) => !e.isFolder && isPictureName(e.name))) return [];
+    if (inner.some((e) => !e.isFolder && isImageName(e.name))) return [];
     const direct = inner.filter((e) => !e.isFolder && wanted(e.name)).map((e) => `${folder}/${e.name}`);
-    found.push(...direct);
+    paths.push(...direct);
     // One level more: cases of scans, configurations of the hub.
     if (direct.length === 0)
       for (const { name, isFolder } of inner) {
         if (!isFolder) continue;
         const inside = await tree.list(`${folder}/${name}`);
-        found.push(...inside.filter((e) => !e.isFolder && wanted(e.name)).map((e) => `${folder}/${name}/${e.name}`));
+        paths.push(...inside.filter((e) => !e.isFolder && wanted(e.name)).map((e) => `${folder}/${name}/${e.name}`));
       }
     // A set of class folders has many; one that holds nothing of the kind ends the search.
-    if (found.length === 0) return [];
+    if (paths.length === 0) return [];
   }
-  return found;
+  return paths;
 }
 
 /** A set read from some files of a folder, with all others of the folder reported. Of a file that was named, its neighbours are nobody's business. */
@@ -56,6 +56,6 @@ export async function withOthers(tree: DataTree, used: readonly string[], set: L
   const { names, skipped } = await tree.walk("", () => true);
   const others = names
     .filter((name) => !read.has(name))
-    .map((name) => (isPictureName(name) ? unusedFile(name, "beside the files that are read") : notAnImage(name)));
+    .map((name) => (isImageName(name) ? unusedFile(name, "beside the files that are read") : notAnImage(name)));
   return { ...set, train: { ...set.train, skipped: [...set.train.skipped, ...others, ...skipped] } };
 }

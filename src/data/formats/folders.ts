@@ -6,12 +6,12 @@ import type { Skipped } from "../loader.ts";
 import type { DataSetName } from "../protocols.ts";
 import { resiscClasses } from "../protocols.ts";
 import { askedAs, defineFormat, NoImages } from "./data-format.ts";
-import { foundDataSet, isMetadataName } from "./found.ts";
+import { foundDataSet, isMetadataName } from "./found-files.ts";
 import { areSynsets, labelValidation } from "./imagenet.ts";
 import type { ListOptions } from "./table-options.ts";
 import { tableOptions } from "./table-options.ts";
 import type { DataTree } from "./tree.ts";
-import { isPictureName, textOf } from "./tree.ts";
+import { isImageName, textOf } from "./tree.ts";
 
 const isWeightsName = (name: string) => /\.(safetensors|onnx|pth|pt|ckpt)$/i.test(name);
 
@@ -38,7 +38,7 @@ async function openFolders(
       : "";
     throw new NoImages(`There are no images in ${tree.path}${others}`, { code: "NO_IMAGES" });
   }
-  const found = await foundDataSet(
+  const dataSet = await foundDataSet(
     tree.path,
     {
       files: names.map((name) => ({ item: { name }, path: name })),
@@ -47,10 +47,10 @@ async function openFolders(
     },
     options,
   );
-  const { classes } = found.train;
-  if (!found.test || !classes || !areSynsets(classes)) return { ...found, name: nameOf(classes) };
-  const labelled = found.test.classes ? undefined : await labelValidation([tree], found.test, classes);
-  return { ...found, ...(labelled ? { test: labelled } : {}), name: "imagenet" };
+  const { classes } = dataSet.train;
+  if (!dataSet.test || !classes || !areSynsets(classes)) return { ...dataSet, name: nameOf(classes) };
+  const labelled = dataSet.test.classes ? undefined : await labelValidation([tree], dataSet.test, classes);
+  return { ...dataSet, ...(labelled ? { test: labelled } : {}), name: "imagenet" };
 }
 
 function nameOf(classes: readonly string[] | undefined): DataSetName | undefined {
@@ -65,9 +65,9 @@ export const format = defineFormat({
   order: askedAs.folder,
   options: tableOptions,
   async recognise(tree): Promise<Walked> {
-    const { names: files, skipped } = await tree.walk("", (name) => isPictureName(name) || isMetadataName(name));
-    const names = files.filter(isPictureName);
-    return { names, metadata: files.filter((name) => !isPictureName(name)), skipped };
+    const { names: files, skipped } = await tree.walk("", (name) => isImageName(name) || isMetadataName(name));
+    const names = files.filter(isImageName);
+    return { names, metadata: files.filter((name) => !isImageName(name)), skipped };
   },
   open: openFolders,
 });

@@ -1,8 +1,8 @@
-// Labels of ImageNet's validation pictures, which lie in one folder: from the devkit's list, or from Kaggle's table.
+// Labels of ImageNet's validation images, which lie in one folder: from the devkit's list, or from Kaggle's table.
 import { readMat } from "../../files/mat.ts";
 import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
-import type { PictureFolder } from "../dataset.ts";
+import type { ImageFolder } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import { readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
@@ -17,33 +17,33 @@ export const areSynsets = (classes: readonly string[] | undefined): boolean =>
   classes?.every((name) => /^n\d{8}$/.test(name)) ?? false;
 
 /**
- * Gives a flat folder of validation pictures their classes, where a list of them lies in one of the trees; undefined where
+ * Gives a flat folder of validation images their classes, where a list of them lies in one of the trees; undefined where
  * none does. `classes` are the training part's synsets.
  */
 export async function labelValidation(
   trees: readonly DataTree[],
-  folder: PictureFolder,
+  folder: ImageFolder,
   classes: readonly string[],
-): Promise<PictureFolder | undefined> {
+): Promise<ImageFolder | undefined> {
   for (const tree of trees) {
-    const found = (await kaggleLabels(tree)) ?? (await devkitLabels(tree));
-    if (!found) continue;
+    const labels = (await kaggleLabels(tree)) ?? (await devkitLabels(tree));
+    if (!labels) continue;
     const skipped: Skipped[] = [];
     const index = new Map(classes.map((name, i) => [name, i]));
     const items = folder.items.flatMap((item) => {
       const base = item.name.slice(item.name.lastIndexOf("/") + 1).replace(/\.\w+$/, "");
-      const synset = found.of(base);
+      const synset = labels.of(base);
       const label = synset === undefined ? undefined : index.get(synset);
       if (label !== undefined) return [{ ...item, label }];
       const reason =
         synset === undefined
-          ? `is not in ${found.file}`
+          ? `is not in ${labels.file}`
           : `is of the class ${shorten(synset)}, which has no training images`;
       skipped.push({ name: item.name, reason, group: "without a class that has training images" });
       return [];
     });
     if (items.length === 0)
-      throw new UserError(`${found.file} lists none of the images in ${folder.path}`, { code: "INVALID_DATA" });
+      throw new UserError(`${labels.file} lists none of the images in ${folder.path}`, { code: "INVALID_DATA" });
     return { ...folder, classes, items, skipped: [...folder.skipped, ...skipped] };
   }
   return undefined;
@@ -51,23 +51,23 @@ export async function labelValidation(
 
 interface Labels {
   readonly file: string;
-  /** The synset of a picture, by its name without ending. */
-  of(picture: string): string | undefined;
+  /** The synset of an image, by its name without ending. */
+  of(image: string): string | undefined;
 }
 
 async function kaggleLabels(tree: DataTree): Promise<Labels | undefined> {
   if (!(await has(tree, kaggle))) return undefined;
   const file = pathOf(tree, kaggle);
-  const found = new Map<string, string>();
+  const labels = new Map<string, string>();
   const table = readTable(await textOf(tree, kaggle), file);
   const [image, prediction] = [table.index("ImageId"), table.index("PredictionString")];
   for (const { line, values } of table.rows) {
     const [synset] = values[prediction].split(" ");
     if (!values[image] || !synset)
       throw new UserError(`Line ${line} of ${file} has no ImageId or no PredictionString`, { code: "INVALID_DATA" });
-    found.set(values[image], synset);
+    labels.set(values[image], synset);
   }
-  return { file, of: (picture) => found.get(picture) };
+  return { file, of: (image) => labels.get(image) };
 }
 
 async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
@@ -84,7 +84,7 @@ async function devkitLabels(tree: DataTree): Promise<Labels | undefined> {
       return synset;
     });
     // ILSVRC2012_val_00000001 stands in the first line.
-    return { file, of: (picture) => lines[Number(/(\d+)$/.exec(picture)?.[1] ?? 0) - 1] };
+    return { file, of: (image) => lines[Number(/(\d+)$/.exec(image)?.[1] ?? 0) - 1] };
   }
   return undefined;
 }
@@ -99,14 +99,14 @@ async function synsetsOf(tree: DataTree, folder: string): Promise<Map<number, st
   const file = `${folder}meta.mat`;
   const records = readMat(await bytesOf(tree, file, 2 ** 28), pathOf(tree, file)).get("synsets");
   if (!Array.isArray(records)) throw new UserError(`${pathOf(tree, file)} holds no synsets`, { code: "INVALID_DATA" });
-  const found = new Map<number, string>();
+  const synsets = new Map<number, string>();
   for (const record of records as Readonly<Record<string, unknown>>[]) {
     const number = record.ILSVRC2012_ID as readonly number[] | undefined;
-    if (Array.isArray(number) && typeof record.WNID === "string") found.set(number[0] as number, record.WNID);
+    if (Array.isArray(number) && typeof record.WNID === "string") synsets.set(number[0] as number, record.WNID);
   }
-  if (found.size === 0)
+  if (synsets.size === 0)
     throw new UserError(`The synsets in ${pathOf(tree, file)} have no numbers (ILSVRC2012_ID, WNID)`, {
       code: "INVALID_DATA",
     });
-  return found;
+  return synsets;
 }

@@ -1,4 +1,4 @@
-// iNaturalist as the competitions publish it: pictures below a folder, JSON annotations in COCO's manner.
+// iNaturalist as the competitions publish it: images below a folder, JSON annotations in COCO's manner.
 import { z } from "zod";
 import { UserError } from "../../utils/errors.ts";
 import { shorten } from "../../utils/quote.ts";
@@ -10,7 +10,7 @@ import type { Contents } from "./data-format.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
 import { missingImage } from "./lists.ts";
 import type { DataTree } from "./tree.ts";
-import { isPictureName, pathOf, textOf } from "./tree.ts";
+import { isImageName, pathOf, textOf } from "./tree.ts";
 
 const id = z.union([z.number(), z.string()]);
 const annotationSchema = z.object({
@@ -44,7 +44,7 @@ function annotationsIn({ files }: Contents): Annotations | undefined {
 }
 
 async function openINaturalist(tree: DataTree, { train, val }: Annotations): Promise<ListedSet> {
-  const walked = await tree.walk("", isPictureName);
+  const walked = await tree.walk("", isImageName);
   const skipped: Skipped[] = walked.skipped.filter(({ name }) => name !== train && name !== val);
   const present = new Map(walked.names.map((name) => [name.normalize("NFC"), name]));
   const used = new Set<string>();
@@ -73,10 +73,10 @@ async function openINaturalist(tree: DataTree, { train, val }: Annotations): Pro
       const category = categoryNames.get(categoryOf.get(image) ?? "");
       if (category === undefined)
         throw new UserError(`${named} has no category for the image ${shorten(name)}`, { code: "INVALID_DATA" });
-      const own = present.get(name.normalize("NFC"));
-      if (own === undefined) skipped.push(missingImage(list, name));
-      else used.add(own);
-      return own === undefined ? [] : [{ item: { name: own }, class: category }];
+      const file = present.get(name.normalize("NFC"));
+      if (file === undefined) skipped.push(missingImage(list, name));
+      else used.add(file);
+      return file === undefined ? [] : [{ item: { name: file }, class: category }];
     });
   };
   const parts = { train: await part(train), val: await part(val) };

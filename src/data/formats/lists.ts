@@ -15,7 +15,7 @@ import { tableOptions } from "./table-options.ts";
 import type { Row, Table } from "./table-reader.ts";
 import { readJsonLines, readTable } from "./table-reader.ts";
 import type { DataTree } from "./tree.ts";
-import { has, isPictureName, numberedLines, pathOf, pictureEndings, plainPath, textOf } from "./tree.ts";
+import { has, isImageName, numberedLines, pathOf, imageEndings, plainPath, textOf } from "./tree.ts";
 
 const pathColumns = [
   "path",
@@ -112,7 +112,7 @@ async function openList(tree: DataTree, file: string, options: ListOptions): Pro
 
 /** A path up to the ending of an image, or to any ending, and a class behind it. */
 const lineForms = [
-  new RegExp(`^(.*?\\.(?:${pictureEndings}))(?:[\\s,]+(\\S.*))?$`, "i"),
+  new RegExp(`^(.*?\\.(?:${imageEndings}))(?:[\\s,]+(\\S.*))?$`, "i"),
   /^(.*?\.\w+)(?:[\s,]+(\S.*))?$/,
 ];
 
@@ -145,7 +145,7 @@ interface Existing {
 
 /** What lies below the folder beside the list. */
 async function existing(tree: DataTree, list: string): Promise<Existing> {
-  const { names, skipped } = await tree.walk("", isPictureName);
+  const { names, skipped } = await tree.walk("", isImageName);
   const images = new Map(names.map((name) => [name.normalize("NFC"), name]));
   // What the list does not name is none of its business: a link that leads nowhere is no fault here.
   const others = skipped.filter(({ name }) => name !== list).map((file): Skipped => ({ ...file, expected: true }));
@@ -182,8 +182,8 @@ class ListedImages {
       return undefined;
     }
     if (this.named.has(name)) {
-      const known = this.named.get(name);
-      if (known !== label)
+      const match = this.named.get(name);
+      if (match !== label)
         throw new UserError(
           `Line ${line} of ${pathOf(this.tree, this.file)} names ${shorten(path)} again, with another class`,
           { code: "INVALID_DATA" },
@@ -196,8 +196,8 @@ class ListedImages {
   }
 
   private async locate(path: string): Promise<string | undefined> {
-    const own = this.existing.images.get(plainPath(path).normalize("NFC"));
-    if (own !== undefined || !/^([A-Za-z]:)?[\\/]|(^|[\\/])\.\.?([\\/]|$)/.test(path)) return own;
+    const file = this.existing.images.get(plainPath(path).normalize("NFC"));
+    if (file !== undefined || !/^([A-Za-z]:)?[\\/]|(^|[\\/])\.\.?([\\/]|$)/.test(path)) return file;
     const plain = plainPath(path);
     const cut = plain.lastIndexOf("/") + 1;
     const [folder, base] = [plain.slice(0, cut), plain.slice(cut)];
@@ -207,7 +207,7 @@ class ListedImages {
       const entry = inner === "" ? base : `${inner}/${base}`;
       const inside = this.existing.images.get(entry.normalize("NFC"));
       if (inside !== undefined) return inside;
-      if (isPictureName(entry) && (await this.tree.isFile(entry))) return entry;
+      if (isImageName(entry) && (await this.tree.isFile(entry))) return entry;
     }
     return undefined;
   }
@@ -261,13 +261,13 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
   for (const row of table.rows) {
     const name = await listed.find(row.line, row.values[path], label === undefined ? undefined : row.values[label]);
     if (name === undefined) continue;
-    const own = part === undefined ? (split ? split(row.values[path]) : "train") : splitOf(row.values[part]);
-    if (!own && part !== undefined)
+    const rowSplit = part === undefined ? (split ? split(row.values[path]) : "train") : splitOf(row.values[part]);
+    if (!rowSplit && part !== undefined)
       throw new UserError(
         `Line ${row.line} of ${named} has ${shorten(row.values[part])} in ${shorten(table.columns[part])}; train, val or test is needed`,
         { code: "INVALID_DATA" },
       );
-    if (!own) {
+    if (!rowSplit) {
       outside.push(unusedFile(name, "outside of the split folders"));
       continue;
     }
@@ -276,7 +276,7 @@ async function openTable(tree: DataTree, file: string, text: string, options: Li
         code: "INVALID_DATA",
       });
     const item: Item = several ? { name, labels: several.of(row) } : { name };
-    parts[own].push({ item, class: label === undefined ? undefined : row.values[label] });
+    parts[rowSplit].push({ item, class: label === undefined ? undefined : row.values[label] });
   }
   if (parts.train.length + parts.val.length + parts.test.length === 0) throw listed.noneThere();
   const set = listedDataSet(tree.path, { ...parts, skipped: [...listed.skipped(), ...outside] });
@@ -294,8 +294,8 @@ function folderSplits(file: string, table: Table, path: number): ((path: string)
     );
 }
 
-/** A table of the usual name in a folder of pictures; undefined where there is none. */
-async function usualTable(tree: DataTree): Promise<string | undefined> {
+/** A table of the default name in a folder of images; undefined where there is none. */
+async function defaultTable(tree: DataTree): Promise<string | undefined> {
   for (const name of ["metadata.csv", "metadata.jsonl", "labels.csv"]) if (await has(tree, name)) return name;
   return undefined;
 }
@@ -306,6 +306,6 @@ export const format = defineFormat({
   extensions: [".csv", ".tsv", ".jsonl", ".txt"],
   order: askedAs.list,
   options: tableOptions,
-  recognise: async (tree) => tree.file ?? (await usualTable(tree)),
+  recognise: async (tree) => tree.file ?? (await defaultTable(tree)),
   open: openList,
 });

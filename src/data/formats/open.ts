@@ -14,7 +14,7 @@ import { NoImages } from "./data-format.ts";
 import { allFormats, fileEndings } from "./lookup.ts";
 import { dataFormatOptions } from "./registry.ts";
 import type { DataTree } from "./tree.ts";
-import { shownPictureEndings } from "./tree.ts";
+import { shownImageEndings } from "./tree.ts";
 
 const openSchema = z.strictObject({
   dataSet: z.enum(dataSetNames).optional().describe("which published set it is, where it does not show"),
@@ -28,9 +28,9 @@ export type OpenOptions = z.input<typeof openSchema> & Readonly<Record<string, u
 /** Opens a data set by the first format that recognises it. Throws a UserError that names what is wrong where. */
 export async function openDataSetIn(tree: DataTree, input: OpenOptions = {}): Promise<DataSet> {
   const options = parseOptions(withOptionsOf(openSchema, allFormats()), input, "options of openDataSet");
-  const found = await openFormat(tree, options);
-  const name = options.dataSet ?? found.name;
-  const set = name === undefined ? found : withProtocol({ ...found, name }, options.seed);
+  const dataSet = await openFormat(tree, options);
+  const name = options.dataSet ?? dataSet.name;
+  const set = name === undefined ? dataSet : withProtocol({ ...dataSet, name }, options.seed);
   return { ...set, unused: countUnused(unusedOf(set)) };
 }
 
@@ -48,7 +48,7 @@ async function openFormat(tree: DataTree, options: z.output<typeof openSchema>):
       return await format.open(tree, seen, options);
     } catch (error) {
       if (!(error instanceof NoImages)) throw error;
-      throw new UserError(`${error.message} Supported are ${shownPictureEndings}, and ${fileEndings()}.`, {
+      throw new UserError(`${error.message} Supported are ${shownImageEndings}, and ${fileEndings()}.`, {
         code: "NO_IMAGES",
       });
     }

@@ -1,4 +1,4 @@
-// Parquet shards as the hub keeps pictures: a column of records with the encoded bytes, and a column of labels.
+// Parquet shards as the hub keeps images: a column of records with the encoded bytes, and a column of labels.
 import type { FileMetaData, SchemaElement } from "hyparquet";
 import { UserError } from "../../utils/errors.ts";
 import { shorten, listSome } from "../../utils/quote.ts";
@@ -27,7 +27,7 @@ const labelColumns = ["label", "labels", "fine_label", "class", "target", "speci
 const imageColumns = ["image", "img", "picture", "jpg", "jpeg", "png", "webp", "bytes"];
 
 interface Columns {
-  readonly picture: string;
+  readonly image: string;
   readonly label: string | undefined;
   readonly names: readonly string[] | undefined;
 }
@@ -40,7 +40,7 @@ interface TopColumn {
 
 /** The top columns of a schema. Throws a UserError where it is cut off or nested without end. */
 function topColumns(schema: readonly SchemaElement[], named: string): Map<string, TopColumn> {
-  const found = new Map<string, TopColumn>();
+  const columns = new Map<string, TopColumn>();
   let at = 1;
   const skip = (depth: number): string[] => {
     if (at >= schema.length || depth > 100)
@@ -53,9 +53,9 @@ function topColumns(schema: readonly SchemaElement[], named: string): Map<string
   while (at < schema.length) {
     const element = schema[at];
     const [name, ...inner] = skip(0);
-    found.set(name, { element, inner });
+    columns.set(name, { element, inner });
   }
-  return found;
+  return columns;
 }
 
 /** Whether a column may hold encoded images: a record with `bytes`, or bare bytes that are no text. */
@@ -98,16 +98,16 @@ function columnsOf(
   const holding = [...top].filter(([, column]) => mayHoldImages(column)).map(([name]) => name);
   const records = holding.filter((name) => (top.get(name)?.inner.length ?? 0) > 0);
   const common = imageColumns.find((name) => holding.includes(name));
-  const picture = image === undefined ? (common ?? records[0]) : has(image);
+  const imageName = image === undefined ? (common ?? records[0]) : has(image);
   if (image !== undefined && !holding.includes(image))
     throw new UserError(`The column ${shorten(image)} of ${named} holds no encoded images`, { code: "INVALID_DATA" });
-  if (picture === undefined)
+  if (imageName === undefined)
     throw new UserError(
       `${named} has no column of encoded images; its columns are ${listSome([...top.keys()])}. Name one with imageColumn (--image-column).`,
       { code: "INVALID_DATA" },
     );
-  const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== picture) : has(label);
-  return { picture, label: labels, names: labels === undefined ? undefined : hubNames(metadata, labels) };
+  const labels = label === undefined ? labelColumns.find((name) => top.has(name) && name !== imageName) : has(label);
+  return { image: imageName, label: labels, names: labels === undefined ? undefined : hubNames(metadata, labels) };
 }
 
 /** A label of a row: a class, or several. */
@@ -132,13 +132,13 @@ async function openTables(
       const columns = columnsOf(metadata, named, imageColumn, label);
       const labels =
         columns.label === undefined ? [] : await labelsOf(buffer, metadata, columns.label, label !== undefined);
-      const own = labels.some((value) => typeof value === "boolean") ? ["false", "true"] : columns.names;
-      if (names && own && names.join("\0") !== own.join("\0"))
+      const classNames = labels.some((value) => typeof value === "boolean") ? ["false", "true"] : columns.names;
+      if (names && classNames && names.join("\0") !== classNames.join("\0"))
         throw new UserError(`${named} has other class names than the shards before it`, { code: "INVALID_DATA" });
-      names ??= own;
+      names ??= classNames;
       const into = parts[splitOf(file) ?? "train"];
       for (let row = 0; row < Number(metadata.num_rows); row++) {
-        const place = { kind: "row" as const, file, column: columns.picture, row };
+        const place = { kind: "row" as const, file, column: columns.image, row };
         const value = labels[row];
         into.push({
           item: { name: `${file}#${row}`, place },

@@ -1,5 +1,5 @@
 // NIfTI scans as images: slices that show something, split as `wecolora segment` splits them.
-import type { ListedSet, PictureFolder } from "../dataset.ts";
+import type { ListedSet, ImageFolder } from "../dataset.ts";
 import type { Item } from "../sampling.ts";
 import {
   blockParts,
@@ -16,7 +16,7 @@ import { askedAs, defineFormat } from "./data-format.ts";
 import type { DataTree } from "./tree.ts";
 import { bytesOf, pathOf } from "./tree.ts";
 
-/** Scans as pictures: slices that show something, split as `wecolora segment` splits them. */
+/** Scans as images: slices that show something, split as `wecolora segment` splits them. */
 async function openScans(tree: DataTree, volumes: readonly string[], seed: number): Promise<ListedSet> {
   const { longestScan, readNifti } = await import("../nifti.ts");
   const { axis, share, gap } = sliceDefaults;
@@ -35,7 +35,7 @@ async function openScans(tree: DataTree, volumes: readonly string[], seed: numbe
       if (part !== "none") items[part].push({ name: `${scans[0]}#${axis}-${slice}`, place });
     });
   }
-  const folder = (own: readonly Item[]): PictureFolder => ({ path: tree.path, items: own, skipped: [] });
+  const folder = (items: readonly Item[]): ImageFolder => ({ path: tree.path, items: items, skipped: [] });
   const masks = cases.flatMap(({ mask }) => (mask === undefined ? [] : [mask]));
   const used = [...cases.flatMap(({ scans }) => scans), ...masks];
   const train = { ...folder(items.train), skipped: masks.map((mask) => unusedFile(mask, "a mask of a scan")) };

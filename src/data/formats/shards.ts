@@ -10,8 +10,8 @@ import { splitOf } from "../splits.ts";
 import { notAnImage } from "../unused.ts";
 import { withOthers } from "./contents.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
-import type { FoundFile, MetadataFile } from "./found.ts";
-import { foundDataSet } from "./found.ts";
+import type { FoundFile, MetadataFile } from "./found-files.ts";
+import { foundDataSet } from "./found-files.ts";
 import type { ListOptions } from "./table-options.ts";
 import { tableOptions } from "./table-options.ts";
 import type { Sample, TarEntry } from "./tar.ts";
@@ -60,10 +60,10 @@ async function openShards(tree: DataTree, files: readonly string[], options: Lis
 function packedFolders(tree: DataTree, shards: readonly Shard[], skipped: readonly Skipped[]) {
   const splits = new Set(shards.map(({ file }) => splitOf(file) ?? "train"));
   const folderOf = (file: string) => (splits.size > 1 ? `${splitOf(file) ?? "train"}/` : "");
-  const found: FoundFile[] = [];
+  const files: FoundFile[] = [];
   const metadata: MetadataFile[] = [];
   for (const { file, samples, metadata: entries } of shards) {
-    for (const { item, path } of samples) found.push({ item, path: folderOf(file) + path });
+    for (const { item, path } of samples) files.push({ item, path: folderOf(file) + path });
     for (const { name, offset, size } of entries)
       metadata.push({
         path: folderOf(file) + name,
@@ -76,7 +76,7 @@ function packedFolders(tree: DataTree, shards: readonly Shard[], skipped: readon
         },
       });
   }
-  return { files: found, metadata, skipped };
+  return { files: files, metadata, skipped };
 }
 
 export const format = defineFormat({

@@ -61,8 +61,8 @@ class RecordReader {
   next(): string[] | undefined {
     const { text } = this;
     if (this.at >= text.length) return undefined;
-    const found = text.indexOf("\n", this.at);
-    const end = found < 0 ? text.length : found;
+    const newline = text.indexOf("\n", this.at);
+    const end = newline < 0 ? text.length : newline;
     if (this.nextQuote !== -1 && this.nextQuote < this.at) this.nextQuote = text.indexOf('"', this.at);
     if (this.nextQuote >= 0 && this.nextQuote < end) return this.quoted();
     const fields = text.slice(this.at, end).split(this.separator, mostColumns + 1);

@@ -1,4 +1,4 @@
-// Tar shards as WebDataset writes them: pictures with their labels beside them under one key, read where they lie.
+// Tar shards as WebDataset writes them: images with their labels beside them under one key, read where they lie.
 import type { FileHandle } from "../../files/storage.ts";
 import { decodeNames } from "../../files/names.ts";
 import { readBytes } from "../../files/storage.ts";
@@ -7,8 +7,8 @@ import { shorten } from "../../utils/quote.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
 import { hiddenReason, unusedFile } from "../unused.ts";
-import { isMetadataName } from "./found.ts";
-import { isPictureName } from "./tree.ts";
+import { isMetadataName } from "./found-files.ts";
+import { isImageName } from "./tree.ts";
 
 const block = 512;
 /** Labels and descriptions beyond this are not meant. */
@@ -36,17 +36,17 @@ function numberOf(bytes: Uint8Array): number {
 
 /** The values in a header of the extended kind (pax): lines of "length key=value". */
 function extended(bytes: Uint8Array): Map<string, Uint8Array> {
-  const found = new Map<string, Uint8Array>();
+  const records = new Map<string, Uint8Array>();
   for (let at = 0; at < bytes.length;) {
     const space = bytes.indexOf(32, at);
     const length = Number(text(bytes.subarray(at, Math.max(at, space))));
     if (space < 0 || !(length > 0)) break;
     const equals = bytes.indexOf(61, space);
     if (equals < 0 || equals >= at + length) break;
-    found.set(text(bytes.subarray(space + 1, equals)), bytes.slice(equals + 1, at + length - 1));
+    records.set(text(bytes.subarray(space + 1, equals)), bytes.slice(equals + 1, at + length - 1));
     at += length;
   }
-  return found;
+  return records;
 }
 
 interface TarRecord {
@@ -134,13 +134,13 @@ export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; 
     const size = longSize ?? numberOf(header.subarray(124, 136));
     const kind = String.fromCharCode(header[156]);
     const prefix = text(header.subarray(257, 262)) === "ustar" ? untilZero(header.subarray(345, 500)) : empty;
-    const own = untilZero(header.subarray(0, 100));
-    const name = longName ?? (prefix.length > 0 ? joined(prefix, own) : own);
+    const ownName = untilZero(header.subarray(0, 100));
+    const name = longName ?? (prefix.length > 0 ? joined(prefix, ownName) : ownName);
     const shown = () => shorten(text(name));
     const offset = at + block;
     // Links and folders have no content, whatever size they state.
-    const held = /[1-6]/.test(kind) ? 0 : size;
-    if (!(size >= 0) || offset + held > file.size) fail(`it ends inside of ${shown()}`);
+    const length = /[1-6]/.test(kind) ? 0 : size;
+    if (!(size >= 0) || offset + length > file.size) fail(`it ends inside of ${shown()}`);
     if (kind === "L" || kind === "K" || kind === "x") {
       if (size > largestText) fail(`the name at ${at} is ${size} bytes long`);
       const bytes = await readBytes(file, offset, size);
@@ -158,7 +158,7 @@ export async function listTar(file: FileHandle): Promise<{ entries: TarEntry[]; 
         records.push({ name, offset, size, kind, link: longLink ?? untilZero(header.subarray(157, 257)) });
       [longName, longLink, longSize] = [undefined, undefined, undefined];
     }
-    at = offset + Math.ceil(held / block) * block;
+    at = offset + Math.ceil(length / block) * block;
     if (at < file.size && at + block > file.size) fail(`it ends inside of what follows ${shown()}`);
   }
   return resolved(records);
@@ -193,19 +193,19 @@ export async function shardSamples(
   const others = new Map<string, TarEntry>();
   const { entries, unread } = await listTar(handle);
   for (const { name, kind } of unread)
-    skipped.push({ name: `${file}/${name}`, reason: kind, ...(isPictureName(name) ? {} : { expected: true }) });
+    skipped.push({ name: `${file}/${name}`, reason: kind, ...(isImageName(name) ? {} : { expected: true }) });
   for (const entry of entries) {
     const hidden = hiddenReason(entry.name);
     if (hidden !== undefined) pass(entry, hidden);
-    else if (isPictureName(entry.name)) {
+    else if (isImageName(entry.name)) {
       const key = firstDotKey(entry.name);
       const group = images.get(key) ?? [];
       images.set(key, group);
       group.push(entry);
     } else {
-      const known = others.get(entry.name);
+      const earlier = others.get(entry.name);
       // What stands further behind in an archive takes the place of what came before.
-      if (known) pass(known, "duplicate key");
+      if (earlier) pass(earlier, "duplicate key");
       others.set(entry.name, entry);
     }
   }
@@ -216,23 +216,23 @@ export async function shardSamples(
     return new TextDecoder().decode(await readBytes(handle, entry.offset, entry.size)).trim();
   };
   const read = new Set<TarEntry>();
-  const beside = (path: string, ending: string) => {
-    const found = [lastDotKey(path), firstDotKey(path)].map((key) => others.get(`${key}.${ending}`)).find(Boolean);
-    if (found) read.add(found);
-    return found;
+  const companion = (path: string, ending: string) => {
+    const value = [lastDotKey(path), firstDotKey(path)].map((key) => others.get(`${key}.${ending}`)).find(Boolean);
+    if (value) read.add(value);
+    return value;
   };
   const samples: Sample[] = [];
   for (const { name, offset, size } of chosen) {
     const item: Item = { name: `${file}/${name}`, place: { kind: "range", file, offset, length: size } };
-    const [number, json] = [beside(name, "cls"), beside(name, "json")];
-    let found: unknown;
-    if (number) found = await short(number);
+    const [number, json] = [companion(name, "cls"), companion(name, "json")];
+    let value: unknown;
+    if (number) value = await short(number);
     else if (json) {
       const content = fieldsOf(await short(json));
-      found = described.map((k) => content[k]).find((v) => typeof v === "string" || typeof v === "number");
+      value = described.map((k) => content[k]).find((v) => typeof v === "string" || typeof v === "number");
     }
-    const own = typeof found === "string" && /^\d+$/.test(found) ? Number(found) : found;
-    samples.push({ item, path: name, class: own as number | string | undefined });
+    const label = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
+    samples.push({ item, path: name, class: label as number | string | undefined });
   }
   const metadata = [...others.values()].filter(({ name }) => isMetadataName(name));
   for (const entry of others.values()) if (!read.has(entry) && !metadata.includes(entry)) pass(entry, "not an image");
@@ -246,8 +246,8 @@ export async function shardSamples(
 function imagesOfKey(group: readonly TarEntry[], pass: (entry: TarEntry, reason: string) => void): TarEntry[] {
   const byName = new Map<string, TarEntry>();
   for (const entry of group) {
-    const known = byName.get(entry.name);
-    if (known) pass(known, "duplicate key");
+    const earlier = byName.get(entry.name);
+    if (earlier) pass(earlier, "duplicate key");
     byName.set(entry.name, entry);
   }
   const entries = [...byName.values()];

@@ -22,12 +22,12 @@ export interface DataTree {
 }
 
 /** As a part of a regular expression. */
-export const pictureEndings = "jpe?g|png|webp|avif|tiff?|gif|bmp";
-const pictureName = new RegExp(`\\.(${pictureEndings})$`, "i");
-export const isPictureName = (name: string): boolean => pictureName.test(name);
+export const imageEndings = "jpe?g|png|webp|avif|tiff?|gif|bmp";
+const imageName = new RegExp(`\\.(${imageEndings})$`, "i");
+export const isImageName = (name: string): boolean => imageName.test(name);
 
 /** The same for people. */
-export const shownPictureEndings = ".jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp";
+export const shownImageEndings = ".jpg .jpeg .png .webp .avif .tif .tiff .gif .bmp";
 
 /** A path as lists write it: with `/`, without a dot in front. */
 export const plainPath = (path: string): string => path.replaceAll("\\", "/").replace(/^(?:\.\/)+/, "");

@@ -1,5 +1,5 @@
 // What images are painted on, with polygons that have smooth edges and fills that are colours, gradients, light or textures.
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 import type { RandomStream } from "../../utils/random.ts";
 import type { Color } from "./colors.ts";
 import { lit, mixed, ramp } from "./colors.ts";
@@ -223,7 +223,7 @@ export function vignetted(random: RandomStream, canvas: Canvas, amount: number):
 }
 
 /** As 8-bit RGB. */
-export function pictureOf(canvas: Canvas): Picture {
+export function imageOf(canvas: Canvas): RgbImage {
   const data = new Uint8Array(canvas.length);
   for (let i = 0; i < data.length; i++) data[i] = Math.floor(Math.min(1, Math.max(0, canvas[i])) * 255 + 0.5);
   return { width: side, height: side, data };

@@ -1,11 +1,11 @@
 // Images from nothing but random numbers, in place of real ones where there are none: kinds of statistics, shapes and scenes that
 // photographs and drawings have (dead leaves, noise with natural spectra, textures, things on grounds). Ideas: 'Learning to see by
 // looking at noise' (arXiv 2106.05963), Shaders-21k (arXiv 2211.16412), fractal data bases (arXiv 2101.08515).
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 import type { RandomStream } from "../../utils/random.ts";
 import { randomStream } from "../../utils/random.ts";
 import type { Canvas } from "./canvas.ts";
-import { pictureOf } from "./canvas.ts";
+import { imageOf } from "./canvas.ts";
 import { sceneKinds } from "./scenes.ts";
 import { textureKinds } from "./textures.ts";
 
@@ -37,9 +37,9 @@ export function kindOf(seed: number, index: number): Kind {
 }
 
 /** One image of a kind. The same bits on each platform. */
-export function paintedKind(kind: Kind, seed: number, index: number): Picture {
-  return pictureOf(painters[kind](randomStream(seed, "procedural", proceduralVersion, index, kind)));
+export function paintedKind(kind: Kind, seed: number, index: number): RgbImage {
+  return imageOf(painters[kind](randomStream(seed, "procedural", proceduralVersion, index, kind)));
 }
 
 /** The image with a number among those of a seed, 256 pixels square. */
-export const proceduralImage = (seed: number, index: number): Picture => paintedKind(kindOf(seed, index), seed, index);
+export const proceduralImage = (seed: number, index: number): RgbImage => paintedKind(kindOf(seed, index), seed, index);

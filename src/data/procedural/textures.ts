@@ -30,11 +30,11 @@ export function opponentFill(random: RandomStream, light: Field, yellow: Field, 
   const [contrast, chroma] = [between(random, 0.08, 0.28), between(random, 0.02, 0.12)];
   const [my, mr] = [0.03 + 0.1 * bell(random), 0.02 + 0.04 * bell(random)];
   // Lighter places have less of their own colour and more of the light's.
-  const own = between(random, -0.5, 0.5);
+  const strength = between(random, -0.5, 0.5);
   return (x, y) => {
     const i = y * side + x;
     const l = mean + contrast * light[i];
-    return opponent(l, my + chroma * (yellow[i] + own * light[i]), mr + 0.45 * chroma * red[i]);
+    return opponent(l, my + chroma * (yellow[i] + strength * light[i]), mr + 0.45 * chroma * red[i]);
   };
 }
 
@@ -273,13 +273,13 @@ function flameGround(random: RandomStream): Fill {
   let [x, y, color] = [0.1, 0.1, 0.5];
   const zoom = side * between(random, 0.15, 0.35);
   for (let n = 0; n < flamePoints; n++) {
-    const { matrix, move, bend, color: own } = maps[random.integer(0, maps.length - 1)];
+    const { matrix, move, bend, color: mapColor } = maps[random.integer(0, maps.length - 1)];
     [x, y] = [matrix[0] * x + matrix[1] * y + move[0], matrix[2] * x + matrix[3] * y + move[1]];
     const r = x * x + y * y;
     // Spherical and bent variations keep points near.
     if (bend === 1) [x, y] = [(1.3 * x) / (0.3 + r), (1.3 * y) / (0.3 + r)];
     else if (bend === 2 || r > 16) [x, y] = [x / (1 + 0.2 * r), y / (1 + 0.2 * r)];
-    color = (color + own) / 2;
+    color = (color + mapColor) / 2;
     const [px, py] = [Math.floor(side / 2 + zoom * x), Math.floor(side / 2 + zoom * y)];
     if (px < 0 || py < 0 || px >= side || py >= side) continue;
     hits[py * side + px]++;

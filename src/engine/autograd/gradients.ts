@@ -24,19 +24,19 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
     }
   }
 
-  const found = new Map<Value, Value>([[loss, filled(loss, 1)]]);
+  const gradientOf = new Map<Value, Value>([[loss, filled(loss, 1)]]);
   for (const node of nodes.reverse()) {
-    const outer = node.outputs.map((v) => found.get(v));
+    const outer = node.outputs.map((v) => gradientOf.get(v));
     if (!outer.some(Boolean) || !node.inputs.some((v) => needed.has(v))) continue;
     applyRule(node, outer, needed).forEach((gradient, i) => {
       const input = node.inputs[i];
       if (!gradient || !needed.has(input)) return;
       const fitted = sumTo(gradient, input.shape);
-      const sum = found.get(input);
-      found.set(input, sum ? add(sum, fitted) : fitted);
+      const sum = gradientOf.get(input);
+      gradientOf.set(input, sum ? add(sum, fitted) : fitted);
     });
   }
-  return wrt.map((v) => found.get(v) ?? filled(v, 0, knownShape(v)));
+  return wrt.map((v) => gradientOf.get(v) ?? filled(v, 0, knownShape(v)));
 }
 
 function applyRule(

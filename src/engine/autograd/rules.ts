@@ -237,7 +237,7 @@ function flipped(kernels: Value): Value {
 
 /**
  * The gradient `[O, C, k, l]` of a convolution's kernels: for each place in the kernel one product of the output's
- * gradient with the input shifted there, over all places of all pictures. What has fewer channels is what is shifted,
+ * gradient with the input shifted there, over all places of all images. What has fewer channels is what is shifted,
  * as shifting copies.
  */
 function kernelGradient(x: Value, dy: Value, [tall, wide]: readonly [number, number], padding: number): Value {

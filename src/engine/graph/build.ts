@@ -26,7 +26,7 @@ export function inferTypes<K extends OpKind>(
   }
 }
 
-/** A node of any operator; the functions below are the usual way to make one. */
+/** A node of any operator; the functions below are the default way to make one. */
 export function node<K extends OpKind>(op: K, inputs: readonly Value[], attributes: Attributes<K>): Node<K> {
   const outputs: Value[] = [];
   const made: Node<K> = { op, inputs, attributes, outputs };
@@ -162,8 +162,8 @@ export function after(x: Value, gate: Value): Value {
   const dims = x.shape.map((d) => BigInt(d));
   const shape = constant({ type: "int64", dims: [dims.length], data: BigInt64Array.from(dims) });
   // Nothing is greater than infinity, and what is not a number is not greater than anything: it is this shape either way.
-  const found = where(greater(abs(cornerOf(gate)), Number.POSITIVE_INFINITY), shape, shape);
-  return one("AwaitedReshape", [x, found], { shape: x.shape });
+  const chosen = where(greater(abs(cornerOf(gate)), Number.POSITIVE_INFINITY), shape, shape);
+  return one("AwaitedReshape", [x, chosen], { shape: x.shape });
 }
 
 /** Transposing what was transposed reads the original; a permutation that changes nothing returns `x`. */

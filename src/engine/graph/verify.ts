@@ -28,9 +28,9 @@ export function verify(graph: Graph, after = "building"): void {
     for (const value of node.inputs) checkRead(value, node.op);
     const types = inferTypes(node.op, node.inputs, node.attributes);
     types.forEach((type, i) => {
-      const found = node.outputs[i];
-      if (type.type !== found.type || !sameShape(type.shape, found.shape)) {
-        fail(`${node.op} gives ${formatType(type)} but is marked ${formatType(found)}`);
+      const value = node.outputs[i];
+      if (type.type !== value.type || !sameShape(type.shape, value.shape)) {
+        fail(`${node.op} gives ${formatType(type)} but is marked ${formatType(value)}`);
       }
     });
   }

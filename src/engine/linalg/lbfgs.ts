@@ -47,16 +47,16 @@ export async function minimise(
     const slope = dot(direction, at.gradient);
     // The first step has no curvature to go by.
     const first = steps.length === 0 ? Math.min(1, 1 / Math.sqrt(dot(at.gradient, at.gradient))) : 1;
-    const found = await search(objective, point, at, direction, slope, first);
-    if (!found) return { ...at, point, iterations: i, converged: false };
-    const s = found.point.map((v, j) => v - point[j]);
-    const y = found.at.gradient.map((v, j) => v - at.gradient[j]);
+    const result = await search(objective, point, at, direction, slope, first);
+    if (!result) return { ...at, point, iterations: i, converged: false };
+    const s = result.point.map((v, j) => v - point[j]);
+    const y = result.at.gradient.map((v, j) => v - at.gradient[j]);
     const sy = dot(s, y);
     if (sy > 1e-12 * dot(y, y)) {
       steps.push({ s, y, rho: 1 / sy });
       if (steps.length > memory) steps.shift();
     }
-    ({ point, at } = found);
+    ({ point, at } = result);
   }
   return { ...at, point, iterations, converged: largest(at.gradient) <= tolerance };
 }

@@ -57,8 +57,8 @@ export function ridgeOf(sums: Sums, strength: number): Float64Array {
   const { n, gram } = sums;
   const mean = meanDiagonal(sums);
   return Float64Array.from({ length: n }, (_, i) => {
-    const own = Math.max(gram[i * n + i], leastShare * mean);
-    return strength * Math.sqrt(own * mean);
+    const diagonal = Math.max(gram[i * n + i], leastShare * mean);
+    return strength * Math.sqrt(diagonal * mean);
   });
 }
 
@@ -80,7 +80,7 @@ interface FactoredPanel {
 }
 
 /** Tensors on the device that are released together in the end, where they were not before. */
-class HeldTensors {
+class TensorScope {
   private readonly device: Device;
   private readonly tensors = new Set<DeviceTensor>();
 
@@ -123,33 +123,33 @@ export class RidgeSolver {
    */
   async solve({ n, m, gram, cross }: Sums, ridge: Float64Array): Promise<Float64Array> {
     const bounds = panelsOf(n);
-    const held = new HeldTensors(this.device);
-    const { hold, release } = held;
+    const scope = new TensorScope(this.device);
+    const { hold, release } = scope;
     try {
-      const factored = await this.factored({ n, m, gram, cross }, ridge, held);
+      const factored = await this.factored({ n, m, gram, cross }, ridge, scope);
       // Then L' D = Z, from the end.
-      let found: DeviceTensor | undefined;
+      let solution: DeviceTensor | undefined;
       for (let i = factored.length - 1; i >= 0; i--) {
         const { inverse, solved, below } = factored[i];
         const [size, behind] = [inverse.dims[0], n - bounds[i + 1]];
         const session = await this.sessions.get(`solve ${size} ${behind} ${m}`, () => solveStep(size, behind, m));
-        const feeds = { inverse, solved, ...(below && found ? { below, found } : {}) };
+        const feeds = { inverse, solved, ...(below && solution ? { below, solvedBelow: solution } : {}) };
         const { kept } = await session.run({ feeds, keep: ["d"] });
-        if (found) await release(found);
-        found = hold(kept.d);
+        if (solution) await release(solution);
+        solution = hold(kept.d);
       }
-      return (await this.device.download(found as DeviceTensor)).data as Float64Array;
+      return (await this.device.download(solution as DeviceTensor)).data as Float64Array;
     } finally {
-      await held.releaseAll();
+      await scope.releaseAll();
       await this.device.trim();
     }
   }
 
   /** L^-1 G'R `[n, m]`, with the Cholesky factor L of G'G + diag(ridge). Throws as `solve` does. */
   async solveLower(sums: Sums, ridge: Float64Array): Promise<Float64Array> {
-    const held = new HeldTensors(this.device);
+    const scope = new TensorScope(this.device);
     try {
-      const factored = await this.factored(sums, ridge, held);
+      const factored = await this.factored(sums, ridge, scope);
       const out = new Float64Array(sums.n * sums.m);
       let at = 0;
       for (const { solved } of factored) {
@@ -159,7 +159,7 @@ export class RidgeSolver {
       }
       return out;
     } finally {
-      await held.releaseAll();
+      await scope.releaseAll();
       await this.device.trim();
     }
   }
@@ -168,7 +168,7 @@ export class RidgeSolver {
   private async factored(
     { n, m, gram, cross }: Sums,
     ridge: Float64Array,
-    { hold, release }: HeldTensors,
+    { hold, release }: TensorScope,
   ): Promise<FactoredPanel[]> {
     const ridged = withRidge(gram, n, ridge);
     const bounds = panelsOf(n);
@@ -177,11 +177,11 @@ export class RidgeSolver {
     let diagonal = corner(ridged, n, bounds[1]);
     const factored: FactoredPanel[] = [];
     for (let i = 0; i + 1 < bounds.length; i++) {
-      const [left, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
+      const [remaining, size] = [n - bounds[i], bounds[i + 1] - bounds[i]];
       const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedFactor(diagonal, size) };
-      const next = Math.min(size, left - size);
-      const session = await this.sessions.get(`factor ${left} ${size} ${next} ${m}`, () =>
-        factorStep(left, size, next, m),
+      const next = Math.min(size, remaining - size);
+      const session = await this.sessions.get(`factor ${remaining} ${size} ${next} ${m}`, () =>
+        factorStep(remaining, size, next, m),
       );
       const feeds = { trailing, right, inverse };
       const keep = next > 0 ? ["solved", "below", "next.trailing", "next.right"] : ["solved"];
@@ -210,15 +210,15 @@ export class RidgeSolver {
     let trailing = await this.device.upload({ type: "float64", dims: [n, n], data: ridged });
     try {
       for (let i = 0; i + 1 < bounds.length; i++) {
-        const [from, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
+        const [from, remaining, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
         const panelFactor = choleskyFactor(diagonal, size);
         for (let r = 0; r < size; r++)
           lower.set(panelFactor.subarray(r * size, r * size + r + 1), (from + r) * n + from);
-        const next = Math.min(size, left - size);
+        const next = Math.min(size, remaining - size);
         if (next === 0) break;
         const inverse: Tensor = { type: "float64", dims: [size, size], data: invertedTriangle(panelFactor, size) };
-        const session = await this.sessions.get(`cholesky ${left} ${size} ${next}`, () =>
-          choleskyStep(left, size, next),
+        const session = await this.sessions.get(`cholesky ${remaining} ${size} ${next}`, () =>
+          choleskyStep(remaining, size, next),
         );
         const feeds = { trailing, inverse };
         const { tensors, kept } = await session.run({ feeds, fetch: ["below", "diagonal"], keep: ["next.trailing"] });
@@ -226,7 +226,7 @@ export class RidgeSolver {
         trailing = kept["next.trailing"];
         diagonal = tensors.diagonal.data as Float64Array;
         const below = tensors.below.data as Float64Array;
-        for (let r = 0; r < left - size; r++)
+        for (let r = 0; r < remaining - size; r++)
           lower.set(below.subarray(r * size, (r + 1) * size), (from + size + r) * n + from);
       }
       return lower;
@@ -249,33 +249,33 @@ export class RidgeSolver {
       scaled[i * n + i] = 1;
     }
     const bounds = panelsOf(n);
-    const found = new Float64Array(n);
-    const held: DeviceTensor[] = [await this.device.upload({ type: "float32", dims: [n, n], data: scaled })];
+    const result = new Float64Array(n);
+    const uploaded: DeviceTensor[] = [await this.device.upload({ type: "float32", dims: [n, n], data: scaled })];
     let diagonal: Float32Array = corner(scaled, n, bounds[1]);
     try {
       for (let i = 0; i + 1 < bounds.length; i++) {
-        const [before, left, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
+        const [before, remaining, size] = [bounds[i], n - bounds[i], bounds[i + 1] - bounds[i]];
         const factor = Float32Array.from(invertedFactor(Float64Array.from(diagonal), size));
         const inverse: Tensor = { type: "float32", dims: [size, size], data: factor };
-        const next = Math.min(size, left - size);
-        const session = await this.sessions.get(`invert ${before} ${left} ${size} ${next}`, () =>
-          invertStep(before, left, size, next),
+        const next = Math.min(size, remaining - size);
+        const session = await this.sessions.get(`invert ${before} ${remaining} ${size} ${next}`, () =>
+          invertStep(before, remaining, size, next),
         );
-        const [trailing, right] = held;
+        const [trailing, right] = uploaded;
         const feeds = { trailing, inverse, ...(right ? { right } : {}) };
         const fetch = next > 0 ? ["squares", "diagonal"] : ["squares"];
         const keep = next > 0 ? ["next.trailing", "next.right"] : [];
         const { tensors, kept } = await session.run({ feeds, fetch, keep });
-        await this.device.release(held.splice(0));
+        await this.device.release(uploaded.splice(0));
         const squares = tensors.squares.data as Float32Array;
-        squares.forEach((square, j) => (found[j] += square));
+        squares.forEach((square, j) => (result[j] += square));
         if (next === 0) break;
         diagonal = tensors.diagonal.data as Float32Array;
-        held.push(kept["next.trailing"], kept["next.right"]);
+        uploaded.push(kept["next.trailing"], kept["next.right"]);
       }
-      return found.map((v, i) => v * scale[i] ** 2);
+      return result.map((v, i) => v * scale[i] ** 2);
     } finally {
-      await this.device.release(held);
+      await this.device.release(uploaded);
       await this.device.trim();
     }
   }
@@ -313,35 +313,35 @@ export class RidgeSolver {
 }
 
 /** One panel of `size` rows at the head of a trailing system of `left`; `next` rows are factored after it. */
-function factorStep(left: number, size: number, next: number, m: number): Graph {
-  const trailing = input("trailing", "float64", [left, left]);
-  const right = input("right", "float64", [left, m]);
+function factorStep(remaining: number, size: number, next: number, m: number): Graph {
+  const trailing = input("trailing", "float64", [remaining, remaining]);
+  const right = input("right", "float64", [remaining, m]);
   const inverse = input("inverse", "float64", [size, size]);
   const solved = matmul(inverse, slice(right, 0, 0, size));
   if (next === 0) return graph([trailing, right, inverse], { solved });
-  const { below, rest } = belowPanel(trailing, inverse, left, size);
+  const { below, rest } = belowPanel(trailing, inverse, remaining, size);
   return graph([trailing, right, inverse], {
     solved,
     below,
     "next.trailing": rest,
-    "next.right": sub(slice(right, 0, size, left), matmul(below, solved)),
+    "next.right": sub(slice(right, 0, size, remaining), matmul(below, solved)),
     diagonal: leading(rest, next),
   });
 }
 
 /** One panel of a factorization: L's rows below it, and what is left to factor. */
-function choleskyStep(left: number, size: number, next: number): Graph {
-  const trailing = input("trailing", "float64", [left, left]);
+function choleskyStep(remaining: number, size: number, next: number): Graph {
+  const trailing = input("trailing", "float64", [remaining, remaining]);
   const inverse = input("inverse", "float64", [size, size]);
-  const { below, rest } = belowPanel(trailing, inverse, left, size);
+  const { below, rest } = belowPanel(trailing, inverse, remaining, size);
   return graph([trailing, inverse], { below, "next.trailing": rest, diagonal: leading(rest, next) });
 }
 
 /** L's rows below a panel, and what is left to factor behind it. */
-function belowPanel(trailing: Value, inverse: Value, left: number, size: number): { below: Value; rest: Value } {
-  const rows = slice(trailing, 0, size, left);
+function belowPanel(trailing: Value, inverse: Value, remaining: number, size: number): { below: Value; rest: Value } {
+  const rows = slice(trailing, 0, size, remaining);
   const below = matmul(slice(rows, 1, 0, size), transposeLast(inverse));
-  return { below, rest: sub(slice(rows, 1, size, left), matmul(below, transposeLast(below))) };
+  return { below, rest: sub(slice(rows, 1, size, remaining), matmul(below, transposeLast(below))) };
 }
 
 /** The first rows and columns. */
@@ -351,22 +351,22 @@ const leading = (matrix: Value, count: number): Value => slice(slice(matrix, 0, 
  * One panel's rows of L^-1, whose first `before` columns come from the panels before it (`right`) and whose last are the
  * panel's own inverse: the sums of their squares by column, and what the rows below get.
  */
-function invertStep(before: number, left: number, size: number, next: number): Graph {
-  const trailing = input("trailing", "float32", [left, left]);
+function invertStep(before: number, remaining: number, size: number, next: number): Graph {
+  const trailing = input("trailing", "float32", [remaining, remaining]);
   const inverse = input("inverse", "float32", [size, size]);
-  const right = before > 0 ? input("right", "float32", [left, before]) : undefined;
+  const right = before > 0 ? input("right", "float32", [remaining, before]) : undefined;
   const inputs = [trailing, inverse, ...(right ? [right] : [])];
-  const own = right ? concat([matmul(inverse, slice(right, 0, 0, size)), inverse], 1) : inverse;
-  const squares = reduceSum(mul(own, own), [0]);
+  const inverseRows = right ? concat([matmul(inverse, slice(right, 0, 0, size)), inverse], 1) : inverse;
+  const squares = reduceSum(mul(inverseRows, inverseRows), [0]);
   if (next === 0) return graph(inputs, { squares });
-  const { below, rest } = belowPanel(trailing, inverse, left, size);
-  const given = neg(matmul(below, own));
+  const { below, rest } = belowPanel(trailing, inverse, remaining, size);
+  const given = neg(matmul(below, inverseRows));
   return graph(inputs, {
     squares,
     "next.trailing": rest,
     "next.right": right
       ? concat(
-          [add(slice(right, 0, size, left), slice(given, 1, 0, before)), slice(given, 1, before, before + size)],
+          [add(slice(right, 0, size, remaining), slice(given, 1, 0, before)), slice(given, 1, before, before + size)],
           1,
         )
       : given,
@@ -380,9 +380,9 @@ function solveStep(size: number, behind: number, m: number): Graph {
   const solved = input("solved", "float64", [size, m]);
   if (behind === 0) return graph([inverse, solved], { d: matmul(transposeLast(inverse), solved) });
   const below = input("below", "float64", [behind, size]);
-  const found = input("found", "float64", [behind, m]);
-  const own = matmul(transposeLast(inverse), sub(solved, matmul(transposeLast(below), found)));
-  return graph([inverse, solved, below, found], { d: concat([own, found], 0) });
+  const solvedBelow = input("solvedBelow", "float64", [behind, m]);
+  const solution = matmul(transposeLast(inverse), sub(solved, matmul(transposeLast(below), solvedBelow)));
+  return graph([inverse, solved, below, solvedBelow], { d: concat([solution, solvedBelow], 0) });
 }
 
 function withRidge(gram: Float64Array, n: number, ridge: Float64Array): Float64Array {

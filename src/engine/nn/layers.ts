@@ -1,4 +1,4 @@
-// Layers as plain functions that build graphs. Shapes: B pictures, N tokens, D channels, H heads.
+// Layers as plain functions that build graphs. Shapes: B images, N tokens, D channels, H heads.
 import {
   add,
   concat,
@@ -45,7 +45,7 @@ export function layerNorm(x: Value, { weight, bias }: Required<LinearWeights>, e
   return layerNormalization(x, weight, bias, epsilon);
 }
 
-/** Mean and variance of each channel of `[B, C, H, W]` over pictures and places, `[1, C, 1, 1]` each. */
+/** Mean and variance of each channel of `[B, C, H, W]` over images and places, `[1, C, 1, 1]` each. */
 export function channelStatistics(x: Value): { readonly mean: Value; readonly variance: Value } {
   const mean = reduceMean(x, [0, 2, 3], true);
   const centred = sub(x, mean);
@@ -193,7 +193,7 @@ export function depthwise(x: Value, kernel: Value, skip: number, side: number): 
 }
 
 /**
- * Cuts pictures into patches and maps each to a token: `[B, C, H, W] -> [B, (H/p)*(W/p), D]`. A convolution whose
+ * Cuts images into patches and maps each to a token: `[B, C, H, W] -> [B, (H/p)*(W/p), D]`. A convolution whose
  * stride is its kernel is a linear map of patches; `weight` is `[D, C, p, p]`. Pixels beyond the last whole patch are
  * not read.
  */

@@ -10,9 +10,9 @@ import { GraphProtoSchema, ModelProtoSchema, TensorProtoSchema } from "./onnx_pb
 export type Chunks = readonly Uint8Array[];
 
 /** A message's bytes without one of its fields. */
-function around(schema: DescMessage, message: Message, left: DescField): Uint8Array {
+function around(schema: DescMessage, message: Message, omitted: DescField): Uint8Array {
   const copy = Object.assign(create(schema), message);
-  clearField(copy, left);
+  clearField(copy, omitted);
   return toBinary(schema, copy);
 }
 

@@ -6,8 +6,8 @@ import { valueNames } from "../graph/print.ts";
 import { normalAxis } from "../graph/shapes.ts";
 import type { Graph, Node, Shape, Value } from "../graph/graph.ts";
 import { sortedNodes } from "../graph/walk.ts";
-import type { RestingFile, RestingPlace } from "../../utils/offloaded.ts";
-import { restingPlace } from "../../utils/offloaded.ts";
+import type { OffloadedFile, OffloadedRange } from "../../utils/offloaded.ts";
+import { offloadedRange } from "../../utils/offloaded.ts";
 import type { DataType, Tensor } from "../../utils/tensor.ts";
 import { byteCount, tensorBytes } from "../../utils/tensor.ts";
 import type { AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from "./onnx_pb.ts";
@@ -45,7 +45,7 @@ export interface OnnxFile {
   readonly model: Uint8Array;
   readonly externalData: readonly ExternalData[];
   /** Files that weights rest in, all in one folder: the model says them by name. With `separate` weights alone. */
-  readonly restingFiles: readonly RestingFile[];
+  readonly offloadedFiles: readonly OffloadedFile[];
 }
 
 export interface OnnxOptions {
@@ -73,8 +73,8 @@ const irVersion = 10n;
 
 /** Writes a graph as ONNX. */
 export function writeOnnx(graph: Graph, options: OnnxOptions): OnnxFile {
-  const { proto, ...beside } = buildOnnx(graph, options);
-  return { model: toBinary(ModelProtoSchema, proto), ...beside };
+  const { proto, ...written } = buildOnnx(graph, options);
+  return { model: toBinary(ModelProtoSchema, proto), ...written };
 }
 
 /** A graph as a ModelProto, with the data that goes beside it. */
@@ -130,7 +130,7 @@ export function buildOnnx(graph: Graph, options: OnnxOptions): Omit<OnnxFile, "m
       output: [...graph.outputs].map(([name, value]) => valueInfo(name, value)),
     },
   });
-  return { proto: model, externalData: weights.files(), restingFiles: [...weights.resting] };
+  return { proto: model, externalData: weights.files(), offloadedFiles: [...weights.offloadedFiles] };
 }
 
 function readValues(graph: Graph, nodes: readonly Node[]): Set<Value> {
@@ -351,20 +351,21 @@ class WeightStore {
   private readonly chunks: Uint8Array[] = [];
   private readonly separate: ExternalData[] = [];
   private offset = 0;
-  private readonly beside: boolean;
+  private readonly isSeparate: boolean;
   private readonly shared = new Map<ArrayBufferLike, Map<number, string>>();
   private readonly options: OnnxOptions;
   /** ONNX Runtime takes weights from files or from memory, not both: where most rest in files, the others stand in the model. */
   private readonly fromFiles: boolean;
-  readonly resting = new Set<RestingFile>();
+  readonly offloadedFiles = new Set<OffloadedFile>();
 
   constructor(options: OnnxOptions, constants: readonly Value[]) {
     this.options = options;
     const bytesOf = (values: readonly Value[]) => values.reduce((sum, v) => sum + byteCount(tensorOf(v)), 0);
     const total = bytesOf(constants);
-    const resting = bytesOf(constants.filter((v) => restingPlace(tensorOf(v))));
-    this.fromFiles = options.weights.kind === "separate" && resting > total / 2 && total - resting < inlineLimit;
-    this.beside = options.weights.kind !== "inline" || total > inlineLimit;
+    const offloadedFiles = bytesOf(constants.filter((v) => offloadedRange(tensorOf(v))));
+    this.fromFiles =
+      options.weights.kind === "separate" && offloadedFiles > total / 2 && total - offloadedFiles < inlineLimit;
+    this.isSeparate = options.weights.kind !== "inline" || total > inlineLimit;
   }
 
   add(name: string, tensor: Tensor): TensorProto {
@@ -374,21 +375,21 @@ class WeightStore {
       dataType: onnxTypes[tensor.type],
       dims: tensor.dims.map(BigInt),
     });
-    const resting = this.fromFiles ? restingPlace(tensor) : undefined;
-    if (!this.beside || (this.fromFiles && !resting) || length < externalFrom) {
+    const offloadedFiles = this.fromFiles ? offloadedRange(tensor) : undefined;
+    if (!this.isSeparate || (this.fromFiles && !offloadedFiles) || length < externalFrom) {
       proto.rawData = tensorBytes(tensor);
       return proto;
     }
     proto.dataLocation = TensorProto_DataLocation.EXTERNAL;
     const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    const place = resting ? this.stay(resting) : this.put(tensorBytes(tensor));
+    const place = offloadedFiles ? this.stay(offloadedFiles) : this.put(tensorBytes(tensor));
     const entries = [entry("location", place.location), entry("offset", place.offset), entry("length", length)];
     proto.externalData = create(TensorProtoSchema, { externalData: entries }).externalData;
     return proto;
   }
 
-  private stay({ file, offset }: RestingPlace): { location: string; offset: number } {
-    this.resting.add(file);
+  private stay({ file, offset }: OffloadedRange): { location: string; offset: number } {
+    this.offloadedFiles.add(file);
     return { location: file.name, offset };
   }
 

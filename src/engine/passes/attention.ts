@@ -65,10 +65,10 @@ export function fuseScales(graph: Graph): Graph {
   };
   return rewrite(graph, (node, inputs) => {
     if (isStacked(node)) {
-      const found = inputs.map(unscaled);
-      if (!found.some(Boolean)) return undefined;
-      const factor = found.reduce((product, x) => product * (x?.factor ?? 1), 1);
-      const operands = inputs.map((x, i) => found[i]?.value ?? x);
+      const scales = inputs.map(unscaled);
+      if (!scales.some(Boolean)) return undefined;
+      const factor = scales.reduce((product, x) => product * (x?.factor ?? 1), 1);
+      const operands = inputs.map((x, i) => scales[i]?.value ?? x);
       return [timesAlpha({ ...node, inputs: operands } as Product, factor)];
     }
     const scale = scaledBy(node);
@@ -96,8 +96,8 @@ export function shortenSoftmaxGradients(graph: Graph): Graph {
     const gradient = nodeOf(dShares);
     if (gradient?.op !== "MatMul") return undefined;
     const [dResult, turned] = gradient.inputs;
-    const known = products.get(shares)?.find(({ values }) => same(values, transposeLast(turned)));
-    return known && mul(dResult, known.result);
+    const product = products.get(shares)?.find(({ values }) => same(values, transposeLast(turned)));
+    return product && mul(dResult, product.result);
   };
   return rewrite(graph, (node, inputs) => {
     if (node.op === "MatMul" && isStacked(node)) {
@@ -113,7 +113,7 @@ export function shortenSoftmaxGradients(graph: Graph): Graph {
     const rank = inputs[0].shape.length;
     if (product?.op !== "Mul" || axes.length !== 1 || (axes[0] !== -1 && axes[0] !== rank - 1)) return undefined;
     const [a, b] = product.inputs;
-    const found = shorter(a, b) ?? shorter(b, a);
-    return found && [reduceSum(found, axes, keepDims)];
+    const shorterForm = shorter(a, b) ?? shorter(b, a);
+    return shorterForm && [reduceSum(shorterForm, axes, keepDims)];
   });
 }

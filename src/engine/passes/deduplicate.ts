@@ -14,8 +14,8 @@ const compareByContent = 64;
 export function deduplicate(graph: Graph): Graph {
   const identities = new Map<object, number>();
   const identity = (key: object): number => {
-    const known = identities.get(key);
-    if (known !== undefined) return known;
+    const earlier = identities.get(key);
+    if (earlier !== undefined) return earlier;
     identities.set(key, identities.size);
     return identities.size - 1;
   };
@@ -30,16 +30,16 @@ export function deduplicate(graph: Graph): Graph {
     const { tensor } = value.source;
     const content = elementCount(tensor.dims) <= compareByContent ? `=${tensor.data.join()}` : place(tensor);
     const key = `${tensor.type}[${tensor.dims.join()}]${content}`;
-    const known = constants.get(key);
-    if (!known) constants.set(key, value);
-    return known ?? value;
+    const earlier = constants.get(key);
+    if (!earlier) constants.set(key, value);
+    return earlier ?? value;
   };
   const nodes = new Map<string, Node>();
   return rewrite(graph, (old, inputs) => {
     const read = inputs.map(shared);
     const key = `${old.op}(${read.map(identity).join()})${JSON.stringify(old.attributes)}`;
-    const known = nodes.get(key);
-    if (known) return known.outputs;
+    const earlier = nodes.get(key);
+    if (earlier) return earlier.outputs;
     const kept = read.every((v, i) => v === old.inputs[i]) ? old : makeNode(old.op, read, old.attributes);
     nodes.set(key, kept);
     return kept.outputs;

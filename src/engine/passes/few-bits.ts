@@ -32,9 +32,9 @@ function transposedConstant(value: Value): { tensor: FloatTensor; outputs: numbe
 export function packProducts(graph: Graph, find: FindPacked, accuracyLevel: 0 | 4): Graph {
   return rewrite(graph, (node, [x, matrix]) => {
     const stored = node.op === "MatMul" ? transposedConstant(matrix) : undefined;
-    const found = stored && find(stored.tensor, stored.outputs);
-    if (!found) return undefined;
-    const { weights, name } = found;
+    const match = stored && find(stored.tensor, stored.outputs);
+    if (!match) return undefined;
+    const { weights, name } = match;
     const { packed, scales, zeroPoints, bits, blockSize, inputs, outputs } = weights;
     const values = {
       packed: constant(packed, `${name}_Q${bits}`),
@@ -55,8 +55,8 @@ const leastStored = 64;
 export function storeConstantsInHalf(graph: Graph): Graph {
   const cached = new Map<Value, Value>();
   const stored = (value: Value): Value => {
-    const known = cached.get(value);
-    if (known) return known;
+    const stored = cached.get(value);
+    if (stored) return stored;
     const { source, type } = value;
     let made = value;
     if (source.kind === "constant" && type === "float32" && elementCount(source.tensor.dims) >= leastStored) {

@@ -22,8 +22,8 @@ function afterSwap(perm: readonly number[]): readonly number[] | undefined {
 function beforeTranspose(value: Value): Value | undefined {
   if (value.source.kind !== "node" || value.source.node.op !== "Transpose") return undefined;
   const { attributes, inputs } = value.source.node as Node<"Transpose">;
-  const rest = beforeSwap(attributes.perm);
-  return rest && transpose(inputs[0], rest);
+  const permutation = beforeSwap(attributes.perm);
+  return permutation && transpose(inputs[0], permutation);
 }
 
 /** `a b`, with each operand read transposed where it says so. */
@@ -42,14 +42,14 @@ export function fuseTransposes(graph: Graph): Graph {
       return beforeTranspose(a) || beforeTranspose(b) ? [product(a, b, false, false)] : undefined;
     }
     if (node.op !== "Transpose" || readers.get(node.inputs[0]) !== 1) return undefined;
-    const rest = afterSwap((node as Node<"Transpose">).attributes.perm);
+    const permutation = afterSwap((node as Node<"Transpose">).attributes.perm);
     const { source } = inputs[0];
-    if (!rest || source.kind !== "node" || (source.node.op !== "MatMul" && source.node.op !== "FusedMatMul"))
+    if (!permutation || source.kind !== "node" || (source.node.op !== "MatMul" && source.node.op !== "FusedMatMul"))
       return undefined;
     // (a b)^T = b^T a^T. Operands of other ranks would make one product many.
     const [a, b] = source.node.inputs;
     if (a.shape.length !== b.shape.length) return undefined;
     const { transA = false, transB = false } = source.node.attributes as { transA?: boolean; transB?: boolean };
-    return [transpose(product(b, a, !transB, !transA), rest)];
+    return [transpose(product(b, a, !transB, !transA), permutation)];
   });
 }

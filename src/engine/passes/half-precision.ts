@@ -10,8 +10,8 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 export function toHalf(graph: Graph): Graph {
   const halved = new Map<Value, Value>();
   const half = (value: Value): Value => {
-    const known = halved.get(value);
-    if (known) return known;
+    const half = halved.get(value);
+    if (half) return half;
     let made = value;
     if (value.type === "float32") {
       made =

@@ -8,11 +8,11 @@ import { between, rewriteGated } from "./gradient-checkpoints.ts";
 
 /** Nodes that `inside` needs and that no tokens go through: products that make weights of adapters, and what is made of those. */
 function weightNodes(inside: ReadonlySet<Node>, tokenNodes: ReadonlySet<Node>): Set<Node> {
-  const found = new Set<Node>();
-  const isFound = ({ source }: Value) => source.kind === "node" && found.has(source.node);
+  const nodes = new Set<Node>();
+  const isFound = ({ source }: Value) => source.kind === "node" && nodes.has(source.node);
   for (const node of sortedNodes([...inside].flatMap(({ inputs }) => inputs)))
-    if (!tokenNodes.has(node) && (node.op === "MatMul" || node.inputs.some(isFound))) found.add(node);
-  return found;
+    if (!tokenNodes.has(node) && (node.op === "MatMul" || node.inputs.some(isFound))) nodes.add(node);
+  return nodes;
 }
 
 /** Run before other passes, on a graph of a loss and its gradients. */

@@ -34,18 +34,18 @@ export function saveInHalf(graph: Graph, checkpoints: Checkpoints): Graph {
       }
       const { outputs } = makeNode(node.op, inputs, node.attributes);
       return node.outputs.map((old, i) => {
-        const own = outputs[i];
+        const output = outputs[i];
         // Copies would else be made when gradients ask for them, and what they are made of be kept until then.
-        if (old === states[k + 1]) return copies[k].length > 0 ? after(own, cornersOf(copies[k])) : own;
+        if (old === states[k + 1]) return copies[k].length > 0 ? after(output, cornersOf(copies[k])) : output;
         const viewed = node.op === "Reshape" ? saved.get(node.inputs[0]) : undefined;
         if (viewed) {
           saved.set(old, reshape(viewed, old.shape));
         } else if (read.has(old) && isWorthIt(old)) {
-          const half = cast(own, "float16");
+          const half = cast(output, "float16");
           copies[k].push(half);
           saved.set(old, cast(after(half, gates[k]), "float32"));
         }
-        return own;
+        return output;
       });
     };
   });

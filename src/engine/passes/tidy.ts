@@ -18,7 +18,7 @@ export interface PassOptions {
   readonly target: "portable" | "onnxruntime";
   /** For ONNX Runtime: products with frozen weights and with adapters in 8 bits. */
   readonly int8?: Int8Options & { readonly inputs?: Int8Inputs };
-  /** Takes the pictures of a run in turns, and adds up what is a sum. */
+  /** Takes the images of a run in turns, and adds up what is a sum. */
   readonly unrolled?: UnrollOptions;
 }
 

@@ -1,4 +1,4 @@
-// Sums over pictures: on top of those that come in, and over a run's pictures in turns, one after the other in one graph. Fewer at once fit
+// Sums over images: on top of those that come in, and over a run's images in turns, one after the other in one graph. Fewer at once fit
 // a processor's caches better and take less memory, and unlike runs of their own, turns share what follows from the parameters alone.
 import { add, after, cornersOf, input, mul, slice } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/graph.ts";
@@ -7,22 +7,22 @@ import { rewrite } from "../graph/walk.ts";
 import { required } from "../../utils/required.ts";
 
 export interface UnrollOptions {
-  readonly turns: number;
-  /** Names of the inputs that have a row for each picture. */
-  readonly pictures: ReadonlySet<string>;
+  readonly repeats: number;
+  /** Names of the inputs that have a row for each image. */
+  readonly images: ReadonlySet<string>;
   /** Outputs that are added up, each with the name of an input that its sum begins with, if any. */
   readonly sums: ReadonlyMap<string, string | undefined>;
 }
 
 /**
- * From a graph for some pictures to one for `turns` times as many: outputs are added up over the turns, or are means where they are no
+ * From a graph for some images to one for `turns` times as many: outputs are added up over the turns, or are means where they are no
  * sums (the loss). Run last: what earlier passes made of weights is shared by all turns.
  */
-export function unroll(graph: Graph, { turns, pictures, sums }: UnrollOptions): Graph {
+export function unroll(graph: Graph, { repeats, images, sums }: UnrollOptions): Graph {
   const whole = new Map<Value, Value>();
   for (const value of graph.inputs) {
     const [name, [rows, ...others]] = [inputName(value), value.shape];
-    if (pictures.has(name)) whole.set(value, input(name, value.type, [turns * (rows as number), ...others]));
+    if (images.has(name)) whole.set(value, input(name, value.type, [repeats * (rows as number), ...others]));
   }
   const totals = new Map<string, Value>();
   for (const [output, name] of sums) {
@@ -30,13 +30,13 @@ export function unroll(graph: Graph, { turns, pictures, sums }: UnrollOptions): 
     if (value) totals.set(output, input(name, value.type, value.shape));
   }
   const begun = [...totals.values()];
-  for (let turn = 0; turn < turns; turn++) {
+  for (let repeat = 0; repeat < repeats; repeat++) {
     // ONNX Runtime would take turns abreast, which takes the memory of all.
-    const gate = turn > 0 && cornersOf([...sums.keys()].map((output) => required(totals, output)));
+    const gate = repeat > 0 && cornersOf([...sums.keys()].map((output) => required(totals, output)));
     const standIns = new Map<Value, Value>();
     for (const [value, all] of whole) {
       const rows = value.shape[0] as number;
-      standIns.set(value, slice(gate ? after(all, gate) : all, 0, turn * rows, (turn + 1) * rows));
+      standIns.set(value, slice(gate ? after(all, gate) : all, 0, repeat * rows, (repeat + 1) * rows));
     }
     for (const [output, value] of rewrite(graph, () => undefined, standIns).outputs) {
       const total = totals.get(output);
@@ -45,7 +45,7 @@ export function unroll(graph: Graph, { turns, pictures, sums }: UnrollOptions): 
   }
   const result = (output: string): Value => {
     const total = required(totals, output);
-    return sums.has(output) || turns === 1 ? total : mul(total, 1 / turns);
+    return sums.has(output) || repeats === 1 ? total : mul(total, 1 / repeats);
   };
   return {
     inputs: [...graph.inputs.map((value) => whole.get(value) ?? value), ...begun],

@@ -71,9 +71,9 @@ export function writeLoop(graph: Graph): LoopSource {
   const offset = end + 1;
   const locals = new Map<Value, number>();
   const localOf = (value: Value): number => {
-    const found = locals.get(value) ?? offset + 1 + locals.size;
-    locals.set(value, found);
-    return found;
+    const local = locals.get(value) ?? offset + 1 + locals.size;
+    locals.set(value, local);
+    return local;
   };
   const get = (index: number) => [code.get, ...leb(index)];
   const set = (value: Value) => [code.set, ...leb(localOf(value))];

@@ -108,7 +108,7 @@ const largestSide = 65_536;
 /** Why a library can't hold a student that lost heads. */
 export const equalHeads = "its heads are equal shares of its width (--shape channels keeps all heads)";
 
-/** All that shapes tell; what they can't tell has the usual value. */
+/** All that shapes tell; what they can't tell has the default value. */
 export function fromShapes(evidence: Evidence, given: { imageSize?: number; patchSize?: number } = {}): VitConfig {
   const { shape, depth, numHeads } = evidence;
   const [width = 0, channels = 3, kernel = 16] = shape("patch_embed.proj.weight") ?? [];

@@ -61,7 +61,7 @@ export interface Layout {
   readonly aliases?: readonly (readonly [RegExp, string])[];
   /** Reads the tower's settings; what they leave out is taken from the weights' shapes. */
   readConfig(config: Json, file: string, evidence: Evidence): VitConfig;
-  /** Whether its library takes pictures of any size, so that the preprocessor's size is the one to use. */
+  /** Whether its library takes images of any size, so that the preprocessor's size is the one to use. */
   readonly anySize: boolean;
   /** Preprocessing where no preprocessor file says it; `guessed` asks for a warning. */
   defaultPreprocessing(

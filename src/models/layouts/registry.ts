@@ -23,16 +23,16 @@ export function findLayout(config: Json, file: string): Layout {
   }
   const layout = layouts.find((candidate) => candidate.matches(config));
   if (layout) return layout;
-  const found = config.model_type ?? config.architecture;
-  if (found === undefined || found === null) {
+  const name = config.model_type ?? config.architecture;
+  if (name === undefined || name === null) {
     throw new UserError(
       `${file} names neither a model_type (Hugging Face) nor an architecture (timm), so this is not a vision transformer that can be read here`,
       { code: "NOT_A_VIT" },
     );
   }
-  const near = nearestName(String(found), modelTypes);
+  const near = nearestName(String(name), modelTypes);
   throw new UserError(
-    `${file} is of a ${quote(found)} model, which is not a vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; supported are ${modelTypes.join(", ")} and timm's ViTs`,
+    `${file} is of a ${quote(name)} model, which is not a vision transformer that can be read here${near ? ` (did you mean ${near}?)` : ""}; supported are ${modelTypes.join(", ")} and timm's ViTs`,
     { code: "NOT_A_VIT" },
   );
 }

@@ -62,13 +62,16 @@ function readArchitecture(config: Json, file: string): Architecture {
       { code: "NOT_A_VIT" },
     );
   }
-  const [type, own] = entry;
-  const known = knownTypes.find((candidate) => candidate === type);
-  if (!known) throw refusal(file, name, otherTypes[type] ?? `its class is ${type}`);
-  const args = { ...own, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null)) };
+  const [type, architectureArgs] = entry;
+  const knownType = knownTypes.find((candidate) => candidate === type);
+  if (!knownType) throw refusal(file, name, otherTypes[type] ?? `its class is ${type}`);
+  const args = {
+    ...architectureArgs,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null)),
+  };
   const reason = refusedBecause(args);
   if (reason) throw refusal(file, name, reason);
-  return { name, type: known, args };
+  return { name, type: knownType, args };
 }
 
 function refusal(file: string, name: string, reason: string): UserError {
@@ -199,9 +202,9 @@ function refuseBare(file: string, evidence: Evidence): void {
 
 /** Reads the settings of timm's classes; what they leave out is taken from its table and the weights' shapes. */
 export function readTimmConfig(config: Json, file: string, evidence: Evidence): VitConfig {
-  const { name, type, args: known } = readArchitecture(config, file);
-  if (!known) refuseBare(file, evidence);
-  const args = known ?? {};
+  const { name, type, args: defaults } = readArchitecture(config, file);
+  if (!defaults) refuseBare(file, evidence);
+  const args = defaults ?? {};
   const eva = type === "Eva";
   const pretrained = section(config, "pretrained_cfg", file);
   const patchSize = side(args, "patch_size", file, fromShapes(evidence).patchSize);
@@ -212,11 +215,11 @@ export function readTimmConfig(config: Json, file: string, evidence: Evidence): 
   const classes = args.num_classes ?? config.num_classes ?? pretrained.num_classes ?? shapes.head?.classes ?? 0;
   const poolName = args.global_pool ?? config.global_pool ?? pretrained.global_pool ?? (eva ? "avg" : undefined);
   const pooling = poolName === undefined ? (pooled ? "mean" : shapes.pooling) : readPooling(poolName, file);
-  const heads = evidence.numHeads ?? count(args, "num_heads", file, known ? 12 : shapes.heads);
+  const heads = evidence.numHeads ?? count(args, "num_heads", file, defaults ? 12 : shapes.heads);
   const gated = shapes.mlp === "gated";
-  const usual = gated ? "silu" : "gelu";
+  const defaultActivation = gated ? "silu" : "gelu";
   // Eva takes no activation.
-  const activation = eva ? usual : readActivation(args.act_layer ?? usual, file);
+  const activation = eva ? defaultActivation : readActivation(args.act_layer ?? defaultActivation, file);
   const mlpWidth =
     args.mlp_ratio === undefined || gated ? shapes.mlpWidth : Math.floor(width * positive(args, "mlp_ratio", file, 4));
   // Of architectures that timm doesn't have, the name tells whether the norm in front is CLIP's.
@@ -236,7 +239,7 @@ export function readTimmConfig(config: Json, file: string, evidence: Evidence): 
     qkvBias: eva || args.qkv_bias === undefined ? shapes.qkvBias : args.qkv_bias !== false,
     positions:
       rotary && !table ? { kind: "rotary", ...rotary } : { ...shapes.positions, ...(rotary ? { rotary } : {}) },
-    resampling: resamplingOf(evidence, known !== undefined),
+    resampling: resamplingOf(evidence, defaults !== undefined),
     finalNorm: pooled ? "pooled" : shapes.finalNorm,
     pooling,
     ...pooledTokens(args, eva, pooling, prefixCount(shapes)),

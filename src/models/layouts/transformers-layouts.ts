@@ -126,7 +126,7 @@ export function unfit(
 }
 
 /** A layout without CLIP's particulars: no norm in front, the final norm over all tokens. */
-function usualParts(config: VitConfig): string | undefined {
+function defaultParts(config: VitConfig): string | undefined {
   if (config.preNorm) return "it has no norm before the blocks";
   if (config.finalNorm !== "tokens") return "its final norm acts on all tokens";
   if (config.pooling === "attention") return "it pools without attention";
@@ -200,7 +200,7 @@ function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing
     },
     defaultPreprocessing: (_, imageSize) => preprocessing(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? defaultParts(config);
       if (reason) return { reason };
       if (config.mlp === "gated") return { reason: "its MLP is plain" };
       if (config.head?.input === "class+mean" || config.head?.input === "patches")
@@ -328,7 +328,7 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
     },
     defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix, fewerHeads: true }) ?? usualParts(config);
+      const reason = unfit(config, { prefix, fewerHeads: true }) ?? defaultParts(config);
       if (reason) return { reason };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
@@ -441,7 +441,7 @@ function dinov3Layout(gated: boolean): Layout {
         prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],
         rotary: true,
       });
-      const other = reason ?? usualParts(config) ?? otherRotation(config);
+      const other = reason ?? defaultParts(config) ?? otherRotation(config);
       if (other) return { reason: other };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };

@@ -26,7 +26,7 @@ import { namesRead } from "./onnx-graph.ts";
 const [oldest, newest] = [13, 21];
 
 /** In front of the student's own names, so that they meet none of the file's. */
-const own = (name: string) => `student/${name}`;
+const studentName = (name: string) => `student/${name}`;
 
 function opsetOf(model: ModelProto, file: string): number {
   const version = Number(model.opsetImport.find(({ domain }) => domain === "" || domain === "ai.onnx")?.version ?? 0);
@@ -81,18 +81,18 @@ export function putBehind(
   const { proto } = buildOnnx(built, { weights: { kind: "inline", location: "" }, opset });
   const inner = proto.graph;
   if (!inner) throw new Error("the student's graph is missing");
-  const rename = (name: string) => (name === "" || name === inputName ? name : own(name));
+  const rename = (name: string) => (name === "" || name === inputName ? name : studentName(name));
   const studentNodes = inner.node.map((node) =>
     create(NodeProtoSchema, {
       ...node,
-      name: own(node.name),
+      name: studentName(node.name),
       input: node.input.map(rename),
       output: node.output.map(rename),
     }),
   );
   // By the names that the tail reads, also from graphs inside of its nodes.
   const standing = used.map(([name, state]) =>
-    create(NodeProtoSchema, { opType: "Identity", input: [own(`state.${state}`)], output: [name] }),
+    create(NodeProtoSchema, { opType: "Identity", input: [studentName(`state.${state}`)], output: [name] }),
   );
   const tailInitializers = source.graph.initializer
     .filter(({ name }) => read.has(name))
@@ -114,7 +114,7 @@ export function putBehind(
       valueInfo: [],
       node: [...studentNodes, ...standing, ...tail],
       initializer: [
-        ...inner.initializer.map((tensor) => create(TensorProtoSchema, { ...tensor, name: own(tensor.name) })),
+        ...inner.initializer.map((tensor) => create(TensorProtoSchema, { ...tensor, name: studentName(tensor.name) })),
         ...tailInitializers,
       ],
     }),

@@ -89,7 +89,7 @@ interface Traced {
 
 export class BlockFinder {
   private readonly graph: OnnxGraph;
-  /** Values that depend on the picture's numbers, not only on its size. */
+  /** Values that depend on the image's numbers, not only on its size. */
   private readonly live = new Set<string>();
   private readonly normsByOutput = new Map<string, FoundNorm>();
   private readonly normsByInput = new Map<string, FoundNorm[]>();
@@ -200,14 +200,14 @@ export class BlockFinder {
     const weight = this.graph.floats(node.input[1]);
     if (!weight) return undefined;
     const input = this.beforeCasts(node.input[0]);
-    const turned = () => this.graph.transposed(`${node.input[1]}^T`, weight);
-    if (node.opType === "MatMul") return { input, output: name, weight: turned() };
+    const rotated = () => this.graph.transposed(`${node.input[1]}^T`, weight);
+    if (node.opType === "MatMul") return { input, output: name, weight: rotated() };
     // Factors other than 1, and a transposed input, are no linear map of tokens.
     const factor = (attribute: string) => attributeOf(node, attribute)?.f ?? 1;
     if (attributeInt(node, "transA", 0) !== 0 || factor("alpha") !== 1 || (node.input[2] && factor("beta") !== 1))
       return undefined;
     const bias = node.input[2] ? this.graph.floats(node.input[2]) : undefined;
-    return { input, output: name, weight: attributeInt(node, "transB", 0) ? weight : turned(), bias };
+    return { input, output: name, weight: attributeInt(node, "transB", 0) ? weight : rotated(), bias };
   }
 
   /** The value before nodes that only change its type. */
@@ -336,13 +336,13 @@ export class BlockFinder {
       const product = this.graph.producer(name);
       if (product?.opType !== "Mul") return undefined;
       const table = product.input.find((input) => !this.live.has(input));
-      const turned = product.input.find((input) => this.live.has(input));
-      if (table === undefined || turned === undefined) return undefined;
-      return { table, isTurned: this.graph.producer(turned)?.opType === "Concat" };
+      const rotated = product.input.find((input) => this.live.has(input));
+      if (table === undefined || rotated === undefined) return undefined;
+      return { table, isTurned: this.graph.producer(rotated)?.opType === "Concat" };
     });
     const plain = parts.find((part) => part && !part.isTurned);
-    const turned = parts.find((part) => part?.isTurned);
-    return plain && turned && { cos: plain.table, sin: turned.table };
+    const rotated = parts.find((part) => part?.isTurned);
+    return plain && rotated && { cos: plain.table, sin: rotated.table };
   }
 
   /** Which of q, k and v a part of a joint map is, by how it was cut out. */
@@ -521,13 +521,13 @@ export class BlockFinder {
     const mixed = proj.weight.dims[1];
     const qkv = this.jointMap([q, k, v], mixed);
     const first = this.residual(proj, norm1.input);
-    const found = this.normsOf(first.output).flatMap((norm2) => {
+    const candidates = this.normsOf(first.output).flatMap((norm2) => {
       const mlp = this.mlpBehind(norm2);
       return mlp ? [{ norm2, ...mlp }] : [];
     });
-    if (found.length === 0)
+    if (candidates.length === 0)
       return this.fail(`the block after "${shorten(first.output)}" has no MLP behind a layer norm`);
-    const [mlp] = found;
+    const [mlp] = candidates;
     const second = this.residual(mlp.fc2, first.output);
     return {
       input: norm1.input,

@@ -49,17 +49,17 @@ const mostReaders = 256;
 
 /** The graphs inside of a node (branches, loops), and those inside of these. */
 function innerGraphs(node: NodeProto): GraphProto[] {
-  const found: GraphProto[] = [];
+  const graphs: GraphProto[] = [];
   const open: NodeProto[] = [node];
   for (let next = open.pop(); next; next = open.pop()) {
     for (const attribute of next.attribute) {
       for (const graph of attribute.g ? [attribute.g, ...attribute.graphs] : attribute.graphs) {
-        found.push(graph);
+        graphs.push(graph);
         for (const inner of graph.node) open.push(inner);
       }
     }
   }
-  return found;
+  return graphs;
 }
 
 /** Names of all values that a node reads: its inputs, and what graphs inside of it take from around them. */
@@ -80,41 +80,41 @@ export function namesRead(node: NodeProto): string[] {
 
 /** All tensors of a graph: initializers and those in attributes, of graphs inside of nodes too. */
 export function tensorsOf(graph: GraphProto): TensorProto[] {
-  const found: TensorProto[] = [];
+  const result: TensorProto[] = [];
   const open = [graph];
   for (let next = open.pop(); next; next = open.pop()) {
-    for (const tensor of next.initializer) found.push(tensor);
+    for (const tensor of next.initializer) result.push(tensor);
     for (const { values, indices } of next.sparseInitializer)
-      for (const tensor of [values, indices]) if (tensor) found.push(tensor);
+      for (const tensor of [values, indices]) if (tensor) result.push(tensor);
     for (const node of next.node) {
       for (const { t, tensors, g, graphs } of node.attribute) {
-        if (t) found.push(t);
-        for (const tensor of tensors) found.push(tensor);
+        if (t) result.push(t);
+        for (const tensor of tensors) result.push(tensor);
         if (g) open.push(g);
         for (const inner of graphs) open.push(inner);
       }
     }
   }
-  return found;
+  return result;
 }
 
 /** What a Constant node holds, whichever of its attributes holds it. */
 function constantOf({ attribute }: NodeProto): TensorProto | undefined {
-  const [held] = attribute;
-  if (!held) return undefined;
+  const [value] = attribute;
+  if (!value) return undefined;
   const make = (dataType: OnnxType, dims: number[], numbers: Partial<Pick<TensorProto, "floatData" | "int64Data">>) =>
     create(TensorProtoSchema, { dataType, dims: dims.map(BigInt), ...numbers });
-  switch (held.name) {
+  switch (value.name) {
     case "value":
-      return held.t;
+      return value.t;
     case "value_float":
-      return make(OnnxType.FLOAT, [], { floatData: [held.f] });
+      return make(OnnxType.FLOAT, [], { floatData: [value.f] });
     case "value_floats":
-      return make(OnnxType.FLOAT, [held.floats.length], { floatData: held.floats });
+      return make(OnnxType.FLOAT, [value.floats.length], { floatData: value.floats });
     case "value_int":
-      return make(OnnxType.INT64, [], { int64Data: [held.i] });
+      return make(OnnxType.INT64, [], { int64Data: [value.i] });
     case "value_ints":
-      return make(OnnxType.INT64, [held.ints.length], { int64Data: held.ints });
+      return make(OnnxType.INT64, [value.ints.length], { int64Data: value.ints });
     default:
       return undefined;
   }
@@ -232,18 +232,18 @@ export class OnnxGraph {
   /** The initializer, or what a Constant node holds, behind nodes that change nothing but its type. */
   private constantProto(name: string): TensorProto | undefined {
     if (this.constants.has(name)) return this.constants.get(name);
-    let found: TensorProto | undefined;
+    let constant: TensorProto | undefined;
     let at = name;
-    for (let i = 0; i < farthest && !found; i++) {
-      found = this.initializers.get(at);
+    for (let i = 0; i < farthest && !constant; i++) {
+      constant = this.initializers.get(at);
       const node = this.producer(at);
-      if (found || !node) break;
-      if (node.opType === "Constant") found = constantOf(node);
-      if (found || (node.opType !== "Identity" && node.opType !== "Cast")) break;
+      if (constant || !node) break;
+      if (node.opType === "Constant") constant = constantOf(node);
+      if (constant || (node.opType !== "Identity" && node.opType !== "Cast")) break;
       at = node.input[0];
     }
-    this.constants.set(name, found);
-    return found;
+    this.constants.set(name, constant);
+    return constant;
   }
 
   isConstant(name: string): boolean {

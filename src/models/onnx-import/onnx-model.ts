@@ -1,9 +1,9 @@
 // A teacher out of an ONNX file: its weights found by structure, its embedding read off what it computes for an empty
-// picture, and the whole proved against the file itself before anyone trains with it.
+// image, and the whole proved against the file itself before anyone trains with it.
 //
 // An ONNX file is searched by structure (`onnx-blocks.ts`): a softmax between two products is attention, and what
 // leads to it and from it are a block's maps. The embedding, whatever a file does there, is read off what it computes
-// for an empty picture. Guesses are allowed because the result is proved: its features must be those of the file.
+// for an empty image. Guesses are allowed because the result is proved: its features must be those of the file.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Model } from "../model.ts";
 import type { VitConfig } from "../config.ts";
@@ -588,7 +588,7 @@ function relativeDifference(a: FloatTensor, b: FloatTensor): number {
   return Number.isFinite(difference) ? difference / (scale || 1) : Number.POSITIVE_INFINITY;
 }
 
-/** Weights by timm's names. An empty picture's tokens are the learned ones and the positions, plus the patches' bias. */
+/** Weights by timm's names. An empty image's tokens are the learned ones and the positions, plus the patches' bias. */
 function weightsOf(
   config: Omit<VitConfig, "heads">,
   blocks: readonly FoundBlock[],

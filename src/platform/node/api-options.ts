@@ -39,7 +39,7 @@ export type DistillWithMethod<Own extends OptionShape> = ApiOptions<Omit<Distill
  */
 export function commandOptions(
   given: object,
-  own: object,
+  apiOptions: object,
 ): {
   readonly options: Record<string, unknown>;
   readonly models: ReadonlyMap<string, Model>;
@@ -54,7 +54,7 @@ export function commandOptions(
     models.set(value.source, value);
     return value.source;
   };
-  const all = "images" in own ? { ...given } : imagesAsData(given);
+  const all = "images" in apiOptions ? { ...given } : imagesAsData(given);
   return {
     options: Object.fromEntries(
       Object.entries(all).map(([name, value]) => [name, name === "teacher" || name === "model" ? named(value) : value]),

@@ -10,7 +10,7 @@ import { describeContent, gifHeader, imageFormat, imageFormats, mostPixels } fro
 import { checkLoader } from "./image-loaders.ts";
 import type { Semaphore } from "../../utils/semaphore.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 
 /** Seconds that one image may take to be decoded; the largest take 3 of a processor's time. */
 const longestDecode = 60;
@@ -36,7 +36,7 @@ async function rawOf(image: Sharp, isDeep = false): Promise<Raw> {
 }
 
 /** Grey to three equal numbers, alpha left out; numbers of 16 bits become 8 by `shorten`. */
-function rgbOf({ width, height, channels, data }: Raw, shorten?: (value: number) => number): Picture {
+function rgbOf({ width, height, channels, data }: Raw, shorten?: (value: number) => number): RgbImage {
   if (channels === 3 && !shorten && data instanceof Uint8Array) return { width, height, data };
   const rgb = new Uint8Array(3 * width * height);
   const step = channels >= 3 ? 1 : 0;
@@ -50,7 +50,7 @@ const clip = (value: number) => Math.min(255, value);
 const higherByte = (value: number) => value >> 8;
 
 /** Inks to light as Pillow does it, without a profile: models were trained on what it gives. */
-function rgbOfInks({ width, height, channels, data }: Raw): Picture {
+function rgbOfInks({ width, height, channels, data }: Raw): RgbImage {
   const rgb = new Uint8Array(3 * width * height);
   for (let i = 0; i < width * height; i++) {
     const light = 255 - data[channels * i + 3];
@@ -64,7 +64,7 @@ async function decodePlain(
   bytes: Uint8Array,
   format: ImageFormat,
   { isGrey16, isDeep, isCmyk }: ImageHeader,
-): Promise<Picture> {
+): Promise<RgbImage> {
   const image = (await open(bytes, format)).autoOrient();
   if (isCmyk) return rgbOfInks(await rawOf(image.pipelineColourspace("cmyk").toColourspace("cmyk")));
   if (isGrey16) return rgbOf(await rawOf(image.toColourspace("grey16"), true), clip);
@@ -72,10 +72,10 @@ async function decodePlain(
   return rgbOf(await rawOf(image.toColourspace("srgb")));
 }
 
-async function decodeGif(bytes: Uint8Array): Promise<Picture> {
+async function decodeGif(bytes: Uint8Array): Promise<RgbImage> {
   const { first, width, height, left, top, frameWidth, frameHeight, around } = gifHeader(bytes);
-  const picture = rgbOf(await rawOf((await open(first, "GIF")).toColourspace("srgb")));
-  const { data } = picture;
+  const image = rgbOf(await rawOf((await open(first, "GIF")).toColourspace("srgb")));
+  const { data } = image;
   if (left > 0 || top > 0 || frameWidth < width || frameHeight < height) {
     for (let y = 0; y < height; y++)
       for (let x = 0; x < width; x++) {
@@ -83,10 +83,10 @@ async function decodeGif(bytes: Uint8Array): Promise<Picture> {
         data.set(around, 3 * (y * width + x));
       }
   }
-  return picture;
+  return image;
 }
 
-async function decodeAvif(file: Uint8Array, isDeep: boolean): Promise<Picture> {
+async function decodeAvif(file: Uint8Array, isDeep: boolean): Promise<RgbImage> {
   const bytes = stillAvif(file);
   const planes = avifPlanes(bytes);
   if (!planes) {
@@ -127,7 +127,7 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
  * Decodes to 8-bit RGB, turned by EXIF; waits until `pixels` has room for the image. Throws a UserError that names the image where it is of another kind, too large, or
  * damaged.
  */
-export async function decodeImage(named: string, bytes: Uint8Array, pixels: Semaphore): Promise<Picture> {
+export async function decodeImage(named: string, bytes: Uint8Array, pixels: Semaphore): Promise<RgbImage> {
   const format = imageFormat(bytes);
   if (!format)
     throw new UserError(`${named} is ${describeContent(bytes)}; images are ${imageFormats}`, { code: "NOT_AN_IMAGE" });

@@ -128,14 +128,14 @@ export class RepositoryCache {
     for (const name of names) if (await exists(join(folder, name))) present.add(name);
     if (present.size === 0) return undefined;
 
-    const known = async (file: string) => present.has(file) || (await exists(this.mark(commit, file)));
-    const missing = (await known(configFile)) ? [] : [configFile];
+    const isStored = async (file: string) => present.has(file) || (await exists(this.mark(commit, file)));
+    const missing = (await isStored(configFile)) ? [] : [configFile];
     const pattern = weightFiles.find((candidate) => [...present].some((name) => candidate.test(name)));
     const weights = pattern && [...present].find((name) => pattern.test(name));
     if (weights === undefined) missing.push("weights (such as model.safetensors)");
     else if (weights.endsWith(".index.json"))
       missing.push(...(await shardsOf(join(folder, weights))).filter((shard) => !present.has(shard)));
-    const [first, second] = await Promise.all(preprocessingFiles.map(known));
+    const [first, second] = await Promise.all(preprocessingFiles.map(isStored));
     const preprocessingKnown = preprocessingFiles.some((name) => present.has(name)) || (first && second);
     return { folder, missing, preprocessingKnown };
   }
@@ -159,13 +159,13 @@ export class RepositoryCache {
     const target = relative(dirname(pointer), blob);
     if ((await readlink(pointer).catch(() => "")) === target) return;
     // Another process may do the same: made beside it and renamed.
-    const beside = `${pointer}.${randomUUID()}`;
+    const temporary = `${pointer}.${randomUUID()}`;
     try {
       await makeFolder(dirname(pointer));
-      await symlink(target, beside).catch(() => copyFile(blob, beside));
-      await rename(beside, pointer);
+      await symlink(target, temporary).catch(() => copyFile(blob, temporary));
+      await rename(temporary, pointer);
     } catch (error) {
-      await rm(beside, { force: true });
+      await rm(temporary, { force: true });
       throw writeError(pointer, error);
     }
   }

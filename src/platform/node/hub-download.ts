@@ -263,7 +263,7 @@ async function receive(
   begin: number,
   most: number,
   name: string,
-  told: (done: number) => void,
+  onProgress: (done: number) => void,
 ): Promise<number> {
   const writing = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
@@ -282,7 +282,7 @@ async function receive(
       }
       await writing(() => writeChunk(handle, chunk, done));
       done += chunk.byteLength;
-      told(done);
+      onProgress(done);
     }
     await writing(() => handle.sync());
   } catch (error) {

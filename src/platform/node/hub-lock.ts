@@ -28,7 +28,7 @@ const staleAfter = 60_000;
 const pollInterval = 100;
 
 /** Locks that this process holds: its own id in any other lock is a former process's. */
-const held = new Set<string>();
+const ownLocks = new Set<string>();
 
 function readOwner(text: string): Owner | undefined {
   try {
@@ -44,14 +44,14 @@ function readOwner(text: string): Owner | undefined {
 
 function isDead(owner: Owner | undefined): boolean {
   if (owner?.machine !== machineId()) return false;
-  return owner.pid === process.pid ? !held.has(owner.id) : !isAlive(owner.pid);
+  return owner.pid === process.pid ? !ownLocks.has(owner.id) : !isAlive(owner.pid);
 }
 
 /** Takes the lock where it is free; else gives the process that holds it (0 where that can't be read). */
 async function tryLock(path: string, owner: Owner): Promise<number | undefined> {
   // Written beside it first: a lock that exists has its owner in it.
-  const beside = `${path}.${owner.id}`;
-  const handle = await open(beside, "w");
+  const temporary = `${path}.${owner.id}`;
+  const handle = await open(temporary, "w");
   try {
     await handle.writeFile(JSON.stringify(owner));
   } finally {
@@ -59,7 +59,7 @@ async function tryLock(path: string, owner: Owner): Promise<number | undefined> 
   }
   try {
     // link() fails where the name is taken, rename() would replace it.
-    await link(beside, path);
+    await link(temporary, path);
     return undefined;
   } catch (error) {
     const { code } = error as { code?: string };
@@ -73,7 +73,7 @@ async function tryLock(path: string, owner: Owner): Promise<number | undefined> 
     await exclusive.writeFile(JSON.stringify(owner)).finally(() => exclusive.close());
     return undefined;
   } finally {
-    await rm(beside, { force: true });
+    await rm(temporary, { force: true });
   }
 }
 
@@ -101,7 +101,7 @@ async function removeStale(path: string): Promise<void> {
 export async function withLock<T>(path: string, options: LockOptions, task: () => Promise<T>): Promise<T> {
   const { signal, waiting } = options;
   const owner: Owner = { id: randomUUID(), pid: process.pid, machine: machineId() };
-  held.add(owner.id);
+  ownLocks.add(owner.id);
   try {
     for (let polls = 0; ; polls++) {
       signal?.throwIfAborted();
@@ -132,6 +132,6 @@ export async function withLock<T>(path: string, options: LockOptions, task: () =
       if (current?.id === owner.id) await rm(path, { force: true }).catch(() => undefined);
     }
   } finally {
-    held.delete(owner.id);
+    ownLocks.delete(owner.id);
   }
 }

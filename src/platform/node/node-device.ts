@@ -21,7 +21,7 @@ import type { Tensor } from "../../utils/tensor.ts";
 import { float32 } from "../../utils/tensor.ts";
 import { copyModels } from "../copy-models.ts";
 import { bytesOf, leftBehind } from "./collect-garbage.ts";
-import { restWeights } from "./offload.ts";
+import { offloadWeights } from "./offload.ts";
 import { ownMemory } from "./rpc.ts";
 import { threadsHere } from "./threads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
@@ -57,7 +57,7 @@ export async function tryDevice(device: Device, name: DeviceName): Promise<void>
 
 /**
  * What is fed as it is sent to another thread, and the memory that is given away with it. Of tensors just the fields: callers may pass ONNX Runtime's
- * own tensors, which don't survive the way. Views are copied: a message would take along all the memory that they look into.
+ * own tensors, which don't survive the way. Crops are copied: a message would take along all the memory that they look into.
  */
 function sent<T extends Feed>(feed: T): { readonly plain: T | Tensor; readonly given: readonly ArrayBuffer[] } {
   if ("kind" in feed) return { plain: feed, given: [] };
@@ -74,7 +74,7 @@ function inProcessParts(worker: WorkerCalls, options: NodeDeviceOptions, threads
   let sibling: Device | undefined;
   const parts = {
     threads,
-    beside: () => {
+    sibling: () => {
       sibling ??= createNodeDevice(options);
       return sibling;
     },
@@ -120,10 +120,10 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     name: row.name,
     ...sibling?.parts,
     createSession: (source, sessionOptions) => openSession(worker, source, sessionOptions),
-    rest: restWeights,
-    upload: (tensor: Tensor, own = false) => {
+    offload: offloadWeights,
+    upload: (tensor: Tensor, mayTake = false) => {
       const { plain, given } = sent(tensor);
-      return worker.callWith<DeviceTensor>(own ? ownMemory(plain) : given, "upload", plain);
+      return worker.callWith<DeviceTensor>(mayTake ? ownMemory(plain) : given, "upload", plain);
     },
     download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),

@@ -31,8 +31,8 @@ async function readPack(path: string): Promise<Map<string, Float32Array>> {
     try {
       const { tensors, metadata } = await readSafetensors(file);
       const [hashes, features] = [tensors.get("hashes"), tensors.get("features")];
-      const known = metadata.format === format.format && metadata.version === format.version;
-      if (!known || hashes?.type !== "uint8" || features?.type !== "float32") return vectors;
+      const isReadable = metadata.format === format.format && metadata.version === format.version;
+      if (!isReadable || hashes?.type !== "uint8" || features?.type !== "float32") return vectors;
       const [count, width] = features.dims;
       if (features.dims.length !== 2 || hashes.dims[0] !== count || hashes.dims[1] !== hashBytes) return vectors;
       const bytes = Uint8Array.from(hashes.data as Uint8Array);
@@ -136,11 +136,11 @@ export function nodeFeatureStore(
     },
     async load(key, wanted) {
       await removeAbandoned(folderOf(key), () => true);
-      const found = new Map<string, Float32Array>();
+      const vectors = new Map<string, Float32Array>();
       for (const name of await packsOf(key))
         for (const [hash, vector] of await readPack(join(folderOf(key), name)))
-          if (wanted.has(hash)) found.set(hash, vector);
-      return found;
+          if (wanted.has(hash)) vectors.set(hash, vector);
+      return vectors;
     },
     async save(key, vectors) {
       try {

@@ -120,19 +120,19 @@ export async function removeAbandoned(folder: string, ofWhich: (file: string) =>
 
 /** Writes a file whole or not at all: beside it first, then renamed. Throws what writeError makes of a failure. */
 export async function writeFileSafely(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const beside = `${path}.${temporaryTag()}.partial`;
+  const temporary = `${path}.${temporaryTag()}.partial`;
   try {
     await makeFolder(dirname(path));
-    const handle = await open(beside, "wx");
+    const handle = await open(temporary, "wx");
     try {
       for (const chunk of chunks) await writeChunk(handle, chunk);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(beside, path);
+    await rename(temporary, path);
   } catch (error) {
-    await rm(beside, { force: true }).catch(() => undefined);
+    await rm(temporary, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
 }

@@ -1,15 +1,15 @@
-// Pictures on disk: data sets in folders and files, and a source that decodes them in workers.
+// Images on disk: data sets in folders and files, and a source that decodes them in workers.
 import type { Stats } from "node:fs";
 import { realpathSync } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
-import type { DataSet, PictureFolder } from "../../data/dataset.ts";
+import type { DataSet, ImageFolder } from "../../data/dataset.ts";
 import type { OpenOptions } from "../../data/formats/open.ts";
-import { allPictures } from "../../data/dataset.ts";
+import { allImages } from "../../data/dataset.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
 import type { DataTree } from "../../data/formats/tree.ts";
 import { bareTree } from "../../data/formats/tree.ts";
-import type { AugmentedView, PictureFacts, PictureSource, Skipped } from "../../data/loader.ts";
+import type { AugmentedCrop, ImageFacts, ImageSource, Skipped } from "../../data/loader.ts";
 import { filesOf, placeKey } from "../../data/places.ts";
 import { proceduralCount } from "../../data/procedural/name.ts";
 import type { Item } from "../../data/sampling.ts";
@@ -153,9 +153,9 @@ async function treeAt(path: string): Promise<DataTree> {
     ...(stats.isDirectory() ? {} : { file: basename(path) }),
     list(inner = "") {
       // Every format looks whether its files are there; a folder may hold a million.
-      const known = listed.get(inner) ?? entriesOf(join(folder, inner));
-      listed.set(inner, known);
-      return known;
+      const entries = listed.get(inner) ?? entriesOf(join(folder, inner));
+      listed.set(inner, entries);
+      return entries;
     },
     async walk(inner, wanted) {
       const walk = new FolderWalk(folder, wanted);
@@ -178,7 +178,7 @@ async function treeAt(path: string): Promise<DataTree> {
 }
 
 /**
- * A data set as downloaded: folders of pictures, with `train` and `val` (or `test`) in it or not, archives, shards, tables,
+ * A data set as downloaded: folders of images, with `train` and `val` (or `test`) in it or not, archives, shards, tables,
  * scans, and the published sets in their own formats.
  */
 export async function openDataSet(path: string, options: OpenOptions = {}): Promise<DataSet> {
@@ -189,8 +189,8 @@ export async function openDataSet(path: string, options: OpenOptions = {}): Prom
  * All images of a folder or a data set, of every split, in classes where all have them. Throws a UserError where there are
  * none.
  */
-export async function listPictures(path: string, options: OpenOptions = {}): Promise<PictureFolder> {
-  return allPictures(await openDataSetIn(await treeAt(path), options));
+export async function listImages(path: string, options: OpenOptions = {}): Promise<ImageFolder> {
+  return allImages(await openDataSetIn(await treeAt(path), options));
 }
 
 /** Where a folder really lies; as it is named where that can't be told. */
@@ -219,8 +219,8 @@ async function stampOf(path: string): Promise<string | undefined> {
 const filesOfItem = ({ name, place }: Item): readonly string[] =>
   place ? filesOf(place) : [name.replaceAll("/", sep)];
 
-/** A source over a folder. Each picture belongs to one worker, so that what it keeps decoded is found again. */
-export function createPictureSource(folder: string, workers = 2): PictureSource {
+/** A source over a folder. Each image belongs to one worker, so that what it keeps decoded is found again. */
+export function createImageSource(folder: string, workers = 2): ImageSource {
   const pool = Array.from({ length: workers }, () => new WorkerLane(() => new WorkerCalls("image-worker", folder)));
   const pathOf = (item: Item) => (item.place ? item.place : join(folder, item.name.replaceAll("/", sep)));
   const assigned = new Map<string, WorkerLane>();
@@ -230,24 +230,24 @@ export function createPictureSource(folder: string, workers = 2): PictureSource 
     debugFile(() => join(folder, filesOfItem(item)[0] ?? name));
     // What lies together is read by one worker; the others by turns.
     const key = (place && placeKey(place)) || name;
-    const known = assigned.get(key) ?? pool[assigned.size % pool.length];
-    assigned.set(key, known);
-    return known;
+    const worker = assigned.get(key) ?? pool[assigned.size % pool.length];
+    assigned.set(key, worker);
+    return worker;
   };
   return {
     id: realPathOf(folder),
-    evaluationView: (item, preprocessing: Preprocessing) =>
-      workerOf(item).call<Float32Array>(item.name, "evaluationView", pathOf(item), preprocessing),
-    augmentedView: (item, view: AugmentedView) =>
-      workerOf(item).call<Float32Array>(item.name, "augmentedView", pathOf(item), item.name, view),
-    facts: (item) => workerOf(item).call<PictureFacts>(item.name, "facts", pathOf(item)),
+    evaluationCrop: (item, preprocessing: Preprocessing) =>
+      workerOf(item).call<Float32Array>(item.name, "evaluationCrop", pathOf(item), preprocessing),
+    augmentedCrop: (item, crop: AugmentedCrop) =>
+      workerOf(item).call<Float32Array>(item.name, "augmentedCrop", pathOf(item), item.name, crop),
+    facts: (item) => workerOf(item).call<ImageFacts>(item.name, "facts", pathOf(item)),
     async stamp(item) {
       const { place } = item;
       const parts: string[] = [];
       for (const file of filesOfItem(item)) {
         // A container is asked about for each of its images.
-        const known = place && stamps.get(file);
-        const stamp = known ?? (await stampOf(join(folder, file)));
+        const cached = place && stamps.get(file);
+        const stamp = cached ?? (await stampOf(join(folder, file)));
         if (stamp === undefined) return undefined;
         if (place) stamps.set(file, stamp);
         parts.push(stamp);

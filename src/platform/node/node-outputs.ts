@@ -102,12 +102,12 @@ function inUse(folder: string, lock: string, owner: Owner | undefined): Error {
 
 /** Puts a lock there whole and only where there is none. Says whether that was so. */
 async function putLock(lock: string, owner: Owner): Promise<boolean> {
-  const beside = `${lock}.${temporaryTag()}.partial`;
+  const temporary = `${lock}.${temporaryTag()}.partial`;
   const text = `${JSON.stringify(owner)}\n`;
   try {
-    await writeFile(beside, text, { flag: "wx" });
+    await writeFile(temporary, text, { flag: "wx" });
     try {
-      await link(beside, lock);
+      await link(temporary, lock);
       return true;
     } catch (error) {
       if (systemCode(error) === "EEXIST") return false;
@@ -121,7 +121,7 @@ async function putLock(lock: string, owner: Owner): Promise<boolean> {
       return true;
     }
   } finally {
-    await rm(beside, { force: true });
+    await rm(temporary, { force: true });
   }
 }
 
@@ -210,22 +210,22 @@ async function identity(path: string): Promise<string | undefined> {
 }
 
 /** The identities of a path, where it exists, and of all folders above where it really lies. */
-async function identities(path: string): Promise<{ readonly own?: string; readonly above: readonly string[] }> {
+async function identities(path: string): Promise<{ readonly identity?: string; readonly above: readonly string[] }> {
   let at = resolve(path);
-  let own: string | undefined;
+  let fileIdentity: string | undefined;
   const above: string[] = [];
   const real = await realpath(at).catch(() => undefined);
   if (real !== undefined) {
     at = real;
-    own = await identity(at);
+    fileIdentity = await identity(at);
     at = dirname(at);
   } else {
     // The nearest folder above that exists may itself be a link.
     for (let upper = dirname(at); upper !== at; upper = dirname(at)) {
       at = upper;
-      const found = await realpath(at).catch(() => undefined);
-      if (found === undefined) continue;
-      at = found;
+      const real = await realpath(at).catch(() => undefined);
+      if (real === undefined) continue;
+      at = real;
       break;
     }
   }
@@ -236,16 +236,16 @@ async function identities(path: string): Promise<{ readonly own?: string; readon
     if (upper === at) break;
     at = upper;
   }
-  return { own, above };
+  return { identity: fileIdentity, above };
 }
 
 /** How an output lies to an input. Names, links and the case of letters don't matter: files are compared themselves. */
 export async function relationOf(output: string, input: string): Promise<Relation> {
   const [out, given] = [await identities(output), await identities(input)];
-  if (given.own === undefined) return "apart";
-  if (out.own === given.own) return "same";
-  if (out.above.includes(given.own)) return "inside";
-  return out.own !== undefined && given.above.includes(out.own) ? "around" : "apart";
+  if (given.identity === undefined) return "apart";
+  if (out.identity === given.identity) return "same";
+  if (out.above.includes(given.identity)) return "inside";
+  return out.identity !== undefined && given.above.includes(out.identity) ? "around" : "apart";
 }
 
 async function freeBytes(path: string): Promise<number | undefined> {

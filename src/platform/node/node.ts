@@ -83,7 +83,7 @@ import type { Device, DeviceName } from "../../runtime/device.ts";
 import { findDevice } from "../../runtime/devices.ts";
 import type { OptionShape } from "../../students/methods/method.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 import type { NodeDeviceOptions } from "./node-device.ts";
 import { createNodeDevice, tryDevice } from "./node-device.ts";
 import type { DownloadProgress, FileStatus } from "./hub.ts";
@@ -98,7 +98,7 @@ import { nodePrograms } from "./node-programs.ts";
 import { readError, systemCode } from "./system-errors.ts";
 import type { PretrainedOptions } from "./pretrained.ts";
 import { checkDtype, pretrainedDevice, PretrainedModel, pretrainedModel, progressEvents } from "./pretrained.ts";
-import { createPictureSource, listFiles, listPictures, openDataSet } from "./node-images.ts";
+import { createImageSource, listFiles, listImages, openDataSet } from "./node-images.ts";
 import { debug, isDebugged } from "../../utils/debug.ts";
 import { nodeTimesText, profiledDevice } from "./profiled-device.ts";
 
@@ -114,7 +114,7 @@ export { nodeDirectory } from "./node-files.ts";
 export type { ImageInput, PixelImage, SharpImage } from "./preprocess-images.ts";
 export type { PretrainedDevice, PretrainedDtype, PretrainedOptions, PretrainedProgress } from "./pretrained.ts";
 export { PretrainedModel } from "./pretrained.ts";
-export { createPictureSource, listPictures, openDataSet } from "./node-images.ts";
+export { createImageSource, listImages, openDataSet } from "./node-images.ts";
 export type {
   CancelRunResult,
   CacheRunResult,
@@ -248,7 +248,7 @@ function loadedModel(model: Model, device: Device, options: LoadRequest): Model 
   return new Model({ config, weights, origin, preprocessing: { ...model.preprocessing, mean, std } }, device);
 }
 
-const rawImage = ({ width, height, data }: Picture) => sharp(data, { raw: { width, height, channels: 3 } });
+const rawImage = ({ width, height, data }: RgbImage) => sharp(data, { raw: { width, height, channels: 3 } });
 
 /** What a run notes of the machine. */
 const aboutMachine = (): Environment["about"] => ({
@@ -273,8 +273,8 @@ export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentO
 } {
   const inner = createNodeDevice(options);
   const profile = isDebugged("time") ? profiledDevice(inner) : undefined;
-  const own = profile?.device ?? inner;
-  const device = signal ? stoppable(own, signal) : own;
+  const runDevice = profile?.device ?? inner;
+  const device = signal ? stoppable(runDevice, signal) : runDevice;
   return {
     async loadModel(path, options) {
       const loaded = models?.get(path);
@@ -282,9 +282,8 @@ export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentO
     },
     openDataSet,
     listFiles,
-    openPictures: listPictures,
-    createPictureSource: (path) =>
-      signal ? stoppableSource(createPictureSource(path), signal) : createPictureSource(path),
+    openImages: listImages,
+    createImageSource: (path) => (signal ? stoppableSource(createImageSource(path), signal) : createImageSource(path)),
     featureStore: nodeFeatureStore,
     directory: nodeDirectory,
     outputs: nodeOutputs((path) => (!existsSync(path) && isHubName(path) ? hubCacheFolder(process.env) : path)),

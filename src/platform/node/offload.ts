@@ -15,8 +15,8 @@ import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RunError } from "../../utils/errors.ts";
-import type { RestingFile } from "../../utils/offloaded.ts";
-import { restingPlace, restingTensor } from "../../utils/offloaded.ts";
+import type { OffloadedFile } from "../../utils/offloaded.ts";
+import { offloadedRange, offloadedTensor } from "../../utils/offloaded.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { byteCount, elementCount, tensorBytes } from "../../utils/tensor.ts";
 import { leftBehind } from "./collect-garbage.ts";
@@ -24,7 +24,7 @@ import { writeChunk } from "./node-files.ts";
 import { isAlive, machineId } from "./process-identity.ts";
 
 /** Smaller tensors stay in memory. */
-const restFrom = 4096;
+const offloadFrom = 4096;
 /** Where tensors begin in the file: at pages, as they are mapped. */
 const alignment = 4096;
 
@@ -75,26 +75,26 @@ function removeOrphans(folders: string, prefix: string): void {
 }
 
 /** See `Device.rest`. */
-export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>> {
-  const moved = [...weights].filter(([, tensor]) => byteCount(tensor) >= restFrom && !restingPlace(tensor));
+export async function offloadWeights(weights: ReadonlyMap<string, FloatTensor>): Promise<Map<string, FloatTensor>> {
+  const moved = [...weights].filter(([, tensor]) => byteCount(tensor) >= offloadFrom && !offloadedRange(tensor));
   if (moved.length === 0) return new Map(weights);
   let opened: OpenFile | undefined;
   try {
-    const file: RestingFile = { folder: scratchFolder(), name: `weights-${randomBytes(4).toString("hex")}` };
+    const file: OffloadedFile = { folder: scratchFolder(), name: `weights-${randomBytes(4).toString("hex")}` };
     const path = join(file.folder, file.name);
     opened = { path, handle: await open(path, "wx+", 0o600) };
-    const rested = new Map(weights);
+    const offloaded = new Map(weights);
     let offset = 0;
     for (const [name, tensor] of moved) {
       offset = Math.ceil(offset / alignment) * alignment;
       const bytes = tensorBytes(tensor);
       await writeChunk(opened.handle, bytes, offset);
-      rested.set(name, lying(tensor, file, opened.handle.fd, offset));
+      offloaded.set(name, lying(tensor, file, opened.handle.fd, offset));
       offset += bytes.byteLength;
     }
     forgotten.register(file, opened);
     leftBehind(offset, "old");
-    return rested;
+    return offloaded;
   } catch {
     // No room, or no folder to write to: memory does as well.
     if (opened) await discard(opened);
@@ -103,7 +103,7 @@ export async function restWeights(weights: ReadonlyMap<string, FloatTensor>): Pr
 }
 
 /** A tensor as it lies in the file. */
-function lying({ dims }: FloatTensor, file: RestingFile, descriptor: number, offset: number): FloatTensor {
+function lying({ dims }: FloatTensor, file: OffloadedFile, descriptor: number, offset: number): FloatTensor {
   const read = () => {
     const data = new Float32Array(elementCount(dims));
     const bytes = new Uint8Array(data.buffer);
@@ -118,7 +118,7 @@ function lying({ dims }: FloatTensor, file: RestingFile, descriptor: number, off
     return data;
   };
   const key = {};
-  return restingTensor("float32", dims, { file, offset }, () => recent.get(key, read));
+  return offloadedTensor("float32", dims, { file, offset }, () => recent.get(key, read));
 }
 
 /**
@@ -127,23 +127,23 @@ function lying({ dims }: FloatTensor, file: RestingFile, descriptor: number, off
  */
 class RecentlyRead {
   private readonly most = 64 * 2 ** 20;
-  private readonly held = new Map<object, Float32Array>();
+  private readonly cache = new Map<object, Float32Array>();
   private bytes = 0;
 
   get(key: object, read: () => Float32Array): Float32Array {
-    const known = this.held.get(key);
-    if (known) return known;
+    const cached = this.cache.get(key);
+    if (cached) return cached;
     const data = read();
     leftBehind(data.byteLength, "old");
-    if (this.held.size === 0) setImmediate(() => this.clear());
+    if (this.cache.size === 0) setImmediate(() => this.clear());
     if (this.bytes + data.byteLength > this.most) this.clear();
-    this.held.set(key, data);
+    this.cache.set(key, data);
     this.bytes += data.byteLength;
     return data;
   }
 
   private clear(): void {
-    this.held.clear();
+    this.cache.clear();
     this.bytes = 0;
   }
 }

@@ -4,10 +4,10 @@ import { isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { largestImageFile } from "../../data/image-formats.ts";
 import type { PixelImage } from "../../data/pixel-image.ts";
-import { pictureOfPixels } from "../../data/pixel-image.ts";
-import { stackViews } from "../../data/loader.ts";
+import { imageOfPixels } from "../../data/pixel-image.ts";
+import { stackCrops } from "../../data/loader.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Picture, Preprocessing } from "../../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../../utils/image.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { readWhole } from "./node-files.ts";
 import { WorkerCalls } from "./worker-calls.ts";
@@ -30,7 +30,7 @@ export interface SharpImage {
 export type ImageInput = string | URL | Uint8Array | ArrayBuffer | Blob | SharpImage | PixelImage;
 
 /** An image as the worker takes it. */
-export type WorkerImage = { readonly encoded: Uint8Array } | { readonly picture: Picture };
+export type WorkerImage = { readonly encoded: Uint8Array } | { readonly image: RgbImage };
 
 const formsTaken =
   "a path, a URL (http, https, file, data), bytes (Uint8Array, ArrayBuffer, Blob), a sharp instance, or { width, height, data }";
@@ -109,11 +109,11 @@ async function readImage(image: ImageInput, named: string, signal: AbortSignal |
   if (typeof image === "object" && image !== null) {
     if (isSharp(image)) {
       const { data, info } = await image.clone().toColourspace("srgb").raw().toBuffer({ resolveWithObject: true });
-      return { picture: pictureOfPixels(named, { width: info.width, height: info.height, data }) };
+      return { image: imageOfPixels(named, { width: info.width, height: info.height, data }) };
     }
     const { width, height, data } = image;
     if (data instanceof Uint8Array || data instanceof Uint8ClampedArray)
-      return { picture: pictureOfPixels(named, { width, height, data }) };
+      return { image: imageOfPixels(named, { width, height, data }) };
   }
   throw new UserError(`${named} is none of the forms that are read: ${formsTaken}.`);
 }
@@ -134,7 +134,7 @@ export async function preprocessImages(
   if (list.length === 0) throw new UserError("There is no image to preprocess: the list is empty.");
   lane ??= new WorkerLane(() => new WorkerCalls("image-worker", ""));
   const decoder = lane;
-  const views: Float32Array[] = new Array<Float32Array>(list.length);
+  const crops: Float32Array[] = new Array<Float32Array>(list.length);
   let next = 0;
   // Few at a time, so that memory holds few encoded images.
   const work = async () => {
@@ -142,10 +142,10 @@ export async function preprocessImages(
       signal?.throwIfAborted();
       const named = nameOf(list[i], i);
       const image = await readImage(list[i], named, signal);
-      views[i] = await decoder.call<Float32Array>(named, "viewOfImage", named, image, preprocessing);
+      crops[i] = await decoder.call<Float32Array>(named, "cropOfImage", named, image, preprocessing);
     }
   };
   await Promise.all(Array.from({ length: Math.min(4, list.length) }, work));
   const side = preprocessing.cropSize;
-  return stackViews(views, [3, side, side]);
+  return stackCrops(crops, [3, side, side]);
 }

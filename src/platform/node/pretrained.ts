@@ -127,10 +127,10 @@ async function openDevice(name: DeviceName): Promise<Device> {
 }
 
 function sharedDevice(name: DeviceName): Promise<Device> {
-  const known = opened.get(name) ?? openDevice(name);
-  opened.set(name, known);
-  known.catch(() => opened.delete(name));
-  return known;
+  const device = opened.get(name) ?? openDevice(name);
+  opened.set(name, device);
+  device.catch(() => opened.delete(name));
+  return device;
 }
 
 /** What `auto` tries before the CPU. */

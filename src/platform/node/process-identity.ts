@@ -58,9 +58,9 @@ export function jobAttempt(): JobAttempt | undefined {
  * the last one is over, and our script names earlier jobs that are (WECOLORA_ENDED_JOBS, with or without an element's number).
  */
 export function attemptHasEnded({ job, attempt }: JobAttempt): boolean {
-  const own = jobAttempt();
-  if (!own) return false;
-  if (own.job === job) return own.attempt !== attempt;
+  const currentAttempt = jobAttempt();
+  if (!currentAttempt) return false;
+  if (currentAttempt.job === job) return currentAttempt.attempt !== attempt;
   const ended = (process.env.WECOLORA_ENDED_JOBS ?? "").split(" ");
   return ended.includes(job) || ended.includes(job.replace(/_\d+$/, ""));
 }

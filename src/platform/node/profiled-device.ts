@@ -37,14 +37,14 @@ export function profiledDevice(inner: Device): ProfiledDevice {
   let sessions = 0;
   const profiled = (device: Device): Device => {
     let sibling: Device | undefined;
-    const { beside } = device;
+    const { sibling: openSibling } = device;
     return Object.assign(Object.create(device) as Device, {
       createSession: ((source, options) =>
         device.createSession(source, {
           ...options,
           profilePrefix: join(folder, `${sessions++}`),
         })) satisfies Device["createSession"],
-      ...(beside ? { beside: () => (sibling ??= profiled(beside.call(device))) } : {}),
+      ...(openSibling ? { sibling: () => (sibling ??= profiled(openSibling.call(device))) } : {}),
     });
   };
   return { device: profiled(inner), times: (withoutFirstRun = false) => timesIn(folder, withoutFirstRun) };

@@ -7,9 +7,9 @@ import { bmpHeader, decodeBmp } from "../../data/bmp.ts";
 import type { ImageFormat, ImageHeader } from "../../data/image-formats.ts";
 import { readableHeaders } from "../../data/image-headers.ts";
 import { describeContent, gifHeader, imageFormat, mostPixels } from "../../data/image-formats.ts";
-import type { Decode } from "../../data/picture-reader.ts";
+import type { Decode } from "../../data/image-reader.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 import { plain } from "./web-files.ts";
 
 const formats = "JPEG, PNG, WebP, AVIF, GIF and BMP";
@@ -24,7 +24,7 @@ const mimeTypes: Readonly<Record<ImageFormat, string>> = {
 };
 
 /** RGBA to RGB. */
-function rgbOf(width: number, height: number, rgba: Uint8Array | Uint8ClampedArray): Picture {
+function rgbOf(width: number, height: number, rgba: Uint8Array | Uint8ClampedArray): RgbImage {
   const data = new Uint8Array(3 * width * height);
   for (let to = 0, from = 0; to < data.length; to += 3, from += 4) {
     data[to] = rgba[from];
@@ -62,7 +62,7 @@ function readThroughWebgl(image: ImageBitmap): Uint8Array | undefined {
   }
 }
 
-async function pixelsOf(image: ImageBitmap): Promise<Picture> {
+async function pixelsOf(image: ImageBitmap): Promise<RgbImage> {
   const { width, height } = image;
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
@@ -81,7 +81,7 @@ const withoutConversion: ImageBitmapOptions = {
   imageOrientation: "from-image",
 };
 
-async function decodeByBrowser(bytes: Uint8Array, format: ImageFormat): Promise<Picture> {
+async function decodeByBrowser(bytes: Uint8Array, format: ImageFormat): Promise<RgbImage> {
   const image = await createImageBitmap(new Blob([plain(bytes)], { type: mimeTypes[format] }), withoutConversion);
   try {
     return await pixelsOf(image);

@@ -1,15 +1,15 @@
 // Images and charts as files, and the document that charts are drawn in.
 import { RunError } from "../../utils/errors.ts";
-import type { Picture } from "../../utils/image.ts";
+import type { RgbImage } from "../../utils/image.ts";
 import { chartDocument } from "./svg-document.ts";
 
 /** Images as PNG and JPEG files. */
 export interface ImageEncoder {
-  encodePng(picture: Picture): Promise<Uint8Array>;
-  encodeJpeg(picture: Picture): Promise<Uint8Array>;
+  encodePng(image: RgbImage): Promise<Uint8Array>;
+  encodeJpeg(image: RgbImage): Promise<Uint8Array>;
 }
 
-async function encode({ width, height, data }: Picture, options: ImageEncodeOptions): Promise<Uint8Array> {
+async function encode({ width, height, data }: RgbImage, options: ImageEncodeOptions): Promise<Uint8Array> {
   if (typeof OffscreenCanvas !== "function")
     throw new RunError("There is no canvas here to write images with: hand in encoder (wecolora/web).");
   const context = new OffscreenCanvas(width, height).getContext("2d");
@@ -22,8 +22,8 @@ async function encode({ width, height, data }: Picture, options: ImageEncodeOpti
 
 /** By the browser's canvas; at the quality that Node's files have. */
 export const canvasEncoder: ImageEncoder = {
-  encodePng: (picture) => encode(picture, { type: "image/png" }),
-  encodeJpeg: (picture) => encode(picture, { type: "image/jpeg", quality: 0.78 }),
+  encodePng: (image) => encode(image, { type: "image/png" }),
+  encodeJpeg: (image) => encode(image, { type: "image/jpeg", quality: 0.78 }),
 };
 
 /** Draws an SVG as a PNG file at twice its size. Browsers do it where there is a page, so workers ask theirs. */

@@ -107,8 +107,8 @@ class Repository {
   async fromCache(): Promise<{ readonly files: Map<string, Blob>; readonly isWhole: boolean } | undefined> {
     const listed = await this.cachedListing();
     const files = new Map<string, Blob>();
-    const known = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
-    for (const name of [...settingFiles, ...known, ...[...(listed?.keys() ?? [])].filter(isWeights)]) {
+    const weightFiles = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+    for (const name of [...settingFiles, ...weightFiles, ...[...(listed?.keys() ?? [])].filter(isWeights)]) {
       const blob = files.has(name) ? undefined : await this.cached(name);
       if (blob) files.set(name, blob);
     }
@@ -208,10 +208,10 @@ class Repository {
   async file(name: string, { size, sha256: hash }: Listed = {}): Promise<Blob> {
     const { fileStatus } = this.options;
     fileStatus?.("initiate", name);
-    const known = await this.cached(name);
-    if (known && (size === undefined || known.size === size)) {
+    const cached = await this.cached(name);
+    if (cached && (size === undefined || cached.size === size)) {
       fileStatus?.("done", name);
-      return known;
+      return cached;
     }
     checkFileName(name, this.name);
     fileStatus?.("download", name);

@@ -1,15 +1,15 @@
 // What a page shows beside a run: what a size would cost, a run's report as data, and where models look in any image.
 import type { RunContext } from "../../context/run-context.ts";
-import { SkippedPictures } from "../../context/run-context.ts";
+import { SkippedImages } from "../../context/run-context.ts";
 import { attentionOverlays } from "../../evaluation/attention-overlays.ts";
 import type { Model } from "../../models/model.ts";
 import { parameterCount } from "../../models/definition.ts";
 import type { RunReport } from "../../report/run-report.ts";
-import { searchItems, searchViews } from "../../students/run-start.ts";
+import { searchItems, searchCrops } from "../../students/run-start.ts";
 import { plainFormat } from "../../students/search/budget.ts";
 import { evidenceParts } from "../../students/search/evidence.ts";
 import type { FrontierPoint } from "../../students/search/frontier.ts";
-import { frontierOf, usualSizes } from "../../students/search/frontier.ts";
+import { frontierOf, defaultSizes } from "../../students/search/frontier.ts";
 import { blankOf, shapeFor } from "../../students/search/shape.ts";
 import { elementBytes } from "../../utils/tensor.ts";
 import { withOutput } from "../../workspace/output-folder.ts";
@@ -54,17 +54,17 @@ export async function predictStudents(
   context: RunContext,
   teacher: Model,
   data: string,
-  sizes: readonly number[] = usualSizes(teacher),
+  sizes: readonly number[] = defaultSizes(teacher),
 ): Promise<FrontierPoint[]> {
   const { environment } = context;
-  const folder = await environment.openPictures(data);
-  const source = environment.createPictureSource(folder.path);
+  const folder = await environment.openImages(data);
+  const source = environment.createImageSource(folder.path);
   try {
     const items = searchItems(folder.items, predictedOn, 0);
-    const views = searchViews(source, items, teacher, 0, evidenceParts);
+    const crops = searchCrops(source, items, teacher, 0, evidenceParts);
     const { weightType } = teacher.origin;
     const formats = [{ name: weightType, ...plainFormat(teacher, weightType) }];
-    return await frontierOf(teacher, sizes, formats, views, context);
+    return await frontierOf(teacher, sizes, formats, crops, context);
   } finally {
     await source.dispose();
   }
@@ -93,18 +93,18 @@ export async function attentionMaps(
   models: ReadonlyMap<string, Model>,
   data: string,
 ): Promise<AttentionMaps[]> {
-  const folder = await environment.openPictures(data);
-  const source = environment.createPictureSource(folder.path);
-  const skipped = new SkippedPictures(true);
+  const folder = await environment.openImages(data);
+  const source = environment.createImageSource(folder.path);
+  const skipped = new SkippedImages(true);
   const drawn: AttentionMaps[] = [];
-  const jpeg = async (picture: Parameters<typeof environment.encodeJpeg>[0]) =>
-    new Blob([new Uint8Array(await environment.encodeJpeg(picture))], { type: "image/jpeg" });
+  const jpeg = async (image: Parameters<typeof environment.encodeJpeg>[0]) =>
+    new Blob([new Uint8Array(await environment.encodeJpeg(image))], { type: "image/jpeg" });
   try {
     listener.stage?.("drawing where models look", folder.items.length);
     for await (const one of attentionOverlays(models, source, folder.items, undefined, skipped.add)) {
       const overlays: [string, Blob][] = [];
       for (const [name, overlay] of one.overlays) overlays.push([name, await jpeg(overlay)]);
-      drawn.push({ name: one.item.name, image: await jpeg(one.picture), models: Object.fromEntries(overlays) });
+      drawn.push({ name: one.item.name, image: await jpeg(one.image), models: Object.fromEntries(overlays) });
       listener.progress?.(drawn.length);
     }
     return drawn;

@@ -21,7 +21,7 @@ import type { RunControls } from "../../context/progress.ts";
 import { listenerOf } from "../../context/progress.ts";
 import type { RunContext } from "../../context/run-context.ts";
 import { runContext } from "../../context/run-context.ts";
-import type { Decode } from "../../data/picture-reader.ts";
+import type { Decode } from "../../data/image-reader.ts";
 import { proceduralCount } from "../../data/procedural/name.ts";
 import type { Model } from "../../models/model.ts";
 import type { Device } from "../../runtime/device.ts";
@@ -354,7 +354,7 @@ class LocalWecolora implements Wecolora {
     return this.within(
       given,
       async ({ context, device, data, pathOf, models }) => {
-        const { teacher, model, images: _, out, signal: __, onProgress: ___, ...own } = given;
+        const { teacher, model, images: _, out, signal: __, onProgress: ___, ...commandOptions } = given;
         const isList = (value: Given["model"]): value is readonly (WebModel | WebOutput)[] =>
           Array.isArray(value) && value.some((one) => one instanceof WebOutput || isWebModel(one));
         const target = out === undefined ? memoryDirectory(new Map(), "output") : targetDirectory(out);
@@ -372,7 +372,12 @@ class LocalWecolora implements Wecolora {
         };
         if (command.name === distillCommand.name) for (const [name, loaded] of models) checkMemory(loaded, name);
         const name = device.name === "webgpu" ? "webgpu" : "cpu";
-        const options = { ...own, ...paths, device: name, ...(device.threads ? { threads: device.threads } : {}) };
+        const options = {
+          ...commandOptions,
+          ...paths,
+          device: name,
+          ...(device.threads ? { threads: device.threads } : {}),
+        };
         const result = await runCommand(command, context, options as z.input<Schema>);
         return { result, path, output: new WebOutput(path, this.mounts.directory(path)) };
       },

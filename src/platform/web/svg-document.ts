@@ -18,8 +18,8 @@ abstract class ChartNode {
   abstract cloneNode(deep?: boolean): ChartNode;
 
   get nextSibling(): ChartNode | null {
-    const beside = this.parentNode?.childNodes ?? [];
-    return beside[beside.indexOf(this) + 1] ?? null;
+    const siblings = this.parentNode?.childNodes ?? [];
+    return siblings[siblings.indexOf(this) + 1] ?? null;
   }
 
   remove(): void {

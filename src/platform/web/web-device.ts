@@ -121,7 +121,7 @@ export function inTurn(device: Device): Device {
           dispose: () => next(() => session.dispose()),
         };
       }),
-    upload: (tensor, own) => next(() => device.upload(tensor, own)),
+    upload: (tensor, mayTake) => next(() => device.upload(tensor, mayTake)),
     download: (tensor, take) => next(() => device.download(tensor, take)),
     release: (tensors) => next(() => device.release(tensors)),
   };

@@ -2,11 +2,11 @@
 import packageJson from "../../../package.json" with { type: "json" };
 import type { Environment } from "../../context/environment.ts";
 import type { OutputPlatform } from "../../context/outputs.ts";
-import type { PictureFolder } from "../../data/dataset.ts";
+import type { ImageFolder } from "../../data/dataset.ts";
 import type { OpenOptions } from "../../data/formats/open.ts";
-import { allPictures } from "../../data/dataset.ts";
+import { allImages } from "../../data/dataset.ts";
 import { openDataSetIn } from "../../data/formats/open.ts";
-import type { Decode } from "../../data/picture-reader.ts";
+import type { Decode } from "../../data/image-reader.ts";
 import { stoppableSource } from "../../data/stoppable-source.ts";
 import type { FeatureStore, HashMemory, VectorsByHash } from "../../evaluation/feature-store.ts";
 import { Model } from "../../models/model.ts";
@@ -20,7 +20,7 @@ import { hubDirectory } from "./hub.ts";
 import { mostWasmBytes } from "./memory.ts";
 import type { Mounts } from "./web-files.ts";
 import { partsOf } from "./web-files.ts";
-import { webPictureSource } from "./web-images.ts";
+import { webImageSource } from "./web-images.ts";
 import { readMounted } from "./web-models.ts";
 import { webTree } from "./web-tree.ts";
 
@@ -95,8 +95,8 @@ export interface WebEnvironmentOptions {
 }
 
 /** All images of a data set, of every split, in classes where all have them. */
-async function openPictures(mounts: Mounts, path: string, options?: OpenOptions): Promise<PictureFolder> {
-  return allPictures(await openDataSetIn(await webTree(mounts, path), options));
+async function openImages(mounts: Mounts, path: string, options?: OpenOptions): Promise<ImageFolder> {
+  return allImages(await openDataSetIn(await webTree(mounts, path), options));
 }
 
 /** A model that the caller has loaded, on the run's device. */
@@ -128,7 +128,7 @@ export function webEnvironment(options: WebEnvironmentOptions): Environment {
       return new Model(await readMounted(mounts, path, reading), device);
     },
     openDataSet: async (path, openOptions) => openDataSetIn(await webTree(mounts, path), openOptions),
-    openPictures: (path, openOptions) => openPictures(mounts, path, openOptions),
+    openImages: (path, openOptions) => openImages(mounts, path, openOptions),
     async listFiles(path, wanted) {
       const tree = await webTree(mounts, path);
       return (await tree.walk("", wanted)).names;
@@ -139,14 +139,14 @@ export function webEnvironment(options: WebEnvironmentOptions): Environment {
       if (name === "") throw new UserError(`${JSON.stringify(path)} names no file.`, { code: "INVALID_OPTION" });
       await directory.write(name, chunks);
     },
-    createPictureSource(path) {
-      const source = webPictureSource(mounts, path, decode);
+    createImageSource(path) {
+      const source = webImageSource(mounts, path, decode);
       return signal ? stoppableSource(source, signal) : source;
     },
     directory: (path) => mounts.directory(path),
     outputs: webOutputs(options.locked),
-    encodePng: (picture) => encoder.encodePng(picture),
-    encodeJpeg: (picture) => encoder.encodeJpeg(picture),
+    encodePng: (image) => encoder.encodePng(image),
+    encodeJpeg: (image) => encoder.encodeJpeg(image),
     createDocument: options.createDocument,
     encodeSvg: options.encodeSvg,
     availableMemory: () => mostWasmBytes,

@@ -223,9 +223,9 @@ export function handleDirectory(root: FileSystemDirectoryHandle, name: string): 
       },
       below: (entry) => at(inside(entry)),
       async list(entry = "") {
-        const found = await folder(inside(entry));
+        const files = await folder(inside(entry));
         const names: string[] = [];
-        if (found) for await (const key of found.keys()) names.push(key);
+        if (files) for await (const key of files.keys()) names.push(key);
         return names.sort();
       },
     };

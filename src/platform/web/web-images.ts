@@ -1,22 +1,22 @@
 // Images of data sets and of callers, read in this thread: the browser decodes beside it.
-import type { AugmentedView, PictureSource } from "../../data/loader.ts";
-import { stackViews } from "../../data/loader.ts";
+import type { AugmentedCrop, ImageSource } from "../../data/loader.ts";
+import { stackCrops } from "../../data/loader.ts";
 import { largestImageFile } from "../../data/image-formats.ts";
 import type { PixelImage } from "../../data/pixel-image.ts";
-import { pictureOfPixels } from "../../data/pixel-image.ts";
-import type { Decode, ImageContent, Where } from "../../data/picture-reader.ts";
-import { fileOf, PictureReader } from "../../data/picture-reader.ts";
+import { imageOfPixels } from "../../data/pixel-image.ts";
+import type { Decode, ImageContent, Where } from "../../data/image-reader.ts";
+import { fileOf, ImageReader } from "../../data/image-reader.ts";
 import { PlaceReader } from "../../data/places.ts";
 import type { Item } from "../../data/sampling.ts";
 import { readAtMost } from "../../files/storage.ts";
 import { sha256 } from "../../utils/digest.ts";
 import { UserError } from "../../utils/errors.ts";
-import type { Picture, Preprocessing } from "../../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../../utils/image.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import type { Mounts } from "./web-files.ts";
 
 /** A reader of images below a folder. */
-function readerOf(mounts: Mounts, folder: string, decode: Decode): { reader: PictureReader; places: PlaceReader } {
+function readerOf(mounts: Mounts, folder: string, decode: Decode): { reader: ImageReader; places: PlaceReader } {
   const directory = mounts.directory(folder);
   const places = new PlaceReader((file) => directory.open(file));
   const withFile = async <T>(
@@ -31,7 +31,7 @@ function readerOf(mounts: Mounts, folder: string, decode: Decode): { reader: Pic
       await handle.close();
     }
   };
-  const reader = new PictureReader({
+  const reader = new ImageReader({
     nameOf: (where) => directory.describe(fileOf(where)),
     sizeOf: (file) => withFile(file, ({ size }) => size),
     read: (file) => withFile(file, (handle) => readAtMost(handle, largestImageFile)),
@@ -43,13 +43,13 @@ function readerOf(mounts: Mounts, folder: string, decode: Decode): { reader: Pic
 }
 
 /** A source over a folder. */
-export function webPictureSource(mounts: Mounts, folder: string, decode: Decode): PictureSource {
+export function webImageSource(mounts: Mounts, folder: string, decode: Decode): ImageSource {
   const { reader, places } = readerOf(mounts, folder, decode);
   const whereOf = ({ name, place }: Item): Where => place ?? name;
   return {
     id: folder,
-    evaluationView: (item, preprocessing: Preprocessing) => reader.evaluationView(whereOf(item), preprocessing),
-    augmentedView: (item, view: AugmentedView) => reader.augmentedView(whereOf(item), item.name, view),
+    evaluationCrop: (item, preprocessing: Preprocessing) => reader.evaluationCrop(whereOf(item), preprocessing),
+    augmentedCrop: (item, crop: AugmentedCrop) => reader.augmentedCrop(whereOf(item), item.name, crop),
     facts: (item) => reader.facts(whereOf(item)),
     // Browsers don't tell two files of one size and time apart for sure, so each is hashed.
     stamp: async () => undefined,
@@ -111,22 +111,21 @@ export async function contentOf(image: WebImage, named: string, signal?: AbortSi
   if (image instanceof ArrayBuffer) return { encoded: new Uint8Array(image) };
   if (image instanceof Blob) return { encoded: await bytesOfBlob(named, image) };
   if (typeof ImageBitmap === "function" && image instanceof ImageBitmap)
-    return { picture: await pictureOfBitmap(named, image) };
+    return { image: await imageOfBitmap(named, image) };
   if (typeof image === "object" && image !== null && "data" in image) {
     const { data } = image;
-    if (data instanceof Uint8Array || data instanceof Uint8ClampedArray)
-      return { picture: pictureOfPixels(named, image) };
+    if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return { image: imageOfPixels(named, image) };
   }
   throw new UserError(`${named} is none of the forms that are read: ${formsTaken}.`);
 }
 
 /** An ImageBitmap's pixels. Colours behind transparency are lost in it already. */
-async function pictureOfBitmap(named: string, image: ImageBitmap): Promise<Picture> {
+async function imageOfBitmap(named: string, image: ImageBitmap): Promise<RgbImage> {
   const { width, height } = image;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   if (!context) throw new UserError(`${named} can't be read: this browser gives no canvas.`);
   context.drawImage(image, 0, 0);
-  return pictureOfPixels(named, context.getImageData(0, 0, width, height));
+  return imageOfPixels(named, context.getImageData(0, 0, width, height));
 }
 
 /**
@@ -143,13 +142,13 @@ export async function preprocessWebImages(
   if (list.length === 0) throw new UserError("There is no image to preprocess: the list is empty.");
   const none = async () => undefined;
   const places = new PlaceReader(none);
-  const reader = new PictureReader({ nameOf: fileOf, sizeOf: none, read: none, places, decode, hash: sha256 });
-  const views: Float32Array[] = [];
+  const reader = new ImageReader({ nameOf: fileOf, sizeOf: none, read: none, places, decode, hash: sha256 });
+  const crops: Float32Array[] = [];
   for (const [i, image] of list.entries()) {
     signal?.throwIfAborted();
     const named = imageName(image, i);
-    views.push(await reader.viewOfImage(named, await contentOf(image, named, signal), preprocessing));
+    crops.push(await reader.cropOfImage(named, await contentOf(image, named, signal), preprocessing));
   }
   const side = preprocessing.cropSize;
-  return stackViews(views, [3, side, side]);
+  return stackCrops(crops, [3, side, side]);
 }

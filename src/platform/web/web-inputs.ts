@@ -1,6 +1,6 @@
 // What callers give as a folder or as images: files, archives, handles, addresses, pixels; each as a directory with a name.
 import { imageFormat } from "../../data/image-formats.ts";
-import { isPictureName } from "../../data/formats/tree.ts";
+import { isImageName } from "../../data/formats/tree.ts";
 import { writeBmp } from "../../data/write-bmp.ts";
 import type { Directory } from "../../files/storage.ts";
 import { UserError } from "../../utils/errors.ts";
@@ -72,7 +72,7 @@ async function fileDirectory(name: string, blob: Blob, unpack: boolean): Promise
     directory: blobDirectory(new Map([[name, blob]]), name),
   };
   // One image is a folder of one; archives and tables are data sets themselves.
-  return !unpack && isPictureName(name) ? folder : { ...folder, file: name };
+  return !unpack && isImageName(name) ? folder : { ...folder, file: name };
 }
 
 /**
@@ -133,7 +133,7 @@ async function imageList(images: readonly WebImage[], signal?: AbortSignal): Pro
     signal?.throwIfAborted();
     const named = imageName(image, i);
     const content = await contentOf(image, named, signal);
-    const bytes = "picture" in content ? writeBmp(content.picture) : content.encoded;
+    const bytes = "image" in content ? writeBmp(content.image) : content.encoded;
     const format = imageFormat(bytes);
     const number = String(i + 1).padStart(digits, "0");
     const ending = format ? endings[format] : "img";

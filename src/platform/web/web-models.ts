@@ -1,7 +1,7 @@
 // Models in a browser: what may be given as one, and one that is ready to run.
 import { directoryOf } from "./web-inputs.ts";
 import type { DirectoryInput } from "./web-inputs.ts";
-import type { Decode } from "../../data/picture-reader.ts";
+import type { Decode } from "../../data/image-reader.ts";
 import type { ForwardOptions, ForwardResult, ModelOptions } from "../../models/model.ts";
 import { Model } from "../../models/model.ts";
 import type { ModelDefinition } from "../../models/definition.ts";

@@ -4,7 +4,7 @@
  */
 export * from "../../index.ts";
 export type { ProgressEvent, RunControls } from "../../context/progress.ts";
-export type { Decode } from "../../data/picture-reader.ts";
+export type { Decode } from "../../data/image-reader.ts";
 export { connectWecolora } from "./connect.ts";
 export { serveWecolora } from "./serve.ts";
 export type { MessageEnd } from "./channel.ts";

@@ -111,9 +111,9 @@ export class GridFitter {
       let level = Math.round(weight * inverse);
       if (level < lowest) level = lowest;
       else if (level > highest) level = highest;
-      const left = weight - scale * level;
+      const residual = weight - scale * level;
       const counted = importance[i] * level;
-      error += importance[i] * left * left;
+      error += importance[i] * residual * residual;
       across += counted * weight;
       along += counted * level;
     }

@@ -144,8 +144,8 @@ async function streamsOf(model: ModelDefinition, rounded: Rounded, { device, ima
   const batches: FloatTensor[] = [];
   for await (const batch of images) batches.push(batch);
   const streams = await embedAll(new Model(model, device), batches, false, "float32");
-  const own = await embedAll(new Model(rounded.definition, device), batches, false, "float32");
-  own.forEach(({ tokens }, i) => {
+  const tokens = await embedAll(new Model(rounded.definition, device), batches, false, "float32");
+  tokens.forEach(({ tokens }, i) => {
     const entered = tokens.get("student");
     if (entered) streams[i].tokens.set("student", entered);
   });

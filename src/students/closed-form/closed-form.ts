@@ -2,7 +2,7 @@
 // teacher's blocks that it stands for gives, for the tokens that really enter it (errors made so far included). Related:
 // ReplaceMe (arXiv 2505.02819), which fits one map for a run of dropped blocks, and PRACTISE.
 //
-// `closed-form.ts` takes the kept blocks in order, in passes over all pictures (`refit-graphs.ts`, run by `refit-passes.ts`;
+// `closed-form.ts` takes the kept blocks in order, in passes over all images (`refit-graphs.ts`, run by `refit-passes.ts`;
 // `refit-sums.ts` says how sums are made and read, `refit-sample.ts` which tokens are summed, `refit-maps.ts` changes maps):
 // one for what enters the attention's output map, one for the tokens behind it, one for what enters fc2, one for the block's
 // output. Each is taken once, with the maps before it refitted. Between them, passes over a sample of the tokens sum normal
@@ -10,18 +10,18 @@
 // Channels are ranked by a sum of their own, on every second row of the sample, so that fc2's is made for the kept channels
 // alone. Before each of the two maps, those behind a norm are refitted for what enters them (`refit-entering.ts`): v behind the
 // first, fc1 behind the second. One solve takes the student's tokens there to those that the teacher's block has at the same
-// place, and is folded into the map, where pictures set aside agree; for the second, the teacher's block is gone through in two
+// place, and is folded into the map, where images set aside agree; for the second, the teacher's block is gone through in two
 // halves. An attention that loses heads only makes up for them: its sums have no target, and no MLP in them. The sample is
-// every so many tokens, about five for each unknown of fc2, with a stride that has no factor in common with a picture's tokens,
+// every so many tokens, about five for each unknown of fc2, with a stride that has no factor in common with an image's tokens,
 // so that all places are met: neighbouring tokens say much the same, and the sums cost the same whatever the number of
-// pictures. Samples of several batches are summed at once, since adding up a large G'G in float64 costs more than the products
+// images. Samples of several batches are summed at once, since adding up a large G'G in float64 costs more than the products
 // of a few hundred rows. G'G is symmetric, so only strips from the diagonal on are multiplied and added up. Sums, tokens and
 // weights that did not change stay on the device. Systems are solved with a ridge toward the copied weight, for each input by
 // its own size and the mean of all (`engine/linalg/ridge.ts`: Cholesky in panels; small triangles come back and are inverted,
 // all else is products on the device; the inverse's diagonal, which only ranks channels, in float32). One batch of five is set
 // aside; a whole map's change stays only where it brings the block nearer to its target there. A narrowed map must be changed:
 // it takes the first ridge where tokens are plenty, else the one that leaves less there. Where that holds for all maps, nothing
-// is set aside. Where products run in 8 bits (the recipe says so by itself where pictures are many:
+// is set aside. Where products run in 8 bits (the recipe says so by itself where images are many:
 // `students/settle-precision.ts`), the passes over all tokens do, each block's in sessions of its own, since 8-bit weights are
 // constants, and tokens lie in memory in half precision (`engine/passes/stored-half.ts`), which rounds by far less; sums and
 // what is saved stay float32. Later sweeps (`--analytic-sweeps`) go through the narrowed student's blocks again. A block's
@@ -47,7 +47,7 @@
 // `students/search/block-search.ts` chooses blocks with the same sums: for each number of blocks and each place in
 // the teacher it keeps the student that is nearest there, with the tokens that this student really has (dynamic
 // programming over students; costs of single runs, added up, chose badly: dev/experiments.md). `--keep auto` then
-// tries narrower shapes beside what it found (`students/search/shape-search.ts`): each is refitted on some pictures
+// tries narrower shapes beside what it found (`students/search/shape-search.ts`): each is refitted on some images
 // and held against the teacher on others (`students/search/evidence.ts`, which the frontier of `inspect` uses too).
 //
 // Training may follow (`--recipe refined`), from the same shapes. With `--loss blockwise` no gradient leaves a block,
@@ -109,12 +109,12 @@ export interface AnalyticOptions extends Widths {
   readonly attentionStep: number;
   /**
    * Tokens that a map is fitted on for each number that enters it, about: every so many tokens are taken, so that sums cost
-   * the same whatever the number of pictures. Infinity takes all.
+   * the same whatever the number of images. Infinity takes all.
    */
   readonly tokensPerUnknown: number;
   /**
    * How often all blocks are gone through. Later sweeps begin with the student of the one before, and move a map only where
-   * that brings its block nearer to its target on pictures set aside; maps behind norms are left as they are.
+   * that brings its block nearer to its target on images set aside; maps behind norms are left as they are.
    */
   readonly sweeps: number;
   /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
@@ -149,8 +149,8 @@ export interface AnalyticStart {
 }
 
 /**
- * Refits a student of the teacher's `kept` blocks on normalised pictures, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all pictures twice and what enters one map of the block (in half precision with `int8`), a sample of all of these,
+ * Refits a student of the teacher's `kept` blocks on normalised images, batch by batch `[B, 3, H, W]`. Memory holds the
+ * tokens of all images twice and what enters one map of the block (in half precision with `int8`), a sample of all of these,
  * and one map's normal equations twice. Throws a UserError that names the block where sums are not finite.
  */
 export async function analyticStart(
@@ -231,13 +231,13 @@ async function sweepBlocks(
   const wanted = config.sharing ? Infinity : options.tokensPerUnknown * (config.mlpWidth + 1);
   const strides = stridesOf(streams, wanted);
   const together = streams.map((stream) => ({ ...stream, aside: false }));
-  const unseen = isPlenty(fittedTokens(together, strides.own), unknownsUnseen(config, shapes));
+  const unseen = isPlenty(fittedTokens(together, strides.training), unknownsUnseen(config, shapes));
   const looked = unseen ? together : streams;
-  const judged = looked.some(({ aside }) => aside);
-  // Too few pictures to set some aside: only a firm ridge is to be trusted.
-  const ridges = judged || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
+  const evaluated = looked.some(({ aside }) => aside);
+  // Too few images to set some aside: only a firm ridge is to be trusted.
+  const ridges = evaluated || unseen ? options.ridges : options.ridges.filter((ridge) => ridge >= 1);
   const sample = new Sample(passes, looked, strides);
-  const tools: Tools = { ...shared, passes, streams, sample, shapes, ridges, judged };
+  const tools: Tools = { ...shared, passes, streams, sample, shapes, ridges, evaluated };
   const { int8 } = options;
   try {
     let next = 0;
@@ -252,9 +252,9 @@ async function sweepBlocks(
       await sample.take(["student"]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
       if (next > 0 && shapes[block].heads > 0 && refitsBehind("norm1", tools.maps)) {
-        const found = await refitEntering(tools, student, block, "norm1");
-        student = found.student;
-        refits.push(...found.refits);
+        const refit = await refitEntering(tools, student, block, "norm1");
+        student = refit.student;
+        refits.push(...refit.refits);
       }
       if (shapes[block].mlpWidth > 0 && refitsBehind("norm2", tools.maps)) {
         await teaching.move("teacherAttention", streams, teacher, next, int8);
@@ -269,9 +269,9 @@ async function sweepBlocks(
         await teachTo(end + 1);
         await sample.take(["teacher"]);
       }
-      const found = await refitBlock(tools, student, block, { ...options, last });
-      student = found.student;
-      refits.push(...found.refits);
+      const refit = await refitBlock(tools, student, block, { ...options, last });
+      student = refit.student;
+      refits.push(...refit.refits);
     };
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
       await refitFrom(block, end).catch((error: unknown) => {
@@ -301,7 +301,7 @@ function notFiniteAt(teacher: Model, first: number, last: number, cause: Error):
 
 /**
  * The most unknowns of one map, where all maps can be solved with the first ridge unseen if tokens are plenty for it, so that no
- * pictures need to be set aside; Infinity where one part of all blocks stays whole, whose change is taken only if it helps.
+ * images need to be set aside; Infinity where one part of all blocks stays whole, whose change is taken only if it helps.
  */
 function unknownsUnseen(config: VitConfig, shapes: readonly BlockShape[]): number {
   const whole = blockShapes(config);
@@ -373,13 +373,13 @@ async function refitAttention(
     const seen = behindScale(student, block, "ls1", proj);
     // What the student lacks so far is left to fc2: to this map it would be noise (dev/experiments.md).
     // Without an MLP behind it there is none to be left to.
-    const held = await passes.blockOf(student, block);
+    const blockTensors = await passes.blockOf(student, block);
     const alone = shapes[block].mlpWidth === 0;
     const first = await sumUp(
       passes,
       sample.streams,
       alone ? "proj" : "mixed",
-      alone ? held : { ...held, feeds: {} },
+      alone ? blockTensors : { ...blockTensors, feeds: {} },
       width,
     );
     const heads = await keptHeads(solver, first.fitting, seen, headWidth, wanted, ridges[0]);
@@ -390,7 +390,7 @@ async function refitAttention(
       moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
     const fitting = await narrowed(first.fitting);
     const best = await nearest(tools, "difference", block, fitting.n, (ridge) => made(fitting, ridge));
-    // With the ridge found, pictures that were set aside are fitted on too.
+    // With the ridge found, images that were set aside are fitted on too.
     const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
     return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
   }
@@ -401,9 +401,9 @@ async function refitAttention(
   if (!isUsable(first)) return { student, refits: [unchanged] };
   const [ridge] = ridges;
   const moving = moved(student, name, await solveRidged(solver, first.fitting, ridge), options.attentionStep);
-  const left = await differenceOf(tools, "difference", moving, block);
-  return left < first.difference
-    ? { student: moving, refits: [{ block, map: "proj", ridge, share: left / first.difference }] }
+  const residual = await differenceOf(tools, "difference", moving, block);
+  return residual < first.difference
+    ? { student: moving, refits: [{ block, map: "proj", ridge, share: residual / first.difference }] }
     : { student, refits: [unchanged] };
 }
 
@@ -422,11 +422,11 @@ async function refitMlp(
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, sample.streams, "fc2", feeds, student.config.width);
   const name = `blocks.${block}.mlp.fc2`;
-  const refitTo = (ridge: number, left?: number): Refit => ({
+  const refitTo = (ridge: number, residual?: number): Refit => ({
     block,
     map: "fc2",
     ridge,
-    ...(left === undefined ? {} : { share: left / before.difference }),
+    ...(residual === undefined ? {} : { share: residual / before.difference }),
   });
   const { fitting, all } = before;
   const made = async (sums: Sums, ridge: number) => moved(student, name, await solveRidged(solver, sums, ridge), 1);
@@ -437,9 +437,9 @@ async function refitMlp(
   }
   for (const ridge of isUsable(before) ? ridges : []) {
     const trial = await made(fitting, ridge);
-    const left = await differenceOf(tools, "fc2Difference", trial, block);
-    if (!(left < before.difference)) continue;
-    return { student: all === fitting ? trial : await made(all, ridge), refits: [refitTo(ridge, left)] };
+    const residual = await differenceOf(tools, "fc2Difference", trial, block);
+    if (!(residual < before.difference)) continue;
+    return { student: all === fitting ? trial : await made(all, ridge), refits: [refitTo(ridge, residual)] };
   }
   return { student, refits: [{ block, map: "fc2", share: 1 }] };
 }
@@ -467,7 +467,7 @@ type DifferencePass = "difference" | "fc2Difference";
 
 /**
  * The student made with the first ridge; where there are few tokens for so many unknowns, of those made with each ridge the one
- * whose block is nearest to its target on pictures set aside.
+ * whose block is nearest to its target on images set aside.
  */
 async function nearest(
   tools: Tools,
@@ -481,23 +481,23 @@ async function nearest(
   if (ridges.length === 1) return { student: await made(ridges[0]), ridge: ridges[0] };
   for (const ridge of ridges) {
     const student = await made(ridge);
-    const left = await differenceOf(tools, pass, student, block);
-    if (!best || left < best.difference) best = { student, ridge, difference: left };
+    const residual = await differenceOf(tools, pass, student, block);
+    if (!best || residual < best.difference) best = { student, ridge, difference: residual };
   }
   if (!best) throw new Error("no ridge to try");
   return best;
 }
 
-/** The absolute difference of a block's output to its target, on pictures set aside. */
+/** The absolute difference of a block's output to its target, on images set aside. */
 async function differenceOf(
-  { judged, passes, sample }: Tools,
+  { evaluated, passes, sample }: Tools,
   pass: DifferencePass,
   model: ModelDefinition,
   block: number,
 ): Promise<number> {
   const feeds = await passes.blockOf(model, block);
   let sum = 0;
-  for (const stream of sample.streams.filter((s) => s.aside === judged && s.priorWeight === undefined)) {
+  for (const stream of sample.streams.filter((s) => s.aside === evaluated && s.priorWeight === undefined)) {
     sum += (await passes.sum(pass, stream, feeds)).difference;
   }
   return sum;

@@ -66,9 +66,9 @@ export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Width
 
 /** One shape for all blocks, of a model whose blocks may differ: no more than each has. */
 export function uniformShapes(config: VitConfig, { mlpWidth, keptHeads }: Widths): BlockShape[] {
-  return blockShapes(config).map((own) => ({
-    heads: Math.min(own.heads, keptHeads ?? own.heads),
-    mlpWidth: Math.min(own.mlpWidth, mlpWidth ?? own.mlpWidth),
+  return blockShapes(config).map((shape) => ({
+    heads: Math.min(shape.heads, keptHeads ?? shape.heads),
+    mlpWidth: Math.min(shape.mlpWidth, mlpWidth ?? shape.mlpWidth),
   }));
 }
 
@@ -218,7 +218,7 @@ export async function keptHeads(
   count: number,
   ridge: number,
 ): Promise<number[]> {
-  return (await headsTaken(solver, sums, proj, headWidth, count, ridge)).left;
+  return (await headsTaken(solver, sums, proj, headWidth, count, ridge)).remaining;
 }
 
 /** What is left of squared error behind an attention, over all rows, where it keeps so many heads (index: 0 to all). */
@@ -231,9 +231,9 @@ export async function headCosts(
 ): Promise<CutCurve> {
   const { costs, taken: order } = await headsTaken(solver, sums, proj, headWidth, 0, ridge);
   const all = costs.length;
-  const left = new Float64Array(all + 1);
-  costs.forEach((cost, taken) => (left[all - taken - 1] = left[all - taken] + cost));
-  return { costs: left, order: order.reverse() };
+  const residual = new Float64Array(all + 1);
+  costs.forEach((cost, taken) => (residual[all - taken - 1] = residual[all - taken] + cost));
+  return { costs: residual, order: order.reverse() };
 }
 
 /** Takes heads one after the other until `count` are left; what each costs. */
@@ -244,7 +244,7 @@ async function headsTaken(
   headWidth: number,
   count: number,
   ridge: number,
-): Promise<{ left: number[]; taken: number[]; costs: number[] }> {
+): Promise<{ remaining: number[]; taken: number[]; costs: number[] }> {
   const [outputs, mixed] = proj.dims;
   const identity = new Float64Array(n * n);
   for (let i = 0; i < n; i++) identity[i * n + i] = 1;
@@ -252,17 +252,17 @@ async function headsTaken(
   const inverse = await solver.solve(whole, ridgeOf(whole, ridge));
   // Columns of the map are rows here, so that a head's lie together.
   const map = transposed(proj);
-  const left = Array.from({ length: mixed / headWidth }, (_, head) => head);
+  const remaining = Array.from({ length: mixed / headWidth }, (_, head) => head);
   const costs: number[] = [];
   const taken: number[] = [];
-  while (left.length > count) {
+  while (remaining.length > count) {
     let cheapest: { head: number; cost: number; factor: Float64Array; solved: Float64Array } | undefined;
-    for (const head of left) {
+    for (const head of remaining) {
       const from = head * headWidth;
-      const own = new Float64Array(headWidth * headWidth);
+      const headGram = new Float64Array(headWidth * headWidth);
       for (let i = 0; i < headWidth; i++)
-        own.set(inverse.subarray((from + i) * n + from, (from + i) * n + from + headWidth), i * headWidth);
-      const factor = invertedFactor(own, headWidth);
+        headGram.set(inverse.subarray((from + i) * n + from, (from + i) * n + from + headWidth), i * headWidth);
+      const factor = invertedFactor(headGram, headWidth);
       const solved = belowProduct(factor, map.subarray(from * outputs, (from + headWidth) * outputs), outputs);
       const cost = solved.reduce((sum, v) => sum + v * v, 0);
       if (!cheapest || cost < cheapest.cost) cheapest = { head, cost, factor, solved };
@@ -271,8 +271,8 @@ async function headsTaken(
     const { head, cost, factor, solved } = cheapest;
     costs.push(cost);
     taken.push(head);
-    left.splice(left.indexOf(head), 1);
-    if (left.length === count) break;
+    remaining.splice(remaining.indexOf(head), 1);
+    if (remaining.length === count) break;
     const from = head * headWidth;
     const through = belowProduct(factor, inverse.slice(from * n, (from + headWidth) * n), n);
     const rows: Tensor<"float64"> = { type: "float64", dims: [headWidth, n], data: through };
@@ -281,7 +281,7 @@ async function headsTaken(
     const given = await solver.multiplyTransposed(rows, { type: "float64", dims: [headWidth, outputs], data: solved });
     for (let i = 0; i < map.length; i++) map[i] -= given[i];
   }
-  return { left, taken, costs };
+  return { remaining, taken, costs };
 }
 
 /** A matrix `[o, i]` as `[i, o]`. */
@@ -342,7 +342,7 @@ export async function narrowedSums(
 
 /** The configuration with another shape of one block. All blocks are named, also where they become alike again. */
 function withBlock(config: VitConfig, block: number, shape: Partial<BlockShape>): VitConfig {
-  return { ...config, blocks: blockShapes(config).map((own, i) => (i === block ? { ...own, ...shape } : own)) };
+  return { ...config, blocks: blockShapes(config).map((each, i) => (i === block ? { ...each, ...shape } : each)) };
 }
 
 /** The student with one width for all blocks in its configuration, where they are alike. */

@@ -51,14 +51,14 @@ export function blockFeeds(
   index: number,
 ): Record<string, FloatTensor> {
   const get = (name: string) => {
-    const found = weights.get(`blocks.${index}.${name}`);
-    if (!found) throw new Error(`block ${index} has no weight ${name}`);
-    return found;
+    const weight = weights.get(`blocks.${index}.${name}`);
+    if (!weight) throw new Error(`block ${index} has no weight ${name}`);
+    return weight;
   };
-  const own = blockConfig(config, index);
-  const feeds = Object.fromEntries(blockWeights(own).map(([name]) => [name, get(name)]));
+  const oneBlock = blockConfig(config, index);
+  const feeds = Object.fromEntries(blockWeights(oneBlock).map(([name]) => [name, get(name)]));
   if (config.layerScale) {
-    for (const name of scalesOf(own)) {
+    for (const name of scalesOf(oneBlock)) {
       const gamma = get(`${name}.gamma`);
       feeds[`inverse.${name}`] = { ...gamma, data: gamma.data.map((v) => (Math.abs(v) < smallestScale ? 0 : 1 / v)) };
     }
@@ -89,9 +89,9 @@ function blockInputs(config: VitConfig): BlockInputs {
     for (const name of scalesOf(config))
       inputs.set(`inverse.${name}`, input(`inverse.${name}`, "float32", [config.width]));
   const get = (name: string) => {
-    const found = inputs.get(name);
-    if (!found) throw new Error(`a block has no weight ${name}`);
-    return found;
+    const value = inputs.get(name);
+    if (!value) throw new Error(`a block has no weight ${name}`);
+    return value;
   };
   return {
     inputs: [...inputs.values()],
@@ -141,7 +141,7 @@ export function sampleGraph(
   type: DataType = "float32",
 ): Graph {
   const tokens = batches.map((dims, i) => input(`tokens.${i}`, type, dims));
-  const rows = tokens.map((own) => sampled(own, stride));
+  const rows = tokens.map((blockTokens) => sampled(blockTokens, stride));
   return graph(tokens, { rows: rows.length > 1 ? concat(rows, 0) : rows[0] });
 }
 
@@ -154,15 +154,15 @@ function withOnes(rows: Value): Value {
 
 /** Maps as they are, and what enters one of them. */
 function watching(module: TargetModule): { map: LinearMap; entered(): Value } {
-  let found: Value | undefined;
+  let watched: Value | undefined;
   return {
     map(value, weights, _, at) {
-      if (at === module) found = value;
+      if (at === module) watched = value;
       return linear(value, weights);
     },
     entered() {
-      if (!found) throw new Error(`a block has no map ${module}`);
-      return found;
+      if (!watched) throw new Error(`a block has no map ${module}`);
+      return watched;
     },
   };
 }
@@ -378,15 +378,15 @@ export function changedPass(config: VitConfig, dims: readonly number[], targets:
     layerNorm(tokens, { weight: constant(ones), bias: constant(none) }, config.normEpsilon);
   const changes = matmul(withOnes(rows), change);
   const outputs = wanted.map((_, i) => {
-    const own = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
-    return add(y, config.layerScale ? mul(own, block.weight(blockWeight(0, "ls2.gamma"))) : own);
+    const change = reshape(slice(changes, 1, i * width, (i + 1) * width), dims);
+    return add(y, config.layerScale ? mul(change, block.weight(blockWeight(0, "ls2.gamma"))) : change);
   });
-  const left = outputs.map((output, i) => {
+  const residuals = outputs.map((output, i) => {
     const difference = sub(seen(output), seen(wanted[i]));
     return reshape(mul(reduceSum(mul(difference, difference)), 1 / width), [1]);
   });
   return graph([...inputs, change], {
-    left: left.length > 1 ? concat(left, 0) : left[0],
+    residual: residuals.length > 1 ? concat(residuals, 0) : residuals[0],
     ...Object.fromEntries(outputs.map((output, i) => [`y.${i}`, output])),
   });
 }

@@ -133,9 +133,9 @@ class StudentBlock {
     const { config, weights } = this.student;
     const { inputs, tokens } = stateInputs(batch.state, rotaryOf(config)?.pairs ?? "halves");
     let entered: Value | undefined;
-    const map: LinearMap = (x, own, _, name) => {
+    const map: LinearMap = (x, mapWeight, _, name) => {
       if (name === module) entered = x;
-      return linear(x, own);
+      return linear(x, mapWeight);
     };
     const weight = frozenWeights(weights);
     const { attended, merged } = mergingHalf(config, weight, this.block, tokens, map);
@@ -231,9 +231,9 @@ async function sumsOf(
     batches,
     (batch) => graphs.sums(batch, map, targetOf(batch, map)),
     (batch) => ({ ...stateFeeds(batch), target: targetOf(batch, map) }),
-    (batch, { difference: own, ...parts }) => {
+    (batch, { difference: batchDifference, ...parts }) => {
       if (batch.aside) {
-        difference += Number(own.data[0]);
+        difference += Number(batchDifference.data[0]);
         return;
       }
       const [count, width] = [batch.state.x.dims[0] * batch.state.x.dims[1], student.config.width];
@@ -339,9 +339,9 @@ export async function refitMerged(
       for (; next <= ends[block]; next++) await teachBlock(teacher, batches, next);
       // Where a block stands for several, none of the teacher's halves is its attention's.
       for (const map of stands === 1 ? (["proj", "fc2"] as const) : (["fc2"] as const)) {
-        const found = await refitMap(tools, student, batches, block, map);
-        student = found.student;
-        refits.push(found.refit);
+        const refit = await refitMap(tools, student, batches, block, map);
+        student = refit.student;
+        refits.push(refit.refit);
       }
       const graphs = new StudentBlock(student, block);
       await forEach(

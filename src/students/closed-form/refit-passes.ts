@@ -1,4 +1,4 @@
-// The passes of a start in closed form over all pictures: tokens that stay on the device, and sums over them.
+// The passes of a start in closed form over all images: tokens that stay on the device, and sums over them.
 import { compile, Sessions } from "../../engine/compile.ts";
 import { graph, input } from "../../engine/graph/build.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
@@ -50,21 +50,21 @@ const validationEvery = 5;
  */
 export interface Stream {
   readonly tokens: Map<"student" | "teacher" | "middle" | "mixed" | "hidden" | "first", DeviceTensor>;
-  /** Whether solutions are judged on it, rather than fitted. */
+  /** Whether solutions are evaluated on it, rather than fitted. */
   readonly aside: boolean;
-  /** Of prior images: what all of these count for beside all that is fitted, together. They are never judged on. */
+  /** Of prior images: what all of these count for beside all that is fitted, together. They are never evaluated on. */
   readonly priorWeight?: number;
 }
 export type TokenName = Parameters<Stream["tokens"]["get"]>[0];
 
 export const tokensOf = ({ tokens }: Stream, name: TokenName): DeviceTensor => {
-  const found = tokens.get(name);
-  if (!found) throw new Error(`no ${name} tokens were left`);
-  return found;
+  const stored = tokens.get(name);
+  if (!stored) throw new Error(`no ${name} tokens were left`);
+  return stored;
 };
 
 /** Tokens by the inputs that read them; a block without attention reads no `mixed`. */
-function tokensNamed(stream: Stream, named: Readonly<Record<string, TokenName>>, config: VitConfig): HeldParts {
+function tokensNamed(stream: Stream, named: Readonly<Record<string, TokenName>>, config: VitConfig): SumTensors {
   const read = Object.entries(named).filter(([, name]) => name !== "mixed" || blockShape(config, 0).heads > 0);
   return Object.fromEntries(read.map(([input, name]) => [input, tokensOf(stream, name)]));
 }
@@ -112,7 +112,7 @@ export type MovingPassName = keyof typeof movingPasses;
 export const writtenBy = (pass: MovingPassName): TokenName => movingPasses[pass].writes;
 
 /** A block's weights on the device, and its configuration as one of a model whose blocks are all like it. */
-export interface HeldBlock {
+export interface BlockTensors {
   readonly config: VitConfig;
   readonly feeds: Readonly<Record<string, DeviceTensor>>;
 }
@@ -124,7 +124,7 @@ const shapeKey = (config: VitConfig): string => {
 };
 
 /** Parts of sums on the device, by name. */
-type HeldParts = Readonly<Record<string, DeviceTensor>>;
+type SumTensors = Readonly<Record<string, DeviceTensor>>;
 
 /** What tokens are stored as. Half precision takes half the memory; passes compute in float32 either way. */
 export type TokenType = "float32" | "float16";
@@ -159,9 +159,9 @@ export class Passes {
   async sum(
     pass: SummingPassName,
     stream: Stream,
-    { config, feeds }: HeldBlock,
-    before?: HeldParts,
-  ): Promise<{ parts: HeldParts; difference: number }> {
+    { config, feeds }: BlockTensors,
+    before?: SumTensors,
+  ): Promise<{ parts: SumTensors; difference: number }> {
     const { build, reads }: SummingPass = summingPasses[pass];
     const tokens = tokensNamed(stream, reads, config);
     const { dims } = tokensOf(stream, "student");
@@ -173,7 +173,7 @@ export class Passes {
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
     const isPart = (name: string) => name !== "difference";
     const { tensors, kept } = await session.run({
-      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as HeldParts) },
+      feeds: { ...feeds, ...tokens, ...(Object.fromEntries(added) as SumTensors) },
       fetch: session.outputNames.filter((name) => !isPart(name)),
       keep: session.outputNames.filter(isPart),
     });
@@ -218,12 +218,12 @@ export class Passes {
 
   /** Every `stride`-th of the tokens of several batches as rows. */
   async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
-    const held = batches.map((stream) => tokensOf(stream, name));
-    const dims = held.map((tensor) => tensor.dims);
+    const stored = batches.map((stream) => tokensOf(stream, name));
+    const dims = stored.map((tensor) => tensor.dims);
     const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () =>
       sampleGraph(dims, stride, this.tokenType),
     );
-    const feeds = Object.fromEntries(held.map((tensor, i) => [`tokens.${i}`, tensor]));
+    const feeds = Object.fromEntries(stored.map((tensor, i) => [`tokens.${i}`, tensor]));
     return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
   }
 
@@ -242,17 +242,17 @@ export class Passes {
   }
 
   /** A block's weights on the device. Those that the block before asked for too stay where they are; others are released. */
-  async blockOf(model: ModelDefinition, index: number): Promise<HeldBlock> {
+  async blockOf(model: ModelDefinition, index: number): Promise<BlockTensors> {
     const before = this.uploaded;
     this.uploaded = new Map();
     const feeds: Record<string, DeviceTensor> = {};
     for (const [name, tensor] of Object.entries(blockFeeds(model.config, model.weights, index))) {
-      const held = before.get(tensor) ?? (await this.device.upload(tensor));
-      this.uploaded.set(tensor, held);
-      feeds[name] = held;
+      const uploaded = before.get(tensor) ?? (await this.device.upload(tensor));
+      this.uploaded.set(tensor, uploaded);
+      feeds[name] = uploaded;
     }
     const kept = new Set(this.uploaded.values());
-    await this.device.release([...before.values()].filter((held) => !kept.has(held)));
+    await this.device.release([...before.values()].filter((uploaded) => !kept.has(uploaded)));
     return { config: blockConfig(model.config, index), feeds };
   }
 
@@ -305,12 +305,12 @@ export async function startAgain(passes: Passes, streams: readonly Stream[]): Pr
     for (const name of ["student", "teacher"] as const) await passes.replace(stream, name, tokensOf(stream, "first"));
 }
 
-/** Tokens of all pictures of a batch, or rows of a sample. */
+/** Tokens of all images of a batch, or rows of a sample. */
 export function rowsOf(stream: Stream): number {
   return elementCount(tokensOf(stream, "student").dims.slice(0, -1));
 }
 
-/** What a pass over all batches found: sums to fit, sums of all, and the difference on pictures set aside. */
+/** What a pass over all batches found: sums to fit, sums of all, and the difference on images set aside. */
 export interface Summed {
   readonly fitting: Sums;
   readonly all: Sums;
@@ -331,15 +331,15 @@ export async function sumUp(
   passes: Passes,
   streams: readonly Stream[],
   pass: Exclude<SummingPassName, "difference" | "fc2Difference">,
-  block: HeldBlock,
+  block: BlockTensors,
   m: number,
 ): Promise<Summed> {
-  const own = streams.filter((stream) => stream.priorWeight === undefined);
+  const trainingStreams = streams.filter((stream) => stream.priorWeight === undefined);
   const prior = streams.filter((stream) => stream.priorWeight !== undefined);
-  const aside = own.filter((stream) => stream.aside);
-  const fitted = own.filter((stream) => !stream.aside);
+  const aside = trainingStreams.filter((stream) => stream.aside);
+  const fitted = trainingStreams.filter((stream) => !stream.aside);
   try {
-    const { sums: fitting, difference: left } = await addUp(passes, fitted, pass, block, m);
+    const { sums: fitting, difference: residual } = await addUp(passes, fitted, pass, block, m);
     const weight = prior[0]?.priorWeight ?? 0;
     if (weight > 0) {
       // min |G D - R|^2 + w |G' D - R'|^2: a ridge in the metric of the prior's tokens G', with their solution as its centre.
@@ -347,7 +347,7 @@ export async function sumUp(
       const rows = (of: readonly Stream[]) => of.reduce((sum, stream) => sum + rowsOf(stream), 0);
       addSums(fitting, scaledSums(sums, (weight * rows(fitted)) / rows(prior)));
     }
-    if (aside.length === 0) return { fitting, all: fitting, difference: left };
+    if (aside.length === 0) return { fitting, all: fitting, difference: residual };
     const { sums: all, difference } = await addUp(passes, aside, pass, block, m);
     addSums(all, fitting);
     return { fitting, all, difference };
@@ -362,28 +362,28 @@ async function addUp(
   passes: Passes,
   streams: readonly Stream[],
   pass: SummingPassName,
-  block: HeldBlock,
+  block: BlockTensors,
   m: number,
 ): Promise<{ sums: Sums; difference: number }> {
   const { device } = passes;
-  let held: HeldParts | undefined;
+  let partialSums: SumTensors | undefined;
   let [difference, rows] = [0, 0];
   try {
     for (const stream of streams) {
-      const before = held;
-      const found = await passes.sum(pass, stream, block, before);
-      held = found.parts;
-      difference += found.difference;
+      const before = partialSums;
+      const sum = await passes.sum(pass, stream, block, before);
+      partialSums = sum.parts;
+      difference += sum.difference;
       rows += rowsOf(stream);
       await device.release(Object.values(before ?? {}));
     }
     const parts: Record<string, Tensor> = {};
-    for (const [name, part] of Object.entries(held ?? {})) parts[name] = await device.download(part);
+    for (const [name, part] of Object.entries(partialSums ?? {})) parts[name] = await device.download(part);
     const sums = sumsFrom(parts, rows, m);
     if ([sums.gram, sums.cross, [difference]].some((values) => firstNotFinite(values) >= 0))
       throw new SumsNotFinite(pass);
     return { sums, difference };
   } finally {
-    await device.release(Object.values(held ?? {}));
+    await device.release(Object.values(partialSums ?? {}));
   }
 }

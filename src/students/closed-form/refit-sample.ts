@@ -1,4 +1,4 @@
-// Which tokens of all pictures a start in closed form sums up: every so many, spread over all places in the pictures.
+// Which tokens of all images a start in closed form sums up: every so many, spread over all places in the images.
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { MovingPassName, Passes, Stream, TokenName } from "./refit-passes.ts";
@@ -13,14 +13,14 @@ export function fittedTokens(streams: readonly Stream[], stride: number): number
 /** Each batch gives so many tokens at least, however many batches there are. */
 const leastOfBatch = 8;
 
-/** The step from one token to the next so that about `wanted` are met, spread over all places in the pictures. */
+/** The step from one token to the next so that about `wanted` are met, spread over all places in the images. */
 export function strideOf(streams: readonly Stream[], wanted: number): number {
-  const perPicture = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
+  const perImage = streams.length > 0 ? tokensOf(streams[0], "student").dims[1] : 1;
   const rows = streams.map(rowsOf);
   const all = rows.reduce((sum, count) => sum + count, 0);
   const most = Math.floor(Math.min(...rows) / leastOfBatch);
   let stride = Math.max(1, Math.min(most, Math.floor(all / wanted)));
-  while (!coprime(stride, perPicture)) stride--;
+  while (!coprime(stride, perImage)) stride--;
   return stride;
 }
 
@@ -33,18 +33,18 @@ const rowsTogether = 4096;
 
 /** Steps from one token to the next, for images and for prior ones. */
 interface Strides {
-  readonly own: number;
+  readonly training: number;
   readonly prior: number;
 }
 
 const isPrior = ({ priorWeight }: Stream) => priorWeight !== undefined;
-const strideFor = (stream: Stream, strides: Strides) => (isPrior(stream) ? strides.prior : strides.own);
+const strideFor = (stream: Stream, strides: Strides) => (isPrior(stream) ? strides.prior : strides.training);
 
 /** Strides so that about `wanted` tokens of each kind are met. */
 export function stridesOf(streams: readonly Stream[], wanted: number): Strides {
   const prior = streams.filter(isPrior);
-  const own = streams.filter((stream) => !isPrior(stream));
-  return { own: strideOf(own, wanted), prior: prior.length > 0 ? strideOf(prior, wanted) : 1 };
+  const trainingStreams = streams.filter((stream) => !isPrior(stream));
+  return { training: strideOf(trainingStreams, wanted), prior: prior.length > 0 ? strideOf(prior, wanted) : 1 };
 }
 
 /** Batches whose samples are looked at together: those fitted on, set aside, and of prior images. */
@@ -91,8 +91,8 @@ export class Sample {
   constructor(passes: Passes, streams: readonly Stream[], strides: Strides) {
     this.passes = passes;
     this.strides = strides;
-    this.tokens = fittedTokens(streams, strides.own);
-    this.groups = strides.own === 1 && strides.prior === 1 ? undefined : groupsOf(streams, strides);
+    this.tokens = fittedTokens(streams, strides.training);
+    this.groups = strides.training === 1 && strides.prior === 1 ? undefined : groupsOf(streams, strides);
     this.streams =
       this.groups?.map(([{ aside, priorWeight }]): Stream => ({ tokens: new Map(), aside, priorWeight })) ?? streams;
   }

@@ -46,14 +46,14 @@ export function addedUp(
   const inputs: Value[] = [];
   const outputs: Record<string, Value> = {};
   for (const [name, part] of Object.entries(parts)) {
-    const own = cast(part, "float64");
+    const addend = cast(part, "float64");
     if (begins) {
-      outputs[name] = own;
+      outputs[name] = addend;
       continue;
     }
     const before = input(partFeed(name), "float64", part.shape);
     inputs.push(before);
-    outputs[name] = add(before, own);
+    outputs[name] = add(before, addend);
   }
   return { inputs, outputs };
 }

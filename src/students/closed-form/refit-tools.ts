@@ -10,10 +10,10 @@ import { meanDiagonal, ridgeOf } from "../../engine/linalg/ridge.ts";
 export interface Refit {
   readonly block: number;
   readonly map: TargetModule;
-  /** The ridge that was taken; undefined where no change did better on pictures that it was not fitted on. */
+  /** The ridge that was taken; undefined where no change did better on images that it was not fitted on. */
   readonly ridge?: number;
   /**
-   * What is left of the block's mean absolute difference to its target, on these pictures; undefined where none were looked
+   * What is left of the block's mean absolute difference to its target, on these images; undefined where none were looked
    * at, and for maps that are refitted for what enters them.
    */
   readonly share?: number;
@@ -32,8 +32,8 @@ export interface Tools {
   readonly shapes: readonly BlockShape[];
   /** Ridges to try. */
   readonly ridges: readonly number[];
-  /** Whether pictures are set aside for judging; else all are judged on. */
-  readonly judged: boolean;
+  /** Whether images are set aside for evaluation; else all are evaluated on. */
+  readonly evaluated: boolean;
 }
 
 /** With so many tokens for each unknown, the first ridge is good enough unseen; firmer ones would only add up to more error. */

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { countOption, listOption } from "../../context/common-options.ts";
 import type { Model } from "../../models/model.ts";
-import { restedWeights } from "../../models/model.ts";
+import { offloadedWeights } from "../../models/model.ts";
 import type { Int8Options } from "../../models/precision.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { targetModules } from "../../models/vit.ts";
@@ -87,7 +87,7 @@ export async function closedFormStudent(context: ClosedFormContext): Promise<Clo
   const { student, refits } = await analyticStart(teacher, kept, images, settings, progress);
   const { mlpWidth, heads: keptHeads, blocks } = student.config;
   return {
-    student: { ...student, weights: await restedWeights(student, teacher.device) },
+    student: { ...student, weights: await offloadedWeights(student, teacher.device) },
     widths: blocks ? { shapes: blocks } : lessThanWhole(teacher.config, { mlpWidth, keptHeads }),
     residual: refits.at(-1)?.share,
   };

@@ -47,7 +47,7 @@ export function adapterPlan(
     rankStabilized,
     dropout,
     magnitude,
-    beside,
+    isSeparate: beside,
     targetModules: options.targetModules ?? modules,
   };
 }

@@ -64,7 +64,7 @@ function decoderConfig({ width, patchSize, imageSize }: VitConfig): VitConfig {
   };
 }
 
-const own = "decoder.";
+const prefix = "decoder.";
 
 /** `maskRatio` of the patches is hidden from both models; `config` is the student's. */
 export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number): Objective {
@@ -75,7 +75,7 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
   const seen = Math.max(1, Math.round(patches * (1 - maskRatio)));
   const decoder = decoderConfig(config);
   const pixelsPerPatch = 3 * config.patchSize ** 2;
-  const beside: [string, readonly number[], WeightRole][] = [
+  const extra: [string, readonly number[], WeightRole][] = [
     ["embed.weight", [decoder.width, config.width], "map"],
     ["embed.bias", [decoder.width], "bias"],
     ["mask_token", [1, 1, decoder.width], "token"],
@@ -85,9 +85,9 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
     ["project.bias", [config.width], "bias"],
   ];
   const rows = [
-    ...beside.map(([name, shape, role]) => ({ name, shape, role })),
+    ...extra.map(([name, shape, role]) => ({ name, shape, role })),
     ...weightTable(decoder).filter(({ part }) => part === "block" || part === "norm"),
-  ].map(({ name, shape, role }) => ({ name: own + name, shape, role }));
+  ].map(({ name, shape, role }) => ({ name: prefix + name, shape, role }));
   const shapes = new Map(rows.map(({ name, shape }) => [name, shape]));
   return {
     shapes,
@@ -106,7 +106,7 @@ export function dmaeObjective(config: VitConfig, maskRatio: number, seed: number
         comparedBlock(large.depth),
       ).at(-1) as Value;
       const states = vitBlocks(config, student.weight, choose(student.embedded), student.map);
-      const parameter: WeightLookup = (name) => required(parameters, own + name);
+      const parameter: WeightLookup = (name) => required(parameters, prefix + name);
       const dense = (name: string) => ({ weight: parameter(`${name}.weight`), bias: parameter(`${name}.bias`) });
       const compared = linear(states[comparedBlock(config.depth)], dense("project"));
       const code = linear(finalNorm(config, student.weight, states[config.depth]), dense("embed"));

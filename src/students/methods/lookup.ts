@@ -27,7 +27,7 @@ export function withMethod<S extends z.ZodObject>(schema: S, options: unknown): 
   const { method } = options;
   if (isMethod(method)) registerMethod(method);
   const name = isMethod(method) ? method.name : method;
-  const registered = typeof name === "string" && !methods.some((own) => own.name === name) && byName.get(name);
+  const registered = typeof name === "string" && !methods.some((method) => method.name === name) && byName.get(name);
   if (!registered) return { schema, options: { ...options, method: name } };
   const extended = schema.extend({ method: z.literal(registered.name), ...registered.options });
   return { schema: extended as z.ZodObject as S, options: { ...options, method: name } };

@@ -29,7 +29,7 @@ export interface ObjectiveContext {
 /** What a micro-batch brings besides pixels. */
 export interface BatchFacts {
   readonly batch: number;
-  /** Indices into the teacher's classes, one a picture. */
+  /** Indices into the teacher's classes, one an image. */
   readonly labels?: readonly number[];
   readonly step: number;
   readonly part: number;
@@ -46,7 +46,7 @@ export interface Objective {
   feeds(facts: BatchFacts): Readonly<Record<string, Tensor>>;
   loss(context: ObjectiveContext): Value;
   /**
-   * Which of the teacher's states the loss reads, where it reads nothing else of pictures, but through what enters the student's
+   * Which of the teacher's states the loss reads, where it reads nothing else of images, but through what enters the student's
    * first block.
    */
   readonly targets?: readonly number[];

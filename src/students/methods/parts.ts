@@ -1,4 +1,4 @@
-// Parts that methods are made of: what trains, and the usual losses.
+// Parts that methods are made of: what trains, and the default losses.
 import { tokenCount } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { BaseOptions, FeatureLoss } from "../base-options.ts";

@@ -146,19 +146,19 @@ class Tokens {
 
   async moments(place: Place, half: Half, wanted: Wanted) {
     let moments: Moments | undefined;
-    const found = { queries: [], keys: [], querySums: [], keySums: [] } as Record<keyof LogitMoments, Float32Array[]>;
+    const sums = { queries: [], keys: [], querySums: [], keySums: [] } as Record<keyof LogitMoments, Float32Array[]>;
     for (const batch of this.batches) {
       const build = () => momentsGraph(place.config, batch.dims, half, wanted);
       const parts = await this.run(batch, `moments ${half}`, place, build);
       const { gram, sum } = parts;
       moments = addMoments(moments ?? emptyMoments(sum.dims[0]), gram.data, sum.data, batch.dims[0] * batch.dims[1]);
       if (!wanted.logits) continue;
-      found.queries.push(parts["q.gram"].data);
-      found.keys.push(parts["k.gram"].data);
-      found.querySums.push(parts["q.sum"].data);
-      found.keySums.push(parts["k.sum"].data);
+      sums.queries.push(parts["q.gram"].data);
+      sums.keys.push(parts["k.gram"].data);
+      sums.querySums.push(parts["q.sum"].data);
+      sums.keySums.push(parts["k.sum"].data);
     }
-    return { moments: moments ?? emptyMoments(0), logits: wanted.logits ? found : undefined };
+    return { moments: moments ?? emptyMoments(0), logits: wanted.logits ? sums : undefined };
   }
 
   async move(place: Place, half: Half): Promise<void> {

@@ -35,9 +35,9 @@ export async function evolve(evolution: Evolution): Promise<{ best: Float64Array
     for (let i = 0; i < count; i++) {
       const steps = Float64Array.from({ length: parameters }, () => random.normal());
       const candidate = steps.map((step, p) => mean[p] + deviation[p] * step);
-      const found = await worth(candidate);
-      if (found > best.worth) best = { best: candidate, worth: found };
-      drawn.push({ steps, worth: found });
+      const score = await worth(candidate);
+      if (score > best.worth) best = { best: candidate, worth: score };
+      drawn.push({ steps, worth: score });
     }
     drawn.sort((a, b) => b.worth - a.worth);
     for (let p = 0; p < parameters; p++) {

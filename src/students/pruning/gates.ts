@@ -98,10 +98,10 @@ export function gateGradientGraph(
   const crop = vitForward(config, weight, crops, gated(config, gates)).pooled;
   const value = loss === "features" ? featureDistance(whole, crop) : crossViewLoss(whole, crop);
   const names = [...gates.keys()];
-  const found = gradients(value, [...gates.values()]);
+  const gradientOf = gradients(value, [...gates.values()]);
   return graph(
     [pixels, crops, ...gates.values()],
-    new Map([["loss", value], ...names.map((name, i) => [gradientName(name), found[i]] as const)]),
+    new Map([["loss", value], ...names.map((name, i) => [gradientName(name), gradientOf[i]] as const)]),
   );
 }
 

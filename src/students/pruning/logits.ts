@@ -76,7 +76,7 @@ export function solveSandwich(
     for (const { a, b } of pairs) product(product(a, x, n, n, m), b, n, m, m).forEach((value, i) => (out[i] += value));
     return out;
   };
-  const found = new Float64Array(n * m);
+  const solution = new Float64Array(n * m);
   const residual = right.slice();
   const goal = enough ** 2 * dot(right, right);
   let scaled = residual.map((value, i) => value / diagonal[i]);
@@ -85,8 +85,8 @@ export function solveSandwich(
   for (let step = 0; step < mostSteps && dot(residual, residual) > goal; step++) {
     const applied = apply(direction);
     const length = rho / dot(direction, applied);
-    for (let i = 0; i < found.length; i++) {
-      found[i] += length * direction[i];
+    for (let i = 0; i < solution.length; i++) {
+      solution[i] += length * direction[i];
       residual[i] -= length * applied[i];
     }
     scaled = residual.map((value, i) => value / diagonal[i]);
@@ -95,7 +95,7 @@ export function solveSandwich(
     direction = direction.map((value, i) => scaled[i] + carried * value);
     rho = next;
   }
-  return found;
+  return solution;
 }
 
 /**

@@ -24,7 +24,7 @@ export type KeptUnits = ReadonlyMap<string, readonly number[]>;
 /** Weights of correlations that orders are made for: a candidate takes the nearest. */
 const levels = [0, 0.125, 0.25, 0.5, 0.75, 1];
 /** Images that candidates are looked at on. */
-const judgedImages = 32;
+const evaluatedImages = 32;
 
 export interface UnitSearch {
   readonly student: ModelDefinition;
@@ -85,7 +85,7 @@ export async function chooseUnits(search: UnitSearch): Promise<KeptUnits> {
     let count = 0;
     for await (const pixels of images()) {
       shown.push({ pixels, whole: await pooled(pixels, new Map()) });
-      if ((count += pixels.dims[0]) >= judgedImages) break;
+      if ((count += pixels.dims[0]) >= evaluatedImages) break;
     }
     const unitsOf = (candidate: Float64Array): KeptUnits =>
       new Map(names.map((name, i) => [name, required(orders, name)[levelAt(candidate[i])]]));

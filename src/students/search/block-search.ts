@@ -25,16 +25,16 @@ export interface SearchOptions {
 export interface BlockChoice {
   readonly kept: readonly number[];
   /**
-   * What is left of the last block's output on pictures that nothing was fitted on: the mean squared difference of
+   * What is left of the last block's output on images that nothing was fitted on: the mean squared difference of
    * tokens centred and scaled to deviation 1, from 0 to 2 (nothing in common).
    */
-  readonly left: number;
+  readonly residual: number;
 }
 
 export interface BlockSearch {
   /** By number of blocks, rising. */
   readonly choices: readonly BlockChoice[];
-  readonly pictures: number;
+  readonly images: number;
 }
 
 /** How much runs of blocks matter. */
@@ -43,20 +43,20 @@ export interface BlockRuns {
    * `left[k][e]`: what is left behind block e where block k alone, refitted, stands for blocks k to e, and nothing before
    * was dropped; infinite for e < k, and for runs that were too long to be looked at.
    */
-  readonly left: readonly (readonly number[])[];
-  readonly pictures: number;
+  readonly residuals: readonly (readonly number[])[];
+  readonly images: number;
 }
 
 /** A student that stands for the blocks before some place of the teacher: its tokens there, batch by batch. */
 interface Reached {
   readonly kept: readonly number[];
   readonly tokens: readonly FloatTensor[];
-  readonly left: number;
+  readonly residual: number;
 }
 
 /**
- * Searches with normalised pictures `[B, 3, H, W]`, two batches of one size at least: the last is for judging. Memory holds
- * all blocks' tokens of all pictures, and once more for each student on the way; 32 pictures are enough. Throws a
+ * Searches with normalised images `[B, 3, H, W]`, two batches of one size at least: the last is for evaluation. Memory holds
+ * all blocks' tokens of all images, and once more for each student on the way; 32 images are enough. Throws a
  * UserError where there are fewer than two batches, or where so few blocks can't stand for all.
  */
 export async function searchBlocks(
@@ -70,14 +70,14 @@ export async function searchBlocks(
   const steps = new Steps(teacher, states, longest);
   const choices: BlockChoice[] = [];
   try {
-    let layer = new Map<number, Reached>([[0, { kept: [], tokens: states.map(([first]) => first), left: 0 }]]);
+    let layer = new Map<number, Reached>([[0, { kept: [], tokens: states.map(([first]) => first), residual: 0 }]]);
     for (let count = 1; count <= most; count++) {
       const next = new Map<number, Reached>();
       for (const [place, partial] of layer) {
-        for (const found of await steps.from(place, partial, next)) next.set(found.place, found.partial);
+        for (const reached of await steps.from(place, partial, next)) next.set(reached.place, reached.partial);
       }
       const whole = next.get(depth);
-      if (whole) choices.push({ kept: whole.kept, left: whole.left });
+      if (whole) choices.push({ kept: whole.kept, residual: whole.residual });
       next.delete(depth);
       layer = next;
       progress(count, most);
@@ -89,10 +89,10 @@ export async function searchBlocks(
     throw new UserError(`${most} blocks can't stand for ${depth}, each for ${longest} at the most`, {
       code: "INVALID_OPTION",
     });
-  return { choices, pictures: countOf(states) };
+  return { choices, images: countOf(states) };
 }
 
-/** Looks at each run of blocks by itself, with pictures as for a search. Throws a UserError as that does. */
+/** Looks at each run of blocks by itself, with images as for a search. Throws a UserError as that does. */
 export async function blockRuns(
   teacher: Model,
   batches: AsyncIterable<FloatTensor>,
@@ -102,16 +102,16 @@ export async function blockRuns(
   const { depth } = teacher.config;
   const states = await statesOf(teacher, batches);
   const steps = new Steps(teacher, states, longest);
-  const left: number[][] = [];
+  const residuals: number[][] = [];
   try {
     for (let k = 0; k < depth; k++) {
-      left.push(await steps.alone(k));
+      residuals.push(await steps.alone(k));
       progress(k + 1, depth);
     }
   } finally {
     await steps.dispose();
   }
-  return { left, pictures: countOf(states) };
+  return { residuals, images: countOf(states) };
 }
 
 type States = readonly (readonly FloatTensor[])[];
@@ -201,17 +201,19 @@ class Steps {
     return this.run(`changed ${targets}`, build, { ...this.feedsOf(place, tokens, batch), change }, fetch);
   }
 
-  private leftPerToken({ left }: Record<string, FloatTensor>, tokens: FloatTensor): number[] {
-    return Array.from(left.data, (sum) => sum / (tokens.dims[0] * tokens.dims[1]));
+  private leftPerToken({ residual }: Record<string, FloatTensor>, tokens: FloatTensor): number[] {
+    return Array.from(residual.data, (sum) => sum / (tokens.dims[0] * tokens.dims[1]));
   }
 
   /** The students that block `place` makes of one that ends before it, where they are nearer than those known. */
-  async from(place: number, { kept, tokens }: Reached, known: ReadonlyMap<number, Reached>): Promise<Found[]> {
+  async from(place: number, { kept, tokens }: Reached, layer: ReadonlyMap<number, Reached>): Promise<Found[]> {
     const change = await this.solve(place, tokens);
     const last = tokens.length - 1;
-    const judged = await this.changed(place, tokens, last, change, ["left"]);
-    const left = this.leftPerToken(judged, tokens[last]);
-    const better = left.flatMap((value, t) => (value < (known.get(place + 1 + t)?.left ?? Infinity) ? [t] : []));
+    const evaluated = await this.changed(place, tokens, last, change, ["residual"]);
+    const residuals = this.leftPerToken(evaluated, tokens[last]);
+    const better = residuals.flatMap((value, t) =>
+      value < (layer.get(place + 1 + t)?.residual ?? Infinity) ? [t] : [],
+    );
     if (better.length === 0) return [];
     const outputs: Record<string, FloatTensor>[] = [];
     for (let b = 0; b <= last; b++)
@@ -226,7 +228,7 @@ class Steps {
       );
     return better.map((t) => ({
       place: place + 1 + t,
-      partial: { kept: [...kept, place], tokens: outputs.map((y) => y[`y.${t}`]), left: left[t] },
+      partial: { kept: [...kept, place], tokens: outputs.map((y) => y[`y.${t}`]), residual: residuals[t] },
     }));
   }
 
@@ -235,8 +237,8 @@ class Steps {
     const row = new Array<number>(this.teacher.config.depth).fill(Number.POSITIVE_INFINITY);
     const tokens = this.states.map((state) => state[k]);
     const last = tokens.length - 1;
-    const judged = await this.changed(k, tokens, last, await this.solve(k, tokens), ["left"]);
-    this.leftPerToken(judged, tokens[last]).forEach((value, t) => (row[k + t] = value));
+    const evaluated = await this.changed(k, tokens, last, await this.solve(k, tokens), ["residual"]);
+    this.leftPerToken(evaluated, tokens[last]).forEach((value, t) => (row[k + t] = value));
     // Its own output needs no refit.
     row[k] = 0;
     return row;

@@ -8,7 +8,7 @@ import { UserError } from "../../utils/errors.ts";
 import type { WeightType } from "../../utils/half.ts";
 import { elementBytes } from "../../utils/tensor.ts";
 
-/** What a student may cost: bytes of weights on disk, a share of the teacher's parameters, or milliseconds a picture. */
+/** What a student may cost: bytes of weights on disk, a share of the teacher's parameters, or milliseconds an image. */
 export type Budget =
   | { readonly kind: "bytes"; readonly most: number }
   | { readonly kind: "share"; readonly most: number }
@@ -54,14 +54,14 @@ export function parseBudgets(text: string): Budget[] {
 }
 
 /** How weights are held and run: what a model's size and time follow from, besides its shape. */
-export interface HeldFormat {
+export interface FormatDifference {
   /** Bytes of a weight on disk, about. */
   readonly bytes: number;
   modelOf(definition: ModelDefinition): Model;
 }
 
 /** Weights of a type, in float32 products. */
-export function plainFormat({ device }: Model, weightType: WeightType): HeldFormat {
+export function plainFormat({ device }: Model, weightType: WeightType): FormatDifference {
   return { bytes: elementBytes[weightType], modelOf: (definition) => new Model(definition, device) };
 }
 
@@ -69,7 +69,7 @@ export function plainFormat({ device }: Model, weightType: WeightType): HeldForm
 export interface BudgetQuestion {
   readonly teacher: Model;
   readonly budget: Budget;
-  readonly format: HeldFormat;
+  readonly format: FormatDifference;
   studentOf(count: number): ModelDefinition;
   now(): number;
 }
@@ -129,10 +129,10 @@ export const costText: Readonly<Record<Budget["kind"], (cost: number) => string>
 /** That nothing fits, and what the least and the most cost. */
 async function noneWithin(question: BudgetQuestion): Promise<UserError> {
   const { depth } = question.teacher.config;
-  const told = costText[question.budget.kind];
+  const cost = costText[question.budget.kind];
   const [one, all] = [await costOf(question, 1), await costOf(question, depth)];
   return new UserError(
-    `No student fits the budget: one block alone takes ${told(one)}, all ${depth} take ${told(all)}`,
+    `No student fits the budget: one block alone takes ${cost(one)}, all ${depth} take ${cost(all)}`,
     { code: "INVALID_OPTION" },
   );
 }

@@ -2,7 +2,7 @@
 // maps behind them are refitted, from the sums that the closed form makes anyway, with the teacher's own tokens.
 //
 // An error behind an early block is not one behind the last: what matters is how it changes what the model gives. So each curve is
-// scaled by a measurement: half of a part is removed and refitted, and some pictures go through the blocks behind it. Curves of
+// scaled by a measurement: half of a part is removed and refitted, and some images go through the blocks behind it. Curves of
 // all blocks and parts then have one unit, and `shapeForBudget` (`shape-for-budget.ts`) adds them up.
 import { headWidthOf } from "../../models/config.ts";
 import type { Model } from "../../models/model.ts";
@@ -38,10 +38,10 @@ export interface BlockCosts {
 }
 
 /** Effects are measured on the first batch, and more up to so many images: 32 give students no nearer, and take twice as long. */
-const measuredPictures = 8;
+const measuredImages = 8;
 
 /**
- * What cuts of each of the teacher's blocks cost, from normalised pictures, batch by batch `[B, 3, H, W]`. Takes about the time of
+ * What cuts of each of the teacher's blocks cost, from normalised images, batch by batch `[B, 3, H, W]`. Takes about the time of
  * one start in closed form, whatever the number of sizes that are made with it.
  */
 export async function rankCuts(
@@ -90,12 +90,12 @@ export async function rankCuts(
   }
 }
 
-/** The first batches, of `measuredPictures` at most. */
+/** The first batches, of `measuredImages` at most. */
 function firstOf(streams: readonly Stream[]): readonly Stream[] {
   let count = 0;
   return streams.filter((stream, i) => {
     count += tokensOf(stream, "student").dims[0];
-    return i === 0 || count <= measuredPictures;
+    return i === 0 || count <= measuredImages;
   });
 }
 
@@ -122,8 +122,8 @@ async function halfTheHeads(
 ): Promise<HalfCut & { curve: Float64Array }> {
   const [ridge] = analyticDefaults.ridges;
   const rows = sampledRows(sample);
-  const held = await passes.blockOf(teacher, block);
-  const sums = (await sumUp(passes, sample.streams, "mixed", { ...held, feeds: {} }, teacher.config.width)).all;
+  const blockTensors = await passes.blockOf(teacher, block);
+  const sums = (await sumUp(passes, sample.streams, "mixed", { ...blockTensors, feeds: {} }, teacher.config.width)).all;
   const name = `blocks.${block}.attn.proj`;
   const map = required(teacher.weights, `${name}.weight`);
   const headWidth = headWidthOf(teacher.config);
@@ -143,8 +143,8 @@ async function halfTheChannels(
 ): Promise<HalfCut & { curve: Float64Array }> {
   const [ridge] = analyticDefaults.ridges;
   const rows = sampledRows(sample);
-  const held = await passes.blockOf(teacher, block);
-  const sums = (await sumUp(passes, sample.streams, "channels", held, teacher.config.width)).all;
+  const blockTensors = await passes.blockOf(teacher, block);
+  const sums = (await sumUp(passes, sample.streams, "channels", blockTensors, teacher.config.width)).all;
   const name = `blocks.${block}.mlp.fc2`;
   const map = required(teacher.weights, `${name}.weight`);
   const seen = behindScale(teacher, block, "ls2", map);

@@ -1,4 +1,4 @@
-// How much a cut in one block changes what the whole model gives, on a few pictures.
+// How much a cut in one block changes what the whole model gives, on a few images.
 import { compile } from "../../engine/compile.ts";
 import { graph, input } from "../../engine/graph/build.ts";
 import { tokenCount } from "../../models/config.ts";
@@ -108,14 +108,14 @@ export async function changeOf(
   error: number,
 ): Promise<Record<EffectMeasure, number>> {
   const cut = await through(passes, student, streams, from, last);
-  let [pooled, tokens, pictures] = [0, 0, 0];
+  let [pooled, tokens, images] = [0, 0, 0];
   cut.forEach((given, i) => {
     pooled += unitChange(given.pooled, whole[i].pooled);
     tokens += relativeChange(given.tokens, whole[i].tokens) * given.pooled.dims[0];
-    pictures += given.pooled.dims[0];
+    images += given.pooled.dims[0];
   });
   const entering = await variance(passes, streams);
-  const of = (change: number) => (error > 0 ? change / pictures / error : 0);
+  const of = (change: number) => (error > 0 ? change / images / error : 0);
   return { none: 1, tokens: entering > 0 ? 1 / entering : 0, pooled: of(pooled), last: of(tokens) };
 }
 

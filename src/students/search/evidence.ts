@@ -1,4 +1,4 @@
-// Evidence on what a student could be: some pictures that students are fitted on, and others on which they are held against the
+// Evidence on what a student could be: some images that students are fitted on, and others on which they are held against the
 // teacher.
 import { analyticDefaultsFor, analyticStart } from "../closed-form/closed-form.ts";
 import { absoluteDifferences, mean, rowCosines } from "../../evaluation/metrics.ts";
@@ -7,47 +7,47 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import type { StudentShape } from "./shape.ts";
 
-/** One of so many pictures is judged on. */
-const judgedEvery = 6;
-/** So many batches are fitted on and judged on at least, so that some of the former can be set aside as in a run. */
-export const evidenceParts = judgedEvery;
+/** One of so many images is evaluated on. */
+const imagesPerEvaluated = 6;
+/** So many batches are fitted on and evaluated on at least, so that some of the former can be set aside as in a run. */
+export const evidenceParts = imagesPerEvaluated;
 
 const compared = ["blockOutput", "pooled"] as const;
-export interface Judged {
+export interface Evaluated {
   readonly pixels: FloatTensor;
   /** What the teacher makes of them. */
   readonly target: Record<(typeof compared)[number], FloatTensor>;
 }
 
 /** How near a model is to the teacher: the mean absolute difference of last block outputs, and the pooled vectors' cosine. */
-export async function nearness(model: Model, batches: readonly Judged[]) {
+export async function nearness(model: Model, batches: readonly Evaluated[]) {
   const differences: number[] = [];
   const cosines: number[] = [];
   for (const { pixels, target } of batches) {
-    const own = await model.outputs(pixels, compared);
-    differences.push(...absoluteDifferences(own.blockOutput, target.blockOutput));
-    cosines.push(...rowCosines(own.pooled, target.pooled));
+    const outputs = await model.outputs(pixels, compared);
+    differences.push(...absoluteDifferences(outputs.blockOutput, target.blockOutput));
+    cosines.push(...rowCosines(outputs.pooled, target.pooled));
   }
-  return { difference: mean(differences), cosine: mean(cosines) };
+  return { meanAbsoluteDifference: mean(differences), cosine: mean(cosines) };
 }
 
 export interface Evidence {
   readonly fitted: readonly FloatTensor[];
-  readonly judged: readonly Judged[];
+  readonly evaluated: readonly Evaluated[];
 }
 
-const pictureCount = (batches: readonly FloatTensor[]) => batches.reduce((sum, { dims }) => sum + dims[0], 0);
+const imageCount = (batches: readonly FloatTensor[]) => batches.reduce((sum, { dims }) => sum + dims[0], 0);
 
-/** The last batches, with one of `judgedEvery` pictures at least, are for judging; what is before them for fitting. */
-export async function gatherEvidence(teacher: Model, views: AsyncIterable<FloatTensor>): Promise<Evidence> {
+/** The last batches, with one of `imagesPerEvaluated` images at least, are for evaluation; what is before them for fitting. */
+export async function gatherEvidence(teacher: Model, crops: AsyncIterable<FloatTensor>): Promise<Evidence> {
   const batches: FloatTensor[] = [];
-  for await (const pixels of views) batches.push(pixels);
-  const least = pictureCount(batches) / judgedEvery;
+  for await (const pixels of crops) batches.push(pixels);
+  const least = imageCount(batches) / imagesPerEvaluated;
   let from = batches.length - 1;
-  while (from > 1 && pictureCount(batches.slice(from)) < least) from--;
-  const judged: Judged[] = [];
-  for (const pixels of batches.slice(from)) judged.push({ pixels, target: await teacher.outputs(pixels, compared) });
-  return { fitted: batches.slice(0, from), judged };
+  while (from > 1 && imageCount(batches.slice(from)) < least) from--;
+  const evaluated: Evaluated[] = [];
+  for (const pixels of batches.slice(from)) evaluated.push({ pixels, target: await teacher.outputs(pixels, compared) });
+  return { fitted: batches.slice(0, from), evaluated };
 }
 
 /** A student of this shape, refitted on what there is to fit on. */

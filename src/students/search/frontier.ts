@@ -6,7 +6,7 @@ import { parameterCount } from "../../models/definition.ts";
 import { int8Parts, largestOn } from "../../models/precision.ts";
 import type { WeightType } from "../../utils/half.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
-import type { HeldFormat } from "./budget.ts";
+import type { FormatDifference } from "./budget.ts";
 import { plainFormat } from "./budget.ts";
 import type { RunContext } from "../../context/run-context.ts";
 import { fittedStudent, gatherEvidence, nearness } from "./evidence.ts";
@@ -22,10 +22,10 @@ export interface FrontierPoint {
   readonly parameters: number;
   /** Weights on disk, about. */
   readonly bytes: number;
-  /** A picture, on this machine. */
+  /** An image, on this machine. */
   readonly milliseconds: number;
-  /** Mean absolute difference to the teacher's last block output, on pictures that nothing was fitted on. */
-  readonly difference: number;
+  /** Mean absolute difference to the teacher's last block output, on images that nothing was fitted on. */
+  readonly meanAbsoluteDifference: number;
   /** Of pooled vectors with the teacher's. */
   readonly cosine: number;
   /** Whether no other is nearer to the teacher with no more bytes. */
@@ -35,7 +35,7 @@ export interface FrontierPoint {
 }
 
 /** The formats that students are measured in: the teacher's type of weights, and 8 bits. */
-export interface FrontierFormat extends HeldFormat {
+export interface FrontierFormat extends FormatDifference {
   readonly name: WeightType | "int8";
 }
 
@@ -52,7 +52,7 @@ export async function frontierFormats(teacher: Model): Promise<FrontierFormat[]>
 const shares = [1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 5 / 6];
 
 /** The numbers of whole blocks whose weights students have, to see the whole range. */
-export function usualSizes({ config: { depth } }: Model): number[] {
+export function defaultSizes({ config: { depth } }: Model): number[] {
   return shares.map((share) => Math.max(1, Math.round(share * depth)));
 }
 
@@ -71,10 +71,10 @@ export async function frontierOf(
   teacher: Model,
   sizes: readonly number[],
   formats: readonly FrontierFormat[],
-  views: AsyncIterable<FloatTensor>,
+  crops: AsyncIterable<FloatTensor>,
   { environment, listener }: RunContext,
 ): Promise<FrontierPoint[]> {
-  const evidence = await gatherEvidence(teacher, views);
+  const evidence = await gatherEvidence(teacher, crops);
   const { depth } = teacher.config;
   const counts = [...new Set(sizes)].filter((count) => count < depth).sort((a, b) => a - b);
   const candidates: Candidate[] = [];
@@ -107,7 +107,7 @@ export async function frontierOf(
         parameters,
         bytes: parameters * format.bytes,
         milliseconds: milliseconds[i],
-        ...(await nearness(model, evidence.judged)),
+        ...(await nearness(model, evidence.evaluated)),
       });
       listener.progress?.(i + 1);
     }
@@ -125,5 +125,8 @@ type Measured = Omit<FrontierPoint, "bestForSize" | "bestForTime">;
 
 /** Whether nothing that costs no more is nearer. */
 function isBest(point: Measured, all: readonly Measured[], cost: "bytes" | "milliseconds"): boolean {
-  return !all.some((other) => other !== point && other[cost] <= point[cost] && other.difference < point.difference);
+  return !all.some(
+    (other) =>
+      other !== point && other[cost] <= point[cost] && other.meanAbsoluteDifference < point.meanAbsoluteDifference,
+  );
 }

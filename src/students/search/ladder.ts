@@ -60,13 +60,13 @@ export async function ladderOf(
     shares: made.map(({ share }) => share),
     blank(index) {
       if (index === 0) return teacher;
-      const known = blanks.get(index) ?? blankOf(teacher, made[index].shape);
-      blanks.set(index, known);
-      return known;
+      const blank = blanks.get(index) ?? blankOf(teacher, made[index].shape);
+      blanks.set(index, blank);
+      return blank;
     },
     fitted(index) {
       context.listener.stage?.(`refitting a student of ${(100 * made[index].share).toFixed(0)} % of the block weights`);
-      return fittedStudent(teacher, made[index].shape, { fitted, judged: [] });
+      return fittedStudent(teacher, made[index].shape, { fitted, evaluated: [] });
     },
     choice(index) {
       const { kept, mlpWidth, keptHeads, shapes: byBlock } = made[index].shape;

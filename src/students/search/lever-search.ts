@@ -106,7 +106,7 @@ export class LeverSearch {
   }
 
   /** Times each lever alone, or takes up what another process has measured. */
-  static async open(space: SearchSpace, timed: boolean, known?: SearchState): Promise<LeverSearch> {
+  static async open(space: SearchSpace, timed: boolean, state?: SearchState): Promise<LeverSearch> {
     const { shares, mergings, formats } = space;
     const all = shares.flatMap((_, shape) =>
       count(mergings).flatMap((merging) => count(formats).map((format) => ({ shape, merging, format }))),
@@ -115,11 +115,11 @@ export class LeverSearch {
       space,
       all.filter((candidate) => space.offers(candidate)),
     );
-    for (const one of known?.timed ?? []) {
+    for (const one of state?.timed ?? []) {
       search.times.set(keyOf(one), one);
       search.weighed.set(keyOf(one), one.bytes);
     }
-    if (known) search.take(known.measured);
+    if (state) search.take(state.measured);
     else if (timed) await search.timeEach(all.filter(movesOneLever));
     return search;
   }
@@ -151,8 +151,8 @@ export class LeverSearch {
   /** Measured, or the teacher's time by the ratio of each lever alone. NaN where no times were asked for. */
   private milliseconds(candidate: Candidate): number {
     const timeOf = (one: Candidate) => this.times.get(keyOf(one))?.milliseconds;
-    const known = timeOf(candidate);
-    if (known !== undefined) return known;
+    const time = timeOf(candidate);
+    if (time !== undefined) return time;
     const base = timeOf(whole) ?? NaN;
     const ratio = (lever: Candidate) => (timeOf(lever) ?? NaN) / base;
     return aloneOf(candidate).reduce((time, lever) => time * ratio(lever), base);
@@ -181,8 +181,8 @@ export class LeverSearch {
   /** Builds and measures a combination, once. */
   async measure(candidate: Candidate): Promise<MeasuredCandidate> {
     const key = keyOf(candidate);
-    const known = this.measured.get(key);
-    if (known) return known;
+    const measurement = this.measured.get(key);
+    if (measurement) return measurement;
     await this.weigh(candidate);
     const fidelity = await this.space.fidelity(placesOf(candidate));
     const result = { ...placesOf(candidate), ...this.costOf(candidate), ...fidelity };
@@ -192,8 +192,8 @@ export class LeverSearch {
 
   /** Measured, or the sum of each lever's own. */
   private lossOf(candidate: Candidate): number {
-    const known = this.measured.get(keyOf(candidate));
-    if (known) return known.loss;
+    const measurement = this.measured.get(keyOf(candidate));
+    if (measurement) return measurement.loss;
     const formatLoss = this.measured.get(keyOf({ ...whole, format: candidate.format }))?.loss ?? 0;
     const mergingLoss = this.measured.get(keyOf({ ...whole, merging: candidate.merging }))?.loss ?? 0;
     return formatLoss + mergingLoss + this.shapeLoss(candidate.shape);
@@ -370,16 +370,16 @@ function isWithin(cost: Cost, limits: Limits): boolean {
 const percent = (share: number) => (100 * share).toFixed(1);
 
 /** Loss of a model of nothing, and the power with which it grows, where nothing was measured: about as on ViT-S. */
-const [allLoss, usualPower] = [0.8, 1.5];
+const [allLoss, defaultPower] = [0.8, 1.5];
 const leastLoss = 1e-6;
 
-/** `y` at `x` by powers through the two nearest of these points, which are sorted by `x`; through one by the usual power. */
+/** `y` at `x` by powers through the two nearest of these points, which are sorted by `x`; through one by the default power. */
 function powerLaw(x: number, points: readonly (readonly [number, number])[]): number {
   if (points.length < 2) {
     const [x0, y0] = points[0] ?? [1, allLoss];
-    return y0 * (x / x0) ** usualPower;
+    return y0 * (x / x0) ** defaultPower;
   }
-  const after = points.findIndex(([known]) => known >= x);
+  const after = points.findIndex(([cost]) => cost >= x);
   const first = Math.min(points.length - 2, Math.max(0, (after === -1 ? points.length : after) - 1));
   const [[x0, y0], [x1, y1]] = [points[first], points[first + 1]];
   return y0 * (x / x0) ** (Math.log(y1 / y0) / Math.log(x1 / x0));

@@ -249,12 +249,12 @@ export async function chooseMerging(
   const { config } = model;
   const half = Math.floor(images.length / 2);
   const losses = await blockLosses(model, images.slice(0, half));
-  const judged = images.slice(half);
+  const evaluated = images.slice(half);
   const candidates = candidatesOf(config, losses, shares);
   const compared = await compareMergings(
     model,
     candidates.map(({ merging }) => merging),
-    judged,
+    evaluated,
   );
   const none = { family: "none" as const, merging: Array<number>(config.depth).fill(0), cosine: 1, operations: 1 };
   const points = [
@@ -271,8 +271,8 @@ export async function chooseMerging(
     now,
   );
   const frontier = frontierOf(timed, target, ({ milliseconds }) => milliseconds);
-  const judgedImages = judged.reduce((sum, { dims }) => sum + dims[0], 0);
-  return { frontier, chosen: chosenOf(frontier, timed.at(-1)?.milliseconds ?? 0, target), images: judgedImages };
+  const evaluatedImages = evaluated.reduce((sum, { dims }) => sum + dims[0], 0);
+  return { frontier, chosen: chosenOf(frontier, timed.at(-1)?.milliseconds ?? 0, target), images: evaluatedImages };
 }
 
 async function timePoints<P extends Candidate>(
@@ -288,7 +288,7 @@ async function timePoints<P extends Candidate>(
     const latencies = await measureLatencies(models, now);
     return points.map((point, i) => ({ ...point, milliseconds: latencies[i].median }));
   } finally {
-    for (const own of models) await own.dispose();
+    for (const model of models) await model.dispose();
   }
 }
 

@@ -64,13 +64,13 @@ interface Choice {
 /** The sizes that a part may keep, from least to most. */
 function choicesOf(
   config: VitConfig,
-  own: BlockShape,
+  shape: BlockShape,
   costs: BlockCosts,
   part: CutPart,
   options: BudgetOptions,
 ): Choice[] {
   const { unit, measure, leastShare, wholeParts } = options;
-  const whole = own[part];
+  const whole = shape[part];
   const every = part === "heads" ? 1 : Math.max(1, Math.min(step, whole >> 3));
   const sizes: number[] = wholeParts || whole === 0 ? [0] : [];
   for (let size = every; size < whole; size += every) if (size >= leastShare * whole) sizes.push(size);
@@ -85,7 +85,7 @@ function choicesOf(
 /** What all blocks of a teacher spend of a budget. */
 export function wholeBudget(config: VitConfig, unit: BudgetUnit): number {
   return blockShapes(config)
-    .flatMap((own) => cutParts.map((part) => spent(config, part, own[part], unit)))
+    .flatMap((shape) => cutParts.map((part) => spent(config, part, shape[part], unit)))
     .reduce((sum, v) => sum + v, 0);
 }
 
@@ -100,8 +100,8 @@ export function shapeForBudget(
   options: BudgetOptions = budgetDefaults,
 ): ByBlockShape {
   const whole = blockShapes(config);
-  const parts = costs.flatMap((own, block) =>
-    cutParts.map((part) => choicesOf(config, whole[block], own, part, options)),
+  const parts = costs.flatMap((blockCosts, block) =>
+    cutParts.map((part) => choicesOf(config, whole[block], blockCosts, part, options)),
   );
   const at = (price: number) =>
     parts.map((choices) =>
@@ -124,26 +124,26 @@ export function shapeForBudget(
   return { kept, shapes: kept.map((block) => shapes[block]) };
 }
 
-const valueOf = ({ cost, spent: own }: Choice, price: number) => cost + price * own;
+const valueOf = ({ cost, spent: choiceSpent }: Choice, price: number) => cost + price * choiceSpent;
 
 /** Takes the larger sizes that still fit, those first that save most cost for what they spend. */
 function spendRest(parts: readonly Choice[][], start: readonly number[], budget: number): number[] {
   const taken = [...start];
-  let left = budget - taken.reduce((sum, i, p) => sum + parts[p][i].spent, 0);
+  let remaining = budget - taken.reduce((sum, i, p) => sum + parts[p][i].spent, 0);
   for (;;) {
     let best: { part: number; to: number; gain: number } | undefined;
     parts.forEach((choices, part) => {
       const now = choices[taken[part]];
       for (let to = taken[part] + 1; to < choices.length; to++) {
         const more = choices[to].spent - now.spent;
-        if (more > left) break;
+        if (more > remaining) break;
         const gain = (now.cost - choices[to].cost) / more;
         if (gain > (best?.gain ?? 0)) best = { part, to, gain };
       }
     });
     if (!best) return taken;
     const { part, to } = best;
-    left -= parts[part][to].spent - parts[part][taken[part]].spent;
+    remaining -= parts[part][to].spent - parts[part][taken[part]].spent;
     taken[part] = to;
   }
 }

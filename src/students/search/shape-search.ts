@@ -1,4 +1,4 @@
-// Which shape a student of a given size should have, from evidence: each is refitted on some pictures and held against the
+// Which shape a student of a given size should have, from evidence: each is refitted on some images and held against the
 // teacher on others.
 import { Model } from "../../models/model.ts";
 import type { Listener } from "../../context/run-context.ts";
@@ -20,7 +20,7 @@ function someOf<T>(list: readonly T[], most: number): T[] {
 /** Those that were tried, with what is left of the difference to the teacher. */
 export interface TriedShape {
   readonly shape: StudentShape;
-  readonly difference: number;
+  readonly meanAbsoluteDifference: number;
 }
 
 /**
@@ -36,14 +36,14 @@ export async function searchShapes(
 ): Promise<TriedShape[]> {
   const counts = someOf([...narrower.keys()], mostCounts);
   const tried: TriedShape[] = [];
-  const byNearness = () => [...tried].sort((a, b) => a.difference - b.difference);
+  const byNearness = () => [...tried].sort((a, b) => a.meanAbsoluteDifference - b.meanAbsoluteDifference);
   const trials = 1 + counts.length + mostOthers;
   listener.stage?.("trying shapes", trials);
   const attempt = async (shape: StudentShape) => {
     const model = new Model(await fittedStudent(teacher, shape, evidence), teacher.device);
     try {
-      const { difference } = await nearness(model, evidence.judged);
-      tried.push({ shape, difference });
+      const { meanAbsoluteDifference: difference } = await nearness(model, evidence.evaluated);
+      tried.push({ shape, meanAbsoluteDifference: difference });
       listener.progress?.(tried.length, `${shapeText(shape)}: ${difference.toFixed(3)}`);
     } finally {
       await model.dispose();

@@ -63,7 +63,7 @@ const excess = 0.005;
 /** A shape that has about as many weights as whole blocks, and how far it is from what does best (0 is best). */
 interface Candidate {
   readonly shape: StudentShape;
-  readonly farness: number;
+  readonly irregularity: number;
 }
 
 /**
@@ -77,7 +77,7 @@ export function narrowShape(
   kind: UniformKind,
 ): StudentShape | undefined {
   const candidates = countsOf(config, whole).flatMap((count) => shapesOf(config, whole, count, kind));
-  candidates.sort((a, b) => a.farness - b.farness);
+  candidates.sort((a, b) => a.irregularity - b.irregularity);
   return candidates[0]?.shape;
 }
 
@@ -91,11 +91,11 @@ export function narrowShapes(
   whole: number,
   kind: ShapeKind,
 ): Map<number, StudentShape[]> {
-  const found = new Map<number, StudentShape[]>();
+  const byCount = new Map<number, StudentShape[]>();
   const possible = possibleKind(teacher, kind);
-  if (possible === "blocks") return found;
+  if (possible === "blocks") return byCount;
   for (const count of countsOf(teacher.config, whole)) {
-    const candidates = shapesOf(teacher.config, whole, count, possible).sort((a, b) => a.farness - b.farness);
+    const candidates = shapesOf(teacher.config, whole, count, possible).sort((a, b) => a.irregularity - b.irregularity);
     // Of one number of heads there may be two widths that differ by a rounding.
     const heads = new Set<number | undefined>();
     const shapes = candidates.flatMap(({ shape }) => {
@@ -103,9 +103,9 @@ export function narrowShapes(
       heads.add(shape.keptHeads);
       return [shape];
     });
-    if (shapes.length > 0) found.set(count, shapes);
+    if (shapes.length > 0) byCount.set(count, shapes);
   }
-  return found;
+  return byCount;
 }
 
 /** Shapes of `count` blocks that have about as many weights as `whole` whole ones. */
@@ -115,28 +115,31 @@ function shapesOf(config: VitConfig, whole: number, count: number, kind: Uniform
   const all = block.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const channel = 2 * width + 1;
   const head = headWidthOf(config) * (4 * width + (config.qkvBias ? 3 : 0));
-  const rest = all - mlpWidth * channel - config.heads * head;
+  const fixed = all - mlpWidth * channel - config.heads * head;
   const share = whole / count;
   const mustBeHeld = isHeldBy({ config }, "transformers");
   const fewest = kind === "balanced" && canLoseHeads(config) ? 1 : config.heads;
-  const found: Candidate[] = [];
+  const candidates: Candidate[] = [];
   for (let heads = fewest; heads <= config.heads; heads++) {
-    const left = (share * all - rest - heads * head) / channel;
-    const most = (share * all * (1 + excess) - rest - heads * head) / channel;
+    const exactWidth = (share * all - fixed - heads * head) / channel;
+    const most = (share * all * (1 + excess) - fixed - heads * head) / channel;
     // Whole multiples of the width are what some classes hold.
-    for (const channels of [Math.floor(left / step) * step, Math.floor(most / width) * width]) {
+    for (const channels of [Math.floor(exactWidth / step) * step, Math.floor(most / width) * width]) {
       const mlp = Math.min(mlpWidth, channels);
       if (mlp < leastShare * mlpWidth || (mlp === mlpWidth && heads === config.heads)) continue;
       const widths = lessThanWhole(config, { mlpWidth: mlp, keptHeads: heads });
       if (mustBeHeld && !isHeldBy({ config: narrowedConfig(config, widths) }, "transformers")) continue;
-      const unused = Math.max(0, 1 - (rest + heads * head + mlp * channel) / (share * all));
+      const unused = Math.max(0, 1 - (fixed + heads * head + mlp * channel) / (share * all));
       const uneven =
         kind === "balanced" ? Math.abs(heads / config.heads - share) + Math.abs(mlp / mlpWidth - share) : 0;
       const fewer = Math.abs(Math.min(depth / whole, blocksToOne[kind]) - count / whole);
-      found.push({ shape: { kept: spreadBlocks(depth, count), ...widths }, farness: 2 * unused + uneven + fewer / 5 });
+      candidates.push({
+        shape: { kept: spreadBlocks(depth, count), ...widths },
+        irregularity: 2 * unused + uneven + fewer / 5,
+      });
     }
   }
-  return found;
+  return candidates;
 }
 
 /** Whether a class of transformers that holds the teacher, or another, holds students without some of its heads too. */
@@ -174,9 +177,9 @@ export function blankOf(
   const first = (count: number) => Array.from({ length: count }, (_, i) => i);
   let student = copyBlocks(teacher, kept);
   kept.forEach((_, block) => {
-    const own = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
-    if (own.mlpWidth !== undefined) student = withChannels(student, block, first(own.mlpWidth));
-    if (own.heads !== undefined) student = withHeads(student, block, first(own.heads));
+    const shape = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
+    if (shape.mlpWidth !== undefined) student = withChannels(student, block, first(shape.mlpWidth));
+    if (shape.heads !== undefined) student = withHeads(student, block, first(shape.heads));
   });
   return settledShapes(student);
 }

@@ -29,8 +29,8 @@ export function blockBudget({ config }: Pick<ModelDefinition, "config">, most: n
     .reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const whole = wholeBudget(config, "weights");
   const least = (outside + whole / config.depth / 4) / (outside + whole);
-  const left = Math.min(whole, most - outside);
-  if (left >= whole / config.depth / 4) return left;
+  const remaining = Math.min(whole, most - outside);
+  if (remaining >= whole / config.depth / 4) return remaining;
   throw badOption(
     "budget",
     `at least ${(Math.ceil(least * 100) / 100).toFixed(2)}x (what is outside of blocks stays)`,
@@ -40,7 +40,7 @@ export function blockBudget({ config }: Pick<ModelDefinition, "config">, most: n
 
 /**
  * Students with at most these shares of the teacher's weights, in the order given. The cuts are ranked once, on all batches
- * `[B, 3, H, W]` of normalised pictures; each student is then refitted on them. Throws an OptionError for a share that blocks can't have.
+ * `[B, 3, H, W]` of normalised images; each student is then refitted on them. Throws an OptionError for a share that blocks can't have.
  */
 export async function studentsOfSizes(
   teacher: Model,

@@ -47,7 +47,7 @@ export interface AdapterPlan {
   /** DoRA: W' = m (W + s BA) / ||W + s BA||, the norm of each row taken as a constant in the gradient. */
   readonly magnitude?: boolean;
   /** Adapters beside the frozen map in training too, where that is not float32 like them. */
-  readonly beside?: boolean;
+  readonly isSeparate?: boolean;
 }
 
 /** `blocks.0.q.lora_A` */
@@ -96,12 +96,12 @@ function modulesOf(config: VitConfig, { targetModules }: AdapterPlan, block: num
 }
 
 export function rankOf({ rank }: AdapterPlan, module: TargetModule): number {
-  const own = typeof rank === "number" ? rank : rank[module];
-  if (own === undefined)
+  const moduleRank = typeof rank === "number" ? rank : rank[module];
+  if (moduleRank === undefined)
     throw new OptionError([
       (name) => `${name("rank")} names no value for ${module}, which is among ${name("targetModules")}.`,
     ]);
-  return own;
+  return moduleRank;
 }
 
 /** What an adapter's product is multiplied by. */
@@ -221,7 +221,7 @@ export function adaptedLinear(parameters: Parameters, plan: AdapterPlan, draws: 
       return linear(x, { ...weights, weight: foldedWeight(plan, parameters, block, module, weights.weight) });
     }
     const scale = adapterScale(plan, module);
-    if (plan.beside || plan.dropout) {
+    if (plan.isSeparate || plan.dropout) {
       const entered = dropped(x, plan.dropout ?? 0, draws.inputs, `${block}.${module}`);
       return add(linear(x, weights), scaled(lowRank(entered, adapter), scale));
     }

@@ -1,6 +1,6 @@
 // What is made of a fixed set of views at each step, seen once before training and kept in half precision, in memory or on disk.
-import type { PictureSource } from "../../data/loader.ts";
-import { stackViews } from "../../data/loader.ts";
+import type { ImageSource } from "../../data/loader.ts";
+import { stackCrops } from "../../data/loader.ts";
 import type { Item } from "../../data/sampling.ts";
 import type { Augmentation } from "../../data/transforms.ts";
 import { slot } from "./step-graphs.ts";
@@ -13,26 +13,26 @@ import type { Preprocessing } from "../../utils/image.ts";
 import { batchesOf } from "../../utils/arrays.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { elementBytes, elementCount, rows, tensorBytes, viewBytes } from "../../utils/tensor.ts";
-import { keptViewsEntry } from "../../workspace/run-folder.ts";
+import { cachedFeaturesEntry } from "../../workspace/run-folder.ts";
 
 /** Targets that take more than this go to disk. */
 const mostBytes = 4 * 2 ** 30;
-/** Pictures at once. */
+/** Images at once. */
 const batch = 16;
 export const keptPlaces = ["auto", "memory", "disk"] as const;
 
 /** How crops of images are made. */
 export interface CropOptions {
-  readonly source: PictureSource;
+  readonly source: ImageSource;
   readonly preprocessing: Preprocessing;
   readonly augmentation: Augmentation;
   readonly seed: number;
 }
 
-export interface KeptViewsOptions extends CropOptions {
+export interface CachedFeaturesOptions extends CropOptions {
   readonly items: readonly Item[];
-  /** Views of each picture. */
-  readonly views: number;
+  /** Crops of each image. */
+  readonly crops: number;
   /** `auto`: in memory up to 4 GiB, else on disk. */
   readonly place: (typeof keptPlaces)[number];
   /** Where the file lies, on disk. */
@@ -71,10 +71,10 @@ export async function seeCrops(
 ): Promise<SeenCrops> {
   const side = preprocessing.cropSize;
   const seen = await Promise.all(
-    items.map((item) => source.augmentedView(item, { augmentation, seed, preprocessing, epoch })),
+    items.map((item) => source.augmentedCrop(item, { augmentation, seed, preprocessing, epoch })),
   );
   const images = items.map(({ name }) => name);
-  const targets = await maker.targets(stackViews(seen, [3, side, side]), images);
+  const targets = await maker.targets(stackCrops(seen, [3, side, side]), images);
   const parts = partsOf(targets);
   return { parts, kept: items.map((_, i) => one(targets, parts, i)) };
 }
@@ -108,7 +108,7 @@ interface Store {
   dispose(): Promise<void>;
 }
 
-export class KeptViews {
+export class CachedFeatures {
   /** "6 MiB in memory" */
   readonly size: string;
   /** Whether steps can do without the views' pixels. */
@@ -126,57 +126,62 @@ export class KeptViews {
   }
 
   /**
-   * Shows all views to the teacher, in the order of the pictures, so that a run that goes on keeps the same. Throws a
+   * Shows all views to the teacher, in the order of the images, so that a run that goes on keeps the same. Throws a
    * UserError where the method can't do with kept targets, or they would take more memory than they may, and an error that
    * names the file where the disk is full.
    */
   static async see(
     distillation: MakesTargets,
-    options: KeptViewsOptions,
+    options: CachedFeaturesOptions,
     progress: (done: number) => void,
-  ): Promise<KeptViews> {
-    const { items, views: count } = options;
-    let found: KeptViews | undefined;
+  ): Promise<CachedFeatures> {
+    const { items, crops: count } = options;
+    let cached: CachedFeatures | undefined;
     let done = 0;
     try {
       for (const shown of cropBatches(items, count)) {
         const { parts, kept } = await seeCrops(distillation, options, shown);
-        if (!found) {
+        if (!cached) {
           const bytes = kept[0].byteLength * items.length * count;
           const store = await storeFor(bytes, options);
-          found = new KeptViews(`${mebibytes(bytes)} ${store.where}`, items, parts, store);
+          cached = new CachedFeatures(`${mebibytes(bytes)} ${store.where}`, items, parts, store);
         }
-        await found.store.add(kept);
+        await cached.store.add(kept);
         done += kept.length;
         progress(done);
       }
     } catch (error) {
-      await found?.dispose();
+      await cached?.dispose();
       throw error;
     }
-    if (!found) throw new Error("there are no views to keep");
-    return found;
+    if (!cached) throw new Error("there are no views to keep");
+    return cached;
   }
 
-  /** Views of these images in this order that were seen before, in a file that `cropBytes` filled in the order of `cropBatches`. */
-  static stored(directory: Directory, entry: string, items: readonly Item[], parts: readonly TargetPart[]): KeptViews {
+  /** Crops of these images in this order that were seen before, in a file that `cropBytes` filled in the order of `cropBatches`. */
+  static stored(
+    directory: Directory,
+    entry: string,
+    items: readonly Item[],
+    parts: readonly TargetPart[],
+  ): CachedFeatures {
     const last = parts[parts.length - 1];
     const length = (last.at + elementCount(last.dims)) * elementBytes.float16;
-    return new KeptViews("", items, parts, new Stored(directory, entry, length));
+    return new CachedFeatures("", items, parts, new Stored(directory, entry, length));
   }
 
   /** The targets of a micro-batch of views, `[B, N, D]` each. */
-  async targets(items: readonly Item[], view: number): Promise<Targets> {
+  async targets(items: readonly Item[], cropEpoch: number): Promise<Targets> {
     const kept: Kept[] = [];
     for (const item of items) {
       const place = this.places.get(item.name);
       if (place === undefined) throw new Error(`no targets are kept of ${item.name}`);
-      kept.push(await this.store.get(view * this.places.size + place));
+      kept.push(await this.store.get(cropEpoch * this.places.size + place));
     }
     return Object.fromEntries(
       this.parts.map(({ name, dims, at }) => {
-        const own = kept.map((halves) => halfToFloat(halves.subarray(at, at + elementCount(dims))));
-        return [name, stackViews(own, dims)];
+        const features = kept.map((halves) => halfToFloat(halves.subarray(at, at + elementCount(dims))));
+        return [name, stackCrops(features, dims)];
       }),
     );
   }
@@ -198,7 +203,7 @@ function partsOf(targets: Targets): TargetPart[] {
   });
 }
 
-/** Picture `i` of targets `[B, N, D]`. */
+/** Image `i` of targets `[B, N, D]`. */
 function one(targets: Targets, parts: readonly TargetPart[], i: number): Kept {
   const last = parts[parts.length - 1];
   const kept = new Uint16Array(last.at + elementCount(last.dims));
@@ -206,11 +211,11 @@ function one(targets: Targets, parts: readonly TargetPart[], i: number): Kept {
   return kept;
 }
 
-async function storeFor(bytes: number, { place, directory, views, items }: KeptViewsOptions): Promise<Store> {
+async function storeFor(bytes: number, { place, directory, crops, items }: CachedFeaturesOptions): Promise<Store> {
   if (place === "disk" || (place === "auto" && bytes > mostBytes)) return OnDisk.create(directory);
   if (bytes > mostBytes)
     throw new UserError(
-      `The cached teacher features of ${items.length} images in ${views} crops take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
+      `The cached teacher features of ${items.length} images in ${crops} crops take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory: ` +
         "Cache fewer (--cached-crops), or cache them on disk (--crop-cache disk).",
       { code: "INVALID_OPTION" },
     );
@@ -262,8 +267,8 @@ class Stored implements Store {
 /** The same for the time of a run, in its folder. */
 class OnDisk extends Stored {
   static async create(directory: Directory): Promise<OnDisk> {
-    await directory.remove(keptViewsEntry);
-    return new OnDisk(directory, keptViewsEntry, 0);
+    await directory.remove(cachedFeaturesEntry);
+    return new OnDisk(directory, cachedFeaturesEntry, 0);
   }
 
   override async add(kept: readonly Kept[]): Promise<void> {

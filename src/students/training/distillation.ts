@@ -37,16 +37,16 @@ import { starts } from "../starts.ts";
 import { copyBlocks, keptBlocksOf } from "../kept-blocks.ts";
 
 /**
- * Normalised pictures `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
+ * Normalised images `[B, 3, H, W]`, with the teacher's classes where the method learns from labels, and with `targets`
  * where the teacher has seen these very views. Where targets hold `embedded`, pixels are not read and may be left out.
  */
-export type PictureBatch =
+export type TrainingImages =
   | FloatTensor
   | { readonly pixels: FloatTensor; readonly labels?: readonly number[]; readonly targets?: Targets }
   | { readonly pixels?: FloatTensor; readonly targets: Targets };
 
-/** Pictures, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
-export type MicroBatch = PictureBatch | (() => Promise<PictureBatch>);
+/** Images, or a way to get them when their turn comes, so that not all micro-batches are in memory at once. */
+export type MicroBatch = TrainingImages | (() => Promise<TrainingImages>);
 
 export interface StepOptions {
   /** Also bring back the gradients that the step used. */
@@ -62,7 +62,7 @@ export interface StepResult {
 }
 
 /**
- * Two sessions, each with half of the threads and of the pictures, end sooner than one with all: threads wait for each other behind
+ * Two sessions, each with half of the threads and of the images, end sooner than one with all: threads wait for each other behind
  * each node. But parameters and sums move between them; above so many bytes that costs what it spares (dev/performance-notes.md).
  */
 const lightWeights = 128 * 2 ** 20;
@@ -159,7 +159,7 @@ export class Distillation {
   }
 
   /**
-   * One step of the optimizer over `accumulation` micro-batches of normalised pictures `[B, 3, H, W]`, all of one size.
+   * One step of the optimizer over `accumulation` micro-batches of normalised images `[B, 3, H, W]`, all of one size.
    * Throws a UserError on another number of micro-batches, and a RunError where the loss is not finite; the parameters
    * then are those of the last good step.
    */
@@ -228,9 +228,9 @@ export class Distillation {
   }
 
   private draws(batch: number): Draws {
-    const known = this.drawsOf.get(batch) ?? this.trainables.draws(batch);
-    this.drawsOf.set(batch, known);
-    return known;
+    const draws = this.drawsOf.get(batch) ?? this.trainables.draws(batch);
+    this.drawsOf.set(batch, draws);
+    return draws;
   }
 
   /** What a second session of the gradients holds, about: weights, in 8 bits for both ways through the student, and what trains. */
@@ -239,8 +239,8 @@ export class Distillation {
   }
 
   private async gradientsOf({ batch, given }: RunShape, runs: number): Promise<Graph> {
-    // Views that are kept are seen before the first step, so the teacher's copy of its weights can go.
-    await this.targetMaker?.rest();
+    // Crops that are kept are seen before the first step, so the teacher's copy of its weights can go.
+    await this.targetMaker?.closeSession();
     const { checkpointing, activations } = this.options;
     return gradientGraph({
       teacher: this.teacher,
@@ -256,13 +256,13 @@ export class Distillation {
     });
   }
 
-  /** Whether steps can do with what the teacher made of their pictures before. */
+  /** Whether steps can do with what the teacher made of their images before. */
   get takesTargets(): boolean {
     return this.objective.targets !== undefined;
   }
 
   /**
-   * What is made of normalised pictures `[B, 3, H, W]` at each step on the same views: `[B, N, D]` for each of the teacher's states
+   * What is made of normalised images `[B, 3, H, W]` at each step on the same views: `[B, N, D]` for each of the teacher's states
    * that the loss reads, and as `embedded` what enters the student's first block, unless that changes while it trains. Throws a
    * UserError where the method reads more of the teacher, and where one is not finite; `images` are the names to say then.
    */
@@ -291,22 +291,22 @@ export class Distillation {
 
   /**
    * The student's features as it is now, without folding: `blockOutput` `[B, N, D]` and `pooled` `[B, D]` of normalised
-   * pictures `[B, 3, H, W]`. Throws a UserError where they are not finite; `images` are the names to say then.
+   * images `[B, 3, H, W]`. Throws a UserError where they are not finite; `images` are the names to say then.
    */
   async features(
     pixels: FloatTensor,
     images?: readonly string[],
   ): Promise<{ blockOutput: FloatTensor; pooled: FloatTensor }> {
     this.featureSession ??= await compile(featureGraph(this.weightCopy, this.trainables), this.device);
-    const own = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
+    const adapters = [...this.state.parameters].filter(([name]) => this.trainables.shapes.has(name));
     const names = ["blockOutput", "pooled"] as const;
-    const found = await runInParts(this.featureSession, this.device, pixels, names, Object.fromEntries(own));
-    checkOutputs(found, { weights: this.weightCopy.weights }, { model: "student", images }, pixels);
-    return found;
+    const outputs = await runInParts(this.featureSession, this.device, pixels, names, Object.fromEntries(adapters));
+    checkOutputs(outputs, { weights: this.weightCopy.weights }, { model: "student", images }, pixels);
+    return outputs;
   }
 
   /** Closes what `features` runs in, until it is called again: it has a copy of the student's weights, and steps want the memory. */
-  async restFeatures(): Promise<void> {
+  async closeFeatureSession(): Promise<void> {
     await this.featureSession?.dispose();
     this.featureSession = undefined;
   }
@@ -345,8 +345,8 @@ export class Distillation {
   /** Closes the sessions and frees the parameters and the optimizer's state. */
   async dispose(): Promise<void> {
     await this.gradientRuns.dispose();
-    await this.restFeatures();
-    await this.targetMaker?.rest();
+    await this.closeFeatureSession();
+    await this.targetMaker?.closeSession();
     await this.state.dispose();
   }
 }

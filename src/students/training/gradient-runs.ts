@@ -1,10 +1,10 @@
 // Loss and gradients of a step, summed over its micro-batches: each taken whole by one session, or one half each by two at the same time,
-// in turns where pictures are many.
+// in turns where images are many.
 import { compileOn } from "../../engine/compile.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import { inputName } from "../../engine/graph/graph.ts";
 import type { Int8Inputs, Int8Options } from "../../engine/passes/int8/int8-products.ts";
-import type { Held } from "../../runtime/device-tensors.ts";
+import type { DeviceTensors } from "../../runtime/device-tensors.ts";
 import { uploadAll } from "../../runtime/device-tensors.ts";
 import type { Device, Session } from "../../runtime/device.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
@@ -21,7 +21,7 @@ export interface RunShape {
   readonly given: Given;
 }
 
-/** One micro-batch: its shape, and what a run is fed beside parameters and sums, picture by picture along the first axis or one for all. */
+/** One micro-batch: its shape, and what a run is fed beside parameters and sums, image by image along the first axis or one for all. */
 export interface Part extends RunShape {
   readonly feeds: Readonly<Record<string, Tensor>>;
 }
@@ -38,13 +38,13 @@ export interface GradientRunsOptions {
   /** The graph of loss and gradients, of which a step takes `runs`. */
   build(shape: RunShape, runs: number): Promise<Graph>;
   /** What trains, as it is now, on each of the devices that take part in a step. */
-  parametersOn(devices: readonly Device[]): Promise<readonly Held[]>;
+  parametersOn(devices: readonly Device[]): Promise<readonly DeviceTensors[]>;
 }
 
 /** What one device's runs of a step gave: gradients that count together with those of the others. */
 export interface Share {
   readonly device: Device;
-  readonly gradients: Held;
+  readonly gradients: DeviceTensors;
 }
 
 /** A session that takes all of each micro-batch, or a half of each. */
@@ -52,7 +52,7 @@ interface Lane {
   readonly device: Device;
   readonly session: Session;
   /** Where its sums of gradients begin, where it has several runs to a step. */
-  readonly blank: Held;
+  readonly blank: DeviceTensors;
 }
 
 interface Lanes {
@@ -66,26 +66,26 @@ interface Summed extends Share {
 }
 
 /** Zeros for each parameter; those of one shape share theirs. */
-async function blankSums(device: Device, shapes: Shapes): Promise<Held> {
+async function blankSums(device: Device, shapes: Shapes): Promise<DeviceTensors> {
   const blanks = await uploadAll(device, new Map([...shapes.values()].map((dims) => [dims.join(), zeros(dims)])));
   return new Map([...shapes].map(([name, dims]) => [name, required(blanks, dims.join())]));
 }
 
-const renamed = (held: Held, by: (name: string) => string) =>
-  Object.fromEntries([...held].map(([name, tensor]) => [by(name), tensor]));
+const renamed = (tensors: DeviceTensors, by: (name: string) => string) =>
+  Object.fromEntries([...tensors].map(([name, tensor]) => [by(name), tensor]));
 
-/** A turn of a run has so many pictures for each thread, at least: fewer make thin products. */
-const picturesAThread = 2;
+/** A turn of a run has so many images for each thread, at least: fewer make thin products. */
+const imagesPerThread = 2;
 
 /**
- * In how many turns a graph takes its pictures: two, where they are enough and `threads` of a processor run it. More would gain no more,
+ * In how many turns a graph takes its images: two, where they are enough and `threads` of a processor run it. More would gain no more,
  * and a session with four times the nodes takes seconds to open.
  */
-function turnsOf(pictures: number, threads: number | undefined): number {
-  return threads && pictures % 2 === 0 && pictures / 2 >= picturesAThread * threads ? 2 : 1;
+function repeatsOf(images: number, threads: number | undefined): number {
+  return threads && images % 2 === 0 && images / 2 >= imagesPerThread * threads ? 2 : 1;
 }
 
-/** What a lane takes of the feeds: rows of those that have one for each picture. */
+/** What a lane takes of the feeds: rows of those that have one for each image. */
 function shareOf(feeds: Part["feeds"], batch: number, lane: number, lanes: number): Part["feeds"] {
   if (lanes === 1) return feeds;
   const [from, to] = [(lane * batch) / lanes, ((lane + 1) * batch) / lanes];
@@ -95,7 +95,7 @@ function shareOf(feeds: Part["feeds"], batch: number, lane: number, lanes: numbe
 
 /** Gives the parts of a step by their numbers, each to `takers`. It is asked for when those in front of it have come. */
 function inOrder(parts: readonly (() => Promise<Part>)[], takers: number): (i: number) => Promise<Part> {
-  const waiting = new Map<number, { readonly part: Promise<Part>; left: number }>();
+  const waiting = new Map<number, { readonly part: Promise<Part>; takers: number }>();
   let next = 0;
   let before: Promise<unknown> = Promise.resolve();
   return (i) => {
@@ -103,11 +103,11 @@ function inOrder(parts: readonly (() => Promise<Part>)[], takers: number): (i: n
       const part = before.then(parts[next]);
       // Whoever takes it hears of an error.
       before = part.catch(() => undefined);
-      waiting.set(next, { part, left: takers });
+      waiting.set(next, { part, takers: takers });
     }
-    const found = required(waiting, i);
-    if (--found.left === 0) waiting.delete(i);
-    return found.part;
+    const entry = required(waiting, i);
+    if (--entry.takers === 0) waiting.delete(i);
+    return entry.part;
   };
 }
 
@@ -162,7 +162,7 @@ export class GradientRuns {
   }
 
   /** All micro-batches, or a half of each where there are two lanes. */
-  private async runLane({ shape, all }: Lanes, lane: number, parameters: Held, step: Step): Promise<Summed> {
+  private async runLane({ shape, all }: Lanes, lane: number, parameters: DeviceTensors, step: Step): Promise<Summed> {
     const { device, session, blank } = all[lane];
     const names = [...this.options.shapes.keys()];
     const losses: number[] = [];
@@ -213,21 +213,24 @@ export class GradientRuns {
     const { device, shapes, accumulation, pairs, int8 } = this.options;
     const shape = { batch, given };
     const { threads = 1 } = device;
-    // A thread or a picture that is left over would cost more than halves spare.
+    // A thread or an image that is left over would cost more than halves spare.
     const even = threads % 2 === 0 && batch % 2 === 0;
-    const beside = pairs && even ? device.beside?.() : undefined;
-    const devices = beside ? [device, beside] : [device];
+    const sibling = pairs && even ? device.sibling?.() : undefined;
+    const devices = sibling ? [device, sibling] : [device];
     const each = batch / devices.length;
-    const turns = turnsOf(each, device.threads && threads / devices.length);
-    const built = await this.options.build({ ...shape, batch: each / turns }, turns * devices.length * accumulation);
-    const pictures = built.inputs.filter((value) => !shapes.has(inputName(value)) && value.shape[0] === each / turns);
+    const repeats = repeatsOf(each, device.threads && threads / devices.length);
+    const built = await this.options.build(
+      { ...shape, batch: each / repeats },
+      repeats * devices.length * accumulation,
+    );
+    const images = built.inputs.filter((value) => !shapes.has(inputName(value)) && value.shape[0] === each / repeats);
     // Of several runs, each goes on with the sums of those before.
     const sumOf = (name: string) => (accumulation > 1 ? slot.sum(name) : undefined);
     const sums = new Map([...shapes.keys()].map((name) => [slot.gradient(name), sumOf(name)]));
     const sessions = await compileOn(devices, built, {
       int8,
-      unrolled: { turns, pictures: new Set(pictures.map(inputName)), sums },
-      ...(beside ? { threads: threads / 2 } : {}),
+      unrolled: { repeats, images: new Set(images.map(inputName)), sums },
+      ...(sibling ? { threads: threads / 2 } : {}),
     });
     const all: Lane[] = [];
     for (const [i, session] of sessions.entries())

@@ -1,4 +1,4 @@
-// The training loop: one step after the other, each logged; now and then a look at held-out pictures and a checkpoint.
+// The training loop: one step after the other, each logged; now and then a look at held-out images and a checkpoint.
 import { shellWord } from "../../utils/option-names.ts";
 import type { Distillation, MicroBatch } from "./distillation.ts";
 import { RunError, UserError } from "../../utils/errors.ts";
@@ -61,8 +61,8 @@ class TrainingLoop {
     this.losses = [...training.losses];
     this.evaluations = training.before.flatMap((entry): Evaluation[] => {
       if (entry.kind !== "evaluation") return [];
-      const { step, difference, cosine, neighbours } = entry;
-      return [{ step, difference, cosine, ...(neighbours === undefined ? {} : { neighbours }) }];
+      const { step, meanAbsoluteDifference: difference, cosine, knn } = entry;
+      return [{ step, meanAbsoluteDifference: difference, cosine, ...(knn === undefined ? {} : { knn }) }];
     });
     this.begun = context.environment.now();
     this.lastCheckpoint = this.begun;
@@ -103,7 +103,10 @@ class TrainingLoop {
     const seconds = Number(((environment.now() - started) / 1000).toFixed(4));
     await folder.log({ kind: "step", step, epoch: step / plan.iterationsPerEpoch, loss, learningRate, seconds });
     const last = this.evaluations.at(-1);
-    listener.progress?.(step, `loss ${loss.toFixed(4)}${last ? `  held out ${last.difference.toFixed(3)}` : ""}`);
+    listener.progress?.(
+      step,
+      `loss ${loss.toFixed(4)}${last ? `  held out ${last.meanAbsoluteDifference.toFixed(3)}` : ""}`,
+    );
     const atEnd = step === plan.steps;
     if (this.evaluateSteps > 0 && (step % this.evaluateSteps === 0 || atEnd)) await this.evaluate(step);
     const minutes = (environment.now() - this.lastCheckpoint) / 60_000;

@@ -3,7 +3,7 @@
 // and frees what it has replaced, so that it takes no more memory beside them than one block's share.
 import { Sessions } from "../../engine/compile.ts";
 import { adamwScalars } from "../../engine/optim/adamw.ts";
-import type { Held } from "../../runtime/device-tensors.ts";
+import type { DeviceTensors } from "../../runtime/device-tensors.ts";
 import { downloadAll, uploadAll } from "../../runtime/device-tensors.ts";
 import type { LoopArguments } from "../../runtime/loop-runner.ts";
 import type { Device, DeviceTensor } from "../../runtime/device.ts";
@@ -18,25 +18,29 @@ import type { Shapes } from "./trainables.ts";
 import { required } from "../../utils/required.ts";
 
 /** What a graph is fed of a parameter's gradients: one, or the two that count together. */
-function gradientFeeds([first, second]: readonly Held[], name: string, own: string): Record<string, DeviceTensor> {
+function gradientFeeds(
+  [first, second]: readonly DeviceTensors[],
+  name: string,
+  gradientName: string,
+): Record<string, DeviceTensor> {
   return {
-    [slot.gradient(name)]: required(first, own),
-    ...(second ? { [slot.sum(name)]: required(second, own) } : {}),
+    [slot.gradient(name)]: required(first, gradientName),
+    ...(second ? { [slot.sum(name)]: required(second, gradientName) } : {}),
   };
 }
 
 /** Puts another tensor under a name; what stood there is the caller's to release. */
-function replaced(held: Held, name: string, next: DeviceTensor): DeviceTensor {
-  const old = required(held, name);
-  held.set(name, next);
+function replaced(tensors: DeviceTensors, name: string, next: DeviceTensor): DeviceTensor {
+  const old = required(tensors, name);
+  tensors.set(name, next);
   return old;
 }
 
 /** Takes tensors out of a map. */
-function taken(held: Held, names: readonly string[]): Held {
-  const found = new Map(names.map((name) => [name, required(held, name)]));
-  for (const name of names) held.delete(name);
-  return found;
+function taken(from: DeviceTensors, names: readonly string[]): DeviceTensors {
+  const tensors = new Map(names.map((name) => [name, required(from, name)]));
+  for (const name of names) from.delete(name);
+  return tensors;
 }
 
 /** PyTorch's clip_grad_norm_ adds so much to the norm. */
@@ -48,10 +52,10 @@ interface Place {
   /** Blocks of the same parameters share one. */
   readonly sessions: Sessions;
   /** All of them. */
-  readonly parameters: Held;
+  readonly parameters: DeviceTensors;
   /** Of those that are updated here. */
-  readonly momentum: Held;
-  readonly variance: Held;
+  readonly momentum: DeviceTensors;
+  readonly variance: DeviceTensors;
   readonly groups: readonly Group[];
 }
 
@@ -67,15 +71,15 @@ const runningMeans = ["momentum", "variance"] as const;
 /** What a graph is fed of a parameter's own, which it knows by `name`. */
 function tensorsOf(
   { parameters, momentum, variance }: Place,
-  gradients: readonly Held[],
+  gradients: readonly DeviceTensors[],
   name: string,
-  own: string,
+  gradientName: string,
 ): Record<string, DeviceTensor> {
   return {
-    [name]: required(parameters, own),
-    [slot.momentum(name)]: required(momentum, own),
-    [slot.variance(name)]: required(variance, own),
-    ...gradientFeeds(gradients, name, own),
+    [name]: required(parameters, gradientName),
+    [slot.momentum(name)]: required(momentum, gradientName),
+    [slot.variance(name)]: required(variance, gradientName),
+    ...gradientFeeds(gradients, name, gradientName),
   };
 }
 
@@ -86,12 +90,12 @@ const threadsOf = ({ threads }: Device, count: number): number | undefined =>
   threads && Math.max(1, Math.floor(threads / count));
 
 /** Tensors go from one device to another. */
-async function moved(from: Device, to: Device, held: Held): Promise<Held> {
-  return uploadAll(to, await downloadAll(from, held, true), true);
+async function moved(from: Device, to: Device, tensors: DeviceTensors): Promise<DeviceTensors> {
+  return uploadAll(to, await downloadAll(from, tensors, true), true);
 }
 
-async function copied(from: Device, to: Device, held: Held): Promise<Held> {
-  return uploadAll(to, await downloadAll(from, held), true);
+async function copied(from: Device, to: Device, tensors: DeviceTensors): Promise<DeviceTensors> {
+  return uploadAll(to, await downloadAll(from, tensors), true);
 }
 
 export class OptimizerState {
@@ -122,7 +126,7 @@ export class OptimizerState {
     parameters: ReadonlyMap<string, FloatTensor>,
     options: DistillationOptions["optimizer"],
     depth: number,
-    own: boolean,
+    mayTake: boolean,
   ): Promise<OptimizerState> {
     const shapes = new Map([...parameters].map(([name, { dims }]) => [name, dims]));
     const groups = groupsOf(shapes, depth, options.layerDecay);
@@ -130,7 +134,7 @@ export class OptimizerState {
     const first: Place = {
       device,
       sessions: new Sessions(device),
-      parameters: await uploadAll(device, parameters, own),
+      parameters: await uploadAll(device, parameters, mayTake),
       momentum: await uploadAll(device, blank),
       variance: await uploadAll(device, blank, true),
       groups,
@@ -139,7 +143,7 @@ export class OptimizerState {
   }
 
   /** Parameters by name, on the device that the state began on. */
-  get parameters(): Held {
+  get parameters(): DeviceTensors {
     return this.places[0].parameters;
   }
 
@@ -147,7 +151,7 @@ export class OptimizerState {
    * The parameters on each of some devices, of which the first is that on which the state began. Updates take their gradients from
    * there, and go on there side by side.
    */
-  async on(devices: readonly Device[]): Promise<readonly Held[]> {
+  async on(devices: readonly Device[]): Promise<readonly DeviceTensors[]> {
     const same = devices.length === this.places.length && this.places.every(({ device }, i) => device === devices[i]);
     if (!same) {
       await this.gather();
@@ -160,7 +164,7 @@ export class OptimizerState {
   private async spread(devices: readonly Device[]): Promise<void> {
     const [whole] = this.places;
     await whole.sessions.dispose();
-    const [own, ...others] = sharedOut(this.groups, devices.length);
+    const [localGroup, ...others] = sharedOut(this.groups, devices.length);
     const places: Place[] = [];
     for (const [i, groups] of others.entries()) {
       const device = devices[i + 1];
@@ -175,7 +179,7 @@ export class OptimizerState {
       });
     }
     const sessions = new Sessions(whole.device, { threads: threadsOf(whole.device, devices.length) });
-    this.places = [{ ...whole, sessions, groups: own }, ...places];
+    this.places = [{ ...whole, sessions, groups: localGroup }, ...places];
   }
 
   /** Back to one place. */
@@ -198,7 +202,7 @@ export class OptimizerState {
    * The update of step `t` (from 1) by the gradients that were found at each place, whose sum counts. They are released as they are
    * used, and taken out of the maps.
    */
-  async update(gradients: readonly Held[], t: number, learningRate: number): Promise<void> {
+  async update(gradients: readonly DeviceTensors[], t: number, learningRate: number): Promise<void> {
     const { places } = this;
     if (gradients.length !== places.length) throw new Error("gradients come from other devices than parameters lie on");
     const all = await Promise.all(places.map((place) => this.gradientsAt(place, gradients)));
@@ -207,20 +211,20 @@ export class OptimizerState {
       await Promise.all(places.map((place, i) => this.updateAt(place, all[i], { t, learningRate, clip })));
     } finally {
       for (const [i, { device }] of places.entries())
-        await device.release(all[i].flatMap((held) => [...held.values()]));
+        await device.release(all[i].flatMap((tensors) => [...tensors.values()]));
     }
     // Each place tells the others.
     await Promise.all(places.flatMap((from) => places.filter((to) => to !== from).map((to) => this.tell(from, to))));
   }
 
   /** What all places found of the gradients of the parameters that are updated at one, there. */
-  private async gradientsAt(place: Place, gradients: readonly Held[]): Promise<Held[]> {
+  private async gradientsAt(place: Place, gradients: readonly DeviceTensors[]): Promise<DeviceTensors[]> {
     const names = namesOf(place);
     return Promise.all(
-      gradients.map(async (held, i) => {
+      gradients.map(async (tensors, i) => {
         const { device } = this.places[i];
-        const own = taken(held, names);
-        return device === place.device ? own : moved(device, place.device, own);
+        const local = taken(tensors, names);
+        return device === place.device ? local : moved(device, place.device, local);
       }),
     );
   }
@@ -232,7 +236,7 @@ export class OptimizerState {
     await to.device.release([...copies].map(([name, copy]) => replaced(to.parameters, name, copy)));
   }
 
-  private async updateAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
+  private async updateAt(place: Place, gradients: readonly DeviceTensors[], step: UpdateStep): Promise<void> {
     if (place.device.createLoop) await this.changeAt(place, gradients, step);
     else await this.replaceAt(place, gradients, step);
   }
@@ -246,15 +250,15 @@ export class OptimizerState {
   }
 
   /** Changes parameters and running means in place. */
-  private async changeAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
+  private async changeAt(place: Place, gradients: readonly DeviceTensors[], step: UpdateStep): Promise<void> {
     const halves = gradients.length > 1;
     for (const matrices of [true, false]) {
       const calls: LoopArguments<DeviceTensor>[] = [];
       for (const group of place.groups) {
         const scalars = this.scalarsOf(step, group);
-        for (const [name, own] of group.full)
+        for (const [name, gradientName] of group.full)
           if (required(group.shapes, name).length >= 2 === matrices)
-            calls.push({ scalars, tensors: tensorsOf(place, gradients, anyParameter, own) });
+            calls.push({ scalars, tensors: tensorsOf(place, gradients, anyParameter, gradientName) });
       }
       if (calls.length === 0) continue;
       const key = `${matrices} ${halves}`;
@@ -264,7 +268,7 @@ export class OptimizerState {
   }
 
   /** Puts new tensors in the place of those there were, block by block. */
-  private async replaceAt(place: Place, gradients: readonly Held[], step: UpdateStep): Promise<void> {
+  private async replaceAt(place: Place, gradients: readonly DeviceTensors[], step: UpdateStep): Promise<void> {
     const halves = gradients.length > 1;
     const { device, sessions, groups, parameters, momentum, variance } = place;
     for (const group of groups) {
@@ -272,33 +276,36 @@ export class OptimizerState {
       const session = await sessions.get(`update ${halves} ${key}`, () => updateGraph(shapes, this.options, halves));
       const feeds: Record<string, Tensor | DeviceTensor> = {};
       for (const [name, value] of Object.entries(this.scalarsOf(step, group))) feeds[name] = float32([value], []);
-      for (const [name, own] of full) Object.assign(feeds, tensorsOf(place, gradients, name, own));
+      for (const [name, gradientName] of full) Object.assign(feeds, tensorsOf(place, gradients, name, gradientName));
       const { kept } = await session.run({ feeds, keep: session.outputNames, mustFinish: true });
       const used: DeviceTensor[] = [];
-      for (const [name, own] of full) {
-        used.push(replaced(parameters, own, kept[slot.next(name)]));
-        used.push(replaced(momentum, own, kept[slot.next(slot.momentum(name))]));
-        used.push(replaced(variance, own, kept[slot.next(slot.variance(name))]));
-        for (const held of gradients) used.push(...taken(held, [own]).values());
+      for (const [name, gradientName] of full) {
+        used.push(replaced(parameters, gradientName, kept[slot.next(name)]));
+        used.push(replaced(momentum, gradientName, kept[slot.next(slot.momentum(name))]));
+        used.push(replaced(variance, gradientName, kept[slot.next(slot.variance(name))]));
+        for (const gradient of gradients) used.push(...taken(gradient, [gradientName]).values());
       }
       await device.release(used);
     }
   }
 
   /** What all gradients are multiplied by, so that their common norm is at most what is asked for; `gradients` of each place. */
-  private async clipOf(gradients: readonly (readonly Held[])[]): Promise<number | undefined> {
+  private async clipOf(gradients: readonly (readonly DeviceTensors[])[]): Promise<number | undefined> {
     const { clipNorm } = this.options;
     if (clipNorm === undefined) return undefined;
     const squares = await Promise.all(this.places.map((place, i) => this.squaresAt(place, gradients[i])));
     return Math.min(1, clipNorm / (Math.sqrt(squares.reduce((a, b) => a + b)) + clipEpsilon));
   }
 
-  private async squaresAt({ sessions, groups }: Place, gradients: readonly Held[]): Promise<number> {
+  private async squaresAt({ sessions, groups }: Place, gradients: readonly DeviceTensors[]): Promise<number> {
     const halves = gradients.length > 1;
     let squares = 0;
     for (const { key, shapes, full } of groups) {
       const session = await sessions.get(`squares ${halves} ${key}`, () => squaresGraph(shapes, halves));
-      const feeds = Object.assign({}, ...[...full].map(([name, own]) => gradientFeeds(gradients, name, own)));
+      const feeds = Object.assign(
+        {},
+        ...[...full].map(([name, gradientName]) => gradientFeeds(gradients, name, gradientName)),
+      );
       const { tensors } = await session.run({ feeds, fetch: ["squares"], mustFinish: true });
       squares += Number(tensors.squares.data[0]);
     }
@@ -310,10 +317,10 @@ export class OptimizerState {
     const [first] = this.places;
     const tensors = await downloadAll(first.device, first.parameters);
     for (const means of runningMeans) {
-      const found = new Map<string, FloatTensor>();
+      const saved = new Map<string, FloatTensor>();
       for (const place of this.places)
-        for (const [name, tensor] of await downloadAll(place.device, place[means])) found.set(name, tensor);
-      for (const name of this.shapes.keys()) tensors.set(slot[means](name), required(found, name));
+        for (const [name, tensor] of await downloadAll(place.device, place[means])) saved.set(name, tensor);
+      for (const name of this.shapes.keys()) tensors.set(slot[means](name), required(saved, name));
     }
     return tensors;
   }
@@ -333,8 +340,8 @@ export class OptimizerState {
     await this.gather();
     const [{ device, parameters, momentum, variance }] = this.places;
     for (const [i, name] of [...this.shapes.keys()].entries())
-      for (const [k, held] of [parameters, momentum, variance].entries())
-        await device.release([replaced(held, name, await device.upload(wanted[3 * i + k]))]);
+      for (const [k, tensors] of [parameters, momentum, variance].entries())
+        await device.release([replaced(tensors, name, await device.upload(wanted[3 * i + k]))]);
   }
 
   /** Closes the sessions and frees all tensors. */
@@ -342,8 +349,8 @@ export class OptimizerState {
     for (const { device, sessions, parameters, momentum, variance } of this.places) {
       await sessions.dispose();
       const all = [parameters, momentum, variance];
-      await device.release(all.flatMap((held) => [...held.values()]));
-      for (const held of all) held.clear();
+      await device.release(all.flatMap((tensors) => [...tensors.values()]));
+      for (const tensors of all) tensors.clear();
       await device.trim();
     }
   }

@@ -25,12 +25,12 @@ export function groupsOf(shapes: Shapes, depth: number, decay: number): Group[] 
   for (const [name, dims] of shapes) {
     const scale = layerScale(name, depth, decay);
     const inside = splitBlockName(name);
-    const own = inside?.inBlock ?? name;
+    const weightName = inside?.inBlock ?? name;
     const key = `${inside?.block ?? ""} ${scale}`;
     const group = groups.get(key) ?? { scale, shapes: new Map(), full: new Map() };
     groups.set(key, group);
-    group.shapes.set(own, dims);
-    group.full.set(own, name);
+    group.shapes.set(weightName, dims);
+    group.full.set(weightName, name);
   }
   return [...groups.values()].map((group) => ({ ...group, key: JSON.stringify([...group.shapes]) }));
 }

@@ -29,9 +29,11 @@ export function checkRanks(config: VitConfig, { targetModules: modules, rank }: 
   if (typeof rank === "number") return;
   for (const module of checked) {
     const most = highestRank(config, module);
-    const own = rank[module] ?? 0;
-    if (own > most)
-      throw badOption("rank", `between 1 and ${most} for ${module} (the smaller side of that map)`, { [module]: own });
+    const moduleRank = rank[module] ?? 0;
+    if (moduleRank > most)
+      throw badOption("rank", `between 1 and ${most} for ${module} (the smaller side of that map)`, {
+        [module]: moduleRank,
+      });
   }
   for (const module of modules) rankOf({ rank, targetModules: modules }, module);
 }

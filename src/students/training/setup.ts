@@ -1,6 +1,6 @@
 // What a run is made of before its first step: the distillation's settings, labels, looks and views.
 import type { DataSet } from "../../data/dataset.ts";
-import type { PictureSource, TrainingLoaderOptions } from "../../data/loader.ts";
+import type { ImageSource, TrainingLoaderOptions } from "../../data/loader.ts";
 import type { Item } from "../../data/sampling.ts";
 import { denormalise } from "../../data/transforms.ts";
 import { adapterPlanOf } from "../methods/lookup.ts";
@@ -18,11 +18,11 @@ import type { Listener } from "../../context/run-context.ts";
 import type { Parts } from "../../evaluation/evaluate-candidates.ts";
 import { limitItems } from "../../evaluation/evaluate-candidates.ts";
 import type { Directory } from "../../files/storage.ts";
-import { KeptViews } from "./cached-features.ts";
-import { picturesThatFit } from "./step-memory.ts";
+import { CachedFeatures } from "./cached-features.ts";
+import { imagesThatFit } from "./step-memory.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 import type { BatchPlan } from "./step-plan.ts";
-import { usualCount } from "../run-start.ts";
+import { defaultCount } from "../run-start.ts";
 import { Tracker } from "./tracking.ts";
 
 /** The run's settings as createDistillation takes them: every option that both have, with what the run has worked out. */
@@ -63,31 +63,31 @@ export function checkMethod(
     throw new OptionError([(name) => `${name("activations")} float16 does not go with the method ${method}: ${why}.`]);
 }
 
-/** How many pictures at once the memory at hand holds, for `planBatches`. */
+/** How many images at once the memory at hand holds, for `planBatches`. */
 export function fittingBatch(
   { keptBlocks, checkpointing, activations, ...options }: StudentRunOptions,
   teacher: Model,
   { availableMemory }: Environment,
 ): (wanted: { most: number; effective: number }) => number {
   const { config } = teacher;
-  const blocks = keptBlocks?.length ?? usualCount(options, config.depth);
+  const blocks = keptBlocks?.length ?? defaultCount(options, config.depth);
   const step = { blocks, parameters: 2 * parameterCount(teacher), checkpointing, activations };
-  return (wanted) => (availableMemory ? picturesThatFit(wanted, availableMemory(), config, step) : wanted.most);
+  return (wanted) => (availableMemory ? imagesThatFit(wanted, availableMemory(), config, step) : wanted.most);
 }
 
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
-export async function keptViewsOf(
-  { cachedCrops: views, cropCache: place }: StudentRunOptions,
+export async function cachedFeaturesOf(
+  { cachedCrops: crops, cropCache: place }: StudentRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
   directory: Directory,
   listener: Listener,
-): Promise<KeptViews | undefined> {
-  if (views === undefined) return undefined;
-  listener.stage?.("caching teacher features", views * loading.items.length);
-  const options = { ...loading, views, place, directory };
-  const kept = await KeptViews.see(distillation, options, (done) => listener.progress?.(done));
-  listener.info?.(`${views} crops of each image are cached: ${kept.size}`);
+): Promise<CachedFeatures | undefined> {
+  if (crops === undefined) return undefined;
+  listener.stage?.("caching teacher features", crops * loading.items.length);
+  const options = { ...loading, crops, place, directory };
+  const kept = await CachedFeatures.see(distillation, options, (done) => listener.progress?.(done));
+  listener.info?.(`${crops} crops of each image are cached: ${kept.size}`);
   return kept;
 }
 
@@ -110,13 +110,13 @@ export function teacherLabels({ config }: Model, { train }: DataSet, { method, d
   });
 }
 
-/** Adapters of a rank beyond the number of pictures fit those pictures alone. */
-export function warnOfRank(options: StudentRunOptions, pictures: number, warn: (message: string) => void): void {
+/** Adapters of a rank beyond the number of images fit those images alone. */
+export function warnOfRank(options: StudentRunOptions, images: number, warn: (message: string) => void): void {
   const rank = adapterPlanOf(options)?.rank ?? 0;
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
-  if (pictures < highest) {
+  if (images < highest) {
     warn(
-      `${pictures} images are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
+      `${images} images are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
     );
   }
 }
@@ -136,7 +136,7 @@ export function trackedItems(
 
 export function trackerOf(
   teacher: Model,
-  source: PictureSource,
+  source: ImageSource,
   tracked: Pick<Parts, "bank" | "queries">,
   data: DataSet,
 ): Tracker {
@@ -144,18 +144,21 @@ export function trackerOf(
 }
 
 /** A few training views, for TensorBoard. */
-export async function viewsOf(environment: Environment, options: TrainingLoaderOptions<Item>): Promise<LoggedImage[]> {
+export async function loggedCrops(
+  environment: Environment,
+  options: TrainingLoaderOptions<Item>,
+): Promise<LoggedImage[]> {
   const { source, items, preprocessing, augmentation, seed } = options;
   const shown = items.slice(0, 4);
   return Promise.all(
     shown.map(async (item, i) => {
-      const view = await source.augmentedView(item, { preprocessing, augmentation, seed, epoch: 0 });
-      const picture = denormalise(view, preprocessing);
+      const crop = await source.augmentedCrop(item, { preprocessing, augmentation, seed, epoch: 0 });
+      const image = denormalise(crop, preprocessing);
       return {
         tag: `training_views/${i}`,
-        width: picture.width,
-        height: picture.height,
-        png: await environment.encodePng(picture),
+        width: image.width,
+        height: image.height,
+        png: await environment.encodePng(image),
       };
     }),
   );

@@ -12,7 +12,7 @@
 // accumulation, a session of gradients takes sums in and gives sums out (the last pass adds them,
 // `engine/passes/unroll.ts`).
 //
-// A micro-batch of an even number of pictures is taken in halves (`gradient-runs.ts`): the graph has a session in the
+// A micro-batch of an even number of images is taken in halves (`gradient-runs.ts`): the graph has a session in the
 // device's worker and one in that of `Device.beside`, each with half of the threads, where they are even. Nodes then
 // wait less for each other's threads, and what runs in one thread anyway (small nodes, transpositions) does so in
 // both at once. Both devices have all parameters, and each updates about half of them, block by block, while the
@@ -20,10 +20,10 @@
 // the other. What is drawn for a micro-batch is drawn for all of it and then cut, and each half goes to the same
 // session each time. A second session has activations and 8-bit weights of its own: not with `--checkpointing`, and
 // not where weights and what trains are above 128 MB (ViT-S is below, ViT-B above in 8 bits too). Within a session's
-// graph, pictures are taken in two turns where each has two of them for each of its threads (the same pass): the
+// graph, images are taken in two turns where each has two of them for each of its threads (the same pass): the
 // graph for half of them stands there twice, with the same weights and roundings of what trains, gradients go from
-// the first turn into the second's sums, and the second's pictures wait for all gradients of the first. A run's plan
-// cuts steps into about 8 pictures on a CPU, where larger parts are no faster, 4 with `--checkpointing`, and 16 on a
+// the first turn into the second's sums, and the second's images wait for all gradients of the first. A run's plan
+// cuts steps into about 8 images on a CPU, where larger parts are no faster, 4 with `--checkpointing`, and 16 on a
 // GPU (`step-plan.ts`).
 //
 // Adapters are folded into the weight for tokens and for the gradient that goes on to them; their own gradients come
@@ -42,9 +42,9 @@
 // (dev/performance-notes.md). On the CPU an output that is kept is written into memory that was handed in, and what
 // the runtime answers with is a copy that nobody reads; `platform/node/collect-garbage.ts` calls the collector when
 // enough of such memory, of which it isn't told, has come together: the quick one for what has just been made.
-// Sessions for looks at held-out pictures close after each look.
+// Sessions for looks at held-out images close after each look.
 //
-// Models, a student's looks and kept views take four pictures a thread at once, however many they are handed
+// Models, a student's looks and kept views take four images a thread at once, however many they are handed
 // (`runtime/batch-parts.ts`): more don't fit a processor's caches, and take more memory. A model's open session that
 // gives more than is asked for serves as well (`Model.session`): one more would hold the weights again.
 //
@@ -88,7 +88,7 @@ export const slot = {
   embedded: "embedded",
 } as const;
 
-/** What comes in of pictures that were seen before: nothing, the teacher's states, or these and what enters the student's first block. */
+/** What comes in of images that were seen before: nothing, the teacher's states, or these and what enters the student's first block. */
 export type Given = "nothing" | "targets" | "targets and tokens";
 
 export interface GradientGraphOptions {
@@ -97,7 +97,7 @@ export interface GradientGraphOptions {
   readonly trainables: Trainables;
   readonly objective: Objective;
   readonly draws: Draws;
-  /** Pictures of a run. */
+  /** Images of a run. */
   readonly batch: number;
   /** Runs whose gradients make up a step's. */
   readonly runs: number;
@@ -121,7 +121,7 @@ function parameterInputs(shapes: Shapes): Map<string, Value> {
 export function gradientGraph(options: GradientGraphOptions): Graph {
   const { teacher, student, trainables, objective, draws, batch, runs, given: what = "nothing" } = options;
   const pixels = pixelInput(teacher, batch);
-  const own = parameterInputs(trainables.shapes);
+  const trainedInputs = parameterInputs(trainables.shapes);
   const extra = parameterInputs(objective.shapes);
   const inputs = objective.inputs(batch);
   const weight = frozenWeights(teacher.weights);
@@ -129,11 +129,11 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
   const tokens = what === "targets and tokens" ? tokenInput(slot.embedded, student, batch) : undefined;
   const seen = given ? [] : vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
   const state = (i: number) => {
-    const found = given?.get(i) ?? seen[i];
-    if (!found) throw new Error(`the objective reads state ${i} of the teacher, which is none of its targets`);
-    return found;
+    const feature = given?.get(i) ?? seen[i];
+    if (!feature) throw new Error(`the objective reads state ${i} of the teacher, which is none of its targets`);
+    return feature;
   };
-  const parts = trainables.apply(own, draws);
+  const parts = trainables.apply(trainedInputs, draws);
   const embedded = tokens ?? embed(student.config, parts.weight, pixels);
   let states: readonly Value[] | undefined;
   const loss = objective.loss({
@@ -147,7 +147,7 @@ export function gradientGraph(options: GradientGraphOptions): Graph {
     inputs,
   });
 
-  const parameters = new Map([...own, ...extra]);
+  const parameters = new Map([...trainedInputs, ...extra]);
   const wrt = [...parameters.values()];
   const change = activationChange(options);
   const toStates = change && states ? states.slice(1) : [];
@@ -183,7 +183,7 @@ function targetInputs(teacher: ModelDefinition, { targets }: Objective, batch: n
   return new Map((targets ?? []).map((i) => [i, tokenInput(slot.target(i), teacher, batch)]));
 }
 
-/** Whether nothing trains of what brings pictures to the student's first block. */
+/** Whether nothing trains of what brings images to the student's first block. */
 function frozenEmbedding({ config }: ModelDefinition, trainables: Trainables, pixels: Value): boolean {
   const embedded = embed(config, trainables.apply(parameterInputs(trainables.shapes)).weight, pixels);
   const read = sortedNodes([embedded]).flatMap(({ inputs }) => inputs);
@@ -191,7 +191,7 @@ function frozenEmbedding({ config }: ModelDefinition, trainables: Trainables, pi
 }
 
 /**
- * What is worth keeping of any number of pictures: the teacher's states `targets` as `target.i`, and where it never changes what enters
+ * What is worth keeping of any number of images: the teacher's states `targets` as `target.i`, and where it never changes what enters
  * the student's first block as `embedded`.
  */
 export function targetGraph(
@@ -228,7 +228,7 @@ export function foldingGraphs(trainables: Trainables): Graph[] {
   });
 }
 
-/** The student with its parameters as inputs, any number of pictures: the last block's output and the pooled vector. */
+/** The student with its parameters as inputs, any number of images: the last block's output and the pooled vector. */
 export function featureGraph(student: ModelDefinition, trainables: Trainables): Graph {
   const { config } = student;
   const parameters = parameterInputs(trainables.shapes);

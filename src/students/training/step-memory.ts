@@ -1,4 +1,4 @@
-// How many pictures a training step can hold at once in the memory at hand.
+// How many images a training step can hold at once in the memory at hand.
 import type { VitConfig } from "../../models/config.ts";
 import { tokenCount } from "../../models/config.ts";
 
@@ -19,33 +19,33 @@ export interface StepMemory {
 }
 
 /**
- * Bytes that a training step takes for each picture, about: of each block's tokens, eleven vectors of the width, two of the
+ * Bytes that a training step takes for each image, about: of each block's tokens, eleven vectors of the width, two of the
  * MLP's, and each head's attention; of a block that is computed anew, its input alone; of one that is saved in half precision, all but
  * its input in half as many bytes (dev/performance.md has measured ones).
  */
-export function bytesOfPicture(config: VitConfig, { blocks, checkpointing, activations }: StepMemory): number {
+export function bytesOfImage(config: VitConfig, { blocks, checkpointing, activations }: StepMemory): number {
   const tokens = tokenCount(config);
   const block = 11 * config.width + 2 * config.mlpWidth + config.heads * tokens;
   const inner = checkpointing ? 0 : (block - config.width) / (activations === "float16" ? 2 : 1);
   return 4 * tokens * (blocks * (config.width + inner) + passing * block);
 }
 
-/** How many pictures of a step may be left out for larger parts of it at once. */
+/** How many images of a step may be left out for larger parts of it at once. */
 const leftOut = 0.1;
 
 /**
- * How many of `most` pictures at once fit `available` bytes; 1 at least. Parts of a step are of one size, so that it is one
- * that leaves out few of its `effective` pictures.
+ * How many of `most` images at once fit `available` bytes; 1 at least. Parts of a step are of one size, so that it is one
+ * that leaves out few of its `effective` images.
  */
-export function picturesThatFit(
+export function imagesThatFit(
   { most, effective }: { readonly most: number; readonly effective: number },
   available: number,
   config: VitConfig,
   step: StepMemory,
 ): number {
   // Sessions hold weights too: in copies of their own, or as pages of a file.
-  const left = usable * available - 4 * step.parameters;
-  const fitting = Math.floor(left / bytesOfPicture(config, step));
+  const free = usable * available - 4 * step.parameters;
+  const fitting = Math.floor(free / bytesOfImage(config, step));
   for (let part = Math.min(most, fitting); part > 1; part--) if (effective % part <= leftOut * effective) return part;
   return 1;
 }

@@ -12,7 +12,7 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { targetGraph } from "./step-graphs.ts";
 import type { Trainables } from "./trainables.ts";
 
-/** What was made of pictures before: `[B, N, D]` by the names that `targets()` gives. */
+/** What was made of images before: `[B, N, D]` by the names that `targets()` gives. */
 export type Targets = Readonly<Record<string, FloatTensor>>;
 
 export interface TargetSetup {
@@ -42,20 +42,20 @@ export class TargetMaker {
   }
 
   /**
-   * What is made of normalised pictures `[B, 3, H, W]`: `[B, N, D]` each. Throws a UserError where one is not finite; `images` are the
+   * What is made of normalised images `[B, 3, H, W]`: `[B, N, D]` each. Throws a UserError where one is not finite; `images` are the
    * names to say then.
    */
   async targets(pixels: FloatTensor, images?: readonly string[]): Promise<Targets> {
     const { teacher, int8 } = this.setup;
     // Between its batches, steps want the memory.
     this.session ??= await compile(this.graph, teacher.device, { int8, keepMemory: false });
-    const found = await runInParts(this.session, teacher.device, pixels, this.session.outputNames);
-    checkOutputs(found, { weights: teacher.weights, path: teacher.origin.path }, { images }, pixels);
-    return found;
+    const outputs = await runInParts(this.session, teacher.device, pixels, this.session.outputNames);
+    checkOutputs(outputs, { weights: teacher.weights, path: teacher.origin.path }, { images }, pixels);
+    return outputs;
   }
 
   /** Closes the session, until `targets` is called again. */
-  async rest(): Promise<void> {
+  async closeSession(): Promise<void> {
     await this.session?.dispose();
     this.session = undefined;
   }

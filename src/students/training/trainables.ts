@@ -27,7 +27,7 @@ export interface Trainables {
   readonly lowRank: readonly string[];
   /** The parameters before training, in memory that nobody else has. */
   fresh(): Map<string, FloatTensor>;
-  /** Random numbers of the training graph, for micro-batches of `batch` pictures. */
+  /** Random numbers of the training graph, for micro-batches of `batch` images. */
   draws(batch: number): Draws;
   /** The student with its parameters; `draws` are given while training only. */
   apply(parameters: ReadonlyMap<string, Value>, draws?: Draws): StudentParts;

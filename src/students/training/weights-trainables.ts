@@ -7,14 +7,15 @@ import { required } from "../../utils/required.ts";
 
 /** Every weight that `trains` says yes to, under its own name. */
 export function weightTrainables(student: ModelDefinition, trains: (name: string) => boolean): Trainables {
-  const own = new Map([...student.weights].filter(([name]) => trains(name)));
+  const trained = new Map([...student.weights].filter(([name]) => trains(name)));
   const frozen = frozenWeights(student.weights);
   return {
-    shapes: new Map([...own].map(([name, { dims }]) => [name, dims])),
+    shapes: new Map([...trained].map(([name, { dims }]) => [name, dims])),
     lowRank: [],
-    fresh: () => new Map([...own].map(([name, { type, dims, data }]) => [name, { type, dims, data: data.slice() }])),
+    fresh: () =>
+      new Map([...trained].map(([name, { type, dims, data }]) => [name, { type, dims, data: data.slice() }])),
     draws: () => noDraws,
     apply: (parameters) => ({ weight: (name) => parameters.get(name) ?? frozen(name) }),
-    fold: (parameters) => new Map([...own.keys()].map((name) => [name, required(parameters, name)])),
+    fold: (parameters) => new Map([...trained.keys()].map((name) => [name, required(parameters, name)])),
   };
 }

@@ -1,13 +1,13 @@
 // Procedural images: the parts that they are made of against mathematics, and that they are the same wherever they are made.
 import { createHash } from "node:crypto";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { createPictureSource, openDataSet, paintedKind, proceduralImage, proceduralKinds } from "wecolora/node";
+import { createImageSource, openDataSet, paintedKind, proceduralImage, proceduralKinds } from "wecolora/node";
 import { maskOf, segment } from "../../../src/data/procedural/canvas.ts";
 import { bell, leafSize } from "../../../src/data/procedural/draws.ts";
 import { cosineOfTurns, exp2, log2, power, sineOfTurns } from "../../../src/data/procedural/exact-math.ts";
 import { cellField, fractalNoise, ringNoise, side } from "../../../src/data/procedural/scalar-fields.ts";
 import { kindOf } from "../../../src/data/procedural/procedural-image.ts";
-import { evaluationView } from "../../../src/data/transforms.ts";
+import { evaluationCrop } from "../../../src/data/transforms.ts";
 import { randomStream } from "../../../src/utils/random.ts";
 
 const random = (key: string) => randomStream(5, key);
@@ -161,11 +161,11 @@ describe("images", () => {
 
 describe("as data", () => {
   test("procedural:<n> gives n images, and a view is what the transform makes of the image", async () => {
-    const { train, test: held } = await openDataSet("procedural:5", { seed: 3 });
+    const { train, test: test } = await openDataSet("procedural:5", { seed: 3 });
     expect(train.items.map(({ name }) => name)).toEqual(
       Array.from({ length: 5 }, (_, i) => `procedural-v1-seed3/0000${i}-${kindOf(3, i)}`),
     );
-    expect([train.classes, held]).toEqual([undefined, undefined]);
+    expect([train.classes, test]).toEqual([undefined, undefined]);
     const preprocessing = {
       resize: { shortestEdge: 64 },
       cropSize: 56,
@@ -173,11 +173,11 @@ describe("as data", () => {
       mean: [0.5, 0.4, 0.3],
       std: [0.2, 0.3, 0.4],
     } as const;
-    const source = createPictureSource("procedural:5");
+    const source = createImageSource("procedural:5");
     try {
       const [, second] = train.items;
-      const view = await source.evaluationView(second, preprocessing);
-      expect(view).toEqual(evaluationView(proceduralImage(3, 1), preprocessing));
+      const pixels = await source.evaluationCrop(second, preprocessing);
+      expect(pixels).toEqual(evaluationCrop(proceduralImage(3, 1), preprocessing));
       const { width, height, sha256 } = await source.facts(second);
       const bits = createHash("sha256").update(proceduralImage(3, 1).data).digest("hex");
       expect([width, height, sha256]).toEqual([side, side, bits]);

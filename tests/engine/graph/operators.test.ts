@@ -346,19 +346,19 @@ function build(
       const value = range[0] + (range[1] - range[0]) * random.uniform();
       return Math.abs(value) < awayFromZero ? (value < 0 ? -1 : 1) * (awayFromZero + random.uniform()) : value;
     });
-    const own = types?.[i];
-    if (own) {
+    const inputType = types?.[i];
+    if (inputType) {
       feeds[name] = {
-        type: own,
+        type: inputType,
         dims: shape,
         data:
-          own === "int64"
+          inputType === "int64"
             ? BigInt64Array.from(numbers, (v) => BigInt(Math.floor(v)))
-            : own === "uint8"
+            : inputType === "uint8"
               ? Uint8Array.from(numbers)
               : Int8Array.from(numbers),
       } as Tensor;
-      return input(name, own, shape);
+      return input(name, inputType, shape);
     }
     const data = type === "float64" ? numbers : Float32Array.from(numbers);
     feeds[name] = { type, dims: shape, data } as Tensor;
@@ -411,10 +411,10 @@ describe("gradient rules equal finite differences", () => {
     const loss = lossOf(c.outputs ? c.outputs.map((i) => outputs[i]) : outputs, "float64");
     const wrt = inputs.filter((v) => v.type === "float64");
     const names = wrt.map((v) => (v.source.kind === "input" ? v.source.name : ""));
-    const found = gradients(loss, wrt);
-    const named = Object.fromEntries(names.map((name, i) => [`d.${name}`, found[i]]));
+    const actual = gradients(loss, wrt);
+    const named = Object.fromEntries(names.map((name, i) => [`d.${name}`, actual[i]]));
     const analytic = evaluate(graph(inputs, named), feeds);
-    const ortTakes64 = !float32Only.has(op) && !float32Statistics.has(op) && !usesFloat32Only(found);
+    const ortTakes64 = !float32Only.has(op) && !float32Statistics.has(op) && !usesFloat32Only(actual);
     const lossAt = async (changed: Record<string, Tensor>): Promise<number> => {
       const value = ortTakes64
         ? (await session.run({ feeds: changed, fetch: ["loss"] })).tensors.loss

@@ -24,7 +24,7 @@ import { noise } from "../../support/noise.ts";
 const device = inlineDevice();
 afterAll(() => device.dispose());
 
-const [pictures, tokens, rank, outputs] = [2, 40, 40, 112];
+const [images, tokens, rank, outputs] = [2, 40, 40, 112];
 const numbers = (dims: readonly number[], seed: number) => noise(dims, seed, "adapters in 8 bits");
 
 /** The root of the squares' mean of what differs, over that of what is expected. */
@@ -51,7 +51,7 @@ const entries: Record<string, { enter: (x: Value) => Value; spread: number; widt
 
 test.each(Object.keys(entries))("tokens %s: what adapters add, and all gradients", async (name) => {
   const { enter, spread, width } = entries[name];
-  const x = input("x", "float32", [pictures, tokens, width]);
+  const x = input("x", "float32", [images, tokens, width]);
   const A = input("A", "float32", [rank, width]);
   const B = input("B", "float32", [outputs, rank]);
   const weight = numbers([outputs, width], 3);
@@ -63,12 +63,12 @@ test.each(Object.keys(entries))("tokens %s: what adapters add, and all gradients
   const map = add(matmul(entered, transposeLast(constant(weight))), constant(numbers([outputs], 4)));
   const y = add(map, lowRank(entered, { A, B }));
   // Gradients of all sizes come in, token by token.
-  const back = numbers([pictures, tokens, outputs], 5);
+  const back = numbers([images, tokens, outputs], 5);
   back.data.forEach((v, i) => (back.data[i] = v * 2 ** (Math.floor(i / outputs) % 6)));
   const [dA, dB, dx] = gradients(reduceSum(mul(y, constant(back))), [A, B, x]);
   const results = { added: add(y, mul(map, -1)), dA, dB, dx };
   const feeds = {
-    x: numbers([pictures, tokens, width], 6),
+    x: numbers([images, tokens, width], 6),
     A: numbers([rank, width], 7),
     B: numbers([outputs, rank], 8),
   };

@@ -222,12 +222,12 @@ test.each(["gelu", "gelu_tanh", "quick_gelu", "relu"] as const)(
     const built = vitForward(config, (name) => weights.get(name) as Value, pixels, adaptedLinear(adapters, plan));
     const loss = meanAbsoluteDifference(built.hiddenStates[2], constant(numbers64([2, 5, 6], 1)));
     const names = [...adapters.keys()];
-    const found = gradients(loss, [...adapters.values()]);
+    const actual = gradients(loss, [...adapters.values()]);
     const feeds: Record<string, Tensor> = { pixels: numbers64([2, 3, 4, 4], 1) };
     for (const [name, v] of adapters) feeds[name] = numbers64(v.shape as number[], 0.5);
     const all = graph(
       [pixels, ...adapters.values()],
-      Object.fromEntries([["loss", loss], ...names.map((n, i) => [`d.${n}`, found[i]] as [string, Value])]),
+      Object.fromEntries([["loss", loss], ...names.map((n, i) => [`d.${n}`, actual[i]] as [string, Value])]),
     );
     const analytic = evaluate(all, feeds);
     const lossOnly = graph(all.inputs, { loss });
@@ -287,17 +287,17 @@ describe("transpositions around products", () => {
     const feeds = Object.fromEntries(
       before.inputs.map((v, i) => [(v.source as { name: string }).name, numbers(v.shape as number[], i)]),
     );
-    const [expected, found] = [evaluate(before, feeds), evaluate(after, feeds)];
+    const [expected, actual] = [evaluate(before, feeds), evaluate(after, feeds)];
     for (const [name, { data, dims }] of expected) {
-      expect(found.get(name)?.dims).toEqual(dims);
-      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array)).toBeLessThan(1e-6);
+      expect(actual.get(name)?.dims).toEqual(dims);
+      expect(relativeError(actual.get(name)?.data as Float32Array, data as Float32Array)).toBeLessThan(1e-6);
     }
   });
 });
 
 describe.each(["onnxruntime", "portable"] as const)("attention and its gradients for %s", (target) => {
-  const [pictures, tokens, width, heads] = [2, 7, 8, 2];
-  const dims = [pictures, tokens, width];
+  const [images, tokens, width, heads] = [2, 7, 8, 2];
+  const dims = [images, tokens, width];
   const [q, k, v] = ["q", "k", "v"].map((name) => input(name, "float32", dims));
   const feeds = { q: numbers(dims, 1), k: numbers(dims, 2), v: numbers(dims, 3) };
   const y = attention(q, k, v, heads);
@@ -309,7 +309,7 @@ describe.each(["onnxruntime", "portable"] as const)("attention and its gradients
   test("softmax's gradient sums over a head's width, not over all tokens", () => {
     const summed = (g: Graph) => sortedNodes(g.outputs.values()).filter(({ op }) => op === "ReduceSum");
     expect(summed(before).filter(({ inputs }) => pairsOfTokens(inputs[0]))).toHaveLength(1);
-    expect(summed(after).map(({ inputs }) => inputs[0].shape)).toEqual([[pictures, heads, tokens, width / heads]]);
+    expect(summed(after).map(({ inputs }) => inputs[0].shape)).toEqual([[images, heads, tokens, width / heads]]);
   });
 
   test("the scale of queries is the products'", () => {
@@ -329,37 +329,37 @@ describe.each(["onnxruntime", "portable"] as const)("attention and its gradients
 
   test("all results stay", async () => {
     const expected = evaluate(before, feeds);
-    const found = evaluate(after, feeds);
+    const actual = evaluate(after, feeds);
     const session = await compile(before, device);
     const { tensors } = await session.run({ feeds, fetch: [...expected.keys()] });
     await session.dispose();
     for (const [name, { data }] of expected) {
       // Sums of float32 numbers in another order; the session rounds each of them, too.
-      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
+      expect(relativeError(actual.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
       expect(relativeError(tensors[name].data as Float32Array, data as Float32Array), name).toBeLessThan(1e-5);
     }
   });
 });
 
-describe("pictures of a run in turns", () => {
-  const [batch, turns] = [2, 3];
-  /** A loss of `rows` pictures, and its gradient. */
+describe("images of a run in turns", () => {
+  const [batch, repeats] = [2, 3];
+  /** A loss of `rows` images, and its gradient. */
   function lossOf(rows: number, runs: number): Graph {
     const x = input("x", "float32", [rows, 4]);
     const w = input("w", "float32", [2, 4]);
-    // One for all pictures, though it has as many rows.
+    // One for all images, though it has as many rows.
     const shared = input("shared", "float32", [2, 1]);
     const loss = reduceMean(gelu(matmul(x, transpose(mul(w, shared), [1, 0]))));
     const [gradient] = gradients(mul(loss, 1 / runs), [w]);
     return graph([x, w, shared], { loss, "gradient.w": gradient });
   }
   const options = (begin?: string) => ({
-    turns,
-    pictures: new Set(["x"]),
+    repeats,
+    images: new Set(["x"]),
     sums: new Map([["gradient.w", begin]]),
   });
   const others = {
-    x: numbers([turns * batch, 4], 1),
+    x: numbers([repeats * batch, 4], 1),
     w: numbers([2, 4], 2),
     shared: numbers([2, 1], 4),
   };
@@ -368,15 +368,15 @@ describe("pictures of a run in turns", () => {
   const data = (tensor: { data: unknown }) => [...(tensor.data as Float32Array)];
 
   test("give the loss and the gradients of all at once", async () => {
-    const unrolled = unroll(lossOf(batch, turns), options("sum.w"));
-    const [found, expected] = [evaluate(unrolled, feeds), evaluate(lossOf(turns * batch, 1), others)].map(
+    const unrolled = unroll(lossOf(batch, repeats), options("sum.w"));
+    const [actual, expected] = [evaluate(unrolled, feeds), evaluate(lossOf(repeats * batch, 1), others)].map(
       Object.fromEntries,
     );
     const sum = data(expected["gradient.w"]).map((v, i) => v + before.data[i]);
     expected["gradient.w"] = { data: sum };
     for (const name of ["loss", "gradient.w"])
-      data(found[name]).forEach((v, i) => expect(v).toBeCloseTo(data(expected[name])[i], 6));
-    const session = await compile(lossOf(batch, turns), device, { unrolled: options("sum.w") });
+      data(actual[name]).forEach((v, i) => expect(v).toBeCloseTo(data(expected[name])[i], 6));
+    const session = await compile(lossOf(batch, repeats), device, { unrolled: options("sum.w") });
     const { tensors } = await session.run({ feeds, fetch: ["loss", "gradient.w"] });
     for (const name of ["loss", "gradient.w"])
       data(tensors[name]).forEach((v, i) => expect(v).toBeCloseTo(data(expected[name])[i], 5));
@@ -384,21 +384,21 @@ describe("pictures of a run in turns", () => {
   });
 
   test("sums that begin with them are not fed", () => {
-    const unrolled = unroll(lossOf(batch, turns), options());
+    const unrolled = unroll(lossOf(batch, repeats), options());
     expect(unrolled.inputs.map(({ source }) => source.kind === "input" && source.name)).toEqual(["x", "w", "shared"]);
-    const expected = evaluate(lossOf(turns * batch, 1), others).get("gradient.w") as Tensor;
+    const expected = evaluate(lossOf(repeats * batch, 1), others).get("gradient.w") as Tensor;
     data(evaluate(unrolled, others).get("gradient.w") as Tensor).forEach((v, i) =>
       expect(v).toBeCloseTo(data(expected)[i], 6),
     );
   });
 
   test("each waits for all gradients of the one before", () => {
-    const { outputs } = unroll(lossOf(batch, turns), options("sum.w"));
+    const { outputs } = unroll(lossOf(batch, repeats), options("sum.w"));
     const order = operatorsOf({ inputs: [], outputs });
-    expect(order.filter((op) => op === "AwaitedReshape")).toHaveLength(turns - 1);
+    expect(order.filter((op) => op === "AwaitedReshape")).toHaveLength(repeats - 1);
     // What is made of the parameters alone is there once.
-    const once = operatorsOf(lossOf(batch, turns)).filter((op) => op === "Transpose").length;
-    expect(order.filter((op) => op === "Transpose").length).toBeLessThan(turns * once);
+    const once = operatorsOf(lossOf(batch, repeats)).filter((op) => op === "Transpose").length;
+    expect(order.filter((op) => op === "Transpose").length).toBeLessThan(repeats * once);
   });
 });
 

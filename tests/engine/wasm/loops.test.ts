@@ -48,9 +48,9 @@ describe.each(devices)("%s", (_, device) => {
 
   test("several calls go over tensors of their own", async () => {
     const loop = await compileLoop(graph([x, y, s], { x: add(x, mul(y, s)), y: x }), device);
-    const held = [];
-    for (const from of [1, 10]) held.push(await device.upload(float32([from, from + 1, from + 2], [3])));
-    const [a, b] = held;
+    const uploaded = [];
+    for (const from of [1, 10]) uploaded.push(await device.upload(float32([from, from + 1, from + 2], [3])));
+    const [a, b] = uploaded;
     await loop.run([
       { scalars: { s: 2 }, tensors: { x: a, y: b } },
       { scalars: { s: -1 }, tensors: { x: b, y: a } },
@@ -58,26 +58,26 @@ describe.each(devices)("%s", (_, device) => {
     // (1, 10) becomes (21, 1), and then (1, 21) becomes (-20, 1).
     expect([...(await device.download(a)).data]).toEqual([1, 2, 3]);
     expect([...(await device.download(b)).data]).toEqual([-20, -22, -24]);
-    await device.release(held);
+    await device.release(uploaded);
   });
 
   test("tensors of several sizes are refused, and released ones", async () => {
     const loop = await compileLoop(graph([x, y], { x: add(x, y) }), device);
-    const held = { x: await device.upload(float32([1, 2], [2])), y: await device.upload(float32([1], [1])) };
-    await expect(loop.run([{ scalars: {}, tensors: held }])).rejects.toThrow("of one size");
-    await device.release([held.y]);
-    await expect(loop.run([{ scalars: {}, tensors: held }])).rejects.toThrow("was released");
-    await device.release([held.x]);
+    const uploaded = { x: await device.upload(float32([1, 2], [2])), y: await device.upload(float32([1], [1])) };
+    await expect(loop.run([{ scalars: {}, tensors: uploaded }])).rejects.toThrow("of one size");
+    await device.release([uploaded.y]);
+    await expect(loop.run([{ scalars: {}, tensors: uploaded }])).rejects.toThrow("was released");
+    await device.release([uploaded.x]);
   });
 
   test("a loop that was disposed of can't be run", async () => {
     const loop = await compileLoop(graph([x], { x: add(x, x) }), device);
-    const held = await device.upload(float32([1, 2], [2]));
-    await loop.run([{ scalars: {}, tensors: { x: held } }]);
+    const uploaded = await device.upload(float32([1, 2], [2]));
+    await loop.run([{ scalars: {}, tensors: { x: uploaded } }]);
     await loop.dispose();
-    await expect(loop.run([{ scalars: {}, tensors: { x: held } }])).rejects.toThrow("this loop was disposed of");
-    expect([...(await device.download(held)).data]).toEqual([2, 4]);
-    await device.release([held]);
+    await expect(loop.run([{ scalars: {}, tensors: { x: uploaded } }])).rejects.toThrow("this loop was disposed of");
+    expect([...(await device.download(uploaded)).data]).toEqual([2, 4]);
+    await device.release([uploaded]);
   });
 });
 
@@ -116,7 +116,7 @@ describe.each(optimizers)("an update in place, %s", (_, more) => {
       for (const [i, device] of places.entries())
         gradients.push(await uploadAll(device, tensors(places.length > 1 ? `gradients ${t} ${i}` : `gradients ${t}`)));
       await state.update(gradients, t, 0.01);
-      expect(gradients.map((held) => held.size)).toEqual(places.map(() => 0));
+      expect(gradients.map((uploaded) => uploaded.size)).toEqual(places.map(() => 0));
     }
     const saved = await state.save();
     await state.dispose();
@@ -139,13 +139,13 @@ describe.each(optimizers)("an update in place, %s", (_, more) => {
   test.each([1, 2])("is the one that ONNX Runtime makes, at %d places", async (count) => {
     const places = devices.slice(0, count).map(([, device]) => device);
     const without = places.map((device) => changed(device, { createLoop: undefined }));
-    const [found, expected] = [await updated(places), await updated(without)];
-    expect([...found.keys()]).toEqual([...expected.keys()]);
+    const [actual, expected] = [await updated(places), await updated(without)];
+    expect([...actual.keys()]).toEqual([...expected.keys()]);
     // The same operations in the same order; ONNX Runtime's square roots may differ by their last bit.
     for (const [name, { data }] of expected)
-      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
+      expect(relativeError(actual.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6);
     const start = tensors("start");
     for (const [name, { data }] of start)
-      expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeGreaterThan(1e-4);
+      expect(relativeError(actual.get(name)?.data as Float32Array, data as Float32Array), name).toBeGreaterThan(1e-4);
   });
 });

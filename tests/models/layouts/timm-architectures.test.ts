@@ -61,9 +61,9 @@ describe.each(names.filter((name) => !(name in refused)))("%s", (name) => {
     expectClose((await again.forward(input)).pooled, (await model.forward(input)).pooled, 2e-6, name);
     const safetensors = await mkdtemp(join(folder, "own-"));
     await saveModel(model, safetensors, { format: "safetensors" });
-    const own = await loadModel(safetensors);
-    expect(own.config).toEqual(model.config);
-    for (const each of [model, again, own]) await each.dispose();
+    const loaded = await loadModel(safetensors);
+    expect(loaded.config).toEqual(model.config);
+    for (const each of [model, again, loaded]) await each.dispose();
   });
 });
 

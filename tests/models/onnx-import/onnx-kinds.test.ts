@@ -19,7 +19,7 @@ import {
   TensorProtoSchema,
   TensorProto_DataLocation,
 } from "../../../src/engine/onnx/onnx_pb.ts";
-import { noisePicture, wecolora } from "../../support/cli.ts";
+import { noiseImage, wecolora } from "../../support/cli.ts";
 import { expectClose, readReference, referencePath } from "../../support/reference.ts";
 
 let folder: string;
@@ -205,16 +205,16 @@ describe("the size of its images", () => {
   });
 
   test("is the input's own before all files, and the preprocessing follows it", async () => {
-    const said: string[] = [];
+    const messages: string[] = [];
     const files = { "config.json": '{"image_size": 32}', "preprocessor_config.json": preprocessor(32) };
-    const model = await loadModel(await place("fixed", "vit", files), { warn: (message) => said.push(message) });
+    const model = await loadModel(await place("fixed", "vit", files), { warn: (message) => messages.push(message) });
     expect(model.config.imageSize).toBe(16);
     expect(model.preprocessing).toMatchObject({
       cropSize: 16,
       resize: { height: 16, width: 16 },
       mean: [0.4, 0.5, 0.6],
     });
-    expect(said.join()).toMatch(/makes images of 32x32/);
+    expect(messages.join()).toMatch(/makes images of 32x32/);
     await model.dispose();
   });
 
@@ -223,7 +223,7 @@ describe("the size of its images", () => {
     const model = await loadModel(await place("asked", "vit-any-size", files), { imageSize: 16 });
     expect(model.config.imageSize).toBe(16);
     await model.dispose();
-    await noisePicture(at("images", "a.jpg"), 1, 0);
+    await noiseImage(at("images", "a.jpg"), 1, 0);
     const outcome = await wecolora(
       ...["features", "--model", pathOf("vit"), "--image-size", "32"],
       ...["--data", at("images"), "--out", at("never.safetensors")],

@@ -18,10 +18,10 @@ import {
   saveModel,
 } from "wecolora/node";
 import { withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
-import { usualFormat } from "../../../src/exports/save.ts";
+import { defaultFormat } from "../../../src/exports/save.ts";
 import { decodeOnnx } from "../../../src/models/onnx-import/onnx-graph.ts";
 import { GraphProtoSchema, ModelProtoSchema, NodeProtoSchema } from "../../../src/engine/onnx/onnx_pb.ts";
-import { distillArguments, noisePicture, wecolora } from "../../support/cli.ts";
+import { distillArguments, noiseImage, wecolora } from "../../support/cli.ts";
 import { noise } from "../../support/noise.ts";
 import { expectClose, readReference, referencePath } from "../../support/reference.ts";
 
@@ -89,7 +89,7 @@ describe.each(files)("%s", (file) => {
     await half.step([input]);
     const small = await half.student();
     // CLIP's and the depth model's files hold no final norm, for which transformers has no class.
-    await saveModel(small, at(file, "half"), { format: usualFormat(small) });
+    await saveModel(small, at(file, "half"), { format: defaultFormat(small) });
     const application = readFileSync(at(file, "half/onnx/application.onnx"));
     expect(application.byteLength).toBeLessThan(0.7 * readFileSync(path).byteLength);
     const shrunk = await runFile(at(file, "half/onnx/application.onnx"), input);
@@ -206,7 +206,7 @@ test.each(["vit-classifier.old", "depth.old", "depth.new", "dinov2.old"])(
 );
 
 test("a whole application shrinks, from the command line", async () => {
-  for (let i = 0; i < 8; i++) await noisePicture(at("pictures", `p${i}.jpg`), i, i % 3);
+  for (let i = 0; i < 8; i++) await noiseImage(at("pictures", `p${i}.jpg`), i, i % 3);
   const args = ["--image-size", "32", "--rank", "2", "--epochs", "1", "--warmup-epochs", "0", "--evaluate-steps", "0"];
   const outcome = await wecolora(
     ...distillArguments(referencePath("onnx/depth.old.onnx"), at("pictures"), at("run")),

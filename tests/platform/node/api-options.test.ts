@@ -29,7 +29,7 @@ import type { command as reportCommand } from "../../../src/commands/report.ts";
 import type { command as rolloutCommand } from "../../../src/commands/rollout.ts";
 import type { command as segmentCommand } from "../../../src/commands/segment.ts";
 import type { command as similarityCommand } from "../../../src/commands/similarity.ts";
-import { noisePicture } from "../../support/cli.ts";
+import { noiseImage } from "../../support/cli.ts";
 import { referencePath, root } from "../../support/reference.ts";
 
 describe("option interfaces", () => {
@@ -86,7 +86,7 @@ describe("functions", () => {
   const at = (...parts: string[]) => join(folder, ...parts);
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "wecolora-api-"));
-    for (let i = 0; i < 16; i++) await noisePicture(at("images", i % 2 ? "a" : "b", `${i}.jpg`), i, i % 2);
+    for (let i = 0; i < 16; i++) await noiseImage(at("images", i % 2 ? "a" : "b", `${i}.jpg`), i, i % 2);
   });
   afterAll(() => rm(folder, { recursive: true }));
 
@@ -97,7 +97,7 @@ describe("functions", () => {
     const ofModel = await evaluate({ model, images: at("images"), cache: false });
     const ofPath = await evaluate({ model: [path], data: at("images"), cache: false });
     const bare = (result: typeof ofModel) =>
-      result.results.map(({ neighbours, probe, parameters }) => ({ neighbours, probe, parameters }));
+      result.results.map(({ knn, probe, parameters }) => ({ knn, probe, parameters }));
     expect(bare(ofModel)).toEqual(bare(ofPath));
     await expect(evaluate({ model, images: "a", data: "b" } as never)).rejects.toThrow("Give images or data, not both");
     await expect(evaluate({ model, images: at("images"), imageSize: 64 })).rejects.toThrow(

@@ -43,7 +43,7 @@ test("a factor that does not divide the depth, and an explicit list", async () =
   );
 });
 
-test("pictures of a wrong shape or number are refused", async () => {
+test("images of a wrong shape or number are refused", async () => {
   await expect(teacher.forward({ ...input, dims: [3, 3, 16, 64] })).rejects.toThrow(
     "The model takes float32 [B, 3, 32, 32]",
   );
@@ -67,13 +67,13 @@ test("after a loss that is not finite the adapters are those of the last good st
 
 test("accumulation over halves gives the gradients of the whole", async () => {
   const [whole, halves] = [1, 2].map((accumulation) => createDistillation(teacher, { rank: 2, accumulation, seed: 3 }));
-  const pictures = (from: number, to: number) => ({
+  const images = (from: number, to: number) => ({
     ...input,
     dims: [to - from, 3, 32, 32],
     data: input.data.slice(from * 3072, to * 3072),
   });
-  const a = await (await whole).step([pictures(0, 2)], { gradients: true });
-  const b = await (await halves).step([pictures(0, 1), pictures(1, 2)], { gradients: true });
+  const a = await (await whole).step([images(0, 2)], { gradients: true });
+  const b = await (await halves).step([images(0, 1), images(1, 2)], { gradients: true });
   expect(b.loss).toBeCloseTo(a.loss, 5);
   for (const [name, gradient] of a.gradients ?? []) expectClose(b.gradients?.get(name), gradient, 1e-4, name);
 });

@@ -8,7 +8,7 @@ import sharp from "sharp";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { PretrainedProgress } from "wecolora/node";
 import {
-  createPictureSource,
+  createImageSource,
   evaluationBatches,
   fromPretrained,
   loadModel,
@@ -29,7 +29,7 @@ beforeAll(async () => {
 });
 
 async function evaluated(model: PretrainedModel): Promise<Float32Array> {
-  const source = createPictureSource(folder);
+  const source = createImageSource(folder);
   const items = names.map((name) => ({ name }));
   const skip = vi.fn();
   try {

@@ -181,12 +181,12 @@ test.each([
 });
 
 describe("variables", () => {
-  const usual = join(homedir(), ".cache");
+  const defaultFolder = join(homedir(), ".cache");
 
   test("that are empty count as not set", () => {
-    expect(userCacheFolder({ XDG_CACHE_HOME: "" })).toBe(usual);
+    expect(userCacheFolder({ XDG_CACHE_HOME: "" })).toBe(defaultFolder);
     expect(hubCacheFolder({ XDG_CACHE_HOME: "", HF_HOME: "", HF_HUB_CACHE: "", HUGGINGFACE_HUB_CACHE: "" })).toBe(
-      join(usual, "huggingface/hub"),
+      join(defaultFolder, "huggingface/hub"),
     );
   });
 
@@ -199,8 +199,8 @@ describe("variables", () => {
   });
 
   test("are read as huggingface_hub and the XDG specification say", () => {
-    expect(userCacheFolder({ XDG_CACHE_HOME: "relative/folder" })).toBe(usual);
-    expect(hubCacheFolder({ XDG_CACHE_HOME: "./relative" })).toBe(join(usual, "huggingface/hub"));
+    expect(userCacheFolder({ XDG_CACHE_HOME: "relative/folder" })).toBe(defaultFolder);
+    expect(hubCacheFolder({ XDG_CACHE_HOME: "./relative" })).toBe(join(defaultFolder, "huggingface/hub"));
     expect(hubCacheFolder({ HF_HOME: "~/models" })).toBe(join(homedir(), "models/hub"));
     expect(hubCacheFolder({ HF_HUB_CACHE: "$PLACE/${KIND}", PLACE: "/data", KIND: "hub" })).toBe("/data/hub");
     expect(hubCacheFolder({ HF_HUB_CACHE: "models" })).toBe(join(process.cwd(), "models"));

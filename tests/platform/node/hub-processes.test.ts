@@ -184,11 +184,11 @@ describe("the lock", () => {
   });
 
   test("of a process that lives is waited for, also on another machine", async () => {
-    const own = await sample();
-    expect(own.pid).toBe(process.pid);
-    write(JSON.stringify({ ...own, pid: process.ppid }));
+    const identity = await sample();
+    expect(identity.pid).toBe(process.pid);
+    write(JSON.stringify({ ...identity, pid: process.ppid }));
     expect(await isHeld()).toBe(true);
-    write(JSON.stringify({ ...own, pid: 2 ** 22 + 1, machine: "elsewhere" }));
+    write(JSON.stringify({ ...identity, pid: 2 ** 22 + 1, machine: "elsewhere" }));
     expect(await isHeld()).toBe(true);
     const pids: number[] = [];
     const waiting = (pid: number) => pids.push(pid);
@@ -198,13 +198,17 @@ describe("the lock", () => {
     expect(pids).toEqual([2 ** 22 + 1]);
   });
 
-  test.each<[string, (own: { id: string; pid: number; machine: string }) => string, number]>([
-    ["of a process that is gone", (own) => JSON.stringify({ ...own, pid: 2 ** 22 + 1 }), 0],
-    ["of a former process of the same number", (own) => JSON.stringify({ ...own, id: "former" }), 0],
-    ["of another machine that was not touched", (own) => JSON.stringify({ ...own, machine: "elsewhere" }), 61],
-    ["of a process that stands still", (own) => JSON.stringify({ ...own, pid: process.ppid }), 61],
+  test.each<[string, (identity: { id: string; pid: number; machine: string }) => string, number]>([
+    ["of a process that is gone", (identity) => JSON.stringify({ ...identity, pid: 2 ** 22 + 1 }), 0],
+    ["of a former process of the same number", (identity) => JSON.stringify({ ...identity, id: "former" }), 0],
+    [
+      "of another machine that was not touched",
+      (identity) => JSON.stringify({ ...identity, machine: "elsewhere" }),
+      61,
+    ],
+    ["of a process that stands still", (identity) => JSON.stringify({ ...identity, pid: process.ppid }), 61],
     ["that can't be read", () => "{", 61],
-    ["of no process", (own) => JSON.stringify({ ...own, pid: 0 }), 61],
+    ["of no process", (identity) => JSON.stringify({ ...identity, pid: 0 }), 61],
   ])("%s is stale", async (_, text, secondsOld) => {
     write(text(await sample()), secondsOld);
     expect(await isHeld()).toBe(false);
@@ -212,9 +216,9 @@ describe("the lock", () => {
   });
 
   test("is one's own no more where another has taken it for stale", async () => {
-    const own = await sample();
+    const identity = await sample();
     await withLock(path(), {}, async () => {
-      write(JSON.stringify({ ...own, id: "another's", pid: process.ppid }));
+      write(JSON.stringify({ ...identity, id: "another's", pid: process.ppid }));
       await Promise.resolve();
     });
     expect(existsSync(path())).toBe(true);

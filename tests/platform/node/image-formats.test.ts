@@ -8,7 +8,7 @@ import { mostPixels } from "../../../src/data/image-formats.ts";
 import { decodeImage } from "../../../src/platform/node/decode-image.ts";
 import { encodeSvg } from "../../../src/platform/node/encode-svg.ts";
 import { blockOtherLoaders, checkLoader } from "../../../src/platform/node/image-loaders.ts";
-import { createPictureSource } from "../../../src/platform/node/node-images.ts";
+import { createImageSource } from "../../../src/platform/node/node-images.ts";
 import { WorkerLane } from "../../../src/platform/node/worker-lane.ts";
 import { Semaphore } from "../../../src/utils/semaphore.ts";
 import type { Tensor } from "../../../src/utils/tensor.ts";
@@ -101,7 +101,7 @@ describe("what is no image to be read here, whatever its name", () => {
   });
 
   test("an application's own sharp still opens drawings beside a source of images", async () => {
-    const source = createPictureSource(referencePath("images/formats"));
+    const source = createImageSource(referencePath("images/formats"));
     try {
       await source.facts({ name: "rgb.png" });
       expect(await sharp(text(svg)).metadata()).toMatchObject({ format: "svg" });
@@ -264,9 +264,9 @@ describe("limits on what goes on at once", () => {
     const lane = new WorkerLane(create, 0.2);
     const names = ["a", "b", "bad", "c", "d", "e", "bad", "f"];
     // Node ends where only a timer is left that does not hold it.
-    const held = setInterval(() => {}, 1000);
+    const timer = setInterval(() => {}, 1000);
     const results = await Promise.allSettled(names.map((name) => lane.call(`${name}.png`, "read", name)));
-    clearInterval(held);
+    clearInterval(timer);
     expect(results.map((r) => (r.status === "fulfilled" ? r.value : (r.reason as Error).message))).toEqual(
       names.map((name) => (name === "bad" ? "bad.png can't be read: nothing came for 0.2 s." : name)),
     );

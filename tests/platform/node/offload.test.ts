@@ -11,8 +11,8 @@ import { compile } from "../../../src/engine/compile.ts";
 import { add, constant, graph, input, matmul, transposeLast } from "../../../src/engine/graph/build.ts";
 import { writeOnnx } from "../../../src/engine/onnx/write-model.ts";
 import { deduplicate } from "../../../src/engine/passes/deduplicate.ts";
-import { restWeights } from "../../../src/platform/node/offload.ts";
-import { restingPlace, rowsInPlace } from "../../../src/utils/offloaded.ts";
+import { offloadWeights } from "../../../src/platform/node/offload.ts";
+import { offloadedRange, rowsInPlace } from "../../../src/utils/offloaded.ts";
 import { float32, rows } from "../../../src/utils/tensor.ts";
 import { runScript } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
@@ -20,27 +20,27 @@ import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
 
 const matrix = (seed: number, n = 64, k = 48): FloatTensor => noise([n, k], seed);
-async function resting(tensor: FloatTensor): Promise<FloatTensor> {
-  const rested = (await restWeights(new Map([["weight", tensor]]))).get("weight") as FloatTensor;
-  expect(restingPlace(rested)).toBeDefined();
-  return rested;
+async function offloadedFiles(tensor: FloatTensor): Promise<FloatTensor> {
+  const offloaded = (await offloadWeights(new Map([["weight", tensor]]))).get("weight") as FloatTensor;
+  expect(offloadedRange(offloaded)).toBeDefined();
+  return offloaded;
 }
 
 test("a tensor at rest has its numbers, its rows too; changed copies lie in memory", async () => {
   const tensor = matrix(1);
   const other = matrix(2);
-  const rested = await restWeights(new Map(Object.entries({ a: tensor, b: other, small: float32([1, 2], [2]) })));
-  const [a, b] = [rested.get("a"), rested.get("b")] as [FloatTensor, FloatTensor];
+  const offloaded = await offloadWeights(new Map(Object.entries({ a: tensor, b: other, small: float32([1, 2], [2]) })));
+  const [a, b] = [offloaded.get("a"), offloaded.get("b")] as [FloatTensor, FloatTensor];
   expect([a.data, b.data]).toEqual([tensor.data, other.data]);
-  expect(restingPlace(a)?.file).toBe(restingPlace(b)?.file);
+  expect(offloadedRange(a)?.file).toBe(offloadedRange(b)?.file);
   const part = rowsInPlace(a, 5, 9);
   expect([part.dims, part.data]).toEqual([[4, 48], rows(tensor, 5, 9).data]);
-  expect(restingPlace(part)?.offset).toBe((restingPlace(a)?.offset ?? NaN) + 5 * 48 * 4);
+  expect(offloadedRange(part)?.offset).toBe((offloadedRange(a)?.offset ?? NaN) + 5 * 48 * 4);
   expect(rowsInPlace(part, 1, 3).data).toEqual(rows(tensor, 6, 8).data);
-  for (const copy of [{ ...a }, { ...a, data: other.data }, rested.get("small") as FloatTensor])
-    expect(restingPlace(copy)).toBeUndefined();
+  for (const copy of [{ ...a }, { ...a, data: other.data }, offloaded.get("small") as FloatTensor])
+    expect(offloadedRange(copy)).toBeUndefined();
   // What rests stays where it is.
-  expect((await restWeights(rested)).get("a")).toBe(a);
+  expect((await offloadWeights(offloaded)).get("a")).toBe(a);
 });
 
 describe("a graph's weights", () => {
@@ -57,29 +57,29 @@ describe("a graph's weights", () => {
     return tensors.y.data;
   };
   const written = (first: FloatTensor, second: FloatTensor) => {
-    const { restingFiles, externalData } = writeOnnx(built(first, second), { weights: { kind: "separate" } });
-    return { files: restingFiles.length, inMemory: externalData.length };
+    const { offloadedFiles, externalData } = writeOnnx(built(first, second), { weights: { kind: "separate" } });
+    return { files: offloadedFiles.length, inMemory: externalData.length };
   };
 
   test("are read in place, and smaller ones in memory beside them", async () => {
     const [first, small, large] = [matrix(4), matrix(5, 16, 64), matrix(6, 600, 64)];
-    const rested = await resting(first);
-    expect(written(rested, small)).toEqual({ files: 1, inMemory: 0 });
-    expect(await run(rested, small)).toEqual(await run(first, small));
-    expect(written(rested, await resting(large))).toEqual({ files: 2, inMemory: 0 });
-    expect(await run(rested, await resting(large))).toEqual(await run(first, large));
+    const offloaded = await offloadedFiles(first);
+    expect(written(offloaded, small)).toEqual({ files: 1, inMemory: 0 });
+    expect(await run(offloaded, small)).toEqual(await run(first, small));
+    expect(written(offloaded, await offloadedFiles(large))).toEqual({ files: 2, inMemory: 0 });
+    expect(await run(offloaded, await offloadedFiles(large))).toEqual(await run(first, large));
   });
 
   test("go through memory where most of them lie there", async () => {
     const [first, large] = [matrix(7), matrix(8, 600, 64)];
-    const rested = await resting(first);
-    expect(written(rested, large)).toEqual({ files: 0, inMemory: 2 });
-    expect(await run(rested, large)).toEqual(await run(first, large));
+    const offloaded = await offloadedFiles(first);
+    expect(written(offloaded, large)).toEqual({ files: 0, inMemory: 2 });
+    expect(await run(offloaded, large)).toEqual(await run(first, large));
   });
 
   test("that are the same rows of one at rest are one", async () => {
-    const rested = await resting(matrix(8));
-    const twice = [0, 1].map(() => matmul(x, transposeLast(constant(rowsInPlace(rested, 8, 16)))));
+    const offloaded = await offloadedFiles(matrix(8));
+    const twice = [0, 1].map(() => matmul(x, transposeLast(constant(rowsInPlace(offloaded, 8, 16)))));
     const merged = deduplicate(graph([x], { y: add(twice[0], twice[1]) }));
     const source = merged.outputs.get("y")?.source;
     expect(source?.kind === "node" && source.node.inputs[0] === source.node.inputs[1]).toBe(true);
@@ -118,10 +118,10 @@ describe("a distillation whose weights rest", () => {
       return { losses, student: blockOutput.data, teacher: pooled.data };
     };
     const { config, weights, preprocessing, origin } = teacher;
-    const rested = (await device.rest?.(weights)) as typeof weights;
-    expect([...rested].filter(([name, tensor]) => tensor !== weights.get(name)).length).toBeGreaterThan(10);
+    const offloaded = (await device.offload?.(weights)) as typeof weights;
+    expect([...offloaded].filter(([name, tensor]) => tensor !== weights.get(name)).length).toBeGreaterThan(10);
     const definition = { config, preprocessing, origin };
-    expect(await outcome({ ...definition, weights: rested })).toEqual(await outcome({ ...definition, weights }));
+    expect(await outcome({ ...definition, weights: offloaded })).toEqual(await outcome({ ...definition, weights }));
   });
 });
 
@@ -132,12 +132,12 @@ test("a model lets go of the memory of its weights, and gives the same features"
   const pixels = noise([1, channels, imageSize, imageSize], 1);
   const before = await model.outputs(pixels, ["blockOutput"]);
   await model.dispose();
-  const held = process.memoryUsage().arrayBuffers;
+  const memory = process.memoryUsage().arrayBuffers;
   const weightBytes = 4 * model.parameters;
-  await model.rest();
+  await model.offload();
   // The collector comes by by itself.
   await expect
-    .poll(() => held - process.memoryUsage().arrayBuffers, { timeout: 5000 })
+    .poll(() => memory - process.memoryUsage().arrayBuffers, { timeout: 5000 })
     .toBeGreaterThan(0.9 * weightBytes);
   expect(await model.outputs(pixels, ["blockOutput"])).toEqual(before);
   await model.dispose();
@@ -150,10 +150,10 @@ describe("the file", () => {
     folder = await mkdtemp(join(tmpdir(), "resting-"));
   });
   afterAll(() => rm(folder, { recursive: true }));
-  const script = fileURLToPath(new URL("../../support/resting.mjs", import.meta.url));
+  const script = fileURLToPath(new URL("../../support/offloaded.mjs", import.meta.url));
   const left = async () => (await readdir(folder)).filter((name) => name.startsWith("wecolora-"));
 
-  const said = async (scratch: string) => {
+  const output = async (scratch: string) => {
     const { out, code, err } = await runScript(script, [], { TMPDIR: scratch });
     expect({ code, err }).toEqual({ code: 0, err: "" });
     return out
@@ -163,7 +163,7 @@ describe("the file", () => {
   };
 
   test("is the user's alone, goes with its tensors, and its folder with the process", async () => {
-    expect(await said(folder)).toEqual([{ modes: ["600"], last: 4095, same: false }, { left: 0 }]);
+    expect(await output(folder)).toEqual([{ modes: ["600"], last: 4095, same: false }, { left: 0 }]);
     expect(await left()).toEqual([]);
   });
 
@@ -174,11 +174,11 @@ describe("the file", () => {
     killed.kill("SIGKILL");
     await new Promise((resolve) => killed.once("exit", resolve));
     expect(await left()).toHaveLength(1);
-    await said(folder);
+    await output(folder);
     expect(await left()).toEqual([]);
   });
 
   test("is done without where there is no place for it", async () => {
-    expect(await said(join(folder, "nowhere"))).toEqual([{ modes: [], last: 4095, same: true }, { left: 0 }]);
+    expect(await output(join(folder, "nowhere"))).toEqual([{ modes: [], last: 4095, same: true }, { left: 0 }]);
   });
 });

@@ -101,13 +101,13 @@ describe("on the command line", () => {
   });
 
   test("the hook sees a connection where there is one", async () => {
-    const own = emptyUser("hub");
+    const user = emptyUser("hub");
     const outcome = await runScript(script, ["inspect", "no-such-owner/no-such-model"], {
-      ...own.env,
+      ...user.env,
       HF_ENDPOINT: "http://127.0.0.1:39911",
     });
     expect(outcome.code).not.toBe(0);
-    expect(own.connections().join()).toContain("connect");
+    expect(user.connections().join()).toContain("connect");
   });
 });
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { noisePicture, runScript, wecolora, wecoloraProcess } from "../../support/cli.ts";
+import { noiseImage, runScript, wecolora, wecoloraProcess } from "../../support/cli.ts";
 import { referencePath, root } from "../../support/reference.ts";
 
 let folder: string;
@@ -13,8 +13,8 @@ const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-end-"));
-  await noisePicture(at("images", "a.jpg"), 1, 0);
-  await noisePicture(at("images", "b.jpg"), 2, 1);
+  await noiseImage(at("images", "a.jpg"), 1, 0);
+  await noiseImage(at("images", "b.jpg"), 2, 1);
   await mkdir(at("onnx"));
   await copyFile(referencePath("onnx/vit.new.onnx"), at("onnx", "model.onnx"));
   await writeFile(at("broken.onnx"), "this is no protobuf");
@@ -111,8 +111,8 @@ describe("a script ends by itself", () => {
   test("that decodes images and leaves the source open", async () => {
     const outcome = await script(
       "images",
-      `const source = wecolora.createPictureSource(${JSON.stringify(at("images"))});
-       const { items } = await wecolora.listPictures(${JSON.stringify(at("images"))});
+      `const source = wecolora.createImageSource(${JSON.stringify(at("images"))});
+       const { items } = await wecolora.listImages(${JSON.stringify(at("images"))});
        const preprocessing = { resize: { shortestEdge: 8 }, cropSize: 8, interpolation: "bicubic", mean: [0, 0, 0], std: [1, 1, 1] };
        const views = await Promise.all(items.map((item) => source.evaluationView(item, preprocessing)));
        console.log(views.map((view) => view.length).join());
@@ -163,7 +163,7 @@ describe("a command ends by itself", () => {
   test("a task whose launcher is gone", async () => {
     const args = ["features", "--model", join(root, "demo/teacher"), "--data", join(root, "demo/pictures")];
     const child = wecoloraProcess({ WECOLORA_PARENT: "stdin" }, ...args, "--out", at("task.safetensors"));
-    await child.said(/^features/m);
+    await child.hasPrinted(/^features/m);
     child.endInput();
     const { code, err } = await child.ended;
     expect(code, err).toBe(143);

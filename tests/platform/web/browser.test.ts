@@ -117,7 +117,7 @@ describe.skipIf(!browserPath)("in a browser", () => {
   });
 
   test("images may be Files, URLs, ImageBitmaps and pixels, alone or as a data set", async () => {
-    const found = await page.evaluate(async () => {
+    const actual = await page.evaluate(async () => {
       const { web, teacher } = globalThis as unknown as State;
       const { files } = await under.filesAt("images");
       const [blob] = [...files.values()];
@@ -132,14 +132,14 @@ describe.skipIf(!browserPath)("in a browser", () => {
       const { names, features } = await web.features({ model: teacher, images: forms });
       return { data: Array.from(data), dims, names, features: Array.from(features.data) };
     });
-    const size = found.data.length / 7;
-    const first = found.data.slice(0, size);
-    for (let i = 1; i < 7; i++) expect(found.data.slice(i * size, (i + 1) * size)).toEqual(first);
-    expect(found.names).toEqual(["1 a.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.bmp", "7.bmp"]);
-    const width = found.features.length / 7;
-    const row = found.features.slice(0, width);
+    const size = actual.data.length / 7;
+    const first = actual.data.slice(0, size);
+    for (let i = 1; i < 7; i++) expect(actual.data.slice(i * size, (i + 1) * size)).toEqual(first);
+    expect(actual.names).toEqual(["1 a.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.bmp", "7.bmp"]);
+    const width = actual.features.length / 7;
+    const row = actual.features.slice(0, width);
     for (let i = 1; i < 7; i++)
-      expect(largest(found.features.slice(i * width, (i + 1) * width), row)).toBeLessThan(1e-5);
+      expect(largest(actual.features.slice(i * width, (i + 1) * width), row)).toBeLessThan(1e-5);
   });
 
   test("a teacher may be a zip, a URL, a directory handle; a run may write to the origin's files", async () => {
@@ -152,7 +152,7 @@ describe.skipIf(!browserPath)("in a browser", () => {
         ),
       ),
     );
-    const found = await page.evaluate(async (zip) => {
+    const actual = await page.evaluate(async (zip) => {
       const { web, teacher } = globalThis as unknown as State;
       const root = await navigator.storage.getDirectory();
       const folder = await root.getDirectoryHandle("teacher", { create: true });
@@ -187,11 +187,11 @@ describe.skipIf(!browserPath)("in a browser", () => {
       };
     }, Array.from(zip));
     const { parameters } = onNode;
-    expect(found.parameters.slice(0, 4)).toEqual([parameters, parameters, parameters, parameters]);
-    expect(found.bytes).toBeGreaterThan(100_000);
-    expect(found.listed).toContain("student/model.safetensors");
-    expect(found.copied).toEqual(expect.arrayContaining(["student", "config.json", "result.json"]));
-    expect(found.again).toMatch(/already holds|finished/);
+    expect(actual.parameters.slice(0, 4)).toEqual([parameters, parameters, parameters, parameters]);
+    expect(actual.bytes).toBeGreaterThan(100_000);
+    expect(actual.listed).toContain("student/model.safetensors");
+    expect(actual.copied).toEqual(expect.arrayContaining(["student", "config.json", "result.json"]));
+    expect(actual.again).toMatch(/already holds|finished/);
   });
 
   test("a model of the hub is downloaded once, checked, and found under transformers.js's keys", async () => {

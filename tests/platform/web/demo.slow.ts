@@ -32,7 +32,7 @@ interface Loaded {
   readonly features: readonly (readonly (readonly number[])[])[];
 }
 /** Images of each of the 30 classes, to make the student with and to evaluate it on. */
-const imagesAClass = Number(process.env.WECOLORA_WEB_IMAGES_A_CLASS ?? 3);
+const imagesPerClass = Number(process.env.WECOLORA_WEB_IMAGES_A_CLASS ?? 3);
 const options = { method: "refit", shape: "balanced", reductionFactor: 2, report: false } as const;
 
 type Times = Record<string, number>;
@@ -64,7 +64,7 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
     work = await mkdtemp(join(tmpdir(), "wecolora-web-demo-"));
     for (const split of ["train", "val"])
       for (const group of await readdir(join(root, "demo/pictures", split))) {
-        const names = (await readdir(join(root, "demo/pictures", split, group))).sort().slice(0, imagesAClass);
+        const names = (await readdir(join(root, "demo/pictures", split, group))).sort().slice(0, imagesPerClass);
         for (const name of names)
           await cp(join(root, "demo/pictures", split, group, name), join(work, "images", split, group, name));
       }
@@ -152,7 +152,7 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
     // Of the same weights from nearly the same pixels.
     const [a, b] = [mine.fidelity?.meanAbsoluteDifference ?? 0, nodes.fidelity?.meanAbsoluteDifference ?? 1];
     expect(Math.abs(a / b - 1)).toBeLessThan(0.02);
-    expect(Math.abs((mine.neighbours?.top1 ?? 0) - (nodes.neighbours?.top1 ?? 1))).toBeLessThan(0.05);
+    expect(Math.abs((mine.knn?.top1 ?? 0) - (nodes.knn?.top1 ?? 1))).toBeLessThan(0.05);
 
     // Pixel values as models take them, in steps of 8-bit colours.
     const paths = (await filesBelow(join(work, "images")))

@@ -24,7 +24,7 @@ const steps = (n: number) =>
 const row = (name: string, cosine: number, ms: number, bytes: number) => ({
   name,
   fidelity: { cosine, meanAbsoluteDifference: 1 - cosine },
-  millisecondsAPicture: ms,
+  millisecondsPerImage: ms,
   bytes,
 });
 const candidate = (format: string, agreement: number, isChosen: boolean) => ({
@@ -53,7 +53,7 @@ const charts: Readonly<Record<string, (document: Document) => string>> = {
     classChart(
       [strange, "日本 – кот", "a name that is far longer than there is room for"].map((name, i) => ({
         name,
-        pictures: 4,
+        images: 4,
         models: { teacher: 0.5 + 0.1 * i, "weight copy": 0.25, student: 0.5 },
       })),
       document,

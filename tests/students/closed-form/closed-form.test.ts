@@ -19,7 +19,7 @@ import { input } from "../../../src/engine/graph/build.ts";
 import { distillOptions } from "../../../src/commands/distill-options.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { rows } from "../../../src/utils/tensor.ts";
-import { distillArguments, noisePicture, wecolora } from "../../support/cli.ts";
+import { distillArguments, noiseImage, wecolora } from "../../support/cli.ts";
 import { inlineDevice, runOnce } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
 import { noise } from "../../support/noise.ts";
@@ -57,11 +57,11 @@ describe("the ridge solver", () => {
     const sums = system(n, 5, count, scale);
     const lambda = ridge * meanDiagonal(sums);
     const solver = new RidgeSolver(device);
-    const found = await solver.solve(sums, new Float64Array(n).fill(lambda));
+    const actual = await solver.solve(sums, new Float64Array(n).fill(lambda));
     await solver.dispose();
     const shifted = sums.gram.slice();
     for (let i = 0; i < n; i++) shifted[i * n + i] += lambda;
-    expect(relativeError(found, eliminate(n, 5, shifted, sums.cross))).toBeLessThan(tolerance);
+    expect(relativeError(actual, eliminate(n, 5, shifted, sums.cross))).toBeLessThan(tolerance);
   });
 
   test.each([40, 300, 513])("the diagonal of an inverse of %i rows", async (n) => {
@@ -74,13 +74,13 @@ describe("the ridge solver", () => {
       identity[i * n + i] = 1;
     }
     const solver = new RidgeSolver(device);
-    const found = await solver.inverseDiagonal(sums, new Float64Array(n).fill(lambda));
+    const actual = await solver.inverseDiagonal(sums, new Float64Array(n).fill(lambda));
     await solver.dispose();
     const inverse = eliminate(n, n, shifted, identity);
     expect(
       relativeError(
-        found,
-        found.map((_, i) => inverse[i * n + i]),
+        actual,
+        actual.map((_, i) => inverse[i * n + i]),
       ),
     )
       // Products are float32; what it ranks differs by much more.
@@ -118,10 +118,10 @@ describe("the ridge solver", () => {
   });
 
   test.each([1, 2, 4, 100])("every token in %i of two batches as rows, from the first of each on", async (stride) => {
-    const tokens = (pictures: number, from: number): FloatTensor => ({
+    const tokens = (images: number, from: number): FloatTensor => ({
       type: "float32",
-      dims: [pictures, 5, 2],
-      data: Float32Array.from({ length: 10 * pictures }, (_, i) => from + i),
+      dims: [images, 5, 2],
+      data: Float32Array.from({ length: 10 * images }, (_, i) => from + i),
     });
     const batches = [tokens(3, 0), tokens(2, 30)];
     const { inputs, outputs } = sampleGraph(
@@ -150,19 +150,19 @@ async function* batchesOf(pixels: FloatTensor, size: number) {
   for (let i = 0; i < pixels.dims[0]; i += size) yield rows(pixels, i, Math.min(pixels.dims[0], i + size));
 }
 
-const pictures = (count: number, seed: number, side = 32) => noise([count, 3, side, side], seed);
+const images = (count: number, seed: number, side = 32) => noise([count, 3, side, side], seed);
 
 const teachers = [...narrowableTeachers, "more-hf-siglip", "more-hf-dinov2-swiglu"];
 
 describe.each(teachers)("%s", (name) => {
   test.each<[string, () => FloatTensor, number, number?]>([
-    ["many pictures", () => pictures(60, 1), 4],
-    ["a sample of many pictures' tokens", () => pictures(60, 1), 4, 1],
-    ["one picture", () => pictures(1, 2), 1],
+    ["many images", () => images(60, 1), 4],
+    ["a sample of many images' tokens", () => images(60, 1), 4, 1],
+    ["one image", () => images(1, 2), 1],
     [
-      "pictures all alike",
+      "images all alike",
       () => {
-        const one = pictures(1, 3);
+        const one = images(1, 3);
         return {
           ...one,
           dims: [10, 3, 32, 32],
@@ -172,7 +172,7 @@ describe.each(teachers)("%s", (name) => {
       2,
     ],
   ])(
-    "is no worse than the weight copy on other pictures, from %s",
+    "is no worse than the weight copy on other images, from %s",
     async (kind, make, size, tokensPerUnknown = analyticDefaults.tokensPerUnknown) => {
       const teacher = await loadModel(referencePath(`teachers/${name}`));
       const kept = teacher.config.depth === 3 ? [0, 1] : [0, 2, 4];
@@ -187,10 +187,13 @@ describe.each(teachers)("%s", (name) => {
         new Model(student, teacher.device),
         new Model(copyBlocks(teacher, kept), teacher.device),
       ];
-      const held = pictures(8, 77);
-      const [after, before] = [await differenceTo(teacher, refitted, held), await differenceTo(teacher, copy, held)];
-      // Never worse; and with one picture, of fewer tokens than fc2 has inputs, still clearly better.
-      expect(after / before).toBeLessThan(kind.includes("many pictures") ? 0.6 : 0.8);
+      const heldOut = images(8, 77);
+      const [after, before] = [
+        await differenceTo(teacher, refitted, heldOut),
+        await differenceTo(teacher, copy, heldOut),
+      ];
+      // Never worse; and with one image, of fewer tokens than fc2 has inputs, still clearly better.
+      expect(after / before).toBeLessThan(kind.includes("many images") ? 0.6 : 0.8);
       for (const model of [refitted, copy, teacher]) await model.dispose();
     },
   );
@@ -204,16 +207,16 @@ test("stands for the blocks up to the next kept one", () => {
 describe("on a teacher of ImageNet's blocks", () => {
   const load = () => loadModel(referencePath("teachers/timm-vit"));
   const kept = [0, 2, 4];
-  const held = pictures(8, 77);
+  const heldOut = images(8, 77);
 
   test("tokens that move in 8 bits give a student just as near", async () => {
     const teacher = await load();
     const { int8 } = await choosePrecision(teacher, { wanted: "int8" });
     const left = async (more: Partial<AnalyticOptions>) => {
       const options = { ...analyticDefaults, ...more };
-      const { student } = await analyticStart(teacher, kept, batchesOf(pictures(60, 1), 8), options);
+      const { student } = await analyticStart(teacher, kept, batchesOf(images(60, 1), 8), options);
       const model = new Model(student, teacher.device);
-      const difference = await differenceTo(teacher, model, held);
+      const difference = await differenceTo(teacher, model, heldOut);
       await model.dispose();
       return difference;
     };
@@ -229,10 +232,10 @@ describe("on a teacher of ImageNet's blocks", () => {
   test("later sweeps only move what comes nearer, from where the first ended", async () => {
     const teacher = await load();
     const start = (sweeps: number, widths = {}) =>
-      analyticStart(teacher, kept, batchesOf(pictures(60, 1), 8), { ...analyticDefaults, ...widths, sweeps });
+      analyticStart(teacher, kept, batchesOf(images(60, 1), 8), { ...analyticDefaults, ...widths, sweeps });
     const done: string[] = [];
     const options = { ...analyticDefaults, sweeps: 2 };
-    await analyticStart(teacher, kept, batchesOf(pictures(20, 1), 4), options, (d, t) => done.push(`${d}/${t}`));
+    await analyticStart(teacher, kept, batchesOf(images(20, 1), 4), options, (d, t) => done.push(`${d}/${t}`));
     expect(done).toEqual(["1/6", "2/6", "3/6", "4/6", "5/6", "6/6"]);
     for (const widths of [{}, { mlpWidth: 0.5, keptHeads: 0.5 }]) {
       const [once, twice] = [await start(1, widths), await start(2, widths)];
@@ -240,7 +243,10 @@ describe("on a teacher of ImageNet's blocks", () => {
       expect(twice.refits).toHaveLength(6);
       for (const { share } of twice.refits) expect(share).toBeLessThanOrEqual(1);
       const [first, second] = [new Model(once.student, teacher.device), new Model(twice.student, teacher.device)];
-      const [before, after] = [await differenceTo(teacher, first, held), await differenceTo(teacher, second, held)];
+      const [before, after] = [
+        await differenceTo(teacher, first, heldOut),
+        await differenceTo(teacher, second, heldOut),
+      ];
       expect(after / before).toBeLessThan(1.01);
       await first.dispose();
       await second.dispose();
@@ -252,7 +258,7 @@ describe("on a teacher of ImageNet's blocks", () => {
 test("training goes on from it", async () => {
   const teacher = await loadModel(referencePath("teachers/timm-vit"));
   const input = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
-  const { student } = await analyticStart(teacher, [0, 2, 4], batchesOf(pictures(20, 1), 4));
+  const { student } = await analyticStart(teacher, [0, 2, 4], batchesOf(images(20, 1), 4));
   const settings = { reductionFactor: 2, rank: 2, schedule: { kind: "cosine", warmupEpochs: 0 } } as const;
   const [from, plain] = [
     await createDistillation(teacher, { ...settings, initialStudent: student }),
@@ -265,12 +271,12 @@ test("training goes on from it", async () => {
 test("from the command line, and again the same bits", async () => {
   const folder = await mkdtemp(join(tmpdir(), "wecolora-analytic-"));
   try {
-    for (let i = 0; i < 12; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+    for (let i = 0; i < 12; i++) await noiseImage(join(folder, "data", `p${i}.jpg`), i, i % 3);
     const args = ["--start", "analytic", "--rank", "2", "--epochs", "1", "--json"];
     const results = [];
     for (const out of ["a", "b"]) {
-      const usual = distillArguments(referencePath("teachers/timm-vit"), join(folder, "data"), join(folder, out));
-      const outcome = await wecolora(...usual, ...args);
+      const baseArgs = distillArguments(referencePath("teachers/timm-vit"), join(folder, "data"), join(folder, out));
+      const outcome = await wecolora(...baseArgs, ...args);
       expect(outcome).toMatchObject({ code: 0 });
       expect(outcome.err).toContain("the closed form took");
       results.push(JSON.parse(outcome.out.trimEnd().split("\n").at(-1) as string));
@@ -287,24 +293,24 @@ describe("searching blocks", () => {
   test("finds each number of blocks; all of them leave nothing, and more leave less", async () => {
     const teacher = await load();
     const options = { most: 6, longest: 6 };
-    const { choices, pictures: count } = await searchBlocks(teacher, batchesOf(pictures(18, 1), 6), options);
+    const { choices, images: count } = await searchBlocks(teacher, batchesOf(images(18, 1), 6), options);
     expect(count).toBe(18);
     expect(choices.map(({ kept }) => kept.length)).toEqual([1, 2, 3, 4, 5, 6]);
     for (const { kept } of choices) {
       expect(kept[0]).toBe(0);
       expect(() => checkKeptBlocks(kept, 6)).not.toThrow();
     }
-    choices.slice(1).forEach(({ left }, i) => expect(left).toBeLessThan(choices[i].left));
+    choices.slice(1).forEach(({ residual: left }, i) => expect(left).toBeLessThan(choices[i].residual));
     // A block refitted to its own output stays as it is.
-    expect(choices[5].left).toBeLessThan(1e-6);
+    expect(choices[5].residual).toBeLessThan(1e-6);
     // The search's word against the whole way: of its choice and all others of 3 blocks, none is much nearer.
-    const held = pictures(8, 77);
+    const heldOut = images(8, 77);
     const differences = [];
     for (let i = 1; i < 5; i++) {
       for (let j = i + 1; j < 6; j++) {
-        const { student } = await analyticStart(teacher, [0, i, j], batchesOf(pictures(18, 1), 6));
+        const { student } = await analyticStart(teacher, [0, i, j], batchesOf(images(18, 1), 6));
         const model = new Model(student, teacher.device);
-        differences.push({ key: `0,${i},${j}`, difference: await differenceTo(teacher, model, held) });
+        differences.push({ key: `0,${i},${j}`, difference: await differenceTo(teacher, model, heldOut) });
         await model.dispose();
       }
     }
@@ -316,7 +322,7 @@ describe("searching blocks", () => {
 
   test("says how much runs of blocks matter", async () => {
     const teacher = await load();
-    const { left } = await blockRuns(teacher, batchesOf(pictures(18, 1), 6), 3);
+    const { residuals: left } = await blockRuns(teacher, batchesOf(images(18, 1), 6), 3);
     left.forEach((row, k) => {
       expect(row[k]).toBe(0);
       row.forEach((value, e) => expect(Number.isFinite(value)).toBe(e >= k && e < k + 3));
@@ -325,11 +331,11 @@ describe("searching blocks", () => {
     await teacher.dispose();
   });
 
-  test("too few pictures, and too few blocks for all, are refused", async () => {
+  test("too few images, and too few blocks for all, are refused", async () => {
     const teacher = await load();
     const options = { most: 3, longest: 6 };
-    await expect(searchBlocks(teacher, batchesOf(pictures(2, 1), 4), options)).rejects.toThrow("two batches");
-    await expect(searchBlocks(teacher, batchesOf(pictures(4, 1), 2), { most: 2, longest: 2 })).rejects.toThrow(
+    await expect(searchBlocks(teacher, batchesOf(images(2, 1), 4), options)).rejects.toThrow("two batches");
+    await expect(searchBlocks(teacher, batchesOf(images(4, 1), 2), { most: 2, longest: 2 })).rejects.toThrow(
       "2 blocks can't stand for 6",
     );
     await teacher.dispose();

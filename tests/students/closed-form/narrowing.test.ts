@@ -18,7 +18,7 @@ import {
   withHeads,
 } from "../../../src/students/closed-form/narrowing.ts";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
-import { usualFormat } from "../../../src/exports/save.ts";
+import { defaultFormat } from "../../../src/exports/save.ts";
 import { parameterCount } from "../../../src/models/definition.ts";
 import { blankOf, evenBlocks, narrowShape, shapeFor, spreadBlocks } from "../../../src/students/search/shape.ts";
 import { drawStream } from "../../../src/utils/random.ts";
@@ -60,7 +60,7 @@ function problem(n: number, m: number, count: number) {
   return { fc2, g, missing, sums };
 }
 
-const held = noise([6, 3, 32, 32], 99);
+const heldOut = noise([6, 3, 32, 32], 99);
 
 describe("channels", () => {
   const [n, m] = [9, 4];
@@ -70,7 +70,7 @@ describe("channels", () => {
   test("sums of the kept channels are those of rows without the others, whose share is missing too", async () => {
     const { fc2, g, missing, sums } = problem(n, m, 60);
     const kept = [0, 2, 3, 7];
-    const found = await narrowedSums(solver, sums, fc2, kept);
+    const actual = await narrowedSums(solver, sums, fc2, kept);
     const expected = emptySums(kept.length + 1, m);
     g.forEach((row, r) => {
       const own = [...kept.map((i) => row[i]), 1];
@@ -83,9 +83,9 @@ describe("channels", () => {
         wanted.forEach((w, o) => (expected.cross[i * m + o] += v * w));
       });
     });
-    found.gram.forEach((v, i) => expect(v).toBeCloseTo(expected.gram[i], 9));
+    actual.gram.forEach((v, i) => expect(v).toBeCloseTo(expected.gram[i], 9));
     // The map is float32.
-    found.cross.forEach((v, i) => expect(v).toBeCloseTo(expected.cross[i], 4));
+    actual.cross.forEach((v, i) => expect(v).toBeCloseTo(expected.cross[i], 4));
   });
 
   test("the channel that is removed first is the one whose loss the others make up for best", async () => {
@@ -201,12 +201,12 @@ describe("students", () => {
       expect(student.config).toMatchObject({ mlpWidth: narrow, heads: keptHeads / 2 });
       const model = new Model(student, device);
       const cut = new Model(blankOf(teacher, { kept, mlpWidth: narrow, keptHeads: keptHeads / 2 }), device);
-      const left = (other: Model) => differenceTo(teacher, other, held);
+      const left = (other: Model) => differenceTo(teacher, other, heldOut);
       const own = await left(model);
       expect(own).toBeLessThan(await left(cut));
 
       const saved = join(folder, `saved-${name}`);
-      await saveModel(model, saved, { format: usualFormat(student) });
+      await saveModel(model, saved, { format: defaultFormat(student) });
       const loaded = await loadModel(saved, { device });
       expect(loaded.config).toMatchObject({ mlpWidth: narrow, heads: keptHeads / 2 });
       expect(parameterCount(loaded)).toBe(parameterCount(model));
@@ -217,26 +217,23 @@ describe("students", () => {
 
   test.each(
     narrowableTeachers.flatMap((name) => (["balanced", "channels"] as const).map((kind) => [name, kind] as const)),
-  )(
-    "%s: a %s student is nearer to the teacher than a copy of as many weights, on other pictures",
-    async (name, kind) => {
-      const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
-      const { depth } = teacher.config;
-      const whole = Math.ceil(depth / 2);
-      const shape = narrowShape(teacher, whole, kind);
-      if (!shape) throw new Error(`no ${kind} student of ${name}`);
-      const copied = evenBlocks(depth, whole);
-      const copy = new Model(copyBlocks(teacher, copied), device);
-      const left = (model: Model) => differenceTo(teacher, model, held);
-      for (const count of [6, 1]) {
-        const { student } = await analyticStart(teacher, shape.kept, batches(count), { ...analyticDefaults, ...shape });
-        const model = new Model(student, device);
-        expect(await left(model)).toBeLessThan(await left(copy));
-        await model.dispose();
-      }
-      for (const used of [copy, teacher]) await used.dispose();
-    },
-  );
+  )("%s: a %s student is nearer to the teacher than a copy of as many weights, on other images", async (name, kind) => {
+    const teacher = await loadModel(referencePath(`teachers/${name}`), { device });
+    const { depth } = teacher.config;
+    const whole = Math.ceil(depth / 2);
+    const shape = narrowShape(teacher, whole, kind);
+    if (!shape) throw new Error(`no ${kind} student of ${name}`);
+    const copied = evenBlocks(depth, whole);
+    const copy = new Model(copyBlocks(teacher, copied), device);
+    const left = (model: Model) => differenceTo(teacher, model, heldOut);
+    for (const count of [6, 1]) {
+      const { student } = await analyticStart(teacher, shape.kept, batches(count), { ...analyticDefaults, ...shape });
+      const model = new Model(student, device);
+      expect(await left(model)).toBeLessThan(await left(copy));
+      await model.dispose();
+    }
+    for (const used of [copy, teacher]) await used.dispose();
+  });
 
   test("widths that an MLP can't have, and MLPs that can't be narrowed, are refused", async () => {
     const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
@@ -309,10 +306,10 @@ describe("shapes", () => {
 
   test("distill takes it by itself, says so, and can be told not to", async () => {
     const options = { teacher: referencePath("teachers/hf-dinov2"), data: join(folder, "data"), report: false };
-    const said: string[] = [];
-    const balanced = await distill({ ...options, out: join(folder, "balanced"), onProgress: messagesInto(said) });
+    const messages: string[] = [];
+    const balanced = await distill({ ...options, out: join(folder, "balanced"), onProgress: messagesInto(messages) });
     expect(balanced.keptBlocks).toEqual([0, 1, 2, 3, 4, 5]);
-    expect(said.join("\n")).toMatch(
+    expect(messages.join("\n")).toMatch(
       /6 blocks with \d+ heads? and \d+ channels have as many weights as 3 copied blocks/,
     );
     const channels = await distill({ ...options, out: join(folder, "channels"), shape: "channels", evaluate: false });

@@ -32,30 +32,30 @@ function farthest(a: Awaited<ReturnType<typeof weightsOf>>, b: Awaited<ReturnTyp
 }
 
 describe("prior images", () => {
-  const own = batches(1);
+  const ownImages = batches(1);
 
   test.each([0.3, 1, 7])("that are the images themselves change nothing, with a weight of %d", async (weight) => {
     // All sums, and with them the ridge, are then 1 + weight times as large; sums in float32 products round otherwise.
-    const found = await weightsOf(own, { prior: { images: own, weight } });
-    expect(farthest(found, await weightsOf(own))).toBeLessThan(1e-3);
+    const actual = await weightsOf(ownImages, { prior: { images: ownImages, weight } });
+    expect(farthest(actual, await weightsOf(ownImages))).toBeLessThan(1e-3);
   });
 
   test("count for nothing with a weight near 0", async () => {
-    const found = await weightsOf(own, { prior: { images: batches(2), weight: 1e-9 } });
-    expect(farthest(found, await weightsOf(own))).toBeLessThan(1e-4);
+    const actual = await weightsOf(ownImages, { prior: { images: batches(2), weight: 1e-9 } });
+    expect(farthest(actual, await weightsOf(ownImages))).toBeLessThan(1e-4);
   });
 
   test("rule alone with a large weight", async () => {
     const prior = batches(3);
-    const found = await weightsOf(own, { prior: { images: prior, weight: 1e9 } });
-    expect(farthest(found, await weightsOf(prior))).toBeLessThan(1e-3);
-    expect(farthest(found, await weightsOf(own))).toBeGreaterThan(1e-2);
+    const actual = await weightsOf(ownImages, { prior: { images: prior, weight: 1e9 } });
+    expect(farthest(actual, await weightsOf(prior))).toBeLessThan(1e-3);
+    expect(farthest(actual, await weightsOf(ownImages))).toBeGreaterThan(1e-2);
   });
 
   test("count together for their weight, whatever their number", async () => {
     const prior = batches(4);
     const twice = [...prior, ...prior];
-    const once = await weightsOf(own, { prior: { images: prior, weight: 0.5 } });
-    expect(farthest(await weightsOf(own, { prior: { images: twice, weight: 0.5 } }), once)).toBeLessThan(1e-3);
+    const once = await weightsOf(ownImages, { prior: { images: prior, weight: 0.5 } });
+    expect(farthest(await weightsOf(ownImages, { prior: { images: twice, weight: 0.5 } }), once)).toBeLessThan(1e-3);
   });
 });

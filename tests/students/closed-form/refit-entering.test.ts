@@ -109,9 +109,9 @@ describe.each([
     const [old, made] = [copy, student].map((model) => weight(model, "blocks.1.attn.qkv.weight"));
     const vRows = (tensor: FloatTensor) => rows(tensor, 2 * width, 3 * width);
     expect(rows(made, 0, 2 * width).data).toEqual(rows(old, 0, 2 * width).data);
-    const [own, wanted] = [await tokensBehind(student, 0, device), await tokensBehind(teacher, 1, device)];
+    const [studentTokens, wanted] = [await tokensBehind(student, 0, device), await tokensBehind(teacher, 1, device)];
     const delta = deltaOf(
-      normed(student, "blocks.1.norm1", own),
+      normed(student, "blocks.1.norm1", studentTokens),
       normed(teacher, "blocks.2.norm1", wanted),
       config.qkvBias,
     );
@@ -138,10 +138,10 @@ describe.each([
   });
 });
 
-test("only maps that are asked for move, and each that moves brings other pictures nearer", async () => {
+test("only maps that are asked for move, and each that moves brings other images nearer", async () => {
   const teacher = await loadModel(referencePath("teachers/hf-dinov2"));
   const copy = copyBlocks(teacher, kept);
-  const held = noise([8, 3, 32, 32], 77);
+  const heldOut = noise([8, 3, 32, 32], 77);
   const left: number[] = [];
   for (const maps of [["fc2"], ["proj", "fc2"], ["v", "proj", "fc1", "fc2"], ["q", "k"]] as const) {
     const { student } = await analyticStart(teacher, kept, batches(10), { ...settings, maps });
@@ -157,7 +157,7 @@ test("only maps that are asked for move, and each that moves brings other pictur
       expect([name, names.has(name)]).toEqual([name, asked]);
     }
     const model = new Model(student, teacher.device);
-    left.push(await differenceTo(teacher, model, held));
+    left.push(await differenceTo(teacher, model, heldOut));
     await model.dispose();
   }
   expect(left[2]).toBeLessThan(left[1]);

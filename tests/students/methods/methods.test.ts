@@ -14,7 +14,7 @@ import { embed, vitBlocks } from "../../../src/models/vit.ts";
 import { methodOf } from "../../../src/students/methods/lookup.ts";
 import { studentBefore } from "../../../src/students/training/distillation.ts";
 import { distillationSchema, methodNames } from "../../../src/students/distillation-options.ts";
-import { usualFormat } from "../../../src/exports/save.ts";
+import { defaultFormat } from "../../../src/exports/save.ts";
 import type { VitConfig } from "../../../src/models/config.ts";
 import { plainVit } from "../../../src/models/config.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
@@ -100,14 +100,14 @@ describe("gradients of objectives equal finite differences", () => {
     const trainables = method.trainables(student, context);
     const objective = method.objective(student, context);
     const batch = 2;
-    const own = new Map([...trainables.shapes].map(([key, dims]) => [key, input(key, "float64", dims)]));
+    const trainedInputs = new Map([...trainables.shapes].map(([key, dims]) => [key, input(key, "float64", dims)]));
     const extra = new Map([...objective.shapes].map(([key, dims]) => [key, input(key, "float64", dims)]));
     const extraInputs = new Map([...objective.inputs(batch)].map(([key, v]) => [key, input(key, "float64", v.shape)]));
     const pixels = input("pixels", "float64", [batch, 3, 6, 6]);
     const frozen = (weights: ReadonlyMap<string, Tensor>) => (key: string) => constant(weights.get(key) as Tensor, key);
     const weight = frozen(teacher.weights);
     const states = vitBlocks(teacher.config, weight, embed(teacher.config, weight, pixels));
-    const parts = trainables.apply(own);
+    const parts = trainables.apply(trainedInputs);
     const embedded = embed(student.config, parts.weight, pixels);
     const build = () =>
       objective.loss({
@@ -118,7 +118,7 @@ describe("gradients of objectives equal finite differences", () => {
         parameters: extra,
         inputs: extraInputs,
       });
-    const parameters = new Map([...own, ...extra]);
+    const parameters = new Map([...trainedInputs, ...extra]);
     const feeds: Record<string, Tensor> = { pixels: numbers([batch, 3, 6, 6], 1) };
     // Small random numbers added, so that nothing stands at the zero that it begins with.
     for (const [key, tensor] of [...trainables.fresh(), ...objective.fresh()]) {
@@ -131,9 +131,9 @@ describe("gradients of objectives equal finite differences", () => {
     const keys = checked[name] as readonly string[];
     const wrt = keys.map((key) => parameters.get(key) as Value);
     expect(wrt.every(Boolean)).toBe(true);
-    const found = gradients(loss, wrt);
+    const actual = gradients(loss, wrt);
     const inputs = [pixels, ...parameters.values(), ...extraInputs.values()];
-    const analytic = evaluate(graph(inputs, Object.fromEntries(found.map((g, i) => [`d${i}`, g]))), feeds);
+    const analytic = evaluate(graph(inputs, Object.fromEntries(actual.map((g, i) => [`d${i}`, g]))), feeds);
     const lossGraph = graph(inputs, { loss });
     const h = 1e-6;
     keys.forEach((key, k) => {
@@ -173,31 +173,30 @@ const withoutImages = methodNames.filter((name) => !["analytic", "pruned"].inclu
 describe.each(withoutImages)("%s", (method) => {
   test("takes steps, and its student is saved and loaded", async () => {
     const model = await loadModel(referencePath("teachers/timm-vit"));
-    const pictures = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+    const images = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
     const distillation = await createDistillation(model, { ...settings, method });
     const before = await distillation.student();
     const losses: number[] = [];
     if (methodOf(method).trains) {
-      for (let i = 0; i < 3; i++)
-        losses.push((await distillation.step([{ pixels: pictures, labels: [0, 4, 2] }])).loss);
-      // dmae draws new masks at each step; the others see the same pictures.
+      for (let i = 0; i < 3; i++) losses.push((await distillation.step([{ pixels: images, labels: [0, 4, 2] }])).loss);
+      // dmae draws new masks at each step; the others see the same images.
       if (method !== "dmae") expect(losses[2]).toBeLessThan(losses[0]);
     } else {
-      await expect(distillation.step([pictures])).rejects.toThrow("trains nothing");
+      await expect(distillation.step([images])).rejects.toThrow("trains nothing");
     }
     const student = await distillation.student();
     const changed = [...student.weights].filter(
       ([name, t]) => !sameNumbers(t, before.weights.get(name) as FloatTensor),
     );
     expect(changed.length > 0).toBe(methodOf(method).trains);
-    const live = await distillation.features(pictures);
-    const folded = await student.forward(pictures, { hiddenStates: true });
+    const live = await distillation.features(images);
+    const folded = await student.forward(images, { hiddenStates: true });
     // Folded equals unfolded: products in another order.
     expectClose(folded.hiddenStates?.at(-1), live.blockOutput, 1e-5, "folded");
     const path = join(folder, method);
-    await saveModel(student, path, { format: usualFormat(student) });
+    await saveModel(student, path, { format: defaultFormat(student) });
     const loaded = await loadModel(path);
-    const again = await loaded.forward(pictures);
+    const again = await loaded.forward(images);
     expectClose(again.pooled, folded.pooled, 2e-6, "loaded");
     for (const m of [before, student, loaded, model]) await m.dispose();
     await distillation.dispose();
@@ -209,7 +208,7 @@ const sameNumbers = (a: FloatTensor, b: FloatTensor) =>
 
 test("adapters of different rank, scaled as PEFT does it, fold to W + s BA", async () => {
   const model = await loadModel(referencePath("teachers/timm-vit"));
-  const pictures = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+  const images = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
   const distillation = await createDistillation(model, {
     ...settings,
     targetModules: ["q", "fc1"],
@@ -218,7 +217,7 @@ test("adapters of different rank, scaled as PEFT does it, fold to W + s BA", asy
     rankStabilized: true,
     adapterDropout: 0.25,
   });
-  const a = (await distillation.step([pictures])).loss;
+  const a = (await distillation.step([images])).loss;
   expect(a).toBeGreaterThan(0);
   const adapters = await distillation.adapters();
   expect(adapters.get("blocks.0.q.lora_A")?.dims).toEqual([2, 32]);
@@ -258,10 +257,10 @@ test("dropout of adapters drops the share it says, differently at each step, and
 
 test("losses add up with their weights, before or after the norm", async () => {
   const model = await loadModel(referencePath("teachers/timm-vit"));
-  const pictures = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+  const images = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
   const lossOf = async (loss: CreateDistillationOptions["loss"]) => {
     const distillation = await createDistillation(model, { ...settings, loss });
-    const { loss: value } = await distillation.step([pictures]);
+    const { loss: value } = await distillation.step([images]);
     await distillation.dispose();
     return value;
   };
@@ -283,7 +282,7 @@ test("losses add up with their weights, before or after the norm", async () => {
 
 test("clipping keeps the common norm of the gradients at its bound, and layer decay slows the first blocks", async () => {
   const model = await loadModel(referencePath("teachers/timm-vit"));
-  const pictures = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
+  const images = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
   const moved = async (optimizer: CreateDistillationOptions["optimizer"]) => {
     // eps far above the gradients makes Adam's step all but proportional to them.
     const distillation = await createDistillation(model, {
@@ -293,7 +292,7 @@ test("clipping keeps the common norm of the gradients at its bound, and layer de
       schedule: { kind: "linear", baseLearningRate: 1, warmupEpochs: 0, epochs: 4 },
     });
     const before = await distillation.adapters();
-    const { gradients: found } = await distillation.step([rows(pictures, 0, 2)], { gradients: true });
+    const { gradients: actual } = await distillation.step([rows(images, 0, 2)], { gradients: true });
     const after = await distillation.adapters();
     await distillation.dispose();
     const change = (name: string) =>
@@ -301,15 +300,15 @@ test("clipping keeps the common norm of the gradients at its bound, and layer de
         ...(after.get(name) as FloatTensor).data.map((v, i) => Math.abs(v - (before.get(name) as FloatTensor).data[i])),
       );
     const norm = Math.sqrt(
-      [...(found as Map<string, FloatTensor>).values()].reduce((s, t) => s + t.data.reduce((a, v) => a + v * v, 0), 0),
+      [...(actual as Map<string, FloatTensor>).values()].reduce((s, t) => s + t.data.reduce((a, v) => a + v * v, 0), 0),
     );
     return { change, norm };
   };
   const common = { kind: "adamw", eps: 10, weightDecay: 0 } as const;
   const free = await moved(common);
-  const held = await moved({ ...common, clipNorm: free.norm / 4 });
+  const clipped = await moved({ ...common, clipNorm: free.norm / 4 });
   const name = "blocks.1.mlp.fc1.bias";
-  expect(held.change(name) / free.change(name)).toBeCloseTo(0.25, 2);
+  expect(clipped.change(name) / free.change(name)).toBeCloseTo(0.25, 2);
   const decayed = await moved({ ...common, layerDecay: 0.5 });
   // Three blocks: block b moves with 0.5^(3 - b), what stands before them with 0.5^4.
   for (const [key, factor] of [

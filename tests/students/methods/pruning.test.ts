@@ -42,9 +42,9 @@ function pruned(name: string, changes: Partial<PruneContext> = {}, options: obje
 }
 const students = new Map<string, Promise<ModelDefinition>>();
 const studentOf = (name: string): Promise<ModelDefinition> => {
-  const known = students.get(name) ?? pruned(name);
-  students.set(name, known);
-  return known;
+  const cached = students.get(name) ?? pruned(name);
+  students.set(name, cached);
+  return cached;
 };
 
 let folder: string;
@@ -83,9 +83,9 @@ describe.each(names)("%s", (name) => {
 
 const difference = async (definition: ModelDefinition) => {
   const model = new Model(definition, device);
-  const found = await differenceTo(teacher, model, batches[0]);
+  const actual = await differenceTo(teacher, model, batches[0]);
   await model.dispose();
-  return found;
+  return actual;
 };
 
 test("magnitude keeps the channels that its scores say", async () => {
@@ -114,14 +114,14 @@ function entering(index: number, module: "proj" | "fc2", pixels: FloatTensor): r
   const weight = frozenWeights(weights);
   const x = input("pixels", "float64", pixels.dims);
   let seen: Value | undefined;
-  vitBlocks(config, weight, embed(config, weight, x), (value, own, block, at) => {
+  vitBlocks(config, weight, embed(config, weight, x), (value, weightOf, block, at) => {
     if (block === index && at === module) seen = value;
-    return linear(value, own);
+    return linear(value, weightOf);
   });
   if (!seen) throw new Error("not met");
-  const found = evaluate(graph([x], { seen }), { pixels: wide(pixels) }).get("seen");
-  const width = found?.dims[2] ?? 0;
-  const data = [...(found?.data ?? [])].map(Number);
+  const actual = evaluate(graph([x], { seen }), { pixels: wide(pixels) }).get("seen");
+  const width = actual?.dims[2] ?? 0;
+  const data = [...(actual?.data ?? [])].map(Number);
   return Array.from({ length: data.length / width }, (_, r) => data.slice(r * width, (r + 1) * width));
 }
 

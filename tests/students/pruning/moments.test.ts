@@ -52,11 +52,11 @@ function momentsOfTokens() {
 }
 const moments = momentsOfTokens();
 // Sums of 40 products in float32, then solved in float64: 1e-5 is some ten times what rounding gives.
-const near = (found: FloatTensor, wanted: number[][]) => {
-  const [rows, columns] = found.dims;
+const near = (actual: FloatTensor, wanted: number[][]) => {
+  const [rows, columns] = actual.dims;
   for (let o = 0; o < rows; o++)
     for (let k = 0; k < columns; k++)
-      expect(Math.abs(found.data[o * columns + k] - wanted[k][o])).toBeLessThan(1e-5 * (1 + Math.abs(wanted[k][o])));
+      expect(Math.abs(actual.data[o * columns + k] - wanted[k][o])).toBeLessThan(1e-5 * (1 + Math.abs(wanted[k][o])));
 };
 const sumOver = (of: (x: number[]) => number, rows = tokens) => rows.reduce((sum, x) => sum + of(x), 0);
 const weightOf = (o: number, i: number) => map.data[o * n + i];
@@ -64,8 +64,8 @@ const weightOf = (o: number, i: number) => map.data[o * n + i];
 test("norms of inputs, from all products or from squares alone", () => {
   const squares = Float32Array.from({ length: n }, (_, i) => sumOver((x) => x[i] ** 2));
   const alone = addMoments(emptyMoments(n), squares, new Float32Array(n), count);
-  for (const found of [inputNorms(moments), inputNorms(alone)])
-    found.forEach((norm, i) => expect(norm).toBeCloseTo(Math.sqrt(sumOver((x) => x[i] ** 2)), 4));
+  for (const actual of [inputNorms(moments), inputNorms(alone)])
+    actual.forEach((norm, i) => expect(norm).toBeCloseTo(Math.sqrt(sumOver((x) => x[i] ** 2)), 4));
 });
 
 describe("a map for fewer inputs", () => {
@@ -113,16 +113,16 @@ describe("a map for fewer inputs", () => {
     const b = kept.map((i) => dropped.map((j) => sumOver((x) => x[i] * x[j], about)));
     // x_D = B x_K + c, as the paper has it; then folded.
     const affine = eliminate(a, b);
-    const found = await affineMap(solver, moments, map, kept, 1e-3);
+    const actual = await affineMap(solver, moments, map, kept, 1e-3);
     near(
-      found.map,
+      actual.map,
       kept.map((i, k) =>
         Array.from({ length: outputs }, (_, o) =>
           dropped.reduce((sum, j, d) => sum + affine[k][d] * weightOf(o, j), weightOf(o, i)),
         ),
       ),
     );
-    found.bias.forEach((value, o) => {
+    actual.bias.forEach((value, o) => {
       const wanted = dropped.reduce((sum, j, d) => {
         const c = mean[j] - kept.reduce((inner, i, k) => inner + affine[k][d] * mean[i], 0);
         return sum + weightOf(o, j) * c;

@@ -137,9 +137,9 @@ describe.each(gradientLosses)("gradients at gates, %s loss", (loss) => {
       ["channels.1", 12 + 5],
     ] as const) {
       const numeric = (lossOf(name, index, h) - lossOf(name, index, -h)) / (2 * h);
-      const found = analytic.get(gradientName(name))?.data[index] as number;
-      largest = Math.max(largest, Math.abs(found));
-      expect(Math.abs(found - numeric)).toBeLessThan(1e-6 * Math.max(1, Math.abs(numeric)));
+      const actual = analytic.get(gradientName(name))?.data[index] as number;
+      largest = Math.max(largest, Math.abs(actual));
+      expect(Math.abs(actual - numeric)).toBeLessThan(1e-6 * Math.max(1, Math.abs(numeric)));
     }
     expect(largest).toBeGreaterThan(1e-2);
   });

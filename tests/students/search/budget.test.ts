@@ -13,7 +13,7 @@ import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
 
 const device = inlineDevice();
-const pictures = noise([6, 3, 32, 32], 99);
+const images = noise([6, 3, 32, 32], 99);
 let folder: string;
 beforeAll(async () => {
   folder = await noiseFolder("budget");
@@ -61,7 +61,7 @@ test("budgets count what a student of that shape really weighs", async () => {
     expect(weights).toEqual([...weights].sort((a, b) => a - b));
     for (let count = 1; count <= depth; count++) {
       const model = new Model(studentOf(count), device);
-      const { pooled } = await model.outputs(pictures, ["pooled"]);
+      const { pooled } = await model.outputs(images, ["pooled"]);
       expect(pooled.data.every(Number.isFinite)).toBe(true);
       await model.dispose();
       const within = (most: number) =>

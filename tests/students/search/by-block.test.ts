@@ -172,13 +172,13 @@ describe("a shape for a budget", () => {
     // A Lagrangian finds the best of each price; between prices it may leave less than the largest step unspent.
     const step = blockWeights(tiny, [{ heads: 1, mlpWidth: 0 }]);
     for (const share of [0.25, 0.4, 0.5, 0.75]) {
-      const found = shapeForBudget(tiny, costs, share * whole);
-      const spent = blockWeights(tiny, found.shapes);
+      const actual = shapeForBudget(tiny, costs, share * whole);
+      const spent = blockWeights(tiny, actual.shapes);
       expect(spent).toBeLessThanOrEqual(share * whole);
       const heads = [0, 0, 0];
       const widths = [0, 0, 0];
-      found.kept.forEach(
-        (block, i) => ([heads[block], widths[block]] = [found.shapes[i].heads, found.shapes[i].mlpWidth]),
+      actual.kept.forEach(
+        (block, i) => ([heads[block], widths[block]] = [actual.shapes[i].heads, actual.shapes[i].mlpWidth]),
       );
       const least = Math.min(...shapes.filter((s) => s.spent <= share * whole - step).map((s) => s.cost));
       expect(costOf(heads, widths)).toBeLessThanOrEqual(least);

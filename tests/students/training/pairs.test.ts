@@ -11,8 +11,8 @@ import { referencePath, relativeError } from "../../support/reference.ts";
 /** A device that tells how often the one beside it was asked for. */
 function watched(device: Device): { device: Device; asked: () => number } {
   let count = 0;
-  const beside = device.beside && (() => (count++, device.beside?.() as Device));
-  return { device: changed(device, { beside }), asked: () => count };
+  const sibling = device.sibling && (() => (count++, device.sibling?.() as Device));
+  return { device: changed(device, { sibling }), asked: () => count };
 }
 
 const [alone, both, three] = [1, 2, 3].map((threads) => createNodeDevice({ threads }));
@@ -23,16 +23,20 @@ afterAll(async () => {
 });
 const { config, weights, preprocessing, origin } = loaded;
 const teacherOn = (device: Device) => new Model({ config, weights, preprocessing, origin }, device);
-const pictures = (part: number, count = 2): FloatTensor =>
+const images = (part: number, count = 2): FloatTensor =>
   noise([count, config.channels, config.imageSize, config.imageSize], part, "pairs");
 const settings: CreateDistillationOptions = { reductionFactor: 2, rank: 4, accumulation: 2 };
-const stepOf = (step: number) => [0, 1].map((part) => pictures(2 * step + part));
+const stepOf = (step: number) => [0, 1].map((part) => images(2 * step + part));
 
 /** Distances of what trains, and of gradients, by name; none is to be far. */
-function expectNear(found: ReadonlyMap<string, FloatTensor>, expected: ReadonlyMap<string, FloatTensor>, most: number) {
-  expect([...found.keys()]).toEqual([...expected.keys()]);
+function expectNear(
+  actual: ReadonlyMap<string, FloatTensor>,
+  expected: ReadonlyMap<string, FloatTensor>,
+  most: number,
+) {
+  expect([...actual.keys()]).toEqual([...expected.keys()]);
   for (const [name, { data }] of expected)
-    expect(relativeError(found.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(most);
+    expect(relativeError(actual.get(name)?.data as Float32Array, data as Float32Array), name).toBeLessThan(most);
 }
 
 const cases: [string, CreateDistillationOptions][] = [
@@ -41,7 +45,7 @@ const cases: [string, CreateDistillationOptions][] = [
   ["gradients that are clipped", { optimizer: { kind: "adamw", clipNorm: 0.01 } }],
   ["dropout, drawn for rows and for columns", { adapterDropout: 0.2 }],
   ["several blocks' outputs", { loss: { kind: "multi-block" } }],
-  ["masks drawn for each picture", { method: "dmae", rank: undefined }],
+  ["masks drawn for each image", { method: "dmae", rank: undefined }],
   ["relations between tokens", { method: "minivit", rank: undefined }],
 ];
 
@@ -54,13 +58,13 @@ describe.each(cases)("%s", (_, more) => {
     const single = await createDistillation(teacherOn(alone), { ...all, initialAdapters });
     for (let step = 0; step < 3; step++) {
       const shown = stepOf(step).slice(0, all.accumulation);
-      const [found, expected] = [
+      const [actual, expected] = [
         await pair.step(shown, { gradients: true }),
         await single.step(shown, { gradients: true }),
       ];
-      expect(found.loss / expected.loss).toBeCloseTo(1, 5);
+      expect(actual.loss / expected.loss).toBeCloseTo(1, 5);
       // Float32's sums in another order; later ones are of parameters that Adam has moved by signs of tiny gradients.
-      if (step === 0 && found.gradients && expected.gradients) expectNear(found.gradients, expected.gradients, 1e-4);
+      if (step === 0 && actual.gradients && expected.gradients) expectNear(actual.gradients, expected.gradients, 1e-4);
     }
     expectNear(await pair.adapters(), await single.adapters(), 2e-3);
     expect(asked()).toBe(1);
@@ -85,16 +89,16 @@ describe.each([
   ["8 bits", { precision: "int8" }],
   ["activations that are computed anew", { checkpointing: true }],
   ["activations in half precision", { activations: "float16" }],
-] satisfies [string, CreateDistillationOptions][])("pictures in turns: %s", (_, more) => {
+] satisfies [string, CreateDistillationOptions][])("images in turns: %s", (_, more) => {
   test("steps are those of all at once", async () => {
     const all = { ...settings, ...more };
-    // Four pictures are two for each of two turns with one thread, and too few for turns with three.
+    // Four images are two for each of two turns with one thread, and too few for turns with three.
     const [inTurns, atOnce] = [measured(alone), measured(three)];
-    const found = await createDistillation(teacherOn(inTurns.device), all);
-    const initialAdapters = await found.adapters();
+    const actual = await createDistillation(teacherOn(inTurns.device), all);
+    const initialAdapters = await actual.adapters();
     const expected = await createDistillation(teacherOn(atOnce.device), { ...all, initialAdapters });
-    const shown = [0, 1].map((part) => pictures(part, 4)).slice(0, all.accumulation);
-    const [a, b] = [await found.step(shown, { gradients: true }), await expected.step(shown, { gradients: true })];
+    const shown = [0, 1].map((part) => images(part, 4)).slice(0, all.accumulation);
+    const [a, b] = [await actual.step(shown, { gradients: true }), await expected.step(shown, { gradients: true })];
     // In 8 bits, tokens and thin gradients have scales for each turn, so other roundings, which move gradients by up to 0.2 themselves
     // (dev/performance-notes.md, cosines of 0.981); else float32's sums come in another order.
     const int8 = all.precision === "int8";
@@ -102,19 +106,19 @@ describe.each([
     const most = int8 ? 0.1 : all.activations ? 1e-3 : 1e-4;
     if (a.gradients && b.gradients) expectNear(a.gradients, b.gradients, most);
     expect(inTurns.largest()).toBeGreaterThan(1.3 * atOnce.largest());
-    await found.dispose();
+    await actual.dispose();
     await expected.dispose();
   });
 });
 
 test.each<[string, CreateDistillationOptions, number, Device]>([
-  ["an odd number of pictures", {}, 3, both],
+  ["an odd number of images", {}, 3, both],
   ["an odd number of threads", {}, 2, three],
   ["activations that are computed anew", { checkpointing: true }, 2, both],
 ])("%s: one session", async (_, more, count, on) => {
   const { device, asked } = watched(on);
   const distillation = await createDistillation(teacherOn(device), { ...settings, ...more });
-  expect((await distillation.step([0, 1].map((part) => pictures(part, count)))).loss).toBeGreaterThan(0);
+  expect((await distillation.step([0, 1].map((part) => images(part, count)))).loss).toBeGreaterThan(0);
   expect(asked()).toBe(0);
   await distillation.dispose();
 });
@@ -136,18 +140,18 @@ test("one that goes on from a saved state is the same to the bit", async () => {
   await rest.dispose();
 });
 
-test("steps of odd and of even numbers of pictures: what trains goes from two devices to one and back", async () => {
+test("steps of odd and of even numbers of images: what trains goes from two devices to one and back", async () => {
   const pair = await createDistillation(teacherOn(both), settings);
   const initialAdapters = await pair.adapters();
   const single = await createDistillation(teacherOn(alone), { ...settings, initialAdapters });
   const [begun, ended] = [await pair.saveState(), await single.saveState()];
   expect([...begun.tensors.keys()]).toEqual([...ended.tensors.keys()]);
   for (const count of [2, 3, 4, 4, 1]) {
-    const shown = [0, 1].map((part) => pictures(10 * count + part, count));
+    const shown = [0, 1].map((part) => images(10 * count + part, count));
     const losses = [await pair.step(shown), await single.step(shown)].map(({ loss }) => loss);
     expect(losses[0] / losses[1]).toBeCloseTo(1, 4);
-    const [found, expected] = [await pair.saveState(), await single.saveState()];
-    expectNear(found.tensors, expected.tensors, 5e-3);
+    const [actual, expected] = [await pair.saveState(), await single.saveState()];
+    expectNear(actual.tensors, expected.tensors, 5e-3);
   }
   await pair.dispose();
   await single.dispose();
@@ -160,7 +164,7 @@ test("micro-batches are asked for in order, once and one at a time", async () =>
     order.push(`asked ${part}`);
     await new Promise((resolve) => setTimeout(resolve, part < 2 ? 30 : 1));
     order.push(`came ${part}`);
-    return pictures(part);
+    return images(part);
   });
   await distillation.step(parts);
   expect(order).toEqual([0, 1, 2, 3].flatMap((part) => [`asked ${part}`, `came ${part}`]));
@@ -170,15 +174,12 @@ test("micro-batches are asked for in order, once and one at a time", async () =>
 describe("what goes wrong in one of them ends the step, and the next one goes well", () => {
   const missing = () => Promise.reject(new Error("no such picture"));
   const cases: [string, readonly MicroBatch[], string][] = [
-    ["pictures that can't be read", [pictures(0), missing], "no such picture"],
-    ["in the first", [missing, pictures(1)], "no such picture"],
-    ["more pictures than in the others", [pictures(0), pictures(1, 4)], "as many images each"],
+    ["images that can't be read", [images(0), missing], "no such picture"],
+    ["in the first", [missing, images(1)], "no such picture"],
+    ["more images than in the others", [images(0), images(1, 4)], "as many images each"],
     [
-      "pictures that are not finite",
-      [
-        pictures(0),
-        { ...pictures(1), data: pictures(1).data.map((v, i, all) => (i < all.length / 2 ? v : Number.NaN)) },
-      ],
+      "images that are not finite",
+      [images(0), { ...images(1), data: images(1).data.map((v, i, all) => (i < all.length / 2 ? v : Number.NaN)) }],
       "The loss is NaN at step 1",
     ],
   ];

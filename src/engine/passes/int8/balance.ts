@@ -1,5 +1,5 @@
 // Outlier channels balanced between activations and weights, for 8-bit products behind a layer norm: SmoothQuant (arXiv
-// 2211.10438), where the norm's own scale and bias say how large a channel gets, so that no pictures are needed.
+// 2211.10438), where the norm's own scale and bias say how large a channel gets, so that no images are needed.
 import { constant, layerNormalization } from "../../graph/build.ts";
 import type { Node, Value } from "../../graph/graph.ts";
 import type { Attributes } from "../../graph/operators.ts";

@@ -41,15 +41,15 @@ export class AdapterProducts {
   }
 
   private matrixOf(matrix: Value, balance: Float32Array | undefined, transposed: boolean): Matrix {
-    const known = this.matrices.get(matrix) ?? new Map<Float32Array | undefined, Matrix>();
-    this.matrices.set(matrix, known);
-    const found =
-      known.get(balance) ??
+    const matrices = this.matrices.get(matrix) ?? new Map<Float32Array | undefined, Matrix>();
+    this.matrices.set(matrix, matrices);
+    const stored =
+      matrices.get(balance) ??
       this.rounded(
         balance ? mul(matrix, channels(balance, transposed ? [balance.length] : [balance.length, 1])) : matrix,
       );
-    known.set(balance, found);
-    return found;
+    matrices.set(balance, stored);
+    return stored;
   }
 
   /** A matrix in 8 bits, zero where it is. */

@@ -59,17 +59,17 @@ export class Quantizer {
     const { stored, transposed } = matrix;
     const key = `${this.placeOf(stored)}:${transposed}:${norm ? this.placeOf(norm.scale) : ""}`;
     const ownScales = transposed ? quantizeRows : quantizeColumns;
-    const found =
+    const weights =
       this.weights.get(key) ?? ownScales(norm ? balancedWeights(matrix, this.balanceOf(norm)) : stored, this.largest);
-    this.weights.set(key, found);
-    return found;
+    this.weights.set(key, weights);
+    return weights;
   }
 
   /** Tokens in 8 bits, made once for all that read them. */
   tokensOf(x: Value): Tokens {
-    const found = this.tokens.get(x) ?? this.newTokens(x);
-    this.tokens.set(x, found);
-    return found;
+    const quantized = this.tokens.get(x) ?? this.newTokens(x);
+    this.tokens.set(x, quantized);
+    return quantized;
   }
 
   private newTokens(x: Value): Tokens {
@@ -87,8 +87,8 @@ export class Quantizer {
 
   private balanceOf(norm: FrozenNorm): Float32Array {
     const key = this.placeOf(norm.scale);
-    const found = this.balances.get(key) ?? channelBalance(norm, this.behind.get(key) ?? []);
-    this.balances.set(key, found);
-    return found;
+    const balance = this.balances.get(key) ?? channelBalance(norm, this.behind.get(key) ?? []);
+    this.balances.set(key, balance);
+    return balance;
   }
 }

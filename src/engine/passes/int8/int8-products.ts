@@ -11,12 +11,12 @@
 // (`int8-adapters.ts`); A, B and the thin side of each gradient are rounded in the graph, with one scale a matrix.
 // Which inputs they are is said by `Trainables.lowRank`. Processors before AVX-512 VNNI add pairs of 8-bit products
 // in 16 bits, which overflows: `models/precision.ts` tries it, and weights take 7 bits there. Exported files always
-// do, as they are for all machines. Scales depend on the batch, so a picture's 8-bit features do too, a little.
+// do, as they are for all machines. Scales depend on the batch, so an image's 8-bit features do too, a little.
 //
-// With `--cached-crops`, views repeat every so many epochs. The teacher sees them all once, in the pictures' order,
+// With `--cached-crops`, views repeat every so many epochs. The teacher sees them all once, in the images' order,
 // before training (`cached-features.ts`: in memory, or in a file of the run folder while it trains), and the step's
 // graph takes what the loss reads of it (`Objective.targets`) as inputs; the teacher is not in it. Nor is the
-// student's embedding, unless it trains: what enters its first block is kept too, so pictures are read once
+// student's embedding, unless it trains: what enters its first block is kept too, so images are read once
 // (`micro-batches.ts`). A run that goes on shows them again, in the same batches, and gets the same bits.
 import { constant, transpose } from "../../graph/build.ts";
 import type { Graph, Node, Value } from "../../graph/graph.ts";
@@ -41,10 +41,10 @@ export interface Int8Options {
 
 /** Values that depend on what a graph is fed under the names in `trained`. */
 function dependents(graph: Graph, trained: ReadonlySet<string>): Set<Value> {
-  const found = new Set(graph.inputs.filter(({ source }) => source.kind === "input" && trained.has(source.name)));
+  const reached = new Set(graph.inputs.filter(({ source }) => source.kind === "input" && trained.has(source.name)));
   for (const node of sortedNodes(graph.outputs.values()))
-    if (node.inputs.some((v) => found.has(v))) for (const v of node.outputs) found.add(v);
-  return found;
+    if (node.inputs.some((v) => reached.has(v))) for (const v of node.outputs) reached.add(v);
+  return reached;
 }
 
 /** What a distillation's graph is fed, by name. */

@@ -66,8 +66,8 @@ export const evenTokens = (x: Value): Tokens => dynamicQuantizeLinear(x);
 
 /** Tokens of any size. */
 export function sizedTokens(x: Value): Tokens {
-  const known = x.shape.every((d) => typeof d === "number");
-  if (known && (x.shape.at(-1) as number) >= longToken)
+  const isFixed = x.shape.every((d) => typeof d === "number");
+  if (isFixed && (x.shape.at(-1) as number) >= longToken)
     return longTokens(x, elementCount(x.shape.slice(0, -1) as number[]));
   const size = tokenSizes(x);
   return { ...evenTokens(div(x, size)), size };

@@ -1,7 +1,7 @@
 // Images found in folders or archives, whatever holds them: split folders, class folders, and metadata files beside them.
 import { UserError } from "../../utils/errors.ts";
 import { shorten, listSome } from "../../utils/quote.ts";
-import type { Classified, ListedSet, PictureFolder } from "../dataset.ts";
+import type { Classified, ListedSet, ImageFolder } from "../dataset.ts";
 import { classFolders, listedDataSet } from "../dataset.ts";
 import type { Skipped } from "../loader.ts";
 import type { Item } from "../sampling.ts";
@@ -79,36 +79,36 @@ const nameOf = ({ folder }: Section) => folder.slice(0, -1);
 
 /** A section without the few files that lie beside its class folders. */
 function withoutLoose(section: Section, unused: Skipped[]): Section {
-  const found = classFolders(relativePaths(section));
-  if (!found?.labels.includes(-1)) return section;
+  const folders = classFolders(relativePaths(section));
+  if (!folders?.labels.includes(-1)) return section;
   section.files.forEach(({ item }, i) => {
-    if (found.labels[i] < 0) unused.push(unusedFile(item.name, "beside the class folders"));
+    if (folders.labels[i] < 0) unused.push(unusedFile(item.name, "beside the class folders"));
   });
-  return { ...section, files: section.files.filter((_, i) => found.labels[i] >= 0) };
+  return { ...section, files: section.files.filter((_, i) => folders.labels[i] >= 0) };
 }
 
 /** Classes by folders. */
 function folderSet(path: string, sections: readonly Section[], unused: Skipped[]): ListedSet {
   const [train, evaluated, other] = sections;
-  const own = classFolders(relativePaths(train));
-  const index = new Map(own?.classes.map((name, i) => [name, i]));
+  const trainFolders = classFolders(relativePaths(train));
+  const index = new Map(trainFolders?.classes.map((name, i) => [name, i]));
   const labelled = (section: Section, isStrict: boolean): { items: Item[]; hasClasses: boolean } => {
-    const found = section === train ? own : classFolders(relativePaths(section));
-    const labels = found?.labels.map((label) => index.get(found.classes[label]));
-    const strange = labels && own ? labels.indexOf(undefined) : -1;
-    if (isStrict && found && strange >= 0)
+    const folders = section === train ? trainFolders : classFolders(relativePaths(section));
+    const labels = folders?.labels.map((label) => index.get(folders.classes[label]));
+    const strange = labels && trainFolders ? labels.indexOf(undefined) : -1;
+    if (isStrict && folders && strange >= 0)
       throw new UserError(
-        `The class ${shorten(found.classes[found.labels[strange]])} of ${path}/${nameOf(section)} has no training images`,
+        `The class ${shorten(folders.classes[folders.labels[strange]])} of ${path}/${nameOf(section)} has no training images`,
         { code: "INVALID_DATA" },
       );
     return {
       items: section.files.map(({ item }, i) => (labels?.[i] === undefined ? item : { ...item, label: labels[i] })),
-      hasClasses: labels !== undefined && own !== undefined,
+      hasClasses: labels !== undefined && trainFolders !== undefined,
     };
   };
-  const part = (section: Section, own_: readonly Skipped[]): PictureFolder => {
+  const part = (section: Section, own_: readonly Skipped[]): ImageFolder => {
     const { items, hasClasses } = labelled(section, true);
-    return { path, ...(hasClasses && own ? { classes: own.classes } : {}), items, skipped: own_ };
+    return { path, ...(hasClasses && trainFolders ? { classes: trainFolders.classes } : {}), items, skipped: own_ };
   };
   if (!evaluated) return { path, train: part(train, unused) };
   const set = { path, train: part(train, unused), test: part(evaluated, []) };
@@ -144,15 +144,15 @@ async function readMetadata(
   let several = false;
   const read = tables.map(({ table, names, folder }) => {
     const columns = labelColumnsOf(table, options);
-    const found = severalOf(table, columns);
-    several ||= found !== undefined;
-    for (const name of found?.classes ?? []) classes.add(name);
-    return { table, names, folder, column: columns[0] as string | undefined, found };
+    const pathColumns = severalOf(table, columns);
+    several ||= pathColumns !== undefined;
+    for (const name of pathColumns?.classes ?? []) classes.add(name);
+    return { table, names, folder, column: columns[0] as string | undefined, found: pathColumns };
   });
   const all = [...classes].sort();
-  for (const { table, names, folder, column, found } of read) {
+  for (const { table, names, folder, column, found: pathColumns } of read) {
     const label = column === undefined ? -1 : table.index(column);
-    if (several && !found && column !== undefined && table.rows.length > 0)
+    if (several && !pathColumns && column !== undefined && table.rows.length > 0)
       throw new UserError(
         `${table.name} has one label for each image, ${listSome(tables.map((t) => t.table.name))} several`,
         { code: "INVALID_DATA" },
@@ -161,7 +161,8 @@ async function readMetadata(
       const where = `${table.name}, line ${row.line}`;
       const key = plainPath(folder + row.values[names]).normalize("NFC");
       if (rows.has(key)) unused.push(unusedFile(where, "names an image again"));
-      else if (found) rows.set(key, { labels: found.of(row).map((i) => all.indexOf(found.classes[i])), where });
+      else if (pathColumns)
+        rows.set(key, { labels: pathColumns.of(row).map((i) => all.indexOf(pathColumns.classes[i])), where });
       else rows.set(key, { class: row.values[label] || undefined, where });
     }
   }
@@ -177,8 +178,8 @@ function describedSet(
 ): ListedSet {
   const used = new Set<string>();
   const entries = sections.map((section) =>
-    section.files.flatMap(({ item, path: own }): Classified[] => {
-      const key = own.normalize("NFC");
+    section.files.flatMap(({ item, path: itemPath }): Classified[] => {
+      const key = itemPath.normalize("NFC");
       const row = rows.get(key);
       if (!row) unused.push(unusedFile(item.name, "named in no list"));
       else used.add(key);

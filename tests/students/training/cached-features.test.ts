@@ -1,4 +1,4 @@
-// What is kept of views that are shown again and again stands for teacher and pictures.
+// What is kept of views that are shown again and again stands for teacher and images.
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,15 +7,15 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
 import { createDistillation, loadModel } from "wecolora/node";
 import { tokenCount } from "../../../src/models/config.ts";
-import { noisePicture, wecolora } from "../../support/cli.ts";
+import { noiseImage, wecolora } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { readReference, referencePath, relativeError } from "../../support/reference.ts";
 
 const device = inlineDevice();
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "wecolora-kept-views-"));
-  for (let i = 0; i < 16; i++) await noisePicture(join(folder, "data", `p${i}.jpg`), i, i % 3);
+  folder = await mkdtemp(join(tmpdir(), "wecolora-cached-features-"));
+  for (let i = 0; i < 16; i++) await noiseImage(join(folder, "data", `p${i}.jpg`), i, i % 3);
 });
 afterAll(async () => {
   await device.dispose();
@@ -23,7 +23,7 @@ afterAll(async () => {
 });
 
 const teacherOf = () => loadModel(referencePath("teachers/timm-vit"), { device });
-const picturesOf = async () =>
+const imagesOf = async () =>
   (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
 
 const schedule = { kind: "cosine", warmupEpochs: 0 } as const;
@@ -34,26 +34,26 @@ test.each<[string, CreateDistillationOptions]>([
   ["blocks apart", { loss: "blockwise" }],
   ["activations that are computed anew", { checkpointing: true }],
   ["activations in half precision", { activations: "float16" }],
-])("give the same step as a teacher in the graph, and stand for the pictures: %s", async (_, more) => {
-  const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+])("give the same step as a teacher in the graph, and stand for the images: %s", async (_, more) => {
+  const [teacher, pixels] = [await teacherOf(), await imagesOf()];
   const settings = { reductionFactor: 2, rank: 4, schedule, ...more } as const;
   const [plain, kept] = [await createDistillation(teacher, settings), await createDistillation(teacher, settings)];
   for (let i = 0; i < 2; i++) {
     const expected = await plain.step([pixels], { gradients: true });
     const targets = await kept.targets(pixels);
     expect(targets.embedded.dims).toEqual([pixels.dims[0], tokenCount(teacher.config), teacher.config.width]);
-    const found = await kept.step([{ targets }], { gradients: true });
+    const actual = await kept.step([{ targets }], { gradients: true });
     // The same products in another graph: float32 rounding.
-    expect(Math.abs(found.loss / expected.loss - 1)).toBeLessThan(1e-5);
+    expect(Math.abs(actual.loss / expected.loss - 1)).toBeLessThan(1e-5);
     for (const [name, { data }] of expected.gradients as Map<string, FloatTensor>)
-      expect(relativeError((found.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-3);
+      expect(relativeError((actual.gradients?.get(name) as FloatTensor).data, data)).toBeLessThan(1e-3);
   }
   for (const one of [plain, kept]) await one.dispose();
   await teacher.dispose();
 });
 
 test("where the embedding trains, the teacher's alone are kept; where the loss reads more, none", async () => {
-  const [teacher, pixels] = [await teacherOf(), await picturesOf()];
+  const [teacher, pixels] = [await teacherOf(), await imagesOf()];
   const settings = { method: "weco-kd", reductionFactor: 2, schedule } as const;
   const [plain, kept] = [await createDistillation(teacher, settings), await createDistillation(teacher, settings)];
   const targets = await kept.targets(pixels);
@@ -96,7 +96,7 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   expect(onDisk).toMatchObject({ code: 0 });
   expect(onDisk.err).toMatch(/2 crops of each image are cached: \d+ MiB on disk/);
   expect(await readFile(join(disk, "student/model.safetensors"))).toEqual(whole);
-  expect(existsSync(join(disk, "kept-views.bin"))).toBe(false);
+  expect(existsSync(join(disk, "cached-features.bin"))).toBe(false);
 
   const refused = await wecolora(...args, "--method", "minivit", "--cached-crops", "2", "--out", join(folder, "never"));
   expect(refused.code).toBe(2);

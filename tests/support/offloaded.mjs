@@ -1,4 +1,4 @@
-// Weights that rest in a file and are let go of, as lines of JSON: node resting.mjs [hold]. With `hold` the process waits to be killed.
+// Weights that rest in a file and are let go of, as lines of JSON: node offloaded.mjs [hold]. With `hold` the process waits to be killed.
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,15 +15,15 @@ const say = (facts) => console.log(JSON.stringify(facts));
 
 const device = createNodeDevice({ threads: 1 });
 const weight = { type: "float32", dims: [64, 64], data: Float32Array.from({ length: 4096 }, (_, i) => i) };
-let rested = await device.rest(new Map([["weight", weight]]));
+let offloaded = await device.offload(new Map([["weight", weight]]));
 say({
   modes: files().map((name) => (statSync(join(scratch, name)).mode & 0o777).toString(8)),
-  last: rested.get("weight").data[4095],
-  same: rested.get("weight") === weight,
+  last: offloaded.get("weight").data[4095],
+  same: offloaded.get("weight") === weight,
 });
 if (process.argv[2] === "hold") setInterval(() => undefined, 1000);
 else {
-  rested = undefined;
+  offloaded = undefined;
   for (let i = 0; i < 50 && files().length > 0; i++) {
     collect();
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -1,26 +1,26 @@
 // Slices as a model sees them: a square around the slice, cut and resized, the mask by the same cut.
-import type { Picture, Preprocessing } from "../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import type { RandomStream } from "../utils/random.ts";
 import type { Box } from "./resize.ts";
 import { resize } from "./resize.ts";
 import { normalise, randomCrop } from "./transforms.ts";
 
-/** The smallest square around a picture, in its own pixels; corners may lie outside of it. */
+/** The smallest square around an image, in its own pixels; corners may lie outside of it. */
 function squareOf({ width, height }: { readonly width: number; readonly height: number }): Box {
   const side = Math.max(width, height);
   return { left: -Math.floor((side - width) / 2), top: -Math.floor((side - height) / 2), width: side, height: side };
 }
 
-function padded(picture: Picture, square: Box): Picture {
+function padded(image: RgbImage, square: Box): RgbImage {
   const data = new Uint8Array(3 * square.width * square.height);
-  for (let y = 0; y < picture.height; y++) {
-    const row = picture.data.subarray(3 * y * picture.width, 3 * (y + 1) * picture.width);
+  for (let y = 0; y < image.height; y++) {
+    const row = image.data.subarray(3 * y * image.width, 3 * (y + 1) * image.width);
     data.set(row, 3 * ((y - square.top) * square.width - square.left));
   }
   return { width: square.width, height: square.height, data };
 }
 
-export interface SliceView {
+export interface SliceCrop {
   /** `[3, S, S]`, normalised. */
   readonly pixels: Float32Array;
   /** `[T, T]`: the class of each pixel of the decoder's output. */
@@ -28,8 +28,8 @@ export interface SliceView {
 }
 
 interface Sides {
-  /** S: the model's pictures. */
-  readonly picture: number;
+  /** S: the model's images. */
+  readonly image: number;
   /** T: the decoder's output. */
   readonly mask: number;
 }
@@ -38,27 +38,27 @@ interface Sides {
 const scale = [0.5, 1] as const;
 
 /** A slice and its classes, the whole square or, where random numbers are given, a random cut of it. */
-export function sliceView(
-  picture: Picture,
+export function sliceCrop(
+  image: RgbImage,
   classes: Uint8Array | undefined,
   sides: Sides,
   normalisation: Pick<Preprocessing, "mean" | "std">,
   random?: RandomStream,
-): SliceView {
-  const square = squareOf(picture);
-  const whole = padded(picture, square);
+): SliceCrop {
+  const square = squareOf(image);
+  const whole = padded(image, square);
   const box = random ? randomCrop(whole, scale, random) : { left: 0, top: 0, width: whole.width, height: whole.height };
   const flip = random !== undefined && random.uniform() < 0.5;
-  const pixels = normalise(resize(whole, box, sides.picture, sides.picture, "bicubic"), normalisation, flip);
+  const pixels = normalise(resize(whole, box, sides.image, sides.image, "bicubic"), normalisation, flip);
   if (!classes) return { pixels };
   const labels = new Float32Array(sides.mask ** 2);
   for (let y = 0; y < sides.mask; y++) {
     const row = square.top + box.top + Math.floor(((y + 0.5) * box.height) / sides.mask);
-    if (row < 0 || row >= picture.height) continue;
+    if (row < 0 || row >= image.height) continue;
     for (let x = 0; x < sides.mask; x++) {
       const from = flip ? sides.mask - 1 - x : x;
       const column = square.left + box.left + Math.floor(((from + 0.5) * box.width) / sides.mask);
-      if (column >= 0 && column < picture.width) labels[y * sides.mask + x] = classes[row * picture.width + column];
+      if (column >= 0 && column < image.width) labels[y * sides.mask + x] = classes[row * image.width + column];
     }
   }
   return { pixels, labels };

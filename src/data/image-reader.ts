@@ -1,18 +1,18 @@
 // Images by their places, decoded, as views and facts. A platform hands in how files are read, decoded and hashed.
 import { Semaphore } from "../utils/semaphore.ts";
 import { UserError } from "../utils/errors.ts";
-import type { Picture, Preprocessing } from "../utils/image.ts";
+import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
 import { largestImageFile, mostPixels } from "./image-formats.ts";
-import type { AugmentedView, PictureFacts } from "./loader.ts";
+import type { AugmentedCrop, ImageFacts } from "./loader.ts";
 import type { Content, Place, PlaceReader } from "./places.ts";
 import { filesOf } from "./places.ts";
-import { augmentationBase, augmentedView, evaluationView } from "./transforms.ts";
+import { augmentationBase, augmentedCrop, evaluationCrop } from "./transforms.ts";
 
 /** Decodes to 8-bit RGB; waits until `pixels` has room. Throws a UserError that names the image where it can't. */
-export type Decode = (named: string, bytes: Uint8Array, pixels: Semaphore) => Promise<Picture>;
+export type Decode = (named: string, bytes: Uint8Array, pixels: Semaphore) => Promise<RgbImage>;
 
-export interface PictureFiles {
+export interface ImageFiles {
   /** What messages call an image's file. */
   nameOf(where: Where): string;
   /** Its bytes; undefined where there is no such file. */
@@ -37,48 +37,48 @@ export const fileOf = (where: Where): string => (typeof where === "string" ? whe
 /** Decoded training images are kept up to this many bytes, the least recently used leave first. */
 const cacheLimit = 512 * 2 ** 20;
 
-const bytesOf = (content: Content) => ("picture" in content ? content.picture.data : content.encoded);
+const bytesOf = (content: Content) => ("image" in content ? content.image.data : content.encoded);
 const keyOf = (where: Where) => (typeof where === "string" ? where : JSON.stringify(where));
 
 /** Reads images; what is under way at the same time is bounded, by encoded bytes and by decoded pixels. */
-export class PictureReader {
-  private readonly files: PictureFiles;
+export class ImageReader {
+  private readonly files: ImageFiles;
   private readonly encoded = new Semaphore(largestImageFile);
   private readonly pixels = new Semaphore(mostPixels);
-  private readonly cache = new Map<string, Picture>();
+  private readonly cache = new Map<string, RgbImage>();
   private cachedBytes = 0;
 
-  constructor(files: PictureFiles) {
+  constructor(files: ImageFiles) {
     this.files = files;
   }
 
-  async evaluationView(where: Where, preprocessing: Preprocessing): Promise<Float32Array> {
-    return evaluationView(await this.picture(where), preprocessing);
+  async evaluationCrop(where: Where, preprocessing: Preprocessing): Promise<Float32Array> {
+    return evaluationCrop(await this.image(where), preprocessing);
   }
 
   /** Of an image that the caller has at hand. */
-  async viewOfImage(named: string, image: ImageContent, preprocessing: Preprocessing): Promise<Float32Array> {
-    return evaluationView(await this.pictureIn(named, image), preprocessing);
+  async cropOfImage(named: string, image: ImageContent, preprocessing: Preprocessing): Promise<Float32Array> {
+    return evaluationCrop(await this.imageIn(named, image), preprocessing);
   }
 
-  async augmentedView(
+  async augmentedCrop(
     where: Where,
     name: string,
-    { preprocessing, augmentation, seed, epoch }: AugmentedView,
+    { preprocessing, augmentation, seed, epoch }: AugmentedCrop,
   ): Promise<Float32Array> {
     const { resize, cropSize, interpolation } = preprocessing;
     const whole = "scale" in augmentation ? "" : JSON.stringify([resize, cropSize, interpolation]);
     const key = keyOf(where) + whole;
     const kept = this.cache.get(key);
-    const picture = kept ?? augmentationBase(await this.picture(where), preprocessing, augmentation);
-    if (!kept) this.remember(key, picture);
-    return augmentedView(picture, preprocessing, augmentation, randomStream(seed, "view", epoch, name));
+    const image = kept ?? augmentationBase(await this.image(where), preprocessing, augmentation);
+    if (!kept) this.remember(key, image);
+    return augmentedCrop(image, preprocessing, augmentation, randomStream(seed, "view", epoch, name));
   }
 
-  facts(where: Where): Promise<PictureFacts> {
+  facts(where: Where): Promise<ImageFacts> {
     return this.withContent(where, async (content) => {
       const bytes = bytesOf(content);
-      const { width, height } = await this.pictureIn(this.files.nameOf(where), content);
+      const { width, height } = await this.imageIn(this.files.nameOf(where), content);
       return { bytes: bytes.byteLength, sha256: await this.files.hash(bytes), width, height };
     });
   }
@@ -89,8 +89,8 @@ export class PictureReader {
   }
 
   /** The image itself. */
-  picture(where: Where): Promise<Picture> {
-    return this.withContent(where, (content) => this.pictureIn(this.files.nameOf(where), content));
+  image(where: Where): Promise<RgbImage> {
+    return this.withContent(where, (content) => this.imageIn(this.files.nameOf(where), content));
   }
 
   private async bytesOfFile(file: string): Promise<Uint8Array> {
@@ -116,16 +116,14 @@ export class PictureReader {
     );
   }
 
-  private pictureIn(named: string, content: Content): Promise<Picture> {
-    return "picture" in content
-      ? Promise.resolve(content.picture)
-      : this.files.decode(named, content.encoded, this.pixels);
+  private imageIn(named: string, content: Content): Promise<RgbImage> {
+    return "image" in content ? Promise.resolve(content.image) : this.files.decode(named, content.encoded, this.pixels);
   }
 
-  private remember(key: string, picture: Picture): void {
+  private remember(key: string, image: RgbImage): void {
     this.cache.delete(key);
-    this.cache.set(key, picture);
-    this.cachedBytes += picture.data.byteLength;
+    this.cache.set(key, image);
+    this.cachedBytes += image.data.byteLength;
     for (const [oldest, { data }] of this.cache) {
       if (this.cachedBytes <= cacheLimit) break;
       this.cache.delete(oldest);
