@@ -294,7 +294,7 @@ test("inspect --data tells how much blocks matter, and which to keep", async () 
   expect(blocks.images).toBe(24);
   expect(blocks.residuals).toHaveLength(6);
   expect(blocks.residuals[2].slice(0, 3)).toEqual([null, null, 0]);
-  expect(blocks.residuals[2][5]).toBeGreaterThan(blocks.left[2][3]);
+  expect(blocks.residuals[2][5]).toBeGreaterThan(blocks.residuals[2][3]);
   expect(blocks.choices.map(({ kept }: { kept: number[] }) => kept.length)).toEqual([1, 2, 3, 4, 5]);
   expect(readdirSync(out).sort()).toEqual([".wecolora.jsonl", "blocks.csv", "blocks.png", "blocks.svg"]);
   const alone = await wecolora("inspect", teacher, "--search");
