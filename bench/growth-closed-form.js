@@ -31,7 +31,7 @@ function pass({ width, depth, imageSize }) {
 
 async function measure({ images, ...shape }) {
   const teacher = randomModel({ ...shape, imageSize: Math.floor(shape.imageSize / 16) * 16 });
-  await teacher.offloadWeights();
+  await teacher.offload();
   const size = teacher.config.imageSize;
   async function* batches() {
     for (let i = 0; i < images; i += 15) yield { ...noise(Math.min(15, images - i), i + 1, size) };
