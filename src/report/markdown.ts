@@ -8,6 +8,7 @@ import type { RunReport } from "./run-report.ts";
 import { blockLabel, countedRows, keptText, verdictsOf } from "./run-report.ts";
 import { searchTable, searchText } from "./search.ts";
 import { markdownTable } from "./table.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** Lines of our own, and Markdown made of values. */
 type MarkdownLine = string | Markdown;
@@ -29,7 +30,7 @@ function training({ notes, steps, looks, trainingSeconds }: RunReport): Markdown
     ...notes.map((note) => markdown`- ${note}`),
     ...(first && last
       ? [
-          `- training took ${trainingSeconds.toFixed(1)} s; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
+          `- training took ${durationText(trainingSeconds)}; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
         ]
       : []),
     ...looks.map(

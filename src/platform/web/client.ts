@@ -8,6 +8,7 @@ export type { MessageEnd } from "./channel.ts";
 export { connectWecolora } from "./connect.ts";
 export type { AttentionMaps, StudentSize } from "./insights.ts";
 export type { RunReport } from "../../report/run-report.ts";
+export { verdictsOf } from "../../report/run-report.ts";
 export type { ResultRow } from "../../report/results.ts";
 export type { FrontierPoint } from "../../students/search/frontier.ts";
 export type { MemoryNeeded } from "./memory.ts";
