@@ -26,7 +26,10 @@ function opening(report: RunReport): MarkdownLine[] {
 
 function training({ notes, steps, looks, trainingSeconds }: RunReport): MarkdownLine[] {
   const [first, last] = [steps[0], steps.at(-1)];
+  if (notes.length + steps.length + looks.length === 0) return [];
   return [
+    `## ${steps.length > 0 ? "Training" : "How it was made"}`,
+    "",
     ...notes.map((note) => markdown`- ${note}`),
     ...(first && last
       ? [
@@ -64,7 +67,7 @@ function files({ files: written, exports, loading }: RunReport): MarkdownLine[] 
     "## Files of the student",
     "",
     markdownTable(
-      [{ title: "file in `student/`", align: "left" }, { title: "MB" }, { title: "read by default by", align: "left" }],
+      [{ title: "file in student/", align: "left" }, { title: "MB" }, { title: "read by default by", align: "left" }],
       written.map((file) => [file.name, fileMegabytes(file), file.readBy]),
     ),
     "",

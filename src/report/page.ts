@@ -96,7 +96,7 @@ function training(report: RunReport, document: Document): Section | undefined {
   return {
     id: "training",
     title: trained ? "Training" : "How it was made",
-    body: html`<p class="soft">${told.join("; ")}.</p>
+    body: html`<p class="soft">${told.join("; ").replace(/^./, (letter) => letter.toUpperCase())}.</p>
       ${charts}`,
   };
 }
