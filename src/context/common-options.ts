@@ -45,10 +45,7 @@ export const commonSchema = z.strictObject({
 /** How models are read, where their files leave something open. */
 export const readSchema = z.strictObject({
   numHeads: countOption.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
-  imageSize: countOption
-    .max(16_384)
-    .optional()
-    .describe("side of the images in pixels (default: the model's own)"),
+  imageSize: countOption.max(16_384).optional().describe("side of the images in pixels (default: the model's own)"),
   revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
   mean: z
     .tuple([meanOf, meanOf, meanOf])
