@@ -1,5 +1,4 @@
 // The last steps: results, one's own image, downloads.
-import { verdictsOf } from "wecolora/web/client";
 import type { App } from "./app.ts";
 import { filePicker } from "./drop.ts";
 import { attentionItem, attentionList, neighbourList, resultTable } from "./results.ts";
@@ -19,7 +18,7 @@ export function showOutcome(app: App): void {
     const part = (title: string, content: HTMLElement | undefined) => content && [h("h3", {}, title), content];
     fill(
       steps.results.body,
-      verdictsOf(report).map((sentence) => h("p", { className: "verdict" }, sentence)),
+      report.verdicts.map((sentence) => h("p", { className: "verdict" }, sentence)),
       resultTable(run.results),
       part("Nearest neighbours", neighbourList(report)),
       part("Attention maps", attentionList(report)),

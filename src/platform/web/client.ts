@@ -8,7 +8,6 @@ export type { MessageEnd } from "./channel.ts";
 export { connectWecolora } from "./connect.ts";
 export type { AttentionMaps, StudentSize } from "./insights.ts";
 export type { RunReport } from "../../report/run-report.ts";
-export { verdictsOf } from "../../report/run-report.ts";
 export type { ResultRow } from "../../report/results.ts";
 export type { FrontierPoint } from "../../students/search/frontier.ts";
 export type { MemoryNeeded } from "./memory.ts";
@@ -33,5 +32,6 @@ export type {
   WebFeaturesOptions,
   WebFeaturesResult,
   WebPredictOptions,
+  WebReport,
   WebReportOptions,
 } from "./local-wecolora.ts";
