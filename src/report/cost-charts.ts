@@ -26,37 +26,21 @@ interface CostChart {
 
 const [height, radius] = [290, 7];
 
-const lowest = (values: readonly number[]) => values.reduce((a, b) => Math.min(a, b), Infinity);
-const highest = (values: readonly number[]) => values.reduce((a, b) => Math.max(a, b), -Infinity);
-
 /** The range of the y axis where all values are equal; a chart finds its own for others. */
-function flatRange(values: readonly number[]): { domain?: [number, number] } {
-  const [low, high] = [lowest(values), highest(values)];
-  const space = 0.01 * Math.abs(low) || 1;
-  return low === high ? { domain: [low - space, low + space] } : {};
+function flatRange([{ y }, ...others]: readonly CostPoint[]): { domain?: [number, number] } {
+  const space = 0.01 * Math.abs(y) || 1;
+  return others.every((point) => point.y === y) ? { domain: [y - space, y + space] } : {};
 }
 
-/** Labels beside their dots, on the side where there is room; those of dots that nearly coincide stand above each other. */
-function labelMarks(points: readonly CostPoint[]): Plot.Markish[] {
-  const [xs, ys] = [points.map((point) => point.x), points.map((point) => point.y)];
-  const [width, range] = [highest(xs), highest(ys) - lowest(ys)];
-  const coincide = (a: CostPoint, b: CostPoint) =>
-    Math.abs(a.x - b.x) <= 0.2 * width && Math.abs(a.y - b.y) <= 0.05 * range;
-  const labelled = points.filter(({ label }) => label !== "");
-  return labelled.map((point, i) => {
-    const before = labelled.slice(0, i).filter((other) => coincide(point, other)).length;
-    const isRight = point.x > 0.6 * width;
-    return Plot.text([point], {
-      ...{ x: "x", y: "y", text: "label" },
-      dx: isRight ? -radius - 6 : radius + 6,
-      dy: -15 * before,
-      textAnchor: isRight ? "end" : "start",
-    });
-  });
-}
-
-/** Dots with labels. */
+/** Dots with labels on the side where there is room. */
 function costChart({ points, x, y, label }: CostChart, document: Document): string {
+  const furthest = Math.max(...points.map((point) => point.x));
+  const isRight = (point: CostPoint) => point.x > 0.6 * furthest;
+  const labels = (side: "start" | "end", on: (point: CostPoint) => boolean) =>
+    Plot.text(
+      points.filter((point) => point.label !== "" && on(point)),
+      { x: "x", y: "y", text: "label", dx: side === "end" ? -radius - 6 : radius + 6, textAnchor: side },
+    );
   return svgOf(
     {
       width: chartWidth,
@@ -66,7 +50,7 @@ function costChart({ points, x, y, label }: CostChart, document: Document): stri
       marginTop: 30,
       marginBottom: 46,
       x: { label: `${x} →`, labelAnchor: "center", labelOffset: 38, grid: true, nice: true, zero: true },
-      y: { label: `↑ ${y}`, grid: true, nice: true, inset: 12, ...flatRange(points.map((point) => point.y)) },
+      y: { label: `↑ ${y}`, grid: true, nice: true, inset: 12, ...flatRange(points) },
       color: colourOf([...new Set(points.map(({ series }) => series))]),
       marks: [
         Plot.dot(
@@ -74,7 +58,8 @@ function costChart({ points, x, y, label }: CostChart, document: Document): stri
           { x: "x", y: "y", r: radius + 4, stroke: "currentColor", strokeWidth: 1.5 },
         ),
         Plot.dot(points, { x: "x", y: "y", r: radius, fill: "series", fillOpacity: 0.85, title: "title" }),
-        ...labelMarks(points),
+        labels("start", (point) => !isRight(point)),
+        labels("end", isRight),
       ],
     },
     label,
