@@ -98,7 +98,7 @@ const isBound = (value) => value !== undefined && Math.abs(value) < Number.MAX_S
 
 /** The range of a number, or of the numbers among an option's forms. */
 function rangeOf(property) {
-  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, type, pattern } = property;
+  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, type } = property;
   const bounds = [
     ...(isBound(minimum) ? [`at least ${minimum}`] : []),
     ...(isBound(exclusiveMinimum) ? [`above ${exclusiveMinimum}`] : []),
@@ -107,7 +107,6 @@ function rangeOf(property) {
   ];
   if (type === "integer") return ["an integer", ...bounds].join(", ");
   if (type === "number" && bounds.length > 0) return `a number ${bounds.join(", ")}`;
-  if (pattern) return `must match ${pattern}`;
   return (property.anyOf ?? property.oneOf ?? []).map(rangeOf).find(Boolean) ?? "";
 }
 

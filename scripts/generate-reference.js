@@ -4,11 +4,11 @@ import { importSources } from "./bundle.js";
 
 const byline = "<!-- Made by `npm run generate` from the commands' schemas; don't edit it. -->";
 
-/** Text in a cell of a table. */
+/** Text in a cell of a table. Code stays as it is. */
 const cell = (text) =>
   text
     .replaceAll("|", "\\|")
-    .replaceAll("<", "&lt;")
+    .replace(/`[^`]*`|</g, (part) => (part === "<" ? "&lt;" : part))
     .replace(/\s*\n\s*/g, " ");
 const code = (text) => `\`${text.replaceAll("|", "\\|")}\``;
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
@@ -18,6 +18,8 @@ const kebab = (name) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCas
 function defaults(name, property, { recipes = {} }, help) {
   const [[, first = {}] = [], ...others] = Object.entries(recipes);
   const ownDefault = help.defaultOf(name, property, first);
+  const { fallback } = help.splitDefault(property.description ?? "");
+  if (ownDefault === undefined && fallback !== undefined) return cell(fallback);
   const differing = others.flatMap(([recipe, settings]) => {
     const value = help.defaultOf(name, property, settings);
     return value === undefined || value === ownDefault ? [] : [`${recipe}: ${code(value)}`];
@@ -42,7 +44,7 @@ function valuesOf(name, property, { placeholder, choices }) {
 /** A row of a table of options. */
 function optionRow(name, row, notes, { help, flags }) {
   const property = row.options[name];
-  const { description = "" } = property;
+  const { text: description } = help.splitDefault(property.description ?? "");
   const what = property.type === "boolean" && property.default === true ? `don't ${description}` : description;
   const text = [sentence(what), valuesOf(name, property, flags), notes[name]].filter(Boolean).join(" ");
   return `| ${code(flagOf(name, property, flags))} | ${cell(text)} | ${defaults(name, property, row, help)} |`;
@@ -65,10 +67,11 @@ function commandPage(row, notes, tools) {
   );
   const head = ["| option | description | default |", "| --- | --- | --- |"];
   const positionals = positional.map((option) => {
-    const text = [sentence(options[option].description ?? ""), notes[option]].filter(Boolean).join(" ");
+    const { text: what, fallback } = help.splitDefault(options[option].description ?? "");
+    const text = [sentence(what), notes[option]].filter(Boolean).join(" ");
     const flag = positional.length > 1 ? `, ${code(`--${kebab(option)}`)}` : "";
     const value = help.defaultOf(option, options[option], {});
-    return `| ${code(flags.positionalName(option))}${flag} | ${cell(text)} | ${value === undefined ? "" : code(value)} |`;
+    return `| ${code(flags.positionalName(option))}${flag} | ${cell(text)} | ${value === undefined ? cell(fallback ?? "") : code(value)} |`;
   });
   return [
     ...[`# ${name}`, "", byline, "", summary, ""],

@@ -45,8 +45,9 @@ const teacherAs = (label, to, exportOptions, images = [0], short = undefined) =>
   images,
   kind: "wecolora",
 });
-const rival = (label, script, scriptArguments, images) => ({
+const rival = (label, script, scriptArguments, images, short = undefined) => ({
   label,
+  short,
   rival: script,
   arguments: scriptArguments,
   images,
@@ -58,7 +59,14 @@ export const rows = [
   { label: "teacher, float16", export: "onnx-float16", images: [0], kind: "teacher" },
   { label: "teacher, int8", export: "onnx-int8", images: [0], kind: "teacher" },
   { label: "teacher, 8-bit weights", export: "onnx-int8-weights", images: [0], kind: "teacher" },
-  { label: "weight copy, half", method: "weight-copy", options: half, images: [0], kind: "other methods, here" },
+  {
+    label: "weight copy, half",
+    short: "weight copy",
+    method: "weight-copy",
+    options: half,
+    images: [0],
+    kind: "other methods, here",
+  },
   student("magnitude, half", "magnitude", {}, { images: [0], short: "magnitude" }),
   student("Wanda, half", "wanda", {}, { short: "Wanda" }),
   student("Taylor, half", "taylor"),
@@ -72,8 +80,8 @@ export const rows = [
   ours("wecolora, quarter", { reductionFactor: 4 }),
   ours("wecolora, half, int8", {}, { export: "onnx-int8" }),
   ours("wecolora, half, by block", { shape: "by-block" }, { short: "half" }),
-  ours("wecolora, third, by block", { shape: "by-block", reductionFactor: 3 }),
-  ours("wecolora, quarter, by block", { shape: "by-block", reductionFactor: 4 }),
+  ours("wecolora, third, by block", { shape: "by-block", reductionFactor: 3 }, { short: "third" }),
+  ours("wecolora, quarter, by block", { shape: "by-block", reductionFactor: 4 }, { short: "quarter" }),
   {
     ...ours("wecolora, half, no images"),
     options: { reductionFactor: 2, shape: "balanced" },
@@ -91,8 +99,8 @@ export const rows = [
   within("12.5MB"),
   within("7MB"),
   within("4.5MB"),
-  rival("Torch-Pruning magnitude, half", "torch_pruning_vit.py", ["--criterion", "magnitude"], [0]),
-  rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few),
+  rival("Torch-Pruning magnitude, half", "torch_pruning_vit.py", ["--criterion", "magnitude"], [0], "Torch-Pruning"),
+  rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few, "Torch-Pruning"),
   rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
   rival("ONNX Runtime 4-bit", "onnxruntime_quantize.py", ["--kind", "matmul-4bits"], [0]),
   rival("onnxsim, simplified", "onnxsim_model.py", ["--kind", "simplify"], [0]),

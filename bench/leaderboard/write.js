@@ -82,6 +82,49 @@ const pointOf = ({ kind, draws, label, images, short }) => ({
   knn: meanOf(draws.map(({ knn }) => 100 * knn)).mean,
 });
 
+/** Where a label may stand from its dot: pixels to the right and down, and what of it is at that place. */
+const places = [
+  { dx: 9, dy: 0, anchor: "start" },
+  { dx: -9, dy: 0, anchor: "end" },
+  { dx: 0, dy: -13, anchor: "middle" },
+  { dx: 0, dy: 14, anchor: "middle" },
+  { dx: 8, dy: -12, anchor: "start" },
+  { dx: 8, dy: 13, anchor: "start" },
+  { dx: -8, dy: -12, anchor: "end" },
+  { dx: -8, dy: 13, anchor: "end" },
+  { dx: 8, dy: -24, anchor: "start" },
+  { dx: 8, dy: 25, anchor: "start" },
+];
+const [labelSize, labelHeight, letterWidth, dotRadius] = [12, 13, 6.4, 4.5];
+
+/** A mark for each name, at the first place where it covers no dot and no other name; the place that covers least else. */
+function nameMarks(points, named, cost) {
+  const range = (values) => [Math.min(...values), Math.max(...values)];
+  const [[, widest], [low, high]] = [range(points.map((p) => p[cost])), range(points.map((p) => p.knn))];
+  const pixel = (p) => [((panelWidth - 112) * p[cost]) / widest, ((panelHeight - 70) * (high - p.knn)) / (high - low)];
+  const boxes = points.map((p) => {
+    const [x, y] = pixel(p);
+    return [x - dotRadius, y - dotRadius, x + dotRadius, y + dotRadius];
+  });
+  const covers = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+  return named.map((p) => {
+    const [x, y] = pixel(p);
+    const width = letterWidth * p.short.length;
+    const boxAt = ({ dx, dy, anchor }) => {
+      const left = x + dx - { start: 0, middle: width / 2, end: width }[anchor];
+      return [left, y + dy - labelHeight / 2, left + width, y + dy + labelHeight / 2];
+    };
+    const cover = (place) => {
+      const box = boxAt(place);
+      return boxes.filter((other) => covers(box, other)).length + (box[0] < 0 || box[2] > panelWidth - 52 ? 9 : 0);
+    };
+    const place = places.reduce((best, one) => (cover(one) < cover(best) ? one : best));
+    boxes.push(boxAt(place));
+    const { dx, dy, anchor: textAnchor } = place;
+    return Plot.text([p], { x: cost, y: "knn", text: "short", dx, dy, textAnchor, fontSize: labelSize });
+  });
+}
+
 /** Dots of k-NN accuracy against a cost, one colour a kind. */
 function panel(source, document, points, series, { cost, label }) {
   // A row that several numbers of images are shown of is named once, at the most images.
@@ -90,21 +133,23 @@ function panel(source, document, points, series, { cost, label }) {
     {
       width: panelWidth,
       height: panelHeight,
+      marginTop: 28,
       marginLeft: 48,
       marginRight: 64,
       marginBottom: 42,
       x: { label: `${label} →`, grid: true, nice: true, zero: true },
       y: { label: "↑ k-NN accuracy, %", grid: true, nice: true },
+      style: { fontSize: `${labelSize}px` },
       color: source.colourOf(series),
       marks: [
         Plot.dot(points, {
           x: cost,
           y: "knn",
           fill: "kind",
-          r: 4.5,
+          r: dotRadius,
           title: (point) => `${point.name}: ${point.knn.toFixed(1)} % at ${point[cost].toPrecision(3)}`,
         }),
-        Plot.text(named, { x: cost, y: "knn", text: "short", dx: 8, textAnchor: "start", fontSize: 10.5 }),
+        ...nameMarks(points, named, cost),
       ],
     },
     label,

@@ -16,10 +16,33 @@ const commands = readdirSync(`${docs}reference/commands`)
 /** TypeDoc writes these pages before the site is built. */
 const api = existsSync(`${docs}reference/api/index.md`) ? [{ text: "API", link: "/reference/api/" }] : [];
 
+/** Code of at most so many characters stays on one line (style.css): browsers break `--few-shot-count` behind its hyphens. */
+const shortCode = 26;
+
+/** Titles of columns of at most so many characters do too. */
+const shortTitle = 10;
+
+/** Adds a class to short pieces of code and short titles of columns. */
+function markShortCode(markdown) {
+  const render = markdown.renderer.rules.code_inline;
+  markdown.renderer.rules.code_inline = (tokens, i, ...rest) => {
+    if (tokens[i].content.length <= shortCode) tokens[i].attrJoin("class", "short");
+    return render(tokens, i, ...rest);
+  };
+  markdown.renderer.rules.th_open = (tokens, i, options, _, self) => {
+    if (tokens[i + 1].content.length <= shortTitle) tokens[i].attrJoin("class", "short");
+    return self.renderToken(tokens, i, options);
+  };
+}
+
 export default defineConfig({
   title: "wecolora",
   description: "Make a pretrained vision transformer smaller from a few unlabelled images",
   cleanUrls: true,
+  head: [["link", { rel: "icon", href: "data:," }]],
+  markdown: { config: markShortCode },
+  // The index of the search is one chunk, which loads when a reader opens the search.
+  vite: { build: { chunkSizeWarningLimit: 800 } },
   // Pages of the API are written by TypeDoc, whose comments may link to what is not exported.
   ignoreDeadLinks: [/\/reference\/api\//],
   themeConfig: {

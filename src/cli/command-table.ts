@@ -95,7 +95,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       reductionFactor: {
         type: "integer",
-        description: "r: the student has about 1/r of the teacher's block weights (2)",
+        description: "the student has about 1/n of the teacher's block weights (default: 2)",
       },
       keptBlocks: {
         type: "array",
@@ -254,13 +254,10 @@ export const commandTable: readonly CommandRow[] = [
       },
       weightType: {
         type: "string",
-        description: "type of the stored weights (the teacher's own where left out)",
+        description: "type of the stored weights (default: the teacher's own)",
         enum: ["float32", "float16", "bfloat16"],
       },
-      checkpointSteps: {
-        type: "integer",
-        description: "steps between checkpoints (an eighth of the run where left out)",
-      },
+      checkpointSteps: { type: "integer", description: "steps between checkpoints (default: an eighth of the run)" },
       checkpointMinutes: {
         type: "number",
         description: "a checkpoint is never further back than so many minutes",
@@ -293,7 +290,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -307,7 +304,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       report: { type: "boolean", description: "write report.html and report.md at the end", default: true },
       overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -427,7 +424,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "run again where settings, teacher or data have changed",
         default: false,
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -550,7 +547,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       reductionFactor: {
         type: "integer",
-        description: "r: the student has about 1/r of the teacher's block weights (2)",
+        description: "the student has about 1/n of the teacher's block weights (default: 2)",
       },
       keptBlocks: {
         type: "array",
@@ -709,13 +706,10 @@ export const commandTable: readonly CommandRow[] = [
       },
       weightType: {
         type: "string",
-        description: "type of the stored weights (the teacher's own where left out)",
+        description: "type of the stored weights (default: the teacher's own)",
         enum: ["float32", "float16", "bfloat16"],
       },
-      checkpointSteps: {
-        type: "integer",
-        description: "steps between checkpoints (an eighth of the run where left out)",
-      },
+      checkpointSteps: { type: "integer", description: "steps between checkpoints (default: an eighth of the run)" },
       checkpointMinutes: {
         type: "number",
         description: "a checkpoint is never further back than so many minutes",
@@ -748,7 +742,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -762,7 +756,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       report: { type: "boolean", description: "write report.html and report.md at the end", default: true },
       overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -913,7 +907,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -925,7 +919,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1006,7 +1000,7 @@ export const commandTable: readonly CommandRow[] = [
         ],
       },
       out: { type: "string", description: "output folder (default: exports/ in the run folder)" },
-      data: { type: "string", description: "images to compare on (the run's own where left out)" },
+      data: { type: "string", description: "images to compare on (default: the run's own)" },
       images: { type: "string", description: "images to round 4-bit weights for (default: those of the run)" },
       maxImages: {
         type: "integer",
@@ -1019,7 +1013,7 @@ export const commandTable: readonly CommandRow[] = [
       },
       weightType: {
         type: "string",
-        description: "type of the stored weights (the teacher's own where left out)",
+        description: "type of the stored weights (default: the teacher's own)",
         enum: ["float32", "float16", "bfloat16"],
       },
       accuracyLevel: {
@@ -1036,7 +1030,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1048,7 +1042,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1101,7 +1095,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1113,7 +1107,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1169,7 +1163,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1181,7 +1175,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1234,7 +1228,7 @@ export const commandTable: readonly CommandRow[] = [
     options: {
       runs: { type: "array", description: "run folders; several are compared on one page", items: { type: "string" } },
       out: { type: "string", description: "output page (default: report.html in the run folder)" },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1274,7 +1268,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1286,7 +1280,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1356,7 +1350,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1368,7 +1362,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1392,7 +1386,7 @@ export const commandTable: readonly CommandRow[] = [
         type: "integer",
         description: "the model's attention heads, where no config.json says it (width / 64)",
       },
-      imageSize: { type: "integer", description: "side of the images in pixels (the model's own where left out)" },
+      imageSize: { type: "integer", description: "side of the images in pixels (default: the model's own)" },
       revision: { type: "string", description: "branch, tag or commit of a model that is named as on the hub" },
       mean: {
         type: "array",
@@ -1404,7 +1398,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "standard deviation of each channel, in place of the model's own",
         prefixItems: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",
@@ -1447,10 +1441,10 @@ export const commandTable: readonly CommandRow[] = [
       quick: { type: "boolean", description: "a short run, evaluated on fewer images", default: false },
       recipe: {
         type: "string",
-        description: "settings that go together (closed-form where left out)",
+        description: "settings that go together (default: closed-form)",
         enum: ["closed-form", "refined", "paper"],
       },
-      out: { type: "string", description: "output folder of the run (a new temporary one where left out)" },
+      out: { type: "string", description: "output folder of the run (default: a new temporary one)" },
       overwrite: { type: "boolean", description: "replace a run that is already in the folder", default: false },
       budget: { type: "string", description: "largest file (25MB), time per image (10ms), both, or share (0.3x)" },
       agreement: { type: "number", description: "cheapest model with this agreement with the teacher" },
@@ -1458,7 +1452,7 @@ export const commandTable: readonly CommandRow[] = [
         description: "several students of these shares of the teacher (0.3x,0.5x)",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
-      threads: { type: "integer", description: "threads of ONNX Runtime (all cores where left out)" },
+      threads: { type: "integer", description: "threads of ONNX Runtime (default: all cores)" },
       device: {
         type: "string",
         description: "device that models run on; tried at the start",

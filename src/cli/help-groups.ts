@@ -58,3 +58,14 @@ export const groups: readonly Group[] = [
   },
   { title: "Runtime", options: ["device", "threads", "precision", "seed", "revision", "offline"] },
 ];
+
+/** What `wecolora --help` lists: commands by what they are for. */
+export const commandGroups: readonly { readonly title: string; readonly commands: readonly string[] }[] = [
+  { title: "Make a student", commands: ["distill", "demo", "compare", "cache"] },
+  {
+    title: "Evaluate and look inside",
+    commands: ["evaluate", "inspect", "report", "similarity", "rollout", "segment"],
+  },
+  { title: "Use a model", commands: ["export", "features"] },
+  { title: "Work in tasks", commands: ["status", "cancel", "task", "merge"] },
+];

@@ -3,7 +3,7 @@ import { debugTopics } from "../utils/debug.ts";
 import { kebab } from "../utils/option-names.ts";
 import type { CommandRow, Property } from "./command-row.ts";
 import { choices, depending, placeholder, positionalName } from "./flags.ts";
-import { groups } from "./help-groups.ts";
+import { commandGroups, groups } from "./help-groups.ts";
 
 export interface HelpSettings {
   /** Columns of the terminal. */
@@ -33,6 +33,8 @@ export const commonFlags: readonly Flag[] = [
 
 /** Columns of flags; longer ones get a line of their own. */
 const flagColumns = 28;
+/** Columns of commands' names. */
+const commandColumns = 12;
 
 /** Words in lines of at most so many columns. */
 export function wrap(text: string, columns: number): string[] {
@@ -46,11 +48,11 @@ export function wrap(text: string, columns: number): string[] {
 }
 
 /** A flag and what it does, in two columns. */
-function entry(flag: string, description: string, width: number): string[] {
-  const indent = " ".repeat(2 + flagColumns);
+function entry(flag: string, description: string, width: number, columns = flagColumns): string[] {
+  const indent = " ".repeat(2 + columns);
   const lines = wrap(description, Math.max(24, width - indent.length));
   const first = `  ${flag}`;
-  if (flag.length + 1 > flagColumns) return [first, ...lines.map((line) => indent + line)];
+  if (flag.length + 1 > columns) return [first, ...lines.map((line) => indent + line)];
   return [`${first.padEnd(indent.length)}${lines[0]}`, ...lines.slice(1).map((line) => indent + line)];
 }
 
@@ -65,9 +67,10 @@ export function defaultOf(
   return shownValue(value);
 }
 
-function defaultText(name: string, property: Property, settings: Readonly<Record<string, unknown>>): string {
-  const value = defaultOf(name, property, settings);
-  return value === undefined ? "" : ` (default: ${value})`;
+/** A description without the default that it ends with, which stands behind the values: `rank of the adapters (default: 128)`. */
+export function splitDefault(description: string): { text: string; fallback?: string } {
+  const [whole, fallback] = /\s*\(default: ([^)]*)\)$/.exec(description) ?? [];
+  return whole === undefined ? { text: description } : { text: description.slice(0, -whole.length), fallback };
 }
 
 const isEmpty = (value: unknown) => typeof value === "object" && value !== null && Object.keys(value).length === 0;
@@ -97,7 +100,9 @@ function optionEntry(name: string, property: Property, { recipes = {} }: Command
     return property.default === true
       ? entry(`--no-${flag}`, `don't ${description}`, help.width)
       : entry(`--${flag}`, description, help.width);
-  const text = `${description}${choices(property)}${defaultText(name, property, settings)}`;
+  const { text: what, fallback } = splitDefault(description);
+  const value = defaultOf(name, property, settings) ?? fallback;
+  const text = `${what}${choices(property)}${value === undefined ? "" : ` (default: ${value})`}`;
   return entry(`--${flag} <${placeholder(name, property)}>`, text, help.width);
 }
 
@@ -144,6 +149,24 @@ export function commandHelp(row: CommandRow, help: HelpSettings): string {
   for (const [flag, description] of commonFlags) lines.push(...entry(flag, description, help.width));
   if (hidden > 0) lines.push("", `${hidden} more options for rare cases: wecolora ${name} --help-all`);
   if (details !== undefined) lines.push("", ...details.split("\n").flatMap((line) => wrapDetail(line, help.width)));
+  return `${lines.join("\n")}\n`;
+}
+
+/** The help of the program: its commands by what they are for. */
+export function programHelp(rows: readonly CommandRow[], description: string, width: number): string {
+  const lines = ["Usage: wecolora <command> [options]", "", ...wrap(description, width)];
+  lines.push("", "  wecolora distill facebook/dinov2-small ./images");
+  const named = new Set(commandGroups.flatMap(({ commands }) => commands));
+  const others = rows.flatMap(({ name }) => (named.has(name) ? [] : [name]));
+  for (const { title, commands } of [...commandGroups, { title: "Other commands", commands: others }]) {
+    const group = commands.flatMap((name) => rows.find((row) => row.name === name) ?? []);
+    if (group.length > 0) lines.push("", `${title}:`);
+    for (const { name, summary } of group) lines.push(...entry(name, summary, width, commandColumns));
+  }
+  lines.push("", "Options:");
+  for (const [flag, text] of [...programFlags, ["-V, --version", "show the version"], ["-h, --help", "show this help"]])
+    lines.push(...entry(flag, text, width, commandColumns + 6));
+  lines.push("", "Options of a command: wecolora <command> --help");
   return `${lines.join("\n")}\n`;
 }
 

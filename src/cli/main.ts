@@ -10,13 +10,14 @@ import { earlierNamesOf, kebab, renamedOptions } from "../utils/option-names.ts"
 import type { CommandRow } from "./command-row.ts";
 import { commandTable } from "./command-table.ts";
 import { addOptions, givenOptions, positionalName } from "./flags.ts";
-import { commandHelp, programFlags } from "./help.ts";
+import { commandHelp, programFlags, programHelp } from "./help.ts";
 import { exitCodeOf } from "./signals.ts";
 
+const description = "Makes a vision transformer smaller from a few unlabelled images.";
 const program = new Program("wecolora")
-  .description("Makes a vision transformer smaller from a few unlabelled images.")
+  .description(description)
   .version(packageJson.version)
-  .configureHelp({ showGlobalOptions: true })
+  .configureHelp({ formatHelp: () => programHelp(commandTable, description, helpWidth()) })
   .exitOverride()
   .configureOutput({ outputError: () => undefined });
 for (const [flag, description] of programFlags) program.option(flag, description);
@@ -77,13 +78,17 @@ const givenTwice = (name: string) =>
 
 /** Columns of help where standard output is no terminal. */
 const defaultColumns = 80;
+const helpWidth = () => Math.min(process.stdout.columns ?? defaultColumns, 120);
 
 /** A command's help with the defaults of the recipe on the command line. */
 function helpText(row: CommandRow, all: boolean): string {
   const { argv } = process;
   const recipe = argv[argv.indexOf("--recipe") + 1];
-  const width = Math.min(process.stdout.columns ?? defaultColumns, 120);
-  return commandHelp(row, { width, all, ...(row.recipes && Object.hasOwn(row.recipes, recipe) ? { recipe } : {}) });
+  return commandHelp(row, {
+    width: helpWidth(),
+    all,
+    ...(row.recipes && Object.hasOwn(row.recipes, recipe) ? { recipe } : {}),
+  });
 }
 
 function showHelp(sub: Program, row: CommandRow, all: boolean): never {

@@ -1,18 +1,11 @@
 // Progress for people: one line that redraws itself on a terminal, plain lines now and then where output is piped.
 import { createLogUpdate } from "log-update";
 import type { Listener } from "../context/run-context.ts";
+import { durationText } from "../utils/duration.ts";
 import { visibleText } from "../utils/escape.ts";
 
 /** Plain output has at most one line of progress in so many milliseconds. */
 const plainInterval = 5000;
-
-/** `1 h 02 min`, `3 min 20 s`, `45 s` */
-export function duration(seconds: number): string {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
-  return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, "0")} min`;
-}
 
 function bar(share: number, width = 24): string {
   const full = Math.round(share * width);
@@ -32,7 +25,8 @@ export function progressLine(stage: Stage, now: number, drawBar: boolean): strin
   const seconds = (now - stage.begun) / 1000;
   if (stage.total === undefined) return `${stage.name} ...`;
   const rate = stage.done > 0 && seconds > 0 ? stage.done / seconds : undefined;
-  const remaining = rate && stage.done < stage.total ? `${duration((stage.total - stage.done) / rate)} left` : "";
+  const remaining =
+    rate && stage.done < stage.total ? `${durationText(Math.ceil((stage.total - stage.done) / rate))} left` : "";
   const shownRate = rate === undefined ? "" : rate >= 1 ? `${rate.toFixed(1)}/s` : `${(1 / rate).toFixed(1)} s each`;
   const parts = [
     stage.name,
@@ -78,7 +72,7 @@ function createStageLine(stream: NodeJS.WriteStream) {
 }
 
 function endedLine({ name, total, done, note }: Stage, seconds: number): string {
-  return `${name}: ${total === undefined ? "" : `${done} in `}${duration(seconds)}${note ? `  ${note}` : ""}`;
+  return `${name}: ${total === undefined ? "" : `${done} in `}${durationText(seconds)}${note ? `  ${note}` : ""}`;
 }
 
 /**
@@ -88,14 +82,29 @@ function endedLine({ name, total, done, note }: Stage, seconds: number): string 
 export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): void } {
   const line = createStageLine(stream);
   let lastPlain = 0;
+  /** Names a stage whose first step takes long, where output is piped. */
+  let naming: NodeJS.Timeout | undefined;
+  const plain = (stage: Stage, now: number) => {
+    clearTimeout(naming);
+    lastPlain = now;
+    stream.write(`${progressLine(stage, now, false)}\n`);
+  };
+  const finish = () => {
+    clearTimeout(naming);
+    line.finish();
+  };
   return {
     stage(given, total) {
-      line.finish();
+      finish();
       const name = visibleText(given);
       lastPlain = performance.now();
       line.begin({ name, total, begun: lastPlain, done: 0, note: "" });
       if (line.isLive) line.draw();
       else if (total === undefined) stream.write(`${name} ...\n`);
+      else {
+        const stage = line.current();
+        naming = setTimeout(() => stage && plain(stage, performance.now()), plainInterval).unref();
+      }
     },
     progress(done, note = "") {
       const stage = line.current();
@@ -105,11 +114,10 @@ export function createProgress(stream: NodeJS.WriteStream): Listener & { end(): 
       line.draw();
       const now = performance.now();
       if (line.isLive || now - lastPlain < plainInterval) return;
-      lastPlain = now;
-      stream.write(`${progressLine(stage, now, false)}\n`);
+      plain(stage, now);
     },
     info: (message) => line.print(message),
     warn: (message, details) => line.print(`warning: ${message}`, details),
-    end: line.finish,
+    end: finish,
   };
 }

@@ -551,6 +551,8 @@ export async function openInputs(
       : await drawImages(options, data, source, skipped);
     if (images.train.length === 0)
       throw new UserError(`None of the images in ${options.data} can be read`, { code: "NO_IMAGES" });
+    if (options.evaluate && !images.heldOut)
+      listener.info?.("no images are held out, since classes have too few: figures are of training images");
     return { data, teacher, source, skipped, images, teacherHash };
   } catch (error) {
     await source.dispose();

@@ -63,7 +63,7 @@ export const exportRunSchema = z.strictObject({
     .optional()
     .describe("output folder (default: exports/ in the run folder)")
     .meta({ note: "Each of several formats gets a folder in it." }),
-  data: pathOption.optional().describe("images to compare on (the run's own where left out)"),
+  data: pathOption.optional().describe("images to compare on (default: the run's own)"),
   images: pathOption
     .optional()
     .describe("images to round 4-bit weights for (default: those of the run)")

@@ -35,12 +35,12 @@ export interface CacheOptions {
   /**
    * Largest file (25MB), time per image (10ms), both, or share (0.3x). The best model within a size of the loaded
    * file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters
-   * (0.3x). Range: must match ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
+   * (0.3x).
    */
   budget?: string;
   /**
    * Several students of these shares of the teacher (0.3x,0.5x). From one ranking of cuts. The largest is
-   * `student/`, the others are `students/<size>/`. Range: must match ^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$.
+   * `student/`, the others are `students/<size>/`.
    */
   sizes?: string | string[];
   /**
@@ -75,8 +75,8 @@ export interface CacheOptions {
    */
   start?: "weight-copy" | "analytic" | "top-blocks" | "random" | "copy";
   /**
-   * R: the student has about 1/r of the teacher's block weights (2). Left out where keptBlocks are given. Range:
-   * an integer, above 0.
+   * The student has about 1/n of the teacher's block weights (default: 2). Left out where keptBlocks are given.
+   * Range: an integer, above 0.
    */
   reductionFactor?: number;
   /** The teacher's blocks to keep, counted from 0. */
@@ -142,10 +142,7 @@ export interface CacheOptions {
   mlpWidth?: number;
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
-  /**
-   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out.
-   * Range: must match ^\d{1,6}x\d{1,7}$.
-   */
+  /** Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. */
   blockShapes?: string | string[];
   /**
    * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.
@@ -250,9 +247,9 @@ export interface CacheOptions {
   fewShotCount?: number;
   /** Share held out for evaluation where the data has no val/. Range: a number at least 0, below 1. Default: 0.1. */
   heldOut?: number;
-  /** Type of the stored weights (the teacher's own where left out). */
+  /** Type of the stored weights (default: the teacher's own). */
   weightType?: "float32" | "float16" | "bfloat16";
-  /** Steps between checkpoints (an eighth of the run where left out). Range: an integer, above 0. */
+  /** Steps between checkpoints (default: an eighth of the run). Range: an integer, above 0. */
   checkpointSteps?: number;
   /** A checkpoint is never further back than so many minutes. Range: a number above 0, at most 100000. Default: 5. */
   checkpointMinutes?: number;
@@ -280,7 +277,7 @@ export interface CacheOptions {
   evaluationImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -292,7 +289,7 @@ export interface CacheOptions {
   report?: boolean;
   /** Replace a run that is already in the folder. Default: false. */
   overwrite?: boolean;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -346,10 +343,7 @@ export interface CacheOptions {
   kubernetes?: {
     /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
     image: string;
-    /**
-     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
-     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
-     */
+    /** PersistentVolumeClaim and where it is mounted, as here: data:/data. */
     volume: string;
     /** Namespace of the jobs. */
     namespace?: string;
@@ -441,7 +435,7 @@ export interface CompareOptions {
   }[];
   /** Run again where settings, teacher or data have changed. Default: false. */
   overwrite?: boolean;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -460,10 +454,7 @@ export interface CompareOptions {
   kubernetes?: {
     /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
     image: string;
-    /**
-     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
-     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
-     */
+    /** PersistentVolumeClaim and where it is mounted, as here: data:/data. */
     volume: string;
     /** Namespace of the jobs. */
     namespace?: string;
@@ -523,12 +514,12 @@ export interface DistillOptions {
   /**
    * Largest file (25MB), time per image (10ms), both, or share (0.3x). The best model within a size of the loaded
    * file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters
-   * (0.3x). Range: must match ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
+   * (0.3x).
    */
   budget?: string;
   /**
    * Several students of these shares of the teacher (0.3x,0.5x). From one ranking of cuts. The largest is
-   * `student/`, the others are `students/<size>/`. Range: must match ^(?=.*[1-9])\d{1,12}(?:\.\d{1,12})?x$.
+   * `student/`, the others are `students/<size>/`.
    */
   sizes?: string | string[];
   /**
@@ -563,8 +554,8 @@ export interface DistillOptions {
    */
   start?: "weight-copy" | "analytic" | "top-blocks" | "random" | "copy";
   /**
-   * R: the student has about 1/r of the teacher's block weights (2). Left out where keptBlocks are given. Range:
-   * an integer, above 0.
+   * The student has about 1/n of the teacher's block weights (default: 2). Left out where keptBlocks are given.
+   * Range: an integer, above 0.
    */
   reductionFactor?: number;
   /** The teacher's blocks to keep, counted from 0. */
@@ -630,10 +621,7 @@ export interface DistillOptions {
   mlpWidth?: number;
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
-  /**
-   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out.
-   * Range: must match ^\d{1,6}x\d{1,7}$.
-   */
+  /** Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. */
   blockShapes?: string | string[];
   /**
    * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.
@@ -738,9 +726,9 @@ export interface DistillOptions {
   fewShotCount?: number;
   /** Share held out for evaluation where the data has no val/. Range: a number at least 0, below 1. Default: 0.1. */
   heldOut?: number;
-  /** Type of the stored weights (the teacher's own where left out). */
+  /** Type of the stored weights (default: the teacher's own). */
   weightType?: "float32" | "float16" | "bfloat16";
-  /** Steps between checkpoints (an eighth of the run where left out). Range: an integer, above 0. */
+  /** Steps between checkpoints (default: an eighth of the run). Range: an integer, above 0. */
   checkpointSteps?: number;
   /** A checkpoint is never further back than so many minutes. Range: a number above 0, at most 100000. Default: 5. */
   checkpointMinutes?: number;
@@ -768,7 +756,7 @@ export interface DistillOptions {
   evaluationImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -780,7 +768,7 @@ export interface DistillOptions {
   report?: boolean;
   /** Replace a run that is already in the folder. Default: false. */
   overwrite?: boolean;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -935,7 +923,7 @@ export interface EvaluateOptions {
   cacheDir?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -943,7 +931,7 @@ export interface EvaluateOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -966,10 +954,7 @@ export interface EvaluateOptions {
   kubernetes?: {
     /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
     image: string;
-    /**
-     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
-     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
-     */
+    /** PersistentVolumeClaim and where it is mounted, as here: data:/data. */
     volume: string;
     /** Namespace of the jobs. */
     namespace?: string;
@@ -1029,7 +1014,7 @@ export interface ExportOptions {
       )[];
   /** Output folder (default: exports/ in the run folder). Each of several formats gets a folder in it. */
   out?: string;
-  /** Images to compare on (the run's own where left out). */
+  /** Images to compare on (default: the run's own). */
   data?: string;
   /** Images to round 4-bit weights for (default: those of the run). A model without a run is rounded to nearest. */
   images?: string;
@@ -1043,7 +1028,7 @@ export interface ExportOptions {
    * 1000000.
    */
   mergeTokens?: number | number[];
-  /** Type of the stored weights (the teacher's own where left out). */
+  /** Type of the stored weights (default: the teacher's own). */
   weightType?: "float32" | "float16" | "bfloat16";
   /** 4-bit products: 0 computes in floats, 4 quantizes them to int8. Default: 0. */
   accuracyLevel?: 0 | 4;
@@ -1051,7 +1036,7 @@ export interface ExportOptions {
   blockSize?: 32 | 64 | 128;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1059,7 +1044,7 @@ export interface ExportOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1104,7 +1089,7 @@ export interface FeaturesOptions {
   precision?: "float32" | "int8" | "auto";
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1112,7 +1097,7 @@ export interface FeaturesOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1133,10 +1118,7 @@ export interface FeaturesOptions {
   kubernetes?: {
     /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
     image: string;
-    /**
-     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
-     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
-     */
+    /** PersistentVolumeClaim and where it is mounted, as here: data:/data. */
     volume: string;
     /** Namespace of the jobs. */
     namespace?: string;
@@ -1182,15 +1164,14 @@ export interface InspectOptions {
   /**
    * Also propose a model within a size (25MB), time (10ms) or share. The model that loses least within a size of
    * the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's
-   * parameters (0.3x). Range: must match
-   * ^(?:(?=[^,]*[1-9])(\d{1,12}(?:\.\d{1,12})?)\s*(MB|ms|x)(?:,(?=[^,]+)|$)){1,3}$.
+   * parameters (0.3x).
    */
   budget?: string;
   /** Output folder for tables and charts. blocks.csv, blocks.svg and blocks.png, and frontier.* where asked for. */
   out?: string;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1198,7 +1179,7 @@ export interface InspectOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1221,10 +1202,7 @@ export interface InspectOptions {
   kubernetes?: {
     /** Image of the containers, with wecolora in it (cluster/Dockerfile builds one). */
     image: string;
-    /**
-     * PersistentVolumeClaim and where it is mounted, as here: data:/data. Range: must match
-     * ^[a-z0-9][a-z0-9.-]*:\/.+$.
-     */
+    /** PersistentVolumeClaim and where it is mounted, as here: data:/data. */
     volume: string;
     /** Namespace of the jobs. */
     namespace?: string;
@@ -1264,7 +1242,7 @@ export interface ReportOptions {
   runs: string[];
   /** Output page (default: report.html in the run folder). comparison.html in the current folder for several runs. */
   out?: string;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1293,7 +1271,7 @@ export interface RolloutOptions {
   maxImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1301,7 +1279,7 @@ export interface RolloutOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1361,7 +1339,7 @@ export interface SegmentOptions {
   weightDecay?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1369,7 +1347,7 @@ export interface SegmentOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1393,7 +1371,7 @@ export interface SimilarityOptions {
   maxImages?: number;
   /** The model's attention heads, where no config.json says it (width / 64). Range: an integer, above 0. */
   numHeads?: number;
-  /** Side of the images in pixels (the model's own where left out). Range: an integer, above 0, at most 16384. */
+  /** Side of the images in pixels (default: the model's own). Range: an integer, above 0, at most 16384. */
   imageSize?: number;
   /** Branch, tag or commit of a model that is named as on the hub. */
   revision?: string;
@@ -1401,7 +1379,7 @@ export interface SimilarityOptions {
   mean?: [number, number, number];
   /** Standard deviation of each channel, in place of the model's own. */
   std?: [number, number, number];
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";
@@ -1433,7 +1411,7 @@ export interface TaskOptions {
 export interface ResumeOptions {
   /** The folder of a run to resume, with its own settings. */
   resume: string;
-  /** Threads of ONNX Runtime (all cores where left out). Range: an integer, above 0, at most 1024. */
+  /** Threads of ONNX Runtime (default: all cores). Range: an integer, above 0, at most 1024. */
   threads?: number;
   /** Device that models run on; tried at the start. */
   device?: "cpu" | "cuda" | "webgpu" | "coreml" | "dml" | "directml";

@@ -44,6 +44,7 @@ import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
 import { defineCommand } from "./command.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** `wecolora report` */
 export const reportRunSchema = z.strictObject({
@@ -271,7 +272,7 @@ const outcomeOf = (result: RunResult) => ({
 });
 
 const notesOf = ({ startSeconds }: RunResult, { plan }: RunConfig): string[] => [
-  ...(startSeconds >= 1 ? [`the closed form took ${startSeconds.toFixed(1)} s`] : []),
+  ...(startSeconds >= 1 ? [`the closed form took ${durationText(startSeconds)}`] : []),
   ...plan.notes,
 ];
 

@@ -15,6 +15,7 @@ import { OutputFolder } from "../workspace/output-folder.ts";
 import type { Launch, OpenedPlan } from "../workspace/plan-folder.ts";
 import { logEntry, mergeLogEntry, readLaunch, readPart, readPlan, taskEntry } from "../workspace/plan-folder.ts";
 import { defineCommand } from "./command.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** `wecolora status` */
 export const statusRunSchema = z.strictObject({
@@ -157,11 +158,6 @@ export async function runStatus(context: RunContext, input: StatusRunInput): Pro
 /** Rows that are shown of each state. */
 const mostRows = 20;
 
-function timeText(seconds: number): string {
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ...about }: StatusRunResult): string {
   const { command, launcher, cancelled } = about;
   const rows = states
@@ -170,7 +166,7 @@ function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ..
     .map(({ index, state, seconds, line = "" }) => [
       String(index),
       state,
-      seconds === undefined ? "" : timeText(seconds),
+      seconds === undefined ? "" : durationText(seconds),
       line.length > 80 ? `${line.slice(0, 79)}…` : line,
     ]);
   const columns = ["task", "state", "time", "last line of its log"].map((title, i) => ({
@@ -180,7 +176,7 @@ function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ..
   const open = countOf(tasks, "done") < tasks.length;
   return [
     `${command}, ${tasks.length} tasks (${launcher ?? "not launched"}${cancelled ? ", cancelled" : ""}): ${countsText(tasks)}`,
-    ...(open && remaining !== undefined ? [`about ${timeText(remaining)} left`] : []),
+    ...(open && remaining !== undefined ? [`about ${durationText(remaining)} left`] : []),
     textTable(columns, rows),
     ...(rows.length < tasks.length ? [`(${rows.length} of ${tasks.length} tasks are shown; --json shows all)`] : []),
     merged ? "merged" : `not merged yet${mergeLine === undefined ? "" : `: ${mergeLine}`}`,

@@ -8,6 +8,7 @@ import { defineCommand } from "./command.ts";
 import { divisionOf } from "./division-lookup.ts";
 import type { TaskRunResult } from "./planned-tasks.ts";
 import { performTask } from "./planned-tasks.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** `wecolora task` */
 export const taskRunSchema = z.strictObject({
@@ -33,5 +34,5 @@ export const command = defineCommand({
   text: ({ index, plan, seconds, wasFinished }) =>
     wasFinished
       ? `task ${index} of ${plan} was finished before`
-      : `task ${index} of ${plan} is finished (${seconds.toFixed(1)} s)`,
+      : `task ${index} of ${plan} is finished (${durationText(seconds)})`,
 });

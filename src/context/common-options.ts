@@ -36,7 +36,7 @@ const deviceOption = z
 
 /** Options that every command has. */
 export const commonSchema = z.strictObject({
-  threads: countOption.max(mostThreads).optional().describe("threads of ONNX Runtime (all cores where left out)"),
+  threads: countOption.max(mostThreads).optional().describe("threads of ONNX Runtime (default: all cores)"),
   device: deviceOption.default(defaultDeviceName).describe("device that models run on; tried at the start"),
   strict: z.boolean().default(false).describe("report an image that can't be read as an error instead of skipping it"),
   seed: z.number().int().default(0).describe("seed of everything random"),
@@ -45,10 +45,7 @@ export const commonSchema = z.strictObject({
 /** How models are read, where their files leave something open. */
 export const readSchema = z.strictObject({
   numHeads: countOption.optional().describe("the model's attention heads, where no config.json says it (width / 64)"),
-  imageSize: countOption
-    .max(16_384)
-    .optional()
-    .describe("side of the images in pixels (the model's own where left out)"),
+  imageSize: countOption.max(16_384).optional().describe("side of the images in pixels (default: the model's own)"),
   revision: z.string().min(1).optional().describe("branch, tag or commit of a model that is named as on the hub"),
   mean: z
     .tuple([meanOf, meanOf, meanOf])

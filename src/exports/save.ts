@@ -15,7 +15,7 @@ export const saveSchema = z.strictObject({
   format: saveName
     .default("huggingface")
     .describe("huggingface and timm are directories that those load; safetensors is our own, for any model"),
-  weightType: z.enum(weightTypes).optional().describe("type of the stored weights (the teacher's own where left out)"),
+  weightType: z.enum(weightTypes).optional().describe("type of the stored weights (default: the teacher's own)"),
 });
 
 /** What `saveModel` takes; exports with options of their own take these too. */

@@ -26,6 +26,12 @@ interface CostChart {
 
 const [height, radius] = [290, 7];
 
+/** The range of the y axis where all values are equal; a chart finds its own for others. */
+function flatRange([{ y }, ...others]: readonly CostPoint[]): { domain?: [number, number] } {
+  const space = 0.01 * Math.abs(y) || 1;
+  return others.every((point) => point.y === y) ? { domain: [y - space, y + space] } : {};
+}
+
 /** Dots with labels on the side where there is room. */
 function costChart({ points, x, y, label }: CostChart, document: Document): string {
   const furthest = Math.max(...points.map((point) => point.x));
@@ -44,7 +50,7 @@ function costChart({ points, x, y, label }: CostChart, document: Document): stri
       marginTop: 30,
       marginBottom: 46,
       x: { label: `${x} →`, labelAnchor: "center", labelOffset: 38, grid: true, nice: true, zero: true },
-      y: { label: `↑ ${y}`, grid: true, nice: true, inset: 12 },
+      y: { label: `↑ ${y}`, grid: true, nice: true, inset: 12, ...flatRange(points) },
       color: colourOf([...new Set(points.map(({ series }) => series))]),
       marks: [
         Plot.dot(

@@ -22,7 +22,8 @@ function phrase({ than, difference, interval }: Comparison): string {
     const [near, far] = [Math.min(Math.abs(low), Math.abs(high)), Math.max(Math.abs(low), Math.abs(high))];
     return `${text} (95 % confidence interval ${points(near)} to ${points(far)})`;
   }
-  const side = (share: number) => `${points(share)} ${share < 0 ? "below" : "above"}`;
+  if (low === high) return `${text} on each image`;
+  const side = (share: number) => (points(share) === "0.0" ? "0" : `${points(share)} ${share < 0 ? "below" : "above"}`);
   return `${text} (95 % confidence interval ${side(low)} to ${side(high)}: no difference shown on these images)`;
 }
 

@@ -8,6 +8,7 @@ import type { RunReport } from "./run-report.ts";
 import { blockLabel, countedRows, keptText, verdictsOf } from "./run-report.ts";
 import { searchTable, searchText } from "./search.ts";
 import { markdownTable } from "./table.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** Lines of our own, and Markdown made of values. */
 type MarkdownLine = string | Markdown;
@@ -25,11 +26,14 @@ function opening(report: RunReport): MarkdownLine[] {
 
 function training({ notes, steps, evaluations, trainingSeconds }: RunReport): MarkdownLine[] {
   const [first, last] = [steps[0], steps.at(-1)];
+  if (notes.length + steps.length + evaluations.length === 0) return [];
   return [
+    `## ${steps.length > 0 ? "Training" : "How it was made"}`,
+    "",
     ...notes.map((note) => markdown`- ${note}`),
     ...(first && last
       ? [
-          `- training took ${trainingSeconds.toFixed(1)} s; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
+          `- training took ${durationText(trainingSeconds)}; loss ${first.loss.toFixed(4)} at first, ${last.loss.toFixed(4)} at last`,
         ]
       : []),
     ...evaluations.map(
@@ -63,7 +67,7 @@ function files({ files: written, exports, loading }: RunReport): MarkdownLine[] 
     "## Files of the student",
     "",
     markdownTable(
-      [{ title: "file in `student/`", align: "left" }, { title: "MB" }, { title: "read by default by", align: "left" }],
+      [{ title: "file in student/", align: "left" }, { title: "MB" }, { title: "read by default by", align: "left" }],
       written.map((file) => [file.name, fileMegabytes(file), file.readBy]),
     ),
     "",

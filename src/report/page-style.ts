@@ -29,7 +29,7 @@ thead span { white-space: nowrap; }
 tbody th { font-weight: 600; }
 td small { display: block; color: var(--soft); font-size: 0.78rem; }
 tr.marked th, tr.marked td { background: var(--panel); font-weight: 600; }
-td.text, th.text { text-align: left; white-space: normal; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 14ch; }
 td strong { color: var(--accent); }
 figure { margin: 14px 0; }
 figcaption { color: var(--soft); font-size: 0.92rem; max-width: 84ch; }
@@ -60,7 +60,7 @@ pre { background: var(--panel); padding: 12px; border-radius: 6px; overflow-x: a
 details { margin: 8px 0; }
 summary { cursor: pointer; }
 .tip { position: fixed; z-index: 9; pointer-events: none; background: var(--ink); color: var(--paper); font-size: 0.82rem; padding: 4px 8px; border-radius: 4px; max-width: 260px; }
-@media (max-width: 520px) { main { padding: 16px 14px 48px; } th, td { padding: 6px 8px; } body { font-size: 15px; } }
+@media (max-width: 520px) { main { padding: 16px 14px 48px; } th, td { padding: 6px 8px; } tbody th { white-space: normal; min-width: 11ch; } body { font-size: 15px; } }
 @media print { nav { display: none; } }
 `;
 

@@ -23,6 +23,7 @@ import type { ClassFigures, RunReport } from "./run-report.ts";
 import { countedRows, keptText, verdictsOf } from "./run-report.ts";
 import { searchTable, searchText } from "./search.ts";
 import type { Column } from "./table.ts";
+import { durationText } from "../utils/duration.ts";
 
 function results(report: RunReport, document: Document): Section | undefined {
   if (report.results.length === 0) return undefined;
@@ -90,12 +91,12 @@ function searched({ search }: RunReport, document: Document): Section | undefine
 function training(report: RunReport, document: Document): Section | undefined {
   const charts = trainingCharts([report], document);
   const trained = report.steps.length > 0;
-  const parts = [...report.notes, ...(trained ? [`training took ${report.trainingSeconds.toFixed(0)} s`] : [])];
+  const parts = [...report.notes, ...(trained ? [`training took ${durationText(report.trainingSeconds)}`] : [])];
   if (!charts && parts.length === 0) return undefined;
   return {
     id: "training",
     title: trained ? "Training" : "How it was made",
-    body: html`<p class="soft">${parts.join("; ")}.</p>
+    body: html`<p class="soft">${parts.join("; ").replace(/^./, (letter) => letter.toUpperCase())}.</p>
       ${charts}`,
   };
 }

@@ -119,7 +119,7 @@ export const baseSchema = z.strictObject({
     }),
   reductionFactor: positiveInteger
     .optional()
-    .describe("r: the student has about 1/r of the teacher's block weights (2)")
+    .describe("the student has about 1/n of the teacher's block weights (default: 2)")
     .meta({ note: "Left out where keptBlocks are given." }),
   keptBlocks: z
     .array(z.number().int().min(0))

@@ -27,7 +27,7 @@ import { keptPlaces } from "./training/cached-features.ts";
 export const weightTypeOption = z
   .enum(weightTypes)
   .optional()
-  .describe("type of the stored weights (the teacher's own where left out)");
+  .describe("type of the stored weights (default: the teacher's own)");
 
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
@@ -131,7 +131,7 @@ export const studentRunSchema = z.strictObject({
   fewShotCount: countOption.optional().describe("images of each class (or of a flat folder) to train on"),
   heldOut: z.number().min(0).lt(1).default(0.1).describe("share held out for evaluation where the data has no val/"),
   weightType: weightTypeOption,
-  checkpointSteps: countOption.optional().describe("steps between checkpoints (an eighth of the run where left out)"),
+  checkpointSteps: countOption.optional().describe("steps between checkpoints (default: an eighth of the run)"),
   checkpointMinutes: z
     .number()
     .positive()

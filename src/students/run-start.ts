@@ -31,6 +31,7 @@ import type { ShapeKind } from "./search/shape.ts";
 import { blankOf, evenBlocks, narrowShapes, shapeFor, widthsText } from "./search/shape.ts";
 import type { TriedShape } from "./search/shape-search.ts";
 import { searchShapes, shapeText } from "./search/shape-search.ts";
+import { durationText } from "../utils/duration.ts";
 
 /** What a run begins with: the blocks that are kept, and the student in closed form, where that is asked for. */
 export interface Start {
@@ -165,7 +166,7 @@ export async function startOf(
     int8,
     progress,
   });
-  const took = `the closed form took ${(seconds() - chosen).toFixed(1)} s`;
+  const took = `the closed form took ${durationText(seconds() - chosen)}`;
   // A block that stands for itself alone and has fewer channels is no nearer to its target than it was.
   listener.info?.(
     residual !== undefined && residual < 1

@@ -1,7 +1,7 @@
 // The last steps: results, one's own image, downloads.
 import type { App } from "./app.ts";
 import { filePicker } from "./drop.ts";
-import { attentionItem, attentionList, neighbourList, resultTable, verdict } from "./results.ts";
+import { attentionItem, attentionList, neighbourList, resultTable } from "./results.ts";
 import { snippets } from "./snippets.ts";
 import { fill, h, save } from "./view.ts";
 import { megabytes } from "./words.ts";
@@ -18,7 +18,7 @@ export function showOutcome(app: App): void {
     const part = (title: string, content: HTMLElement | undefined) => content && [h("h3", {}, title), content];
     fill(
       steps.results.body,
-      h("p", { className: "verdict" }, verdict(run.results)),
+      report.verdicts.map((sentence) => h("p", { className: "verdict" }, sentence)),
       resultTable(run.results),
       part("Nearest neighbours", neighbourList(report)),
       part("Attention maps", attentionList(report)),

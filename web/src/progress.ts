@@ -1,7 +1,7 @@
 // How far a run is: its stage, a bar, and the time left, estimated from how fast it went so far.
 import type { ProgressEvent } from "wecolora/web/client";
 import { fill, h } from "./view.ts";
-import { duration } from "./words.ts";
+import { durationText } from "../../src/utils/duration.ts";
 
 /** Seconds that each stage took of the demo's run that docs/reference/browser.md tells of: what is still to come is estimated by them. */
 const shares: readonly (readonly [stage: string, title: string, share: number])[] = [
@@ -44,7 +44,8 @@ export class ProgressView {
     this.bar.value = Math.max(this.bar.value, share);
     const seconds = (performance.now() - this.begin) / 1000;
     // What was slow so far is so for the rest; too early, that says nothing.
-    const remaining = share > 0.04 && seconds > 2 ? ` · about ${duration((seconds * (1 - share)) / share)} left` : "";
+    const remaining =
+      share > 0.04 && seconds > 2 ? ` · about ${durationText(Math.ceil((seconds * (1 - share)) / share))} left` : "";
     const count = event.status === "progress" && event.total ? ` ${event.done} of ${event.total}` : "";
     fill(this.text, `${at < 0 ? event.stage : shares[at][1]}${count}${remaining}`);
   }

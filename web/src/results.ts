@@ -1,31 +1,9 @@
-// What a run came to: verdict, table, neighbours and attention maps.
+// What a run came to: table, neighbours and attention maps.
 import type { ResultRow, RunReport } from "wecolora/web/client";
 import { h } from "./view.ts";
 import { megabytes, milliseconds, millions } from "./words.ts";
 
 const percent = (share: number | undefined) => (share === undefined ? "–" : `${(100 * share).toFixed(1)} %`);
-const rowOf = (rows: readonly ResultRow[], name: string) => rows.find((row) => row.name === name);
-
-/** One or two sentences: how much smaller and faster, and what it gave up. */
-export function verdict(rows: readonly ResultRow[]): string {
-  const [teacher, student] = [rowOf(rows, "teacher"), rowOf(rows, "student")];
-  if (!teacher || !student) return "The student was made. There were no images to evaluate it on.";
-  const size =
-    teacher.parameters !== undefined && student.parameters !== undefined
-      ? `The student has ${percent(student.parameters / teacher.parameters)} of the teacher's weights`
-      : "The student was made";
-  const [before, after] = [teacher.millisecondsPerImage, student.millisecondsPerImage];
-  const speed = before && after ? ` and takes ${milliseconds(after)} an image in place of ${milliseconds(before)}` : "";
-  const cosine = student.fidelity?.cosine;
-  const fidelity =
-    cosine === undefined ? "" : ` Its features have a cosine similarity of ${cosine.toFixed(3)} to the teacher's.`;
-  const [studentTop1, theirs] = [student.knn?.top1, teacher.knn?.top1];
-  const accuracy =
-    studentTop1 === undefined || theirs === undefined
-      ? ""
-      : ` k-NN accuracy: ${percent(studentTop1)} (teacher: ${percent(theirs)}).`;
-  return `${size}${speed}.${fidelity}${accuracy}`;
-}
 
 const figures: readonly (readonly [title: string, text: (row: ResultRow) => string])[] = [
   ["Parameters", ({ parameters }) => (parameters === undefined ? "–" : millions(parameters))],

@@ -2,8 +2,9 @@
 import type { App } from "./app.ts";
 import { closeAfter } from "./app.ts";
 import { ProgressView } from "./progress.ts";
+import { durationText } from "../../src/utils/duration.ts";
 import { fill, h } from "./view.ts";
-import { duration, messageOf } from "./words.ts";
+import { messageOf } from "./words.ts";
 
 export function makeRun(app: App): void {
   const { library, steps, state } = app;
@@ -41,7 +42,7 @@ export function makeRun(app: App): void {
         },
       });
       await app.onRun?.();
-      step.done(`Done in ${duration((performance.now() - begin) / 1000)}.`);
+      step.done(`Done in ${durationText((performance.now() - begin) / 1000)}.`);
     } catch (error) {
       const stopped = controller.signal.aborted;
       step.say(stopped ? "The run was cancelled. Nothing was kept." : messageOf(error), stopped ? "" : "error");

@@ -6,11 +6,6 @@ export const millions = (count: number): string =>
   count < 1e6 ? `${(count / 1e3).toFixed(0)} K` : `${(count / 1e6).toFixed(1)} M`;
 export const counted = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
 
-export function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  return `${Math.round(seconds / 60)} min`;
-}
-
 /** What is shown of an error: its message, which says what to do. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

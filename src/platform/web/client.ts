@@ -32,5 +32,6 @@ export type {
   WebFeaturesOptions,
   WebFeaturesResult,
   WebPredictOptions,
+  WebReport,
   WebReportOptions,
 } from "./local-wecolora.ts";

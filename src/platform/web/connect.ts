@@ -12,13 +12,13 @@ import type { ModelFacts } from "./serve.ts";
 import { filesOf, partsOf } from "./web-files.ts";
 import type { WebImage } from "./web-images.ts";
 import type { WebModel, WebModelInput, WebPretrainedOptions, WebProgress } from "./web-models.ts";
-import type { RunReport } from "../../report/run-report.ts";
 import type { FrontierPoint } from "../../students/search/frontier.ts";
 import type { AttentionMaps, StudentSize } from "./insights.ts";
 import type {
   AnyModel,
   WebAttentionOptions,
   WebPredictOptions,
+  WebReport,
   WebReportOptions,
   WebDistillOptions,
   WebDistillResult,
@@ -197,7 +197,7 @@ class RemoteWecolora implements Wecolora {
     return this.run("predict", options);
   }
 
-  report(options: WebReportOptions): Promise<RunReport> {
+  report(options: WebReportOptions): Promise<WebReport> {
     return this.run("report", options);
   }
 

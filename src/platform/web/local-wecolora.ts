@@ -34,6 +34,7 @@ import { canvasEncoder, documentMaker, encodeSvgOnPage } from "./drawing.ts";
 import { memoryFeatureStore, webEnvironment } from "./web-environment.ts";
 import type { HubOptions } from "./hub.ts";
 import type { RunReport } from "../../report/run-report.ts";
+import { verdictsOf } from "../../report/run-report.ts";
 import type { FrontierPoint } from "../../students/search/frontier.ts";
 import type { AttentionMaps, StudentSize } from "./insights.ts";
 import { attentionMaps, predictStudents, reportOfRun, studentSizes } from "./insights.ts";
@@ -147,6 +148,12 @@ export interface WebPredictOptions extends RunControls {
   readonly sizes?: readonly number[];
 }
 
+/** What a run's report shows. */
+export interface WebReport extends RunReport {
+  /** The result in a sentence; another one where a search chose an export. */
+  readonly verdicts: readonly string[];
+}
+
 /** Options of `report`. */
 export interface WebReportOptions extends RunControls {
   /** What `distill` wrote. */
@@ -179,7 +186,7 @@ export interface Wecolora {
   /** What students of some sizes cost and give up, measured on a few of the images. */
   predict(options: WebPredictOptions): Promise<FrontierPoint[]>;
   /** Makes a run's report page anew, and gives what it is made of. */
-  report(options: WebReportOptions): Promise<RunReport>;
+  report(options: WebReportOptions): Promise<WebReport>;
   /** Where models look in images. */
   attention(options: WebAttentionOptions): Promise<AttentionMaps[]>;
   /** Which device graphs run on, once it was tried: "cpu" with its threads, or "webgpu". */
@@ -451,11 +458,12 @@ class LocalWecolora implements Wecolora {
     );
   }
 
-  async report({ run, teacher, ...controls }: WebReportOptions): Promise<RunReport> {
+  async report({ run, teacher, ...controls }: WebReportOptions): Promise<WebReport> {
     return this.within(controls, async ({ context, pathOf }) => {
       // Models and images that the run was made with are mounted still; a teacher that is loaded is not read again.
       if (teacher !== undefined) await pathOf(teacher);
-      return reportOfRun(context, run.path);
+      const report = await reportOfRun(context, run.path);
+      return { ...report, verdicts: verdictsOf(report) };
     });
   }
 

@@ -41,6 +41,7 @@ export type {
   WebFeaturesResult,
   WebAttentionOptions,
   WebPredictOptions,
+  WebReport,
   WebReportOptions,
 } from "./local-wecolora.ts";
 export { createWecolora } from "./local-wecolora.ts";
