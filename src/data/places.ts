@@ -7,7 +7,6 @@ import { readAtMost, readBytes } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
 import type { RgbImage } from "../utils/image.ts";
 import { largestImageFile } from "./image-formats.ts";
-import { proceduralImage } from "./procedural/procedural-image.ts";
 import type { Axis, SliceStack } from "./scans.ts";
 import { sliceStack } from "./scans.ts";
 
@@ -98,8 +97,10 @@ export class PlaceReader {
         return { encoded: await this.row(place) };
       case "slice":
         return { image: (await this.stack(place)).image(place.slice) };
-      case "procedural":
+      case "procedural": {
+        const { proceduralImage } = await import("./procedural/procedural-image.ts");
         return { image: proceduralImage(place.seed, place.index) };
+      }
     }
   }
 

@@ -1,15 +1,8 @@
 // Procedural images as a data set: `procedural:300` in place of a folder. There are no files; an image's place says how it is made.
 import { UserError } from "../../utils/errors.ts";
 import { mostProcedural, proceduralCount } from "../procedural/name.ts";
-import { kindOf, proceduralVersion } from "../procedural/procedural-image.ts";
 import type { Item } from "../sampling.ts";
 import { askedAs, defineFormat } from "./data-format.ts";
-
-/** Names hold all that an image follows from, so that a resumed run meets the same or says what is gone. */
-const itemOf = (seed: number, index: number): Item => ({
-  name: `procedural-v${proceduralVersion}-seed${seed}/${String(index).padStart(5, "0")}-${kindOf(seed, index)}`,
-  place: { kind: "procedural", version: proceduralVersion, seed, index },
-});
 
 export const format = defineFormat({
   name: "procedural",
@@ -25,7 +18,12 @@ export const format = defineFormat({
       throw new UserError(`--data procedural:<n> takes n from 1 to ${mostProcedural}, got ${path}.`, {
         code: "INVALID_OPTION",
       });
-    const items = Array.from({ length: count }, (_, i) => itemOf(seed, i));
+    const { kindOf, proceduralVersion: version } = await import("../procedural/procedural-image.ts");
+    // Names hold all that an image follows from, so that a resumed run meets the same or says what is gone.
+    const items = Array.from({ length: count }, (_, index): Item => ({
+      name: `procedural-v${version}-seed${seed}/${String(index).padStart(5, "0")}-${kindOf(seed, index)}`,
+      place: { kind: "procedural", version, seed, index },
+    }));
     return { path, train: { path, items, skipped: [] } };
   },
 });

@@ -45,12 +45,4 @@ export type {
   WebReportOptions,
 } from "./local-wecolora.ts";
 export { createWecolora } from "./local-wecolora.ts";
-
-/** Loads what is otherwise loaded when it is first needed (charts, parquet files, scans), so that all of it is there offline. */
-export async function preload(): Promise<void> {
-  await Promise.all([
-    import("../../commands/report.ts"),
-    import("../../data/parquet-library.ts"),
-    import("../../data/nifti.ts"),
-  ]);
-}
+export { preload } from "./preload.ts";

@@ -1,0 +1,11 @@
+// Parts of the library that are loaded when they are first needed.
+
+/** Loads them now (charts, parquet files, scans, procedural images), so that all of it is there offline. */
+export async function preload(): Promise<void> {
+  await Promise.all([
+    import("../../commands/report.ts"),
+    import("../../data/parquet-library.ts"),
+    import("../../data/nifti.ts"),
+    import("../../data/procedural/procedural-image.ts"),
+  ]);
+}
