@@ -114,9 +114,9 @@ describe("a script ends by itself", () => {
       `const source = wecolora.createImageSource(${JSON.stringify(at("images"))});
        const { items } = await wecolora.listImages(${JSON.stringify(at("images"))});
        const preprocessing = { resize: { shortestEdge: 8 }, cropSize: 8, interpolation: "bicubic", mean: [0, 0, 0], std: [1, 1, 1] };
-       const views = await Promise.all(items.map((item) => source.evaluationView(item, preprocessing)));
-       console.log(views.map((view) => view.length).join());
-       await source.evaluationView({ name: "gone.jpg" }, preprocessing).catch((error) => console.log(error.name));`,
+       const crops = await Promise.all(items.map((item) => source.evaluationCrop(item, preprocessing)));
+       console.log(crops.map((crop) => crop.length).join());
+       await source.evaluationCrop({ name: "gone.jpg" }, preprocessing).catch((error) => console.log(error.name));`,
     );
     expect(outcome).toMatchObject({ code: 0, out: "192,192\nUserError\n" });
   });
