@@ -53,7 +53,9 @@ describe("against Pillow", () => {
 });
 
 test("the demo's images become the pixel values that PyTorch saw", async () => {
-  const { images } = JSON.parse(readFileSync(join(root, "demo/expected.json"), "utf8")) as { images: string[] };
+  const { pictures: images } = JSON.parse(readFileSync(join(root, "demo/expected.json"), "utf8")) as {
+    pictures: string[];
+  };
   const expected = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as Tensor;
   const size = 3 * 224 * 224;
   for (const [i, name] of images.entries()) {
