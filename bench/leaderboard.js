@@ -59,12 +59,12 @@ const wanted = rows
   // In the order that they are asked for.
   .sort((a, b) => placeOf(a.row) - placeOf(b.row));
 
+const machine = `${cpus()[0].model}, ${availableParallelism()} cores`;
 const source = await loadSource();
 if (given.times) await timeAll();
 else if (!given.write) await runAll();
 if (given.sample) process.exit(0);
-const machine = `${cpus()[0].model}, ${availableParallelism()} cores`;
-writeLeaderboard(source, rows, finished(), { folder: join(root, "docs"), machine });
+writeLeaderboard(source, rows, finished(), { folder: join(root, "docs") });
 console.log(`docs/leaderboard.md: ${finished().length} rows`);
 process.exit(0);
 
@@ -104,7 +104,7 @@ async function timeAll() {
     clear(folder);
     console.log(keyOf(key), times);
     const all = finished().map((record) =>
-      keyOf(record) === keyOf(key) ? { ...record, ...times, timed: new Date().toISOString() } : record,
+      keyOf(record) === keyOf(key) ? { ...record, ...times, machine, timed: new Date().toISOString() } : record,
     );
     writeFileSync(records, all.map((record) => `${JSON.stringify(record)}\n`).join(""));
   }
@@ -130,7 +130,7 @@ async function runAll() {
         const outputs = await outputsOfAll(model, images);
         const figures = await evaluate(source, device, images, outputs, answers, drawn.names);
         const times = await relativeTime(teacher, model, first);
-        const record = { ...key, ...figures, ...times, ...made, date: new Date().toISOString(), commit };
+        const record = { ...key, ...figures, ...times, ...made, machine, date: new Date().toISOString(), commit };
         if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);
         console.log(JSON.stringify(record));
       } finally {

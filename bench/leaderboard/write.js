@@ -17,6 +17,16 @@ export function meanOf(values) {
   return { mean, spread: studentT[given.length - 1] * Math.sqrt(variance / given.length) };
 }
 
+/** A figure of a group of draws. A record may be the mean of several (`draws`, with half the lengths of intervals as `spread`). */
+function figureOf(draws, { of }) {
+  const [first] = draws;
+  if (first.draws === undefined || of(first) === undefined) return meanOf(draws.map(of));
+  const spread = of(first.spread);
+  return { mean: of(first), ...(Number.isFinite(spread) ? { spread } : {}) };
+}
+
+const drawsIn = (draws) => draws.reduce((sum, { draws: several = 1 }) => sum + several, 0);
+
 /** Figures of a table: their title, the number of a row, and digits. */
 const columns = [
   { title: "k-NN", of: ({ knn }) => 100 * knn, digits: 1 },
@@ -35,11 +45,13 @@ const cell = (figure, digits) =>
     ? "-"
     : `${figure.mean.toFixed(digits)}${figure.spread === undefined ? "" : ` ± ${figure.spread.toFixed(digits)}`}`;
 
-/** Finished rows by label and number of images, in the order of the list. */
+/** Finished rows by label and number of images, in the order of the list; single draws, where there are some, in place of a mean. */
 function grouped(rows, finished) {
   return rows.flatMap(({ label, images, kind, short }) =>
     images.flatMap((count) => {
-      const draws = finished.filter((row) => row.label === label && row.images === count);
+      const all = finished.filter((row) => row.label === label && row.images === count);
+      const single = all.filter((row) => row.draws === undefined);
+      const draws = single.length >= drawsIn(all.filter((row) => row.draws !== undefined)) ? single : all.slice(0, 1);
       return draws.length > 0 ? [{ label, images: count, kind, short, draws }] : [];
     }),
   );
@@ -50,8 +62,8 @@ function table(groups) {
   const lines = groups.map(({ label, images, draws }) => [
     draws[0].chosen === undefined ? label : `${label}: ${draws[0].chosen}`,
     images,
-    draws.length,
-    ...columns.map(({ of, digits }) => cell(meanOf(draws.map(of)), digits)),
+    drawsIn(draws),
+    ...columns.map((column) => cell(figureOf(draws, column), column.digits)),
   ]);
   const align = ["---", "---:", "---:", ...columns.map(() => "---:")];
   return [titles, align, ...lines].map((line) => `| ${line.join(" | ")} |`).join("\n");
@@ -176,8 +188,9 @@ function chart(source, groups) {
 }
 
 /** Writes docs/leaderboard.md and its charts. */
-export function writeLeaderboard(source, rows, finished, { folder, machine }) {
+export function writeLeaderboard(source, rows, finished, { folder }) {
   const groups = grouped(rows, finished);
+  const machines = [...new Set(groups.flatMap(({ draws }) => draws.map(({ machine }) => machine)))];
   mkdirSync(folder, { recursive: true });
   mkdirSync(join(folder, "images"), { recursive: true });
   writeFileSync(join(folder, "images/prices.svg"), chart(source, groups));
@@ -196,7 +209,7 @@ its rows.
   run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
   The first row is the teacher beside itself: its distance from 1 is about the error of a time.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
-- ${machine}.
+- Machines: ${machines.join("; ")}.
 
 ![k-NN accuracy by size and by time](images/prices.svg)
 
