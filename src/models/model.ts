@@ -168,7 +168,9 @@ export class Model {
       if (!value) throw new UserError(`The model has no ${name}`);
       return [name, value];
     });
-    return graph([pixels], new Map(outputs));
+    // ONNX Runtime fuses the last sum with the norm behind it unless that sum is an output, and a fused norm has other last bits. As an
+    // output of every graph it is never fused: outputs are the same bits whichever session gives them.
+    return graph([pixels], new Map([...outputs, ["blockOutput", built.hiddenStates[this.config.depth]]]));
   }
 
   private checkInput({ type, dims }: FloatTensor): void {
