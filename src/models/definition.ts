@@ -12,6 +12,7 @@ import type { VitConfig } from "./config.ts";
 import type { License } from "./license.ts";
 import { patchCount, withHeadCount } from "./config.ts";
 import { findBackbone } from "./find-backbone.ts";
+import { headsBeside } from "./heads-beside.ts";
 import { assumedHeads } from "./layouts/assumed-heads.ts";
 import type { Json, Layout } from "./layouts/registry.ts";
 import { findLayout } from "./layouts/registry.ts";
@@ -100,13 +101,18 @@ export async function readModel(directory: Directory, options: ReadOptions = {})
     const { layout } = named;
     const source = config ? configFile : checkpoint.name;
     const settings = layout.settings(withoutNulls(config ?? {}));
-    const numHeads = options.numHeads ?? (config ? undefined : assumedHeads(evidenceOf(named), source));
+    const evidence = evidenceOf(named);
+    const isOpen = !config && options.numHeads === undefined;
+    const beside = isOpen ? await headsBeside(directory, layout, evidence) : undefined;
+    const numHeads = options.numHeads ?? beside?.heads ?? (config ? undefined : assumedHeads(evidence, source));
     const vit = readVitConfig(layout, settings, source, named, { ...options, numHeads });
     if (!config) {
-      const heads =
-        options.numHeads === undefined
-          ? `. ${vit.heads} heads are assumed, as published models of width ${vit.width} have. Give numHeads (--num-heads) if this one has another number`
-          : "";
+      const assumed = beside
+        ? `as in ${beside.file}, whose sizes are the same`
+        : `as published models of width ${vit.width} have`;
+      const heads = isOpen
+        ? `. ${vit.heads} heads are assumed, ${assumed}. Give numHeads (--num-heads) if this one has another number`
+        : "";
       warn(
         `There is no ${configFile}: ${checkpoint.name} is read as ${layout.name} by its weights' names and shapes${heads}`,
       );

@@ -34,6 +34,19 @@ export function transformersDefault(imageSize: number, normalisation: keyof type
   return settle({ ...defaultPreprocessing(imageSize, normalisation), cropRounding: "down" });
 }
 
+/** The same for models whose published processors resize to a square, whatever an image's sides are. */
+export function squareDefault(
+  imageSize: number,
+  normalisation: keyof typeof normalisations,
+  { side = imageSize, interpolation = "bilinear" }: { side?: number; interpolation?: Interpolation } = {},
+): Preprocessing {
+  const resize = { height: side, width: side };
+  return settle({
+    ...{ resize, cropSize: imageSize, cropRounding: "down", interpolation },
+    ...normalisations[normalisation],
+  });
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The image processors of transformers
 

@@ -2,7 +2,7 @@
 import type { Preprocessing } from "../../utils/image.ts";
 import type { PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
-import { transformersDefault } from "../preprocessing.ts";
+import { squareDefault, transformersDefault } from "../preprocessing.ts";
 import {
   activationName,
   count,
@@ -144,8 +144,15 @@ function otherRotation({ positions }: VitConfig): string | undefined {
 
 const classAndPatches = "its classifier reads the class token and the mean of the patches";
 
-const half = (imageSize: number) => ({ value: transformersDefault(imageSize, "half"), guessed: true });
-const imagenet = (imageSize: number) => ({ value: transformersDefault(imageSize, "imagenet"), guessed: true });
+// Transforms of the published models, for folders that lack the file.
+const guessed = (value: Preprocessing) => ({ value, guessed: true });
+const square = (normalisation: "half" | "imagenet") => (imageSize: number) =>
+  guessed(squareDefault(imageSize, normalisation));
+const shortestEdge = (imageSize: number) => guessed(transformersDefault(imageSize, "imagenet"));
+const croppedSquare = (imageSize: number) => {
+  const side = Math.floor((imageSize * 256) / 224);
+  return guessed(squareDefault(imageSize, "imagenet", { side, interpolation: "bicubic" }));
+};
 
 const shared = {
   library: "transformers",
@@ -239,7 +246,7 @@ export const vit = vitLayout({
   classes: { model: "ViTModel", classifier: "ViTForImageClassification" },
   prefix: ["cls_token"],
   recognises: (has) => has("cls_token") && !has("dist_token"),
-  preprocessing: half,
+  preprocessing: square("half"),
 });
 
 export const deit = vitLayout({
@@ -248,7 +255,7 @@ export const deit = vitLayout({
   classes: { model: "DeiTModel", classifier: "DeiTForImageClassification" },
   prefix: ["cls_token", "dist_token"],
   recognises: (has) => has("dist_token"),
-  preprocessing: imagenet,
+  preprocessing: croppedSquare,
 });
 
 export const ijepa = vitLayout({
@@ -257,7 +264,7 @@ export const ijepa = vitLayout({
   classes: { model: "IJepaModel", classifier: "IJepaForImageClassification" },
   prefix: [],
   recognises: (has) => !has("cls_token"),
-  preprocessing: imagenet,
+  preprocessing: square("imagenet"),
 });
 
 /** Masks three quarters of the patches whenever transformers runs it, so students are written as plain ViTs. */
@@ -266,7 +273,7 @@ export const vitMae: Layout = {
   name: "Hugging Face ViT-MAE",
   matches: (config) => config.model_type === "vit_mae",
   recognises: () => false,
-  defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+  defaultPreprocessing: (_, imageSize) => square("imagenet")(imageSize),
   holds: () => ({ reason: "transformers masks patches whenever it runs a ViT-MAE" }),
 };
 
@@ -277,7 +284,7 @@ const msnBase = vitLayout({
   classes: { model: "ViTMSNModel", classifier: "ViTMSNForImageClassification" },
   prefix: ["cls_token"],
   recognises: () => false,
-  preprocessing: imagenet,
+  preprocessing: square("imagenet"),
 });
 export const vitMsn: Layout = { ...msnBase, writePrefix: vit.writePrefix };
 
@@ -326,7 +333,7 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
         head: base.head && { ...base.head, input: "class+mean" },
       };
     },
-    defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+    defaultPreprocessing: (_, imageSize) => shortestEdge(imageSize),
     holds(config) {
       const reason = unfit(config, { prefix, fewerHeads: true }) ?? defaultParts(config);
       if (reason) return { reason };
@@ -435,7 +442,7 @@ function dinov3Layout(gated: boolean): Layout {
         head: base.head && { ...base.head, input: "class+mean" },
       };
     },
-    defaultPreprocessing: (_, imageSize) => imagenet(imageSize),
+    defaultPreprocessing: (_, imageSize) => square("imagenet")(imageSize),
     holds(config) {
       const reason = unfit(config, {
         prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],

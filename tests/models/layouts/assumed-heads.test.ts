@@ -1,5 +1,5 @@
 // Heads of weights that come without a configuration: those of published models, or none.
-import { mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import { writeSafetensors } from "../../../src/checkpoints/safetensors-file.ts";
 import { readModel } from "../../../src/models/definition.ts";
 import { assumedHeadWidth } from "../../../src/models/layouts/assumed-heads.ts";
 import type { FloatTensor } from "../../../src/utils/tensor.ts";
+import { referencePath } from "../../support/reference.ts";
 
 // Width, gated MLP, heads: from the configurations that the models are published with.
 test.each([
@@ -97,5 +98,41 @@ describe("bare files", () => {
       message: expect.stringMatching(/how many attention heads the model of width 100 has.*--num-heads/),
     });
     expect((await readModel(directory, { numHeads: 4 })).config.heads).toBe(4);
+  });
+
+  /** transformers' folder of a ViT of one block, and the same weights alone beside it. */
+  async function besideFolder(name: string, changes: Record<string, unknown>): Promise<string[]> {
+    const directory = nodeDirectory(join(folder, name));
+    const teacher = referencePath("teachers/hf-vit");
+    const config = JSON.parse(await readFile(join(teacher, "config.json"), "utf8")) as Record<string, unknown>;
+    await directory.write("model/config.json", [new TextEncoder().encode(JSON.stringify({ ...config, ...changes }))]);
+    await copyFile(join(teacher, "model.safetensors"), join(folder, name, "last.safetensors"));
+    const warnings: string[] = [];
+    const options = { weightsFile: "last.safetensors", warn: (text: string) => warnings.push(text) };
+    warnings.unshift(String((await readModel(directory, options)).config.heads));
+    return warnings;
+  }
+
+  test("beside a folder whose config.json has the weights' sizes: its number of heads", async () => {
+    const [heads, ...warnings] = await besideFolder("same", { num_attention_heads: 8 });
+    expect(heads).toBe("8");
+    expect(warnings.join("\n")).toMatch(/8 heads are assumed, as in .*model\/config\.json, whose sizes are the same/);
+  });
+
+  test("beside a folder of other sizes, or one that can't be read: as published models have", async () => {
+    expect((await besideFolder("other", { num_attention_heads: 3, num_hidden_layers: 9 }))[0]).toBe("1");
+    expect((await besideFolder("undivided", { num_attention_heads: 3 }))[0]).toBe("1");
+    expect((await besideFolder("broken", { num_attention_heads: "many" }))[0]).toBe("1");
+  });
+
+  test("without preprocessor_config.json: the transform of the published models", async () => {
+    const directory = nodeDirectory(join(folder, "same"));
+    const { preprocessing } = await readModel(directory, { weightsFile: "last.safetensors" });
+    const { imageSize } = (await readModel(directory, { weightsFile: "last.safetensors" })).config;
+    // google/vit-base-patch16-224's preprocessor_config.json, at the model's size.
+    expect(preprocessing).toEqual({
+      ...{ resize: { height: imageSize, width: imageSize }, cropSize: imageSize, interpolation: "bilinear" },
+      ...{ mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
+    });
   });
 });
