@@ -106,6 +106,7 @@ export default defineConfig({
             ["Safety", "safety"],
           ]),
           { text: "Leaderboard", link: "/leaderboard" },
+          { text: "Performance", link: "/performance" },
           { text: "Dependencies", link: "/dependencies" },
         ],
       },
