@@ -215,8 +215,5 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
   }
 }
 
-/** A copy that lists hold. */
-const settledSearch = ({ timed, measured }: SearchState): Settled["search"] => ({
-  timed: [...timed],
-  measured: [...measured],
-});
+/** A copy that lists hold, with its keys in the schema's order: the hashes of tasks follow from its text. */
+const settledSearch = (state: SearchState): Settled["search"] => searchStateSchema.parse(state);
