@@ -1419,7 +1419,7 @@ export const commandTable: readonly CommandRow[] = [
     positional: ["out"],
     options: {
       out: { type: "string", description: "the output whose tasks are looked at, or the folder of its plan" },
-      watch: { type: "boolean", description: "show changes until no task waits or runs", default: false },
+      watch: { type: "boolean", description: "show changes until nothing waits or runs", default: false },
     },
     required: ["out"],
   },

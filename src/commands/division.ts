@@ -13,7 +13,7 @@ import { mapInBatches } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
-import type { HashedInput } from "../workspace/plan-folder.ts";
+import type { HashedInput, Plan } from "../workspace/plan-folder.ts";
 
 /** A part as files hold it: JSON, and tensors by name. Both keep every bit of finite numbers. */
 export interface StoredValue {
@@ -21,13 +21,17 @@ export interface StoredValue {
   readonly tensors: ReadonlyMap<string, FloatTensor>;
 }
 
+/** What a plan with the same options settled, and hashes of what it was computed from. */
+export type EarlierPlan = Pick<Plan, "settled" | "inputs">;
+
 /** A command's work, opened. */
 export interface Work<Unit, Part, Result> {
   /**
    * All units in their order; settles what is decided once. `forPlan`: with hashes of images, so that tasks notice changed ones.
-   * Throws a UserError where an input is not as the command needs it.
+   * `earlier`: what a plan with the same options settled; what was measured for it is taken from there where the inputs are the same,
+   * so that finished tasks stay so. Throws a UserError where an input is not as the command needs it.
    */
-  units(forPlan: boolean): Promise<readonly Unit[]>;
+  units(forPlan: boolean, earlier?: EarlierPlan): Promise<readonly Unit[]>;
   /** What `units` settled, as plain data that `open` takes. */
   settled(): unknown;
   /** Hashes of what these units are computed from, but for their own images. */

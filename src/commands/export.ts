@@ -16,6 +16,7 @@ import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { withOptionsOf } from "../utils/option-shapes.ts";
+import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { cardOrigin } from "./run-card.ts";
 import type { Environment } from "../context/environment.ts";
@@ -147,9 +148,12 @@ async function originOf(environment: Environment, path: string): Promise<Origin 
     const result = await folder.readResult();
     if (!result) {
       const where = folder.directory.describe("");
-      throw new UserError(`The run in ${where} is not finished. Resume it with: wecolora distill --resume ${where}`, {
-        code: "RUN_NOT_FOUND",
-      });
+      throw new UserError(
+        `The run in ${where} is not finished. Resume it with: wecolora distill --resume ${shellWord(where)}`,
+        {
+          code: "RUN_NOT_FOUND",
+        },
+      );
     }
     return {
       folder,

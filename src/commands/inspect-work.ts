@@ -18,7 +18,7 @@ import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
 import type { OpenedSearch } from "./choose-levers.ts";
 import { openSearch } from "./choose-levers.ts";
-import type { HashedItem, Work } from "./division.ts";
+import type { EarlierPlan, HashedItem, Work } from "./division.ts";
 import { checkImages, hashedItems, itemSchema } from "./division.ts";
 import type { BlocksRunOptions, BlocksRunResult, CropBatches } from "./inspect-blocks.ts";
 import { searchChoices, writeInspection } from "./inspect-blocks.ts";
@@ -89,7 +89,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
-  async units(forPlan: boolean): Promise<BlocksUnit[]> {
+  async units(forPlan: boolean, earlier?: EarlierPlan): Promise<BlocksUnit[]> {
     const { context, options } = this;
     const data = await context.environment.openImages(options.data);
     const items = searchItems(data.items, options.maxImages, options.seed);
@@ -97,12 +97,21 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const { source } = await this.open();
     this.skipped.open(data.skipped, context.listener);
     if (forPlan) this.facts = { ...this.facts, items: await hashedItems(source, items) };
+    if (earlier) this.facts = { ...this.facts, ...(await this.measuredBefore(earlier)) };
     const models = options.frontier ? await this.modelsToBuild() : [];
     return [
       { kind: "runs" },
       ...(options.search ? [{ kind: "search" as const }] : []),
       ...models.map((one) => ({ kind: "model" as const, ...one })),
     ];
+  }
+
+  /** What an earlier plan measured, where the model and the images are the same. */
+  private async measuredBefore({ settled, inputs }: EarlierPlan): Promise<Pick<Settled, "search">> {
+    const before = settledSchema.safeParse(settled);
+    const isSame = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+    if (!before.success || !isSame(before.data.items, z.array(itemSchema).parse(this.facts?.items))) return {};
+    return isSame(inputs, await this.inputs()) ? { search: before.data.search } : {};
   }
 
   settled(): unknown {
@@ -206,8 +215,5 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
   }
 }
 
-/** A copy that lists hold. */
-const settledSearch = ({ timed, measured }: SearchState): Settled["search"] => ({
-  timed: [...timed],
-  measured: [...measured],
-});
+/** A copy that lists hold, with its keys in the schema's order: the hashes of tasks follow from its text. */
+const settledSearch = (state: SearchState): Settled["search"] => searchStateSchema.parse(state);

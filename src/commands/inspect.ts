@@ -89,7 +89,7 @@ export const division: Division<typeof inspectRunSchema, BlocksUnit, BlocksPart,
   async open(context, options, settled) {
     const work = new BlocksWork(context, withImages(options), settled);
     return {
-      units: (forPlan) => work.units(forPlan),
+      units: (forPlan, earlier) => work.units(forPlan, earlier),
       settled: () => work.settled(),
       inputs: () => work.inputs(),
       run: (units) => work.run(units),

@@ -4,7 +4,9 @@ import type { RunContext } from "../context/run-context.ts";
 import type { LaunchRequest } from "../launchers/launcher.ts";
 import { launcherHelp, launchOptionNames } from "../launchers/launch-options.ts";
 import { launcherOf } from "../launchers/lookup.ts";
+import { counted } from "../utils/counted.ts";
 import { UserError } from "../utils/errors.ts";
+import { shellWord } from "../utils/option-names.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { OpenedPlan } from "../workspace/plan-folder.ts";
 import { findPlan, missingTasks, planFolderOf, readLaunch, writeLaunch } from "../workspace/plan-folder.ts";
@@ -33,9 +35,11 @@ export const isLaunched = (result: object): result is Launched => "launched" in 
 
 export const launchedText = ({ tasks, missing, plan, jobs, notes, out }: Launched): string =>
   [
-    `${missing.length} of ${tasks} tasks were handed over (plan: ${plan}).`,
+    missing.length > 0
+      ? `${missing.length} of ${counted(tasks, "task")} ${missing.length === 1 ? "is" : "are"} to be run (plan: ${plan}).`
+      : `All tasks of ${plan} are finished; only the merge is to be run.`,
     ...notes,
-    ...(jobs.length > 0 ? [`Look at them with: wecolora status ${out}`] : []),
+    ...(jobs.length > 0 ? [`Look at them with: wecolora status ${shellWord(out)}`] : []),
   ].join("\n");
 
 /** Options without those that say who runs the work, for records of what was done. */
@@ -116,9 +120,10 @@ async function checkIdle(context: RunContext, out: string | undefined): Promise<
   const before = opened && (await readLaunch(opened));
   if (!opened || !before) return;
   const active = await launcherOf(before.launcher).active?.(context, opened, before);
-  if (active && active.size > 0)
+  const tasks = active?.tasks.size ?? 0;
+  if (tasks > 0 || active?.merge !== undefined)
     throw new UserError(
-      `${active.size} tasks of ${opened.path} still wait or run (${before.launcher}). Wait for them, or end them first with: wecolora cancel ${out}`,
+      `${tasks > 0 ? counted(tasks, "task") : "The merge"} of ${opened.path} still ${tasks > 1 ? "wait or run" : "waits or runs"} (${before.launcher}). Wait for the end, or end this first with: wecolora cancel ${shellWord(out ?? "")}`,
       { code: "OUTPUT_IN_USE" },
     );
 }

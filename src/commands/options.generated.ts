@@ -1395,7 +1395,7 @@ export interface SimilarityOptions {
 export interface StatusOptions {
   /** The output whose tasks are looked at, or the folder of its plan. */
   out: string;
-  /** Show changes until no task waits or runs. Default: false. */
+  /** Show changes until nothing waits or runs. Default: false. */
   watch?: boolean;
 }
 

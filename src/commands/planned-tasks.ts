@@ -5,6 +5,7 @@ import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
+import { counted } from "../utils/counted.ts";
 import { sha256 } from "../utils/digest.ts";
 import { OptionError, UserError } from "../utils/errors.ts";
 import type { FloatTensor, Tensor } from "../utils/tensor.ts";
@@ -28,7 +29,7 @@ import {
   valueEntry,
   writePlan,
 } from "../workspace/plan-folder.ts";
-import { parseJson } from "../workspace/versioned.ts";
+import { namingFile, parseJson } from "../workspace/versioned.ts";
 import type { Division, StoredValue, Work } from "./division.ts";
 import { divisionOptions } from "./division.ts";
 
@@ -63,8 +64,13 @@ export async function makePlan<Schema extends z.ZodObject, Unit, Part, Result>(
     const work = await division.open(context, options);
     try {
       listener.stage?.("planning");
-      const units = await work.units(true);
       const path = planFolderOf(out);
+      const before = (await findPlan(environment, path))?.plan;
+      const units = await work.units(true, isOfSame(before, division.name, deciding) ? before : undefined);
+      if (units.length < tasks)
+        listener.info?.(
+          `The work has ${counted(units.length, "part")}, so there ${units.length === 1 ? "is" : "are"} ${counted(units.length, "task")}, not ${tasks}.`,
+        );
       return await withOutput(environment, { path, kind: "plan", inputs: [] }, async (folder) => {
         const about = { division, options: deciding, out, tasks: Math.min(tasks, units.length) };
         const plan = await writeShards(context, folder, work, units, about);
@@ -79,6 +85,10 @@ export async function makePlan<Schema extends z.ZodObject, Unit, Part, Result>(
     }
   });
 }
+
+/** Whether an earlier plan is of the same command with the same options. */
+const isOfSame = (plan: Plan | undefined, command: string, options: Record<string, unknown>): boolean =>
+  plan?.command === command && JSON.stringify(plan.options) === JSON.stringify(options);
 
 interface PlanFacts {
   readonly division: Pick<Division, "name">;
@@ -148,6 +158,16 @@ const optionsOf = <Schema extends z.ZodObject>(
   { plan, directory }: OpenedPlan,
 ) => divisionOptions(division, plan.options, `the options in ${directory.describe("plan.json")}`);
 
+/** The work of a plan, with what was settled for it. */
+const openPlanned = <Schema extends z.ZodObject, Unit, Part, Result>(
+  context: RunContext,
+  division: Division<Schema, Unit, Part, Result>,
+  opened: OpenedPlan,
+): Promise<Work<Unit, Part, Result>> =>
+  namingFile(opened.directory.describe("plan.json"), () =>
+    division.open(context, optionsOf(division, opened), opened.plan.settled),
+  );
+
 export interface TaskRunResult {
   readonly plan: string;
   readonly index: number;
@@ -186,8 +206,8 @@ export async function performTask(
     if (done) return { ...facts, seconds: done.part.seconds, wasFinished: true };
     await output.markFinished(false);
     const begin = environment.now();
-    listener.info?.(`task ${index} of ${plan.tasks}: ${units.length} units`);
-    const work = await division.open(context, optionsOf(division, opened), plan.settled);
+    listener.info?.(`task ${index} of ${plan.tasks}: ${counted(units.length, "part")} of the work`);
+    const work = await openPlanned(context, division, opened);
     try {
       checkInputs(plan, await work.inputs(units));
       const stored = division.store(await work.run(units, output));
@@ -278,12 +298,13 @@ export async function performMerge<Part, Result>(
       listener.stage?.("merging", plan.tasks);
       const parts: Part[] = [];
       for (const [index, { directory }] of finished.entries()) {
-        parts.push(division.read(await readValue(directory), directory));
+        const value = await readValue(directory);
+        parts.push(await namingFile(directory.describe(valueEntry), () => division.read(value, directory)));
         listener.progress?.(index + 1);
       }
       const differences = differencesText(finished.map(({ part }) => part.machine));
       if (differences !== undefined) listener.warn?.(differences);
-      const work = await division.open(context, options, plan.settled);
+      const work = await openPlanned(context, division, opened);
       try {
         const result = await work.merge(parts, output);
         await folder.markFinished();

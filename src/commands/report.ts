@@ -37,6 +37,7 @@ import { RunFolder } from "../workspace/run-folder.ts";
 import { widthsText } from "../students/search/shape.ts";
 import { loadedModel, weightsFiles } from "../exports/weights-files.ts";
 import { countText, fewImages } from "../report/results.ts";
+import { shellWord } from "../utils/option-names.ts";
 import type { TriedCandidate } from "../workspace/run-schemas.ts";
 import { exportText } from "./choose-levers.ts";
 import { chosenExport, exportLegend, exportTable } from "./export.ts";
@@ -174,9 +175,12 @@ async function readRun(folder: RunFolder): Promise<RunFiles> {
   const config = await folder.readConfig();
   const result = await folder.readResult();
   if (!result)
-    throw new UserError(`The run in ${path} is not finished. Resume it with: wecolora distill --resume ${path}`, {
-      code: "RUN_NOT_FOUND",
-    });
+    throw new UserError(
+      `The run in ${path} is not finished. Resume it with: wecolora distill --resume ${shellWord(path)}`,
+      {
+        code: "RUN_NOT_FOUND",
+      },
+    );
   const options = distillOptions(
     { ...config.options, out: path },
     `the options in ${folder.directory.describe("config.json")}`,

@@ -4,10 +4,11 @@ import { pathOption } from "../context/common-options.ts";
 import { lockEntry } from "../context/outputs.ts";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
-import type { ActiveState } from "../launchers/launcher.ts";
+import type { ActiveJobs, ActiveState } from "../launchers/launcher.ts";
 import { launcherOf } from "../launchers/lookup.ts";
 import { textTable } from "../report/table.ts";
 import { mapInBatches } from "../utils/arrays.ts";
+import { counted } from "../utils/counted.ts";
 import { pause } from "../utils/pause.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -20,12 +21,12 @@ import { durationText } from "../utils/duration.ts";
 /** `wecolora status` */
 export const statusRunSchema = z.strictObject({
   out: pathOption.describe("the output whose tasks are looked at, or the folder of its plan"),
-  watch: z.boolean().default(false).describe("show changes until no task waits or runs"),
+  watch: z.boolean().default(false).describe("show changes until nothing waits or runs"),
 });
 
 export type StatusRunInput = z.input<typeof statusRunSchema>;
 
-const states = ["waiting", "running", "done", "failed"] as const;
+const states = ["waiting", "running", "done", "failed", "cancelled"] as const;
 type TaskState = (typeof states)[number];
 
 export interface TaskStatus {
@@ -45,6 +46,8 @@ export interface StatusRunResult {
   /** Seconds until all tasks are done, from the time that finished ones took; undefined while none is finished. */
   readonly secondsLeft?: number;
   readonly merged: boolean;
+  /** Whether the merge waits or runs, where the scheduler says so. */
+  readonly merge?: ActiveState;
   /** Whether the tasks were cancelled: what waits is not run. */
   readonly cancelled: boolean;
   /** The last line of the merge's log. */
@@ -77,6 +80,7 @@ async function taskStatus(
   opened: OpenedPlan,
   index: number,
   active: ReadonlyMap<number, ActiveState> | undefined,
+  cancelled: boolean,
 ): Promise<TaskStatus> {
   const done = await readPart(opened, environment, index);
   const line = await lastLine(opened.directory, logEntry(index));
@@ -85,7 +89,12 @@ async function taskStatus(
   const names = await environment.directory(`${opened.path}/${taskEntry(index)}`).list();
   const state = active?.get(index) ?? (!active && names.includes(lockEntry) ? "running" : undefined);
   // Nobody runs it: where it printed something it has ended without a result.
-  return { index, state: state ?? (line === undefined ? "waiting" : "failed"), ...shown };
+  const ended = line === undefined ? "waiting" : "failed";
+  return {
+    index,
+    state: state ?? (cancelled && line?.startsWith("# failed") !== true ? "cancelled" : ended),
+    ...shown,
+  };
 }
 
 /** Seconds for tasks that are not done, at the mean time of those that are. */
@@ -100,11 +109,7 @@ function secondsLeft(tasks: readonly TaskStatus[], launch: Launch | undefined): 
 }
 
 /** What the launcher says; undefined, with a warning, where the scheduler can't be asked: the folders still say what is done. */
-async function activeTasks(
-  context: RunContext,
-  opened: OpenedPlan,
-  launch: Launch,
-): Promise<ReadonlyMap<number, ActiveState> | undefined> {
+async function activeJobs(context: RunContext, opened: OpenedPlan, launch: Launch): Promise<ActiveJobs | undefined> {
   try {
     return await launcherOf(launch.launcher).active?.(context, opened, launch);
   } catch (error) {
@@ -116,9 +121,10 @@ async function activeTasks(
 
 async function statusOf(context: RunContext, opened: OpenedPlan): Promise<StatusRunResult> {
   const launch = await readLaunch(opened);
-  const active = launch && (await activeTasks(context, opened, launch));
+  const active = launch && (await activeJobs(context, opened, launch));
+  const cancelled = launch?.cancelled ?? false;
   const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
-  const tasks = await mapInBatches(indices, (index) => taskStatus(context, opened, index, active));
+  const tasks = await mapInBatches(indices, (index) => taskStatus(context, opened, index, active?.tasks, cancelled));
   const remaining = secondsLeft(tasks, launch);
   const mergeLine = await lastLine(opened.directory, mergeLogEntry);
   return {
@@ -127,7 +133,8 @@ async function statusOf(context: RunContext, opened: OpenedPlan): Promise<Status
     ...(launch ? { launcher: launch.launcher } : {}),
     tasks,
     ...(remaining === undefined ? {} : { secondsLeft: remaining }),
-    cancelled: launch?.cancelled ?? false,
+    cancelled,
+    ...(active?.merge === undefined ? {} : { merge: active.merge }),
     merged: (await OutputFolder.open(opened.directory, "plan")).isFinished,
     ...(mergeLine === undefined ? {} : { mergeLine }),
   };
@@ -136,7 +143,14 @@ async function statusOf(context: RunContext, opened: OpenedPlan): Promise<Status
 const countOf = (tasks: readonly TaskStatus[], wanted: TaskState) =>
   tasks.filter(({ state }) => state === wanted).length;
 const countsText = (tasks: readonly TaskStatus[]) =>
-  states.map((state) => `${countOf(tasks, state)} ${state}`).join(", ");
+  states
+    .filter((state) => state !== "cancelled" || countOf(tasks, state) > 0)
+    .map((state) => `${countOf(tasks, state)} ${state}`)
+    .join(", ");
+
+/** Whether anything waits or runs. */
+const isOpen = ({ tasks, merge }: StatusRunResult): boolean =>
+  merge !== undefined || tasks.some(({ state }) => state === "waiting" || state === "running");
 
 /** Milliseconds between two looks. */
 const lookEvery = 2000;
@@ -146,9 +160,10 @@ export async function runStatus(context: RunContext, input: StatusRunInput): Pro
   const { out, watch } = parseOptions(statusRunSchema, input, "options of status");
   const opened = await readPlan(context.environment, out);
   let seen = await statusOf(context, opened);
-  if (watch) context.listener.stage?.("tasks", opened.plan.tasks);
-  while (watch && seen.tasks.some(({ state }) => state === "waiting" || state === "running")) {
-    context.listener.progress?.(countOf(seen.tasks, "done"), countsText(seen.tasks));
+  if (!watch || !isOpen(seen)) return seen;
+  context.listener.stage?.("tasks", opened.plan.tasks);
+  const show = () => context.listener.progress?.(countOf(seen.tasks, "done"), countsText(seen.tasks));
+  for (show(); isOpen(seen); show()) {
     await pause(lookEvery, context.signal);
     seen = await statusOf(context, opened);
   }
@@ -158,8 +173,15 @@ export async function runStatus(context: RunContext, input: StatusRunInput): Pro
 /** Rows that are shown of each state. */
 const mostRows = 20;
 
-function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ...about }: StatusRunResult): string {
-  const { command, launcher, cancelled } = about;
+/** What became of the merge. */
+function mergeText({ merged, merge, mergeLine }: StatusRunResult): string {
+  if (merge !== undefined) return merge === "waiting" ? "the merge waits for the tasks" : "merging";
+  if (merged) return "merged";
+  return `not merged yet${mergeLine === undefined ? "" : `: ${mergeLine}`}`;
+}
+
+function statusText(status: StatusRunResult): string {
+  const { tasks, plan, secondsLeft: remaining, command, launcher, cancelled } = status;
   const rows = states
     .flatMap((state) => tasks.filter((task) => task.state === state).slice(0, state === "done" ? 3 : mostRows))
     .sort((a, b) => a.index - b.index)
@@ -175,11 +197,11 @@ function statusText({ tasks, plan, secondsLeft: remaining, merged, mergeLine, ..
   }));
   const open = countOf(tasks, "done") < tasks.length;
   return [
-    `${command}, ${tasks.length} tasks (${launcher ?? "not launched"}${cancelled ? ", cancelled" : ""}): ${countsText(tasks)}`,
+    `${command}, ${counted(tasks.length, "task")} (${launcher ?? "not launched"}${cancelled ? ", cancelled" : ""}): ${countsText(tasks)}`,
     ...(open && remaining !== undefined ? [`about ${durationText(remaining)} left`] : []),
     textTable(columns, rows),
     ...(rows.length < tasks.length ? [`(${rows.length} of ${tasks.length} tasks are shown; --json shows all)`] : []),
-    merged ? "merged" : `not merged yet${mergeLine === undefined ? "" : `: ${mergeLine}`}`,
+    mergeText(status),
     plan,
   ].join("\n");
 }

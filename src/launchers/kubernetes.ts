@@ -5,6 +5,7 @@
 import { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import { sha256 } from "../utils/digest.ts";
+import { counted } from "../utils/counted.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { textChunks } from "../workspace/output-files.ts";
@@ -196,6 +197,13 @@ export function manifests(facts: ManifestFacts) {
 const folderEntry = "kubernetes";
 const manifestEntry = `${folderEntry}/jobs.yaml`;
 
+/** What `kubectl` says at last, without its log of attempts (`E1130 12:00:00.000000  99 memcache.go:265] ...`). */
+const complaint = (printed: string): string =>
+  printed
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !/^[EWIF]\d{4} /.test(line))
+    .join(" ") || printed.trim();
+
 /** What `kubectl` printed; undefined where it is not here, or what was asked for does not exist. */
 async function kubectl(context: RunContext, args: readonly string[]): Promise<string | undefined> {
   const outcome = await programsOf(context)
@@ -205,7 +213,7 @@ async function kubectl(context: RunContext, args: readonly string[]): Promise<st
       throw error;
     });
   if (outcome === undefined || (outcome.code !== 0 && /NotFound/.test(outcome.err))) return undefined;
-  if (outcome.code !== 0) throw new RunError(`kubectl failed: ${outcome.err.trim()}`);
+  if (outcome.code !== 0) throw new RunError(`kubectl failed: ${complaint(outcome.err)}`);
   return outcome.out;
 }
 
@@ -242,7 +250,7 @@ async function submit(context: RunContext, request: LaunchRequest) {
   await folder.directory.write(manifestEntry, textChunks(text));
   const file = `${path}/${manifestEntry}`;
   const jobs = [name, `${name}-merge`].map((each) => jobName(settings, each));
-  if (options.apply !== true) return { jobs, notes: [`Start them with: kubectl apply -f ${file}`] };
+  if (options.apply !== true) return { jobs, notes: [`Start them with: kubectl apply -f ${shellWord(file)}`] };
   const applied = await kubectl(context, ["apply", "-f", file]);
   if (applied === undefined)
     throw new UserError(`There is no program kubectl here. Apply ${file} where there is one.`, {
@@ -296,13 +304,14 @@ export const launcher = defineLauncher({
     const job = await kubectl(context, ["get", "job", name, ...where, "-o", "json"]);
     const label = `batch.kubernetes.io/job-name=${name}`;
     const pods = job && (await kubectl(context, ["get", "pods", ...where, "-l", label, "-o", "json"]));
-    return job && pods ? activePods(job, pods, tasks) : undefined;
+    // The merge waits from the start, also for tasks that have failed: it says nothing of whether anything runs.
+    return job && pods ? { tasks: activePods(job, pods, tasks) } : undefined;
   },
   async cancel(context, { path }, { jobs, tasks }) {
     for (const job of jobs) {
       const { name, where } = jobParts(job);
       await kubectl(context, ["delete", "job", name, ...where, "--ignore-not-found"]);
     }
-    return `${jobs.length} jobs with ${tasks.length} tasks of ${path} were deleted. Finished tasks keep their results.`;
+    return `${counted(jobs.length, "job")} with ${counted(tasks.length, "task")} of ${path} ${jobs.length === 1 ? "was" : "were"} deleted. Finished tasks keep their results.`;
   },
 });

@@ -1,9 +1,7 @@
 // Options of commands whose work can be cut into tasks: who runs these, and how many at once.
 import { z } from "zod";
+import { mostTasks } from "../workspace/plan-folder.ts";
 import { launcherOptions, launchers } from "./registry.ts";
-
-/** More directories and array elements than schedulers and file systems bear. */
-export const mostTasks = 100_000;
 
 export type LauncherName = (typeof launchers)[number]["name"];
 const names = launchers.map(({ name }): LauncherName => name);

@@ -33,6 +33,13 @@ export interface LaunchOutcome {
 /** What a scheduler says of a task that is not finished. */
 export type ActiveState = "waiting" | "running";
 
+/** What a scheduler still has of a plan. */
+export interface ActiveJobs {
+  readonly tasks: ReadonlyMap<number, ActiveState>;
+  /** Left out where it neither waits nor runs, and where the launcher can't tell. */
+  readonly merge?: ActiveState;
+}
+
 export interface Launcher<Own extends OptionShape = OptionShape, Name extends string = string> {
   readonly name: Name;
   /** A noun phrase for help. */
@@ -48,12 +55,8 @@ export interface Launcher<Own extends OptionShape = OptionShape, Name extends st
    * that names failed tasks and their logs.
    */
   run?(context: RunContext, request: LaunchRequest): Promise<void>;
-  /** Tasks that wait or run. Undefined where the launcher can't tell. */
-  active?(
-    context: RunContext,
-    opened: OpenedPlan,
-    launch: Launch,
-  ): Promise<ReadonlyMap<number, ActiveState> | undefined>;
+  /** What waits or runs. Undefined where the launcher can't tell. */
+  active?(context: RunContext, opened: OpenedPlan, launch: Launch): Promise<ActiveJobs | undefined>;
   /** Ends what waits or runs; says what was done. */
   cancel(context: RunContext, opened: OpenedPlan, launch: Launch): Promise<string>;
 }

@@ -1,4 +1,5 @@
 // Writes the plan alone: for schedulers that are not known here, and to see what would run.
+import { shellWord } from "../utils/option-names.ts";
 import { defineLauncher } from "./launcher.ts";
 
 export const launcher = defineLauncher({
@@ -10,8 +11,8 @@ export const launcher = defineLauncher({
     jobs: [],
     notes: [
       `${missing.length} of ${plan.tasks} tasks are to be run, from any machine that sees ${path}:`,
-      `wecolora task --plan ${path} --index <0 to ${plan.tasks - 1}>`,
-      `wecolora merge --plan ${path}`,
+      `wecolora task --plan ${shellWord(path)} --index <0 to ${plan.tasks - 1}>`,
+      `wecolora merge --plan ${shellWord(path)}`,
     ],
   }),
   cancel: async () => "Nobody was asked to run these tasks.",

@@ -8,11 +8,13 @@
 import { z } from "zod";
 import type { RunContext } from "../context/run-context.ts";
 import type { ProgramOutcome } from "../context/environment.ts";
+import { counted } from "../utils/counted.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { textChunks } from "../workspace/output-files.ts";
+import type { Launch } from "../workspace/plan-folder.ts";
 import { logEntry, mergeLogEntry } from "../workspace/plan-folder.ts";
-import type { ActiveState, LaunchRequest } from "./launcher.ts";
+import type { ActiveJobs, ActiveState, LaunchRequest } from "./launcher.ts";
 import { absolutePath, defineLauncher, programsOf, rangesText } from "./launcher.ts";
 import { commandWords, forwardingLines, stoppedCodes } from "./shell.ts";
 
@@ -63,7 +65,8 @@ const complaint = ({ code, err }: ProgramOutcome) =>
     .join(" ") || `exit code ${code}`;
 
 async function check(context: RunContext, options: Readonly<Record<string, unknown>>): Promise<void> {
-  const ours = Object.keys(slurmOf(options)).find((name) => reserved.has(name));
+  // sbatch takes any beginning of an option's name for it.
+  const ours = Object.keys(slurmOf(options)).find((name) => [...reserved].some((each) => each.startsWith(name)));
   if (ours !== undefined)
     throw new UserError(`slurm (--slurm) can't set ${ours}: the launcher sets it itself.`, { code: "INVALID_OPTION" });
   const programs = programsOf(context);
@@ -117,16 +120,34 @@ interface ScriptFacts {
   readonly self: readonly string[];
   readonly path: string;
   readonly logs: string;
+  /** Where the command ran: what relative paths are counted from. */
+  readonly folder: string;
   readonly setup: string;
   readonly ended: readonly string[];
   readonly retries: number;
 }
 
-const jobLines = ({ setup, ended }: ScriptFacts, job: string): string[] => [
+const jobLines = ({ setup, ended, folder }: ScriptFacts, job: string): string[] => [
   `export WECOLORA_JOB=${job}`,
   'export WECOLORA_ATTEMPT="${SLURM_RESTART_COUNT:-0}"',
   `export WECOLORA_ENDED_JOBS=${shellWord(ended.map((id) => `slurm-${id}`).join(" "))}`,
+  `cd ${shellWord(folder)} || exit 1`,
   ...(setup === "" ? [] : [setup]),
+];
+
+/** Queues a job again, unless it was cancelled: it is not running any more then. */
+const requeueLines: readonly string[] = [
+  "requeue() {",
+  '  [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null)" = RUNNING ] || return',
+  '  echo "# $1: queued again"',
+  '  scontrol requeue "$SLURM_JOB_ID" >/dev/null && sleep 60',
+  "}",
+];
+
+/** Says in its log that a job failed, and queues it again unless it has failed too often. */
+const failureLines = ({ retries }: Pick<ScriptFacts, "retries">): readonly string[] => [
+  'echo "# failed with exit code $code ($WECOLORA_JOB)"',
+  `[ "$(grep -c "^# failed .*($WECOLORA_JOB)" "$log")" -gt ${retries} ] || requeue "failed"`,
 ];
 
 /** The script of an array; its first argument is the base. */
@@ -140,30 +161,32 @@ export function taskScript(facts: ScriptFacts): string {
     ...jobLines(facts, '"slurm-${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'),
     'echo "# task $index: job $WECOLORA_JOB on $(hostname), attempt $WECOLORA_ATTEMPT, $(date +%FT%T)"',
     ...forwardingLines([...words, '"$index"']),
-    "# A cancelled job is not queued again: it is not running any more.",
-    "requeue() {",
-    '  [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null)" = RUNNING ] || return',
-    '  echo "# $1: queued again"',
-    '  scontrol requeue "$SLURM_JOB_ID" >/dev/null && sleep 60',
-    "}",
+    ...requeueLines,
     'case "$code" in',
     "  0) ;;",
     `  ${stoppedCodes.join(" | ")}) [ "$WECOLORA_ATTEMPT" -ge ${mostStops} ] || requeue "stopped, and saved what can be resumed" ;;`,
     "  *)",
-    '    echo "# failed with exit code $code ($WECOLORA_JOB)"',
-    `    [ "$(grep -c "^# failed .*($WECOLORA_JOB)" "$log")" -gt ${facts.retries} ] || requeue "failed" ;;`,
+    ...failureLines(facts).map((line) => `    ${line}`),
+    "    ;;",
     "esac",
     'exit "$code"',
     "",
   ].join("\n");
 }
 
-const mergeScript = (facts: ScriptFacts): string =>
+/** The script of the merge. It begins anew where it was stopped or has failed, so both count as failures. */
+export const mergeScript = (facts: ScriptFacts): string =>
   [
     "#!/usr/bin/env bash",
     "# Made by wecolora: joins what the tasks of a plan left.",
+    `log=${shellWord(`${facts.logs}/merge.txt`)}`,
     ...jobLines(facts, '"slurm-$SLURM_JOB_ID"'),
+    'echo "# merge: job $WECOLORA_JOB on $(hostname), attempt $WECOLORA_ATTEMPT, $(date +%FT%T)"',
     ...forwardingLines(commandWords(facts.self, ["merge", "--plan", facts.path])),
+    ...requeueLines,
+    'if [ "$code" -ne 0 ]; then',
+    ...failureLines(facts).map((line) => `  ${line}`),
+    "fi",
     'exit "$code"',
     "",
   ].join("\n");
@@ -183,12 +206,13 @@ async function submit(context: RunContext, request: LaunchRequest) {
   const path = absolutePath(folder, opened.path);
   const setup = String(slurmOf(options).setup ?? "");
   const { ended, retries } = request;
-  await writeFiles(request, { self, path, logs: `${path}/logs`, setup, ended, retries });
+  await writeFiles(request, { self, path, logs: `${path}/logs`, folder, setup, ended, retries });
   const length = arrayLength(await slurm(context, "scontrol", ["show", "config"]));
-  const common = ["--parsable", `--chdir=${folder}`, "--open-mode=append", ...sbatchOptions(options)];
+  // Logs are named from the plan's folder: in a whole path Slurm would read each % as its own.
+  const common = ["--parsable", `--chdir=${path}`, "--open-mode=append", ...sbatchOptions(options)];
   const jobs: string[] = [];
   const queue = async (name: string, log: string, ...rest: string[]) => {
-    const jobFlags = [`--job-name=${opened.plan.command}-${name}`, `--output=${path}/${log}`];
+    const jobFlags = [`--job-name=${opened.plan.command}-${name}`, `--output=${log}`];
     jobs.push(idOf(await slurm(context, "sbatch", [...common, ...jobFlags, ...rest])));
   };
   try {
@@ -200,7 +224,7 @@ async function submit(context: RunContext, request: LaunchRequest) {
       await queue(String(base), logPattern(base, length), array, "--requeue", ...before, ...script);
     }
     const after = jobs.length > 0 ? [`--dependency=afterok:${jobs.join(":")}`, "--kill-on-invalid-dep=yes"] : [];
-    await queue("merge", mergeLogEntry, ...after, `${path}/slurm/merge.sh`);
+    await queue("merge", mergeLogEntry, "--requeue", ...after, `${path}/slurm/merge.sh`);
   } catch (error) {
     // Nothing is left in the queue that the plan does not know.
     if (jobs.length > 0) await slurm(context, "scancel", jobs);
@@ -212,17 +236,28 @@ async function submit(context: RunContext, request: LaunchRequest) {
 /** A job's number, which a cluster's name may follow. */
 const idOf = (printed: string) => printed.split(";")[0];
 
-/** Tasks by what `squeue` prints of each element: its job's name with the base, its number in the array, its state. */
-export function activeTasks(printed: string): Map<number, ActiveState> {
-  const active = new Map<number, ActiveState>();
+/** Jobs by what `squeue` prints of each: its name with the base of an array, its number in the array, its state. */
+export function activeJobs(printed: string): ActiveJobs {
+  const tasks = new Map<number, ActiveState>();
+  let merge: ActiveState | undefined;
   for (const line of printed.split("\n")) {
     const [name = "", element = "", state = ""] = line.trim().split("|");
-    const [, base] = /-(\d+)$/.exec(name) ?? [];
-    if (base === undefined || !/^\d+$/.test(element)) continue;
     const waits = ["PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING"].includes(state);
-    active.set(Number(base) + Number(element), waits ? "waiting" : "running");
+    const [, base] = /-(\d+)$/.exec(name) ?? [];
+    if (name.endsWith("-merge")) merge = waits ? "waiting" : "running";
+    else if (base !== undefined && /^\d+$/.test(element))
+      tasks.set(Number(base) + Number(element), waits ? "waiting" : "running");
   }
-  return active;
+  return { tasks, ...(merge === undefined ? {} : { merge }) };
+}
+
+async function queuedJobs(context: RunContext, { jobs }: Launch): Promise<ActiveJobs> {
+  if (jobs.length === 0) return { tasks: new Map() };
+  const args = ["--noheader", "--array", `--jobs=${jobs.join(",")}`, "--format=%j|%K|%T"];
+  const { code, out, err } = await programsOf(context).run("squeue", args);
+  // A job that ended a while ago is not known any more.
+  if (code !== 0 && !/Invalid job id/i.test(err)) throw new RunError(`squeue failed: ${err.trim()}`);
+  return activeJobs(out);
 }
 
 export const launcher = defineLauncher({
@@ -231,17 +266,15 @@ export const launcher = defineLauncher({
   options: { slurm: slurmOption.optional() },
   check,
   submit,
-  async active(context, _, { jobs }) {
-    if (jobs.length === 0) return new Map();
-    const args = ["--noheader", "--array", `--jobs=${jobs.join(",")}`, "--format=%j|%K|%T"];
-    const { code, out, err } = await programsOf(context).run("squeue", args);
-    // A job that ended a while ago is not known any more.
-    if (code !== 0 && !/Invalid job id/i.test(err)) throw new RunError(`squeue failed: ${err.trim()}`);
-    return activeTasks(out);
-  },
-  async cancel(context, { path }, { jobs, tasks }) {
-    if (jobs.length === 0) return `No jobs of ${path} are queued.`;
-    await slurm(context, "scancel", jobs);
-    return `${jobs.length} jobs with ${tasks.length} tasks of ${path} were cancelled. Finished tasks keep their results.`;
+  active: (context, _, launch) => queuedJobs(context, launch),
+  async cancel(context, { path }, launch) {
+    const { tasks, merge } = await queuedJobs(context, launch);
+    if (tasks.size === 0 && merge === undefined) return `No jobs of ${path} wait or run.`;
+    await slurm(context, "scancel", launch.jobs);
+    const what = [
+      ...(tasks.size > 0 ? [counted(tasks.size, "task")] : []),
+      ...(merge === undefined ? [] : ["the merge"]),
+    ].join(" and ");
+    return `Cancelled ${what} of ${path}. Finished tasks keep their results.`;
   },
 });

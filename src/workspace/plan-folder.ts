@@ -28,8 +28,11 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const inputSchema = z.object({ option: z.string(), path: z.string(), sha256 });
 export type HashedInput = z.output<typeof inputSchema>;
 
+/** More directories and array elements than schedulers and file systems bear. */
+export const mostTasks = 100_000;
+
 /** plan.json */
-export const planSchema = z.object({
+const planShape = z.object({
   command: z.string(),
   /** The command's options, without those of launchers. */
   options: z.record(z.string(), z.unknown()),
@@ -37,7 +40,7 @@ export const planSchema = z.object({
   out: z.string(),
   /** What relative paths are counted from. */
   folder: z.string().optional(),
-  tasks: count.min(1),
+  tasks: count.min(1).max(mostTasks),
   units: count.min(1),
   /** What was decided by measuring and listing, once for all tasks: precision, classes, files that are skipped. */
   settled: z.unknown(),
@@ -45,6 +48,10 @@ export const planSchema = z.object({
   /** For each task, a hash of all that its result follows from. */
   shards: z.array(sha256).readonly(),
   about: z.record(z.string(), z.unknown()),
+});
+export const planSchema = planShape.refine(({ tasks, shards }) => shards.length === tasks, {
+  path: ["shards"],
+  message: "not as many as tasks",
 });
 export type Plan = z.output<typeof planSchema>;
 
@@ -61,13 +68,16 @@ export const partSchema = z.object({
 });
 export type StoredPart = z.output<typeof partSchema>;
 
+/** A job by the scheduler's name: programs that are asked for it must not take it for an option. */
+const job = z.string().regex(/^[A-Za-z0-9][\w./-]*$/);
+
 /** launch.json */
 export const launchSchema = z.object({
   launcher: z.string(),
   /** Jobs of this launch by the scheduler's names, the merge's last. */
-  jobs: z.array(z.string()).readonly(),
+  jobs: z.array(job).readonly(),
   /** Jobs of earlier launches, none of which runs any more. */
-  ended: z.array(z.string()).readonly(),
+  ended: z.array(job).readonly(),
   /** Tasks of this launch. */
   tasks: z.array(count).readonly(),
   maxParallel: count.optional(),

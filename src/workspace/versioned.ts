@@ -1,5 +1,5 @@
 // Files of ours with a format's name and version: read back through a schema, with a message where another version wrote them.
-import type { z } from "zod";
+import { z } from "zod";
 import { UserError } from "../utils/errors.ts";
 
 const damaged = (message: string) => new UserError(message, { code: "FILE_NOT_READABLE" });
@@ -25,9 +25,21 @@ export function parseJson(text: string, file: string): unknown {
 export function checkSchema<S extends z.ZodType>(schema: S, value: unknown, file: string): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
+  throw mismatch(result.error, file);
+}
+
+function mismatch({ issues: [issue] }: z.ZodError, file: string): UserError {
   const where = issue.path.length > 0 ? `${issue.path.join(".")}: ` : "";
-  throw damaged(`${file} is damaged or was changed by hand (${where}${issue.message}).`);
+  return damaged(`${file} is damaged or was changed by hand (${where}${issue.message}).`);
+}
+
+/** What `use` makes of a file's value. Throws a UserError that names the file where a schema doesn't fit it. */
+export async function namingFile<T>(file: string, use: () => T | Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    throw error instanceof z.ZodError ? mismatch(error, file) : error;
+  }
 }
 
 /** The lines of a file of JSON lines, each as the schema describes it, once `current` has given keys their names of today. Throws a UserError that names the line. */

@@ -41,14 +41,15 @@ describe.each([
   ["a random start", { recipe: "paper", start: "random" }],
   ["an embedding that trains", { method: "weco-kd" }],
 ] as const)("%s", (name, more) => {
-  const options = (out: string) => ({ ...shared, ...more, data: at("data"), cachedCrops: 2, out: at(name, out) });
+  const options = (out: string) => ({ ...shared, ...more, data: at("data"), cachedCrops: 3, out: at(name, out) });
 
-  test("1 and 3 tasks cache the bytes of one process, and the student is that of a run alone", async () => {
+  test("1, 3 and 7 tasks cache the bytes of one process, and the student is that of a run alone", async () => {
     const whole = await command.run(context, options("crops"));
-    expect(whole).toMatchObject({ images: 36, crops: 2 });
-    for (const tasks of [1, 3]) {
+    expect(whole).toMatchObject({ images: 36, crops: 3 });
+    for (const tasks of [1, 3, 7]) {
       const launched = await command.run(context, { ...options(`crops${tasks}`), launcher: "plan", tasks });
       const { plan, missing } = launched as Launched;
+      expect(missing).toHaveLength(tasks);
       for (const index of missing.toReversed()) await runTask(context, { plan, index });
       await runMerge(context, { plan });
       for (const entry of ["crops.f16", "crops.json", "images.jsonl"])

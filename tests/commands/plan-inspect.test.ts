@@ -54,6 +54,15 @@ test("the frontier, the runs of blocks and the proposal are the bits of one proc
   );
 });
 
+test("the same command again keeps what was timed, so that finished tasks stay so", async () => {
+  // Times of a clock that runs: no two measurements are the same.
+  const timed = runContext(platform);
+  const given = { ...options("again"), search: false, budget: undefined, launcher: "plan" as const, tasks: 3 };
+  const { plan } = (await command.run(timed, given)) as Launched;
+  await runTask(timed, { plan, index: 0 });
+  expect(await command.run(timed, given)).toMatchObject({ missing: [1, 2] });
+});
+
 test("an image that changed is noticed by a task", async () => {
   const launched = (await command.run(context, { ...options("changed"), launcher: "plan", tasks: 2 })) as Launched;
   await writeFile(at("data", "p00.jpg"), await readFile(at("data", "p01.jpg")));

@@ -11,6 +11,9 @@ import type { Launched } from "../../src/commands/launch.ts";
 import { runMerge } from "../../src/commands/merge.ts";
 import { cut } from "../../src/commands/planned-tasks.ts";
 import { runTask } from "../../src/commands/task.ts";
+import { runCancel } from "../../src/commands/cancel.ts";
+import { runStatus } from "../../src/commands/status.ts";
+import { UserError } from "../../src/utils/errors.ts";
 import { runContext } from "../../src/context/run-context.ts";
 import { noiseImage } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
@@ -80,14 +83,15 @@ describe("features", () => {
     expect(await readFile(at(`cut${tasks}.safetensors`))).toEqual(await readFile(at("whole.safetensors")));
   });
 
-  test("with int8, whose choice is settled in the plan, too", async () => {
+  test.each([1, 3, 7])("with int8, whose choice is settled in the plan, too, with %d tasks", async (tasks) => {
     const given = { ...options("whole8.safetensors"), precision: "int8" as const };
     await run(given);
-    const plan = await planned(run, { ...given, out: at("cut8.safetensors") }, 3);
+    const out = at(`cut8-${tasks}.safetensors`);
+    const plan = await planned(run, { ...given, out }, tasks);
     const { settled } = JSON.parse(await readFile(join(plan.plan, "plan.json"), "utf8"));
     expect(settled.int8).toMatchObject({ largest: expect.any(Number), parts: expect.any(Array) });
     await performed(plan);
-    expect(await readFile(at("cut8.safetensors"))).toEqual(await readFile(at("whole8.safetensors")));
+    expect(await readFile(out)).toEqual(await readFile(at("whole8.safetensors")));
   });
 
   test("are written by --tasks alone: processes of this machine, then the merge", async () => {
@@ -171,6 +175,49 @@ describe("features", () => {
     });
     await runMerge(counting, { plan: plan.plan });
     expect(read.sort()).toEqual([0, 1, 2].map((index) => join(plan.plan, "tasks", `00000${index}`)));
+  });
+
+  test.each([
+    ["more tasks than can be", { tasks: 1e9 }, "is damaged or was changed by hand (tasks: "],
+    ["another number of hashes", { shards: ["0".repeat(64)] }, "(shards: not as many as tasks)"],
+    ["a hash that is none", { shards: ["0", "0"] }, "is damaged or was changed by hand (shards.0: "],
+    ["options that are none", { options: { model: teacher, data: "d", out: "o", nonsense: 1 } }, "nonsense"],
+    ["an option with a wrong value", { options: { model: teacher, data: "d", out: "o", batch: "x" } }, "batch"],
+    ["a command that has no tasks", { command: "distill" }, "is a plan of the command distill."],
+    ["nothing settled", { settled: { folder: 3 } }, "plan.json is damaged or was changed by hand (folder: "],
+    ["another version", { version: 1 }, "was written by an older wecolora"],
+  ])("a plan with %s is refused by tasks, merge and status alike", async (_, changed, message) => {
+    const { plan } = await planned(run, options("forged.safetensors"), 2);
+    const file = join(plan, "plan.json");
+    const written = await readFile(file, "utf8");
+    try {
+      await writeFile(file, JSON.stringify({ ...JSON.parse(written), ...changed }));
+      const refused = await runTask(context, { plan, index: 0 }).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(UserError);
+      expect((refused as Error).message).toContain(message);
+      if ("tasks" in changed || "shards" in changed || "version" in changed)
+        for (const read of [runMerge(context, { plan }), runStatus(context, { out: plan })])
+          await expect(read).rejects.toThrow(message);
+    } finally {
+      await writeFile(file, written);
+    }
+  });
+
+  test("what tasks left is not merged where it is damaged", async () => {
+    const plan = await planned(run, options("damaged.safetensors"), 2);
+    for (const index of [0, 1]) await runTask(context, { plan: plan.plan, index });
+    await writeFile(join(plan.plan, "tasks", "000001", "value.json"), '{"names":3}');
+    const refused = await runMerge(context, { plan: plan.plan }).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(UserError);
+    expect((refused as Error).message).toMatch(/value\.json is damaged or was changed by hand \(names: /);
+  });
+
+  test("a launch whose jobs read as options of a scheduler's program is refused", async () => {
+    const plan = await planned(run, options("jobs.safetensors"), 2);
+    const file = join(plan.plan, "launch.json");
+    const launch = JSON.parse(await readFile(file, "utf8"));
+    await writeFile(file, JSON.stringify({ ...launch, launcher: "slurm", jobs: ["--user=root"] }));
+    await expect(runCancel(context, { out: plan.plan })).rejects.toThrow(/launch\.json is damaged .*\(jobs\.0: /);
   });
 
   test("tasks of several machines say where bits may differ", async () => {

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { features } from "wecolora/node";
 import { activePods, manifests } from "../../src/launchers/kubernetes.ts";
 import { rangesText } from "../../src/launchers/launcher.ts";
-import { activeTasks, arrayLength, logPattern, taskArrays, taskScript } from "../../src/launchers/slurm.ts";
+import { activeJobs, arrayLength, logPattern, mergeScript, taskArrays, taskScript } from "../../src/launchers/slurm.ts";
 import { shellWord } from "../../src/utils/option-names.ts";
 import { noiseImage, runScript, script } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
@@ -63,20 +63,26 @@ describe("Slurm", () => {
   test("states of tasks by what squeue prints", () => {
     const printed =
       "features-0|3|RUNNING\nfeatures-1000|7|PENDING\nfeatures-0|4|COMPLETING\nfeatures-merge|N/A|PENDING\n";
-    expect([...activeTasks(printed)]).toEqual([
-      [3, "running"],
-      [1007, "waiting"],
-      [4, "running"],
-    ]);
+    expect(activeJobs(printed)).toEqual({
+      tasks: new Map([
+        [3, "running"],
+        [1007, "waiting"],
+        [4, "running"],
+      ]),
+      merge: "waiting",
+    });
+    expect(activeJobs("")).toEqual({ tasks: new Map() });
   });
 
-  describe("the script of a task", () => {
-    /** Runs it with commands that note how they were called. */
-    async function run(
-      name: string,
-      code: number,
-      more: { state?: string; restarts?: number; failures?: number } = {},
-    ) {
+  describe("the scripts", () => {
+    interface Circumstances {
+      readonly state?: string;
+      readonly restarts?: number;
+      readonly failures?: number;
+      readonly merges?: boolean;
+    }
+    /** Runs one with commands that note how they were called. */
+    async function run(name: string, code: number, more: Circumstances = {}) {
       const bin = at(name, "bin");
       await mkdir(join(bin, "logs"), { recursive: true });
       const tool = async (tool: string, text: string) => {
@@ -94,12 +100,15 @@ describe("Slurm", () => {
         self: [join(bin, "wecolora")],
         path: "/a plan",
         logs: join(bin, "logs"),
+        folder: bin,
         setup: "",
         ended: ["7", "9"],
       };
-      await writeFile(at(name, "task.sh"), taskScript({ ...facts, retries: 1 }));
-      const log = join(bin, "logs", "000042.txt");
-      await writeFile(log, "# failed with exit code 1 (slurm-11_2)\n".repeat(more.failures ?? 0));
+      const script = more.merges ? mergeScript : taskScript;
+      await writeFile(at(name, "script.sh"), script({ ...facts, retries: 1 }));
+      const log = join(bin, "logs", more.merges ? "merge.txt" : "000042.txt");
+      const job = more.merges ? "slurm-13" : "slurm-11_2";
+      await writeFile(log, `# failed with exit code 1 (${job})\n`.repeat(more.failures ?? 0));
       const env = {
         ...{
           PATH: `${bin}:${process.env.PATH}`,
@@ -109,7 +118,7 @@ describe("Slurm", () => {
         },
         ...(more.restarts === undefined ? {} : { SLURM_RESTART_COUNT: String(more.restarts) }),
       };
-      const outcome = spawnSync("bash", ["-c", `bash "${at(name, "task.sh")}" 40 >> "${log}"`], {
+      const outcome = spawnSync("bash", ["-c", `bash "${at(name, "script.sh")}" 40 >> "${log}"`], {
         env,
         encoding: "utf8",
       });
@@ -117,7 +126,7 @@ describe("Slurm", () => {
       return { code: outcome.status, requeued, called: await readFile(at(name, "called"), "utf8") };
     }
 
-    test("runs the task with its job, its attempt and the jobs before", async () => {
+    test("run the task with its job, its attempt and the jobs before", async () => {
       const { code, called, requeued } = await run("fine", 0, { restarts: 3 });
       expect({ code, requeued }).toEqual({ code: 0, requeued: "" });
       expect(called).toBe("task --plan /a plan --index 42 slurm-11_2 3 slurm-7 slurm-9\n");
@@ -131,6 +140,19 @@ describe("Slurm", () => {
       ["is cancelled", 143, { state: "COMPLETING" }, ""],
     ])("where it %s", async (name, code, more, requeued) => {
       expect(await run(name.replaceAll(" ", "-"), code, more)).toMatchObject({ code, requeued });
+    });
+
+    test.each([
+      ["ends well", 0, {}, ""],
+      ["fails the first time", 1, {}, "requeue 13\n"],
+      ["has failed as often as it may", 1, { failures: 1 }, ""],
+      ["is stopped", 143, {}, "requeue 13\n"],
+      ["is stopped again", 143, { failures: 1 }, ""],
+      ["is cancelled", 143, { state: "COMPLETING" }, ""],
+    ])("where the merge %s", async (name, code, more, requeued) => {
+      const outcome = await run(`merge-${name.replaceAll(" ", "-")}`, code, { ...more, merges: true });
+      expect(outcome).toMatchObject({ code, requeued });
+      expect(outcome.called).toBe("merge --plan /a plan slurm-13 0 slurm-7 slurm-9\n");
     });
   });
 });

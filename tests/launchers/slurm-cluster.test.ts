@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compare, features } from "wecolora/node";
+import { lockEntry } from "../../src/context/outputs.ts";
 import { noiseImage, runScript, script } from "../support/cli.ts";
 import { referencePath } from "../support/reference.ts";
 import type { Cluster } from "../support/slurm.ts";
@@ -129,6 +130,53 @@ describe.skipIf(problem !== undefined)(problem === undefined ? "Slurm" : `Slurm 
     );
   });
 
+  test("an element that is cancelled alone runs again by the same command, in a folder with a shell's own letters", async () => {
+    const out = join("my runs; touch x", "100%d $(touch y) 'q'.safetensors");
+    const before = await readdir(folder);
+    const setup = 'setup=if [ "$index" = 3 ]; then sleep 100; fi';
+    const launched = await onCluster(...featureArgs(out), "--slurm", setup);
+    expect(launched, launched.err).toMatchObject({ code: 0 });
+    const others = ["done", "done", "done", "running", "done", "done", "done"];
+    await until(
+      "the others",
+      () => status(out),
+      (seen) => String(statesOf(seen)) === String(others),
+    );
+    cluster.run("scancel", `${launched.json().jobs[0]}_3`);
+    await until("an empty queue", queued, (text) => text === "");
+    expect(await status(out)).toMatchObject({ merged: false, cancelled: false });
+    const again = await onCluster(...featureArgs(out));
+    expect(again, again.err).toMatchObject({ code: 0 });
+    expect(again.json()).toMatchObject({ missing: [3] });
+    // The command's whole line is that of a shell, whatever the folder's name is.
+    await until(
+      "the merge",
+      () => status(out),
+      ({ merged }) => merged,
+    );
+    expect(await readFile(at(out))).toEqual(await readFile(at("whole.safetensors")));
+    expect((await readdir(folder)).filter((name) => !before.includes(name))).toEqual(["my runs; touch x"]);
+    expect((await readdir(`${at(out)}.tasks/logs`)).length).toBe(8);
+  });
+
+  test("a merge whose node was lost is queued again, and takes over the folder that its first attempt held", async () => {
+    const launched = await onCluster(...featureArgs("lost.safetensors"), "--slurm", "hold=");
+    expect(launched, launched.err).toMatchObject({ code: 0 });
+    const jobs: string[] = launched.json().jobs;
+    const job = { job: `slurm-${jobs.at(-1)}`, attempt: "0" };
+    const lock = { pid: 1, host: "lost", machine: "elsewhere", since: new Date().toISOString(), job };
+    await writeFile(at("lost.safetensors.tasks", lockEntry), JSON.stringify(lock));
+    for (const each of jobs) cluster.run("scontrol", "release", each);
+    await until(
+      "the merge",
+      () => status("lost.safetensors"),
+      ({ merged }) => merged,
+    );
+    const log = await readFile(at("lost.safetensors.tasks", "logs", "merge.txt"), "utf8");
+    expect(log).toMatch(/is in use by process 1 on lost[^]*# failed: queued again[^]*attempt 1[^]*28 rows/);
+    expect(await readFile(at("lost.safetensors"))).toEqual(await readFile(at("whole.safetensors")));
+  });
+
   const comparison = (out: string, steps: number) => ({
     ...{ teacher, data: at("data"), out: at(out), threads: 1 },
     grid: { method: ["weight-copy", "refit", "wecolora"], seed: [0, 1] },
@@ -201,6 +249,8 @@ describe.skipIf(problem !== undefined)(problem === undefined ? "Slurm" : `Slurm 
     expect(queued()).toBe("");
     const seen = await status("cancelled");
     expect(seen).toMatchObject({ merged: false, cancelled: true });
-    expect(statesOf(seen)).not.toContain("running");
+    expect(statesOf(seen).filter((state) => state !== "done")).toEqual(
+      statesOf(seen).filter((state) => state === "cancelled"),
+    );
   });
 });
