@@ -17,3 +17,10 @@ export function eliminate(n: number, m: number, a: Float64Array, b: Float64Array
   }
   return B.map((v, i) => v / A[Math.floor(i / m) * n + Math.floor(i / m)]);
 }
+
+/** The same for rows of numbers: X `[n, m]` with A X = B. */
+export function eliminateRows(a: readonly (readonly number[])[], b: readonly (readonly number[])[]): number[][] {
+  const [n, m] = [a.length, b[0]?.length ?? 0];
+  const x = eliminate(n, m, Float64Array.from(a.flat()), Float64Array.from(b.flat()));
+  return b.map((_, row) => [...x.subarray(row * m, (row + 1) * m)]);
+}

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { fitLogits, headMoments, logitEnergies, solveSandwich } from "../../../src/students/pruning/logits.ts";
 import { drawStream } from "../../../src/utils/random.ts";
-import { eliminate } from "./elimination.ts";
+import { eliminateRows } from "../../support/elimination.ts";
 
 const [d, tokens, images] = [5, 6, 4];
 const kept = [0, 2, 3];
@@ -67,7 +67,7 @@ test("conjugate gradients solve the whole system", () => {
       return pairs.reduce((sum, { a, b }) => sum + a[i * n + p] * b[q * m + j], row === column ? ridge : 0);
     }),
   );
-  const wanted = eliminate(
+  const wanted = eliminateRows(
     system,
     [...right].map((value) => [value]),
   );

@@ -14,7 +14,7 @@ import { drawStream } from "../../../src/utils/random.ts";
 import type { FloatTensor } from "../../../src/utils/tensor.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
 import { inlineDevice } from "../../support/device.ts";
-import { eliminate } from "./elimination.ts";
+import { eliminateRows } from "../../support/elimination.ts";
 
 const device = inlineDevice();
 const solver = new RidgeSolver(device);
@@ -82,7 +82,7 @@ describe("a map for fewer inputs", () => {
         return sum;
       }),
     );
-    near(await rebuiltMap(solver, moments, map, kept, share), eliminate(a, b));
+    near(await rebuiltMap(solver, moments, map, kept, share), eliminateRows(a, b));
   });
 
   test("changes the kept weights by what is lost (SparseGPT's optimum)", async () => {
@@ -93,7 +93,7 @@ describe("a map for fewer inputs", () => {
         dropped.reduce((sum, j) => sum + sumOver((x) => x[i] * x[j]) * weightOf(o, j), 0),
       ),
     );
-    const change = eliminate(a, b);
+    const change = eliminateRows(a, b);
     near(
       await correctedMap(solver, moments, map, kept, 1e-2),
       kept.map((i, k) => change[k].map((value, o) => value + weightOf(o, i))),
@@ -112,7 +112,7 @@ describe("a map for fewer inputs", () => {
     const a = kept.map((i) => kept.map((j) => sumOver((x) => x[i] * x[j], about) + (i === j ? ridge : 0)));
     const b = kept.map((i) => dropped.map((j) => sumOver((x) => x[i] * x[j], about)));
     // x_D = B x_K + c, as the paper has it; then folded.
-    const affine = eliminate(a, b);
+    const affine = eliminateRows(a, b);
     const actual = await affineMap(solver, moments, map, kept, 1e-3);
     near(
       actual.map,
