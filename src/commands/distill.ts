@@ -58,7 +58,15 @@ import { distillInputSchema, distillOptions, recipes } from "./distill-options.t
 import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
-import type { ImageUse, LogEntry, ManifestEntry, ManifestLine, RunConfig, RunResult } from "../workspace/run-folder.ts";
+import type {
+  RunStage,
+  ImageUse,
+  LogEntry,
+  ManifestEntry,
+  ManifestLine,
+  RunConfig,
+  RunResult,
+} from "../workspace/run-folder.ts";
 import type { OutputRequest } from "../workspace/output-folder.ts";
 import { checkRoom, withOutput } from "../workspace/output-folder.ts";
 import {
@@ -212,15 +220,23 @@ async function drawImages(
     source,
     [...uses.keys()].filter((item) => !facts.has(item)),
   );
-  // In the data set's order, in which all of these lists are.
-  const manifest = [...data.train.items, ...(data.test?.items ?? [])].flatMap((item): ManifestEntry[] => {
-    const itemUses = uses.get(item);
-    if (!itemUses) return [];
-    const print = others.get(item);
-    return [{ item, uses: itemUses, ...(facts.get(item) ?? (print === undefined ? {} : { sha256: print })) }];
+  const manifest = manifestOf(data, uses, (item) => {
+    const sha256 = others.get(item);
+    return facts.get(item) ?? (sha256 === undefined ? {} : { sha256 });
   });
   return { manifest, train, evaluationParts, tracked, heldOut };
 }
+
+/** The images that are used, in the data set's order, in which all lists of them are. */
+const manifestOf = (
+  data: DataSet,
+  uses: ReadonlyMap<Item, ImageUse[]>,
+  factsOf: (item: Item) => Omit<ManifestEntry, "item" | "uses">,
+): ManifestEntry[] =>
+  [...data.train.items, ...(data.test?.items ?? [])].flatMap((item) => {
+    const itemUses = uses.get(item);
+    return itemUses ? [{ item, uses: itemUses, ...factsOf(item) }] : [];
+  });
 
 /** What an image that is gone or changed is used for, in words. */
 const useText: Readonly<Record<ImageUse, string>> = {
@@ -345,6 +361,13 @@ async function measuredRun(folder: RunFolder, out: string) {
   return { options: requestedOptions(config, out, file), result, deployment: config.deployment };
 }
 
+/** Why there is nothing to resume; undefined where there is. */
+function whyNotResumed(stage: RunStage, { directory }: RunFolder, resume: string): string | undefined {
+  if (stage === "finished") return `The run in ${resume} is finished: its student is ${directory.describe("student")}`;
+  if (stage === "absent") return `${resume} holds no run to resume: run the command that made it again.`;
+  return undefined;
+}
+
 /**
  * Resumes a run that was stopped, killed or failed; its settings are those in its folder. A resumed run ends with the same bits
  * as one that never stopped. Throws a UserError where the folder holds no run, or teacher or images have changed.
@@ -358,16 +381,10 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
   return withOutput(environment, request, async (output) => {
     const folder = new RunFolder(output);
     const stage = await folder.stage();
-    if (stage === "finished")
-      throw new UserError(`The run in ${resume} is finished: its student is ${folder.directory.describe("student")}`, {
-        code: "RUN_NOT_FOUND",
-      });
     const config = await folder.readConfig();
     const file = folder.directory.describe("config.json");
-    if (stage === "absent")
-      throw new UserError(`${resume} holds no run to resume: run the command that made it again.`, {
-        code: "RUN_NOT_FOUND",
-      });
+    const reason = whyNotResumed(stage, folder, resume);
+    if (reason !== undefined) throw new UserError(reason, { code: "RUN_NOT_FOUND" });
     const measured = stage === "measured" ? await measuredRun(folder, resume) : undefined;
     if (measured) {
       listener.info?.(`resuming ${resume} after its result: report and exports are missing`);
@@ -518,6 +535,14 @@ export const embeddingOf = ({ start, method }: DistillRunOptions): "teacher" | "
 const proceduralWarning = (data: string) =>
   `No real images are used (--data ${data}): procedural ones stand in for them, and the figures below are on procedural images too. Real images of your kind make a better student; check this one on yours with wecolora evaluate.`;
 
+/** Throws a UserError where the teacher is another one than when the run began. */
+function checkTeacher({ config }: Resumed, sha256: string, path: string): void {
+  if (config.teacher.sha256 === sha256) return;
+  throw new UserError(`${teacherHasChanged(path)}. Put the old one back, or begin a new run.`, {
+    code: "RUN_NOT_FOUND",
+  });
+}
+
 export async function openInputs(
   context: RunContext,
   options: DistillRunOptions,
@@ -539,10 +564,7 @@ export async function openInputs(
   const source = environment.createImageSource(data.path);
   try {
     const teacherHash = await modelKey(teacher);
-    if (resumed && resumed.config.teacher.sha256 !== teacherHash)
-      throw new UserError(`${teacherHasChanged(options.teacher)}. Put the old one back, or begin a new run.`, {
-        code: "RUN_NOT_FOUND",
-      });
+    if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
     if (resumed) await checkMachine(resumed, teacher, listener);
     else await checkRoom(environment, options.out, leastBytes(options, teacher));
     listener.stage?.("reading images");

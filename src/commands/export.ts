@@ -15,6 +15,7 @@ import type { Interval } from "../evaluation/confidence.ts";
 import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { RunError, UserError } from "../utils/errors.ts";
+import type { WeightType } from "../utils/half.ts";
 import { withOptionsOf } from "../utils/option-shapes.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
@@ -323,6 +324,10 @@ interface ExportSource {
   readonly weightType: ModelDefinition["origin"]["weightType"];
 }
 
+/** Bytes that all exports of a model take together, at most. */
+const bytesOf = ({ to, ...options }: ExportOptions, model: Model, weightType: WeightType): number =>
+  parameterCount(model) * to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType, options), 0);
+
 async function exportInto(
   context: RunContext,
   options: ExportOptions,
@@ -341,8 +346,7 @@ async function exportInto(
   const images = await ExportImages.open(environment, whole, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
-    const bytes = options.to.reduce((sum, name) => sum + exportOf(name).bytesPerWeight(weightType, options), 0);
-    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytes * parameterCount(model));
+    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
     const original = await images.embed(embedderOf(whole));
     const expected = merging ? await images.embed(embedderOf(model)) : original;
     const source: ExportSource = { context, options, origin, model, merging, images, original, expected, weightType };

@@ -85,13 +85,8 @@ async function rolloutInto(
     skipped.open(data.skipped, listener);
     listener.stage?.("looking", items.length);
     const { attention: method, fusion, discard } = options;
-    for await (const { item, image, overlays } of attentionOverlays(
-      models,
-      source,
-      items,
-      { method, fusion, discard },
-      skipped.add,
-    )) {
+    const overlaid = attentionOverlays(models, source, items, { method, fusion, discard }, skipped.add);
+    for await (const { item, image, overlays } of overlaid) {
       const file = fileNames.add(item.name.replace(/\.[^./]*$/, "").replaceAll("/", "__"), ".png");
       await directory.write(file, [await environment.encodePng(sideBySide([image, ...overlays.values()]))]);
       files[item.name] = file;
