@@ -48,6 +48,7 @@ import { axes, sliceDefaults } from "../data/scans.ts";
 import { segmenterDefaults } from "../segmentation/train-decoder.ts";
 import { defineCommand } from "./command.ts";
 import { textTable } from "../report/table.ts";
+import { counted } from "../utils/counted.ts";
 
 /** `wecolora segment` */
 export const segmentRunSchema = z.strictObject({
@@ -372,7 +373,7 @@ async function openWork({ environment, listener }: RunContext, options: SegmentR
       { code: "INVALID_DATA" },
     );
   listener.info?.(
-    `${count} ${count === 1 ? "case" : "cases"}, ${train.length} slices to train on, ${test.length} held out; ${classes.slice(1).join(", ")}`,
+    `${counted(count, "case")}, ${train.length} slices to train on, ${test.length} held out; ${classes.slice(1).join(", ")}`,
   );
   return { cases, train, test, labels, classes, options };
 }
@@ -505,7 +506,7 @@ const shown = (model: SegmentResult, interval: Interval | undefined) =>
 /** The first line of results: on how many held-out cases and slices, and what that allows. */
 export function segmentedOn(models: readonly SegmentResult[], slices: number): string {
   const cases = Math.max(0, ...models.map(caseCount));
-  const count = `Evaluated on ${slices} slices of ${cases} ${cases === 1 ? "case" : "cases"}`;
+  const count = `Evaluated on ${slices} slices of ${counted(cases, "case")}`;
   if (cases >= fewImages) return `${count}.`;
   const verdict = cases < tooFewImages ? ": too few cases for a reliable figure" : "";
   const brackets = cases > 1 ? "In brackets: 95 % confidence intervals over the cases." : "One case has no interval.";

@@ -4,6 +4,7 @@ import { countUnused } from "../data/unused.ts";
 import { RunError, UserError } from "../utils/errors.ts";
 import { shorten } from "../utils/quote.ts";
 import type { Environment, LoadRequest } from "./environment.ts";
+import { counted } from "../utils/counted.ts";
 
 /** Receives what a run reports while it runs; all parts are optional. */
 export interface Listener {
@@ -137,7 +138,7 @@ export class SkippedImages {
       return `${reason}: ${count} (${names.map((name) => shorten(name)).join(", ")}${count > names.length ? ", ..." : ""})`;
     });
     const more = counts.length > shown.length ? [`and ${counts.length - shown.length} more reasons`] : [];
-    listener.warn?.(`Skipped ${unseen.length} ${unseen.length === 1 ? "file" : "files"}:`, [...shown, ...more]);
+    listener.warn?.(`Skipped ${counted(unseen.length, "file")}:`, [...shown, ...more]);
   }
 }
 

@@ -145,7 +145,7 @@ export interface EvaluationBatch<T extends Item> {
   readonly pixels: FloatTensor;
 }
 
-/** Images in order through the evaluation transform. What can't be read is told to `skip` and left out. */
+/** Images in order through the evaluation transform. What can't be read is reported to `skip` and left out. */
 export async function* evaluationBatches<T extends Item>(
   source: ImageSource<T>,
   items: readonly T[],

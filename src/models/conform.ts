@@ -10,6 +10,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { rows, scaledRows, zeros } from "../utils/tensor.ts";
 import { required } from "../utils/required.ts";
 import { mergesTokens } from "./token-merging.ts";
+import { counted } from "../utils/counted.ts";
 
 type Weights = Map<string, FloatTensor>;
 
@@ -156,6 +157,6 @@ export function conformTo(
   if (best) return { layout: best.layout, model: conform(model, best.config) };
   const tokens = prefixCount(model.config);
   throw new UserError(
-    `No layout of ${library} holds this model of ${tokens} token${tokens === 1 ? "" : "s"} before the patches (${[...new Set(reasons)].join("; ")})`,
+    `No layout of ${library} holds this model of ${counted(tokens, "token")} before the patches (${[...new Set(reasons)].join("; ")})`,
   );
 }

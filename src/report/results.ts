@@ -2,6 +2,7 @@
 import type { Markdown } from "../utils/escape.ts";
 import { markdown } from "../utils/escape.ts";
 import type { Column } from "./table.ts";
+import { counted } from "../utils/counted.ts";
 
 interface Accuracy {
   readonly top1: number;
@@ -47,8 +48,6 @@ export const fewImages = 100;
 /** From fewer, nothing can be told. */
 export const tooFewImages = 20;
 
-const counted = (count: number, what = "image") => `${count} ${what}${count === 1 ? "" : "s"}`;
-
 /** The fewest and the most images that rows are of; undefined where none says it. */
 function imagesOf(rows: readonly Pick<ResultRow, "images">[]): Bounds | undefined {
   const counts = rows.flatMap(({ images }) => images ?? []);
@@ -59,7 +58,7 @@ function imagesOf(rows: readonly Pick<ResultRow, "images">[]): Bounds | undefine
 export function tooFewText(rows: readonly Pick<ResultRow, "images">[]): string | undefined {
   const [fewest] = imagesOf(rows) ?? [tooFewImages];
   if (fewest >= tooFewImages) return undefined;
-  return `${counted(fewest)} ${fewest === 1 ? "is" : "are"} too few to judge by: evaluate on at least ${tooFewImages}, better ${fewImages}`;
+  return `${counted(fewest, "image")} ${fewest === 1 ? "is" : "are"} too few to judge by: evaluate on at least ${tooFewImages}, better ${fewImages}`;
 }
 
 /**

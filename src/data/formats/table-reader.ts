@@ -1,6 +1,7 @@
 // Tables as text (CSV, TSV; RFC 4180) and as lines of JSON, read in time that grows with their length.
 import { UserError } from "../../utils/errors.ts";
 import { shorten, listSome } from "../../utils/quote.ts";
+import { counted } from "../../utils/counted.ts";
 
 /** A row of a table, and the line that it begins on. */
 export interface Row {
@@ -170,8 +171,6 @@ export function readTable(text: string, named: string, separator = ","): Table {
   }
   return new Table(named, columns ?? [], rows);
 }
-
-const counted = (count: number, unit: string) => `${count} ${unit}${count === 1 ? "" : "s"}`;
 
 /** Lines of JSON objects as a table of their fields; what is no text, number or list of these is left out. */
 export function readJsonLines(text: string, named: string): Table {

@@ -18,6 +18,7 @@ import { headWidthOf } from "../../models/config.ts";
 import { weightTable } from "../../models/weight-table.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { elementCount } from "../../utils/tensor.ts";
+import { counted } from "../../utils/counted.ts";
 
 export interface StudentShape extends Widths {
   readonly kept: readonly number[];
@@ -35,7 +36,7 @@ export type UniformKind = Exclude<ShapeKind, "blocks" | "by-block">;
 /** "3 heads and 768 channels", of what is not whole; empty where all is. */
 export function widthsText({ mlpWidth, keptHeads, shapes }: Widths): string {
   if (shapes) return `heads x channels by block: ${shapes.map(blockShapeText).join(", ")}`;
-  const heads = keptHeads === undefined ? [] : [`${keptHeads} head${keptHeads === 1 ? "" : "s"}`];
+  const heads = keptHeads === undefined ? [] : [counted(keptHeads, "head")];
   const channels = mlpWidth === undefined ? [] : [`${mlpWidth} channels`];
   return [...heads, ...channels].join(" and ");
 }
