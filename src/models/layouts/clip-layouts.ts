@@ -37,10 +37,6 @@ function readTower(config: Json, file: string, evidence: Evidence): VitConfig {
 /** transformers' classifiers on these towers read the mean of the patches, before CLIP's final norm and behind SigLIP's. */
 const headOnPatches = ({ head }: VitConfig): VitConfig["head"] => head && { ...head, input: "patches" };
 
-/** Whether a classifier, where there is one, reads what theirs read. */
-const headFits = ({ head }: VitConfig): boolean => head === undefined || head.input === "patches";
-const otherHead = "its classifier reads the mean of the patches";
-
 /** config.json of a tower alone, or of a classifier on it, whose class takes the configuration of the model with texts. */
 const wrap = (config: VitConfig, type: "clip" | "siglip", architecture: string, tower: Json): Json =>
   config.head
@@ -117,12 +113,11 @@ export const clip: Layout = {
   },
   defaultPreprocessing: (_, imageSize) => ({ value: transformersDefault(imageSize, "clip"), guessed: true }),
   holds(config) {
-    const reason = unfit(config, { prefix: ["cls_token"] });
+    const reason = unfit(config, { prefix: ["cls_token"], reads: ["patches"] });
     if (reason) return { reason };
     if (!config.preNorm || config.patchBias || config.finalNorm !== "pooled" || config.mlp === "gated") {
       return { reason: "it has a norm before the blocks, and the final one on the class token" };
     }
-    if (!headFits(config)) return { reason: otherHead };
     if (config.head && config.projection) return { reason: "its classifiers have no projection" };
     return { ...config, layerScale: false, qkvBias: true, positions: { kind: "learned", prefix: 1 } };
   },
@@ -174,11 +169,10 @@ export const siglip: Layout = {
     guessed: true,
   }),
   holds(config) {
-    const reason = unfit(config, { prefix: [] });
+    const reason = unfit(config, { prefix: [], reads: ["patches"] });
     if (reason) return { reason };
     if (config.preNorm || config.finalNorm !== "tokens" || config.mlp === "gated")
       return { reason: "it has other norms" };
-    if (!headFits(config)) return { reason: otherHead };
     return { ...config, layerScale: false, qkvBias: true, patchBias: true };
   },
   writeConfig: (config, original) =>

@@ -1,6 +1,6 @@
 // Layouts of transformers whose blocks are named `encoder.layer.N`: ViT and its kin, DINOv2 and its kin.
 import type { Preprocessing } from "../../utils/image.ts";
-import type { PrefixTokens, VitConfig } from "../config.ts";
+import type { HeadInput, PrefixTokens, VitConfig } from "../config.ts";
 import { prefixCount } from "../config.ts";
 import { squareDefault, transformersDefault } from "../preprocessing.ts";
 import {
@@ -105,14 +105,25 @@ export function writeShared(config: VitConfig): Json {
   };
 }
 
-/**
- * What a layout can't do without, said once for all of them. `fewerHeads`: its library reads `head_dim` (transformers from
- * 5 on does for ViT, DeiT, I-JEPA and DINOv2).
- */
-export function unfit(
-  config: VitConfig,
-  parts: { prefix: readonly PrefixTokens["weight"][]; rotary?: boolean; fewerHeads?: boolean },
-): string | undefined {
+/** What a layout has a place for. */
+interface Parts {
+  readonly prefix: readonly PrefixTokens["weight"][];
+  readonly rotary?: boolean;
+  /** Its library reads `head_dim` (transformers from 5 on does for ViT, DeiT, I-JEPA and DINOv2). */
+  readonly fewerHeads?: boolean;
+  /** What its classifier reads, and what can be written as that. */
+  readonly reads: readonly [HeadInput, ...HeadInput[]];
+}
+
+const headInputs: Readonly<Record<HeadInput, string>> = {
+  pooled: "the vector that it pools",
+  "class+mean": "the class token and the mean of the patches",
+  patches: "the mean of the patches",
+  "class+distillation": "the class and the distillation token",
+};
+
+/** What a layout can't do without, said once for all of them. */
+export function unfit(config: VitConfig, parts: Parts): string | undefined {
   if (config.sharing) return "its blocks share no weights";
   if (config.headWidth && !parts.fewerHeads) return equalHeads;
   const names = config.prefix.map(({ weight }) => weight).join(" and ") || "none";
@@ -122,6 +133,8 @@ export function unfit(
   if (config.positions.kind === "learned" && config.positions.rotary) return "it has no rotary positions";
   if (config.pooledTokens) return "it pools other tokens";
   if (config.attentionPool) return "its attention that pools is as the blocks'";
+  if (config.head && !parts.reads.includes(config.head.input))
+    return `its classifier reads ${headInputs[parts.reads[0]]}`;
   return undefined;
 }
 
@@ -142,7 +155,8 @@ function otherRotation({ positions }: VitConfig): string | undefined {
   return same ? undefined : "its rotary positions are of another kind";
 }
 
-const classAndPatches = "its classifier reads the class token and the mean of the patches";
+/** A classifier on the pooled vector becomes one that gives the mean no weight. */
+const classAndMean = ["class+mean", "pooled"] as const;
 
 // Transforms of the published models, for folders that lack the file.
 const guessed = (value: Preprocessing) => ({ value, guessed: true });
@@ -207,11 +221,10 @@ function vitLayout({ name, modelType, classes, prefix, recognises, preprocessing
     },
     defaultPreprocessing: (_, imageSize) => preprocessing(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix, fewerHeads: true }) ?? defaultParts(config);
+      const reads = ["pooled", "class+distillation"] as const;
+      const reason = unfit(config, { prefix, fewerHeads: true, reads }) ?? defaultParts(config);
       if (reason) return { reason };
       if (config.mlp === "gated") return { reason: "its MLP is plain" };
-      if (config.head?.input === "class+mean" || config.head?.input === "patches")
-        return { reason: "its classifier reads the vector that it pools" };
       if (config.pooling !== (prefix.length > 0 ? "class" : "mean")) return { reason: "it pools otherwise" };
       return {
         ...config,
@@ -335,15 +348,13 @@ function dinoLayout({ name, modelType, classes, gated }: DinoKind): Layout {
     },
     defaultPreprocessing: (_, imageSize) => shortestEdge(imageSize),
     holds(config) {
-      const reason = unfit(config, { prefix, fewerHeads: true }) ?? defaultParts(config);
+      const reason = unfit(config, { prefix, fewerHeads: true, reads: classAndMean }) ?? defaultParts(config);
       if (reason) return { reason };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
       // transformers 5 refuses other ratios.
       if (!gated && config.mlpWidth % config.width !== 0)
         return { reason: "its MLPs are a whole number of times as wide as the model" };
-      if (config.head?.input === "class+distillation") return { reason: "it has no distillation token" };
-      if (config.head?.input === "patches") return { reason: classAndPatches };
       return {
         ...config,
         layerScale: true,
@@ -447,12 +458,12 @@ function dinov3Layout(gated: boolean): Layout {
       const reason = unfit(config, {
         prefix: config.prefix.length > 1 ? ["cls_token", "reg_token"] : ["cls_token"],
         rotary: true,
+        reads: classAndMean,
       });
       const other = reason ?? defaultParts(config) ?? otherRotation(config);
       if (other) return { reason: other };
       if (config.pooling !== "class") return { reason: "it reads the class token" };
       if ((config.mlp === "gated") !== gated) return { reason: `its MLP is ${gated ? "gated" : "plain"}` };
-      if (config.head?.input === "patches") return { reason: classAndPatches };
       return { ...config, layerScale: true, qkvBias: true };
     },
     writeConfig(config, original) {
