@@ -5,7 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import { analyticDefaults, analyticStart } from "wecolora/node";
-import { noise, randomModel } from "./models.js";
+import { blockOperations, noise, patchOperations, randomModel } from "./models.js";
 
 const [given = "30", only] = process.argv.slice(2);
 const base = { width: 384, heads: 6, depth: 12, imageSize: 224, images: Number(given) };
@@ -25,8 +25,9 @@ const changes = [
 
 /** Operations of one pass of the teacher over an image, in units of 10^9. */
 function pass({ width, depth, imageSize }) {
-  const tokens = Math.floor(imageSize / 16) ** 2 + 1;
-  return (depth * (24 * tokens * width ** 2 + 4 * tokens ** 2 * width) + 2 * tokens * width * 768) / 1e9;
+  const patches = Math.floor(imageSize / 16) ** 2;
+  const { maps, attention } = blockOperations({ tokens: patches + 1, width });
+  return (depth * (maps + attention) + patchOperations({ patches, width })) / 1e9;
 }
 
 async function measure({ images, ...shape }) {

@@ -1,7 +1,7 @@
 // How a step's cost grows with what it is made of, beside the count of its products: node bench/growth.js [rounds]
 // One thing is changed at a time; each setting runs by itself, with random weights and images of noise.
 import { createDistillation } from "wecolora/node";
-import { noise, randomModel, steps } from "./models.js";
+import { blockOperations, noise, patchOperations, randomModel, steps } from "./models.js";
 
 const rounds = Number(process.argv[2] ?? 3);
 const { width, heads, rank } = steps["vit-s"];
@@ -27,9 +27,8 @@ const changes = [
 function products({ width: D, depth, imageSize, rank: r, reductionFactor }) {
   const N = (imageSize / 16) ** 2 + 1;
   const kept = Math.ceil(depth / reductionFactor);
-  const maps = 24 * N * D * D;
-  const attention = 4 * N * N * D;
-  const patches = 2 * (N - 1) * D * 768;
+  const { maps, attention } = blockOperations({ tokens: N, width: D });
+  const patches = patchOperations({ patches: N - 1, width: D });
   // The gradient goes through the frozen maps but the first block's q, k and v, and twice through attention.
   const backward = kept * maps - 6 * N * D * D + 2 * kept * attention;
   // Four thin products for each map's adapter; the maps' inputs and outputs add up to 18 D.

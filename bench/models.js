@@ -112,3 +112,13 @@ export function randomModel({ width, heads, depth = 12, imageSize = 224 }, devic
   const origin = { layout: "timm", config: {}, weightType: "float32", carried: new Map() };
   return new Model({ config, weights, preprocessing, origin }, device);
 }
+
+/** Operations of a block's products for one image (a multiplication and an addition are two); `inner`: channels of its heads. */
+export const blockOperations = ({ tokens, width, inner = width, mlpWidth = 4 * width }) => ({
+  maps: 2 * tokens * width * (4 * inner + 2 * mlpWidth),
+  attention: 4 * tokens ** 2 * inner,
+});
+
+/** Operations of the patch embedding for one image. */
+export const patchOperations = ({ patches, width, patchSize = 16, channels = 3 }) =>
+  2 * patches * width * channels * patchSize ** 2;

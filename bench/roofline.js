@@ -8,7 +8,7 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { loadSource } from "./leaderboard/load-source.js";
-import { median, noise } from "./models.js";
+import { blockOperations, median, noise, patchOperations } from "./models.js";
 
 const [path = "demo/teacher"] = process.argv.slice(2);
 const source = await loadSource();
@@ -63,15 +63,15 @@ async function ratesOfMachine() {
 function productsOf(config) {
   const { imageSize, patchSize, channels, depth, width } = config;
   const patches = (imageSize / patchSize) ** 2;
-  const tokens = patches + 1;
   let [maps, attention] = [0, 0];
-  for (let block = 0; block < depth; block++) {
-    const { heads, mlpWidth } = blockShape(config, block);
+  for (let index = 0; index < depth; index++) {
+    const { heads, mlpWidth } = blockShape(config, index);
     const inner = heads * headWidthOf(config);
-    maps += 2 * tokens * width * (4 * inner + 2 * mlpWidth);
-    attention += 4 * tokens ** 2 * inner;
+    const block = blockOperations({ tokens: patches + 1, width, inner, mlpWidth });
+    maps += block.maps;
+    attention += block.attention;
   }
-  return { maps, other: attention + 2 * patches * width * channels * patchSize ** 2 };
+  return { maps, other: attention + patchOperations({ patches, width, patchSize, channels }) };
 }
 
 /** What a file takes for an image, without and with a profile, and what its nodes read and write. */
