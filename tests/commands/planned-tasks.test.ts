@@ -196,8 +196,8 @@ describe("features", () => {
       expect(refused).toBeInstanceOf(UserError);
       expect((refused as Error).message).toContain(message);
       if ("tasks" in changed || "shards" in changed || "version" in changed)
-        for (const read of [runMerge(context, { plan }), runStatus(context, { out: plan })])
-          await expect(read).rejects.toThrow(message);
+        for (const read of [() => runMerge(context, { plan }), () => runStatus(context, { out: plan })])
+          await expect(read()).rejects.toThrow(message);
     } finally {
       await writeFile(file, written);
     }
