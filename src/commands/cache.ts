@@ -30,8 +30,8 @@ import { cropImageSchema, cropLength, cropsEntry, targetPartSchema, writeCropFac
 import { embeddingOf, openInputs } from "./distill.ts";
 import { distillOptions, distillRunSchema, recipes } from "./distill-options.ts";
 import type { DistillRunOptions } from "./distill-options.ts";
-import type { Division, HashedItem, Work } from "./division.ts";
-import { checkImages, defineDivision, itemSchema } from "./division.ts";
+import type { Division, EarlierPlan, HashedItem, Work } from "./division.ts";
+import { checkImages, defineDivision, itemSchema, settledBefore } from "./division.ts";
 import { divisibleCommand } from "./launch.ts";
 import { distillInputs, int8Schema } from "./run-settings.ts";
 
@@ -97,14 +97,16 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
-  async units(): Promise<CropUnit[]> {
+  async units(_: boolean, earlier?: EarlierPlan): Promise<CropUnit[]> {
     const { context, options } = this;
     const crops = cropsOf(options);
     const inputs = await openInputs(context, { ...options, evaluate: false, evaluateSteps: 0 }, undefined);
     const { teacher, source, images, data, teacherHash, skipped } = inputs;
     this.opened = { teacher, source };
     skipped.report(context.listener);
-    const int8 = await int8Of(options, teacher, source, images.train, context.listener);
+    // What an earlier plan measured is not measured again: with another answer finished tasks would have to be repeated.
+    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const int8 = before ? before.int8 : await int8Of(options, teacher, source, images.train, context.listener);
     const maker = makerOf(options, teacher, images.train.length, undefined, int8);
     const several = maker.names.filter(isState).length > 1;
     // Losses over several blocks read those that the student's stand for.

@@ -43,6 +43,16 @@ export interface Work<Unit, Part, Result> {
   dispose(): Promise<void>;
 }
 
+/** What an earlier plan settled, where it was computed from these inputs and still reads as what this command settles. */
+export function settledBefore<Settled>(
+  earlier: EarlierPlan | undefined,
+  schema: z.ZodType<Settled>,
+  inputs: readonly HashedInput[],
+): Settled | undefined {
+  if (!earlier || JSON.stringify(earlier.inputs) !== JSON.stringify(inputs)) return undefined;
+  return schema.safeParse(earlier.settled).data;
+}
+
 /** How a command's work is cut. */
 export interface Division<Schema extends z.ZodObject = z.ZodObject, Unit = unknown, Part = unknown, Result = unknown> {
   /** The command's name. */

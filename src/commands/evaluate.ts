@@ -57,7 +57,7 @@ import {
   readOptionsFor,
   readSchema,
 } from "../context/common-options.ts";
-import type { Division, HashedItem, Prints, Work } from "./division.ts";
+import type { Division, EarlierPlan, HashedItem, Prints, Work } from "./division.ts";
 import {
   checkImages,
   defineDivision,
@@ -65,6 +65,7 @@ import {
   itemSchema,
   rememberedPrints,
   runWhole,
+  settledBefore,
   skippedSchema,
 } from "./division.ts";
 import { divisibleCommand, withoutLaunch } from "./launch.ts";
@@ -297,13 +298,13 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     this.facts = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
-  async units(forPlan: boolean): Promise<EvaluateUnit[]> {
+  async units(forPlan: boolean, earlier?: EarlierPlan): Promise<EvaluateUnit[]> {
     const { context, options } = this;
     this.store = await storeFor(context, options);
     const data = await context.environment.openDataSet(options.data, openOptions(options));
     this.facts = { ...nothingSettled, data: { path: data.path, name: data.name, classes: classesOf(data) } };
     const { source, candidates } = await this.open();
-    const int8 = await this.takePrecision(data);
+    const int8 = await this.takePrecision(data, earlier);
     const unused = unusedOf(data);
     this.skipped.open(unused, context.listener);
     const parts = partsOf(data, options);
@@ -411,14 +412,20 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     return this.opened;
   }
 
-  /** Lets the models, not the teacher, compute in the precision that is asked for; gives what was settled for each. */
-  private async takePrecision(data: DataSet): Promise<Settled["int8"]> {
+  /**
+   * Lets the models, not the teacher, compute in the precision that is asked for; gives what was settled for each. What an earlier
+   * plan measured is not measured again.
+   */
+  private async takePrecision(data: DataSet, earlier: EarlierPlan | undefined): Promise<Settled["int8"]> {
     const { source, candidates } = await this.open();
     const { items } = data.test ?? data.train;
     const { precision } = this.options;
+    const before = settledBefore(earlier, settledSchema, await this.inputs());
     for (const [i, candidate] of candidates.entries()) {
       if (this.hasTeacher && i === 0) continue;
-      const model = await inPrecision(candidate.model, precision, source, items, this.context.listener);
+      const model = before
+        ? await withInt8(candidate.model, before.int8[i] ?? undefined)
+        : await inPrecision(candidate.model, precision, source, items, this.context.listener);
       candidates[i] = { ...candidate, model };
     }
     return candidates.map(({ model: { int8 } }) => (int8 ? { ...int8, parts: [...int8.parts] } : null));

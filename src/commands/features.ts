@@ -25,8 +25,8 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, elementBytes } from "../utils/tensor.ts";
 import { checkOutputFile, checkRoom } from "../workspace/output-folder.ts";
 import type { HashedInput } from "../workspace/plan-folder.ts";
-import type { HashedItem, Work } from "./division.ts";
-import { checkImages, defineDivision, hashedItems, itemSchema, skippedSchema } from "./division.ts";
+import type { EarlierPlan, HashedItem, Work } from "./division.ts";
+import { checkImages, defineDivision, hashedItems, itemSchema, settledBefore, skippedSchema } from "./division.ts";
 import { divisibleCommand } from "./launch.ts";
 import { int8Schema } from "./run-settings.ts";
 
@@ -106,14 +106,18 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     this.settledBefore = settled === undefined ? undefined : settledSchema.parse(settled);
   }
 
-  async units(forPlan: boolean): Promise<FeaturesUnit[]> {
+  async units(forPlan: boolean, earlier?: EarlierPlan): Promise<FeaturesUnit[]> {
     const { environment, listener } = this.context;
     const { data: path, batch, precision, out } = this.options;
     const data = await environment.openImages(path, openOptions(this.options));
     this.settledBefore = { folder: data.path, skipped: data.skipped.length };
     const { source, model } = await this.open();
     this.skipped.open(data.skipped, listener);
-    const chosen = await inPrecision(model, precision, source, data.items, listener);
+    // What was measured once is not measured again: with another answer finished tasks would have to be repeated.
+    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const chosen = before
+      ? await withInt8(model, before.int8)
+      : await inPrecision(model, precision, source, data.items, listener);
     this.opened = { source, model: chosen };
     this.settledBefore = {
       ...this.settledBefore,

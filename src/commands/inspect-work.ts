@@ -19,7 +19,7 @@ import type { HashedInput } from "../workspace/plan-folder.ts";
 import type { OpenedSearch } from "./choose-levers.ts";
 import { openSearch } from "./choose-levers.ts";
 import type { EarlierPlan, HashedItem, Work } from "./division.ts";
-import { checkImages, hashedItems, itemSchema } from "./division.ts";
+import { checkImages, hashedItems, itemSchema, settledBefore } from "./division.ts";
 import type { BlocksRunOptions, BlocksRunResult, CropBatches } from "./inspect-blocks.ts";
 import { searchChoices, writeInspection } from "./inspect-blocks.ts";
 import { pricedModels, propose } from "./proposal.ts";
@@ -107,11 +107,10 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
   }
 
   /** What an earlier plan measured, where the model and the images are the same. */
-  private async measuredBefore({ settled, inputs }: EarlierPlan): Promise<Pick<Settled, "search">> {
-    const before = settledSchema.safeParse(settled);
-    const isSame = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
-    if (!before.success || !isSame(before.data.items, z.array(itemSchema).parse(this.facts?.items))) return {};
-    return isSame(inputs, await this.inputs()) ? { search: before.data.search } : {};
+  private async measuredBefore(earlier: EarlierPlan): Promise<Pick<Settled, "search">> {
+    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const items = z.array(itemSchema).parse(this.facts?.items);
+    return before && JSON.stringify(before.items) === JSON.stringify(items) ? { search: before.search } : {};
   }
 
   settled(): unknown {

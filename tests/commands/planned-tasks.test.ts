@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodeEnvironment } from "wecolora/node";
+import { command as cacheCommand } from "../../src/commands/cache.ts";
 import { command as compareCommand } from "../../src/commands/compare.ts";
 import { command as evaluateCommand } from "../../src/commands/evaluate.ts";
 import { command as featuresCommand } from "../../src/commands/features.ts";
@@ -229,6 +230,43 @@ describe("features", () => {
     messages.length = 0;
     await runMerge(context, { plan: plan.plan });
     expect(messages.join("\n")).toMatch(/Tasks ran on different processors \(.*; another\)/);
+  });
+});
+
+describe("a plan that is made again", () => {
+  const int8 = { largest: 127, parts: ["teacher"] };
+  const auto = { precision: "auto" as const, threads: 1, launcher: "plan" as const, tasks: 2 };
+  const plans = {
+    features: (model: string) =>
+      featuresCommand.run(context, { ...auto, model, data: at("data"), out: at("auto.safetensors") }),
+    evaluate: (model: string) =>
+      evaluateCommand.run(context, { ...auto, model: [model], data: at("data"), out: at("auto"), cache: false }),
+    cache: (model: string) =>
+      cacheCommand.run(context, {
+        ...{ ...auto, teacher: model, data: at("data"), out: at("auto-cache") },
+        ...{ recipe: "paper" as const, cachedCrops: 1, rank: 2, steps: 3, warmupEpochs: 0 },
+      }),
+  };
+
+  test.each([
+    ["features", int8],
+    ["evaluate", [int8]],
+    ["cache", int8],
+  ] as const)("%s: holds the precision that was measured before, for the same model alone", async (name, measured) => {
+    const model = at(`teacher of ${name}`);
+    await cp(teacher, model, { recursive: true });
+    const { plan } = (await plans[name](model)) as Launched;
+    const file = join(plan, "plan.json");
+    const read = async () => JSON.parse(await readFile(file, "utf8"));
+    // As if 8 bits had measured best, which they never do on a model of this size.
+    const before = await read();
+    expect(before.settled.int8 ?? "none").toEqual(name === "evaluate" ? [null] : "none");
+    await writeFile(file, JSON.stringify({ ...before, settled: { ...before.settled, int8: measured } }));
+    await plans[name](model);
+    expect((await read()).settled.int8).toEqual(measured);
+    await cp(referencePath("teachers/timm-vit-reg"), model, { recursive: true });
+    await plans[name](model);
+    expect((await read()).settled.int8 ?? "none").toEqual(name === "evaluate" ? [null] : "none");
   });
 });
 
