@@ -65,8 +65,6 @@ export interface Grid {
 export class GridFitter {
   private readonly format: BlockFormat;
   private readonly most: number;
-  private error = 0;
-  private fitted = 0;
 
   constructor(format: BlockFormat) {
     this.format = format;
@@ -89,21 +87,42 @@ export class GridFitter {
     if (low === 0 && high === 0) return { scale, zero };
     // There is one value more below zero than above: where zero is the middle, the scale's sign gives it to the larger side.
     const step = symmetric ? (high > -low ? -high : -low) / middle : (high - low) / this.most;
+    const point = symmetric ? middle : Math.round(-low / step);
     let least = Infinity;
     for (const share of shares) {
-      const first = share * step;
-      const point = symmetric ? middle : Math.round(-low / step);
-      this.measure(weights, importance, count, first, point);
-      const better = roundToHalf(this.fitted);
-      this.measure(weights, importance, count, better, point);
-      if (this.error < least) [least, scale, zero] = [this.error, better, point];
+      const better = roundToHalf(this.fittedScale(weights, importance, count, share * step, point));
+      const error = this.errorOf(weights, importance, count, better, point);
+      if (error < least) [least, scale, zero] = [error, better, point];
     }
     return { scale, zero };
   }
 
-  /** The squared error of a block with a grid, each weight's times its importance; and the scale that fits its values best. */
-  private measure(weights: Float64Array, importance: Float64Array, count: number, scale: number, zero: number): void {
-    let [error, across, along] = [0, 0, 0];
+  /** The scale that fits the values best that a block's weights have with a grid. */
+  private fittedScale(
+    weights: Float64Array,
+    importance: Float64Array,
+    count: number,
+    scale: number,
+    zero: number,
+  ): number {
+    let [across, along] = [0, 0];
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    const [lowest, highest] = [-zero, this.most - zero];
+    for (let i = 0; i < count; i++) {
+      const weight = weights[i];
+      let level = Math.round(weight * inverse);
+      if (level < lowest) level = lowest;
+      else if (level > highest) level = highest;
+      const counted = importance[i] * level;
+      across += counted * weight;
+      along += counted * level;
+    }
+    return along > 0 ? across / along : scale;
+  }
+
+  /** The squared error of a block with a grid, each weight's times its importance. */
+  private errorOf(weights: Float64Array, importance: Float64Array, count: number, scale: number, zero: number): number {
+    let error = 0;
     const inverse = scale === 0 ? 0 : 1 / scale;
     const [lowest, highest] = [-zero, this.most - zero];
     for (let i = 0; i < count; i++) {
@@ -112,13 +131,9 @@ export class GridFitter {
       if (level < lowest) level = lowest;
       else if (level > highest) level = highest;
       const residual = weight - scale * level;
-      const counted = importance[i] * level;
       error += importance[i] * residual * residual;
-      across += counted * weight;
-      along += counted * level;
     }
-    this.error = error;
-    this.fitted = along > 0 ? across / along : scale;
+    return error;
   }
 }
 

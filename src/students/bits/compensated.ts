@@ -5,6 +5,7 @@
 // columns alone. So columns are rounded from the last to the first, each moved beforehand by what makes its row zero for the
 // errors behind it: w_j + sum over k > j of L_kj / L_jj e_k. This is GPTQ's rounding without an inverse of H (the order is
 // turned round; Babai's nearest plane). The bias is the first column and is not rounded, so that it makes up for all.
+import type { Tensor } from "../../utils/tensor.ts";
 import type { BlockFormat, BlockWeights } from "./block-weights.ts";
 import { blockCount, emptyBlocks, GridFitter, valueOf } from "./block-weights.ts";
 
@@ -93,8 +94,34 @@ function fitGrids(
   }
 }
 
+/** Columns that are moved together by the errors behind them all, in one product; within them errors are added one by one. */
+const groupSize = 128;
+
+/** `a b` for `[p, k]` and `[k, q]`. */
+export type Multiply = (a: Tensor<"float64">, b: Tensor<"float64">) => Promise<Float64Array>;
+
+/** What errors of the columns from `to` on add to those from `from` to `to`: `[to - from, N]`. */
+async function behindGroup(
+  { factor, outputs: N, order: { length: n } }: RoundingTask,
+  errors: Float64Array,
+  [from, to]: readonly [number, number],
+  multiply: Multiply,
+): Promise<Float64Array> {
+  const [columns, later] = [to - from, n - to];
+  if (later === 0) return new Float64Array(columns * N);
+  const shares = new Float64Array(columns * later);
+  for (let c = 0; c < columns; c++) {
+    const pivot = 1 / factor[(from + c) * (n + 1)];
+    for (let k = 0; k < later; k++) shares[c * later + k] = factor[(to + k) * n + from + c] * pivot;
+  }
+  return multiply(
+    { type: "float64", dims: [columns, later], data: shares },
+    { type: "float64", dims: [later, N], data: errors.slice(to * N) },
+  );
+}
+
 /** Rounds a map column by column; errors move the columns that are not rounded yet. */
-export function roundCompensated(task: RoundingTask, format: BlockFormat): Rounded {
+export async function roundCompensated(task: RoundingTask, format: BlockFormat, multiply: Multiply): Promise<Rounded> {
   const { target, outputs: N, inputs, factor, order } = task;
   const n = order.length;
   const weights = emptyBlocks(N, inputs, format);
@@ -103,14 +130,28 @@ export function roundCompensated(task: RoundingTask, format: BlockFormat): Round
   const most = 2 ** bits - 1;
   const errors = new Float64Array(n * N);
   const first = n - inputs;
+  const blockAt = (to: number) => Math.floor(order[to - 1] / blockSize);
+  const blockFrom = (to: number) => to - Math.min(blockSize, inputs - blockAt(to) * blockSize);
+  let groupFrom = n;
+  let groupTo = n;
+  let behind: Float64Array = new Float64Array(0);
   for (let to = n; to > first;) {
-    const block = Math.floor(order[to - 1] / blockSize);
-    const from = to - Math.min(blockSize, inputs - block * blockSize);
-    const columnOf = (j: number) => target.slice(order[j] * N, (order[j] + 1) * N);
-    const moved = Array.from({ length: to - from }, (_, c) => columnOf(from + c));
+    if (to === groupFrom) {
+      groupTo = to;
+      // Whole blocks, as many as fill a group.
+      do groupFrom = blockFrom(groupFrom);
+      while (groupFrom > first && groupTo - groupFrom < groupSize);
+      behind = await behindGroup(task, errors, [groupFrom, groupTo], multiply);
+    }
+    const [block, from] = [blockAt(to), blockFrom(to)];
+    const moved = Array.from({ length: to - from }, (_, c) => {
+      const column = behind.slice((from + c - groupFrom) * N, (from + c - groupFrom + 1) * N);
+      for (let i = 0; i < N; i++) column[i] += target[order[from + c] * N + i];
+      return column;
+    });
     const importance = new Float64Array(to - from);
     for (let j = from; j < to; j++) {
-      addErrors(moved[j - from], errors, task, j, [to, n]);
+      addErrors(moved[j - from], errors, task, j, [to, groupTo]);
       importance[j - from] = factor[j * n + j] ** 2;
     }
     fitGrids(weights, moved, block, importance);

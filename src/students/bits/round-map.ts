@@ -90,7 +90,8 @@ async function compensated(
   const order = roundingOrder(diagonal, inputs, format.blockSize, map.bias !== undefined);
   const inOrder = Float64Array.from(order, (i) => ridge[i]);
   const factor = await solver.factor({ n, gram: reordered(gram, order) }, inOrder);
-  const { weights, bias } = roundCompensated({ target, outputs, inputs, factor, order }, format);
+  const task = { target, outputs, inputs, factor, order };
+  const { weights, bias } = await roundCompensated(task, format, (a, b) => solver.multiply(a, b));
   return { weights, rounding, ...(bias ? { bias: floats([outputs], bias) } : {}) };
 }
 

@@ -127,42 +127,49 @@ describe("error-compensated rounding", () => {
     },
   );
 
-  test("is, column by column, what the inverse of the Hessian says (GPTQ, equation 2)", async () => {
-    const format: BlockFormat = { bits: 4, symmetric: false, blockSize: 32 };
-    const [size, rows] = [64, 3];
-    const { gram } = tokens(200, size - 1, normal([size, 12]));
-    const ridge = ridgeOf({ n: size, m: 0, gram, cross: new Float64Array(0) }, 0.01);
-    const hessian = gram.map((v, i) => (i % (size + 1) === 0 ? v + ridge[i / (size + 1)] : v));
-    const diagonal = Float64Array.from({ length: size }, (_, i) => gram[i * size + i]);
-    const order = roundingOrder(diagonal, size, 32, false);
-    const factor = await solver.factor(
-      { n: size, gram: reordered(gram, order) },
-      Float64Array.from(order, (i) => ridge[i]),
-    );
-    const target = Float64Array.from({ length: size * rows }, () => random.normal());
-    const { weights } = roundCompensated({ target, outputs: rows, inputs: size, factor, order }, format);
-    const rounded = dequantize(weights).data;
-    // The weights not yet rounded take the change that costs least: -H_FF^-1 H_F,S e_S, solved anew for each column.
-    for (let o = 0; o < rows; o++)
-      for (let position = size - 1; position >= 0; position--) {
-        const free = [...order.subarray(0, position + 1)];
-        const done = [...order.subarray(position + 1)];
-        const right = free.map((i) =>
-          done.reduce((sum, k) => sum + hessian[i * size + k] * (target[k * rows + o] - rounded[o * size + k]), 0),
-        );
-        const change = eliminated(
-          free.map((i) => free.map((j) => hessian[i * size + j])),
-          right,
-        );
-        const k = order[position];
-        const wanted = target[k * rows + o] + change[position];
-        const block = o * 2 + Math.floor(k / 32);
-        const [scale, zero] = [weights.scales[block], weights.zeros[block]];
-        const value = Math.max(0, Math.min(15, wanted / scale + zero));
-        // Half a step, and the solver's own rounding.
-        expect(Math.abs(value - weights.values[o * size + k])).toBeLessThanOrEqual(0.5 + 1e-6);
-      }
-  });
+  // 160 columns are more than one group of them.
+  test.each([
+    [64, 3],
+    [160, 1],
+  ])(
+    "is, column by column, what the inverse of the Hessian says (GPTQ, equation 2): %d columns",
+    async (size, rows) => {
+      const format: BlockFormat = { bits: 4, symmetric: false, blockSize: 32 };
+      const { gram } = tokens(200, size - 1, normal([size, 12]));
+      const ridge = ridgeOf({ n: size, m: 0, gram, cross: new Float64Array(0) }, 0.01);
+      const hessian = gram.map((v, i) => (i % (size + 1) === 0 ? v + ridge[i / (size + 1)] : v));
+      const diagonal = Float64Array.from({ length: size }, (_, i) => gram[i * size + i]);
+      const order = roundingOrder(diagonal, size, 32, false);
+      const factor = await solver.factor(
+        { n: size, gram: reordered(gram, order) },
+        Float64Array.from(order, (i) => ridge[i]),
+      );
+      const target = Float64Array.from({ length: size * rows }, () => random.normal());
+      const task = { target, outputs: rows, inputs: size, factor, order };
+      const { weights } = await roundCompensated(task, format, (a, b) => solver.multiply(a, b));
+      const rounded = dequantize(weights).data;
+      // The weights not yet rounded take the change that costs least: -H_FF^-1 H_F,S e_S, solved anew for each column.
+      for (let o = 0; o < rows; o++)
+        for (let position = size - 1; position >= 0; position--) {
+          const free = [...order.subarray(0, position + 1)];
+          const done = [...order.subarray(position + 1)];
+          const right = free.map((i) =>
+            done.reduce((sum, k) => sum + hessian[i * size + k] * (target[k * rows + o] - rounded[o * size + k]), 0),
+          );
+          const change = eliminated(
+            free.map((i) => free.map((j) => hessian[i * size + j])),
+            right,
+          );
+          const k = order[position];
+          const wanted = target[k * rows + o] + change[position];
+          const block = (o * size + k) >> 5;
+          const [scale, zero] = [weights.scales[block], weights.zeros[block]];
+          const value = Math.max(0, Math.min(15, wanted / scale + zero));
+          // Half a step, and the solver's own rounding.
+          expect(Math.abs(value - weights.values[o * size + k])).toBeLessThanOrEqual(0.5 + 1e-6);
+        }
+    },
+  );
 
   test("what maps before left is made up for", async () => {
     const n = inputs + 1;
