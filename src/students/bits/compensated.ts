@@ -120,53 +120,77 @@ async function behindGroup(
   );
 }
 
-/** Rounds a map column by column; errors move the columns that are not rounded yet. */
-export async function roundCompensated(task: RoundingTask, format: BlockFormat, multiply: Multiply): Promise<Rounded> {
+/** A group of columns, and what errors behind it move each by: `[to - from, N]`. */
+interface Group {
+  readonly from: number;
+  readonly to: number;
+  readonly behind: Float64Array;
+}
+
+/** The columns from `from` to `to`, as errors behind the group of theirs have moved them. */
+function movedColumns({ target, outputs: N, order }: RoundingTask, group: Group, from: number, to: number) {
+  return Array.from({ length: to - from }, (_, c) => {
+    const at = (from + c - group.from) * N;
+    const column = group.behind.slice(at, at + N);
+    for (let i = 0; i < N; i++) column[i] += target[order[from + c] * N + i];
+    return column;
+  });
+}
+
+/** Rounds the block at positions `from` to `to`, and writes down its errors. */
+function roundBlock(
+  task: RoundingTask,
+  { weights, errors }: { readonly weights: BlockWeights; readonly errors: Float64Array },
+  group: Group,
+  [from, to]: readonly [number, number],
+): void {
   const { target, outputs: N, inputs, factor, order } = task;
   const n = order.length;
-  const weights = emptyBlocks(N, inputs, format);
-  const { blockSize, bits } = format;
+  const { blockSize, bits } = weights;
   const blocks = blockCount(inputs, blockSize);
+  const block = Math.floor(order[from] / blockSize);
   const most = 2 ** bits - 1;
+  const moved = movedColumns(task, group, from, to);
+  const importance = new Float64Array(to - from);
+  for (let j = from; j < to; j++) {
+    addErrors(moved[j - from], errors, task, j, [to, group.to]);
+    importance[j - from] = factor[j * n + j] ** 2;
+  }
+  fitGrids(weights, moved, block, importance);
+  for (let j = to - 1; j >= from; j--) {
+    const [column, k] = [moved[j - from], order[j]];
+    addErrors(column, errors, task, j, [j + 1, to]);
+    for (let i = 0; i < N; i++) {
+      const at = i * blocks + block;
+      const [scale, zero] = [weights.scales[at], weights.zeros[at]];
+      const value = valueOf(column[i], scale, zero, most);
+      weights.values[i * inputs + k] = value;
+      errors[j * N + i] = target[k * N + i] - scale * (value - zero);
+    }
+  }
+}
+
+/** Rounds a map column by column; errors move the columns that are not rounded yet. */
+export async function roundCompensated(task: RoundingTask, format: BlockFormat, multiply: Multiply): Promise<Rounded> {
+  const { target, outputs: N, inputs, order } = task;
+  const n = order.length;
+  const weights = emptyBlocks(N, inputs, format);
   const errors = new Float64Array(n * N);
   const first = n - inputs;
-  const blockAt = (to: number) => Math.floor(order[to - 1] / blockSize);
-  const blockFrom = (to: number) => to - Math.min(blockSize, inputs - blockAt(to) * blockSize);
-  let groupFrom = n;
-  let groupTo = n;
-  let behind: Float64Array = new Float64Array(0);
-  for (let to = n; to > first;) {
-    if (to === groupFrom) {
-      groupTo = to;
-      // Whole blocks, as many as fill a group.
-      do groupFrom = blockFrom(groupFrom);
-      while (groupFrom > first && groupTo - groupFrom < groupSize);
-      behind = await behindGroup(task, errors, [groupFrom, groupTo], multiply);
-    }
-    const [block, from] = [blockAt(to), blockFrom(to)];
-    const moved = Array.from({ length: to - from }, (_, c) => {
-      const column = behind.slice((from + c - groupFrom) * N, (from + c - groupFrom + 1) * N);
-      for (let i = 0; i < N; i++) column[i] += target[order[from + c] * N + i];
-      return column;
-    });
-    const importance = new Float64Array(to - from);
-    for (let j = from; j < to; j++) {
-      addErrors(moved[j - from], errors, task, j, [to, groupTo]);
-      importance[j - from] = factor[j * n + j] ** 2;
-    }
-    fitGrids(weights, moved, block, importance);
-    for (let j = to - 1; j >= from; j--) {
-      const [column, k] = [moved[j - from], order[j]];
-      addErrors(column, errors, task, j, [j + 1, to]);
-      for (let i = 0; i < N; i++) {
-        const at = i * blocks + block;
-        const [scale, zero] = [weights.scales[at], weights.zeros[at]];
-        const value = valueOf(column[i], scale, zero, most);
-        weights.values[i * inputs + k] = value;
-        errors[j * N + i] = target[k * N + i] - scale * (value - zero);
-      }
-    }
-    to = from;
+  /** Where the block begins that ends at a position. */
+  const blockFrom = (to: number) => {
+    const block = Math.floor(order[to - 1] / format.blockSize);
+    return to - Math.min(format.blockSize, inputs - block * format.blockSize);
+  };
+  for (let groupTo = n; groupTo > first;) {
+    // Whole blocks, as many as fill a group.
+    let groupFrom = groupTo;
+    while (groupFrom > first && groupTo - groupFrom < groupSize) groupFrom = blockFrom(groupFrom);
+    const behind = await behindGroup(task, errors, [groupFrom, groupTo], multiply);
+    const group = { from: groupFrom, to: groupTo, behind };
+    for (let to = groupTo; to > groupFrom; to = blockFrom(to))
+      roundBlock(task, { weights, errors }, group, [blockFrom(to), to]);
+    groupTo = groupFrom;
   }
   if (first === 0) return { weights };
   const bias = target.slice(inputs * N, (inputs + 1) * N);

@@ -170,6 +170,8 @@ export async function analyticStart(
       mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
       keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
     });
+  // Nothing is left out, so there is nothing to make up for.
+  if (keepsAll(teacher.config, kept, shapes)) return { student: settledShapes(student), refits: [] };
   const tokenType = tokenTypeOf(options);
   const { prior } = options;
   const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
@@ -201,6 +203,15 @@ export async function analyticStart(
     await solver.dispose();
   }
   return { student: settledShapes(student), refits };
+}
+
+/** Whether a student keeps all that its teacher has. */
+function keepsAll(config: VitConfig, kept: readonly number[], shapes: readonly BlockShape[]): boolean {
+  const whole = blockShapes(config);
+  return (
+    kept.length === config.depth &&
+    shapes.every(({ heads, mlpWidth }, i) => heads === whole[i].heads && mlpWidth === whole[i].mlpWidth)
+  );
 }
 
 interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "shapes"> {

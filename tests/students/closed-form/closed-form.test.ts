@@ -255,6 +255,25 @@ describe("on a teacher of ImageNet's blocks", () => {
   });
 });
 
+test("a student that keeps all of its teacher is the teacher, and no images are read for it", async () => {
+  const teacher = await loadModel(referencePath("teachers/timm-vit"));
+  const kept = Array.from({ length: teacher.config.depth }, (_, i) => i);
+  const { heads, mlpWidth } = teacher.config;
+  const unread: AsyncIterable<FloatTensor> = {
+    [Symbol.asyncIterator]() {
+      throw new Error("an image was read");
+    },
+  };
+  const whole = { mlpWidth, keptHeads: heads, shapes: kept.map(() => ({ heads, mlpWidth })) };
+  for (const widths of [{}, whole]) {
+    const { student, refits } = await analyticStart(teacher, kept, unread, { ...analyticDefaults, ...widths });
+    expect(refits).toEqual([]);
+    expect(student.config).toEqual(teacher.config);
+    expect([...student.weights]).toEqual([...teacher.weights]);
+  }
+  await teacher.dispose();
+});
+
 test("training goes on from it", async () => {
   const teacher = await loadModel(referencePath("teachers/timm-vit"));
   const input = (await readReference("teachers/timm-vit/expected.safetensors")).get("input") as FloatTensor;
