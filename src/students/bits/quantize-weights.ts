@@ -3,7 +3,7 @@
 // maps before already rounded and held against what the float model has at the same place, so that later maps make up for
 // the errors of earlier ones.
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
-import { blockShape } from "../../models/config.ts";
+import { blockShape, blockShapes } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { Model } from "../../models/model.ts";
 import { weightTable } from "../../models/weight-table.ts";
@@ -212,6 +212,7 @@ async function roundBlock(tools: Tools, block: number): Promise<void> {
     await passes.move("output", streams, rounded.definition, block, undefined);
   }
   for (const name of ["mixed", "middle", "hidden"] as const) await passes.drop(streams, name);
+  await passes.keepShapes(blockShapes(model.config).slice(block + 1, block + 2));
 }
 
 /** Rounds one map by the sums of a pass. */

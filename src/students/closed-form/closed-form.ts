@@ -283,6 +283,8 @@ async function sweepBlocks(
       const refit = await refitBlock(tools, student, block, { ...options, last });
       student = refit.student;
       refits.push(...refit.refits);
+      // Each block begins as a whole one.
+      if (shapesDiffer(shapes)) await passes.keepShapes([blockShape(config, 0), ...shapes.slice(block + 1, block + 2)]);
     };
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
       await refitFrom(block, end).catch((error: unknown) => {

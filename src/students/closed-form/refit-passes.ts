@@ -3,7 +3,7 @@ import { compile, Sessions } from "../../engine/compile.ts";
 import { graph, input } from "../../engine/graph/build.ts";
 import type { Graph } from "../../engine/graph/graph.ts";
 import type { Model } from "../../models/model.ts";
-import type { VitConfig } from "../../models/config.ts";
+import type { BlockShape, VitConfig } from "../../models/config.ts";
 import { blockConfig, blockShape } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { embed, frozenWeights } from "../../models/vit.ts";
@@ -118,10 +118,13 @@ export interface BlockTensors {
 }
 
 /** What sessions for such blocks are told apart by. */
-const shapeKey = (config: VitConfig): string => {
-  const { heads, mlpWidth } = blockShape(config, 0);
-  return `${heads} ${mlpWidth}`;
-};
+const shapeKey = ({ heads, mlpWidth }: BlockShape): string => `${heads} ${mlpWidth}`;
+
+/** Sessions for blocks of one shape. */
+interface ShapeSessions {
+  readonly moving: Sessions;
+  readonly summing: Sessions;
+}
 
 /** Parts of sums on the device, by name. */
 type SumTensors = Readonly<Record<string, DeviceTensor>>;
@@ -140,16 +143,35 @@ const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): 
 export class Passes {
   readonly device: Device;
   private readonly tokenType: TokenType;
-  private readonly sessions: Sessions;
-  private readonly summing: Sessions;
+  private readonly sampling: Sessions;
+  private readonly shaped = new Map<string, ShapeSessions>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
   constructor(device: Device, tokenType: TokenType) {
     this.device = device;
     this.tokenType = tokenType;
-    this.sessions = new Sessions(device);
+    this.sampling = new Sessions(device);
+  }
+
+  private sessionsFor(config: VitConfig): ShapeSessions {
+    const key = shapeKey(blockShape(config, 0));
+    const opened = this.shaped.get(key);
+    if (opened) return opened;
     // Sums take much memory, a few times for each block.
-    this.summing = new Sessions(device, { keepMemory: false });
+    const made = { moving: new Sessions(this.device), summing: new Sessions(this.device, { keepMemory: false }) };
+    this.shaped.set(key, made);
+    return made;
+  }
+
+  /** Closes the sessions for blocks of other shapes than these: each holds what it once computed in. */
+  async keepShapes(shapes: readonly BlockShape[]): Promise<void> {
+    const kept = new Set(shapes.map(shapeKey));
+    for (const [key, { moving, summing }] of [...this.shaped]) {
+      if (kept.has(key)) continue;
+      this.shaped.delete(key);
+      await moving.dispose();
+      await summing.dispose();
+    }
   }
 
   /**
@@ -166,8 +188,8 @@ export class Passes {
     const tokens = tokensNamed(stream, reads, config);
     const { dims } = tokensOf(stream, "student");
     const begins = before === undefined;
-    const key = [pass, begins ? "first" : "next", shapeKey(config), ...dims].join(" ");
-    const session = await this.summing.get(key, () =>
+    const key = [pass, begins ? "first" : "next", ...dims].join(" ");
+    const session = await this.sessionsFor(config).summing.get(key, () =>
       withTokensOf(this.tokenType, build(config, dims, begins), Object.keys(reads)),
     );
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
@@ -194,12 +216,12 @@ export class Passes {
     const { config, feeds } = constants
       ? { config: blockConfig(model.config, index), feeds: {} }
       : await this.blockOf(model, index);
-    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessions;
+    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessionsFor(config).moving;
     try {
       for (const stream of streams) {
         const { dims } = tokensOf(stream, reads.x);
         // Where all dimensions are known, memory of tokens is used again.
-        const key = `${pass} ${shapeKey(config)} ${dims.join()}`;
+        const key = `${pass} ${dims.join()}`;
         const session = await sessions.get(key, () => {
           const graph = build(config, dims, constants);
           return withTokensOf(this.tokenType, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
@@ -212,7 +234,7 @@ export class Passes {
         await this.replace(stream, writes, kept[made]);
       }
     } finally {
-      if (sessions !== this.sessions) await sessions.dispose();
+      if (constants) await sessions.dispose();
     }
   }
 
@@ -220,7 +242,7 @@ export class Passes {
   async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
     const stored = batches.map((stream) => tokensOf(stream, name));
     const dims = stored.map((tensor) => tensor.dims);
-    const session = await this.sessions.get(`sample ${stride} ${dims.join(" ")}`, () =>
+    const session = await this.sampling.get(`sample ${stride} ${dims.join(" ")}`, () =>
       sampleGraph(dims, stride, this.tokenType),
     );
     const feeds = Object.fromEntries(stored.map((tensor, i) => [`tokens.${i}`, tensor]));
@@ -257,8 +279,8 @@ export class Passes {
   }
 
   async dispose(): Promise<void> {
-    await this.summing.dispose();
-    await this.sessions.dispose();
+    await this.keepShapes([]);
+    await this.sampling.dispose();
     await this.device.release([...this.uploaded.values()]);
     this.uploaded.clear();
   }
