@@ -104,7 +104,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     const { teacher, source, images, data, teacherHash, skipped } = inputs;
     this.opened = { teacher, source };
     skipped.report(context.listener);
-    const int8 = await int8Of(options, teacher, source, images.train, context.listener);
+    const int8 = await int8Of(context, options, teacher, source, images.train);
     const maker = makerOf(options, teacher, images.train.length, undefined, int8);
     const several = maker.names.filter(isState).length > 1;
     // Losses over several blocks read those that the student's stand for.

@@ -601,7 +601,7 @@ async function deploymentOf({
 async function settledPrecision({ context, options, teacher, source, images, resumed, cache }: Run) {
   if (resumed) return resumed.int8;
   if (cache && options.precision === "auto") return cache.facts.int8 ?? undefined;
-  return int8Of(options, teacher, source, images.train, context.listener);
+  return int8Of(context, options, teacher, source, images.train);
 }
 
 /** Crops of each image that a run draws from; new ones in each epoch where undefined. */
@@ -611,11 +611,11 @@ const cropsOf = ({ options, cache }: Pick<Run, "options" | "cache">): number | u
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
 async function begin(run: Run): Promise<Begun> {
   const { context, options, teacher, data, source, resumed } = run;
-  const { environment, listener } = context;
+  const { listener } = context;
   const { train: items } = run.images;
   const method = methodOf(options.method);
   const batch = resumed?.config.plan.batch;
-  const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
+  const fitting = batch === undefined ? fittingBatch(context, options, teacher) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);
   for (const note of plan.notes) listener.info?.(note);
   const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
@@ -702,8 +702,8 @@ async function trainStudent(begun: Begun): Promise<Trained> {
   };
   const kept =
     begun.cache?.crops(items) ??
-    (await cachedFeaturesOf(options, distillation, loaderOptions, folder.directory, context.listener));
-  await folder.writeEvents(before, await settingsOf(begun), await loggedCrops(context.environment, loaderOptions));
+    (await cachedFeaturesOf(context, options, distillation, loaderOptions, folder.directory));
+  await folder.writeEvents(before, await settingsOf(begun), await loggedCrops(context, loaderOptions));
   const training = {
     distillation,
     next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),

@@ -418,7 +418,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const { precision } = this.options;
     for (const [i, candidate] of candidates.entries()) {
       if (this.hasTeacher && i === 0) continue;
-      const model = await inPrecision(candidate.model, precision, source, items, this.context.listener);
+      const model = await inPrecision(this.context, candidate.model, precision, source, items);
       candidates[i] = { ...candidate, model };
     }
     return candidates.map(({ model: { int8 } }) => (int8 ? { ...int8, parts: [...int8.parts] } : null));

@@ -113,7 +113,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     this.settledBefore = { folder: data.path, skipped: data.skipped.length };
     const { source, model } = await this.open();
     this.skipped.open(data.skipped, listener);
-    const chosen = await inPrecision(model, precision, source, data.items, listener);
+    const chosen = await inPrecision(this.context, model, precision, source, data.items);
     this.opened = { source, model: chosen };
     this.settledBefore = {
       ...this.settledBefore,
