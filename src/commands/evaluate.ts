@@ -464,8 +464,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const facts = { queries, bank, skipped: skipped + unread, duplicates, published };
     if (output) {
       const asked = withoutLaunch(options);
-      const { environment } = this.context;
-      await writeEvaluation(environment, output.directory, evaluated, data.classes, {
+      await writeEvaluation(this.context, output.directory, evaluated, data.classes, {
         options: asked,
         comparisons,
         ...facts,
