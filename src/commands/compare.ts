@@ -213,7 +213,7 @@ async function evaluateStudent(
 }
 
 /** How far the run in a folder has come. */
-async function stageOf(environment: Environment, out: string): Promise<RunStage> {
+async function stageOf({ environment }: RunContext, out: string): Promise<RunStage> {
   const directory = environment.directory(out);
   const output = await OutputFolder.open(directory, "run");
   return new RunFolder(output).stage();
@@ -260,8 +260,8 @@ async function changedRuns(
   const changed = new Map<string, string[]>();
   const hashes = new InputHashes(context);
   for (const { options, name } of planned) {
-    if ((await stageOf(context.environment, options.out)) === "absent") continue;
-    const differences = await differencesOf(context.environment, options, hashes);
+    if ((await stageOf(context, options.out)) === "absent") continue;
+    const differences = await differencesOf(context, options, hashes);
     if (differences.length > 0) changed.set(name, differences);
   }
   if (changed.size > 0 && !overwrite) {
@@ -276,11 +276,8 @@ async function changedRuns(
 }
 
 /** What differs between the run in a folder and the one that is planned for it: options, teacher, data, images. */
-async function differencesOf(
-  environment: Environment,
-  options: DistillRunOptions,
-  hashes: InputHashes,
-): Promise<string[]> {
+async function differencesOf(context: RunContext, options: DistillRunOptions, hashes: InputHashes): Promise<string[]> {
+  const { environment } = context;
   const folder = new RunFolder(environment.directory(options.out));
   const config = await folder.readConfig();
   const before = requestedOptions(config, options.out, folder.directory.describe("config.json"));
@@ -293,11 +290,11 @@ async function differencesOf(
   if (before.data !== options.data) return differences;
   if (config.data.listing !== listing)
     return [...differences, `the data ${options.data} has other images or classes than when the run began`];
-  return [...differences, ...(await changedImages(environment, folder, data))];
+  return [...differences, ...(await changedImages(context, folder, data))];
 }
 
 /** Images of a run whose files are others than when it began; the first of them by name. */
-async function changedImages(environment: Environment, folder: RunFolder, data: DataSet): Promise<string[]> {
+async function changedImages({ environment }: RunContext, folder: RunFolder, data: DataSet): Promise<string[]> {
   const byName = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
   const source = environment.createImageSource(data.path);
   try {
@@ -323,10 +320,11 @@ export const runComparison = (context: RunContext, input: CompareRunInput): Prom
   runWhole(division, context, parseOptions(compareRunSchema, input, "options of compare"));
 
 /** Teachers are loaded once, so that what they give for images to evaluate on is known to the next run. */
-function withSharedTeachers(environment: Environment, planned: readonly Planned[]): Environment {
+function withSharedTeachers(context: RunContext, planned: readonly Planned[]): RunContext {
+  const { environment } = context;
   const paths = new Set(planned.map(({ options }) => options.teacher));
   const loaded = new Map<string, ReturnType<Environment["loadModel"]>>();
-  return {
+  const shared: Environment = {
     ...environment,
     referenceOutputs: new ReferenceOutputs(),
     loadModel(path, { warn, ...options }) {
@@ -337,6 +335,7 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
       return model;
     },
   };
+  return { ...context, environment: shared };
 }
 
 /** A run of the grid, or a teacher of some of them. */
@@ -378,7 +377,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
   constructor(context: RunContext, options: CompareRunOptions, settled: unknown) {
     this.options = options;
     this.planned = planRuns(options);
-    this.context = { ...context, environment: withSharedTeachers(context.environment, this.planned) };
+    this.context = withSharedTeachers(context, this.planned);
     this.isTask = settled !== undefined;
   }
 
@@ -536,7 +535,7 @@ const failsAgain: ReadonlySet<string> = new Set(["INVALID_OPTION", "INVALID_INPU
 /** What a run's folder holds once it is finished: read, resumed, or run. */
 async function distilled(context: RunContext, { options }: Planned, overwrite: boolean): Promise<RunFigures> {
   const { out } = options;
-  const stage = overwrite ? "absent" : await stageOf(context.environment, out);
+  const stage = overwrite ? "absent" : await stageOf(context, out);
   const finished =
     stage === "finished" ? await new RunFolder(context.environment.directory(out)).readResult() : undefined;
   if (finished) return finished;

@@ -32,7 +32,7 @@ import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { writeStudent, writeStudentCard } from "./student-folder.ts";
-import type { Listener, RunContext } from "../context/run-context.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedImages } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
@@ -410,7 +410,11 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
 }
 
 /** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
-async function checkMachine({ config, int8, device }: Resumed, teacher: Model, listener: Listener): Promise<void> {
+async function checkMachine(
+  { listener }: RunContext,
+  { config, int8, device }: Resumed,
+  teacher: Model,
+): Promise<void> {
   const { threads } = teacher.device;
   if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
     listener.warn?.(
@@ -565,7 +569,7 @@ export async function openInputs(
   try {
     const teacherHash = await modelKey(teacher);
     if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
-    if (resumed) await checkMachine(resumed, teacher, listener);
+    if (resumed) await checkMachine(context, resumed, teacher);
     else await checkRoom(environment, options.out, leastBytes(options, teacher));
     listener.stage?.("reading images");
     const images = resumed

@@ -136,7 +136,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
       const { residuals, images } = await blockRuns(teacher, crops(), longest, (done) => listener.progress?.(done));
       runs = { residuals: residuals.map((row) => row.map((value) => (Number.isFinite(value) ? value : null))), images };
     }
-    const choices = wanted("search") ? await searchChoices(teacher, crops, longest, listener) : undefined;
+    const choices = wanted("search") ? await searchChoices(this.context, teacher, crops, longest) : undefined;
     const measured: BlocksPart["measured"] = [];
     for (const unit of units) {
       if (unit.kind !== "model") continue;
@@ -158,7 +158,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     if (wanted) (await this.levers()).search.take(parts.flatMap(({ measured }) => measured));
     const proposal = budget === undefined ? undefined : await this.proposed(budget);
     const frontier = wanted ? pricedModels(await this.levers()) : undefined;
-    if (output) await writeInspection(context.environment, output, { residuals, ...(frontier ? { frontier } : {}) });
+    if (output) await writeInspection(context, output, { residuals, ...(frontier ? { frontier } : {}) });
     this.skipped.report(context.listener);
     return {
       ...{ residuals, choices, images },

@@ -212,7 +212,7 @@ export async function performTask(
       checkInputs(plan, await work.inputs(units));
       const stored = division.store(await work.run(units, output));
       const seconds = (environment.now() - begin) / 1000;
-      await writePart(output, stored, { shard: plan.shards[index], seconds, machine: machineOf(environment, plan) });
+      await writePart(output, stored, { shard: plan.shards[index], seconds, machine: machineOf(context, plan) });
       return { ...facts, seconds, wasFinished: false };
     } finally {
       await work.dispose();
@@ -220,7 +220,7 @@ export async function performTask(
   });
 }
 
-function machineOf({ about, programs }: Environment, plan: Plan): TaskMachine {
+function machineOf({ environment: { about, programs } }: RunContext, plan: Plan): TaskMachine {
   const { processor } = about;
   const { threads = programs?.threads } = plan.options;
   return {

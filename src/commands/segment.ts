@@ -24,7 +24,6 @@ import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
@@ -350,7 +349,7 @@ async function segmentInto(
     models.push(result);
     masks.set(job.name, predicted);
   }
-  await writeExamples(context.environment, work, masks, directory);
+  await writeExamples(context, work, masks, directory);
   const result = await writeResult(work, models, directory);
   await output.removeStale();
   return result;
@@ -481,7 +480,7 @@ const shownSlices = 6;
 
 /** PNG files: the slice, its mask, and what was predicted on each encoder. */
 async function writeExamples(
-  environment: Environment,
+  { environment }: RunContext,
   { cases, test, labels }: Work,
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
   out: Directory,

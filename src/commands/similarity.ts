@@ -1,7 +1,6 @@
 // `wecolora similarity`: a student's layers beside its teacher's.
 import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
@@ -60,7 +59,7 @@ async function similarityInto(
     listener.stage?.("comparing layers");
     const layers = await compareLayers(student, teacher, source, items, skipped.add);
     skipped.report(listener);
-    if (output) await writeSimilarity(environment, output.directory, layers);
+    if (output) await writeSimilarity(context, output.directory, layers);
     return { ...layers, out: options.out, skipped: skipped.count };
   } finally {
     await source.dispose();
@@ -70,7 +69,7 @@ async function similarityInto(
 }
 
 async function writeSimilarity(
-  environment: Environment,
+  context: RunContext,
   directory: Directory,
   { cka, cosine }: LayerSimilarity,
 ): Promise<void> {
@@ -80,6 +79,7 @@ async function writeSimilarity(
     textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
   );
   const title = "Centred kernel alignment of each block's output (rows: student)";
+  const { environment } = context;
   const { svg, width, height } = heatMap(cka, [], title, environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
   await writeChart(environment, directory, "similarity", whole);
