@@ -277,9 +277,9 @@ export const division: Division<typeof cacheRunSchema, CropUnit, CachePart, Cach
   parse,
   unit: unitSchema,
   out: ({ out }) => out,
-  within({ environment }, options, use) {
+  within(context, options, use) {
     cropsOf(options);
-    return withOutput(environment, { path: options.out, kind: "cache", inputs: distillInputs(options) }, use);
+    return withOutput(context, { path: options.out, kind: "cache", inputs: distillInputs(options) }, use);
   },
   open: async (context, options, settled) => new CacheWork(context, options, settled),
   store: ({ parts, images }: CachePart) => ({ value: { parts, images }, tensors: new Map() }),

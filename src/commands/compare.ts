@@ -441,8 +441,8 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
   }
 
   async merge(parts: readonly ComparePart[], output: OutputFolder | undefined): Promise<CompareRunResult> {
-    const { options } = this;
-    const { environment } = this.context;
+    const { context, options } = this;
+    const { environment } = context;
     const directory = output?.directory ?? environment.directory(options.out);
     const runs = parts.flatMap((part) => part.runs);
     const teachers = Object.fromEntries(parts.flatMap((part) => Object.entries(part.teachers)));
@@ -453,7 +453,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     const chart = chartOf(options, summaries, Object.values(teachers));
     if (chart) {
       const svg = comparisonChart(chart, environment.createDocument());
-      await writeChart(environment, directory, "comparison", svg);
+      await writeChart(context, directory, "comparison", svg);
     }
     return { out: options.out, runs, summaries, teachers };
   }
@@ -637,10 +637,10 @@ export const division: Division<typeof compareRunSchema, CompareUnit, ComparePar
   schema: compareRunSchema,
   unit: unitSchema,
   out: ({ out }) => out,
-  async within({ environment }, options, use) {
+  async within(context, options, use) {
     const inputs = planRuns(options).flatMap((run) => distillInputs(run.options));
     const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
-    return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, use);
+    return withOutput(context, { path: options.out, kind: "comparison", inputs: unique }, use);
   },
   open: async (context, options, settled) => new CompareWork(context, options, settled),
   store: (value) => ({ value, tensors: new Map() }),

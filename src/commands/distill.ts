@@ -331,13 +331,13 @@ interface Resumed {
  * don't fit (nothing is written then), and a RunError where the run itself fails.
  */
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
-  const { environment, listener } = context;
+  const { listener } = context;
   const options = distillOptions(input);
   checkSizes(options);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
   const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     if (!options.overwrite) {
       // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
@@ -378,7 +378,7 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
   // A folder without a run is left alone.
   await new RunFolder(environment.directory(resume)).readConfig();
   const request: OutputRequest = { path: resume, kind: "run", inputs: [], option: "--resume" };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     const stage = await folder.stage();
     const config = await folder.readConfig();
@@ -570,7 +570,7 @@ export async function openInputs(
     const teacherHash = await modelKey(teacher);
     if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
     if (resumed) await checkMachine(context, resumed, teacher);
-    else await checkRoom(environment, options.out, leastBytes(options, teacher));
+    else await checkRoom(context, options.out, leastBytes(options, teacher));
     listener.stage?.("reading images");
     const images = resumed
       ? await recordedImages(resumed.config.data, resumed.manifest, data, source)

@@ -572,11 +572,11 @@ export const division: Division<typeof evaluateRunSchema, EvaluateUnit, Evaluate
     schema: evaluateRunSchema,
     unit: unitSchema,
     out: ({ out }) => out,
-    async within({ environment }, options, use) {
+    async within(context, options, use) {
       checkPublished(options);
       const inputs = evaluationInputs(options);
-      if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
-      return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, use);
+      if (options.cacheDir !== undefined) await checkApart(context, options.cacheDir, inputs, "--cache-dir");
+      return withOptionalOutput(context, { path: options.out, kind: "evaluation", inputs }, use);
     },
     open: async (context, options, settled) => new EvaluateWork(context, options, settled),
     store({ queries, bank, skipped }) {

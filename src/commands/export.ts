@@ -203,7 +203,6 @@ type ExportOptions = z.output<typeof exportRunSchema>;
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
-  const { environment } = context;
   const options = parseOptions(withOptionsOf(exportRunSchema, exportsNamed(input.to)), input, "options of export");
   const origin = await originOf(context, options.model);
   const { out } = options;
@@ -224,7 +223,7 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
             ...(options.images === undefined ? [] : [{ option: "--images", path: options.images }]),
           ],
         };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const { directory } = output;
     const result = await exportInto(context, options, origin, (format) =>
       out === undefined
@@ -346,7 +345,7 @@ async function exportInto(
   const images = await ExportImages.open(context, whole, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
-    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
+    await checkRoom(context, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
     const original = await images.embed(embedderOf(whole));
     const expected = merging ? await images.embed(embedderOf(model)) : original;
     const source: ExportSource = { context, options, origin, model, merging, images, original, expected, weightType };

@@ -119,7 +119,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
       ...this.settledBefore,
       ...(chosen.int8 ? { int8: { ...chosen.int8, parts: [...chosen.int8.parts] } } : {}),
     };
-    await checkRoom(environment, out, data.items.length * chosen.config.width * elementBytes.float32);
+    await checkRoom(this.context, out, data.items.length * chosen.config.width * elementBytes.float32);
     const items = forPlan ? await hashedItems(source, data.items) : data.items;
     return batchesOf(items, batch);
   }
@@ -202,7 +202,7 @@ export const division = defineDivision({
       { option: "--model", path: model },
       { option: "--data", path: data },
     ];
-    await checkOutputFile(context.environment, out, inputs, isFeatureFile);
+    await checkOutputFile(context, out, inputs, isFeatureFile);
     return use(undefined);
   },
   open: async (context, options, settled) => new FeaturesWork(context, options, settled),

@@ -115,8 +115,8 @@ async function writeFrontier(context: RunContext, directory: Directory, points: 
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,
   }));
-  const { environment } = context;
-  await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
+  const chart = frontierChart(shown, context.environment.createDocument());
+  await writeChart(context, directory, "frontier", chart);
 }
 
 async function writeBlocks(
@@ -130,8 +130,7 @@ async function writeBlocks(
   );
   await directory.write("blocks.csv", textChunks(["block,stands_to,residual", ...lines, ""].join("\n")));
   const title = "Error left where one block, refitted, replaces a run of blocks";
-  const { environment } = context;
-  const { svg, width, height } = runMap(residuals, title, environment.createDocument());
+  const { svg, width, height } = runMap(residuals, title, context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(environment, directory, "blocks", whole);
+  await writeChart(context, directory, "blocks", whole);
 }

@@ -78,13 +78,13 @@ export const division: Division<typeof inspectRunSchema, BlocksUnit, BlocksPart,
   schema: inspectRunSchema,
   unit: blocksUnitSchema,
   out: ({ out }) => out,
-  within({ environment }, options, use) {
+  within(context, options, use) {
     const { model, data, out } = withImages(options);
     const inputs = [
       { option: "the model", path: model },
       { option: "--data", path: data },
     ];
-    return withOptionalOutput(environment, { path: out, kind: "inspection", inputs }, use);
+    return withOptionalOutput(context, { path: out, kind: "inspection", inputs }, use);
   },
   async open(context, options, settled) {
     const work = new BlocksWork(context, withImages(options), settled);

@@ -87,7 +87,7 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
   for (const folder of folders) inputs.push(...(await reportInputs(folder)));
   if (runs.length === 1) return renewReport(context, runs[0], out, inputs);
   const file = out ?? "comparison.html";
-  await checkOutputFile(environment, file, inputs, isPage);
+  await checkOutputFile(context, file, inputs, isPage);
   await environment.writeFile(file, textChunks(await compareReports(context, folders)));
   return { out: file, runs };
 }
@@ -110,9 +110,9 @@ async function renewReport(
   inputs: readonly NamedInput[],
 ): Promise<ReportRunResult> {
   const { environment } = context;
-  if (out !== undefined) await checkOutputFile(environment, out, inputs, isPage);
+  if (out !== undefined) await checkOutputFile(context, out, inputs, isPage);
   const request: OutputRequest = { path: run, kind: "run", inputs: [] };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     const page = await writeRunReport(context, folder);
     if (out !== undefined) await environment.writeFile(out, textChunks(page));

@@ -52,7 +52,7 @@ export interface RolloutRunResult {
 export async function runRollout(context: RunContext, input: RolloutRunInput): Promise<RolloutRunResult> {
   const options = parseOptions(rolloutRunSchema, input, "options of rollout");
   const request: OutputRequest = { path: options.out, kind: "rollout", inputs: modelInputs(options) };
-  return withOutput(context.environment, request, (output) => rolloutInto(context, options, output));
+  return withOutput(context, request, (output) => rolloutInto(context, options, output));
 }
 
 type RolloutOptions = z.output<typeof rolloutRunSchema>;

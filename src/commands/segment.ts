@@ -331,7 +331,7 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
     { option: "--data", path: options.data },
   ];
   const request: OutputRequest = { path: options.out, kind: "segmentation", inputs };
-  return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
+  return withOutput(context, request, (output) => segmentInto(context, options, output));
 }
 
 /** Segments in four stages: read and split the scans, train and evaluate a decoder for each encoder, draw, write. */

@@ -39,7 +39,7 @@ export interface SimilarityRunResult extends LayerSimilarity {
 export async function runSimilarity(context: RunContext, input: SimilarityRunInput): Promise<SimilarityRunResult> {
   const options = parseOptions(similarityRunSchema, input, "options of similarity");
   const request = { path: options.out, kind: "similarity" as const, inputs: modelInputs(options) };
-  return withOptionalOutput(context.environment, request, (output) => similarityInto(context, options, output));
+  return withOptionalOutput(context, request, (output) => similarityInto(context, options, output));
 }
 
 async function similarityInto(
@@ -79,10 +79,9 @@ async function writeSimilarity(
     textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
   );
   const title = "Centred kernel alignment of each block's output (rows: student)";
-  const { environment } = context;
-  const { svg, width, height } = heatMap(cka, [], title, environment.createDocument());
+  const { svg, width, height } = heatMap(cka, [], title, context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(environment, directory, "similarity", whole);
+  await writeChart(context, directory, "similarity", whole);
 }
 
 export const command = defineCommand({

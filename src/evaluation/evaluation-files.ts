@@ -126,8 +126,7 @@ async function writeConfusion(
     import("../report/chart.ts"),
     import("../report/figures.ts"),
   ]);
-  const { environment } = context;
   const title = `Which classes (rows) are taken for which, by the ${scoreTitles[kind]} of the ${last}`;
-  const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());
-  await writeChart(environment, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
+  const { svg, width, height } = confusionMap(counts, classes, title, context.environment.createDocument());
+  await writeChart(context, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
 }
