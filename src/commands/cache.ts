@@ -103,7 +103,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     const inputs = await openInputs(context, { ...options, evaluate: false, evaluateSteps: 0 }, undefined);
     const { teacher, source, images, data, teacherHash, skipped } = inputs;
     this.opened = { teacher, source };
-    skipped.report(context.listener);
+    skipped.report(context);
     const int8 = await int8Of(context, options, teacher, source, images.train);
     const maker = makerOf(options, teacher, images.train.length, undefined, int8);
     const several = maker.names.filter(isState).length > 1;
@@ -209,7 +209,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
 async function openTeacher(context: RunContext, options: CacheOptions, folder: string): Promise<Opened> {
   const { environment } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, readOptionsFor(options, data)));
   await teacher.offload();
   return { teacher, source: environment.createImageSource(folder) };
 }

@@ -185,7 +185,7 @@ async function evaluateStudent(
   const student = environment.directory(options.out).describe("student");
   const settings = evaluationOf(name, given, student);
   const data = await environment.openDataSet(settings.data, openOptions(settings));
-  const model = await environment.loadModel(student, loadRequest(readOptionsFor(settings, data), context));
+  const model = await environment.loadModel(student, loadRequest(context, readOptionsFor(settings, data)));
   const basis = {
     settings: JSON.stringify(given),
     student: await modelKey(model),
@@ -232,7 +232,7 @@ class InputHashes {
   teacher({ teacher, ...options }: DistillRunOptions, data: DataSet): Promise<string> {
     const read = readOptionsFor(options, data);
     return this.once([teacher, read], async () =>
-      modelKey(await this.context.environment.loadModel(teacher, loadRequest(read, this.context))),
+      modelKey(await this.context.environment.loadModel(teacher, loadRequest(this.context, read))),
     );
   }
 
@@ -507,7 +507,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     const listed = await environment.openDataSet(data, openOptions(options));
     const hashes = {
       teacher: await modelKey(
-        await environment.loadModel(teacher, loadRequest(readOptionsFor(options, listed), context)),
+        await environment.loadModel(teacher, loadRequest(context, readOptionsFor(options, listed))),
       ),
       data: await listingHash(listed),
     };

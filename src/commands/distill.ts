@@ -560,11 +560,11 @@ export async function openInputs(
   const read = readOptionsFor(options, data);
   // A branch of the hub may have moved on since the run began.
   const revision = resumed?.config.teacher.commit ?? read.revision;
-  const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, { ...read, revision }));
   await checkModelRanges(options, teacher);
   await teacher.offload();
   const skipped = new SkippedImages(options.strict);
-  skipped.open(unusedOf(data), listener);
+  skipped.open(context, unusedOf(data));
   const source = environment.createImageSource(data.path);
   try {
     const teacherHash = await modelKey(teacher);
@@ -760,7 +760,7 @@ async function evaluateStudent(begun: Begun, { path, keptBlocks, others }: Saved
   const { environment } = context;
   // The student's file holds the mean and deviation that it was trained with; a protocol's transform is the run's.
   const { transform } = readOptionsFor(options, data);
-  const read = (path: string) => environment.loadModel(path, loadRequest({ transform }, context));
+  const read = (path: string) => environment.loadModel(path, loadRequest(context, { transform }));
   const saved = await read(path);
   const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
@@ -797,7 +797,7 @@ async function finish(
   figures: Figures,
 ): Promise<DistillRunResult> {
   const { context, options, folder, teacher, images, items, skipped, initial } = begun;
-  skipped.report(context.listener);
+  skipped.report(context);
   const result: RunResult = {
     teacherFromHub: teacher.origin.hub !== undefined,
     images: items.length,

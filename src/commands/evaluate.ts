@@ -305,7 +305,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const { source, candidates } = await this.open();
     const int8 = await this.takePrecision(data);
     const unused = unusedOf(data);
-    this.skipped.open(unused, context.listener);
+    this.skipped.open(context, unused);
     const parts = partsOf(data, options);
     // A plan has the hash of each image too.
     const prints = forPlan ? rememberedPrints(source) : source;
@@ -381,7 +381,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     );
     const unread = parts.flatMap(({ skipped }) => skipped);
     for (const file of unread) this.skipped.add(file);
-    this.skipped.report(context.listener);
+    this.skipped.report(context);
     return this.finish(output, evaluated, new Set(unread.map(({ name }) => name)).size);
   }
 
@@ -402,7 +402,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
     const candidates: Candidate[] = [];
     for (const [i, [name, path]] of [...teachers, ...options.model.map((path, i) => [names[i], path])].entries()) {
-      const request = loadRequest(readOptionsFor(options, data), context);
+      const request = loadRequest(context, readOptionsFor(options, data));
       const model = await context.environment.loadModel(path, request);
       await model.offload();
       candidates.push({ name, model: await withInt8(model, int8[i] ?? undefined), bytes: model.origin.bytes });

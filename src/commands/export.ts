@@ -339,7 +339,7 @@ async function exportInto(
   if (data === undefined)
     throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   refuseImages(options);
-  const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
+  const whole = await environment.loadModel(path, loadRequest(context, readOptions(options)));
   const { model, merging } = withMerging(whole, options);
   checkFormats(options.to, model, origin?.options);
   const images = await ExportImages.open(context, whole, data, options.maxImages, options.seed);

@@ -107,12 +107,12 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
   }
 
   async units(forPlan: boolean): Promise<FeaturesUnit[]> {
-    const { environment, listener } = this.context;
+    const { environment } = this.context;
     const { data: path, batch, precision, out } = this.options;
     const data = await environment.openImages(path, openOptions(this.options));
     this.settledBefore = { folder: data.path, skipped: data.skipped.length };
     const { source, model } = await this.open();
-    this.skipped.open(data.skipped, listener);
+    this.skipped.open(this.context, data.skipped);
     const chosen = await inPrecision(this.context, model, precision, source, data.items);
     this.opened = { source, model: chosen };
     this.settledBefore = {
@@ -152,7 +152,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
   }
 
   async merge(parts: readonly FeaturesPart[]): Promise<FeaturesRunResult> {
-    const { environment, listener } = this.context;
+    const { environment } = this.context;
     const { out } = this.options;
     const names = parts.flatMap((part) => part.names);
     if (names.length === 0) throw noneReadable();
@@ -161,7 +161,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     await environment.writeFile(out, writeSafetensors(new Map([["features", features]]), metadata));
     const unread = parts.flatMap(({ skipped }) => skipped);
     for (const file of unread) this.skipped.add(file);
-    this.skipped.report(listener);
+    this.skipped.report(this.context);
     const skipped = (this.settledBefore?.skipped ?? 0) + unread.length;
     return { out, images: names.length, width: features.dims[1], skipped };
   }
@@ -177,7 +177,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     const { environment } = this.context;
     const loaded = await environment.loadModel(
       this.options.model,
-      loadRequest(readOptions(this.options), this.context),
+      loadRequest(this.context, readOptions(this.options)),
     );
     await loaded.offload();
     const model = await withInt8(loaded, this.settledBefore?.int8);

@@ -95,7 +95,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const items = searchItems(data.items, options.maxImages, options.seed);
     this.facts = { folder: data.path, items: [...items] };
     const { source } = await this.open();
-    this.skipped.open(data.skipped, context.listener);
+    this.skipped.open(context, data.skipped);
     if (forPlan) this.facts = { ...this.facts, items: await hashedItems(source, items) };
     if (earlier) this.facts = { ...this.facts, ...(await this.measuredBefore(earlier)) };
     const models = options.frontier ? await this.modelsToBuild() : [];
@@ -159,7 +159,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const proposal = budget === undefined ? undefined : await this.proposed(budget);
     const frontier = wanted ? pricedModels(await this.levers()) : undefined;
     if (output) await writeInspection(context, output, { residuals, ...(frontier ? { frontier } : {}) });
-    this.skipped.report(context.listener);
+    this.skipped.report(context);
     return {
       ...{ residuals, choices, images },
       ...(frontier ? { frontier } : {}),
@@ -208,7 +208,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     if (this.opened) return this.opened;
     const { context, options } = this;
     const { folder, items } = this.facts ?? { folder: options.data, items: [] };
-    const teacher = await context.environment.loadModel(options.model, loadRequest(readOptions(options), context));
+    const teacher = await context.environment.loadModel(options.model, loadRequest(context, readOptions(options)));
     this.opened = { teacher, source: context.environment.createImageSource(folder), items };
     requireFiniteWeights(teacher);
     return this.opened;

@@ -47,7 +47,7 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
   const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
   if (given !== undefined)
     throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`, { code: "INVALID_OPTION" });
-  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const model = await context.environment.loadModel(path, loadRequest(context, readOptions(options)));
   try {
     return describe(context, path, model);
   } finally {

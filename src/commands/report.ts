@@ -342,15 +342,16 @@ async function withImages(context: RunContext, folder: RunFolder, files: RunFile
 
 /** Teacher and student by these names, as far as they can be opened. */
 async function openModels(
-  { environment, signal }: RunContext,
+  context: RunContext,
   folder: RunFolder,
   options: DistillRunOptions,
   data: DataSet | undefined,
   attempts: Attempts,
 ): Promise<Map<string, Model>> {
+  const { environment } = context;
   const teacher = await attempts.try("the teacher's side of the images", () => {
     const read = data ? readOptionsFor(options, data) : readOptions(options);
-    return environment.loadModel(options.teacher, loadRequest(read, { listener: {}, signal }));
+    return environment.loadModel(options.teacher, loadRequest({ ...context, listener: {} }, read));
   });
   const student = await attempts.try("the student's side", () =>
     environment.loadModel(folder.directory.describe("student"), {}),

@@ -392,7 +392,7 @@ function classNamesOf(labels: readonly number[], { classNames: names, data }: Se
 /** Trains and evaluates one encoder's decoder, and writes its weights. */
 async function runJob(context: RunContext, work: Work, { path, name, pixels }: Job, directory: Directory) {
   const { options, classes } = work;
-  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const model = await context.environment.loadModel(path, loadRequest(context, readOptions(options)));
   try {
     const { imageSize, patchSize } = model.config;
     const encoder: Encoder = pixels

@@ -49,16 +49,16 @@ async function similarityInto(
 ): Promise<SimilarityRunResult> {
   const { environment, listener } = context;
   const data = await environment.openImages(options.data);
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), context));
-  const student = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, readOptions(options)));
+  const student = await environment.loadModel(options.model, loadRequest(context, readOptions(options)));
   const source = environment.createImageSource(data.path);
   const skipped = new SkippedImages(options.strict);
   try {
     const items = limitItems(data.items, options.maxImages, options.seed);
-    skipped.open(data.skipped, listener);
+    skipped.open(context, data.skipped);
     listener.stage?.("comparing layers");
     const layers = await compareLayers(student, teacher, source, items, skipped.add);
-    skipped.report(listener);
+    skipped.report(context);
     if (output) await writeSimilarity(context, output.directory, layers);
     return { ...layers, out: options.out, skipped: skipped.count };
   } finally {
