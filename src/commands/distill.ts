@@ -649,7 +649,7 @@ async function begin(run: Run): Promise<Begun> {
       ? `all ${depth} blocks are kept`
       : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
   );
-  warnOfRank(options, items.length, (message) => listener.warn?.(message));
+  warnOfRank(context, options, items.length);
   return { ...run, items, plan, labels, initial, int8, copied, distillation, deployment, rankings };
 }
 

@@ -110,11 +110,11 @@ export function teacherLabels({ config }: Model, { train }: DataSet, { method, d
 }
 
 /** Adapters of a rank beyond the number of images fit those images alone. */
-export function warnOfRank(options: StudentRunOptions, images: number, warn: (message: string) => void): void {
+export function warnOfRank({ listener }: RunContext, options: StudentRunOptions, images: number): void {
   const rank = adapterPlanOf(options)?.rank ?? 0;
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
   if (images < highest) {
-    warn(
+    listener.warn?.(
       `${images} images are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
     );
   }
