@@ -103,10 +103,10 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     const inputs = await openInputs(context, { ...options, evaluate: false, evaluateSteps: 0 }, undefined);
     const { teacher, source, images, data, teacherHash, skipped } = inputs;
     this.opened = { teacher, source };
-    skipped.report(context.listener);
+    skipped.report(context);
     // What an earlier plan measured is not measured again: with another answer finished tasks would have to be repeated.
     const before = settledBefore(earlier, settledSchema, await this.inputs());
-    const int8 = before ? before.int8 : await int8Of(options, teacher, source, images.train, context.listener);
+    const int8 = before ? before.int8 : await int8Of(context, options, teacher, source, images.train);
     const maker = makerOf(options, teacher, images.train.length, undefined, int8);
     const several = maker.names.filter(isState).length > 1;
     // Losses over several blocks read those that the student's stand for.
@@ -211,7 +211,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
 async function openTeacher(context: RunContext, options: CacheOptions, folder: string): Promise<Opened> {
   const { environment } = context;
   const data = await environment.openDataSet(options.data, openOptions(options));
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptionsFor(options, data), context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, readOptionsFor(options, data)));
   await teacher.offload();
   return { teacher, source: environment.createImageSource(folder) };
 }
@@ -279,9 +279,9 @@ export const division: Division<typeof cacheRunSchema, CropUnit, CachePart, Cach
   parse,
   unit: unitSchema,
   out: ({ out }) => out,
-  within({ environment }, options, use) {
+  within(context, options, use) {
     cropsOf(options);
-    return withOutput(environment, { path: options.out, kind: "cache", inputs: distillInputs(options) }, use);
+    return withOutput(context, { path: options.out, kind: "cache", inputs: distillInputs(options) }, use);
   },
   open: async (context, options, settled) => new CacheWork(context, options, settled),
   store: ({ parts, images }: CachePart) => ({ value: { parts, images }, tensors: new Map() }),

@@ -24,10 +24,9 @@ export interface CancelRunResult {
 
 /** Ends what a launcher waits for or runs. Finished tasks keep their results. */
 export async function runCancel(context: RunContext, input: CancelRunInput): Promise<CancelRunResult> {
-  const { environment } = context;
-  const opened = await readPlan(environment, parseOptions(cancelRunSchema, input, "options of cancel").out);
+  const opened = await readPlan(context, parseOptions(cancelRunSchema, input, "options of cancel").out);
   const { path } = opened;
-  return withOutput(environment, { path, kind: "plan", inputs: [] }, async ({ directory }) => {
+  return withOutput(context, { path, kind: "plan", inputs: [] }, async ({ directory }) => {
     const launch = await readLaunch(opened);
     if (!launch) throw new UserError(`The tasks of ${path} were not launched.`, { code: "RUN_NOT_FOUND" });
     // First of all: what is stopped by this is not to be run again by its own script.

@@ -185,7 +185,7 @@ async function evaluateStudent(
   const student = environment.directory(options.out).describe("student");
   const settings = evaluationOf(name, given, student);
   const data = await environment.openDataSet(settings.data, openOptions(settings));
-  const model = await environment.loadModel(student, loadRequest(readOptionsFor(settings, data), context));
+  const model = await environment.loadModel(student, loadRequest(context, readOptionsFor(settings, data)));
   const basis = {
     settings: JSON.stringify(given),
     student: await modelKey(model),
@@ -213,7 +213,7 @@ async function evaluateStudent(
 }
 
 /** How far the run in a folder has come. */
-async function stageOf(environment: Environment, out: string): Promise<RunStage> {
+async function stageOf({ environment }: RunContext, out: string): Promise<RunStage> {
   const directory = environment.directory(out);
   const output = await OutputFolder.open(directory, "run");
   return new RunFolder(output).stage();
@@ -232,7 +232,7 @@ class InputHashes {
   teacher({ teacher, ...options }: DistillRunOptions, data: DataSet): Promise<string> {
     const read = readOptionsFor(options, data);
     return this.once([teacher, read], async () =>
-      modelKey(await this.context.environment.loadModel(teacher, loadRequest(read, this.context))),
+      modelKey(await this.context.environment.loadModel(teacher, loadRequest(this.context, read))),
     );
   }
 
@@ -260,8 +260,8 @@ async function changedRuns(
   const changed = new Map<string, string[]>();
   const hashes = new InputHashes(context);
   for (const { options, name } of planned) {
-    if ((await stageOf(context.environment, options.out)) === "absent") continue;
-    const differences = await differencesOf(context.environment, options, hashes);
+    if ((await stageOf(context, options.out)) === "absent") continue;
+    const differences = await differencesOf(context, options, hashes);
     if (differences.length > 0) changed.set(name, differences);
   }
   if (changed.size > 0 && !overwrite) {
@@ -276,11 +276,8 @@ async function changedRuns(
 }
 
 /** What differs between the run in a folder and the one that is planned for it: options, teacher, data, images. */
-async function differencesOf(
-  environment: Environment,
-  options: DistillRunOptions,
-  hashes: InputHashes,
-): Promise<string[]> {
+async function differencesOf(context: RunContext, options: DistillRunOptions, hashes: InputHashes): Promise<string[]> {
+  const { environment } = context;
   const folder = new RunFolder(environment.directory(options.out));
   const config = await folder.readConfig();
   const before = requestedOptions(config, options.out, folder.directory.describe("config.json"));
@@ -293,11 +290,11 @@ async function differencesOf(
   if (before.data !== options.data) return differences;
   if (config.data.listing !== listing)
     return [...differences, `the data ${options.data} has other images or classes than when the run began`];
-  return [...differences, ...(await changedImages(environment, folder, data))];
+  return [...differences, ...(await changedImages(context, folder, data))];
 }
 
 /** Images of a run whose files are others than when it began; the first of them by name. */
-async function changedImages(environment: Environment, folder: RunFolder, data: DataSet): Promise<string[]> {
+async function changedImages({ environment }: RunContext, folder: RunFolder, data: DataSet): Promise<string[]> {
   const byName = new Map([...data.train.items, ...(data.test?.items ?? [])].map((item) => [item.name, item]));
   const source = environment.createImageSource(data.path);
   try {
@@ -323,10 +320,11 @@ export const runComparison = (context: RunContext, input: CompareRunInput): Prom
   runWhole(division, context, parseOptions(compareRunSchema, input, "options of compare"));
 
 /** Teachers are loaded once, so that what they give for images to evaluate on is known to the next run. */
-function withSharedTeachers(environment: Environment, planned: readonly Planned[]): Environment {
+function withSharedTeachers(context: RunContext, planned: readonly Planned[]): RunContext {
+  const { environment } = context;
   const paths = new Set(planned.map(({ options }) => options.teacher));
   const loaded = new Map<string, ReturnType<Environment["loadModel"]>>();
-  return {
+  const shared: Environment = {
     ...environment,
     referenceOutputs: new ReferenceOutputs(),
     loadModel(path, { warn, ...options }) {
@@ -337,6 +335,7 @@ function withSharedTeachers(environment: Environment, planned: readonly Planned[
       return model;
     },
   };
+  return { ...context, environment: shared };
 }
 
 /** A run of the grid, or a teacher of some of them. */
@@ -378,7 +377,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
   constructor(context: RunContext, options: CompareRunOptions, settled: unknown) {
     this.options = options;
     this.planned = planRuns(options);
-    this.context = { ...context, environment: withSharedTeachers(context.environment, this.planned) };
+    this.context = withSharedTeachers(context, this.planned);
     this.isTask = settled !== undefined;
   }
 
@@ -442,8 +441,8 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
   }
 
   async merge(parts: readonly ComparePart[], output: OutputFolder | undefined): Promise<CompareRunResult> {
-    const { options } = this;
-    const { environment } = this.context;
+    const { context, options } = this;
+    const { environment } = context;
     const directory = output?.directory ?? environment.directory(options.out);
     const runs = parts.flatMap((part) => part.runs);
     const teachers = Object.fromEntries(parts.flatMap((part) => Object.entries(part.teachers)));
@@ -454,7 +453,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     const chart = chartOf(options, summaries, Object.values(teachers));
     if (chart) {
       const svg = comparisonChart(chart, environment.createDocument());
-      await writeChart(environment, directory, "comparison", svg);
+      await writeChart(context, directory, "comparison", svg);
     }
     return { out: options.out, runs, summaries, teachers };
   }
@@ -508,7 +507,7 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     const listed = await environment.openDataSet(data, openOptions(options));
     const hashes = {
       teacher: await modelKey(
-        await environment.loadModel(teacher, loadRequest(readOptionsFor(options, listed), context)),
+        await environment.loadModel(teacher, loadRequest(context, readOptionsFor(options, listed))),
       ),
       data: await listingHash(listed),
     };
@@ -536,7 +535,7 @@ const failsAgain: ReadonlySet<string> = new Set(["INVALID_OPTION", "INVALID_INPU
 /** What a run's folder holds once it is finished: read, resumed, or run. */
 async function distilled(context: RunContext, { options }: Planned, overwrite: boolean): Promise<RunFigures> {
   const { out } = options;
-  const stage = overwrite ? "absent" : await stageOf(context.environment, out);
+  const stage = overwrite ? "absent" : await stageOf(context, out);
   const finished =
     stage === "finished" ? await new RunFolder(context.environment.directory(out)).readResult() : undefined;
   if (finished) return finished;
@@ -638,10 +637,10 @@ export const division: Division<typeof compareRunSchema, CompareUnit, ComparePar
   schema: compareRunSchema,
   unit: unitSchema,
   out: ({ out }) => out,
-  async within({ environment }, options, use) {
+  async within(context, options, use) {
     const inputs = planRuns(options).flatMap((run) => distillInputs(run.options));
     const unique = [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
-    return withOutput(environment, { path: options.out, kind: "comparison", inputs: unique }, use);
+    return withOutput(context, { path: options.out, kind: "comparison", inputs: unique }, use);
   },
   open: async (context, options, settled) => new CompareWork(context, options, settled),
   store: (value) => ({ value, tensors: new Map() }),

@@ -32,7 +32,7 @@ import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import { writeStudent, writeStudentCard } from "./student-folder.ts";
-import type { Listener, RunContext } from "../context/run-context.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedImages } from "../context/run-context.ts";
 import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
@@ -331,13 +331,13 @@ interface Resumed {
  * don't fit (nothing is written then), and a RunError where the run itself fails.
  */
 export async function runDistillation(context: RunContext, input: DistillRunInput): Promise<DistillRunResult> {
-  const { environment, listener } = context;
+  const { listener } = context;
   const options = distillOptions(input);
   checkSizes(options);
   if (options.recipe !== undefined) listener.info?.(`recipe ${options.recipe}: ${methodOf(options.method).summary}`);
   fewShotOf(options);
   const request: OutputRequest = { path: options.out, kind: "run", inputs: distillInputs(options) };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     if (!options.overwrite) {
       // A run that was stopped behind its last step has nothing left to decide: the same command ends it too.
@@ -378,7 +378,7 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
   // A folder without a run is left alone.
   await new RunFolder(environment.directory(resume)).readConfig();
   const request: OutputRequest = { path: resume, kind: "run", inputs: [], option: "--resume" };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     const stage = await folder.stage();
     const config = await folder.readConfig();
@@ -410,7 +410,11 @@ export async function resumeDistillation(context: RunContext, input: ResumeInput
 }
 
 /** Names what makes a resumed run's bits differ from those of one that never stopped, where the machine or the user changes it. */
-async function checkMachine({ config, int8, device }: Resumed, teacher: Model, listener: Listener): Promise<void> {
+async function checkMachine(
+  { listener }: RunContext,
+  { config, int8, device }: Resumed,
+  teacher: Model,
+): Promise<void> {
   const { threads } = teacher.device;
   if (config.threads !== undefined && threads !== undefined && threads !== config.threads)
     listener.warn?.(
@@ -556,17 +560,17 @@ export async function openInputs(
   const read = readOptionsFor(options, data);
   // A branch of the hub may have moved on since the run began.
   const revision = resumed?.config.teacher.commit ?? read.revision;
-  const teacher = await environment.loadModel(options.teacher, loadRequest({ ...read, revision }, context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, { ...read, revision }));
   await checkModelRanges(options, teacher);
   await teacher.offload();
   const skipped = new SkippedImages(options.strict);
-  skipped.open(unusedOf(data), listener);
+  skipped.open(context, unusedOf(data));
   const source = environment.createImageSource(data.path);
   try {
     const teacherHash = await modelKey(teacher);
     if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
-    if (resumed) await checkMachine(resumed, teacher, listener);
-    else await checkRoom(environment, options.out, leastBytes(options, teacher));
+    if (resumed) await checkMachine(context, resumed, teacher);
+    else await checkRoom(context, options.out, leastBytes(options, teacher));
     listener.stage?.("reading images");
     const images = resumed
       ? await recordedImages(resumed.config.data, resumed.manifest, data, source)
@@ -601,7 +605,7 @@ async function deploymentOf({
 async function settledPrecision({ context, options, teacher, source, images, resumed, cache }: Run) {
   if (resumed) return resumed.int8;
   if (cache && options.precision === "auto") return cache.facts.int8 ?? undefined;
-  return int8Of(options, teacher, source, images.train, context.listener);
+  return int8Of(context, options, teacher, source, images.train);
 }
 
 /** Crops of each image that a run draws from; new ones in each epoch where undefined. */
@@ -611,11 +615,11 @@ const cropsOf = ({ options, cache }: Pick<Run, "options" | "cache">): number | u
 /** Settles batch, precision, blocks and widths, and makes the student before training. */
 async function begin(run: Run): Promise<Begun> {
   const { context, options, teacher, data, source, resumed } = run;
-  const { environment, listener } = context;
+  const { listener } = context;
   const { train: items } = run.images;
   const method = methodOf(options.method);
   const batch = resumed?.config.plan.batch;
-  const fitting = batch === undefined ? fittingBatch(options, teacher, environment) : () => batch;
+  const fitting = batch === undefined ? fittingBatch(context, options, teacher) : () => batch;
   const plan = planBatches(items.length, options, method.trains, fitting);
   for (const note of plan.notes) listener.info?.(note);
   const labels = method.needsLabels ? teacherLabels(teacher, data, options) : undefined;
@@ -645,7 +649,7 @@ async function begin(run: Run): Promise<Begun> {
       ? `all ${depth} blocks are kept`
       : `${keptBlocks.length} of ${depth} blocks are kept: ${keptBlocks.join(", ")}`,
   );
-  warnOfRank(options, items.length, (message) => listener.warn?.(message));
+  warnOfRank(context, options, items.length);
   return { ...run, items, plan, labels, initial, int8, copied, distillation, deployment, rankings };
 }
 
@@ -702,8 +706,8 @@ async function trainStudent(begun: Begun): Promise<Trained> {
   };
   const kept =
     begun.cache?.crops(items) ??
-    (await cachedFeaturesOf(options, distillation, loaderOptions, folder.directory, context.listener));
-  await folder.writeEvents(before, await settingsOf(begun), await loggedCrops(context.environment, loaderOptions));
+    (await cachedFeaturesOf(context, options, distillation, loaderOptions, folder.directory));
+  await folder.writeEvents(before, await settingsOf(begun), await loggedCrops(context, loaderOptions));
   const training = {
     distillation,
     next: microBatchesOf(loaderOptions, distillation.steps * plan.accumulation, kept, labels),
@@ -756,7 +760,7 @@ async function evaluateStudent(begun: Begun, { path, keptBlocks, others }: Saved
   const { environment } = context;
   // The student's file holds the mean and deviation that it was trained with; a protocol's transform is the run's.
   const { transform } = readOptionsFor(options, data);
-  const read = (path: string) => environment.loadModel(path, loadRequest({ transform }, context));
+  const read = (path: string) => environment.loadModel(path, loadRequest(context, { transform }));
   const saved = await read(path);
   const weightCopy = new Model(copyBlocks(teacher, copied ?? keptBlocks), teacher.device);
   const weightType = options.weightType ?? teacher.origin.weightType;
@@ -793,7 +797,7 @@ async function finish(
   figures: Figures,
 ): Promise<DistillRunResult> {
   const { context, options, folder, teacher, images, items, skipped, initial } = begun;
-  skipped.report(context.listener);
+  skipped.report(context);
   const result: RunResult = {
     teacherFromHub: teacher.origin.hub !== undefined,
     images: items.length,

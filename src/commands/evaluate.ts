@@ -306,7 +306,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const { source, candidates } = await this.open();
     const int8 = await this.takePrecision(data, earlier);
     const unused = unusedOf(data);
-    this.skipped.open(unused, context.listener);
+    this.skipped.open(context, unused);
     const parts = partsOf(data, options);
     // A plan has the hash of each image too.
     const prints = forPlan ? rememberedPrints(source) : source;
@@ -382,7 +382,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     );
     const unread = parts.flatMap(({ skipped }) => skipped);
     for (const file of unread) this.skipped.add(file);
-    this.skipped.report(context.listener);
+    this.skipped.report(context);
     return this.finish(output, evaluated, new Set(unread.map(({ name }) => name)).size);
   }
 
@@ -403,7 +403,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const teachers = options.teacher === undefined ? [] : [["teacher", options.teacher]];
     const candidates: Candidate[] = [];
     for (const [i, [name, path]] of [...teachers, ...options.model.map((path, i) => [names[i], path])].entries()) {
-      const request = loadRequest(readOptionsFor(options, data), context);
+      const request = loadRequest(context, readOptionsFor(options, data));
       const model = await context.environment.loadModel(path, request);
       await model.offload();
       candidates.push({ name, model: await withInt8(model, int8[i] ?? undefined), bytes: model.origin.bytes });
@@ -425,7 +425,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
       if (this.hasTeacher && i === 0) continue;
       const model = before
         ? await withInt8(candidate.model, before.int8[i] ?? undefined)
-        : await inPrecision(candidate.model, precision, source, items, this.context.listener);
+        : await inPrecision(this.context, candidate.model, precision, source, items);
       candidates[i] = { ...candidate, model };
     }
     return candidates.map(({ model: { int8 } }) => (int8 ? { ...int8, parts: [...int8.parts] } : null));
@@ -471,8 +471,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const facts = { queries, bank, skipped: skipped + unread, duplicates, published };
     if (output) {
       const asked = withoutLaunch(options);
-      const { environment } = this.context;
-      await writeEvaluation(environment, output.directory, evaluated, data.classes, {
+      await writeEvaluation(this.context, output.directory, evaluated, data.classes, {
         options: asked,
         comparisons,
         ...facts,
@@ -580,11 +579,11 @@ export const division: Division<typeof evaluateRunSchema, EvaluateUnit, Evaluate
     schema: evaluateRunSchema,
     unit: unitSchema,
     out: ({ out }) => out,
-    async within({ environment }, options, use) {
+    async within(context, options, use) {
       checkPublished(options);
       const inputs = evaluationInputs(options);
-      if (options.cacheDir !== undefined) await checkApart(environment, options.cacheDir, inputs, "--cache-dir");
-      return withOptionalOutput(environment, { path: options.out, kind: "evaluation", inputs }, use);
+      if (options.cacheDir !== undefined) await checkApart(context, options.cacheDir, inputs, "--cache-dir");
+      return withOptionalOutput(context, { path: options.out, kind: "evaluation", inputs }, use);
     },
     open: async (context, options, settled) => new EvaluateWork(context, options, settled),
     store({ queries, bank, skipped }) {

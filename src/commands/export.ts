@@ -20,7 +20,6 @@ import { withOptionsOf } from "../utils/option-shapes.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { cardOrigin } from "./run-card.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Embedded, KnnShares } from "../exports/measure.ts";
@@ -140,7 +139,7 @@ interface Origin extends RunOrigin {
 }
 
 /** The run whose folder, or student, a path is; undefined where it is another model. */
-async function originOf(environment: Environment, path: string): Promise<Origin | undefined> {
+async function originOf({ environment }: RunContext, path: string): Promise<Origin | undefined> {
   for (const candidate of [path, `${path}/..`]) {
     const folder = new RunFolder(environment.directory(candidate));
     const entries = await folder.directory.list().catch((): string[] => []);
@@ -204,9 +203,8 @@ type ExportOptions = z.output<typeof exportRunSchema>;
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
-  const { environment } = context;
   const options = parseOptions(withOptionsOf(exportRunSchema, exportsNamed(input.to)), input, "options of export");
-  const origin = await originOf(environment, options.model);
+  const origin = await originOf(context, options.model);
   const { out } = options;
   const run = origin?.folder.directory.describe("");
   if (out === undefined && run === undefined)
@@ -225,7 +223,7 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
             ...(options.images === undefined ? [] : [{ option: "--images", path: options.images }]),
           ],
         };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const { directory } = output;
     const result = await exportInto(context, options, origin, (format) =>
       out === undefined
@@ -253,7 +251,7 @@ export async function exportRun(
     { ...more, model, to: [...names] },
     "options of export",
   );
-  const origin = await originOf(context.environment, model);
+  const origin = await originOf(context, model);
   const result = await exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
   await folder.writeExports(result.exports);
   return result;
@@ -264,7 +262,7 @@ const calibrationImages = 300;
 
 /** The images that an export may round weights for: those that are named, else those that the run refitted or trained with. */
 async function calibrationItems(
-  environment: Environment,
+  { environment }: RunContext,
   { images, seed }: Pick<ExportOptions, "images" | "seed">,
   origin: Origin | undefined,
 ): Promise<{ path: string; items: readonly Item[] } | undefined> {
@@ -287,13 +285,14 @@ async function calibrationItems(
 
 /** Runs `write` with the images that an export may round weights for, where one of the exports makes use of them. */
 async function withCalibration(
-  { environment, listener }: RunContext,
+  context: RunContext,
   options: ExportOptions,
   origin: Origin | undefined,
   model: Model,
   write: (calibration: Calibration | undefined) => Promise<void>,
 ): Promise<void> {
-  const calibrationImages = await calibrationItems(environment, options, origin);
+  const { environment, listener } = context;
+  const calibrationImages = await calibrationItems(context, options, origin);
   if (!calibrationImages) return write(undefined);
   const { path, items } = calibrationImages;
   if (items.length === 0) throw new UserError(`None of the files in ${path} is an image.`, { code: "NO_IMAGES" });
@@ -340,13 +339,13 @@ async function exportInto(
   if (data === undefined)
     throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   refuseImages(options);
-  const whole = await environment.loadModel(path, loadRequest(readOptions(options), context));
+  const whole = await environment.loadModel(path, loadRequest(context, readOptions(options)));
   const { model, merging } = withMerging(whole, options);
   checkFormats(options.to, model, origin?.options);
-  const images = await ExportImages.open(environment, whole, data, options.maxImages, options.seed);
+  const images = await ExportImages.open(context, whole, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
-    await checkRoom(environment, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
+    await checkRoom(context, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
     const original = await images.embed(embedderOf(whole));
     const expected = merging ? await images.embed(embedderOf(model)) : original;
     const source: ExportSource = { context, options, origin, model, merging, images, original, expected, weightType };

@@ -107,23 +107,23 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
   }
 
   async units(forPlan: boolean, earlier?: EarlierPlan): Promise<FeaturesUnit[]> {
-    const { environment, listener } = this.context;
+    const { environment } = this.context;
     const { data: path, batch, precision, out } = this.options;
     const data = await environment.openImages(path, openOptions(this.options));
     this.settledBefore = { folder: data.path, skipped: data.skipped.length };
     const { source, model } = await this.open();
-    this.skipped.open(data.skipped, listener);
+    this.skipped.open(this.context, data.skipped);
     // What was measured once is not measured again: with another answer finished tasks would have to be repeated.
     const before = settledBefore(earlier, settledSchema, await this.inputs());
     const chosen = before
       ? await withInt8(model, before.int8)
-      : await inPrecision(model, precision, source, data.items, listener);
+      : await inPrecision(this.context, model, precision, source, data.items);
     this.opened = { source, model: chosen };
     this.settledBefore = {
       ...this.settledBefore,
       ...(chosen.int8 ? { int8: { ...chosen.int8, parts: [...chosen.int8.parts] } } : {}),
     };
-    await checkRoom(environment, out, data.items.length * chosen.config.width * elementBytes.float32);
+    await checkRoom(this.context, out, data.items.length * chosen.config.width * elementBytes.float32);
     const items = forPlan ? await hashedItems(source, data.items) : data.items;
     return batchesOf(items, batch);
   }
@@ -156,7 +156,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
   }
 
   async merge(parts: readonly FeaturesPart[]): Promise<FeaturesRunResult> {
-    const { environment, listener } = this.context;
+    const { environment } = this.context;
     const { out } = this.options;
     const names = parts.flatMap((part) => part.names);
     if (names.length === 0) throw noneReadable();
@@ -165,7 +165,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     await environment.writeFile(out, writeSafetensors(new Map([["features", features]]), metadata));
     const unread = parts.flatMap(({ skipped }) => skipped);
     for (const file of unread) this.skipped.add(file);
-    this.skipped.report(listener);
+    this.skipped.report(this.context);
     const skipped = (this.settledBefore?.skipped ?? 0) + unread.length;
     return { out, images: names.length, width: features.dims[1], skipped };
   }
@@ -181,7 +181,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     const { environment } = this.context;
     const loaded = await environment.loadModel(
       this.options.model,
-      loadRequest(readOptions(this.options), this.context),
+      loadRequest(this.context, readOptions(this.options)),
     );
     await loaded.offload();
     const model = await withInt8(loaded, this.settledBefore?.int8);
@@ -206,7 +206,7 @@ export const division = defineDivision({
       { option: "--model", path: model },
       { option: "--data", path: data },
     ];
-    await checkOutputFile(context.environment, out, inputs, isFeatureFile);
+    await checkOutputFile(context, out, inputs, isFeatureFile);
     return use(undefined);
   },
   open: async (context, options, settled) => new FeaturesWork(context, options, settled),

@@ -12,8 +12,7 @@ import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
-import type { Environment } from "../context/environment.ts";
-import type { Listener } from "../context/run-context.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import { exportText } from "./choose-levers.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
@@ -66,10 +65,10 @@ export type CropBatches = (parts?: number) => AsyncIterable<FloatTensor>;
 
 /** The best blocks to keep, for each number of them, and what such a student weighs. */
 export async function searchChoices(
+  { listener }: RunContext,
   teacher: Model,
   crops: CropBatches,
   longest: number,
-  listener: Listener,
 ): Promise<BlocksRunResult["choices"]> {
   const most = teacher.config.depth - 1;
   listener.stage?.("searching blocks", most);
@@ -82,22 +81,18 @@ export async function searchChoices(
 
 /** Writes the tables and charts. */
 export async function writeInspection(
-  environment: Environment,
+  context: RunContext,
   output: OutputFolder,
   { residuals, frontier }: Pick<BlocksRunResult, "residuals" | "frontier">,
 ): Promise<void> {
-  await writeBlocks(environment, output.directory, residuals);
-  if (frontier) await writeFrontier(environment, output.directory, frontier);
+  await writeBlocks(context, output.directory, residuals);
+  if (frontier) await writeFrontier(context, output.directory, frontier);
   await output.removeStale();
 }
 
 const percentOf = (share: number): string => (100 * share).toFixed(0);
 
-async function writeFrontier(
-  environment: Environment,
-  directory: Directory,
-  points: readonly PricedModel[],
-): Promise<void> {
+async function writeFrontier(context: RunContext, directory: Directory, points: readonly PricedModel[]): Promise<void> {
   const head =
     "export,block_share,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time";
   const rows = points.map((p) => [
@@ -120,11 +115,12 @@ async function writeFrontier(
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,
   }));
-  await writeChart(environment, directory, "frontier", frontierChart(shown, environment.createDocument()));
+  const chart = frontierChart(shown, context.environment.createDocument());
+  await writeChart(context, directory, "frontier", chart);
 }
 
 async function writeBlocks(
-  environment: Environment,
+  context: RunContext,
   directory: Directory,
   rows: BlocksRunResult["residuals"],
 ): Promise<void> {
@@ -134,7 +130,7 @@ async function writeBlocks(
   );
   await directory.write("blocks.csv", textChunks(["block,stands_to,residual", ...lines, ""].join("\n")));
   const title = "Error left where one block, refitted, replaces a run of blocks";
-  const { svg, width, height } = runMap(residuals, title, environment.createDocument());
+  const { svg, width, height } = runMap(residuals, title, context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(environment, directory, "blocks", whole);
+  await writeChart(context, directory, "blocks", whole);
 }

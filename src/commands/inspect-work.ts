@@ -95,7 +95,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     const items = searchItems(data.items, options.maxImages, options.seed);
     this.facts = { folder: data.path, items: [...items] };
     const { source } = await this.open();
-    this.skipped.open(data.skipped, context.listener);
+    this.skipped.open(context, data.skipped);
     if (forPlan) this.facts = { ...this.facts, items: await hashedItems(source, items) };
     if (earlier) this.facts = { ...this.facts, ...(await this.measuredBefore(earlier)) };
     const models = options.frontier ? await this.modelsToBuild() : [];
@@ -135,7 +135,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
       const { residuals, images } = await blockRuns(teacher, crops(), longest, (done) => listener.progress?.(done));
       runs = { residuals: residuals.map((row) => row.map((value) => (Number.isFinite(value) ? value : null))), images };
     }
-    const choices = wanted("search") ? await searchChoices(teacher, crops, longest, listener) : undefined;
+    const choices = wanted("search") ? await searchChoices(this.context, teacher, crops, longest) : undefined;
     const measured: BlocksPart["measured"] = [];
     for (const unit of units) {
       if (unit.kind !== "model") continue;
@@ -157,8 +157,8 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     if (wanted) (await this.levers()).search.take(parts.flatMap(({ measured }) => measured));
     const proposal = budget === undefined ? undefined : await this.proposed(budget);
     const frontier = wanted ? pricedModels(await this.levers()) : undefined;
-    if (output) await writeInspection(context.environment, output, { residuals, ...(frontier ? { frontier } : {}) });
-    this.skipped.report(context.listener);
+    if (output) await writeInspection(context, output, { residuals, ...(frontier ? { frontier } : {}) });
+    this.skipped.report(context);
     return {
       ...{ residuals, choices, images },
       ...(frontier ? { frontier } : {}),
@@ -207,7 +207,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
     if (this.opened) return this.opened;
     const { context, options } = this;
     const { folder, items } = this.facts ?? { folder: options.data, items: [] };
-    const teacher = await context.environment.loadModel(options.model, loadRequest(readOptions(options), context));
+    const teacher = await context.environment.loadModel(options.model, loadRequest(context, readOptions(options)));
     this.opened = { teacher, source: context.environment.createImageSource(folder), items };
     requireFiniteWeights(teacher);
     return this.opened;

@@ -47,7 +47,7 @@ export async function runInspection(context: RunContext, input: InspectRunInput)
   const given = Object.keys(input).find((name) => name !== "model" && !(name in readSchema.shape));
   if (given !== undefined)
     throw new UserError(`--${kebab(given)} needs images: add --data <folder>.`, { code: "INVALID_OPTION" });
-  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const model = await context.environment.loadModel(path, loadRequest(context, readOptions(options)));
   try {
     return describe(context, path, model);
   } finally {
@@ -78,13 +78,13 @@ export const division: Division<typeof inspectRunSchema, BlocksUnit, BlocksPart,
   schema: inspectRunSchema,
   unit: blocksUnitSchema,
   out: ({ out }) => out,
-  within({ environment }, options, use) {
+  within(context, options, use) {
     const { model, data, out } = withImages(options);
     const inputs = [
       { option: "the model", path: model },
       { option: "--data", path: data },
     ];
-    return withOptionalOutput(environment, { path: out, kind: "inspection", inputs }, use);
+    return withOptionalOutput(context, { path: out, kind: "inspection", inputs }, use);
   },
   async open(context, options, settled) {
     const work = new BlocksWork(context, withImages(options), settled);

@@ -116,7 +116,7 @@ const nothingDone = { jobs: [], notes: [] };
 
 /** Throws a UserError where tasks of an earlier launch still wait or run: the plan is not changed under them. */
 async function checkIdle(context: RunContext, out: string | undefined): Promise<void> {
-  const opened = out === undefined ? undefined : await findPlan(context.environment, planFolderOf(out));
+  const opened = out === undefined ? undefined : await findPlan(context, planFolderOf(out));
   const before = opened && (await readLaunch(opened));
   if (!opened || !before) return;
   const active = await launcherOf(before.launcher).active?.(context, opened, before);
@@ -136,7 +136,7 @@ async function requestFor(
   { maxParallel, retries, ...options }: LaunchSettings & Readonly<Record<string, unknown>>,
 ): Promise<LaunchRequest> {
   const before = await readLaunch(opened);
-  const missing = await missingTasks(opened, context.environment);
+  const missing = await missingTasks(context, opened);
   const ended = before ? [...before.ended, ...before.jobs] : [];
   return { opened, folder, missing, retries, ended, options, ...(maxParallel === undefined ? {} : { maxParallel }) };
 }

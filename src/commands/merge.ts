@@ -31,11 +31,11 @@ export interface MergeRunResult {
 export async function runMerge(context: RunContext, input: MergeRunInput): Promise<MergeRunResult> {
   const { environment, listener, signal } = context;
   const { plan, waitMinutes } = parseOptions(mergeRunSchema, input, "options of merge");
-  const opened = await readPlan(environment, plan);
+  const opened = await readPlan(context, plan);
   const end = environment.now() + waitMinutes * 60_000;
   if (waitMinutes > 0) listener.stage?.("waiting for tasks", opened.plan.tasks);
   while (environment.now() < end) {
-    const missing = await missingTasks(opened, environment);
+    const missing = await missingTasks(context, opened);
     if (missing.length === 0) break;
     listener.progress?.(opened.plan.tasks - missing.length);
     await pause(lookMilliseconds, signal);

@@ -1,7 +1,6 @@
 // Making a plan, running one of its tasks, and merging what they left.
 import type { z } from "zod";
 import { readSafetensors, writeSafetensors } from "../checkpoints/safetensors-file.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile } from "../files/storage.ts";
@@ -65,13 +64,13 @@ export async function makePlan<Schema extends z.ZodObject, Unit, Part, Result>(
     try {
       listener.stage?.("planning");
       const path = planFolderOf(out);
-      const before = (await findPlan(environment, path))?.plan;
+      const before = (await findPlan(context, path))?.plan;
       const units = await work.units(true, isOfSame(before, division.name, deciding) ? before : undefined);
       if (units.length < tasks)
         listener.info?.(
           `The work has ${counted(units.length, "part")}, so there ${units.length === 1 ? "is" : "are"} ${counted(units.length, "task")}, not ${tasks}.`,
         );
-      return await withOutput(environment, { path, kind: "plan", inputs: [] }, async (folder) => {
+      return await withOutput(context, { path, kind: "plan", inputs: [] }, async (folder) => {
         const about = { division, options: deciding, out, tasks: Math.min(tasks, units.length) };
         const plan = await writeShards(context, folder, work, units, about);
         const opened = { plan, path, directory: environment.directory(path) };
@@ -99,14 +98,15 @@ interface PlanFacts {
 
 /** Writes the lists of units and, last of all, plan.json. */
 async function writeShards<Unit>(
-  { environment, listener }: RunContext,
+  context: RunContext,
   folder: OutputFolder,
   work: Pick<Work<Unit, unknown, unknown>, "inputs" | "settled">,
   units: readonly Unit[],
   { division, options, out, tasks }: PlanFacts,
 ): Promise<Plan> {
+  const { environment, listener } = context;
   const { directory } = folder;
-  const before = await findPlan(environment, directory.describe(""));
+  const before = await findPlan(context, directory.describe(""));
   const inputs = await work.inputs(units);
   const settled = work.settled();
   const basis = JSON.stringify([division.name, options, settled, inputs]);
@@ -199,8 +199,8 @@ export async function performTask(
   const { plan, path } = opened;
   checkIndex(opened, index);
   const folder = `${path}/${taskEntry(index)}`;
-  return withOutput(environment, { path: folder, kind: "task", inputs: [] }, async (output) => {
-    const done = await readPart(opened, environment, index);
+  return withOutput(context, { path: folder, kind: "task", inputs: [] }, async (output) => {
+    const done = await readPart(context, opened, index);
     const units = await readUnits(opened, index, division.unit);
     const facts = { plan: path, index, units: units.length };
     if (done) return { ...facts, seconds: done.part.seconds, wasFinished: true };
@@ -212,7 +212,7 @@ export async function performTask(
       checkInputs(plan, await work.inputs(units));
       const stored = division.store(await work.run(units, output));
       const seconds = (environment.now() - begin) / 1000;
-      await writePart(output, stored, { shard: plan.shards[index], seconds, machine: machineOf(environment, plan) });
+      await writePart(output, stored, { shard: plan.shards[index], seconds, machine: machineOf(context, plan) });
       return { ...facts, seconds, wasFinished: false };
     } finally {
       await work.dispose();
@@ -220,7 +220,7 @@ export async function performTask(
   });
 }
 
-function machineOf({ about, programs }: Environment, plan: Plan): TaskMachine {
+function machineOf({ environment: { about, programs } }: RunContext, plan: Plan): TaskMachine {
   const { processor } = about;
   const { threads = programs?.threads } = plan.options;
   return {
@@ -268,8 +268,8 @@ function differencesText(machines: readonly TaskMachine[]): string | undefined {
 }
 
 /** What all tasks left, each looked at once. Throws a UserError that names those which are missing, with the log of the first. */
-async function completeParts(opened: OpenedPlan, environment: Environment): Promise<FinishedPart[]> {
-  const parts = await finishedParts(opened, environment);
+async function completeParts(context: RunContext, opened: OpenedPlan): Promise<FinishedPart[]> {
+  const parts = await finishedParts(context, opened);
   const missing = parts.flatMap((part, index) => (part ? [] : [index]));
   if (missing.length === 0) return parts.filter((part) => part !== undefined);
   const shown = missing.slice(0, 10).join(", ");
@@ -289,11 +289,11 @@ export async function performMerge<Part, Result>(
   division: Division<z.ZodObject, unknown, Part, Result>,
   opened: OpenedPlan,
 ): Promise<Result> {
-  const { environment, listener } = context;
+  const { listener } = context;
   const { plan, path } = opened;
-  const finished = await completeParts(opened, environment);
+  const finished = await completeParts(context, opened);
   const options = optionsOf(division, opened);
-  return withOutput(environment, { path, kind: "plan", inputs: [] }, (folder) =>
+  return withOutput(context, { path, kind: "plan", inputs: [] }, (folder) =>
     division.within(context, options, async (output) => {
       listener.stage?.("merging", plan.tasks);
       const parts: Part[] = [];

@@ -23,7 +23,6 @@ import { parseOptions } from "../utils/parse-options.ts";
 import { pageGenerator } from "../report/page-parts.ts";
 import { distillCommand } from "./run-card.ts";
 import { distillInputs } from "./run-settings.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import { textChunks } from "../workspace/output-files.ts";
@@ -88,8 +87,8 @@ export async function runReport(context: RunContext, input: ReportRunInput): Pro
   for (const folder of folders) inputs.push(...(await reportInputs(folder)));
   if (runs.length === 1) return renewReport(context, runs[0], out, inputs);
   const file = out ?? "comparison.html";
-  await checkOutputFile(environment, file, inputs, isPage);
-  await environment.writeFile(file, textChunks(await compareReports(environment, folders)));
+  await checkOutputFile(context, file, inputs, isPage);
+  await environment.writeFile(file, textChunks(await compareReports(context, folders)));
   return { out: file, runs };
 }
 
@@ -111,9 +110,9 @@ async function renewReport(
   inputs: readonly NamedInput[],
 ): Promise<ReportRunResult> {
   const { environment } = context;
-  if (out !== undefined) await checkOutputFile(environment, out, inputs, isPage);
+  if (out !== undefined) await checkOutputFile(context, out, inputs, isPage);
   const request: OutputRequest = { path: run, kind: "run", inputs: [] };
-  return withOutput(environment, request, async (output) => {
+  return withOutput(context, request, async (output) => {
     const folder = new RunFolder(output);
     const page = await writeRunReport(context, folder);
     if (out !== undefined) await environment.writeFile(out, textChunks(page));
@@ -122,7 +121,7 @@ async function renewReport(
 }
 
 /** One page that compares runs. */
-async function compareReports(environment: Environment, folders: readonly RunFolder[]): Promise<string> {
+async function compareReports({ environment }: RunContext, folders: readonly RunFolder[]): Promise<string> {
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
@@ -328,10 +327,10 @@ async function withImages(context: RunContext, folder: RunFolder, files: RunFile
   try {
     const seen = models.get("teacher") ?? models.get("student");
     if (!source || !seen) return { ...report, used: { ...report.used, shown: [] }, missing };
-    const thumbnails = new Thumbnails(environment, source, seen.preprocessing, thumbnailSide);
+    const thumbnails = new Thumbnails(context, source, seen.preprocessing, thumbnailSide);
     return {
       ...report,
-      ...(await drawnParts(environment, files, { data, source, models, thumbnails }, attempts)),
+      ...(await drawnParts(context, files, { data, source, models, thumbnails }, attempts)),
       missing,
     };
   } finally {
@@ -343,15 +342,16 @@ async function withImages(context: RunContext, folder: RunFolder, files: RunFile
 
 /** Teacher and student by these names, as far as they can be opened. */
 async function openModels(
-  { environment, signal }: RunContext,
+  context: RunContext,
   folder: RunFolder,
   options: DistillRunOptions,
   data: DataSet | undefined,
   attempts: Attempts,
 ): Promise<Map<string, Model>> {
+  const { environment } = context;
   const teacher = await attempts.try("the teacher's side of the images", () => {
     const read = data ? readOptionsFor(options, data) : readOptions(options);
-    return environment.loadModel(options.teacher, loadRequest(read, { listener: {}, signal }));
+    return environment.loadModel(options.teacher, loadRequest({ ...context, listener: {} }, read));
   });
   const student = await attempts.try("the student's side", () =>
     environment.loadModel(folder.directory.describe("student"), {}),
@@ -372,7 +372,7 @@ interface Drawing {
 
 /** The parts of a report that show images or what models make of them. */
 async function drawnParts(
-  environment: Environment,
+  context: RunContext,
   { report, predictions }: RunFiles,
   { data, source, models, thumbnails }: Drawing,
   attempts: Attempts,
@@ -389,7 +389,7 @@ async function drawnParts(
   const isBlank = (name: string) => thumbnails.isBlank(itemOf(name));
   const evaluatedItems = (predictions.length > 0 ? predictions : report.used.shown).map(({ name }) => itemOf(name));
   const attention = async () =>
-    attentionOf(environment, models, source, await examples(evaluatedItems, shownLooks, ({ name }) => isBlank(name)));
+    attentionOf(context, models, source, await examples(evaluatedItems, shownLooks, ({ name }) => isBlank(name)));
   const used = spread(report.used.shown, shownUsed);
   return {
     teacherDepth: models.get("teacher")?.config.depth,
@@ -459,13 +459,13 @@ async function neighbourExamples(
 }
 
 async function attentionOf(
-  environment: Environment,
+  context: RunContext,
   models: ReadonlyMap<string, Model>,
   source: ImageSource,
   items: readonly Item[],
 ): Promise<Attention[]> {
   const attentions: Attention[] = [];
-  const uri = (image: Parameters<typeof scaled>[0]) => dataUri(environment, scaled(image, lookSide));
+  const uri = (image: Parameters<typeof scaled>[0]) => dataUri(context, scaled(image, lookSide));
   for await (const { item, image, overlays } of attentionOverlays(models, source, items, undefined, () => undefined)) {
     const drawn: Record<string, string> = {};
     for (const [name, overlay] of overlays) drawn[name] = await uri(overlay);

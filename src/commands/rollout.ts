@@ -52,14 +52,14 @@ export interface RolloutRunResult {
 export async function runRollout(context: RunContext, input: RolloutRunInput): Promise<RolloutRunResult> {
   const options = parseOptions(rolloutRunSchema, input, "options of rollout");
   const request: OutputRequest = { path: options.out, kind: "rollout", inputs: modelInputs(options) };
-  return withOutput(context.environment, request, (output) => rolloutInto(context, options, output));
+  return withOutput(context, request, (output) => rolloutInto(context, options, output));
 }
 
 type RolloutOptions = z.output<typeof rolloutRunSchema>;
 
 /** The teacher, where one is given, and the model, by these names. */
 async function openModels(context: RunContext, options: RolloutOptions): Promise<Map<string, Model>> {
-  const load = (path: string) => context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const load = (path: string) => context.environment.loadModel(path, loadRequest(context, readOptions(options)));
   const models = new Map<string, Model>();
   if (options.teacher !== undefined) models.set("teacher", await load(options.teacher));
   models.set("model", await load(options.model));
@@ -82,7 +82,7 @@ async function rolloutInto(
   const fileNames = new FileNames();
   try {
     const items = limitItems(data.items, options.maxImages, options.seed);
-    skipped.open(data.skipped, listener);
+    skipped.open(context, data.skipped);
     listener.stage?.("looking", items.length);
     const { attention: method, fusion, discard } = options;
     const overlaid = attentionOverlays(models, source, items, { method, fusion, discard }, skipped.add);
@@ -95,7 +95,7 @@ async function rolloutInto(
     if (Object.keys(files).length === 0)
       throw new UserError(`None of the images in ${options.data} can be read.`, { code: "NO_IMAGES" });
     await output.removeStale();
-    skipped.report(listener);
+    skipped.report(context);
     return { out: options.out, files, columns: ["image", ...models.keys()], skipped: skipped.count };
   } finally {
     await source.dispose();

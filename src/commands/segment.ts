@@ -24,7 +24,6 @@ import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import type { RgbImage, Preprocessing } from "../utils/image.ts";
 import { randomStream } from "../utils/random.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
@@ -332,7 +331,7 @@ export async function runSegmentation(context: RunContext, input: SegmentRunInpu
     { option: "--data", path: options.data },
   ];
   const request: OutputRequest = { path: options.out, kind: "segmentation", inputs };
-  return withOutput(context.environment, request, (output) => segmentInto(context, options, output));
+  return withOutput(context, request, (output) => segmentInto(context, options, output));
 }
 
 /** Segments in four stages: read and split the scans, train and evaluate a decoder for each encoder, draw, write. */
@@ -350,7 +349,7 @@ async function segmentInto(
     models.push(result);
     masks.set(job.name, predicted);
   }
-  await writeExamples(context.environment, work, masks, directory);
+  await writeExamples(context, work, masks, directory);
   const result = await writeResult(work, models, directory);
   await output.removeStale();
   return result;
@@ -393,7 +392,7 @@ function classNamesOf(labels: readonly number[], { classNames: names, data }: Se
 /** Trains and evaluates one encoder's decoder, and writes its weights. */
 async function runJob(context: RunContext, work: Work, { path, name, pixels }: Job, directory: Directory) {
   const { options, classes } = work;
-  const model = await context.environment.loadModel(path, loadRequest(readOptions(options), context));
+  const model = await context.environment.loadModel(path, loadRequest(context, readOptions(options)));
   try {
     const { imageSize, patchSize } = model.config;
     const encoder: Encoder = pixels
@@ -481,7 +480,7 @@ const shownSlices = 6;
 
 /** PNG files: the slice, its mask, and what was predicted on each encoder. */
 async function writeExamples(
-  environment: Environment,
+  { environment }: RunContext,
   { cases, test, labels }: Work,
   masks: ReadonlyMap<string, readonly Uint8Array[]>,
   out: Directory,

@@ -1,7 +1,6 @@
 // `wecolora similarity`: a student's layers beside its teacher's.
 import { z } from "zod";
 import { commonSchema, countOption, pathOption, readOptions, readSchema } from "../context/common-options.ts";
-import type { Environment } from "../context/environment.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
@@ -40,7 +39,7 @@ export interface SimilarityRunResult extends LayerSimilarity {
 export async function runSimilarity(context: RunContext, input: SimilarityRunInput): Promise<SimilarityRunResult> {
   const options = parseOptions(similarityRunSchema, input, "options of similarity");
   const request = { path: options.out, kind: "similarity" as const, inputs: modelInputs(options) };
-  return withOptionalOutput(context.environment, request, (output) => similarityInto(context, options, output));
+  return withOptionalOutput(context, request, (output) => similarityInto(context, options, output));
 }
 
 async function similarityInto(
@@ -50,17 +49,17 @@ async function similarityInto(
 ): Promise<SimilarityRunResult> {
   const { environment, listener } = context;
   const data = await environment.openImages(options.data);
-  const teacher = await environment.loadModel(options.teacher, loadRequest(readOptions(options), context));
-  const student = await environment.loadModel(options.model, loadRequest(readOptions(options), context));
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, readOptions(options)));
+  const student = await environment.loadModel(options.model, loadRequest(context, readOptions(options)));
   const source = environment.createImageSource(data.path);
   const skipped = new SkippedImages(options.strict);
   try {
     const items = limitItems(data.items, options.maxImages, options.seed);
-    skipped.open(data.skipped, listener);
+    skipped.open(context, data.skipped);
     listener.stage?.("comparing layers");
     const layers = await compareLayers(student, teacher, source, items, skipped.add);
-    skipped.report(listener);
-    if (output) await writeSimilarity(environment, output.directory, layers);
+    skipped.report(context);
+    if (output) await writeSimilarity(context, output.directory, layers);
     return { ...layers, out: options.out, skipped: skipped.count };
   } finally {
     await source.dispose();
@@ -70,7 +69,7 @@ async function similarityInto(
 }
 
 async function writeSimilarity(
-  environment: Environment,
+  context: RunContext,
   directory: Directory,
   { cka, cosine }: LayerSimilarity,
 ): Promise<void> {
@@ -80,9 +79,9 @@ async function writeSimilarity(
     textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
   );
   const title = "Centred kernel alignment of each block's output (rows: student)";
-  const { svg, width, height } = heatMap(cka, [], title, environment.createDocument());
+  const { svg, width, height } = heatMap(cka, [], title, context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(environment, directory, "similarity", whole);
+  await writeChart(context, directory, "similarity", whole);
 }
 
 export const command = defineCommand({

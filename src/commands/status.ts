@@ -76,17 +76,17 @@ async function lastLine(directory: Directory, entry: string): Promise<string | u
 
 /** A task's state: what its folder says, else what the launcher does, else its log. */
 async function taskStatus(
-  { environment }: RunContext,
+  context: RunContext,
   opened: OpenedPlan,
   index: number,
   active: ReadonlyMap<number, ActiveState> | undefined,
   cancelled: boolean,
 ): Promise<TaskStatus> {
-  const done = await readPart(opened, environment, index);
+  const done = await readPart(context, opened, index);
   const line = await lastLine(opened.directory, logEntry(index));
   const shown = line === undefined ? {} : { line };
   if (done) return { index, state: "done", seconds: done.part.seconds, ...shown };
-  const names = await environment.directory(`${opened.path}/${taskEntry(index)}`).list();
+  const names = await context.environment.directory(`${opened.path}/${taskEntry(index)}`).list();
   const state = active?.get(index) ?? (!active && names.includes(lockEntry) ? "running" : undefined);
   // Nobody runs it: where it printed something it has ended without a result.
   const ended = line === undefined ? "waiting" : "failed";
@@ -158,7 +158,7 @@ const lookEvery = 2000;
 /** Where the tasks of a plan stand. */
 export async function runStatus(context: RunContext, input: StatusRunInput): Promise<StatusRunResult> {
   const { out, watch } = parseOptions(statusRunSchema, input, "options of status");
-  const opened = await readPlan(context.environment, out);
+  const opened = await readPlan(context, out);
   let seen = await statusOf(context, opened);
   if (!watch || !isOpen(seen)) return seen;
   context.listener.stage?.("tasks", opened.plan.tasks);

@@ -21,7 +21,7 @@ export type TaskRunInput = z.input<typeof taskRunSchema>;
 /** Runs a task; one that is finished is not run again. Throws a UserError where an input has changed since it was planned. */
 export async function runTask(context: RunContext, input: TaskRunInput): Promise<TaskRunResult> {
   const { plan: path, index } = parseOptions(taskRunSchema, input, "options of task");
-  const opened = await readPlan(context.environment, path);
+  const opened = await readPlan(context, path);
   return performTask(context, divisionOf(opened), opened, index);
 }
 

@@ -5,7 +5,7 @@ import type { Item } from "../data/sampling.ts";
 import { denormalise } from "../data/transforms.ts";
 import { UserError } from "../utils/errors.ts";
 import type { RgbImage, Preprocessing } from "../utils/image.ts";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 
 /** Bytes in base 64. */
 export function base64(bytes: Uint8Array): string {
@@ -36,7 +36,7 @@ export function isBlank({ width, height, data }: RgbImage): boolean {
   return other < leastShown * pixels;
 }
 
-export async function dataUri(environment: Environment, image: RgbImage): Promise<string> {
+export async function dataUri({ environment }: RunContext, image: RgbImage): Promise<string> {
   return `data:image/jpeg;base64,${base64(await environment.encodeJpeg(image))}`;
 }
 
@@ -48,13 +48,13 @@ interface Thumbnail {
 
 export class Thumbnails {
   private readonly made = new Map<string, Promise<Thumbnail | undefined>>();
-  private readonly environment: Environment;
+  private readonly context: RunContext;
   private readonly source: ImageSource;
   private readonly preprocessing: Preprocessing;
   private readonly side: number;
 
-  constructor(environment: Environment, source: ImageSource, preprocessing: Preprocessing, side: number) {
-    this.environment = environment;
+  constructor(context: RunContext, source: ImageSource, preprocessing: Preprocessing, side: number) {
+    this.context = context;
     this.source = source;
     this.preprocessing = preprocessing;
     this.side = side;
@@ -80,7 +80,7 @@ export class Thumbnails {
     try {
       const pixels = await this.source.evaluationCrop(item, this.preprocessing);
       const image = scaled(denormalise(pixels, this.preprocessing), this.side);
-      return { uri: await dataUri(this.environment, image), isBlank: isBlank(image) };
+      return { uri: await dataUri(this.context, image), isBlank: isBlank(image) };
     } catch (error) {
       if (error instanceof UserError) return undefined;
       throw error;

@@ -80,8 +80,8 @@ export async function interruptible<T>(
 
 /** How a run has models loaded; warnings and downloads are reported to its listener. */
 export function loadRequest(
+  { listener, signal }: RunContext,
   options: Omit<LoadRequest, "warn" | "download" | "signal">,
-  { listener, signal }: Pick<RunContext, "listener" | "signal">,
 ): LoadRequest {
   let shown = "";
   return {
@@ -117,9 +117,9 @@ export class SkippedImages {
   };
 
   /** Adds what a data set does not use, and shows it at once. */
-  open(files: readonly Skipped[], listener: Listener): void {
+  open(context: RunContext, files: readonly Skipped[]): void {
     for (const file of files) this.add(file);
-    this.report(listener);
+    this.report(context);
   }
 
   get count(): number {
@@ -127,7 +127,7 @@ export class SkippedImages {
   }
 
   /** Shows what was not shown before: a line for each reason, with the first few files. */
-  report(listener: Listener): void {
+  report({ listener }: RunContext): void {
     const unseen = [...this.files.values()].slice(this.shown);
     this.shown = this.files.size;
     if (unseen.length === 0) return;

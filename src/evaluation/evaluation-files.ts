@@ -3,7 +3,7 @@ import { noClass } from "./metrics.ts";
 import type { ScoreName } from "./evaluate-models.ts";
 import type { Directory } from "../files/storage.ts";
 import { csvLines } from "../report/table.ts";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { evaluationFormat } from "../workspace/run-schemas.ts";
 import { textChunks, writeChart } from "../workspace/output-files.ts";
 import type { Evaluated } from "./evaluate-candidates.ts";
@@ -49,7 +49,7 @@ const mostDrawn = 120;
 
 /** Writes evaluation.json, images.csv, classes.csv, confusion.csv, .svg and .png. */
 export async function writeEvaluation(
-  environment: Environment,
+  context: RunContext,
   directory: Directory,
   evaluated: Evaluated,
   classes: readonly string[] | undefined,
@@ -62,7 +62,7 @@ export async function writeEvaluation(
   await directory.write("images.csv", textChunks(csvLines(imageRows(evaluated, classes))));
   if (!classes) return;
   await directory.write("classes.csv", textChunks(csvLines(classRows(evaluated, classes))));
-  await writeConfusion(environment, directory, evaluated, classes);
+  await writeConfusion(context, directory, evaluated, classes);
 }
 
 /** What columns and titles call each way of classifying. */
@@ -109,7 +109,7 @@ function classRows(evaluated: Evaluated, classes: readonly string[]): string[][]
 
 /** The last model's confusion of classes as a table, and drawn where there are not too many. */
 async function writeConfusion(
-  environment: Environment,
+  context: RunContext,
   directory: Directory,
   evaluated: Evaluated,
   classes: readonly string[],
@@ -127,6 +127,6 @@ async function writeConfusion(
     import("../report/figures.ts"),
   ]);
   const title = `Which classes (rows) are taken for which, by the ${scoreTitles[kind]} of the ${last}`;
-  const { svg, width, height } = confusionMap(counts, classes, title, environment.createDocument());
-  await writeChart(environment, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
+  const { svg, width, height } = confusionMap(counts, classes, title, context.environment.createDocument());
+  await writeChart(context, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
 }

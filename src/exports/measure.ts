@@ -10,7 +10,7 @@ import type { Model } from "../models/model.ts";
 import { UserError } from "../utils/errors.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { concatRows, rows, zeros } from "../utils/tensor.ts";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import type { Embedder, ExportFormat } from "./export-format.ts";
 import { limitItems, splitParts } from "../evaluation/evaluate-candidates.ts";
@@ -46,7 +46,7 @@ export class ExportImages {
   }
 
   static async open(
-    environment: Environment,
+    { environment }: RunContext,
     model: Model,
     path: string,
     most: number,

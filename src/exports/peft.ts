@@ -245,7 +245,7 @@ async function writeRunAdapters({ model, directory, weightType, warn, run }: Wri
   const adapters = await readFloats(origin.directory, "checkpoints/final/adapters.safetensors");
   const teacher = await context.environment.loadModel(
     origin.options.teacher,
-    loadRequest(readOptions(origin.options), context),
+    loadRequest(context, readOptions(origin.options)),
   );
   const base = await peftBaseOf(model, teacher, adapters, plan, origin);
   await writePeft(base, adapters, plan, directory, weightType, warn);

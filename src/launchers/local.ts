@@ -26,8 +26,8 @@ async function runTask(
   { opened, retries }: LaunchRequest,
   index: number,
   variables: Readonly<Record<string, string>>,
-  signal: AbortSignal,
 ): Promise<Failure | undefined> {
+  const { listener, signal } = context;
   const programs = programsOf(context);
   const [program, ...before] = programs.self;
   const args = [...before, "task", "--plan", opened.path, "--index", String(index)];
@@ -36,7 +36,7 @@ async function runTask(
     const { code } = await programs.run(program, args, { variables, log, signal, endsWithUs: true });
     if (code === 0) return undefined;
     if (stoppedCodes.includes(code) || signal.aborted || attempt >= retries) return { index, code };
-    context.listener.info?.(`task ${index} failed (exit code ${code}) and is run again; its log: ${log}`);
+    listener.info?.(`task ${index} failed (exit code ${code}) and is run again; its log: ${log}`);
   }
 }
 
@@ -69,6 +69,7 @@ async function runAll(context: RunContext, request: LaunchRequest): Promise<void
   const failures: Failure[] = [];
   const queue = [...missing];
   const stop = stopSignal(context, opened);
+  const ofTasks = { ...context, signal: stop.signal };
   let done = 0;
   listener.stage?.("tasks", missing.length);
   const lane = async (slot: number): Promise<void> => {
@@ -79,7 +80,7 @@ async function runAll(context: RunContext, request: LaunchRequest): Promise<void
       ...(cards.length > 1 ? { CUDA_VISIBLE_DEVICES: cards[slot % cards.length] } : {}),
     };
     for (let index = queue.shift(); index !== undefined && !stop.signal.aborted; index = queue.shift()) {
-      const failure = await runTask(context, request, index, variables, stop.signal);
+      const failure = await runTask(ofTasks, request, index, variables);
       if (failure) failures.push(failure);
       else listener.progress?.(++done);
     }

@@ -271,7 +271,7 @@ async function choose(question: ShapeQuestion, count: number | undefined): Promi
     if (narrower.size === 0) return { kept, mlpWidth, keptHeads };
     const shown = searchItems(items, searchImages, options.seed);
     const evidence = await gatherEvidence(teacher, searchCrops(source, shown, teacher, options.seed, evidenceParts));
-    const [best, next] = await searchShapes(teacher, { kept }, narrower, evidence, listener);
+    const [best, next] = await searchShapes(context, teacher, { kept }, narrower, evidence);
     const residualOf = ({ shape, meanAbsoluteDifference: difference }: TriedShape) =>
       `${shapeText(shape)} (${difference.toFixed(3)} from the teacher)`;
     listener.info?.(`of shapes with as many weights, nearest are ${residualOf(best)}, then ${residualOf(next)}`);

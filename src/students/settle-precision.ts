@@ -7,7 +7,7 @@ import { Model } from "../models/model.ts";
 import type { Int8Options, Precision } from "../models/precision.ts";
 import { choosePrecision, productCount, withoutAdapters } from "../models/precision.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
-import type { Listener } from "../context/run-context.ts";
+import type { RunContext } from "../context/run-context.ts";
 import type { StudentRunOptions } from "./run-options.ts";
 import { isAnalytic } from "./run-start.ts";
 
@@ -25,11 +25,11 @@ async function someImages(model: Model, source: ImageSource, items: readonly Ite
 
 /** Products of a start in closed form and of a distillation in 8 bits, where that is asked for or measures best; says which. */
 export async function int8Of(
+  { listener }: RunContext,
   options: StudentRunOptions,
   teacher: Model,
   source: ImageSource,
   items: readonly Item[],
-  listener: Listener,
 ): Promise<Int8Options | undefined> {
   const { precision: wanted, int8Parts: parts, method } = options;
   if (wanted === "float32") return undefined;
@@ -52,11 +52,11 @@ export async function int8Of(
 
 /** The model as it runs in the precision asked for; says what was chosen. */
 export async function inPrecision(
+  { listener }: RunContext,
   model: Model,
   wanted: Precision,
   source: ImageSource,
   items: readonly Item[],
-  listener: Listener,
 ): Promise<Model> {
   if (wanted === "float32") return model;
   const { int8, reason } = await choosePrecision(model, { wanted, pixels: await someImages(model, source, items) });

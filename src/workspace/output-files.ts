@@ -1,6 +1,6 @@
 // What runs write besides weights: texts, and charts as SVG with a PNG beside it.
 import type { Directory } from "../files/storage.ts";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { FileNames } from "../utils/escape.ts";
 
 /** A text as the chunks that files are written from. */
@@ -8,7 +8,7 @@ export const textChunks = (text: string): Uint8Array[] => [new TextEncoder().enc
 
 /** Writes `name.svg`, and `name.png` drawn from it. */
 export async function writeChart(
-  environment: Environment,
+  { environment }: RunContext,
   directory: Directory,
   name: string,
   svg: string,

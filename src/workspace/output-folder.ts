@@ -5,7 +5,7 @@
 // asked for is there. A file is entered before it is written, so a process may be killed at any moment: what it leaves is
 // either not there or entered. A last line that was cut off speaks of a file that was not written yet, and is left out.
 import { z } from "zod";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import { lockEntry } from "../context/outputs.ts";
 import type { Directory } from "../files/storage.ts";
 import { readText } from "../files/storage.ts";
@@ -341,7 +341,7 @@ export interface OutputRequest {
 
 /** Throws a UserError where an output and an input are the same or lie in each other. */
 export async function checkApart(
-  { outputs }: Environment,
+  { environment: { outputs } }: RunContext,
   path: string,
   inputs: readonly NamedInput[],
   option = "--out",
@@ -365,11 +365,12 @@ export async function checkApart(
  * of ours, and gives it back in the end.
  */
 export async function withOutput<T>(
-  environment: Environment,
+  context: RunContext,
   { path, kind, inputs, option }: OutputRequest,
   use: (output: OutputFolder) => Promise<T>,
 ): Promise<T> {
-  await checkApart(environment, path, inputs, option);
+  const { environment } = context;
+  await checkApart(context, path, inputs, option);
   const lock = await environment.outputs.lock(path);
   try {
     const output = await OutputFolder.open(environment.directory(path), kind);
@@ -382,12 +383,12 @@ export async function withOutput<T>(
 
 /** The same where a command writes only if it is asked to. */
 export function withOptionalOutput<T>(
-  environment: Environment,
+  context: RunContext,
   request: Omit<OutputRequest, "path"> & { readonly path: string | undefined },
   use: (output: OutputFolder | undefined) => Promise<T>,
 ): Promise<T> {
   const { path } = request;
-  return path === undefined ? use(undefined) : withOutput(environment, { ...request, path }, use);
+  return path === undefined ? use(undefined) : withOutput(context, { ...request, path }, use);
 }
 
 /** Bytes as people read them. */
@@ -399,7 +400,7 @@ const sizeText = (bytes: number) =>
       : `${(bytes / 1e9).toFixed(2)} GB`;
 
 /** Throws a UserError where the disk surely has no room for so many bytes. */
-export async function checkRoom({ outputs }: Environment, path: string, bytes: number): Promise<void> {
+export async function checkRoom({ environment: { outputs } }: RunContext, path: string, bytes: number): Promise<void> {
   const free = await outputs.freeBytes(path);
   if (free === undefined || free >= bytes) return;
   throw notWritable(
@@ -412,7 +413,7 @@ export async function checkRoom({ outputs }: Environment, path: string, bytes: n
  * by us, which `isOurs` tells from its first bytes.
  */
 export async function checkOutputFile(
-  environment: Environment,
+  { environment }: RunContext,
   path: string,
   inputs: readonly NamedInput[],
   isOurs: (head: string) => boolean,

@@ -8,7 +8,7 @@
 //
 // Tasks only read what the planning process wrote and only write in their own folders, so they need no lock on the whole.
 import { z } from "zod";
-import type { Environment } from "../context/environment.ts";
+import type { RunContext } from "../context/run-context.ts";
 import type { Directory } from "../files/storage.ts";
 import { readFile, readText } from "../files/storage.ts";
 import { UserError } from "../utils/errors.ts";
@@ -112,22 +112,27 @@ export interface OpenedPlan {
   readonly directory: Directory;
 }
 
-/** The plan in a folder; undefined where there is none. */
-export async function findPlan(
-  environment: Pick<Environment, "directory">,
-  path: string,
-): Promise<OpenedPlan | undefined> {
-  const directory = environment.directory(path);
+/** The plan in a folder whose path is given too. */
+async function planIn(directory: Directory, path: string): Promise<OpenedPlan | undefined> {
   const text = await readText(directory, planEntry);
   if (text === undefined) return undefined;
   const file = directory.describe(planEntry);
   return { plan: checkVersion(planSchema, parseJson(text, file), file, planFormat), path, directory };
 }
 
+/** The plan in a folder; undefined where there is none. */
+export const findPlan = async ({ environment }: RunContext, path: string): Promise<OpenedPlan | undefined> =>
+  planIn(environment.directory(path), path);
+
 /** The plan at a path: its folder, its plan.json, or the output that it is for. Throws a UserError where there is none. */
-export async function readPlan(environment: Pick<Environment, "directory">, path: string): Promise<OpenedPlan> {
+export const readPlan = ({ environment }: RunContext, path: string): Promise<OpenedPlan> =>
+  planAt((folder) => environment.directory(folder), path);
+
+/** The same before there is a run: a plan's options say which threads and device its environment gets. */
+export async function planAt(openFolder: (path: string) => Directory, path: string): Promise<OpenedPlan> {
+  const find = (folder: string) => planIn(openFolder(folder), folder);
   const folder = path.replace(/(^|[\\/])plan\.json$/, "$1").replace(/(.)[\\/]+$/, "$1") || ".";
-  const opened = (await findPlan(environment, folder)) ?? (await findPlan(environment, planFolderOf(folder)));
+  const opened = (await find(folder)) ?? (await find(planFolderOf(folder)));
   if (opened) return opened;
   throw new UserError(
     `There is no plan in ${folder} or ${planFolderOf(folder)}. Give the folder of a plan, or the output that it is for.`,
@@ -162,8 +167,8 @@ export interface FinishedPart {
 
 /** What a task left for this plan; undefined where it is not finished, or was made for another plan. */
 export async function readPart(
+  { environment }: RunContext,
   { plan, path }: OpenedPlan,
-  environment: Environment,
   index: number,
 ): Promise<FinishedPart | undefined> {
   const directory = environment.directory(`${path}/${taskEntry(index)}`);
@@ -175,14 +180,14 @@ export async function readPart(
 }
 
 /** What each task left, in their order. */
-export function finishedParts(opened: OpenedPlan, environment: Environment): Promise<(FinishedPart | undefined)[]> {
+export function finishedParts(context: RunContext, opened: OpenedPlan): Promise<(FinishedPart | undefined)[]> {
   const indices = Array.from({ length: opened.plan.tasks }, (_, index) => index);
-  return mapInBatches(indices, (index) => readPart(opened, environment, index));
+  return mapInBatches(indices, (index) => readPart(context, opened, index));
 }
 
 /** Tasks without a finished result. */
-export const missingTasks = async (opened: OpenedPlan, environment: Environment): Promise<number[]> =>
-  (await finishedParts(opened, environment)).flatMap((part, index) => (part ? [] : [index]));
+export const missingTasks = async (context: RunContext, opened: OpenedPlan): Promise<number[]> =>
+  (await finishedParts(context, opened)).flatMap((part, index) => (part ? [] : [index]));
 
 /** Who runs the tasks of a plan; undefined where nobody was asked to. */
 export async function readLaunch({ directory }: Pick<OpenedPlan, "directory">): Promise<Launch | undefined> {

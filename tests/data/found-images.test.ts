@@ -8,12 +8,14 @@ import fc from "fast-check";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { DataSet } from "wecolora/node";
-import { createImageSource, listImages, openDataSet } from "wecolora/node";
+import { createImageSource, listImages, nodeEnvironment, openDataSet } from "wecolora/node";
 import { readTable } from "../../src/data/formats/table-reader.ts";
 import { findSplitFolders, splitOf } from "../../src/data/splits.ts";
-import { SkippedImages } from "../../src/context/run-context.ts";
+import type { Listener } from "../../src/context/run-context.ts";
+import { runContext, SkippedImages } from "../../src/context/run-context.ts";
 import { referencePath } from "../support/reference.ts";
 
+const environment = nodeEnvironment({ threads: 1 });
 let folder: string;
 let image: Buffer;
 beforeAll(async () => {
@@ -23,8 +25,17 @@ beforeAll(async () => {
     .toBuffer();
 });
 afterAll(async () => {
+  await environment.dispose();
   await rm(folder, { recursive: true });
 });
+
+/** A run that keeps its warnings, with their details, in a list. */
+const warningInto = (messages: string[]) => {
+  const warn: Listener["warn"] = (message, details = []) => {
+    messages.push([message, ...details.map((d) => `  ${d}`)].join("\n"));
+  };
+  return runContext(environment, { listener: { warn } });
+};
 
 let made = 0;
 /** A new folder with files: images, or the texts given. */
@@ -234,9 +245,7 @@ describe("split folders", () => {
       },
     ]);
     const messages: string[] = [];
-    new SkippedImages(true).open(data.train.skipped, {
-      warn: (message, details = []) => messages.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
-    });
+    new SkippedImages(true).open(warningInto(messages), data.train.skipped);
     expect(messages).toEqual(["Skipped 1 file:\n  pred/9.png: outside of the split folders"]);
     expect((await listImages(path)).items).toHaveLength(7);
   });
@@ -271,7 +280,9 @@ describe("links and names", () => {
     });
     expect(countsOf(data)).toEqual({ "a link back to a folder around it": 3, "broken link": 1, "not an image": 1 });
     const strict = new SkippedImages(true);
-    expect(() => strict.open(data.train.skipped, {})).toThrow("cat/gone.png: broken link (strict is on)");
+    expect(() => strict.open(runContext(environment), data.train.skipped)).toThrow(
+      "cat/gone.png: broken link (strict is on)",
+    );
   });
 
   test("folders that link to each other many times over are not walked for ever", async () => {
@@ -648,9 +659,7 @@ test("reasons are shown a line each, images that are wrong once more with their 
   const data = await openDataSet(path);
   const messages: string[] = [];
   const skipped = new SkippedImages(true);
-  skipped.open(data.train.skipped, {
-    warn: (message, details = []) => messages.push([message, ...details.map((d) => `  ${d}`)].join("\n")),
-  });
+  skipped.open(warningInto(messages), data.train.skipped);
   expect(messages).toEqual([
     "Skipped 7 files:\n  .DS_Store: hidden\n  ._a.png: macOS resource fork\n  not an image: 5 (0.txt, 1.txt, 2.txt, ...)",
   ]);

@@ -4,7 +4,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CreateDistillationOptions, FloatTensor } from "wecolora/node";
-import { createDistillation, createImageSource, evaluate, features, listImages, loadModel, Model } from "wecolora/node";
+import {
+  createDistillation,
+  createImageSource,
+  evaluate,
+  features,
+  listImages,
+  loadModel,
+  Model,
+  nodeEnvironment,
+} from "wecolora/node";
+import { runContext } from "../../src/context/run-context.ts";
 import { compile } from "../../src/engine/compile.ts";
 import {
   add,
@@ -44,6 +54,7 @@ import { readReference, readTensors, referencePath, relativeError } from "../sup
 import { messagesInto } from "../support/progress.ts";
 
 const device = inlineDevice();
+const environment = nodeEnvironment({ threads: 1 });
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "wecolora-precision-"));
@@ -51,6 +62,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await device.dispose();
+  await environment.dispose();
   await rm(folder, { recursive: true });
 });
 
@@ -424,7 +436,8 @@ test("a start in closed form is rounded where images are many, and by default", 
   const asked = async (given: Partial<DistillRunInput>) => {
     const messages: string[] = [];
     const options = distillOptions({ teacher: "t", data: "d", out: "o", ...given });
-    const int8 = await int8Of(options, teacher, source, items, { info: (line) => messages.push(line) });
+    const context = runContext(environment, { listener: { info: (line) => messages.push(line) } });
+    const int8 = await int8Of(context, options, teacher, source, items);
     return { int8: int8 !== undefined, messages: messages.join() };
   };
   const few = await asked({});

@@ -61,7 +61,7 @@ import type { TaskRunResult } from "../../commands/planned-tasks.ts";
 import type { StatusRunResult } from "../../commands/status.ts";
 import { command as statusCommand } from "../../commands/status.ts";
 import { command as taskCommand } from "../../commands/task.ts";
-import { readPlan } from "../../workspace/plan-folder.ts";
+import { planAt } from "../../workspace/plan-folder.ts";
 import type { ReportRunResult } from "../../commands/report.ts";
 import { command as reportCommand } from "../../commands/report.ts";
 import type { RolloutRunResult } from "../../commands/rollout.ts";
@@ -314,12 +314,10 @@ interface MachineOptions {
   readonly device?: unknown;
 }
 
-const nodeRoot = { directory: nodeDirectory };
-
 /** Threads and device to run with: those given, or those of the run that is resumed or of the plan, since they decide bits. */
 async function machineOptions(options: unknown): Promise<MachineOptions> {
   const given = (options ?? {}) as MachineOptions & { readonly resume?: unknown; readonly plan?: unknown };
-  if (typeof given.plan === "string") return (await readPlan(nodeRoot, given.plan)).plan.options;
+  if (typeof given.plan === "string") return (await planAt(nodeDirectory, given.plan)).plan.options;
   if (typeof given.resume !== "string") return given;
   const recorded = await new RunFolder(nodeDirectory(given.resume)).readConfig();
   return { threads: given.threads ?? recorded.threads, device: given.device ?? recorded.options.device };

@@ -72,8 +72,7 @@ export async function predictStudents(
 
 /** Makes a run's report, writes it into the run's folder, and gives what it is made of. */
 export async function reportOfRun(context: RunContext, path: string): Promise<RunReport> {
-  const { environment } = context;
-  return withOutput(environment, { path, kind: "run", inputs: [] }, async (output) => {
+  return withOutput(context, { path, kind: "run", inputs: [] }, async (output) => {
     const { makeRunReport } = await import("../../commands/report.ts");
     const { report } = await makeRunReport(context, new RunFolder(output));
     return report;

@@ -1,7 +1,7 @@
 // Which shape a student of a given size should have, from evidence: each is refitted on some images and held against the
 // teacher on others.
 import { Model } from "../../models/model.ts";
-import type { Listener } from "../../context/run-context.ts";
+import type { RunContext } from "../../context/run-context.ts";
 import type { Evidence } from "./evidence.ts";
 import { fittedStudent, nearness } from "./evidence.ts";
 import type { StudentShape } from "./shape.ts";
@@ -28,11 +28,11 @@ export interface TriedShape {
  * with as many blocks as the best of them. Nearest first.
  */
 export async function searchShapes(
+  { listener }: RunContext,
   teacher: Model,
   whole: StudentShape,
   narrower: ReadonlyMap<number, readonly StudentShape[]>,
   evidence: Evidence,
-  listener: Listener,
 ): Promise<TriedShape[]> {
   const counts = someOf([...narrower.keys()], mostCounts);
   const tried: TriedShape[] = [];

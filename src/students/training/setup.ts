@@ -13,8 +13,7 @@ import type { Model } from "../../models/model.ts";
 import type { LoggedImage } from "../../report/tensorboard.ts";
 import { OptionError, UserError, nearestName } from "../../utils/errors.ts";
 
-import type { Environment } from "../../context/environment.ts";
-import type { Listener } from "../../context/run-context.ts";
+import type { RunContext } from "../../context/run-context.ts";
 import type { Parts } from "../../evaluation/evaluate-candidates.ts";
 import { limitItems } from "../../evaluation/evaluate-candidates.ts";
 import type { Directory } from "../../files/storage.ts";
@@ -65,9 +64,9 @@ export function checkMethod(
 
 /** How many images at once the memory at hand holds, for `planBatches`. */
 export function fittingBatch(
+  { environment: { availableMemory } }: RunContext,
   { keptBlocks, checkpointing, activations, ...options }: StudentRunOptions,
   teacher: Model,
-  { availableMemory }: Environment,
 ): (wanted: { most: number; effective: number }) => number {
   const { config } = teacher;
   const blocks = keptBlocks?.length ?? defaultCount(options, config.depth);
@@ -77,11 +76,11 @@ export function fittingBatch(
 
 /** The teacher's targets of the views that a run draws from, where there is a fixed set of them. */
 export async function cachedFeaturesOf(
+  { listener }: RunContext,
   { cachedCrops: crops, cropCache: place }: StudentRunOptions,
   distillation: Distillation,
   loading: TrainingLoaderOptions<Item>,
   directory: Directory,
-  listener: Listener,
 ): Promise<CachedFeatures | undefined> {
   if (crops === undefined) return undefined;
   listener.stage?.("caching teacher features", crops * loading.items.length);
@@ -111,11 +110,11 @@ export function teacherLabels({ config }: Model, { train }: DataSet, { method, d
 }
 
 /** Adapters of a rank beyond the number of images fit those images alone. */
-export function warnOfRank(options: StudentRunOptions, images: number, warn: (message: string) => void): void {
+export function warnOfRank({ listener }: RunContext, options: StudentRunOptions, images: number): void {
   const rank = adapterPlanOf(options)?.rank ?? 0;
   const highest = typeof rank === "number" ? rank : Math.max(...Object.values(rank));
   if (images < highest) {
-    warn(
+    listener.warn?.(
       `${images} images are few for adapters of rank ${highest}: a lower --rank trains faster and fits them less closely`,
     );
   }
@@ -145,7 +144,7 @@ export function trackerOf(
 
 /** A few training views, for TensorBoard. */
 export async function loggedCrops(
-  environment: Environment,
+  { environment }: RunContext,
   options: TrainingLoaderOptions<Item>,
 ): Promise<LoggedImage[]> {
   const { source, items, preprocessing, augmentation, seed } = options;
