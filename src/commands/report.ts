@@ -257,11 +257,13 @@ function searchOf({ budget, agreement }: DistillRunOptions, { deployment }: RunC
     bytes: one.bytes,
     ...(one.milliseconds === undefined ? {} : { milliseconds: one.milliseconds }),
     agreement: one.agreement,
+    cosine: 1 - one.loss,
     isChosen: keyOf(one) === keyOf(deployment),
   }));
   // Without a classifier the search puts the mean cosine similarity in the place of agreement.
   const isCosine = deployment.tried.every(({ agreement: share, loss }) => share === 1 - loss);
-  return { search: { asked, measure: isCosine ? "cosine" : "agreement", candidates } };
+  const decides = agreement === undefined ? "nearest" : "cheapest";
+  return { search: { asked, decides, measure: isCosine ? "cosine" : "agreement", candidates } };
 }
 
 /** What came of it. */

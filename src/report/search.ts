@@ -13,12 +13,16 @@ export interface SearchCandidate {
   readonly milliseconds?: number;
   /** Share of images on which it predicts what the teacher does; the mean cosine similarity where there is no classifier. */
   readonly agreement: number;
+  /** The mean cosine similarity of image features with the teacher's. */
+  readonly cosine: number;
   readonly isChosen: boolean;
 }
 
 export interface SearchReport {
   /** The budget or agreement that was asked for: "a budget of 12MB". */
   readonly asked: string;
+  /** What decides: the nearest features within a budget, or the least bytes times milliseconds that keep an agreement. */
+  readonly decides: "nearest" | "cheapest";
   /** What `agreement` holds. */
   readonly measure: "agreement" | "cosine";
   /** The smallest first. */
@@ -30,12 +34,16 @@ export const measureTitle = ({ measure }: Pick<SearchReport, "measure">): string
   measure === "agreement" ? "agreement %" : "cosine × 100";
 
 /** What was searched for, and what the figures are of. */
-export function searchText({ asked, measure, candidates }: SearchReport): string {
+export function searchText({ asked, decides, measure, candidates }: SearchReport): string {
   const of =
     measure === "agreement"
       ? "Agreement is the share of image crops on which the classifier predicts what the teacher's predicts"
       : "The cosine similarity is that of image features with the teacher's";
-  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, token merging and export. ${of}, on training images that the combinations were not fitted on.`;
+  const chosen =
+    decides === "nearest"
+      ? "The one whose features have the highest cosine similarity with the teacher's is chosen."
+      : "Of those that agree often enough, the one with the least megabytes times milliseconds is chosen.";
+  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}`;
 }
 
 /** "onnx-q4, 58 % of the block weights, 96 tokens merged" */
@@ -54,7 +62,8 @@ export function searchTable(search: SearchReport): { columns: Column[]; rows: st
       { title: "tokens merged" },
       { title: "MB" },
       ...(timed ? [{ title: "ms/image" }] : []),
-      { title: measureTitle(search) },
+      ...(search.measure === "agreement" ? [{ title: measureTitle(search) }] : []),
+      { title: "cosine" },
       { title: "", align: "left" },
     ],
     rows: search.candidates.map((one) => [
@@ -63,7 +72,8 @@ export function searchTable(search: SearchReport): { columns: Column[]; rows: st
       String(one.mergedTokens),
       (one.bytes / 1e6).toFixed(1),
       ...(timed ? [one.milliseconds?.toFixed(1) ?? "-"] : []),
-      (100 * one.agreement).toFixed(1),
+      ...(search.measure === "agreement" ? [(100 * one.agreement).toFixed(1)] : []),
+      one.cosine.toFixed(4),
       one.isChosen ? "chosen" : "",
     ]),
   };

@@ -85,14 +85,19 @@ test("a tenth of a megabyte is no lead, a megabyte of 22 is", () => {
 });
 
 test("what a search tried, with the chosen one", () => {
-  const one = { format: "onnx", blockShare: 1, mergedTokens: 0, bytes: 87e6, agreement: 1, isChosen: false };
-  const other = { ...one, format: "onnx-q4", blockShare: 0.5, mergedTokens: 96, bytes: 8e6, agreement: 0.75 };
+  const near = { agreement: 1, cosine: 1, isChosen: false };
+  const one = { format: "onnx", blockShare: 1, mergedTokens: 0, bytes: 87e6, ...near };
+  const far = { agreement: 0.75, cosine: 0.81234 };
+  const other = { ...one, format: "onnx-q4", blockShare: 0.5, mergedTokens: 96, bytes: 8e6, ...far };
   const search = {
     asked: "a budget of 10MB",
+    decides: "nearest" as const,
     measure: "agreement" as const,
     candidates: [{ ...other, isChosen: true }, one],
   };
   expect(searchText(search)).toContain("The search for a budget of 10MB built and measured 2 combinations");
+  expect(searchText(search)).toContain("the highest cosine similarity");
+  expect(searchText({ ...search, decides: "cheapest" })).toContain("the least megabytes times milliseconds");
   const { columns, rows } = searchTable(search);
   // Time was not asked for.
   expect(columns.map(({ title }) => title)).toEqual([
@@ -101,12 +106,14 @@ test("what a search tried, with the chosen one", () => {
     "tokens merged",
     "MB",
     "agreement %",
+    "cosine",
     "",
   ]);
-  expect(rows[0]).toEqual(["onnx-q4", "50", "96", "8.0", "75.0", "chosen"]);
+  expect(rows[0]).toEqual(["onnx-q4", "50", "96", "8.0", "75.0", "0.8123", "chosen"]);
   expect(candidateName(other)).toBe("onnx-q4, 50 % of the block weights, 96 tokens merged");
   const cosine = searchTable({ ...search, measure: "cosine", candidates: [{ ...one, milliseconds: 3 }] });
-  expect(cosine.columns.map(({ title }) => title)).toContain("cosine × 100");
+  expect(cosine.columns.map(({ title }) => title)).not.toContain("agreement %");
+  expect(cosine.columns.map(({ title }) => title)).toContain("cosine");
   expect(cosine.rows[0]).toContain("3.0");
 });
 

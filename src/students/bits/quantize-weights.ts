@@ -17,6 +17,7 @@ import { difference, withoutBias } from "../closed-form/refit-entering.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
 import { embedAll, heldBy, Passes, sumUp } from "../closed-form/refit-passes.ts";
 import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
+import { isPlenty } from "../closed-form/refit-tools.ts";
 import type { Summed } from "../closed-form/refit-passes.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import type { BitCount, BlockFormat, BlockWeights } from "./block-weights.ts";
@@ -39,7 +40,10 @@ export interface QuantizeOptions {
   readonly blockSize: number;
   readonly symmetric: boolean;
   readonly calibration?: Calibration;
-  /** Ways to round a block's map with images; the one that errs least on images set aside is taken. */
+  /**
+   * Ways to round a block's map with images, the most likely last: it is taken where tokens are plenty, else the one that errs least on
+   * images set aside.
+   */
   readonly ways: readonly Rounding[];
   /** Tokens for each unknown of the widest map, as in the closed form. */
   readonly tokensPerUnknown: number;
@@ -230,7 +234,8 @@ async function roundWith(
   const feeds = await passes.blockOf(rounded.definition, block);
   const summed = await sumUp(passes, sample.streams, pass, feeds, behindNorm ? weight.dims[1] : weight.dims[0]);
   const sums = await mapSums(solver, map, summed, behindNorm);
-  const { bits, blockSize, symmetric, ways } = settings;
+  const { bits, blockSize, symmetric } = settings;
+  const ways = isPlenty(sample.tokens, sums.all.n) ? settings.ways.slice(-1) : settings.ways;
   rounded.put(name, await roundMap(solver, map, sums, ways, { bits, blockSize, symmetric }));
 }
 

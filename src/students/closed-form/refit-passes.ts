@@ -120,12 +120,6 @@ export interface BlockTensors {
 /** What sessions for such blocks are told apart by. */
 const shapeKey = ({ heads, mlpWidth }: BlockShape): string => `${heads} ${mlpWidth}`;
 
-/** Sessions for blocks of one shape. */
-interface ShapeSessions {
-  readonly moving: Sessions;
-  readonly summing: Sessions;
-}
-
 /** Parts of sums on the device, by name. */
 type SumTensors = Readonly<Record<string, DeviceTensor>>;
 
@@ -144,7 +138,7 @@ export class Passes {
   readonly device: Device;
   private readonly tokenType: TokenType;
   private readonly sampling: Sessions;
-  private readonly shaped = new Map<string, ShapeSessions>();
+  private readonly shaped = new Map<string, Sessions>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
   constructor(device: Device, tokenType: TokenType) {
@@ -153,24 +147,23 @@ export class Passes {
     this.sampling = new Sessions(device);
   }
 
-  private sessionsFor(config: VitConfig): ShapeSessions {
+  private sessionsFor(config: VitConfig): Sessions {
     const key = shapeKey(blockShape(config, 0));
     const opened = this.shaped.get(key);
     if (opened) return opened;
-    // Sums take much memory, a few times for each block.
-    const made = { moving: new Sessions(this.device), summing: new Sessions(this.device, { keepMemory: false }) };
+    // Each computes a few times for a block: what it computes in would lie unused for most of the time.
+    const made = new Sessions(this.device, { keepMemory: false });
     this.shaped.set(key, made);
     return made;
   }
 
-  /** Closes the sessions for blocks of other shapes than these: each holds what it once computed in. */
+  /** Closes the sessions for blocks of other shapes than these. */
   async keepShapes(shapes: readonly BlockShape[]): Promise<void> {
     const kept = new Set(shapes.map(shapeKey));
-    for (const [key, { moving, summing }] of [...this.shaped]) {
+    for (const [key, sessions] of [...this.shaped]) {
       if (kept.has(key)) continue;
       this.shaped.delete(key);
-      await moving.dispose();
-      await summing.dispose();
+      await sessions.dispose();
     }
   }
 
@@ -189,7 +182,7 @@ export class Passes {
     const { dims } = tokensOf(stream, "student");
     const begins = before === undefined;
     const key = [pass, begins ? "first" : "next", ...dims].join(" ");
-    const session = await this.sessionsFor(config).summing.get(key, () =>
+    const session = await this.sessionsFor(config).get(key, () =>
       withTokensOf(this.tokenType, build(config, dims, begins), Object.keys(reads)),
     );
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
@@ -216,7 +209,7 @@ export class Passes {
     const { config, feeds } = constants
       ? { config: blockConfig(model.config, index), feeds: {} }
       : await this.blockOf(model, index);
-    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessionsFor(config).moving;
+    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessionsFor(config);
     try {
       for (const stream of streams) {
         const { dims } = tokensOf(stream, reads.x);

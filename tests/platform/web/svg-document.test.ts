@@ -34,6 +34,7 @@ const candidate = (format: string, agreement: number, isChosen: boolean) => ({
   bytes: 1e7 * agreement,
   milliseconds: 20 * agreement,
   agreement,
+  cosine: agreement,
   isChosen,
 });
 
@@ -101,7 +102,12 @@ const charts: Readonly<Record<string, (document: Document) => string>> = {
   results: (document) => resultCharts([row("teacher", 1, 20, 8e7), row("student", 0.8, 11, 4e7)], document).join(""),
   search: (document) =>
     searchCharts(
-      { asked: "12MB", measure: "agreement", candidates: [candidate("int8", 0.8, false), candidate("q4", 0.9, true)] },
+      {
+        asked: "12MB",
+        decides: "nearest" as const,
+        measure: "agreement",
+        candidates: [candidate("int8", 0.8, false), candidate("q4", 0.9, true)],
+      },
       document,
     ).join(""),
 };
