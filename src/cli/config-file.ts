@@ -1,5 +1,4 @@
 // Options from a configuration file.
-import { parse as parseYaml } from "yaml";
 import { longestFile } from "../files/storage.ts";
 import { readWhole } from "../platform/node/node-files.ts";
 import { UserError } from "../utils/errors.ts";
@@ -10,6 +9,7 @@ export async function readConfig(path: string): Promise<Record<string, unknown>>
   const bytes = await readWhole(path, longestFile.text);
   if (!bytes) throw new UserError(`There is no configuration file ${path}.`, { code: "FILE_NOT_FOUND" });
   const text = new TextDecoder().decode(bytes);
+  const { parse: parseYaml } = await import("yaml");
   let value: unknown;
   try {
     value = parseYaml(text);

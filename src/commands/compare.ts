@@ -5,7 +5,6 @@ import { z } from "zod";
 import { readText } from "../files/storage.ts";
 import { ReferenceOutputs } from "../evaluation/model-outputs.ts";
 import type { ComparisonChart } from "../report/chart.ts";
-import { comparisonChart } from "../report/chart.ts";
 import type { ComparedRun, Summary } from "../report/comparison.ts";
 import {
   currentMetric,
@@ -452,7 +451,8 @@ class CompareWork implements Work<CompareUnit, ComparePart, CompareRunResult> {
     await directory.write("table.csv", textChunks(comparisonCsv(summaries)));
     const chart = chartOf(options, summaries, Object.values(teachers));
     if (chart) {
-      const svg = comparisonChart(chart, environment.createDocument());
+      const { comparisonChart } = await import("../report/chart.ts");
+      const svg = comparisonChart(chart, await environment.createDocument());
       await writeChart(context, directory, "comparison", svg);
     }
     return { out: options.out, runs, summaries, teachers };

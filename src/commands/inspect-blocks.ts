@@ -5,8 +5,6 @@ import { searchBlocks } from "../students/search/block-search.ts";
 import { copyBlocks } from "../students/kept-blocks.ts";
 import type { Model } from "../models/model.ts";
 import { parameterCount } from "../models/definition.ts";
-import { standalone } from "../report/chart.ts";
-import { frontierChart, runMap } from "../report/figures.ts";
 import { csvLines } from "../report/table.ts";
 import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
@@ -115,7 +113,8 @@ async function writeFrontier(context: RunContext, directory: Directory, points: 
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,
   }));
-  const chart = frontierChart(shown, context.environment.createDocument());
+  const { frontierChart } = await import("../report/figures.ts");
+  const chart = frontierChart(shown, await context.environment.createDocument());
   await writeChart(context, directory, "frontier", chart);
 }
 
@@ -130,7 +129,11 @@ async function writeBlocks(
   );
   await directory.write("blocks.csv", textChunks(["block,stands_to,residual", ...lines, ""].join("\n")));
   const title = "Error left where one block, refitted, replaces a run of blocks";
-  const { svg, width, height } = runMap(residuals, title, context.environment.createDocument());
+  const [{ standalone }, { runMap }] = await Promise.all([
+    import("../report/chart.ts"),
+    import("../report/figures.ts"),
+  ]);
+  const { svg, width, height } = runMap(residuals, title, await context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
   await writeChart(context, directory, "blocks", whole);
 }

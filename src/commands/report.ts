@@ -6,8 +6,6 @@ import type { Item } from "../data/sampling.ts";
 import { methodOf } from "../students/methods/lookup.ts";
 import type { Model } from "../models/model.ts";
 import { markdownReport } from "../report/markdown.ts";
-import { comparisonPage } from "../report/comparison-page.ts";
-import { reportPage } from "../report/page.ts";
 import type {
   Attention,
   BlockSimilarity,
@@ -20,7 +18,7 @@ import type {
 import { UserError } from "../utils/errors.ts";
 import { spread } from "../utils/arrays.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import { pageGenerator } from "../report/page-parts.ts";
+import { pageGenerator } from "../report/page-style.ts";
 import { distillCommand } from "./run-card.ts";
 import { distillInputs } from "./run-settings.ts";
 import type { RunContext } from "../context/run-context.ts";
@@ -125,9 +123,10 @@ async function compareReports({ environment }: RunContext, folders: readonly Run
   const reports: RunReport[] = [];
   for (const folder of folders) reports.push((await readRun(folder)).report);
   const named = distinct(reports.map(({ name }) => name));
+  const { comparisonPage } = await import("../report/comparison-page.ts");
   return comparisonPage(
     reports.map((report, i) => ({ ...report, name: named[i] })),
-    environment.createDocument(),
+    await environment.createDocument(),
   );
 }
 
@@ -157,7 +156,8 @@ export async function makeRunReport(
   const { environment, listener } = context;
   listener.stage?.("writing the report");
   const whole = await withImages(context, folder, await readRun(folder));
-  const page = await reportPage(whole, environment.createDocument());
+  const { reportPage } = await import("../report/page.ts");
+  const page = await reportPage(whole, await environment.createDocument());
   await folder.writeReport(markdownReport(whole), page);
   return { page, report: whole };
 }

@@ -6,9 +6,7 @@ import { loadRequest, SkippedImages } from "../context/run-context.ts";
 import { compareLayers } from "../evaluation/compare-layers.ts";
 import { limitItems } from "../evaluation/evaluate-candidates.ts";
 import type { LayerSimilarity } from "../evaluation/layer-similarity.ts";
-import { standalone } from "../report/chart.ts";
 import { countText } from "../report/results.ts";
-import { heatMap } from "../report/figures.ts";
 import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import { modelInputs, withOptionalOutput } from "../workspace/output-folder.ts";
@@ -79,7 +77,11 @@ async function writeSimilarity(
     textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
   );
   const title = "Centred kernel alignment of each block's output (rows: student)";
-  const { svg, width, height } = heatMap(cka, [], title, context.environment.createDocument());
+  const [{ standalone }, { heatMap }] = await Promise.all([
+    import("../report/chart.ts"),
+    import("../report/figures.ts"),
+  ]);
+  const { svg, width, height } = heatMap(cka, [], title, await context.environment.createDocument());
   const whole = standalone(svg, { title, legend: [], width, height });
   await writeChart(context, directory, "similarity", whole);
 }

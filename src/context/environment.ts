@@ -69,7 +69,7 @@ export interface Environment {
   /** An image as a JPEG file, small enough for a page. */
   encodeJpeg(image: RgbImage): Promise<Uint8Array>;
   /** An empty document that charts are drawn in. */
-  createDocument(): Document;
+  createDocument(): Promise<Document>;
   /** An SVG as a PNG file, at twice its size. */
   encodeSvg(svg: string): Promise<Uint8Array>;
   /** Where evaluation keeps what a teacher gives, where several runs ask for the same. */

@@ -127,6 +127,7 @@ async function writeConfusion(
     import("../report/figures.ts"),
   ]);
   const title = `Which classes (rows) are taken for which, by the ${scoreTitles[kind]} of the ${last}`;
-  const { svg, width, height } = confusionMap(counts, classes, title, context.environment.createDocument());
+  const document = await context.environment.createDocument();
+  const { svg, width, height } = confusionMap(counts, classes, title, document);
   await writeChart(context, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
 }

@@ -3,7 +3,7 @@ import { legendOf } from "./chart.ts";
 import type { Line } from "./figures.ts";
 import { lineChart, evaluationLine, lossLine } from "./figures.ts";
 import { Html, html } from "./html.ts";
-import { pageScript, pageStyle } from "./page-style.ts";
+import { pageGenerator, pageScript, pageStyle } from "./page-style.ts";
 import type { ResultCell, ResultRow } from "./results.ts";
 import { resultCells } from "./results.ts";
 import type { RunReport, Shown } from "./run-report.ts";
@@ -18,9 +18,6 @@ async function policyFor(script: string): Promise<string> {
   const base64 = btoa(String.fromCharCode(...new Uint8Array(hash)));
   return `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-${base64}'; base-uri 'none'; form-action 'none'`;
 }
-
-/** What a page says of who made it; a page with it may be replaced by another. */
-export const pageGenerator = 'name="generator" content="wecolora"';
 
 export interface Section {
   readonly id: string;

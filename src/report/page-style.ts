@@ -1,5 +1,8 @@
 // How a page looks, and the few lines that show a mark's title beside the pointer.
 
+/** What a page says of who made it; a page with it may be replaced by another. */
+export const pageGenerator = 'name="generator" content="wecolora"';
+
 export const pageStyle = `
 :root { color-scheme: light dark; --ink: #1c2026; --soft: #59616d; --line: #d9dde3; --paper: #ffffff; --panel: #f5f6f8; --accent: #1f5fd0; }
 @media (prefers-color-scheme: dark) {

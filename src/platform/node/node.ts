@@ -8,7 +8,6 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { basename, dirname, resolve } from "node:path";
-import { parseHTML } from "linkedom";
 import sharp from "sharp";
 import type { z } from "zod";
 import packageJson from "../../../package.json" with { type: "json" };
@@ -290,7 +289,8 @@ export function nodeEnvironment({ signal, models, ...options }: NodeEnvironmentO
     writeFile: writeFileSafely,
     encodePng: (image) => rawImage(image).png().toBuffer(),
     encodeJpeg: (image) => rawImage(image).jpeg({ quality: 78 }).toBuffer(),
-    createDocument: () => parseHTML("<html></html>").document,
+    // Loaded where something is drawn: it takes longer to read than most of the package.
+    createDocument: async () => (await import("linkedom")).parseHTML("<html></html>").document,
     encodeSvg,
     availableMemory,
     programs: nodePrograms(options.threads),

@@ -147,7 +147,7 @@ export function webEnvironment(options: WebEnvironmentOptions): Environment {
     outputs: webOutputs(options.locked),
     encodePng: (image) => encoder.encodePng(image),
     encodeJpeg: (image) => encoder.encodeJpeg(image),
-    createDocument: options.createDocument,
+    createDocument: async () => options.createDocument(),
     encodeSvg: options.encodeSvg,
     availableMemory: () => mostWasmBytes,
     now: () => performance.now(),
