@@ -34,6 +34,17 @@ interface Loaded {
 /** Images of each of the 30 classes, to make the student with and to evaluate it on. */
 const imagesPerClass = Number(process.env.WECOLORA_WEB_IMAGES_A_CLASS ?? 3);
 const options = { method: "refit", shape: "balanced", reductionFactor: 2, report: false } as const;
+/** Steps of the paper's recipe, which are timed but for the first. */
+const stepping = {
+  recipe: "paper",
+  steps: 4,
+  batch: 8,
+  rank: 16,
+  warmupEpochs: 0,
+  evaluate: false,
+  evaluateSteps: 0,
+  report: false,
+} as const;
 
 type Times = Record<string, number>;
 
@@ -47,6 +58,15 @@ function stageTimes(): { times: Times; onProgress: (event: ProgressEvent) => voi
     [stage, since] = [name, now];
   };
   return { times, onProgress: (event) => event.status === "stage" && next(event.stage), end: () => next("") };
+}
+
+/** Seconds of a step, of a run with `stepping`. */
+async function stepSeconds(run: (onProgress: (event: ProgressEvent) => void) => Promise<unknown>): Promise<number> {
+  const ends: number[] = [];
+  await run((event) => {
+    if (event.status === "progress" && event.stage === "distilling") ends.push(performance.now());
+  });
+  return (ends[ends.length - 1] - ends[0]) / 1000 / (ends.length - 1);
 }
 
 const studentOf = (rows: readonly ResultRow[]): ResultRow => {
@@ -78,7 +98,10 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
       const [name] = await readdir(join(work, "images/train", group));
       return join(work, "images/train", group, name);
     });
-    const pixels = await model.preprocess(await Promise.all(images));
+    const paths = await Promise.all(images);
+    const decoding = performance.now();
+    const pixels = await model.preprocess(paths);
+    const decoded = (performance.now() - decoding) / 1000;
     await model.forward(pixels);
     const forward = performance.now();
     await model.forward(pixels);
@@ -93,7 +116,16 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
       onProgress: watch.onProgress,
     });
     watch.end();
-    nodeTimes = { ...watch.times, "reading the teacher": read, "forward pass, an image": perImage };
+    const step = await stepSeconds((onProgress) =>
+      distill({ ...stepping, teacher, images: join(work, "images"), out: join(work, "steps"), threads, onProgress }),
+    );
+    nodeTimes = {
+      ...watch.times,
+      "reading the teacher": read,
+      decoding: decoded,
+      "forward pass, an image": perImage,
+      step,
+    };
     app = await openBrowserApp();
   });
   afterAll(async () => {
@@ -105,7 +137,7 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
     const server = await app.serve({ folders: { teacher: join(root, "demo/teacher"), images: join(work, "images") } });
     const page = await app.open(server);
     const got = await page.evaluate(
-      async ({ options, threads }) => {
+      async ({ options, stepping, threads }) => {
         const times: Record<string, number> = {};
         let [stage, since] = ["reading", performance.now()];
         const next = (name: string) => {
@@ -134,11 +166,21 @@ describe.skipIf(!browserPath)("the demo in Chromium", () => {
           onProgress: (event) => event.status === "stage" && next(event.stage),
         });
         next("");
+        const ends: number[] = [];
+        await web.distill({
+          ...stepping,
+          teacher,
+          images,
+          onProgress(event) {
+            if (event.status === "progress" && event.stage === "distilling") ends.push(performance.now());
+          },
+        });
+        times.step = (ends[ends.length - 1] - ends[0]) / 1000 / (ends.length - 1);
         const state = globalThis as Record<string, unknown>;
         Object.assign(state, { web, run, teacher, images });
         return { times, results: run.results };
       },
-      { options, threads },
+      { options, stepping, threads },
     );
     const times: Times = { ...got.times, "forward pass, an image": got.times["forward pass"] / 16 };
 
