@@ -414,7 +414,7 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
   const format = exportOf(name);
   const write = (calibration?: Calibration) =>
     format.write({
-      ...{ model, directory, weightType, options, warn, calibration },
+      ...{ model, directory, weightType, options, warn, calibration, signal: context.signal },
       run: origin && { origin, context },
     });
   await (format.readsImages ? withCalibration(context, options, origin, model, write) : write());

@@ -38,6 +38,8 @@ export interface WriteContext<Own extends OptionShape = OptionShape> {
   readonly warn: Warn;
   /** Images that weights may be rounded for, where there are any. */
   readonly calibration?: Calibration;
+  /** Stops the writing. Exports that compute for long without the device check it. */
+  readonly signal?: AbortSignal;
   /** The run that the model comes from, and what it runs in. Not there where `saveModel` writes. */
   readonly run?: { readonly origin: RunOrigin; readonly context: RunContext };
 }
@@ -92,6 +94,8 @@ export interface ComputedSettings<Own extends OptionShape = OptionShape> {
   readonly options: z.output<z.ZodObject<Own>>;
   /** Images that weights are rounded for, where the export reads images. */
   readonly calibration?: Calibration;
+  /** As in `WriteContext`. */
+  readonly signal?: AbortSignal;
 }
 
 export interface ExportFormat<Own extends OptionShape = OptionShape, Name extends string = string> {

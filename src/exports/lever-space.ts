@@ -156,13 +156,14 @@ export class LeverSpace implements SearchSpace {
   }
 
   private async write(candidate: Candidate) {
-    const { ladder, formats, teacher } = this.settings;
+    const { ladder, formats, teacher, context } = this.settings;
     const { shape, merging, format } = candidate;
     const definition = this.merged(ladder.blank(shape), merging);
     const { format: tried, options } = formats[format];
     const directory = memoryDirectory();
     const { weightType } = teacher.origin;
-    await tried.write({ model: definition, directory, weightType, options, warn: () => undefined });
+    const quiet = { warn: () => undefined, signal: context.signal };
+    await tried.write({ model: definition, directory, weightType, options, ...quiet });
     this.sizes.set(sizeKey(candidate), await weightBytes(directory, tried));
     return { directory, definition };
   }
@@ -189,7 +190,8 @@ export class LeverSpace implements SearchSpace {
     if (!tried.search) throw new Error(`the export ${tried.name} can't be searched`);
     const { device } = teacher;
     const calibration = tried.readsImages ? { calibration: { device, images: firstOf(fitted, roundedImages) } } : {};
-    const model = await tried.search.asComputed(definition, { device, options, ...calibration });
+    const { signal } = context;
+    const model = await tried.search.asComputed(definition, { device, options, signal, ...calibration });
     try {
       const cosines: number[] = [];
       const agree: boolean[] = [];

@@ -80,11 +80,12 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     readsImages: true,
     mergesTokens: true,
     check: ({ config }) => checkPlaces(config, rest.name, { weightType: half ? "float16" : "float32" }),
-    async write({ model, directory, warn, calibration, options: { accuracyLevel, blockSize } }) {
+    async write({ model, directory, warn, calibration, signal, options: { accuracyLevel, blockSize } }) {
       const quantized = async (definition: ModelDefinition) => {
         const quantized = await quantizeWeights(definition, {
           bits: 4,
           blockSize,
+          ...(signal ? { signal } : {}),
           ...(calibration ? { calibration } : {}),
         });
         return { model: quantized.definition, variant: variantOf(quantized, accuracyLevel) };
@@ -93,9 +94,10 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     },
     search: {
       tried: searched ? [{ blockSize: 32 }, { blockSize: 64 }, { blockSize: 128 }] : [],
-      async asComputed(model, { device, options: { blockSize }, calibration }) {
+      async asComputed(model, { device, options: { blockSize }, calibration, signal }) {
         const { definition } = await quantizeWeights(model, {
           ...{ bits: 4, blockSize },
+          ...(signal ? { signal } : {}),
           ...(calibration ? { calibration, ways: [compensatedRounding] } : {}),
         });
         return new Model(definition, device);

@@ -184,7 +184,7 @@ async function prunedStart(
   { mlpWidth, keptHeads }: Widths,
   source: ImageSource,
   items: readonly Item[],
-  { listener }: RunContext,
+  { listener, signal }: RunContext,
 ): Promise<Required<Pick<Start, "student" | "widths">>> {
   const { prune, name: method } = methodOf(options.method);
   if (!prune || options.start !== undefined)
@@ -198,7 +198,7 @@ async function prunedStart(
   listener.stage?.("pruning blocks", kept.length);
   const images = () => cropBatches(source, items, 1, 1, teacher, options.seed);
   const progress = (done: number) => listener.progress?.(done);
-  const pruned = await prune({ teacher, kept, widths, options, images, progress });
+  const pruned = await prune({ teacher, kept, widths, options, images, progress, signal });
   return { student: { ...pruned, weights: await offloadedWeights(pruned, teacher.device) }, widths };
 }
 

@@ -114,3 +114,56 @@ test("the demo, stopped by each signal in each stage, and resumed to its end", a
   const { code, err } = await wecoloraProcess(...command).ended;
   expect(code, err).toBe(0);
 });
+
+const [demoTeacher, demoImages] = [join(root, "demo/teacher"), join(root, "demo/pictures")];
+/** Work that takes seconds without a call of the device, which would see the signal by itself. */
+const computing: readonly (readonly [string, readonly string[], RegExp, readonly number[]])[] = [
+  [
+    "rounding to 4 bits",
+    ["export", "--model", demoTeacher, "--data", demoImages, "--to", "onnx-q4", "--max-images", "8"],
+    /^exporting onnx-q4/m,
+    [500, 3000],
+  ],
+  [
+    "rounding to 4 bits for images",
+    [
+      "export",
+      "--model",
+      demoTeacher,
+      "--data",
+      demoImages,
+      "--to",
+      "onnx-q4",
+      "--max-images",
+      "8",
+      "--images",
+      demoImages,
+    ],
+    /^weights are rounded for/m,
+    [8000],
+  ],
+  ["CORP", ["distill", demoTeacher, demoImages, "--method", "corp", "--no-evaluate"], /^pruning blocks/m, [8000]],
+  ["SnapViT", ["distill", demoTeacher, demoImages, "--method", "snapvit", "--no-evaluate"], /^pruning blocks/m, [8000]],
+  [
+    "ranking of cuts",
+    ["distill", demoTeacher, demoImages, "--budget", "12MB", "--shape", "by-block", "--no-evaluate"],
+    /^ranking cuts/m,
+    [8000],
+  ],
+];
+
+test.each(computing)("%s is stopped while it computes", async (name, args, pattern, waits) => {
+  for (const wait of waits) {
+    const out = at("computing");
+    const child = wecoloraProcess(...args, "--out", out);
+    await child.hasPrinted(pattern);
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    const sent = performance.now();
+    child.kill("SIGINT");
+    const { code, err } = await child.ended;
+    console.log(`${name}: ${((performance.now() - sent) / 1000).toFixed(2)} s from the signal to the end`);
+    expect(code, err).toBe(130);
+    expect(err).toContain("Run the same command again");
+    await rm(out, { recursive: true, force: true });
+  }
+});

@@ -1,5 +1,6 @@
 // Weights of a linear map in few bits: a scale and a zero point for each block along the inputs, and how both are chosen.
 import { roundToHalf } from "../../utils/half.ts";
+import { pause } from "../../utils/pause.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 
 /** Bits that maps can be rounded to. ONNX Runtime has no kernel for 3. */
@@ -138,27 +139,52 @@ export class GridFitter {
 }
 
 /** Rounds a map `[N, K]`, each block by itself, with the grid that errs least. */
-export function roundPlain({ dims, data }: FloatTensor, format: BlockFormat): BlockWeights {
-  const [outputs] = dims;
-  const inputs = data.length / outputs;
-  const rounded = emptyBlocks(outputs, inputs, format);
-  const { blockSize, bits } = format;
+export function roundPlain(weight: FloatTensor, format: BlockFormat): BlockWeights {
+  const rounded = emptyFor(weight, format);
+  roundRows(weight, rounded, 0, rounded.outputs);
+  return rounded;
+}
+
+/** Weights that are rounded at a time, in a small part of a second. */
+const roundedTogether = 2 ** 18;
+
+/** The same, with turns in between for what else waits, such as a signal. Rejects with its reason once it fires. */
+export async function roundInTurns(
+  weight: FloatTensor,
+  format: BlockFormat,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<BlockWeights> {
+  const rounded = emptyFor(weight, format);
+  const { outputs, inputs } = rounded;
+  const step = Math.max(1, Math.floor(roundedTogether / inputs));
+  for (let from = 0; from < outputs; from += step) {
+    await pause(0, signal);
+    roundRows(weight, rounded, from, Math.min(outputs, from + step));
+  }
+  return rounded;
+}
+
+const emptyFor = ({ dims: [outputs], data }: FloatTensor, format: BlockFormat): BlockWeights =>
+  emptyBlocks(outputs, data.length / outputs, format);
+
+/** Rounds outputs `from` to `to`. */
+function roundRows({ data }: FloatTensor, rounded: BlockWeights, from: number, to: number): void {
+  const { blockSize, bits, inputs } = rounded;
   const blocks = blockCount(inputs, blockSize);
   const most = largestValue(bits);
   const weights = new Float64Array(blockSize);
   const even = new Float64Array(blockSize).fill(1);
-  const fitter = new GridFitter(format);
-  for (let n = 0, block = 0; n < outputs; n++)
+  const fitter = new GridFitter(rounded);
+  for (let n = from, block = from * blocks; n < to; n++)
     for (let b = 0; b < blocks; b++, block++) {
-      const from = n * inputs + b * blockSize;
+      const first = n * inputs + b * blockSize;
       const count = Math.min(blockSize, inputs - b * blockSize);
-      for (let i = 0; i < count; i++) weights[i] = data[from + i];
+      for (let i = 0; i < count; i++) weights[i] = data[first + i];
       const { scale, zero } = fitter.fit(weights, even, count);
       rounded.scales[block] = scale;
       rounded.zeros[block] = zero;
-      for (let i = 0; i < count; i++) rounded.values[from + i] = valueOf(weights[i], scale, zero, most);
+      for (let i = 0; i < count; i++) rounded.values[first + i] = valueOf(weights[i], scale, zero, most);
     }
-  return rounded;
 }
 
 /** The weights that values stand for: `[N, K]`, or of another shape with as many numbers. */

@@ -21,7 +21,7 @@ import { isPlenty } from "../closed-form/refit-tools.ts";
 import type { Summed } from "../closed-form/refit-passes.ts";
 import type { Sums } from "../../engine/linalg/ridge.ts";
 import type { BitCount, BlockFormat, BlockWeights } from "./block-weights.ts";
-import { dequantize, roundPlain } from "./block-weights.ts";
+import { dequantize, roundInTurns } from "./block-weights.ts";
 import type { LinearMap, MapSums, RoundedMap, Rounding } from "./round-map.ts";
 import { roundMap } from "./round-map.ts";
 
@@ -48,6 +48,8 @@ export interface QuantizeOptions {
   /** Tokens for each unknown of the widest map, as in the closed form. */
   readonly tokensPerUnknown: number;
   readonly progress?: (done: number, total: number) => void;
+  /** Stops the rounding. */
+  readonly signal?: AbortSignal;
 }
 
 /** Rounding with images: nearly always the better way, so that whoever is in a hurry need not try others. */
@@ -122,7 +124,7 @@ class Rounded {
  * Rounds a model's maps. `definition` can be evaluated as any model, without a file; `maps` are what a file holds. Blocks that
  * share their maps (MiniViT) are rounded plainly, images or not.
  *
- * @throws a UserError where a weight is beyond what a block can hold, a RunError where sums over tokens are not finite
+ * @throws the signal's reason once it fires, a UserError where a weight is beyond what a block can hold, a RunError where sums over tokens are not finite
  * @see GPTQ, arXiv 2210.17323, for rounding with images
  */
 export async function quantizeWeights(
@@ -136,7 +138,7 @@ export async function quantizeWeights(
   for (const { name, shape, role, block } of weightTable(model.config)) {
     if (role !== "map" || (block === undefined ? elementCount(shape) < smallest : inBlocks)) continue;
     const format: BlockFormat = { bits: block === undefined ? outerBits : bits, blockSize, symmetric };
-    const weights = roundPlain(required(model.weights, name), format);
+    const weights = await roundInTurns(required(model.weights, name), format, settings.signal);
     rounded.put(name.replace(/\.weight$/, ""), { weights, rounding: { kind: "plain" } });
   }
   if (inBlocks) await roundBlocks(model, rounded, calibration, settings);

@@ -34,6 +34,8 @@ export interface PruneContext<Own extends OptionShape = OptionShape> {
   /** Normalised images `[B, 3, H, W]`, batch by batch; each call goes through all of them anew. */
   images(): AsyncIterable<FloatTensor>;
   progress(done: number, total: number): void;
+  /** Stops the run. The device and `images` check it by themselves; loops that use neither for long check it too. */
+  readonly signal: AbortSignal;
 }
 
 export interface Method<Own extends OptionShape = OptionShape, Name extends string = string> {

@@ -11,7 +11,7 @@ import { chosenRows } from "../../utils/tensor.ts";
 import type { Widths } from "../closed-form/narrowing.ts";
 import { narrowedConfig, withChannels } from "../closed-form/narrowing.ts";
 import { copyBlocks } from "../kept-blocks.ts";
-import type { BlockPlace, LogitMoments } from "./block-walk.ts";
+import type { BlockPlace, BlockRule, LogitMoments } from "./block-walk.ts";
 import { walkBlocks } from "./block-walk.ts";
 import type { HeadMoments, LogitFit } from "./logits.ts";
 import { fitLogits, headMoments, logitEnergies } from "./logits.ts";
@@ -41,11 +41,12 @@ export interface CorpContext {
   readonly widths: Widths;
   images(): AsyncIterable<FloatTensor>;
   readonly progress: (done: number, total: number) => void;
+  readonly signal: AbortSignal;
 }
 
 /** The student. Throws an OptionError where heads can't be narrowed inside. */
 export async function corpStudent(context: CorpContext): Promise<ModelDefinition> {
-  const { teacher, kept, widths, images, progress } = context;
+  const { teacher, kept, widths, images, progress, signal } = context;
   if (widths.keptHeads !== undefined && rotaryOf(teacher.config))
     throw new OptionError([
       (name) =>
@@ -53,7 +54,7 @@ export async function corpStudent(context: CorpContext): Promise<ModelDefinition
     ]);
   const student = copyBlocks(teacher, kept);
   const walk = { student, device: teacher.device, widths, narrowed: innerConfig, images: images(), progress };
-  return walkBlocks(walk, { tokens: "whole", logits: true, attention: narrowInside, mlp: narrowMlp });
+  return walkBlocks(walk, { tokens: "whole", logits: true, attention: narrowInside(signal), mlp: narrowMlp });
 }
 
 /** Fewer channels in a block's MLP: the others are affine in those kept. */
@@ -82,20 +83,17 @@ async function affine(
 }
 
 /** All heads, each with fewer channels of queries, keys and values. */
-async function narrowInside(
-  place: BlockPlace,
-  keptHeads: number,
-  logits: LogitMoments | undefined,
-): Promise<ModelDefinition> {
+const narrowInside: (signal: AbortSignal) => BlockRule["attention"] = (signal) => async (place, keptHeads, logits) => {
   if (!logits) throw new Error("moments of queries and keys were not taken");
   const { student, config, block } = place;
   const inner = innerWidth(config, keptHeads);
   const headWidth = headWidthOf(config);
-  const fits = Array.from({ length: config.heads }, (_, head) => {
+  const fits: LogitFit[] = [];
+  for (let head = 0; head < config.heads; head++) {
     const images = momentsOf(logits, head, config, place);
     const kept = keepLargest(logitEnergies(images, headWidth), inner);
-    return fitLogits(images, headWidth, kept, ridgeShare, config.qkvBias);
-  });
+    fits.push(await fitLogits(images, headWidth, kept, { share: ridgeShare, biased: config.qkvBias, signal }));
+  }
   const scores = wandaInputs(place, "heads");
   const values = fits.flatMap((_, head) => {
     const from = head * headWidth;
@@ -106,7 +104,7 @@ async function narrowInside(
   for (const name of ["attn.qkv.weight", ...(config.qkvBias ? ["attn.qkv.bias"] : [])])
     weights.set(blockWeight(block, name), narrowQkv(student, config, block, name, fits, values));
   return { ...student, weights };
-}
+};
 
 /** One head's moments in each image. */
 function momentsOf(logits: LogitMoments, head: number, config: VitConfig, { moments }: BlockPlace): HeadMoments[] {

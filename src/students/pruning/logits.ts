@@ -1,6 +1,7 @@
 // Fewer channels of each head's queries and keys, with the attention logits made up for (CORP, arXiv 2602.05243): the logits of the
 // removed channels, q_p k_p', are modelled as q_s M k_s' of those kept, so that q_s (I + M) k_s' stands for all, and I + M is folded
 // into the map of queries.
+import { pause } from "../../utils/pause.ts";
 import { picked } from "./moments.ts";
 
 /** One head in one image: sums over tokens of q~ q~' `[d + 1, d + 1]`, where q~ is q with a one behind it, and of k k' `[d, d]`. */
@@ -59,15 +60,17 @@ const [enough, mostSteps] = [1e-6, 200];
 
 /**
  * M `[n, m]` with sum_b A_b M B_b + ridge M = C for symmetric A_b `[n, n]` and B_b `[m, m]`, by conjugate gradients: the matrix of
- * the system, sum_b A_b (x) B_b, would have n^2 m^2 entries. The diagonal of the system is its preconditioner.
+ * the system, sum_b A_b (x) B_b, would have n^2 m^2 entries. The diagonal of the system is its preconditioner. Rejects with the
+ * signal's reason once it fires.
  */
-export function solveSandwich(
+export async function solveSandwich(
   pairs: readonly { readonly a: Float64Array; readonly b: Float64Array }[],
   right: Float64Array,
   n: number,
   m: number,
   ridge: number,
-): Float64Array {
+  signal: AbortSignal,
+): Promise<Float64Array> {
   const diagonal = new Float64Array(n * m).fill(ridge);
   for (const { a, b } of pairs)
     for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) diagonal[i * m + j] += a[i * n + i] * b[j * m + j];
@@ -83,6 +86,8 @@ export function solveSandwich(
   let direction = scaled.slice();
   let rho = dot(residual, scaled);
   for (let step = 0; step < mostSteps && dot(residual, residual) > goal; step++) {
+    // Other work gets its turn, such as a signal.
+    await pause(0, signal);
     const applied = apply(direction);
     const length = rho / dot(direction, applied);
     for (let i = 0; i < solution.length; i++) {
@@ -102,13 +107,12 @@ export function solveSandwich(
  * The fit of a head's narrowed logits: minimizes over images the squared difference of q_p k_p' and [q_s 1] M k_s', with a ridge that
  * is `share` of the mean of the system's diagonal. Without `biased` no one stands behind q_s, for models whose queries have no bias.
  */
-export function fitLogits(
+export async function fitLogits(
   images: readonly HeadMoments[],
   d: number,
   kept: readonly number[],
-  share: number,
-  biased: boolean,
-): LogitFit {
+  { share, biased, signal }: { readonly share: number; readonly biased: boolean; readonly signal: AbortSignal },
+): Promise<LogitFit> {
   const inside = new Set(kept);
   const dropped = Array.from({ length: d }, (_, i) => i).filter((i) => !inside.has(i));
   const rows = biased ? [...kept, d] : [...kept];
@@ -125,7 +129,8 @@ export function fitLogits(
     trace += traceOf(a, n) * traceOf(b, m);
     return { a, b };
   });
-  const solved = solveSandwich(pairs, right, n, m, Math.max((share * trace) / (n * m), Number.MIN_VALUE));
+  const ridge = Math.max((share * trace) / (n * m), Number.MIN_VALUE);
+  const solved = await solveSandwich(pairs, right, n, m, ridge, signal);
   const fold = new Float64Array((m + 1) * m);
   fold.set(solved);
   for (let i = 0; i < m; i++) fold[i * m + i] += 1;

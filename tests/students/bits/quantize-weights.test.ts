@@ -70,3 +70,15 @@ test("a narrowed student's maps, of widths that are no whole blocks", async () =
   expect((await differenceTo(model, new Model(definition, teacher.device), others)) / size).toBeLessThan(0.02);
   await teacher.dispose();
 });
+
+test("rounding stops between rows, images or not", async () => {
+  const teacher = await loadModel(referencePath("teachers/hf-dinov2"));
+  const calibration = { device: teacher.device, images: [smooth(4, teacher.config, "fit")] };
+  for (const given of [{}, { calibration }]) {
+    const controller = new AbortController();
+    const rounding = quantizeWeights(teacher, { ...given, signal: controller.signal });
+    controller.abort(new Error("stopped"));
+    await expect(rounding).rejects.toThrow("stopped");
+  }
+  await teacher.dispose();
+});

@@ -38,7 +38,8 @@ function pruned(name: string, changes: Partial<PruneContext> = {}, options: obje
   const { prune } = methodOf(name);
   if (!prune) throw new Error(`${name} does not prune`);
   const given = { ...defaults, ...options };
-  return prune({ teacher, kept: every, widths, options: given, images, progress: () => undefined, ...changes });
+  const { signal } = new AbortController();
+  return prune({ teacher, kept: every, widths, options: given, images, progress: () => undefined, signal, ...changes });
 }
 const students = new Map<string, Promise<ModelDefinition>>();
 const studentOf = (name: string): Promise<ModelDefinition> => {

@@ -50,7 +50,9 @@ test("channels count by their part in the logits", () => {
   });
 });
 
-test("conjugate gradients solve the whole system", () => {
+const unstopped = { signal: new AbortController().signal };
+
+test("conjugate gradients solve the whole system", async () => {
   const square = (size: number) => {
     const rows = Array.from({ length: size + 2 }, () => Array.from({ length: size }, () => random.normal()));
     return Float64Array.from({ length: size * size }, (_, at) =>
@@ -72,11 +74,12 @@ test("conjugate gradients solve the whole system", () => {
     [...right].map((value) => [value]),
   );
   // The residual falls below 1e-6 of its length, and the system's smallest eigenvalue is its ridge at least.
-  solveSandwich(pairs, right, n, m, ridge).forEach((value, i) => expect(value).toBeCloseTo(wanted[i][0], 4));
+  const solution = await solveSandwich(pairs, right, n, m, ridge, unstopped.signal);
+  solution.forEach((value, i) => expect(value).toBeCloseTo(wanted[i][0], 4));
 });
 
-describe("a fit", () => {
-  const { fold } = fitLogits(moments, d, kept, 1e-9, true);
+describe("a fit", async () => {
+  const { fold } = await fitLogits(moments, d, kept, { share: 1e-9, biased: true, ...unstopped });
   const m = kept.length;
   const own = (i: number, j: number) => fold[i * m + j];
   const dropping = (i: number, j: number) => Number(i === j);
@@ -90,15 +93,22 @@ describe("a fit", () => {
           expect(errorOf((r, c) => own(r, c) + (r === i && c === j ? step : 0))).toBeGreaterThan(least);
   });
 
-  test("has no constant where queries have no bias", () => {
-    const without = fitLogits(moments, d, kept, 1e-9, false).fold;
+  test("has no constant where queries have no bias", async () => {
+    const { fold: without } = await fitLogits(moments, d, kept, { share: 1e-9, biased: false, ...unstopped });
     expect([...without.subarray(m * m)]).toEqual([0, 0, 0]);
     expect(errorOf((i, j) => without[i * m + j])).toBeGreaterThan(errorOf(own));
   });
 
-  test("of all channels is the identity", () => {
+  test("ends with the signal, as soon as it is seen", async () => {
+    const controller = new AbortController();
+    const fit = fitLogits(moments, d, kept, { share: 1e-9, biased: true, signal: controller.signal });
+    controller.abort(new Error("stopped"));
+    await expect(fit).rejects.toThrow("stopped");
+  });
+
+  test("of all channels is the identity", async () => {
     const all = [0, 1, 2, 3, 4];
-    const whole = fitLogits(moments, d, all, 1e-3, true).fold;
+    const { fold: whole } = await fitLogits(moments, d, all, { share: 1e-3, biased: true, ...unstopped });
     whole.forEach((value, at) => expect(value).toBe(Number(Math.floor(at / d) === at % d)));
   });
 });
