@@ -105,7 +105,7 @@ class CacheWork implements Work<CropUnit, CachePart, CacheRunResult> {
     this.opened = { teacher, source };
     skipped.report(context);
     // What an earlier plan measured is not measured again: with another answer finished tasks would have to be repeated.
-    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const before = await settledBefore(earlier, settledSchema, () => this.inputs());
     const int8 = before ? before.int8 : await int8Of(context, options, teacher, source, images.train);
     const maker = makerOf(options, teacher, images.train.length, undefined, int8);
     const several = maker.names.filter(isState).length > 1;

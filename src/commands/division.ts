@@ -44,12 +44,12 @@ export interface Work<Unit, Part, Result> {
 }
 
 /** What an earlier plan settled, where it was computed from these inputs and still reads as what this command settles. */
-export function settledBefore<Settled>(
+export async function settledBefore<Settled>(
   earlier: EarlierPlan | undefined,
   schema: z.ZodType<Settled>,
-  inputs: readonly HashedInput[],
-): Settled | undefined {
-  if (!earlier || JSON.stringify(earlier.inputs) !== JSON.stringify(inputs)) return undefined;
+  inputs: () => Promise<readonly HashedInput[]>,
+): Promise<Settled | undefined> {
+  if (!earlier || JSON.stringify(earlier.inputs) !== JSON.stringify(await inputs())) return undefined;
   return schema.safeParse(earlier.settled).data;
 }
 

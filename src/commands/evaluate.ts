@@ -420,7 +420,7 @@ class EvaluateWork implements Work<EvaluateUnit, EvaluatePart, EvaluateRunResult
     const { source, candidates } = await this.open();
     const { items } = data.test ?? data.train;
     const { precision } = this.options;
-    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const before = await settledBefore(earlier, settledSchema, () => this.inputs());
     for (const [i, candidate] of candidates.entries()) {
       if (this.hasTeacher && i === 0) continue;
       const model = before

@@ -114,7 +114,7 @@ class FeaturesWork implements Work<FeaturesUnit, FeaturesPart, FeaturesRunResult
     const { source, model } = await this.open();
     this.skipped.open(this.context, data.skipped);
     // What was measured once is not measured again: with another answer finished tasks would have to be repeated.
-    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const before = await settledBefore(earlier, settledSchema, () => this.inputs());
     const chosen = before
       ? await withInt8(model, before.int8)
       : await inPrecision(this.context, model, precision, source, data.items);

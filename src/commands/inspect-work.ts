@@ -108,7 +108,7 @@ export class BlocksWork implements Work<BlocksUnit, BlocksPart, BlocksRunResult>
 
   /** What an earlier plan measured, where the model and the images are the same. */
   private async measuredBefore(earlier: EarlierPlan): Promise<Pick<Settled, "search">> {
-    const before = settledBefore(earlier, settledSchema, await this.inputs());
+    const before = await settledBefore(earlier, settledSchema, () => this.inputs());
     const items = z.array(itemSchema).parse(this.facts?.items);
     return before && JSON.stringify(before.items) === JSON.stringify(items) ? { search: before.search } : {};
   }
