@@ -4,6 +4,8 @@
 export async function preload(): Promise<void> {
   await Promise.all([
     import("../../commands/report.ts"),
+    import("../../report/page.ts"),
+    import("../../report/comparison-page.ts"),
     import("../../data/parquet-library.ts"),
     import("../../data/nifti.ts"),
     import("../../data/procedural/procedural-image.ts"),
