@@ -557,55 +557,31 @@ export async function openInputs(
   if (!resumed && proceduralCount(options.data) !== undefined) listener.warn?.(proceduralWarning(options.data));
   const data = resumed ? withRecordedClasses(opened, resumed.config.data.classes) : opened;
   if (!resumed) checkHeldOut(data, options.heldOut);
+  const read = readOptionsFor(options, data);
+  // A branch of the hub may have moved on since the run began.
+  const revision = resumed?.config.teacher.commit ?? read.revision;
+  const teacher = await environment.loadModel(options.teacher, loadRequest(context, { ...read, revision }));
+  await checkModelRanges(options, teacher);
+  await teacher.offload();
   const skipped = new SkippedImages(options.strict);
   skipped.open(context, unusedOf(data));
   const source = environment.createImageSource(data.path);
-  const opening: Promise<unknown>[] = [];
-  let teacher: Model | undefined;
   try {
-    listener.stage?.("reading images");
-    // Images are read while the teacher is; what is wrong with the teacher is said first.
-    const reading = resumed
-      ? recordedImages(resumed.config.data, resumed.manifest, data, source)
-      : drawImages(options, data, source, skipped);
-    opening.push(reading);
-    reading.catch(() => undefined);
-    teacher = await openTeacher(context, options, data, resumed);
     const teacherHash = await modelKey(teacher);
     if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
     if (resumed) await checkMachine(context, resumed, teacher);
     else await checkRoom(context, options.out, leastBytes(options, teacher));
-    const images = await reading;
+    listener.stage?.("reading images");
+    const images = resumed
+      ? await recordedImages(resumed.config.data, resumed.manifest, data, source)
+      : await drawImages(options, data, source, skipped);
     if (images.train.length === 0)
       throw new UserError(`None of the images in ${options.data} can be read`, { code: "NO_IMAGES" });
     if (options.evaluate && !images.heldOut)
       listener.info?.("no images are held out, since classes have too few: figures are of training images");
     return { data, teacher, source, skipped, images, teacherHash };
   } catch (error) {
-    await Promise.allSettled(opening);
     await source.dispose();
-    await teacher?.dispose();
-    throw error;
-  }
-}
-
-/** The teacher as the options read it, its large weights in a file. */
-async function openTeacher(
-  context: RunContext,
-  options: DistillRunOptions,
-  data: DataSet,
-  resumed: Resumed | undefined,
-): Promise<Model> {
-  const read = readOptionsFor(options, data);
-  // A branch of the hub may have moved on since the run began.
-  const revision = resumed?.config.teacher.commit ?? read.revision;
-  const request = loadRequest(context, { ...read, revision });
-  const teacher = await context.environment.loadModel(options.teacher, request);
-  try {
-    await checkModelRanges(options, teacher);
-    await teacher.offload();
-    return teacher;
-  } catch (error) {
     await teacher.dispose();
     throw error;
   }
