@@ -11,7 +11,7 @@ import type { OutputFolder } from "../workspace/output-folder.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { textChunks, writeChart } from "../workspace/output-files.ts";
+import { textChunks, writeChart, writeFigure } from "../workspace/output-files.ts";
 import { exportText } from "./choose-levers.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import { commonSchema, countOption, pathOption, readSchema } from "../context/common-options.ts";
@@ -129,11 +129,5 @@ async function writeBlocks(
   );
   await directory.write("blocks.csv", textChunks(["block,stands_to,residual", ...lines, ""].join("\n")));
   const title = "Error left where one block, refitted, replaces a run of blocks";
-  const [{ standalone }, { runMap }] = await Promise.all([
-    import("../report/chart.ts"),
-    import("../report/figures.ts"),
-  ]);
-  const { svg, width, height } = runMap(residuals, title, await context.environment.createDocument());
-  const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(context, directory, "blocks", whole);
+  await writeFigure(context, directory, "blocks", title, ({ runMap }, document) => runMap(residuals, title, document));
 }

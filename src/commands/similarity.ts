@@ -11,7 +11,7 @@ import type { Directory } from "../files/storage.ts";
 import type { OutputFolder } from "../workspace/output-folder.ts";
 import { modelInputs, withOptionalOutput } from "../workspace/output-folder.ts";
 import { parseOptions } from "../utils/parse-options.ts";
-import { textChunks, writeChart } from "../workspace/output-files.ts";
+import { textChunks, writeFigure } from "../workspace/output-files.ts";
 import { defineCommand } from "./command.ts";
 import { similarityText } from "./result-text.ts";
 
@@ -77,13 +77,9 @@ async function writeSimilarity(
     textChunks(["student_block,teacher_block,cka,cosine", ...lines, ""].join("\n")),
   );
   const title = "Centred kernel alignment of each block's output (rows: student)";
-  const [{ standalone }, { heatMap }] = await Promise.all([
-    import("../report/chart.ts"),
-    import("../report/figures.ts"),
-  ]);
-  const { svg, width, height } = heatMap(cka, [], title, await context.environment.createDocument());
-  const whole = standalone(svg, { title, legend: [], width, height });
-  await writeChart(context, directory, "similarity", whole);
+  await writeFigure(context, directory, "similarity", title, ({ heatMap }, document) =>
+    heatMap(cka, [], title, document),
+  );
 }
 
 export const command = defineCommand({

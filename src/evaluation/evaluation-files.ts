@@ -5,7 +5,7 @@ import type { Directory } from "../files/storage.ts";
 import { csvLines } from "../report/table.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { evaluationFormat } from "../workspace/run-schemas.ts";
-import { textChunks, writeChart } from "../workspace/output-files.ts";
+import { textChunks, writeFigure } from "../workspace/output-files.ts";
 import type { Evaluated } from "./evaluate-candidates.ts";
 
 /** What a class came to under one model. */
@@ -122,12 +122,8 @@ async function writeConfusion(
   const rows = counts.map((row, k) => [classes[k], ...row.map(String)]);
   await directory.write("confusion.csv", textChunks(csvLines([["class", ...classes], ...rows])));
   if (classes.length > mostDrawn) return;
-  const [{ standalone }, { confusionMap }] = await Promise.all([
-    import("../report/chart.ts"),
-    import("../report/figures.ts"),
-  ]);
   const title = `Which classes (rows) are taken for which, by the ${scoreTitles[kind]} of the ${last}`;
-  const document = await context.environment.createDocument();
-  const { svg, width, height } = confusionMap(counts, classes, title, document);
-  await writeChart(context, directory, "confusion", standalone(svg, { title, legend: [], width, height }));
+  await writeFigure(context, directory, "confusion", title, ({ confusionMap }, document) =>
+    confusionMap(counts, classes, title, document),
+  );
 }

@@ -162,8 +162,8 @@ export class LeverSpace implements SearchSpace {
     const { format: tried, options } = formats[format];
     const directory = memoryDirectory();
     const { weightType } = teacher.origin;
-    const quiet = { warn: () => undefined, signal: context.signal };
-    await tried.write({ model: definition, directory, weightType, options, ...quiet });
+    const { signal } = context;
+    await tried.write({ model: definition, directory, weightType, options, signal, warn: () => undefined });
     this.sizes.set(sizeKey(candidate), await weightBytes(directory, tried));
     return { directory, definition };
   }

@@ -145,6 +145,9 @@ export function blockShape(
   return blocks?.[index] ?? { heads, mlpWidth };
 }
 
+/** Whether blocks have the same heads and channels. */
+export const sameShape = (a: BlockShape, b: BlockShape): boolean => a.heads === b.heads && a.mlpWidth === b.mlpWidth;
+
 /** Heads and channels of all blocks. */
 export function blockShapes(config: Pick<VitConfig, "blocks" | "heads" | "mlpWidth" | "depth">): BlockShape[] {
   return Array.from({ length: config.depth }, (_, i) => blockShape(config, i));
@@ -162,7 +165,7 @@ export function attentionWidth(
 export function withBlockShapes(config: VitConfig, shapes: readonly BlockShape[]): VitConfig {
   const { blocks: _, ...rest } = config;
   const [first] = shapes;
-  const alike = shapes.every(({ heads, mlpWidth }) => heads === first.heads && mlpWidth === first.mlpWidth);
+  const alike = shapes.every((shape) => sameShape(shape, first));
   if (!alike || first.heads === 0 || first.mlpWidth === 0) return { ...config, depth: shapes.length, blocks: shapes };
   const { heads, mlpWidth } = first;
   return { ...withHeadCount(rest, heads, heads * headWidthOf(config)), depth: shapes.length, mlpWidth };

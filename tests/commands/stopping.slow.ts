@@ -116,32 +116,11 @@ test("the demo, stopped by each signal in each stage, and resumed to its end", a
 });
 
 const [demoTeacher, demoImages] = [join(root, "demo/teacher"), join(root, "demo/pictures")];
+const rounding = ["export", "--model", demoTeacher, "--data", demoImages, "--to", "onnx-q4", "--max-images", "8"];
 /** Work that takes seconds without a call of the device, which would see the signal by itself. */
 const computing: readonly (readonly [string, readonly string[], RegExp, readonly number[]])[] = [
-  [
-    "rounding to 4 bits",
-    ["export", "--model", demoTeacher, "--data", demoImages, "--to", "onnx-q4", "--max-images", "8"],
-    /^exporting onnx-q4/m,
-    [500, 3000],
-  ],
-  [
-    "rounding to 4 bits for images",
-    [
-      "export",
-      "--model",
-      demoTeacher,
-      "--data",
-      demoImages,
-      "--to",
-      "onnx-q4",
-      "--max-images",
-      "8",
-      "--images",
-      demoImages,
-    ],
-    /^weights are rounded for/m,
-    [8000],
-  ],
+  ["rounding to 4 bits", rounding, /^exporting onnx-q4/m, [500, 3000]],
+  ["rounding to 4 bits for images", [...rounding, "--images", demoImages], /^weights are rounded for/m, [8000]],
   ["CORP", ["distill", demoTeacher, demoImages, "--method", "corp", "--no-evaluate"], /^pruning blocks/m, [8000]],
   ["SnapViT", ["distill", demoTeacher, demoImages, "--method", "snapvit", "--no-evaluate"], /^pruning blocks/m, [8000]],
   [

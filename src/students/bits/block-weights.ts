@@ -66,9 +66,11 @@ export interface Grid {
 export class GridFitter {
   private readonly format: BlockFormat;
   private readonly most: number;
+  private readonly levels: Float64Array;
 
   constructor(format: BlockFormat) {
     this.format = format;
+    this.levels = new Float64Array(format.blockSize);
     this.most = largestValue(format.bits);
   }
 
@@ -91,47 +93,45 @@ export class GridFitter {
     const point = symmetric ? middle : Math.round(-low / step);
     let least = Infinity;
     for (const share of shares) {
-      const better = roundToHalf(this.fittedScale(weights, importance, count, share * step, point));
-      const error = this.errorOf(weights, importance, count, better, point);
+      const first = share * step;
+      this.round(weights, count, first, point);
+      const better = roundToHalf(this.fittedScale(weights, importance, count, first));
+      this.round(weights, count, better, point);
+      const error = this.errorOf(weights, importance, count, better);
       if (error < least) [least, scale, zero] = [error, better, point];
     }
     return { scale, zero };
   }
 
-  /** The scale that fits the values best that a block's weights have with a grid. */
-  private fittedScale(
-    weights: Float64Array,
-    importance: Float64Array,
-    count: number,
-    scale: number,
-    zero: number,
-  ): number {
-    let [across, along] = [0, 0];
+  /** Sets `levels` to a block's weights in steps of a grid from its zero point. */
+  private round(weights: Float64Array, count: number, scale: number, zero: number): void {
+    const { levels } = this;
     const inverse = scale === 0 ? 0 : 1 / scale;
     const [lowest, highest] = [-zero, this.most - zero];
     for (let i = 0; i < count; i++) {
-      const weight = weights[i];
-      let level = Math.round(weight * inverse);
-      if (level < lowest) level = lowest;
-      else if (level > highest) level = highest;
-      const counted = importance[i] * level;
-      across += counted * weight;
-      along += counted * level;
+      const level = Math.round(weights[i] * inverse);
+      levels[i] = level < lowest ? lowest : level > highest ? highest : level;
+    }
+  }
+
+  /** The scale that fits `levels` best; `scale` where all of them are zero. */
+  private fittedScale(weights: Float64Array, importance: Float64Array, count: number, scale: number): number {
+    const { levels } = this;
+    let [across, along] = [0, 0];
+    for (let i = 0; i < count; i++) {
+      const counted = importance[i] * levels[i];
+      across += counted * weights[i];
+      along += counted * levels[i];
     }
     return along > 0 ? across / along : scale;
   }
 
-  /** The squared error of a block with a grid, each weight's times its importance. */
-  private errorOf(weights: Float64Array, importance: Float64Array, count: number, scale: number, zero: number): number {
+  /** The squared error of a block in `levels`, each weight's times its importance. */
+  private errorOf(weights: Float64Array, importance: Float64Array, count: number, scale: number): number {
+    const { levels } = this;
     let error = 0;
-    const inverse = scale === 0 ? 0 : 1 / scale;
-    const [lowest, highest] = [-zero, this.most - zero];
     for (let i = 0; i < count; i++) {
-      const weight = weights[i];
-      let level = Math.round(weight * inverse);
-      if (level < lowest) level = lowest;
-      else if (level > highest) level = highest;
-      const residual = weight - scale * level;
+      const residual = weights[i] - scale * levels[i];
       error += importance[i] * residual * residual;
     }
     return error;

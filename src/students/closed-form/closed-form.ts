@@ -62,7 +62,7 @@ import type { Model } from "../../models/model.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { VitConfig } from "../../models/config.ts";
 import type { BlockShape } from "../../models/config.ts";
-import { attentionWidth, blockShape, blockShapes, headWidthOf } from "../../models/config.ts";
+import { attentionWidth, blockShape, blockShapes, headWidthOf, sameShape } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { TargetModule } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
@@ -170,7 +170,7 @@ export async function analyticStart(
       mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
       keptHeads: heads === undefined ? undefined : keptHeadCount(teacher, heads),
     });
-  // Nothing is left out, so there is nothing to make up for.
+  // Nothing is removed, so nothing is refitted.
   if (keepsAll(teacher.config, kept, shapes)) return { student: settledShapes(student), refits: [] };
   const tokenType = tokenTypeOf(options);
   const { prior } = options;
@@ -208,10 +208,7 @@ export async function analyticStart(
 /** Whether a student keeps all that its teacher has. */
 function keepsAll(config: VitConfig, kept: readonly number[], shapes: readonly BlockShape[]): boolean {
   const whole = blockShapes(config);
-  return (
-    kept.length === config.depth &&
-    shapes.every(({ heads, mlpWidth }, i) => heads === whole[i].heads && mlpWidth === whole[i].mlpWidth)
-  );
+  return kept.length === config.depth && shapes.every((shape, i) => sameShape(shape, whole[i]));
 }
 
 interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "shapes"> {

@@ -3,7 +3,14 @@
 // arXiv 2602.05243).
 import type { VitConfig } from "../../models/config.ts";
 import type { BlockShape } from "../../models/config.ts";
-import { attentionWidth, blockShapes, headWidthOf, withBlockShapes, withHeadCount } from "../../models/config.ts";
+import {
+  attentionWidth,
+  blockShapes,
+  headWidthOf,
+  sameShape,
+  withBlockShapes,
+  withHeadCount,
+} from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { splitBlockName } from "../../models/weight-table.ts";
 import { OptionError } from "../../utils/errors.ts";
@@ -74,7 +81,7 @@ export function uniformShapes(config: VitConfig, { mlpWidth, keptHeads }: Widths
 
 /** Whether blocks differ. */
 export function shapesDiffer(shapes: readonly BlockShape[]): boolean {
-  return shapes.some(({ heads, mlpWidth }) => heads !== shapes[0].heads || mlpWidth !== shapes[0].mlpWidth);
+  return shapes.some((shape) => !sameShape(shape, shapes[0]));
 }
 
 /** The widths that are less than whole. */
