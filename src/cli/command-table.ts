@@ -1016,6 +1016,11 @@ export const commandTable: readonly CommandRow[] = [
         description: "type of the stored weights (default: the teacher's own)",
         enum: ["float32", "float16", "bfloat16"],
       },
+      bits: {
+        description: "bits of a weight in 4-bit exports: 3 make the file smaller, not faster, and want images",
+        default: 4,
+        anyOf: [{ type: "number" }, { type: "number" }],
+      },
       accuracyLevel: {
         description: "4-bit products: 0 computes in floats, 4 quantizes them to int8",
         default: 0,

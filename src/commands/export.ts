@@ -115,14 +115,18 @@ export interface ExportRunResult {
 }
 
 /** Says what is wrong with an export whose features are not near enough to the model's; undefined where they are. */
-export function outOfBounds({
-  format,
-  out,
-  relativeDifference: difference,
-  cosine,
-  merging,
-}: Pick<ExportedModel, "format" | "out" | "relativeDifference" | "cosine" | "merging">): string | undefined {
-  const { tolerance } = exportOf(format);
+export function outOfBounds(
+  {
+    format,
+    out,
+    relativeDifference: difference,
+    cosine,
+    merging,
+  }: Pick<ExportedModel, "format" | "out" | "relativeDifference" | "cosine" | "merging">,
+  options?: ExportOptions,
+): string | undefined {
+  const { tolerance: usual, toleranceWith } = exportOf(format);
+  const tolerance = (options && toleranceWith?.(options)) ?? usual;
   const bound = merging && mergingTolerance.cosine < tolerance.cosine ? mergingTolerance : tolerance;
   if (difference <= bound.relativeDifference && cosine >= bound.cosine) return undefined;
   return (
@@ -433,7 +437,7 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
   const files = await weightsFiles(directory, loadingFacts(model.config).inTransformers);
   const card = cardOf(model, options.model, origin, measured, files);
   await directory.write("README.md", [new TextEncoder().encode(card)]);
-  const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) });
+  const wrong = outOfBounds({ ...measured, ...differenceOf(exported.queries, expected.queries) }, options);
   if (wrong) throw new RunError(wrong);
   return measured;
 }

@@ -124,6 +124,8 @@ export interface ExportFormat<Own extends OptionShape = OptionShape, Name extend
   /** What searches over exports need; they leave out exports that don't have it. */
   readonly search?: ExportSearch<Own>;
   readonly tolerance: Tolerance;
+  /** The tolerance with these options, where they change it. */
+  toleranceWith?(options: z.output<z.ZodObject<Own>>): Tolerance;
 }
 
 /** Keeps the types of an export's options; see ExportFormat. */

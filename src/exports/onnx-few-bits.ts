@@ -1,9 +1,10 @@
 // ONNX files whose linear maps are in 4 bits, by ONNX Runtime's own MatMulNBits, as transformers.js's conversion makes them:
-// blocks of 32 along the inputs. Maps outside of blocks have 8 bits, all other weights are stored as float16.
+// blocks of 32 along the inputs. Maps outside of blocks have 8 bits, all other weights are stored as float16. Weights of 3 bits
+// are stored as such, and become numbers of 4 bits when a file is opened.
 import { z } from "zod";
 import { toHalf } from "../engine/passes/half-precision.ts";
 import type { FindPacked } from "../engine/passes/few-bits.ts";
-import { packProducts, storeConstantsInHalf } from "../engine/passes/few-bits.ts";
+import { packProducts, storeConstantsInHalf, storeInThreeBits } from "../engine/passes/few-bits.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { Model } from "../models/model.ts";
 import { packRows } from "../students/bits/pack.ts";
@@ -21,6 +22,10 @@ import { onnxWeightFiles } from "./onnx-file.ts";
 
 /** Options of all exports in few bits. */
 const options = {
+  bits: z
+    .union([z.literal(3), z.literal(4)])
+    .default(4)
+    .describe("bits of a weight in 4-bit exports: 3 make the file smaller, not faster, and want images"),
   accuracyLevel: z
     .union([z.literal(0), z.literal(4)])
     .default(0)
@@ -58,13 +63,25 @@ interface FewBits<Name extends string> {
   readonly file: string;
   /** Whether it computes in float16, rather than in float32. */
   readonly half: boolean;
-  readonly tolerance: Tolerance;
   /** Whether searches try it unasked. */
   readonly searched: boolean;
 }
 
 /** Bytes of a weight with its share of scale and zero point, about. */
-const bytesPerWeight = ({ blockSize }: Pick<FewBitsOptions, "blockSize">): number => (4 + (16 + 4) / blockSize) / 8;
+const bytesPerWeight = ({ bits, blockSize }: Pick<FewBitsOptions, "bits" | "blockSize">): number =>
+  (bits + (16 + 4) / blockSize) / 8;
+
+/** About three times what rounding without images does to the demo's teacher. */
+const tolerances: Readonly<Record<FewBitsOptions["bits"], Tolerance>> = {
+  4: { relativeDifference: 0.5, cosine: 0.85, reason: "4 bits: 15 steps over the range of a block" },
+  3: { relativeDifference: 1.5, cosine: 0.5, reason: "3 bits: 7 steps over the range of a block" },
+};
+
+/** What searches try. Scales of blocks of 32 would take as much of 3 bits as a sixth of the weights. */
+const tried = [
+  ...([32, 64, 128] as const).map((blockSize) => ({ bits: 4 as const, blockSize })),
+  ...([64, 128] as const).map((blockSize) => ({ bits: 3 as const, blockSize })),
+];
 
 /** An export in few bits. */
 export function defineFewBitsExport<const Name extends string>({ half, file, searched, ...rest }: FewBits<Name>) {
@@ -72,18 +89,20 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     file,
     weightType: half ? "float16" : "float32",
     prepare: (graph) => packProducts(graph, packedIn(quantized), accuracyLevel),
-    convert: half ? toHalf : storeConstantsInHalf,
+    convert: (graph) => storeInThreeBits(half ? toHalf(graph) : storeConstantsInHalf(graph)),
   });
   return defineExport({
     ...rest,
     options,
+    tolerance: tolerances[4],
+    toleranceWith: ({ bits }) => tolerances[bits],
     readsImages: true,
     mergesTokens: true,
     check: ({ config }) => checkPlaces(config, rest.name, { weightType: half ? "float16" : "float32" }),
-    async write({ model, directory, warn, calibration, signal, options: { accuracyLevel, blockSize } }) {
+    async write({ model, directory, warn, calibration, signal, options: { bits, accuracyLevel, blockSize } }) {
       const quantized = async (definition: ModelDefinition) => {
         const quantized = await quantizeWeights(definition, {
-          bits: 4,
+          bits,
           blockSize,
           ...(signal ? { signal } : {}),
           ...(calibration ? { calibration } : {}),
@@ -93,10 +112,10 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
       await writeOnnxDirectory(model, directory, quantized, warn);
     },
     search: {
-      tried: searched ? [{ blockSize: 32 }, { blockSize: 64 }, { blockSize: 128 }] : [],
-      async asComputed(model, { device, options: { blockSize }, calibration, signal }) {
+      tried: searched ? tried : [],
+      async asComputed(model, { device, options: { bits, blockSize }, calibration, signal }) {
         const { definition } = await quantizeWeights(model, {
-          ...{ bits: 4, blockSize },
+          ...{ bits, blockSize },
           ...(signal ? { signal } : {}),
           ...(calibration ? { calibration, ways: [compensatedRounding] } : {}),
         });
@@ -105,6 +124,6 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     },
     open: (context) => openOnnx(context, { file }),
     files: onnxWeightFiles({ file }),
-    bytesPerWeight: (_, given = { blockSize: 32, accuracyLevel: 0 }) => bytesPerWeight(given),
+    bytesPerWeight: (_, given = { bits: 4, blockSize: 32, accuracyLevel: 0 }) => bytesPerWeight(given),
   });
 }

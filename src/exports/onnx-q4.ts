@@ -8,9 +8,4 @@ export const format = defineFewBitsExport({
   file: "model_q4.onnx",
   half: false,
   searched: true,
-  tolerance: {
-    relativeDifference: 0.5,
-    cosine: 0.85,
-    reason: "4 bits: 15 steps over the range of 32 weights; three times what they do to the demo's teacher",
-  },
 });

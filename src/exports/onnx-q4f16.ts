@@ -9,9 +9,4 @@ export const format = defineFewBitsExport({
   half: true,
   // The numbers of onnx-q4 in as many bytes, for GPUs.
   searched: false,
-  tolerance: {
-    relativeDifference: 0.5,
-    cosine: 0.85,
-    reason: "4 bits: 15 steps over the range of 32 weights; three times what they do to the demo's teacher",
-  },
 });

@@ -1,4 +1,4 @@
-// Exports in 4 bits: what the files hold is what was rounded, as transformers.js, onnxruntime-web in a browser and the command
+// Exports in 4 and 3 bits: what the files hold is what was rounded, as transformers.js, onnxruntime-web in a browser and the command
 // line see it.
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -28,13 +28,21 @@ const files = [
   { format: "onnx-q4", dtype: "q4", options: { accuracyLevel: 4 }, file: "model_q4.onnx", bound: 0.1 },
   { format: "onnx-q4", dtype: "q4", options: { blockSize: 64 }, file: "model_q4.onnx", bound: 1e-3 },
   { format: "onnx-q4f16", dtype: "q4f16", options: { blockSize: 128 }, file: "model_q4f16.onnx", bound: 2e-2 },
+  { format: "onnx-q4", dtype: "q4", options: { bits: 3, blockSize: 64 }, file: "model_q4.onnx", bound: 1e-3 },
+  { format: "onnx-q4f16", dtype: "q4f16", options: { bits: 3 }, file: "model_q4f16.onnx", bound: 2e-2 },
 ] as const;
-const blockSizeOf = (options: object): number => ("blockSize" in options ? Number(options.blockSize) : 32);
+interface Stored {
+  readonly bits: 3 | 4;
+  readonly blockSize: 32 | 64 | 128;
+}
+type Options = Partial<Stored> & { readonly accuracyLevel?: 4 };
+const storedOf = ({ bits = 4, blockSize = 32 }: Options): Stored => ({ bits, blockSize });
+const keyOf = (options: Options): string => JSON.stringify(storedOf(options));
 
 let folder: string;
 let pixels: FloatTensor;
-/** What the rounded numbers give, by the size of their blocks. */
-const expected = new Map<number, FloatTensor>();
+/** What the rounded numbers give, by how they are stored. */
+const expected = new Map<string, FloatTensor>();
 const at = (...parts: string[]) => join(folder, ...parts);
 
 beforeAll(async () => {
@@ -44,9 +52,9 @@ beforeAll(async () => {
   const model = new Model(copyBlocks(teacher, [0, 6]), teacher.device);
   const given = (await readTensors(join(root, "demo/expected.safetensors"))).get("pixel_values") as FloatTensor;
   pixels = rows({ ...given, data: Float32Array.from(given.data) }, 0, 1);
-  for (const blockSize of [32, 64, 128]) {
-    const { definition } = await quantizeWeights(model, { bits: 4, blockSize });
-    expected.set(blockSize, (await new Model(definition, teacher.device).forward(pixels)).lastHiddenState);
+  for (const { options } of files) {
+    const { definition } = await quantizeWeights(model, storedOf(options));
+    expected.set(keyOf(options), (await new Model(definition, teacher.device).forward(pixels)).lastHiddenState);
   }
   for (const [i, { format, options }] of files.entries()) await saveModel(model, at(String(i)), { format, ...options });
   await saveModel(model, at("float"), { format: "onnx" });
@@ -60,18 +68,19 @@ describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i
     const { last_hidden_state: features } = (await model({
       pixel_values: new Tensor("float32", pixels.data, [...pixels.dims]),
     })) as { last_hidden_state: Tensor };
-    const reference = required(expected, blockSizeOf(options));
+    const reference = required(expected, keyOf(options));
     expect(features.dims).toEqual(reference.dims);
     expect(relativeError(features.data as Float32Array, reference.data)).toBeLessThan(bound);
   });
 
-  test("takes 4 bits a weight, with a scale and a zero point for each block", () => {
+  test("takes its bits a weight, with a scale and a zero point for each block", () => {
     expect(readdirSync(at(String(i), "onnx"))).toEqual([file]);
     const share = statSync(at(String(i), "onnx", file)).size / statSync(at("float", "onnx", "model.onnx")).size;
-    // 4 bits, 16 + 4 for a block, of 32; the patches' map has 8 and the positions 16, which is 0.025 of this small model.
-    const bits = 4 + 20 / blockSizeOf(options);
-    expect(share).toBeGreaterThan(bits / 32);
-    expect(share).toBeLessThan(bits / 32 + 0.025);
+    // 16 + 4 bits for a block; the patches' map has 8 a weight and the positions 16, which is 0.03 of this small model.
+    const { bits, blockSize } = storedOf(options);
+    const each = bits + 20 / blockSize;
+    expect(share).toBeGreaterThan(each / 32);
+    expect(share).toBeLessThan(each / 32 + 0.03);
   });
 });
 
@@ -120,7 +129,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
           },
           { model: `${url}files/${i}/onnx/${file}`, data: [...pixels.data], dims: [...pixels.dims] },
         );
-        const reference = required(expected, blockSizeOf(options));
+        const reference = required(expected, keyOf(options));
         expect(relativeError(Float32Array.from(actual), reference.data), file).toBeLessThan(bound);
       }
     } finally {
@@ -132,7 +141,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
 
 describe.runIf(hasSwiftShader)("on WebGPU", () => {
   // float16 is no certain feature of a device.
-  test.each([0, 3])("file %i gives what it gives on the CPU", async (i) => {
+  test.each([0, 5])("file %i gives what it gives on the CPU", async (i) => {
     const work = join(root, "tests/support/onnx-on-device.mjs");
     const file = at(String(i), "onnx", files[i].file);
     const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, "224")));

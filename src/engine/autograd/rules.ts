@@ -134,6 +134,9 @@ export const gradientRules: { readonly [K in OpKind]: GradientRule<K> } = {
   MatMulNBits: "not differentiable",
   DynamicQuantizeLinear: "not differentiable",
   QuantizeLinear: "not differentiable",
+  BitwiseAnd: "not differentiable",
+  BitwiseOr: "not differentiable",
+  BitShift: "not differentiable",
   DequantizeLinear: "not differentiable",
   Softmax: (dy, { node }) => {
     const y = node.outputs[0];

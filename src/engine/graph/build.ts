@@ -117,6 +117,10 @@ export const quantizeLinear = (x: Value, scale: Value, zero: Value, axis = 0): V
 export const dequantizeLinear = (x: Value, scale: Value, axis: number): Value =>
   one("DequantizeLinear", [x, scale], { axis });
 /** `x`, which no gradient passes. */
+export const bitwiseAnd = (a: Value, mask: number): Value => one("BitwiseAnd", [a, filled(a, mask)], {});
+export const bitwiseOr = (a: Value, b: Value): Value => one("BitwiseOr", [a, b], {});
+export const bitShift = (x: Value, direction: "LEFT" | "RIGHT", by: number): Value =>
+  by === 0 ? x : one("BitShift", [x, filled(x, by)], { direction });
 export const stopGradient = (x: Value): Value => one("StopGradient", [x], {});
 export const gelu = (x: Value, approximate: "none" | "tanh" = "none"): Value => one("Gelu", [x], { approximate });
 export const cast = (x: Value, to: DataType): Value => (x.type === to ? x : one("Cast", [x], { to }));

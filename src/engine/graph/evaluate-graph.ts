@@ -224,6 +224,10 @@ const evaluations: { readonly [K in OpKind]: Evaluation<K> } = {
     const matrix = blockWeights(packed, scales, zeros, attributes);
     return [matmul(x, matrix, false, true, dimsOf(outputs[0]))];
   },
+  BitwiseAnd: (inputs) => zip(inputs, (a, b) => a & b),
+  BitwiseOr: (inputs) => zip(inputs, (a, b) => a | b),
+  BitShift: (inputs, { attributes: { direction } }) =>
+    zip(inputs, direction === "LEFT" ? (a, b) => (a << b) & 0xff : (a, b) => a >> b),
   DynamicQuantizeLinear: ([x]) => {
     // The range holds 0, which the zero point stands for exactly (ONNX's definition).
     let [low, high] = [0, 0];

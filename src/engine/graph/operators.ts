@@ -83,6 +83,11 @@ export interface OperatorAttributes {
   QuantizeLinear: Axis;
   /** 8-bit numbers times one scale for each place along an axis. */
   DequantizeLinear: Axis;
+  /** On bytes, bit by bit. */
+  BitwiseAnd: None;
+  BitwiseOr: None;
+  /** Bytes times or over a power of 2; bits that leave a byte are lost. */
+  BitShift: { readonly direction: "LEFT" | "RIGHT" };
   Softmax: Axis;
   LogSoftmax: Axis;
   /** Over the last axis. Outputs: the result, and each row's mean and inverse deviation `[..., 1]`. */
@@ -153,6 +158,14 @@ const comparison: OperatorRow<None> = {
     return [{ type: "bool", shape: broadcast(a.shape, b.shape) }];
   },
 };
+
+/** Two values of bytes. */
+function byteShape([a, b]: readonly TensorType[]): TensorType[] {
+  for (const x of [a, b]) if (x.type !== "uint8") throw new ShapeError(`needs uint8, got ${formatType(x)}`);
+  return [{ type: "uint8", shape: broadcast(a.shape, b.shape) }];
+}
+
+const bitwise: OperatorRow<None> = { arity: 2, infer: byteShape };
 
 const alongAxis: OperatorRow<Axis> = {
   arity: 1,
@@ -338,6 +351,9 @@ export const operators: { readonly [K in OpKind]: OperatorRow<Attributes<K>> } =
       return [{ type: scale.type, shape: x.shape }];
     },
   },
+  BitwiseAnd: bitwise,
+  BitwiseOr: bitwise,
+  BitShift: { arity: 2, infer: (inputs) => byteShape(inputs) },
   Softmax: alongAxis,
   LogSoftmax: alongAxis,
   LayerNormalization: {

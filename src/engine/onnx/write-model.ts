@@ -250,6 +250,9 @@ const lowerings: { readonly [K in OpKind]: LoweringRow<K> } = {
   MatMul: "as is",
   MatMulInteger: "as is",
   DynamicQuantizeLinear: "as is",
+  BitwiseAnd: "as is",
+  BitwiseOr: "as is",
+  BitShift: ({ attributes }) => ({ inputs: [], attributes: [text("direction", attributes.direction)] }),
   // Its shape comes in as an input.
   AwaitedReshape: () => ({ inputs: [], attributes: [] }),
   Gelu: ({ attributes }) => ({ inputs: [], attributes: [text("approximate", attributes.approximate)] }),

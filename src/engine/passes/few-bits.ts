@@ -1,5 +1,5 @@
 // Products with constant matrices in few bits, and constants that a file holds in half precision.
-import { cast, constant, matmulNBits } from "../graph/build.ts";
+import { bitShift, bitwiseAnd, bitwiseOr, cast, concat, constant, matmulNBits, slice } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/graph.ts";
 import type { Attributes } from "../graph/operators.ts";
 import { nodeOf, rewrite } from "../graph/walk.ts";
@@ -72,4 +72,45 @@ export function storeConstantsInHalf(graph: Graph): Graph {
     return undefined;
   });
   return rewrite(graph, () => undefined, constants);
+}
+
+/** Both numbers of a byte, and the one bit that numbers of 3 bits leave free in each. */
+const [lowBits, freeBits] = [0x77, 0x88];
+
+/** Bytes `[..., 4 n]` of two 4-bit numbers below 8 each, as `[..., 3 n]`: the last n lie in the free bits of the others. */
+function squeezed({ dims, data }: Tensor<"uint8">): Tensor<"uint8"> {
+  const width = dims[dims.length - 1];
+  const part = width / 4;
+  const out = new Uint8Array((data.length / 4) * 3);
+  for (let from = 0, to = 0; from < data.length; from += width, to += 3 * part)
+    for (let i = 0; i < 3 * part; i++) {
+      const last = data[from + 3 * part + (i % part)] >> Math.floor(i / part);
+      out[to + i] = data[from + i] | ((last & 0x11) << 3);
+    }
+  return { type: "uint8", dims: [...dims.slice(0, -1), 3 * part], data: out };
+}
+
+/** The bytes behind `squeezed`. */
+function unsqueezed(stored: Value): Value {
+  const axis = stored.shape.length - 1;
+  const part = (stored.shape[axis] as number) / 3;
+  const free = bitShift(bitwiseAnd(stored, freeBits), "RIGHT", 3);
+  const bits = [0, 1, 2].map((bit) => bitShift(slice(free, axis, bit * part, (bit + 1) * part), "LEFT", bit));
+  return concat([bitwiseAnd(stored, lowBits), bits.reduce(bitwiseOr)], axis);
+}
+
+/**
+ * The graph with the 4-bit matrices that have no number above 7 stored in 3 bits, and brought to 4 where they are read; runtimes do
+ * that once, when a file is opened. ONNX Runtime has no product in 3 bits. Run last: what is brought to 4 bits is not folded.
+ */
+export function storeInThreeBits(graph: Graph): Graph {
+  return rewrite(graph, (node, [x, packed, ...rest]) => {
+    if (node.op !== "MatMulNBits" || packed.source.kind !== "constant") return undefined;
+    const attributes = node.attributes as Attributes<"MatMulNBits">;
+    const tensor = packed.source.tensor as Tensor<"uint8">;
+    if (attributes.bits !== 4 || tensor.data.some((byte) => byte & freeBits)) return undefined;
+    const wide = unsqueezed(constant(squeezed(tensor), packed.source.name));
+    const [scales, zeroPoints] = rest;
+    return [matmulNBits(x, { packed: wide, scales, ...(zeroPoints ? { zeroPoints } : {}) }, attributes)];
+  });
 }

@@ -18,10 +18,15 @@ function packNumbers(
   return bytes;
 }
 
-/** Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. Throws where no kernel has its bits. */
+/**
+ * Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. No kernel has 3 bits: they take the
+ * places of 4, which `storeInThreeBits` makes up for in files.
+ */
 export function packRows(weights: BlockWeights, from: number, to: number): PackedWeights {
-  const { bits, blockSize, symmetric, inputs, values, scales, zeros } = weights;
-  if (bits === 3) throw new Error("ONNX Runtime has no product with weights of 3 bits");
+  const { blockSize, inputs, values, scales, zeros } = weights;
+  const bits = weights.bits === 3 ? 4 : weights.bits;
+  // Left out, a zero point is the middle of the kernel's own numbers.
+  const symmetric = weights.symmetric && bits === weights.bits;
   const blocks = blockCount(inputs, blockSize);
   const outputs = to - from;
   const value = (n: number, k: number) =>

@@ -72,6 +72,14 @@ const cases: { readonly [K in OpKind]: readonly Case<K>[] } = {
     { shapes: [[2, 3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 100], ...plain },
     { shapes: [[3, 4], [4, 5], []], types: ["uint8", "int8", "uint8"], range: [0, 127], ...plain },
   ],
+  BitwiseAnd: [{ shapes: [[2, 5], [5]], types: ["uint8", "uint8"], range: [0, 256], ...plain }],
+  BitwiseOr: [{ shapes: [[2, 5], []], types: ["uint8", "uint8"], range: [0, 256], ...plain }],
+  BitShift: (["LEFT", "RIGHT"] as const).map((direction) => ({
+    shapes: [[2, 5], [5]],
+    types: ["uint8", "uint8"],
+    range: [0, 8],
+    attributes: { direction },
+  })),
   MatMulIntegerToFloat: [
     {
       shapes: [[2, 3, 4], [4, 5], [], [5], []],
@@ -465,6 +473,9 @@ describe("gradient rules equal finite differences", () => {
   test("rules without a gradient say so", () => {
     const rest = (Object.keys(operators) as OpKind[]).filter((op) => typeof gradientRules[op] !== "function");
     expect(rest.sort()).toEqual([
+      "BitShift",
+      "BitwiseAnd",
+      "BitwiseOr",
       "DequantizeLinear",
       "DynamicQuantizeLinear",
       "Equal",

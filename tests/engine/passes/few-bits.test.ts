@@ -6,7 +6,7 @@ import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
 import type { Graph } from "../../../src/engine/graph/graph.ts";
 import { sortedNodes } from "../../../src/engine/graph/walk.ts";
 import { modelChunks } from "../../../src/engine/onnx/chunks.ts";
-import { packProducts, storeConstantsInHalf } from "../../../src/engine/passes/few-bits.ts";
+import { packProducts, storeConstantsInHalf, storeInThreeBits } from "../../../src/engine/passes/few-bits.ts";
 import { toHalf } from "../../../src/engine/passes/half-precision.ts";
 import { tidy } from "../../../src/engine/passes/tidy.ts";
 import { dequantize, roundPlain } from "../../../src/students/bits/block-weights.ts";
@@ -30,7 +30,13 @@ async function run(built: Graph, x: FloatTensor): Promise<FloatTensor> {
   }
 }
 
-const cases = ([2, 4, 8] as const).flatMap((bits) =>
+/** Bytes of the matrices that a graph holds packed. */
+const packedBytes = ({ outputs }: Graph): number =>
+  [...new Set(sortedNodes(outputs.values()).flatMap(({ inputs }) => inputs))]
+    .map(({ source }) => (source.kind === "constant" && source.name?.startsWith("w_Q") ? source.tensor.data.length : 0))
+    .reduce((sum, bytes) => sum + bytes, 0);
+
+const cases = ([2, 3, 4, 8] as const).flatMap((bits) =>
   [false, true].flatMap((symmetric) => [64, 80, 588].map((inputs) => ({ bits, symmetric, inputs }))),
 );
 
@@ -57,6 +63,12 @@ describe("a packed product", () => {
     // The bias is stored in half precision; scales are numbers that it has.
     const stored = storeConstantsInHalf(tidied);
     expect(relativeError((await run(stored, feed)).data, exact.data as Float32Array)).toBeLessThan(3e-6);
+    // What has 3 bits is stored in 3, and gives the same numbers.
+    const three = storeInThreeBits(stored);
+    expect(packedBytes(three)).toBe((packedBytes(stored) * (bits === 3 ? 3 : 4)) / 4);
+    expect([...(await run(three, feed)).data]).toEqual([...(await run(stored, feed)).data]);
+    const evaluated = (built: Graph) => evaluate(built, { x: feed }).get("y");
+    expect(evaluated(storeInThreeBits(tidied))).toEqual(evaluated(tidied));
     // 11 bits at each step.
     expect(relativeError((await run(toHalf(tidied), feed)).data, exact.data as Float32Array)).toBeLessThan(3e-3);
     // Inputs are brought to 8 bits: a part in 250 of the largest of 32.
