@@ -1017,9 +1017,9 @@ export const commandTable: readonly CommandRow[] = [
         enum: ["float32", "float16", "bfloat16"],
       },
       bits: {
-        description: "bits of a weight in 4-bit exports: 3 make the file smaller, not faster, and want images",
+        description: "bits of a weight in 4-bit exports: 2 and 3 make the file smaller, not faster, and want images",
         default: 4,
-        anyOf: [{ type: "number" }, { type: "number" }],
+        anyOf: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },
       accuracyLevel: {
         description: "4-bit products: 0 computes in floats, 4 quantizes them to int8",

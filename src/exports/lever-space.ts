@@ -85,6 +85,8 @@ export class LeverSpace implements SearchSpace {
   private readonly settings: SpaceSettings;
   private readonly students = new Map<number, ModelDefinition>();
   private readonly sizes = new Map<string, number>();
+  /** Bytes of a format's files beyond those of their weights, by the last that was written. */
+  private readonly beyond = new Map<number, number>();
 
   constructor(settings: SpaceSettings) {
     this.settings = settings;
@@ -93,13 +95,16 @@ export class LeverSpace implements SearchSpace {
     this.formats = settings.formats.length;
   }
 
-  /** Files are known by the export's bytes for each weight until they were written. */
+  /** Files are known by the export's bytes for each weight until they were written, and by what other files have beyond them. */
   bytes(candidate: Candidate): number {
     const size = this.sizes.get(sizeKey(candidate));
-    if (size !== undefined) return size;
+    return size ?? this.bytesOfWeights(candidate) + (this.beyond.get(candidate.format) ?? 0);
+  }
+
+  private bytesOfWeights({ shape, format }: Candidate): number {
     const { ladder, formats, teacher } = this.settings;
-    const { format, options } = formats[candidate.format];
-    return parameterCount(ladder.blank(candidate.shape)) * format.bytesPerWeight(teacher.origin.weightType, options);
+    const { format: tried, options } = formats[format];
+    return parameterCount(ladder.blank(shape)) * tried.bytesPerWeight(teacher.origin.weightType, options);
   }
 
   offers({ format }: Candidate): boolean {
@@ -164,7 +169,9 @@ export class LeverSpace implements SearchSpace {
     const { weightType } = teacher.origin;
     const { signal } = context;
     await tried.write({ model: definition, directory, weightType, options, signal, warn: () => undefined });
-    this.sizes.set(sizeKey(candidate), await weightBytes(directory, tried));
+    const bytes = await weightBytes(directory, tried);
+    this.sizes.set(sizeKey(candidate), bytes);
+    this.beyond.set(format, bytes - this.bytesOfWeights(candidate));
     return { directory, definition };
   }
 

@@ -1,10 +1,10 @@
 // ONNX files whose linear maps are in 4 bits, by ONNX Runtime's own MatMulNBits, as transformers.js's conversion makes them:
-// blocks of 32 along the inputs. Maps outside of blocks have 8 bits, all other weights are stored as float16. Weights of 3 bits
-// are stored as such, and become numbers of 4 bits when a file is opened.
+// blocks of 32 along the inputs. Maps outside of blocks have 8 bits, all other weights are stored as float16. Weights of 2 and
+// 3 bits are stored as such, and become numbers of 4 bits when a file is opened.
 import { z } from "zod";
 import { toHalf } from "../engine/passes/half-precision.ts";
 import type { FindPacked } from "../engine/passes/few-bits.ts";
-import { packProducts, storeConstantsInHalf, storeInThreeBits } from "../engine/passes/few-bits.ts";
+import { packProducts, storeConstantsInHalf, storeInFewerBits } from "../engine/passes/few-bits.ts";
 import type { ModelDefinition } from "../models/definition.ts";
 import { Model } from "../models/model.ts";
 import { packRows } from "../students/bits/pack.ts";
@@ -23,9 +23,9 @@ import { onnxWeightFiles } from "./onnx-file.ts";
 /** Options of all exports in few bits. */
 const options = {
   bits: z
-    .union([z.literal(3), z.literal(4)])
+    .union([z.literal(2), z.literal(3), z.literal(4)])
     .default(4)
-    .describe("bits of a weight in 4-bit exports: 3 make the file smaller, not faster, and want images"),
+    .describe("bits of a weight in 4-bit exports: 2 and 3 make the file smaller, not faster, and want images"),
   accuracyLevel: z
     .union([z.literal(0), z.literal(4)])
     .default(0)
@@ -74,13 +74,14 @@ const bytesPerWeight = ({ bits, blockSize }: Pick<FewBitsOptions, "bits" | "bloc
 /** About three times what rounding without images does to the demo's teacher. */
 const tolerances: Readonly<Record<FewBitsOptions["bits"], Tolerance>> = {
   4: { relativeDifference: 0.5, cosine: 0.85, reason: "4 bits: 15 steps over the range of a block" },
+  2: { relativeDifference: 3, cosine: 0, reason: "2 bits: 3 steps over the range of a block" },
   3: { relativeDifference: 1.5, cosine: 0.5, reason: "3 bits: 7 steps over the range of a block" },
 };
 
-/** What searches try. Scales of blocks of 32 would take as much of 3 bits as a sixth of the weights. */
+/** What searches try. Scales of blocks of 32 would be a sixth of a file of 3 bits, and a quarter of one of 2. */
 const tried = [
   ...([32, 64, 128] as const).map((blockSize) => ({ bits: 4 as const, blockSize })),
-  ...([64, 128] as const).map((blockSize) => ({ bits: 3 as const, blockSize })),
+  ...([3, 2] as const).flatMap((bits) => ([64, 128] as const).map((blockSize) => ({ bits, blockSize }))),
 ];
 
 /** An export in few bits. */
@@ -89,7 +90,7 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     file,
     weightType: half ? "float16" : "float32",
     prepare: (graph) => packProducts(graph, packedIn(quantized), accuracyLevel),
-    convert: (graph) => storeInThreeBits(half ? toHalf(graph) : storeConstantsInHalf(graph)),
+    convert: (graph) => storeInFewerBits(half ? toHalf(graph) : storeConstantsInHalf(graph)),
   });
   return defineExport({
     ...rest,

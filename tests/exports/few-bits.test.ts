@@ -1,4 +1,4 @@
-// Exports in 4 and 3 bits: what the files hold is what was rounded, as transformers.js, onnxruntime-web in a browser and the command
+// Exports in 2 to 4 bits: what the files hold is what was rounded, as transformers.js, onnxruntime-web in a browser and the command
 // line see it.
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -30,9 +30,10 @@ const files = [
   { format: "onnx-q4f16", dtype: "q4f16", options: { blockSize: 128 }, file: "model_q4f16.onnx", bound: 2e-2 },
   { format: "onnx-q4", dtype: "q4", options: { bits: 3, blockSize: 64 }, file: "model_q4.onnx", bound: 1e-3 },
   { format: "onnx-q4f16", dtype: "q4f16", options: { bits: 3 }, file: "model_q4f16.onnx", bound: 2e-2 },
+  { format: "onnx-q4", dtype: "q4", options: { bits: 2, blockSize: 64 }, file: "model_q4.onnx", bound: 1e-3 },
 ] as const;
 interface Stored {
-  readonly bits: 3 | 4;
+  readonly bits: 2 | 3 | 4;
   readonly blockSize: 32 | 64 | 128;
 }
 type Options = Partial<Stored> & { readonly accuracyLevel?: 4 };

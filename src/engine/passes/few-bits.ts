@@ -74,43 +74,70 @@ export function storeConstantsInHalf(graph: Graph): Graph {
   return rewrite(graph, () => undefined, constants);
 }
 
-/** Both numbers of a byte, and the one bit that numbers of 3 bits leave free in each. */
-const [lowBits, freeBits] = [0x77, 0x88];
-
-/** Bytes `[..., 4 n]` of two 4-bit numbers below 8 each, as `[..., 3 n]`: the last n lie in the free bits of the others. */
-function squeezed({ dims, data }: Tensor<"uint8">): Tensor<"uint8"> {
-  const width = dims[dims.length - 1];
-  const part = width / 4;
-  const out = new Uint8Array((data.length / 4) * 3);
-  for (let from = 0, to = 0; from < data.length; from += width, to += 3 * part)
-    for (let i = 0; i < 3 * part; i++) {
-      const last = data[from + 3 * part + (i % part)] >> Math.floor(i / part);
-      out[to + i] = data[from + i] | ((last & 0x11) << 3);
-    }
-  return { type: "uint8", dims: [...dims.slice(0, -1), 3 * part], data: out };
+/** How bytes of two 4-bit numbers each are stored where none is above a limit: `[..., 4 n]` as fewer bytes. */
+interface Squeezing {
+  /** Bits that are never set. */
+  readonly free: number;
+  squeezed(row: Uint8Array): Uint8Array;
+  /** The bytes again, from stored ones `[..., n]`. */
+  restored(stored: Value): Value;
 }
 
-/** The bytes behind `squeezed`. */
-function unsqueezed(stored: Value): Value {
-  const axis = stored.shape.length - 1;
-  const part = (stored.shape[axis] as number) / 3;
-  const free = bitShift(bitwiseAnd(stored, freeBits), "RIGHT", 3);
-  const bits = [0, 1, 2].map((bit) => bitShift(slice(free, axis, bit * part, (bit + 1) * part), "LEFT", bit));
-  return concat([bitwiseAnd(stored, lowBits), bits.reduce(bitwiseOr)], axis);
+const lastAxis = ({ shape }: Value): number => shape.length - 1;
+
+/** Numbers below 4: the second half of a row's bytes lies in the free bits of the first. */
+const inTwoBits: Squeezing = {
+  free: 0xcc,
+  squeezed(row) {
+    const half = row.length / 2;
+    return row.slice(0, half).map((byte, i) => byte | (row[half + i] << 2));
+  },
+  restored: (stored) =>
+    concat([bitwiseAnd(stored, 0x33), bitwiseAnd(bitShift(stored, "RIGHT", 2), 0x33)], lastAxis(stored)),
+};
+
+/** Numbers below 8: the last quarter of a row's bytes lies in the one free bit of the numbers in the other three. */
+const inThreeBits: Squeezing = {
+  free: 0x88,
+  squeezed(row) {
+    const part = row.length / 4;
+    const last = row.subarray(3 * part);
+    return row.slice(0, 3 * part).map((byte, i) => byte | (((last[i % part] >> Math.floor(i / part)) & 0x11) << 3));
+  },
+  restored(stored) {
+    const axis = lastAxis(stored);
+    const part = (stored.shape[axis] as number) / 3;
+    const free = bitShift(bitwiseAnd(stored, 0x88), "RIGHT", 3);
+    const bits = [0, 1, 2].map((bit) => bitShift(slice(free, axis, bit * part, (bit + 1) * part), "LEFT", bit));
+    return concat([bitwiseAnd(stored, 0x77), bits.reduce(bitwiseOr)], axis);
+  },
+};
+
+/** Each row of bytes by itself. */
+function squeezeRows({ dims, data }: Tensor<"uint8">, { squeezed }: Squeezing): Tensor<"uint8"> {
+  const width = dims[dims.length - 1];
+  const rows = Array.from({ length: data.length / width }, (_, i) =>
+    squeezed(data.subarray(i * width, (i + 1) * width)),
+  );
+  const out = new Uint8Array(rows.length * rows[0].length);
+  rows.forEach((row, i) => out.set(row, i * row.length));
+  return { type: "uint8", dims: [...dims.slice(0, -1), rows[0].length], data: out };
 }
 
 /**
- * The graph with the 4-bit matrices that have no number above 7 stored in 3 bits, and brought to 4 where they are read; runtimes do
- * that once, when a file is opened. ONNX Runtime has no product in 3 bits. Run last: what is brought to 4 bits is not folded.
+ * The graph with 4-bit matrices whose numbers are all below 4, or below 8, stored in 2 or 3 bits, and brought to 4 where they are
+ * read; runtimes do that once, when a file is opened. ONNX Runtime has no product in 3 bits, and its product in 2 is slower than
+ * that in 4. Run last: what is brought to 4 bits is not folded.
  */
-export function storeInThreeBits(graph: Graph): Graph {
-  return rewrite(graph, (node, [x, packed, ...rest]) => {
+export function storeInFewerBits(graph: Graph): Graph {
+  return rewrite(graph, (node, [x, packed, scales, zeroPoints]) => {
     if (node.op !== "MatMulNBits" || packed.source.kind !== "constant") return undefined;
     const attributes = node.attributes as Attributes<"MatMulNBits">;
     const tensor = packed.source.tensor as Tensor<"uint8">;
-    if (attributes.bits !== 4 || tensor.data.some((byte) => byte & freeBits)) return undefined;
-    const wide = unsqueezed(constant(squeezed(tensor), packed.source.name));
-    const [scales, zeroPoints] = rest;
+    const used = tensor.data.reduce((bits, byte) => bits | byte, 0);
+    const squeezing = [inTwoBits, inThreeBits].find(({ free }) => (used & free) === 0);
+    if (attributes.bits !== 4 || !squeezing) return undefined;
+    const wide = squeezing.restored(constant(squeezeRows(tensor, squeezing), packed.source.name));
     return [matmulNBits(x, { packed: wide, scales, ...(zeroPoints ? { zeroPoints } : {}) }, attributes)];
   });
 }

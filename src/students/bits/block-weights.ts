@@ -3,7 +3,7 @@ import { roundToHalf } from "../../utils/half.ts";
 import { pause } from "../../utils/pause.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 
-/** Bits that maps can be rounded to. ONNX Runtime has no kernel for 3: products take them as 4. */
+/** Bits that maps can be rounded to. */
 export const bitCounts = [2, 3, 4, 8] as const;
 export type BitCount = (typeof bitCounts)[number];
 

@@ -19,12 +19,12 @@ function packNumbers(
 }
 
 /**
- * Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. No kernel has 3 bits: they take the
- * places of 4, which `storeInThreeBits` makes up for in files.
+ * Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. Less than 4 bits take the
+ * places of 4, whose product is the fastest; `storeInFewerBits` makes up for it in files.
  */
 export function packRows(weights: BlockWeights, from: number, to: number): PackedWeights {
   const { blockSize, inputs, values, scales, zeros } = weights;
-  const bits = weights.bits === 3 ? 4 : weights.bits;
+  const bits = weights.bits === 8 ? 8 : 4;
   // Left out, a zero point is the middle of the kernel's own numbers.
   const symmetric = weights.symmetric && bits === weights.bits;
   const blocks = blockCount(inputs, blockSize);

@@ -21,8 +21,11 @@ export interface ShapeChoice {
   readonly copied: readonly number[];
 }
 
-/** Sizes that are tried beside the whole, as shares of the weights of all blocks. */
-const triedShares = [0.92, 0.85, 0.75, 0.67, 0.58, 0.5, 0.42, 0.33, 0.25, 0.17];
+/**
+ * Sizes that are tried beside the whole, as shares of the weights of all blocks: steps of 4 %, so that a budget is nearly filled. A
+ * student is fitted for those alone that are likely to be chosen.
+ */
+const triedShares = Array.from({ length: 21 }, (_, i) => (96 - 4 * i) / 100);
 
 /** Students by size. `shares[0]` is the teacher. */
 export interface Ladder {

@@ -50,6 +50,7 @@ export interface SearchSpace {
   readonly shares: readonly number[];
   /** So many settings of token merging, from none to the most. */
   readonly mergings: number;
+  /** So many formats, about from the most faithful to the least. */
   readonly formats: number;
   /** Whether a combination may be chosen. */
   offers(candidate: Candidate): boolean;
@@ -194,9 +195,17 @@ export class LeverSearch {
   private lossOf(candidate: Candidate): number {
     const measurement = this.measured.get(keyOf(candidate));
     if (measurement) return measurement.loss;
-    const formatLoss = this.measured.get(keyOf({ ...whole, format: candidate.format }))?.loss ?? 0;
     const mergingLoss = this.measured.get(keyOf({ ...whole, merging: candidate.merging }))?.loss ?? 0;
-    return formatLoss + mergingLoss + this.shapeLoss(candidate.shape);
+    return this.formatLoss(candidate.format) + mergingLoss + this.shapeLoss(candidate.shape);
+  }
+
+  /** Of a format alone: measured on the teacher, or no less than that of formats before it. */
+  private formatLoss(format: number): number {
+    for (let i = format; i > 0; i--) {
+      const measurement = this.measured.get(keyOf({ ...whole, format: i }));
+      if (measurement) return measurement.loss;
+    }
+    return 0;
   }
 
   /**
@@ -232,7 +241,6 @@ export class LeverSearch {
   async within(limits: Limits): Promise<SearchResult> {
     const fits = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
     if (!this.candidates.some(fits)) throw this.nothingFits(limits);
-    await this.measureFree(fits);
     for (let built = 0; built < mostBuilt; built++) {
       const best = await this.settledBest(fits, limits);
       // What shapes lose is a guess until one was refitted.
@@ -248,7 +256,10 @@ export class LeverSearch {
     return { best: fitting.reduce((best, one) => (one.loss < best.loss ? one : best)), measured };
   }
 
-  /** The best prediction whose bytes and time, where they are limited, were measured to fit. */
+  /**
+   * The best prediction whose bytes and time, where they are limited, were measured to fit, and whose format and merging were measured
+   * on the teacher. Until they are, they count as no worse than those before them: what is never the best is never measured.
+   */
   private async settledBest(fits: (candidate: Candidate) => boolean, limits: Limits): Promise<Candidate | undefined> {
     for (;;) {
       const next = this.bestPredicted(fits);
@@ -256,7 +267,10 @@ export class LeverSearch {
       if (limits.bytes !== undefined) await this.weigh(next);
       const timed = limits.milliseconds === undefined || this.times.has(keyOf(next));
       if (!timed) await this.timeEach([next]);
-      if (fits(next)) return next;
+      if (!fits(next)) continue;
+      const [unknown] = freeOf(next).filter((lever) => !this.measured.has(keyOf(lever)));
+      if (!unknown) return next;
+      await this.measure(unknown);
     }
   }
 
@@ -357,6 +371,13 @@ const movesOneLever = (candidate: Candidate) => levers.filter((lever) => candida
 /** Each lever of a combination alone. */
 const aloneOf = (candidate: Candidate): Candidate[] =>
   levers.filter((lever) => candidate[lever] > 0).map((lever) => ({ ...whole, [lever]: candidate[lever] }));
+
+/** A combination's format and its merging, each alone on the teacher: they need no refit. */
+const freeOf = ({ format, merging }: Candidate): Candidate[] =>
+  [
+    { ...whole, format },
+    { ...whole, merging },
+  ].filter((one) => one.format + one.merging > 0);
 
 const count = (length: number) => Array.from({ length }, (_, i) => i);
 

@@ -62,6 +62,13 @@ describe("within a budget", () => {
     expect(refits(built)).toBeLessThanOrEqual(5);
   });
 
+  test("measures no format on the teacher that a more faithful one makes needless", async () => {
+    const { space, built } = spaceOf(0);
+    const { best } = await (await LeverSearch.open(space, false)).within({ bytes: 20e6 });
+    expect(best).toMatchObject({ shape: 0, format: 2 });
+    expect(built.filter(({ shape }) => shape === 0).map(({ format }) => format)).not.toContain(3);
+  });
+
   test.each([15, 10, 6.6, 4])("of %d ms: the best of all combinations", async (milliseconds) => {
     const { space, all, lossOf, timeOf, built } = spaceOf(0);
     const { best } = await (await LeverSearch.open(space, true)).within({ milliseconds });
