@@ -92,6 +92,8 @@ export const rows = [
   teacherAs("4 bits", "onnx-q4", {}, [0, 90]),
   teacherAs("4 bits, blocks of 64", "onnx-q4", { blockSize: 64 }, [0, 90]),
   teacherAs("4 bits, blocks of 128", "onnx-q4", { blockSize: 128 }, [0, 90], "4-bit"),
+  teacherAs("3 bits, blocks of 128", "onnx-q4", { bits: 3, blockSize: 128 }, [90], "3-bit"),
+  teacherAs("2 bits, blocks of 64", "onnx-q4", { bits: 2, blockSize: 64 }, [90], "2-bit"),
   teacherAs("13 tokens merged a block", "onnx", { mergeTokens: 13 }),
   teacherAs("20 tokens merged a block", "onnx", { mergeTokens: 20 }),
   teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }, [0], "int8, merged"),
