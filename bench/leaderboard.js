@@ -98,7 +98,7 @@ async function timeAll() {
     const key = { label: row.label, images: count, draw };
     if (!done.has(keyOf(key))) continue;
     const drawn = await drawnImages(source, key, { ...places, train });
-    const { model } = await make(source, device, row, key, places, drawn.path);
+    const { model } = await make(source, device, row, key, await placesFor(row, teacher, first), drawn.path);
     const times = await relativeTime(teacher, model, first);
     await model.dispose();
     clear(folder);
@@ -108,6 +108,12 @@ async function timeAll() {
     );
     writeFileSync(records, all.map((record) => `${JSON.stringify(record)}\n`).join(""));
   }
+}
+
+/** The places of a row; where its budget is a share of the teacher's time, with that time. */
+async function placesFor({ options }, teacher, first) {
+  if (options?.timeShare === undefined) return places;
+  return { ...places, milliseconds: (await relativeTime(teacher, teacher, first)).teacherMilliseconds };
 }
 
 /** One image, to be timed on. */
@@ -125,7 +131,7 @@ async function runAll() {
     console.log(keyOf(key));
     try {
       const drawn = await drawnImages(source, key, { ...places, train });
-      const { model, ...made } = await make(source, device, row, key, places, drawn.path);
+      const { model, ...made } = await make(source, device, row, key, await placesFor(row, teacher, first), drawn.path);
       try {
         const outputs = await outputsOfAll(model, images);
         const figures = await evaluate(source, device, images, outputs, answers, drawn.names);

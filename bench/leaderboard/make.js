@@ -36,8 +36,16 @@ async function opened(device, path, single = false) {
   return { model: await openOnnxFile(device, readFile, path, single), bytes };
 }
 
+/** A row's options; a budget may be a share of the teacher's time. */
+const optionsOf = ({ options = {} }, milliseconds) =>
+  options.timeShare === undefined
+    ? options
+    : { shape: options.shape, budget: `${(options.timeShare * milliseconds).toFixed(1)}ms` };
+
 /** A student's folder, or the teacher's where a row has no method. */
-async function studentOf(source, { method, options, invented, deployed }, { images, draw }, { teacher, data }, out) {
+async function studentOf(source, row, { images, draw }, { teacher, data, milliseconds }, out) {
+  const { method, invented, deployed } = row;
+  const options = optionsOf(row, milliseconds);
   if (method === undefined) return { student: teacher };
   // Methods without images draw one a class, and don't look at it.
   const count = images === everyImage ? {} : { fewShotCount: Math.max(1, images / classes) };
@@ -45,7 +53,9 @@ async function studentOf(source, { method, options, invented, deployed }, { imag
   const given = invented ? {} : { data, ...count };
   const made = await source.distill({ teacher, method, seed: draw, ...given, ...quiet, ...options, out });
   const { student, deployment, exports } = made;
-  return deployed ? { student, deployed: exports.find(({ format }) => format === deployment.export) } : { student };
+  return deployed
+    ? { student, deployed: { ...exports.find(({ format }) => format === deployment.export), ...deployment } }
+    : { student };
 }
 
 /** Makes a row, and opens it: { model, bytes, seconds, command, dispose }. */
@@ -60,8 +70,12 @@ export async function make(source, device, row, size, places, calibration) {
   return { model, bytes, seconds, command, ...(chosen === undefined ? {} : { chosen }) };
 }
 
-/** What a search chose, in a few words. */
-const chosenText = ({ format, merging }) => `${format}${merging ? `, merging ${merging.join(" ")}` : ""}`;
+/** What a search chose, in a few words: "onnx-q4 (3 bits, blocks of 128), 72 % of the block weights". */
+function chosenText({ format, exportOptions: { bits, blockSize } = {}, blockShare, merging }) {
+  const stored = bits === undefined ? "" : ` (${bits} bits, blocks of ${blockSize})`;
+  const merged = merging ? `, ${merging.reduce((sum, count) => sum + count, 0)} tokens merged` : "";
+  return `${format}${stored}, ${Math.round(100 * blockShare)} % of the block weights${merged}`;
+}
 
 async function ownOf(source, device, row, size, places, calibration, out) {
   const { student: path, deployed } = await studentOf(source, row, size, places, join(out, "run"));
@@ -117,8 +131,9 @@ async function rivalOf(source, device, row, { teacher, data, folder }, calibrati
 }
 
 /** What a user would type. */
-function commandOf(row, { images, draw }, { teacher, data }) {
-  const { method, options = {}, export: to, exportOptions, shown: named = exportOptions, invented } = row;
+function commandOf(row, { images, draw }, { teacher, data, milliseconds }) {
+  const { method, export: to, exportOptions, shown: named = exportOptions, invented } = row;
+  const options = optionsOf(row, milliseconds);
   const flag = ([name, value]) =>
     `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${value === true ? "" : ` ${value}`}`;
   const shown = Object.entries(named ?? {}).map(flag);

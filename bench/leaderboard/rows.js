@@ -3,7 +3,7 @@
 //                      they say otherwise); without a method the teacher itself;
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
-//                      `calibration` is a folder with the draw's images;
+//                      `calibration` is a folder with the draw's images; `timeShare` is a budget of so much of the teacher's time;
 //   short              its name in the chart, where it has one;
 //   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
@@ -31,6 +31,11 @@ const within = (budget, images = [30, 90, 300, 593]) => ({
   deployed: true,
   images,
   kind: "wecolora",
+});
+/** The same for a share of the teacher's time in float32, on a machine that does nothing else. */
+const withinTime = (timeShare, images = [90]) => ({
+  ...within(`${timeShare} of the time`, images),
+  options: { shape: "by-block", timeShare },
 });
 /** An export of the teacher itself, its weights rounded for the images where there are any. */
 const teacherAs = (label, to, exportOptions, images = [0], short = undefined) => ({
@@ -101,6 +106,9 @@ export const rows = [
   within("12.5MB"),
   within("7MB"),
   within("4.5MB"),
+  withinTime(0.5),
+  withinTime(0.33),
+  withinTime(0.2),
   rival("Torch-Pruning magnitude, half", "torch_pruning_vit.py", ["--criterion", "magnitude"], [0], "Torch-Pruning"),
   rival("Torch-Pruning Taylor, half", "torch_pruning_vit.py", ["--criterion", "taylor"], few, "Torch-Pruning"),
   rival("ONNX Runtime dynamic int8", "onnxruntime_quantize.py", ["--kind", "dynamic-int8"], [0]),
