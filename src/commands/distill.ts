@@ -560,21 +560,26 @@ export async function openInputs(
   const read = readOptionsFor(options, data);
   // A branch of the hub may have moved on since the run began.
   const revision = resumed?.config.teacher.commit ?? read.revision;
-  const teacher = await environment.loadModel(options.teacher, loadRequest(context, { ...read, revision }));
-  await checkModelRanges(options, teacher);
-  await teacher.offload();
   const skipped = new SkippedImages(options.strict);
-  skipped.open(context, unusedOf(data));
+  // What decodes images starts beside the reading of the teacher.
   const source = environment.createImageSource(data.path);
+  let teacher: Model | undefined;
   try {
-    const teacherHash = await modelKey(teacher);
-    if (resumed) checkTeacher(resumed, teacherHash, options.teacher);
-    if (resumed) await checkMachine(context, resumed, teacher);
-    else await checkRoom(context, options.out, leastBytes(options, teacher));
+    teacher = await environment.loadModel(options.teacher, loadRequest(context, { ...read, revision }));
+    await checkModelRanges(options, teacher);
+    skipped.open(context, unusedOf(data));
+    if (!resumed) await checkRoom(context, options.out, leastBytes(options, teacher));
+    // Both go over the weights, on other threads for the most part.
+    const settling = Promise.all([modelKey(teacher), teacher.offload()]);
+    if (resumed) {
+      checkTeacher(resumed, (await settling)[0], options.teacher);
+      await checkMachine(context, resumed, teacher);
+    }
     listener.stage?.("reading images");
-    const images = resumed
-      ? await recordedImages(resumed.config.data, resumed.manifest, data, source)
-      : await drawImages(options, data, source, skipped);
+    const reading = resumed
+      ? recordedImages(resumed.config.data, resumed.manifest, data, source)
+      : drawImages(options, data, source, skipped);
+    const [[teacherHash], images] = await Promise.all([settling, reading]);
     if (images.train.length === 0)
       throw new UserError(`None of the images in ${options.data} can be read`, { code: "NO_IMAGES" });
     if (options.evaluate && !images.heldOut)
@@ -582,7 +587,7 @@ export async function openInputs(
     return { data, teacher, source, skipped, images, teacherHash };
   } catch (error) {
     await source.dispose();
-    await teacher.dispose();
+    await teacher?.dispose();
     throw error;
   }
 }
