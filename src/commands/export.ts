@@ -1,7 +1,7 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real images.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
-import type { Embedder, RunOrigin } from "../exports/export-format.ts";
+import type { Embedder, ExportFormat, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf, mergingTolerance } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
 import { allExports, exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
@@ -14,7 +14,7 @@ import { parameterCount } from "../models/definition.ts";
 import type { Interval } from "../evaluation/confidence.ts";
 import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
-import { RunError, UserError } from "../utils/errors.ts";
+import { OptionError, RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
 import { withOptionsOf } from "../utils/option-shapes.ts";
 import { shellWord } from "../utils/option-names.ts";
@@ -207,6 +207,7 @@ type ExportOptions = z.output<typeof exportRunSchema>;
 
 /** Writes a model in formats and measures each. Throws a RunError where an export's features are out of bounds. */
 export async function runExport(context: RunContext, input: ExportRunInput): Promise<ExportRunResult> {
+  refuseUnread(input);
   const options = parseOptions(withOptionsOf(exportRunSchema, exportsNamed(input.to)), input, "options of export");
   const origin = await originOf(context, options.model);
   const { out } = options;
@@ -398,6 +399,21 @@ async function timeExports(source: ExportSource, directoryOf: (name: ExportName)
     }));
   } finally {
     for (const embedder of opened) await embedder.dispose();
+  }
+}
+
+/** Throws an OptionError where an option of exports is given that none of the named ones has. */
+function refuseUnread(input: ExportRunInput): void {
+  const named = exportsNamed(input.to);
+  const given: readonly string[] = Object.entries(input).flatMap(([key, value]) => (value === undefined ? [] : [key]));
+  for (const option of given) {
+    const having = allExports().filter(({ options }) => option in options);
+    if (having.length === 0 || named.some(({ options }) => option in options)) continue;
+    const names = (formats: readonly Pick<ExportFormat, "name">[]) => formats.map(({ name }) => name).join(", ");
+    throw new OptionError(
+      [(name) => `${name(option)} is for ${names(having)}, and ${name("to")} is ${names(named)}. Leave it out.`],
+      "options of export",
+    );
   }
 }
 

@@ -213,4 +213,14 @@ describe("wecolora export --to onnx-q4", () => {
     expect(outcome.code).toBe(2);
     expect(outcome.err).toContain("--images is for exports that round weights for images (onnx-q4, onnx-q4f16)");
   });
+
+  test("an option that none of the named exports has is refused", async () => {
+    const given = ["export", ...shared, at("data"), "--out", at("refused"), "--bits", "3"];
+    const outcome = await wecolora(...given, "--to", "onnx,onnx-int8");
+    expect(outcome.code).toBe(2);
+    expect(outcome.err).toContain("--bits is for onnx-q4, onnx-q4f16, and --to is onnx, onnx-int8. Leave it out.");
+    const bad = await wecolora(...given.slice(0, -1), "5", "--to", "onnx-q4");
+    expect(bad).toMatchObject({ code: 2 });
+    expect(bad.err).toContain("--bits must be 2, 3, or 4, got 5.");
+  });
 });
