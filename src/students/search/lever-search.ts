@@ -279,7 +279,9 @@ export class LeverSearch {
    * share of images, within limits. Throws a UserError where none that was built does.
    */
   async agreeing(least: number, limits: Limits): Promise<SearchResult> {
-    const fits = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
+    const affordable = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
+    const failing = await this.firstFailing(least, affordable);
+    const fits = (candidate: Candidate) => candidate.format < failing && affordable(candidate);
     await this.measureFree(fits);
     const steps = this.frontier(fits);
     // Agreement falls along the frontier: halves are enough, as each step may cost a refit.
@@ -298,6 +300,17 @@ export class LeverSearch {
         { code: "INVALID_OPTION" },
       );
     return { best: keeping.reduce((best, one) => (this.cheapness(one) < this.cheapness(best) ? one : best)), measured };
+  }
+
+  /**
+   * The first format that agrees too little on the teacher itself, or their number; those behind it are not measured. The first of all
+   * is the teacher.
+   */
+  private async firstFailing(least: number, fits: (candidate: Candidate) => boolean): Promise<number> {
+    const used = new Set(this.candidates.filter(fits).map(({ format }) => format));
+    for (let format = 1; format < this.space.formats; format++)
+      if (used.has(format) && (await this.measure({ ...whole, format })).agreement < least) return format;
+    return this.space.formats;
   }
 
   /**

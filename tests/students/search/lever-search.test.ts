@@ -126,6 +126,12 @@ describe("with an agreement to keep", () => {
     expect(cheapness(best)).toBeLessThanOrEqual(1.25 * cheapest);
   });
 
+  test("measures no format on the teacher beyond the first that does not keep it", async () => {
+    const { space, built } = spaceOf(0);
+    await (await LeverSearch.open(space, true)).agreeing(0.95, {});
+    expect(new Set(built.map(({ format }) => format))).toEqual(new Set([0, 1, 2]));
+  });
+
   test("that none keeps is refused with the best there is", async () => {
     const { space } = spaceOf(0);
     const never = { ...space, fidelity: () => Promise.resolve({ loss: 0.4, agreement: 0.3 }) };
