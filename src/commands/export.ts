@@ -405,6 +405,7 @@ async function timeExports(source: ExportSource, directoryOf: (name: ExportName)
 /** Throws an OptionError where an option of exports is given that none of the named ones has. */
 function refuseUnread(input: ExportRunInput): void {
   const named = exportsNamed(input.to);
+  if (named.length === 0) return;
   const given: readonly string[] = Object.entries(input).flatMap(([key, value]) => (value === undefined ? [] : [key]));
   for (const option of given) {
     const having = allExports().filter(({ options }) => option in options);
