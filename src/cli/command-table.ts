@@ -1017,7 +1017,7 @@ export const commandTable: readonly CommandRow[] = [
         enum: ["float32", "float16", "bfloat16"],
       },
       bits: {
-        description: "bits of a weight in 4-bit exports: 2 and 3 make the file smaller, not faster, and want images",
+        description: "bits of a weight in 4-bit exports: fewer make smaller files",
         default: 4,
         anyOf: [{ type: "number" }, { type: "number" }, { type: "number" }],
       },

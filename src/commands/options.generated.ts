@@ -1030,7 +1030,7 @@ export interface ExportOptions {
   mergeTokens?: number | number[];
   /** Type of the stored weights (default: the teacher's own). */
   weightType?: "float32" | "float16" | "bfloat16";
-  /** Bits of a weight in 4-bit exports: 2 and 3 make the file smaller, not faster, and want images. Default: 4. */
+  /** Bits of a weight in 4-bit exports: fewer make smaller files. Default: 4. */
   bits?: 2 | 3 | 4;
   /** 4-bit products: 0 computes in floats, 4 quantizes them to int8. Default: 0. */
   accuracyLevel?: 0 | 4;

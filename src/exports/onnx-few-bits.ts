@@ -25,7 +25,7 @@ const options = {
   bits: z
     .union([z.literal(2), z.literal(3), z.literal(4)])
     .default(4)
-    .describe("bits of a weight in 4-bit exports: 2 and 3 make the file smaller, not faster, and want images"),
+    .describe("bits of a weight in 4-bit exports: fewer make smaller files"),
   accuracyLevel: z
     .union([z.literal(0), z.literal(4)])
     .default(0)
