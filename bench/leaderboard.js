@@ -110,9 +110,9 @@ async function timeAll() {
   }
 }
 
-/** The places of a row; where its budget is a share of the teacher's time, with that time. */
+/** The places of a row; where its options depend on the teacher's time, with that time. */
 async function placesFor({ options }, teacher, first) {
-  if (options?.timeShare === undefined) return places;
+  if (typeof options !== "function") return places;
   return { ...places, milliseconds: (await relativeTime(teacher, teacher, first)).teacherMilliseconds };
 }
 

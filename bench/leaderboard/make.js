@@ -36,11 +36,9 @@ async function opened(device, path, single = false) {
   return { model: await openOnnxFile(device, readFile, path, single), bytes };
 }
 
-/** A row's options; a budget may be a share of the teacher's time. */
+/** A row's options; a budget may depend on the teacher's time. */
 const optionsOf = ({ options = {} }, milliseconds) =>
-  options.timeShare === undefined
-    ? options
-    : { shape: options.shape, budget: `${(options.timeShare * milliseconds).toFixed(1)}ms` };
+  typeof options === "function" ? options({ milliseconds }) : options;
 
 /** A student's folder, or the teacher's where a row has no method. */
 async function studentOf(source, row, { images, draw }, { teacher, data, milliseconds }, out) {

@@ -3,7 +3,7 @@
 //                      they say otherwise); without a method the teacher itself;
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
-//                      `calibration` is a folder with the draw's images; `timeShare` is a budget of so much of the teacher's time;
+//                      `calibration` is a folder with the draw's images, and of { milliseconds }, the teacher's time;
 //   short              its name in the chart, where it has one;
 //   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
@@ -35,7 +35,8 @@ const within = (budget, images = [30, 90, 300, 593]) => ({
 /** The same for a share of the teacher's time in float32, on a machine that does nothing else. */
 const withinTime = (timeShare, images = [90]) => ({
   ...within(`${timeShare} of the time`, images),
-  options: { shape: "by-block", timeShare },
+  // For a teacher of 100 ms; the run has its own.
+  options: ({ milliseconds = 100 }) => ({ shape: "by-block", budget: `${(timeShare * milliseconds).toFixed(1)}ms` }),
 });
 /** An export of the teacher itself, its weights rounded for the images where there are any. */
 const teacherAs = (label, to, exportOptions, images = [0], short = undefined) => ({

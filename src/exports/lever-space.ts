@@ -85,8 +85,6 @@ export class LeverSpace implements SearchSpace {
   private readonly settings: SpaceSettings;
   private readonly students = new Map<number, ModelDefinition>();
   private readonly sizes = new Map<string, number>();
-  /** Bytes of a format's files beyond those of their weights, by the last that was written. */
-  private readonly beyond = new Map<number, number>();
 
   constructor(settings: SpaceSettings) {
     this.settings = settings;
@@ -95,13 +93,7 @@ export class LeverSpace implements SearchSpace {
     this.formats = settings.formats.length;
   }
 
-  /** Files are known by the export's bytes for each weight until they were written, and by what other files have beyond them. */
-  bytes(candidate: Candidate): number {
-    const size = this.sizes.get(sizeKey(candidate));
-    return size ?? this.bytesOfWeights(candidate) + (this.beyond.get(candidate.format) ?? 0);
-  }
-
-  private bytesOfWeights({ shape, format }: Candidate): number {
+  bytes({ shape, format }: Candidate): number {
     const { ladder, formats, teacher } = this.settings;
     const { format: tried, options } = formats[format];
     return parameterCount(ladder.blank(shape)) * tried.bytesPerWeight(teacher.origin.weightType, options);
@@ -171,13 +163,12 @@ export class LeverSpace implements SearchSpace {
     await tried.write({ model: definition, directory, weightType, options, signal, warn: () => undefined });
     const bytes = await weightBytes(directory, tried);
     this.sizes.set(sizeKey(candidate), bytes);
-    this.beyond.set(format, bytes - this.bytesOfWeights(candidate));
-    return { directory, definition };
+    return { directory, definition, bytes };
   }
 
-  /** Writes a file and forgets it again, so that its bytes are known exactly. */
-  async weigh(candidate: Candidate): Promise<void> {
-    if (!this.sizes.has(sizeKey(candidate))) await this.write(candidate);
+  /** Writes a file and forgets it again, where none was written yet. */
+  async weigh(candidate: Candidate): Promise<number> {
+    return this.sizes.get(sizeKey(candidate)) ?? (await this.write(candidate)).bytes;
   }
 
   /** The student of a shape, refitted once. */

@@ -8,7 +8,7 @@ import { root } from "../support/reference.ts";
 interface Row {
   readonly label: string;
   readonly method?: string;
-  readonly options?: object;
+  readonly options?: object | ((of: { milliseconds?: number }) => object);
   readonly export?: string;
   readonly rival?: string;
   readonly images: readonly number[];
@@ -24,7 +24,8 @@ test("labels differ", () => {
 
 describe.each(all.filter(({ method }) => method !== undefined))("$label", ({ method, options }) => {
   test("is a run that distill takes, of half the weights or less, or within a budget", () => {
-    const parsed = distillOptions({ teacher: "T", data: "D", out: "O", method, ...options });
+    const given = typeof options === "function" ? options({}) : options;
+    const parsed = distillOptions({ teacher: "T", data: "D", out: "O", method, ...given });
     if (parsed.budget === undefined) expect(parsed.reductionFactor).toBeGreaterThanOrEqual(2);
     else expect(parsed.reductionFactor).toBeUndefined();
     // Rivals keep one width for all blocks; shapes by block are our own.

@@ -54,10 +54,10 @@ export interface SearchSpace {
   readonly formats: number;
   /** Whether a combination may be chosen. */
   offers(candidate: Candidate): boolean;
-  /** Bytes of the file, about until it was weighed. */
+  /** Bytes of the file, about: what lies in it beside the weights is left out. */
   bytes(candidate: Candidate): number;
-  /** Makes the bytes of a combination exact. */
-  weigh(candidate: Candidate): Promise<void>;
+  /** Bytes of the file. */
+  weigh(candidate: Candidate): Promise<number>;
   /** Share of the teacher's parameters that a shape has. */
   parameters(shape: number): number;
   /** Milliseconds per image of combinations, whose weights need not be fitted; measured in turns. */
@@ -159,15 +159,24 @@ export class LeverSearch {
     return aloneOf(candidate).reduce((time, lever) => time * ratio(lever), base);
   }
 
-  /** Bytes of a file, about until it was weighed. */
+  /** Bytes of a file; until it was weighed about, as much more than expected as another file of its format has. */
   private bytesOf(candidate: Candidate): number {
-    return this.weighed.get(keyOf(candidate)) ?? this.space.bytes(placesOf(candidate));
+    const weighed = this.weighed.get(keyOf(candidate));
+    return weighed ?? this.space.bytes(placesOf(candidate)) * this.excess(candidate.format);
+  }
+
+  /** Of the largest file of a format that was weighed, so that processes with the same measurements predict the same. */
+  private excess(format: number): number {
+    for (const shape of count(this.space.shares.length)) {
+      const bytes = this.weighed.get(keyOf({ ...whole, shape, format }));
+      if (bytes !== undefined) return bytes / this.space.bytes({ ...whole, shape, format });
+    }
+    return 1;
   }
 
   private async weigh(candidate: Candidate): Promise<void> {
     if (this.weighed.has(keyOf(candidate))) return;
-    await this.space.weigh(placesOf(candidate));
-    this.weighed.set(keyOf(candidate), this.space.bytes(placesOf(candidate)));
+    this.weighed.set(keyOf(candidate), await this.space.weigh(placesOf(candidate)));
   }
 
   /** What a combination costs, as far as that is known. */
