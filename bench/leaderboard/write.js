@@ -209,6 +209,8 @@ its rows.
   run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
   The first row is the teacher beside itself: its distance from 1 is about the error of a time.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
+- Seconds to make were often taken with other work on the machine: alone, a search for a budget takes
+  5 to 8 minutes here.
 - Machines: ${machines.join("; ")}.
 
 ![k-NN accuracy by size and by time](images/prices.svg)
@@ -217,10 +219,10 @@ ${table(groups)}
 
 ## Where others are ahead
 
-ONNX Runtime's dynamic int8 is faster than \`onnx-int8\`: it takes one scale for all tokens at once. The
-teacher takes no harm from that; of half the teacher, its tokens are 24 % off, where ours are 5.4 %
-off ([performance](performance.md)). onnxsim has no rows with Wanda: it finds too few channels in
-these graphs.
+ONNX Runtime's dynamic int8 is faster than \`onnx-int8\`: it takes one scale for all tokens at once.
+The teacher takes no harm from that; of half the teacher, its tokens are 24 % off, where ours are
+5.4 % off ([performance](performance.md)). onnxsim has no rows with Wanda: it finds too few channels
+in these graphs.
 
 ## Where each row comes from
 
