@@ -209,8 +209,8 @@ its rows.
   run, in turns, on a machine that does nothing else (\`--times\`); a dash where that was not taken.
   The first row is the teacher beside itself: its distance from 1 is about the error of a time.
 - Means over draws, with 95 % confidence intervals (Student's t) where there are several.
-- Seconds to make were often taken with other work on the machine: alone, a search for a budget takes
-  5 to 8 minutes here.
+- Seconds to make were often taken with other work on the machine: alone, a search for a budget
+  takes 5 to 8 minutes here.
 - Machines: ${machines.join("; ")}.
 
 ![k-NN accuracy by size and by time](images/prices.svg)
