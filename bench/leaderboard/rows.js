@@ -1,9 +1,10 @@
 // The rows of the leaderboard. A row is { label, images, ... } and one of
 //   method, options    a student, by `wecolora distill --method METHOD` with further options (the shape is the default's unless
-//                      they say otherwise); without a method the teacher itself;
+//                      they say otherwise); without a method the teacher itself. Options may be a function of { milliseconds },
+//                      the teacher's time;
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
-//                      is stored, in float32 products. Options may be a function of { images, draw, calibration }, where
-//                      `calibration` is a folder with the draw's images, and of { milliseconds }, the teacher's time;
+//                      is stored, in float32 products. Its options may be a function of { images, draw, calibration }, where
+//                      `calibration` is a folder with the draw's images;
 //   short              its name in the chart, where it has one;
 //   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.

@@ -116,15 +116,10 @@ export interface ExportRunResult {
 
 /** Says what is wrong with an export whose features are not near enough to the model's; undefined where they are. */
 export function outOfBounds(
-  {
-    format,
-    out,
-    relativeDifference: difference,
-    cosine,
-    merging,
-  }: Pick<ExportedModel, "format" | "out" | "relativeDifference" | "cosine" | "merging">,
+  measured: Pick<ExportedModel, "format" | "out" | "relativeDifference" | "cosine" | "merging">,
   options?: ExportOptions,
 ): string | undefined {
+  const { format, out, relativeDifference: difference, cosine, merging } = measured;
   const { tolerance: usual, toleranceWith } = exportOf(format);
   const tolerance = (options && toleranceWith?.(options)) ?? usual;
   const bound = merging && mergingTolerance.cosine < tolerance.cosine ? mergingTolerance : tolerance;

@@ -36,6 +36,7 @@ const options = {
     .describe("4-bit weights that share a scale: more take fewer bytes"),
 };
 type FewBitsOptions = z.output<z.ZodObject<typeof options>>;
+const defaults: FewBitsOptions = z.object(options).parse({});
 
 /** Finds a model's packed maps by where their weights lie: q, k and v are rows of one. */
 function packedIn({ definition, maps }: QuantizedModel): FindPacked {
@@ -98,7 +99,7 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
   return defineExport({
     ...rest,
     options,
-    tolerance: tolerances[4],
+    tolerance: tolerances[defaults.bits],
     toleranceWith: ({ bits }) => tolerances[bits],
     readsImages: true,
     mergesTokens: true,
@@ -128,6 +129,6 @@ export function defineFewBitsExport<const Name extends string>({ half, file, sea
     },
     open: (context) => openOnnx(context, { file }),
     files: onnxWeightFiles({ file }),
-    bytesPerWeight: (_, given = { bits: 4, blockSize: 32, accuracyLevel: 0 }) => bytesPerWeight(given),
+    bytesPerWeight: (_, given = defaults) => bytesPerWeight(given),
   });
 }

@@ -258,7 +258,7 @@ describe("a plan that is made again", () => {
     const { plan } = (await plans[name](model)) as Launched;
     const file = join(plan, "plan.json");
     const read = async () => JSON.parse(await readFile(file, "utf8"));
-    // As if int8 had measured best, which they never do on a model of this size.
+    // As if int8 had measured best, which it never does on a model of this size.
     const before = await read();
     expect(before.settled.int8 ?? "none").toEqual(name === "evaluate" ? [null] : "none");
     await writeFile(file, JSON.stringify({ ...before, settled: { ...before.settled, int8: measured } }));

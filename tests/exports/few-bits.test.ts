@@ -77,11 +77,11 @@ describe.each(files.map((file, i) => ({ ...file, i })))("$format $options", ({ i
   test("takes its bits a weight, with a scale and a zero point for each block", () => {
     expect(readdirSync(at(String(i), "onnx"))).toEqual([file]);
     const share = statSync(at(String(i), "onnx", file)).size / statSync(at("float", "onnx", "model.onnx")).size;
-    // 16 + 4 bits for a block; the patches' map has 8 a weight and the positions 16, which is 0.03 of this small model.
+    // 16 + 4 bits for a block; positions have 16 bits. The patches' map, 0.06 of this small model, has 8 whatever the others have.
     const { bits, blockSize } = storedOf(options);
     const each = bits + 20 / blockSize;
     expect(share).toBeGreaterThan(each / 32);
-    expect(share).toBeLessThan(each / 32 + 0.03);
+    expect(share).toBeLessThan(each / 32 + 0.025 + (0.06 * (4 - bits)) / 32);
   });
 });
 
@@ -142,7 +142,7 @@ describe.runIf(browserPath !== undefined)("in Chromium, onnxruntime-web", () => 
 
 describe.runIf(hasSwiftShader)("on WebGPU", () => {
   // float16 is no certain feature of a device.
-  test.each([0, 5])("file %i gives what it gives on the CPU", async (i) => {
+  test.each([0, 3, 5])("file %i gives what it gives on the CPU", async (i) => {
     const work = join(root, "tests/support/onnx-on-device.mjs");
     const file = at(String(i), "onnx", files[i].file);
     const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, "224")));

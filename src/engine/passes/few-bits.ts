@@ -133,10 +133,11 @@ export function storeInFewerBits(graph: Graph): Graph {
   return rewrite(graph, (node, [x, packed, scales, zeroPoints]) => {
     if (node.op !== "MatMulNBits" || packed.source.kind !== "constant") return undefined;
     const attributes = node.attributes as Attributes<"MatMulNBits">;
+    if (attributes.bits !== 4) return undefined;
     const tensor = packed.source.tensor as Tensor<"uint8">;
     const used = tensor.data.reduce((bits, byte) => bits | byte, 0);
     const squeezing = [inTwoBits, inThreeBits].find(({ free }) => (used & free) === 0);
-    if (attributes.bits !== 4 || !squeezing) return undefined;
+    if (!squeezing) return undefined;
     const wide = squeezing.restored(constant(squeezeRows(tensor, squeezing), packed.source.name));
     return [matmulNBits(x, { packed: wide, scales, ...(zeroPoints ? { zeroPoints } : {}) }, attributes)];
   });

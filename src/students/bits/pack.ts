@@ -19,8 +19,8 @@ function packNumbers(
 }
 
 /**
- * Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. Less than 4 bits take the
- * places of 4, whose product is the fastest; `storeInFewerBits` makes up for it in files.
+ * Outputs `from` to `to` of a map, packed. Places beyond the inputs hold the block's zero point. 2 and 3 bits are packed
+ * as 4, whose product is the fastest; files store them smaller (`storeInFewerBits`).
  */
 export function packRows(weights: BlockWeights, from: number, to: number): PackedWeights {
   const { blockSize, inputs, values, scales, zeros } = weights;

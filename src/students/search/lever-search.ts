@@ -204,8 +204,12 @@ export class LeverSearch {
   private lossOf(candidate: Candidate): number {
     const measurement = this.measured.get(keyOf(candidate));
     if (measurement) return measurement.loss;
-    const mergingLoss = this.measured.get(keyOf({ ...whole, merging: candidate.merging }))?.loss ?? 0;
-    return this.formatLoss(candidate.format) + mergingLoss + this.shapeLoss(candidate.shape);
+    return this.freeLoss(candidate) + this.shapeLoss(candidate.shape);
+  }
+
+  /** Of a format and a merging, which need no refit. */
+  private freeLoss({ format, merging }: Candidate): number {
+    return this.formatLoss(format) + (this.measured.get(keyOf({ ...whole, merging }))?.loss ?? 0);
   }
 
   /** Of a format alone: measured on the teacher, or no less than that of formats before it. */
@@ -225,12 +229,8 @@ export class LeverSearch {
     const removed = (index: number) => 1 - this.space.shares[index];
     if (shape === 0) return 0;
     const points = new Map<number, number>();
-    for (const { shape: other, merging, format, loss } of this.measured.values()) {
-      const besides =
-        (this.measured.get(keyOf({ ...whole, format }))?.loss ?? 0) +
-        (this.measured.get(keyOf({ ...whole, merging }))?.loss ?? 0);
-      if (other > 0) points.set(removed(other), Math.max(leastLoss, loss - besides));
-    }
+    for (const one of this.measured.values())
+      if (one.shape > 0) points.set(removed(one.shape), Math.max(leastLoss, one.loss - this.freeLoss(one)));
     return powerLaw(
       removed(shape),
       [...points].sort(([a], [b]) => a - b),
@@ -277,7 +277,7 @@ export class LeverSearch {
       const timed = limits.milliseconds === undefined || this.times.has(keyOf(next));
       if (!timed) await this.timeEach([next]);
       if (!fits(next)) continue;
-      const [unknown] = freeOf(next).filter((lever) => !this.measured.has(keyOf(lever)));
+      const [unknown] = aloneOf(next).filter((lever) => lever.shape === 0 && !this.measured.has(keyOf(lever)));
       if (!unknown) return next;
       await this.measure(unknown);
     }
@@ -393,13 +393,6 @@ const movesOneLever = (candidate: Candidate) => levers.filter((lever) => candida
 /** Each lever of a combination alone. */
 const aloneOf = (candidate: Candidate): Candidate[] =>
   levers.filter((lever) => candidate[lever] > 0).map((lever) => ({ ...whole, [lever]: candidate[lever] }));
-
-/** A combination's format and its merging, each alone on the teacher: they need no refit. */
-const freeOf = ({ format, merging }: Candidate): Candidate[] =>
-  [
-    { ...whole, format },
-    { ...whole, merging },
-  ].filter((one) => one.format + one.merging > 0);
 
 const count = (length: number) => Array.from({ length }, (_, i) => i);
 
