@@ -54,7 +54,7 @@ import { microBatchesOf } from "../students/training/micro-batches.ts";
 import type { DistillRunInput, DistillRunOptions, ResumeInput } from "./distill-options.ts";
 import { openOptions, readOptionsFor } from "../context/common-options.ts";
 import { resumeSchema } from "./distill-options.ts";
-import { distillInputSchema, distillOptions, recipes } from "./distill-options.ts";
+import { distillInputSchema, distillOptions, recipes, refuseUnread } from "./distill-options.ts";
 import type { BatchPlan } from "../students/training/step-plan.ts";
 import { fewShotOf, planBatches } from "../students/training/step-plan.ts";
 import { int8Of } from "../students/settle-precision.ts";
@@ -881,10 +881,10 @@ export function withOutputFolder<O extends Partial<DistillRunInput & ResumeInput
 }
 
 /** Distils, or resumes a run where `resume` names its folder. */
-function runOrResume(context: RunContext, options: DistillRunInput | ResumeInput): Promise<DistillRunResult> {
-  return "resume" in options && options.resume !== undefined
-    ? resumeDistillation(context, options)
-    : runDistillation(context, options as DistillRunInput);
+async function runOrResume(context: RunContext, input: DistillRunInput | ResumeInput): Promise<DistillRunResult> {
+  if ("resume" in input && input.resume !== undefined) return resumeDistillation(context, input);
+  refuseUnread(input, distillOptions(input));
+  return runDistillation(context, input as DistillRunInput);
 }
 
 /** The student's files and the calls that load it. */

@@ -16,7 +16,7 @@ import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
 import { OptionError, RunError, UserError } from "../utils/errors.ts";
 import type { WeightType } from "../utils/half.ts";
-import { withOptionsOf } from "../utils/option-shapes.ts";
+import { unreadOption, withOptionsOf } from "../utils/option-shapes.ts";
 import { shellWord } from "../utils/option-names.ts";
 import { parseOptions } from "../utils/parse-options.ts";
 import { cardOrigin } from "./run-card.ts";
@@ -400,17 +400,14 @@ async function timeExports(source: ExportSource, directoryOf: (name: ExportName)
 /** Throws an OptionError where an option of exports is given that none of the named ones has. */
 function refuseUnread(input: ExportRunInput): void {
   const named = exportsNamed(input.to);
-  if (named.length === 0) return;
-  const given: readonly string[] = Object.entries(input).flatMap(([key, value]) => (value === undefined ? [] : [key]));
-  for (const option of given) {
-    const having = allExports().filter(({ options }) => option in options);
-    if (having.length === 0 || named.some(({ options }) => option in options)) continue;
-    const names = (formats: readonly Pick<ExportFormat, "name">[]) => formats.map(({ name }) => name).join(", ");
-    throw new OptionError(
-      [(name) => `${name(option)} is for ${names(having)}, and ${name("to")} is ${names(named)}. Leave it out.`],
-      "options of export",
-    );
-  }
+  const unread = named.length > 0 ? unreadOption(input, allExports(), named) : undefined;
+  if (!unread) return;
+  const { option, having } = unread;
+  const names = named.map((format) => format.name).join(", ");
+  throw new OptionError(
+    [(name) => `${name(option)} is for ${having.join(", ")}, and ${name("to")} is ${names}. Leave it out.`],
+    "options of export",
+  );
 }
 
 /** Throws a UserError where images are named that no export reads. */

@@ -29,3 +29,17 @@ export function withOptionsOf<S extends z.ZodObject>(schema: S, owners: readonly
     }
   return schema.extend(shape) as S;
 }
+
+/** The first option given that some of `owners` have and none of the `chosen` ones, and the names of those that have it. */
+export function unreadOption(
+  given: object,
+  owners: readonly Owner[],
+  chosen: readonly Owner[],
+): { option: string; having: string[] } | undefined {
+  for (const [option, value] of Object.entries(given)) {
+    if (value === undefined || chosen.some(({ options }) => option in options)) continue;
+    const having = owners.filter(({ options }) => option in options).map(({ name }) => name);
+    if (having.length > 0) return { option, having };
+  }
+  return undefined;
+}

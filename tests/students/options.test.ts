@@ -11,7 +11,7 @@ import { createDistillation, loadModel, Model as OwnModel, nodeDirectory, readDe
 import type { DistillRunResult } from "../../src/commands/distill.ts";
 import { command as distillCommand } from "../../src/commands/distill.ts";
 import type { DistillRunInput } from "../../src/commands/distill-options.ts";
-import { distillOptions, distillRunSchema } from "../../src/commands/distill-options.ts";
+import { distillOptions, distillRunSchema, refuseUnread } from "../../src/commands/distill-options.ts";
 import { openOptions, readOptions } from "../../src/context/common-options.ts";
 import type { Environment } from "../../src/context/environment.ts";
 import { runContext } from "../../src/context/run-context.ts";
@@ -25,6 +25,7 @@ import { distillationOptions, trackedItems } from "../../src/students/training/s
 import { fewShotOf, planBatches } from "../../src/students/training/step-plan.ts";
 import type { RunConfig } from "../../src/workspace/run-folder.ts";
 import { RunFolder } from "../../src/workspace/run-folder.ts";
+import { OptionError } from "../../src/utils/errors.ts";
 import { noiseImage } from "../support/cli.ts";
 import { changed } from "../support/device.ts";
 import { noise } from "../support/noise.ts";
@@ -545,4 +546,31 @@ describe("a whole run", () => {
     expect(await studentOf(again)).toEqual(await studentOf(plain));
   });
   test.each(Object.entries(whole))("%s", (_, row) => row(place, plain));
+});
+
+describe("an option that the method does not read", () => {
+  const check = (given: object) => refuseUnread(given, distillOptions({ ...required, ...given }));
+  test.each([
+    [{ method: "refit", gradientLoss: "features" }, "gradientLoss is for snapvit, taylor, and the method is refit."],
+    [{ method: "kd", rank: 8 }, /rank is for .*lora.*, and the method is kd\./],
+    [{ method: "wanda", epochs: 3 }, "epochs is for methods that train, and the method is wanda."],
+    [{ recipe: "closed-form", loss: "mse" }, "loss is for methods that train, and the method is refit."],
+    [
+      { method: "kd", analyticCrops: 2 },
+      "analyticCrops is for students that start with the closed form (analytic), and the method is kd.",
+    ],
+  ])("%j is refused", (given, message) => {
+    expect(() => check(given)).toThrow(OptionError);
+    expect(() => check(given)).toThrow(message);
+  });
+  test.each([
+    { epochs: 3, rank: 8 },
+    { method: "refit", analyticCrops: 2, mlpWidth: 0.5 },
+    { method: "wecolora", start: "analytic", analyticCrops: 2 },
+    { method: "corp", mlpWidth: 0.5, keptHeads: 0.5 },
+    { method: "taylor", gradientLoss: "features" },
+    { method: "refit", start: "analytic", optimizer: undefined },
+  ])("%j is taken", (given) => {
+    expect(() => check(given)).not.toThrow();
+  });
 });

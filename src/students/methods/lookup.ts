@@ -56,6 +56,9 @@ export function methodOf(name: string): Method {
 export const isPruningMethod = (name: unknown): boolean =>
   typeof name === "string" && byName.get(name)?.start === "pruned";
 
+/** All methods that are known in this process. */
+export const allMethods = (): Method[] => [...byName.values()];
+
 /** Help on what each method is. */
 export const methodHelp = (): string =>
   [...byName.values()].map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\n");
