@@ -1,0 +1,82 @@
+// Scales behind linear maps become the maps' own, and what files compute stays the same.
+import { describe, expect, test } from "vitest";
+import { add, constant, graph, input, matmul, mul } from "../../../src/engine/graph/build.ts";
+import { evaluate } from "../../../src/engine/graph/evaluate-graph.ts";
+import type { Graph, Value } from "../../../src/engine/graph/graph.ts";
+import { sortedNodes } from "../../../src/engine/graph/walk.ts";
+import { foldScales } from "../../../src/engine/passes/fold-scales.ts";
+import { inferenceGraph } from "../../../src/exports/onnx-file.ts";
+import { tidy } from "../../../src/engine/passes/tidy.ts";
+import { loadModel } from "wecolora/node";
+import { drawStream } from "../../../src/utils/random.ts";
+import type { Tensor } from "../../../src/utils/tensor.ts";
+import { elementCount, float32 } from "../../../src/utils/tensor.ts";
+import { referencePath, relativeError } from "../../support/reference.ts";
+
+function numbers(dims: readonly number[], seed: number): Tensor<"float32"> {
+  const random = drawStream(seed);
+  return float32(
+    Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1),
+    dims,
+  );
+}
+const operatorsOf = (g: Graph) => sortedNodes(g.outputs.values()).map(({ op }) => op);
+
+const x = input("x", "float32", [2, 4, 3]);
+const feeds = { x: numbers([2, 4, 3], 1) };
+const [weight, bias, gamma] = [
+  constant(numbers([3, 5], 2)),
+  constant(numbers([5], 3), "bias"),
+  constant(numbers([5], 4)),
+];
+const linear = () => add(matmul(x, weight), bias);
+
+describe("a scale is folded", () => {
+  test.each<[string, Value]>([
+    ["of one number", mul(linear(), 0.125)],
+    ["of a number for each output", mul(linear(), gamma)],
+    ["that stands first", mul(gamma, linear())],
+    ["behind a map without a bias", mul(matmul(x, weight), gamma)],
+  ])("%s", (_, y) => {
+    const before = graph([x], { y });
+    const after = foldScales(before);
+    expect(operatorsOf(after)).not.toContain("Mul");
+    const [expected, actual] = [before, after].map((g) => evaluate(g, feeds).get("y")?.data as Float32Array);
+    // Each number is rounded once more or once less, to 2^-24 of itself.
+    expect(relativeError(actual, expected)).toBeLessThan(1e-6);
+  });
+});
+
+describe("a scale stays", () => {
+  const shared = linear();
+  test.each<[string, Record<string, Value>]>([
+    ["where the map's result is read too", { y: mul(shared, gamma), shared }],
+    ["of each token", { y: mul(linear(), constant(numbers([4, 1], 5))) }],
+    ["behind a product that is no map", { y: mul(matmul(x, constant(numbers([2, 3, 5], 6))), 0.125) }],
+    ["that depends on the input", { y: mul(matmul(x, weight), input("s", "float32", [5])) }],
+  ])("%s", (_, outputs) => {
+    const before = graph([x, input("s", "float32", [5])], outputs);
+    expect(operatorsOf(foldScales(before))).toEqual(operatorsOf(before));
+  });
+});
+
+test("files multiply by no LayerScale and by no scale of attention", async () => {
+  const model = await loadModel(referencePath("teachers/timm-vit"));
+  const { config, weights } = model;
+  const scales = Array.from({ length: config.depth }, (_, block) =>
+    ["ls1", "ls2"].map((name): [string, Tensor<"float32">] => [
+      `blocks.${block}.${name}.gamma`,
+      numbers([config.width], block),
+    ]),
+  ).flat();
+  const scaled = { ...model.config, layerScale: true };
+  const definition = { ...model, config: scaled, weights: new Map([...weights, ...scales]) };
+  const made = inferenceGraph(definition);
+  const inBlocks = (g: Graph) =>
+    sortedNodes(g.outputs.values()).filter(
+      ({ op, inputs }) => op === "Mul" && inputs.some(({ source }) => source.kind === "constant"),
+    );
+  expect(inBlocks(made).length).toBeGreaterThanOrEqual(3 * config.depth);
+  expect(inBlocks(tidy(made, { target: "portable" }))).toEqual([]);
+  await model.dispose();
+});
