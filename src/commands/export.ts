@@ -1,7 +1,7 @@
 // Writing a model in other formats, each loaded again and compared with our own forward pass on real images.
 import { z } from "zod";
 import type { Directory } from "../files/storage.ts";
-import type { Embedder, ExportFormat, RunOrigin } from "../exports/export-format.ts";
+import type { Embedder, RunOrigin } from "../exports/export-format.ts";
 import { embedderOf, mergingTolerance } from "../exports/export-format.ts";
 import type { ExportName } from "../exports/lookup.ts";
 import { allExports, exportHelp, exportName, exportOf, exportsNamed } from "../exports/lookup.ts";
@@ -122,7 +122,7 @@ export function outOfBounds(
   const { format, out, relativeDifference: difference, cosine, merging } = measured;
   const { tolerance: usual, toleranceWith } = exportOf(format);
   const tolerance = (options && toleranceWith?.(options)) ?? usual;
-  const bound = merging && mergingTolerance.cosine < tolerance.cosine ? mergingTolerance : tolerance;
+  const bound = merging ? mergingTolerance(tolerance) : tolerance;
   if (difference <= bound.relativeDifference && cosine >= bound.cosine) return undefined;
   return (
     `the export ${format} in ${out} is not the model that it was made from: its features differ by ` +

@@ -63,15 +63,19 @@ export interface Tolerance {
   readonly reason: string;
 }
 
+const mergingReason = "rounding, which may merge other tokens where two are about equally alike";
+/** What merging allows at least: an export that rounds nothing else. */
+const leastForMerging = { relativeDifference: 0.1, cosine: 0.99 };
+
 /**
- * How far an export that merges tokens may be from our own forward that merges them alike, where its own tolerance is not wider.
- * How far merging itself goes is measured against the unmerged model and reported.
+ * How far an export that merges tokens may be from our own forward that merges them alike: twice as far as without merging. How far
+ * merging itself goes is measured against the unmerged model and reported.
  */
-export const mergingTolerance: Tolerance = {
-  relativeDifference: 0.1,
-  cosine: 0.99,
-  reason: "rounding, which may merge other tokens where two are about equally alike",
-};
+export const mergingTolerance = ({ relativeDifference, cosine, reason }: Tolerance): Tolerance => ({
+  relativeDifference: Math.max(leastForMerging.relativeDifference, 2 * relativeDifference),
+  cosine: Math.min(leastForMerging.cosine, Math.max(cosine / 2, 2 * cosine - 1)),
+  reason: `${mergingReason} (${reason})`,
+});
 
 /** The tolerance of exports that hold the model's own weights in float32. */
 export const exactTolerance: Tolerance = {

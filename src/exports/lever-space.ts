@@ -19,7 +19,7 @@ import type { Embedder, ExportFormat } from "./export-format.ts";
 import { weightBytes } from "./measure.ts";
 
 /** Shares of the blocks' operations that are left by token merging. */
-const mergingShares: readonly number[] = [0.85, 0.75, 0.65, 0.57, 0.5];
+const mergingShares: readonly number[] = [0.85, 0.75, 0.65, 0.57, 0.5, 0.42, 0.35];
 
 /** Settings of token merging: none merged, then more and more, by schedules of each family. */
 const mergings = [

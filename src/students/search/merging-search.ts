@@ -1,6 +1,7 @@
-// How many tokens each block merges away (ToMe), chosen on the user's images. Three families of schedules are tried for several
-// shares of the model's operations: the same number in each block; numbers that fall from block to block; and greedy, where the
-// next tokens go to the block that loses least fidelity for the operations that it saves. What a block loses is measured by
+// How many tokens each block merges away (ToMe), chosen on the user's images. Four families of schedules are tried for several
+// shares of the model's operations: the same number in each block; numbers that fall from block to block; numbers that fall, in every
+// second block alone, since each merging has a cost of its own; and greedy, where the next tokens go to the block that loses least
+// fidelity for the operations that it saves. What a block loses is measured by
 // merging in that block alone; it is taken to grow with the square of the number, so that no block is merged bare. All models
 // that are compared on fidelity are outputs of one graph, which holds the weights once; only what is on the frontier is timed.
 import { compile } from "../../engine/compile.ts";
@@ -28,7 +29,7 @@ export type MergingTarget =
 export interface MergingPoint {
   /** Tokens that each block merges away. */
   readonly merging: readonly number[];
-  readonly family: "none" | "constant" | "decreasing" | "greedy";
+  readonly family: "none" | "constant" | "decreasing" | "alternate" | "greedy";
   /** On images that no choice was made on: mean cosine similarity of pooled features to the unmerged model's. */
   readonly cosine: number;
   /** Share of equal predictions with the unmerged model, where it has a head. */
@@ -55,7 +56,7 @@ export interface MergingSearchOptions {
   readonly now: () => number;
 }
 
-const defaultShares: readonly number[] = [0.85, 0.7, 0.6, 0.5, 0.42];
+const defaultShares: readonly number[] = [0.85, 0.7, 0.6, 0.5, 0.42, 0.35];
 
 /** Multiplications of all blocks for one image, those of merging among them. */
 export function blockOperations(config: VitConfig): number {
@@ -103,10 +104,20 @@ const decreasingSchedule = (config: VitConfig, share: number): number[] =>
     ),
   );
 
-/** Families of schedules that need no images. */
-export const scheduleFamilies = ["constant", "decreasing"] as const;
+const alternateSchedule = (config: VitConfig, share: number): number[] =>
+  atShare(config, share, (strength) =>
+    mergingOf(
+      config,
+      Array.from({ length: config.depth }, (_, i) =>
+        i % 2 === 0 ? Math.round(strength * patchCount(config) * 0.5 * (1 - i / (1.5 * config.depth))) : 0,
+      ),
+    ),
+  );
 
-const schedules = { constant: constantSchedule, decreasing: decreasingSchedule };
+/** Families of schedules that need no images, and are on the frontier of the demo's teacher (dev/tokens.md). */
+export const scheduleFamilies = ["decreasing", "alternate"] as const;
+
+const schedules = { decreasing: decreasingSchedule, alternate: alternateSchedule };
 
 /** Tokens that each block merges away so that this share of the blocks' operations is left, about. */
 export const scheduleForShare = (
@@ -205,6 +216,7 @@ function candidatesOf(config: VitConfig, losses: readonly number[], shares: read
     for (const [family, merging] of [
       ["constant", constantSchedule(config, share)],
       ["decreasing", decreasingSchedule(config, share)],
+      ["alternate", alternateSchedule(config, share)],
       ["greedy", greedySchedule(config, losses, share)],
     ] as const)
       if (!made.has(merging.join())) made.set(merging.join(), { family, merging });
