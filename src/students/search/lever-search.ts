@@ -5,8 +5,9 @@
 // measurement. So costs and fidelity are predicted from the levers one by one, and only what is likely to be best is
 // built and measured.
 //
-// - Bytes follow from shape and format; a file is weighed before it is chosen. The time of a combination is predicted as the teacher's time multiplied by the
-//   ratio of each lever alone. The candidates that are built are timed.
+// - Bytes follow from shape and format; a file is weighed before it is chosen. The time of a combination is predicted as the
+//   teacher's time multiplied by the ratio of each lever alone, and by how far this was off for the nearest combination that was
+//   timed. What is chosen was timed.
 // - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
 //   add up in it. Formats and mergings are measured on the teacher; shapes are refitted when they are asked for, and
 //   taken from a power law through those that were.
@@ -149,14 +150,35 @@ export class LeverSearch {
     }
   }
 
-  /** Measured, or the teacher's time by the ratio of each lever alone. NaN where no times were asked for. */
+  /** Measured, or predicted. NaN where no times were asked for. */
   private milliseconds(candidate: Candidate): number {
-    const timeOf = (one: Candidate) => this.times.get(keyOf(one))?.milliseconds;
-    const time = timeOf(candidate);
-    if (time !== undefined) return time;
-    const base = timeOf(whole) ?? NaN;
-    const ratio = (lever: Candidate) => (timeOf(lever) ?? NaN) / base;
+    return this.timeOf(candidate) ?? this.productOfRatios(candidate) * this.timeExcess(candidate);
+  }
+
+  private timeOf(candidate: Candidate): number | undefined {
+    return this.times.get(keyOf(candidate))?.milliseconds;
+  }
+
+  /** The teacher's time by the ratio of each lever alone. */
+  private productOfRatios(candidate: Candidate): number {
+    const base = this.timeOf(whole) ?? NaN;
+    const ratio = (lever: Candidate) => (this.timeOf(lever) ?? NaN) / base;
     return aloneOf(candidate).reduce((time, lever) => time * ratio(lever), base);
+  }
+
+  /**
+   * How much longer combinations of levers take than the product of their ratios says: as the nearest that was timed, of the same format,
+   * of the nearest merging and then of the nearest shape.
+   */
+  private timeExcess({ shape, merging, format }: Candidate): number {
+    let nearest: { one: Candidate & Pick<Cost, "milliseconds">; far: number } | undefined;
+    for (const one of this.times.values()) {
+      if (one.format !== format || movesOneLever(one)) continue;
+      const far = Math.abs(one.merging - merging) * this.space.shares.length + Math.abs(one.shape - shape);
+      if (!nearest || far < nearest.far || (far === nearest.far && one.shape < nearest.one.shape))
+        nearest = { one, far };
+    }
+    return nearest === undefined ? 1 : nearest.one.milliseconds / this.productOfRatios(nearest.one);
   }
 
   /** Bytes of a file; until it was weighed about, as much more than expected as another file of its format has. */

@@ -11,10 +11,12 @@ const formatLoss = [0, 0.02, 0.028, 0.3];
 const mergingTime = [1, 0.85, 0.69, 0.55];
 const mergingLoss = [0, 0.004, 0.012, 0.03];
 
-const bytesOf = ({ shape, format }: Candidate) => 22e6 * shares[shape] * bytesPerWeight[format];
+const coarse = { shares, mergingTime, mergingLoss };
+
+const bytesOf = ({ shape, format }: Candidate, of = shares) => 22e6 * of[shape] * bytesPerWeight[format];
 
 /** Losses add up and times multiply but for a disturbance of each combination by up to this share. */
-function spaceOf(disturbance: number) {
+function spaceOf(disturbance: number, { shares, mergingTime, mergingLoss } = coarse) {
   const built: Candidate[] = [];
   const disturb = (what: string, { shape, merging, format }: Candidate) =>
     1 + disturbance * (2 * randomStream(1, what, shape, merging, format).uniform() - 1);
@@ -28,8 +30,8 @@ function spaceOf(disturbance: number) {
     formats: formatTime.length,
     offers: () => true,
     // An estimate is a tenth too low.
-    bytes: (candidate) => 0.9 * bytesOf(candidate),
-    weigh: (candidate) => Promise.resolve(bytesOf(candidate)),
+    bytes: (candidate) => 0.9 * bytesOf(candidate, shares),
+    weigh: (candidate) => Promise.resolve(bytesOf(candidate, shares)),
     parameters: (shape) => shares[shape],
     time: (candidates) => Promise.resolve(candidates.map(timeOf)),
     fidelity(candidate) {
@@ -47,6 +49,26 @@ function spaceOf(disturbance: number) {
 /** Shapes that were refitted: what a search costs. */
 const refits = (built: readonly Candidate[]) =>
   new Set(built.map(({ shape }) => shape).filter((shape) => shape > 0)).size;
+
+test("where levers together save less time than their ratios say, few combinations are timed in vain", async () => {
+  const levels = (count: number, of: (i: number) => number) => Array.from({ length: count }, (_, i) => of(i));
+  const { space, all, lossOf, timeOf } = spaceOf(0, {
+    shares: levels(21, (i) => 1 - 0.04 * i),
+    mergingTime: levels(12, (i) => 0.95 ** i),
+    mergingLoss: levels(12, (i) => 0.0003 * i * i),
+  });
+  const slower = (c: Candidate) => timeOf(c) * (c.merging > 0 && c.format === 1 ? 1.3 : 1);
+  const timed: Candidate[] = [];
+  const time = (candidates: readonly Candidate[]) => {
+    timed.push(...candidates);
+    return Promise.resolve(candidates.map(slower));
+  };
+  const { best } = await (await LeverSearch.open({ ...space, time }, true)).within({ milliseconds: 6 });
+  const fitting = all.filter((candidate) => slower(candidate) <= 6);
+  expect(best.loss).toBeCloseTo(Math.min(...fitting.map(lossOf)), 12);
+  // 1 + 20 + 11 + 3 move one lever at most.
+  expect(timed.length - 35).toBeLessThanOrEqual(8);
+});
 
 describe("within a budget", () => {
   test.each([60, 20, 12.5, 7, 4.5])("of %d MB: the best of all combinations", async (megabytes) => {
