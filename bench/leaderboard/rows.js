@@ -96,6 +96,12 @@ export const rows = [
     invented: true,
     short: "half, no images",
   },
+  {
+    ...ours("wecolora, half, by block, no images"),
+    options: { reductionFactor: 2, shape: "by-block" },
+    images: [0],
+    invented: true,
+  },
   teacherAs("4 bits", "onnx-q4", {}, [0, 90]),
   teacherAs("4 bits, blocks of 64", "onnx-q4", { blockSize: 64 }, [0, 90]),
   teacherAs("4 bits, blocks of 128", "onnx-q4", { blockSize: 128 }, [0, 90], "4-bit"),
