@@ -1,18 +1,21 @@
 // Students of different shapes and closed forms on the demo, made in one process and held against the teacher:
 //   node bench/shape.js '[{"r":2},{"r":2,"shape":"pooled"},{"r":3,"tokens":8,"draws":[0,1]}]'
-// Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]). Printed: cosine of pooled vectors and agreement
+// Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]); `flips` adds each one mirrored, and
+// `"prior":{"images":150,"weight":0.1}` procedural images as a prior. Printed: cosine of pooled vectors and agreement
 // of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
 // on val/, which nothing is to be chosen by. Pixels and the teacher's outputs are cached under .bench/.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import {
   analyticDefaults,
   analyticStart,
+  budgetDefaults,
   createImageSource,
   defaultDevice,
   evaluationBatches,
   loadModel,
   Model,
   openDataSet,
+  proceduralImage,
   rankCuts,
   shapeForBudget,
   wholeBudget,
@@ -125,7 +128,7 @@ function draw(perClass, seed) {
   });
 }
 
-const share = (list) => (100 * mean(list.map(Number))).toFixed(1);
+const percent = (list) => (100 * mean(list.map(Number))).toFixed(1);
 async function evaluate(student, used, onVal) {
   const model = new Model(student, device);
   const all = trainLabels.map((_, i) => i).filter((i) => !used.includes(i));
@@ -139,17 +142,37 @@ async function evaluate(student, used, onVal) {
   const agrees = (i) => outputs.predicted[i] === target.predicted[i];
   return {
     cosine: mean(unused.map((i) => dot(outputs.pooled[i], target.pooled[i]))).toFixed(4),
-    agreement: share(unused.map(agrees)),
+    agreement: percent(unused.map(agrees)),
     images: unused.length,
     ...(onVal ? accuraciesOf(outputs, behind, agrees) : {}),
   };
 }
 
 const accuraciesOf = (outputs, behind, agrees) => ({
-  "val k-NN": share(knn(outputs).map((label, i) => label === valLabels[i])),
-  "val classifier": share(behind.map((i, j) => outputs.predicted[i] === valLabels[j])),
-  "val agreement": share(behind.map(agrees)),
+  "val k-NN": percent(knn(outputs).map((label, i) => label === valLabels[i])),
+  "val classifier": percent(behind.map((i, j) => outputs.predicted[i] === valLabels[j])),
+  "val agreement": percent(behind.map(agrees)),
 });
+
+/** So many procedural images, batch by batch: their middle, normalised. */
+function* priorBatches(count, seed, size = 15) {
+  const { preprocessing } = teacher;
+  const side = config.imageSize;
+  for (let from = 0; from < count; from += size) {
+    const drawn = Array.from({ length: Math.min(size, count - from) }, (_, i) => proceduralImage(seed, from + i));
+    const data = new Float32Array(drawn.length * channels * side ** 2);
+    drawn.forEach(({ width, height, data: pixels }, i) => {
+      const [left, top] = [(width - side) >> 1, (height - side) >> 1];
+      for (let c = 0; c < channels; c++)
+        for (let y = 0; y < side; y++)
+          for (let x = 0; x < side; x++)
+            data[((i * channels + c) * side + y) * side + x] =
+              (pixels[channels * ((top + y) * width + left + x) + c] / 255 - preprocessing.mean[c]) /
+              preprocessing.std[c];
+    });
+    yield { type: "float32", dims: [drawn.length, channels, side, side], data };
+  }
+}
 
 /** Uniform shapes as they are by default. */
 const uniform = { 2: [12, 3, 768], 3: [8, 3, 768], 4: [6, 3, 768] };
@@ -174,6 +197,8 @@ for (const variant of JSON.parse(process.argv[2])) {
     flips = false,
     budget = {},
     onVal = false,
+    prior,
+    share,
     ...more
   } = variant;
   for (const seed of draws) {
@@ -185,19 +210,21 @@ for (const variant of JSON.parse(process.argv[2])) {
     let shapes;
     if (shape) {
       const ranked = await costsOf(`${perClass} ${seed}`, batches);
-      const most = (wholeBudget(config, "weights") * Math.round(12 / r)) / 12;
+      const whole = wholeBudget(config, budget.unit ?? "weights", { ...budgetDefaults, ...budget });
+      const most = whole * (share ?? Math.round(12 / r) / 12);
       const chosen = shapeForBudget(config, ranked, most, {
-        unit: "weights",
+        ...budgetDefaults,
         measure: shape,
-        leastShare: 1 / 12,
-        wholeParts: true,
         ...budget,
       });
       ({ kept, shapes } = chosen);
     }
     const begin = performance.now();
     const widths = shapes ? { shapes } : { keptHeads: heads, mlpWidth };
-    const options = { ...analyticDefaults, tokensPerUnknown: tokens, ...widths, ...more };
+    const options = {
+      ...{ ...analyticDefaults, tokensPerUnknown: tokens, ...widths, ...more },
+      ...(prior ? { prior: { images: priorBatches(prior.images, seed), weight: prior.weight } } : {}),
+    };
     const { student } = await analyticStart(teacher, kept, seen, options);
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
     const count2 = [...student.weights.values()].reduce((sum, { data }) => sum + data.length, 0);

@@ -19,7 +19,7 @@ export { blockOperations, chooseMerging } from "./students/search/merging-search
 export { mergingOf } from "./models/token-merging.ts";
 export { rankCuts } from "./students/search/cut-costs.ts";
 export { blockBudget, studentsOfSizes } from "./students/search/sizes.ts";
-export { shapeForBudget, wholeBudget } from "./students/search/shape-for-budget.ts";
+export { budgetDefaults, shapeForBudget, wholeBudget } from "./students/search/shape-for-budget.ts";
 export type {
   CreateDistillationOptions,
   Distillation,

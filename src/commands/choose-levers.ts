@@ -22,7 +22,10 @@ import { z } from "zod";
 import type { Deployment, TriedCandidate } from "../workspace/run-schemas.ts";
 
 /** What a search needs of options: `export` names the exports to choose from. */
-type SearchOptions = Pick<StudentRunOptions, "levers" | "seed" | "shape"> & { readonly export?: readonly string[] };
+type SearchOptions = Pick<StudentRunOptions, "levers" | "seed" | "shape"> & {
+  readonly budget?: string;
+  readonly export?: readonly string[];
+};
 
 /** What a search needs of a run. */
 interface Question<Options> {
@@ -108,7 +111,9 @@ export async function openSearch(
 ): Promise<OpenedSearch> {
   requireFiniteWeights(teacher);
   const { fitted, compared } = await candidateCrops(options, teacher, source, items);
-  const ladder = await ladderOf(teacher, options, fitted, context);
+  const { milliseconds, bytes } = limitsOf(options.budget);
+  const unit = milliseconds !== undefined && bytes === undefined ? "time" : "weights";
+  const ladder = await ladderOf(teacher, { ...options, unit }, fitted, context);
   const formats = searchedExports(options);
   const crops = await comparedCrops(teacher, compared);
   // Merged tokens make no file smaller.

@@ -68,12 +68,13 @@ const mergingReason = "rounding, which may merge other tokens where two are abou
 const leastForMerging = { relativeDifference: 0.1, cosine: 0.99 };
 
 /**
- * How far an export that merges tokens may be from our own forward that merges them alike: twice as far as without merging. How far
- * merging itself goes is measured against the unmerged model and reported.
+ * How far an export that merges tokens may be from our own forward that merges them alike: three times as far as without merging, since
+ * where others are merged all blocks behind see other tokens. How far merging itself goes is measured against the unmerged model and
+ * reported.
  */
 export const mergingTolerance = ({ relativeDifference, cosine, reason }: Tolerance): Tolerance => ({
-  relativeDifference: Math.max(leastForMerging.relativeDifference, 2 * relativeDifference),
-  cosine: Math.min(leastForMerging.cosine, Math.max(cosine / 2, 2 * cosine - 1)),
+  relativeDifference: Math.max(leastForMerging.relativeDifference, 3 * relativeDifference),
+  cosine: Math.min(leastForMerging.cosine, Math.max(cosine / 2, 3 * cosine - 2)),
   reason: `${mergingReason} (${reason})`,
 });
 

@@ -7,7 +7,8 @@ import { blockShapeText, canNarrow } from "../closed-form/narrowing.ts";
 import type { StudentRunOptions } from "../run-options.ts";
 import { rankCuts } from "./cut-costs.ts";
 import { fittedStudent } from "./evidence.ts";
-import { shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
+import type { BudgetUnit } from "./shape-for-budget.ts";
+import { blockWeights, budgetDefaults, shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
 import type { StudentShape } from "./shape.ts";
 import { blankOf, evenBlocks, shapeFor } from "./shape.ts";
 
@@ -22,13 +23,14 @@ export interface ShapeChoice {
 }
 
 /**
- * Sizes that are tried beside the whole, as shares of the weights of all blocks: steps of 4 %, so that a budget is nearly filled. A
- * student is fitted for those alone that are likely to be chosen.
+ * Sizes that are tried beside the whole, as shares of what all blocks cost: steps of 4 %, so that a budget is nearly filled. A student is
+ * fitted for those alone that are likely to be chosen.
  */
 const triedShares = Array.from({ length: 21 }, (_, i) => (96 - 4 * i) / 100);
 
-/** Students by size. `shares[0]` is the teacher. */
+/** Students by size. */
 export interface Ladder {
+  /** Shares of the weights of all blocks; the first is the teacher. */
   readonly shares: readonly number[];
   blank(shape: number): ModelDefinition;
   fitted(shape: number): Promise<ModelDefinition>;
@@ -37,18 +39,18 @@ export interface Ladder {
 
 /**
  * Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. Where
- * shape is no lever, the teacher is all there is.
+ * shape is no lever, the teacher is all there is. Shapes that differ by block are those that lose least for their `unit`.
  */
 export async function ladderOf(
   teacher: Model,
-  { shape: kind, levers }: Pick<StudentRunOptions, "shape" | "levers">,
+  { shape: kind, levers, unit }: Pick<StudentRunOptions, "shape" | "levers"> & { readonly unit: BudgetUnit },
   fitted: readonly FloatTensor[],
   context: RunContext,
 ): Promise<Ladder> {
   const smaller = async (): Promise<Step[]> => {
     if (!levers.includes("shape")) return [];
     return kind === "by-block" && canNarrow(teacher.config)
-      ? shapesByBlock(teacher, fitted, context)
+      ? shapesByBlock(teacher, fitted, unit, context)
       : evenShapes(teacher, kind);
   };
   const shapes = [wholeStep(teacher), ...(await smaller())];
@@ -102,11 +104,17 @@ function evenShapes(teacher: Model, shape: StudentRunOptions["shape"]): Step[] {
 async function shapesByBlock(
   teacher: Model,
   fitted: readonly FloatTensor[],
+  unit: BudgetUnit,
   { listener }: RunContext,
 ): Promise<Step[]> {
   const { config } = teacher;
   listener.stage?.("ranking cuts", config.depth);
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
-  const whole = wholeBudget(config, "weights");
-  return triedShares.map((share) => ({ share, shape: shapeForBudget(config, costs, share * whole) }));
+  const whole = wholeBudget(config, unit);
+  return triedShares.map((share) => {
+    const shape = shapeForBudget(config, costs, share * whole, { ...budgetDefaults, unit });
+    // Files and reports name sizes by weights.
+    const weights = unit === "weights" ? share : blockWeights(config, shape.shapes) / wholeBudget(config, "weights");
+    return { share: weights, shape };
+  });
 }

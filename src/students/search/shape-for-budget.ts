@@ -13,8 +13,11 @@ export interface ByBlockShape {
   readonly shapes: readonly BlockShape[];
 }
 
-/** What a student costs: its blocks' weights, or the multiplications and additions of an image in its blocks. */
-export const budgetUnits = ["weights", "operations"] as const;
+/**
+ * What a student costs: its blocks' weights, the multiplications and additions of an image in its blocks, or its time, about: operations,
+ * and what each part that is kept takes whatever its width.
+ */
+export const budgetUnits = ["weights", "operations", "time"] as const;
 export type BudgetUnit = (typeof budgetUnits)[number];
 
 export interface BudgetOptions {
@@ -25,6 +28,11 @@ export interface BudgetOptions {
   readonly leastShare: number;
   /** Whether a block may lose a part altogether. */
   readonly wholeParts: boolean;
+  /**
+   * What a part takes of time however narrow it is (norms, sums, quantizing, one operator after the other), as multiplications for each
+   * number of its tokens. Fitted to files in int8 with merged tokens, where it counts most (dev/shape.md).
+   */
+  readonly partOverhead: number;
 }
 
 export const budgetDefaults: BudgetOptions = {
@@ -32,6 +40,7 @@ export const budgetDefaults: BudgetOptions = {
   measure: "last",
   leastShare: 1 / 12,
   wholeParts: true,
+  partOverhead: 3000,
 };
 
 /** Widths are multiples of this, which products like, or of an eighth of the whole where that is less. */
@@ -44,7 +53,12 @@ export function blockWeights(config: VitConfig, shapes: readonly BlockShape[]): 
 }
 
 /** What one part of a block costs of the budget. */
-function spent(config: VitConfig, part: CutPart, size: number, unit: BudgetUnit): number {
+function spent(
+  config: VitConfig,
+  part: CutPart,
+  size: number,
+  { unit, partOverhead }: Pick<BudgetOptions, "unit" | "partOverhead">,
+): number {
   if (size === 0) return 0;
   const shape = { heads: 0, mlpWidth: 0, [part]: size };
   const weights = blockWeights(config, [shape]);
@@ -52,7 +66,8 @@ function spent(config: VitConfig, part: CutPart, size: number, unit: BudgetUnit)
   const tokens = tokenCount(config);
   // Scores and what they weigh: two products of tokens by tokens.
   const channels = part === "heads" ? size * headWidthOf(config) : 0;
-  return tokens * weights + 2 * tokens * tokens * channels;
+  const operations = tokens * weights + 2 * tokens * tokens * channels;
+  return unit === "operations" ? operations : operations + partOverhead * tokens * config.width;
 }
 
 interface Choice {
@@ -69,7 +84,7 @@ function choicesOf(
   part: CutPart,
   options: BudgetOptions,
 ): Choice[] {
-  const { unit, measure, leastShare, wholeParts } = options;
+  const { measure, leastShare, wholeParts } = options;
   const whole = shape[part];
   const every = part === "heads" ? 1 : Math.max(1, Math.min(step, whole >> 3));
   const sizes: number[] = wholeParts || whole === 0 ? [0] : [];
@@ -77,15 +92,15 @@ function choicesOf(
   if (whole > 0) sizes.push(whole);
   return sizes.map((size) => ({
     size,
-    spent: spent(config, part, size, unit),
+    spent: spent(config, part, size, options),
     cost: costs[part][size] * costs.effects[part][measure],
   }));
 }
 
 /** What all blocks of a teacher spend of a budget. */
-export function wholeBudget(config: VitConfig, unit: BudgetUnit): number {
+export function wholeBudget(config: VitConfig, unit: BudgetUnit, { partOverhead } = budgetDefaults): number {
   return blockShapes(config)
-    .flatMap((shape) => cutParts.map((part) => spent(config, part, shape[part], unit)))
+    .flatMap((shape) => cutParts.map((part) => spent(config, part, shape[part], { unit, partOverhead })))
     .reduce((sum, v) => sum + v, 0);
 }
 

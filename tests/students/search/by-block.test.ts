@@ -18,14 +18,19 @@ import {
 } from "wecolora/node";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
 import type { BlockShape, VitConfig } from "../../../src/models/config.ts";
-import { blockShapes, withBlockShapes } from "../../../src/models/config.ts";
+import { blockShapes, tokenCount, withBlockShapes } from "../../../src/models/config.ts";
 import { parameterCount } from "../../../src/models/definition.ts";
 import { isHeldBy } from "../../../src/models/conform.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
 import { channelCosts, headCosts, withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import type { BlockCosts } from "../../../src/students/search/cut-costs.ts";
 import { rankCuts } from "../../../src/students/search/cut-costs.ts";
-import { blockWeights, shapeForBudget, wholeBudget } from "../../../src/students/search/shape-for-budget.ts";
+import {
+  blockWeights,
+  budgetDefaults,
+  shapeForBudget,
+  wholeBudget,
+} from "../../../src/students/search/shape-for-budget.ts";
 import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
@@ -184,6 +189,24 @@ describe("a shape for a budget", () => {
       expect(costOf(heads, widths)).toBeLessThanOrEqual(least);
     }
     expect(shapeForBudget(tiny, costs, whole)).toEqual({ kept: [0, 1, 2], shapes: blockShapes(tiny) });
+  });
+
+  test("for a time, parts go whole; for weights, all get narrower", () => {
+    const even = costs.map((): BlockCosts => ({
+      heads: curve(2, 1),
+      mlpWidth: curve(128, 1),
+      effects: { heads: one, mlpWidth: one },
+    }));
+    const keptParts = (unit: "weights" | "time", partOverhead: number) => {
+      const options = { ...budgetDefaults, unit, partOverhead };
+      const { shapes } = shapeForBudget(tiny, even, wholeBudget(tiny, unit, options) / 2, options);
+      return shapes.reduce((sum, { heads, mlpWidth }) => sum + Number(heads > 0) + Number(mlpWidth > 0), 0);
+    };
+    expect(keptParts("weights", 0)).toBe(6);
+    expect(keptParts("time", 100_000)).toBe(3);
+    // The overhead counts as multiplications for each number of a part's tokens.
+    const whole = (unit: "operations" | "time") => wholeBudget(tiny, unit, { ...budgetDefaults, partOverhead: 7 });
+    expect(whole("time") - whole("operations")).toBe(6 * 7 * tokenCount(tiny) * tiny.width);
   });
 
   test("one width for all blocks is a plain configuration again, and others are not for transformers and timm", () => {
