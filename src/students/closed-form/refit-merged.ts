@@ -22,7 +22,8 @@ import type { Sums } from "../../engine/linalg/ridge.ts";
 import type { Rotation } from "../../engine/nn/layers.ts";
 import { linear } from "../../engine/nn/layers.ts";
 import type { Model } from "../../models/model.ts";
-import { rotaryOf } from "../../models/config.ts";
+import type { BlockShape } from "../../models/config.ts";
+import { blockShape, rotaryOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { checkMerging } from "../../models/token-merging.ts";
 import type { MergedTokens, Tokens } from "../../models/token-merging.ts";
@@ -129,7 +130,7 @@ class StudentBlock {
   }
 
   /** The block's parts for a batch, with what enters one of its maps. */
-  private parts(batch: Batch, module: TargetModule) {
+  private parts(batch: Batch, module?: TargetModule) {
     const { config, weights } = this.student;
     const { inputs, tokens } = stateInputs(batch.state, rotaryOf(config)?.pairs ?? "halves");
     let entered: Value | undefined;
@@ -140,13 +141,13 @@ class StudentBlock {
     const weight = frozenWeights(weights);
     const { attended, merged } = mergingHalf(config, weight, this.block, tokens, map);
     const y = mlpHalf(config, weight, this.block, merged.x, map);
-    if (!entered) throw new Error(`a block has no map ${module}`);
     return { inputs, attended, merged, y, entered };
   }
 
   /** The parts of a map's sums, and the absolute difference of its tokens to the teacher's, `target` `[B, N, D]`. */
   sums(batch: Batch, map: "proj" | "fc2", target: FloatTensor): Graph {
     const { inputs, attended, merged, y, entered } = this.parts(batch, map);
+    if (!entered) throw new Error(`a block has no map ${map}`);
     const whole = input("target", "float32", target.dims);
     const missing =
       map === "proj"
@@ -160,7 +161,7 @@ class StudentBlock {
 
   /** The tokens that the block gives. */
   output(batch: Batch): Graph {
-    const { inputs, merged, y } = this.parts(batch, "fc2");
+    const { inputs, merged, y } = this.parts(batch);
     const outputs = Object.entries(stateOutputs({ ...merged, x: y })).filter(([, value]) => !inputs.includes(value));
     return graph(inputs, Object.fromEntries(outputs));
   }
@@ -211,9 +212,12 @@ async function teachBlock(teacher: Model, batches: readonly Batch[], index: numb
   );
 }
 
-/** The teacher's tokens that a map's are compared with. */
-const targetOf = ({ middle, teacher }: Batch, map: "proj" | "fc2"): FloatTensor =>
-  map === "proj" && middle ? middle : teacher;
+/** The teacher's tokens that a map's are compared with: those behind its attention, or behind its block. */
+const targetOf = ({ config }: ModelDefinition, block: number) => {
+  const isHalf = blockShape(config, block).mlpWidth > 0;
+  return ({ middle, teacher }: Batch, map: "proj" | "fc2"): FloatTensor =>
+    map === "proj" && middle && isHalf ? middle : teacher;
+};
 
 /** Sums of one map over all batches, and the absolute difference on those set aside. */
 async function sumsOf(
@@ -224,13 +228,14 @@ async function sumsOf(
   map: "proj" | "fc2",
 ) {
   const graphs = new StudentBlock(student, block);
+  const target = targetOf(student, block);
   let sums: Sums | undefined;
   let difference = 0;
   await forEach(
     device,
     batches,
-    (batch) => graphs.sums(batch, map, targetOf(batch, map)),
-    (batch) => ({ ...stateFeeds(batch), target: targetOf(batch, map) }),
+    (batch) => graphs.sums(batch, map, target(batch, map)),
+    (batch) => ({ ...stateFeeds(batch), target: target(batch, map) }),
     (batch, { difference: batchDifference, ...parts }) => {
       if (batch.aside) {
         difference += Number(batchDifference.data[0]);
@@ -277,15 +282,25 @@ async function differenceOf(
   map: "proj" | "fc2",
 ): Promise<number> {
   const graphs = new StudentBlock(student, block);
+  const target = targetOf(student, block);
   let sum = 0;
   await forEach(
     device,
     aside,
-    (batch) => graphs.sums(batch, map, targetOf(batch, map)),
-    (batch) => ({ ...stateFeeds(batch), target: targetOf(batch, map) }),
+    (batch) => graphs.sums(batch, map, target(batch, map)),
+    (batch) => ({ ...stateFeeds(batch), target: target(batch, map) }),
     (_, { difference }) => (sum += Number(difference.data[0])),
   );
   return sum;
+}
+
+/**
+ * The maps of a block that are refitted. Where it stands for several, or has no MLP, none of the teacher's halves is its attention's,
+ * which is fitted to the teacher's block where nothing is behind it.
+ */
+function mapsOf({ heads, mlpWidth }: BlockShape, stands: number): ("proj" | "fc2")[] {
+  if (mlpWidth === 0) return heads > 0 ? ["proj"] : [];
+  return heads > 0 && stands === 1 ? ["proj", "fc2"] : ["fc2"];
 }
 
 /** The tokens that enter block 0, the same for both. */
@@ -337,8 +352,7 @@ export async function refitMerged(
     for (let block = 0, next = 0; block < config.depth; block++) {
       const stands = ends[block] + 1 - next;
       for (; next <= ends[block]; next++) await teachBlock(teacher, batches, next);
-      // Where a block stands for several, none of the teacher's halves is its attention's.
-      for (const map of stands === 1 ? (["proj", "fc2"] as const) : (["fc2"] as const)) {
+      for (const map of mapsOf(blockShape(config, block), stands)) {
         const refit = await refitMap(tools, student, batches, block, map);
         student = refit.student;
         refits.push(refit.refit);

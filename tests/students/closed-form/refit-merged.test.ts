@@ -1,9 +1,10 @@
 // Maps refitted for merged tokens: nearer to the teacher on images that nothing was fitted on, and nothing else changed.
 import { describe, expect, test } from "vitest";
 import type { ModelDefinition } from "wecolora/node";
-import { loadModel, Model } from "wecolora/node";
+import { copyBlocks, loadModel, Model } from "wecolora/node";
 import { mean, rowCosines } from "../../../src/evaluation/metrics.ts";
 import { mergingOf } from "../../../src/models/token-merging.ts";
+import { withChannels, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import { refitMerged } from "../../../src/students/closed-form/refit-merged.ts";
 import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
@@ -51,6 +52,25 @@ describe.each(["hf-dinov2", "more-hf-dinov3", "timm-vit"])("%s", (name) => {
     expect(await cosineOf(student)).toBeGreaterThan(await cosineOf(given));
     await teacher.dispose();
   });
+});
+
+test("blocks without an attention or an MLP have their other map refitted", async () => {
+  const teacher = await loadModel(referencePath("teachers/timm-vit"));
+  const cut = withChannels(withHeads(copyBlocks(teacher, [0, 1, 2, 3, 4, 5]), 1, []), 2, []);
+  const merging = mergingOf(cut.config, [3, 3, 3, 3, 0, 0]);
+  expect(merging[1]).toBe(0);
+  const { refits } = await refitMerged(teacher, { ...cut, config: { ...cut.config, merging } }, images(16, 10, 2));
+  expect(refits.map(({ block, map }) => `${block} ${map}`).slice(0, 6)).toEqual([
+    "0 proj",
+    "0 fc2",
+    "1 fc2",
+    "2 proj",
+    "3 proj",
+    "3 fc2",
+  ]);
+  // What is missing is much to make up for.
+  expect(refits.filter(({ block }) => block === 1 || block === 2).every(({ share }) => share < 0.95)).toBe(true);
+  await teacher.dispose();
 });
 
 test("nothing is refitted where nothing is merged, and one batch is too few", async () => {
