@@ -5,7 +5,6 @@ import { commonSchema, listOption, pathOption } from "../context/common-options.
 import { exportName } from "../exports/lookup.ts";
 import { closedFormOptions } from "../students/closed-form/start.ts";
 import { allMethods, isPruningMethod, methodOf, withMethod } from "../students/methods/lookup.ts";
-import { methodOptions } from "../students/methods/registry.ts";
 import { studentRunSchema } from "../students/run-options.ts";
 import { OptionError } from "../utils/errors.ts";
 import { unreadOption } from "../utils/option-shapes.ts";
@@ -126,30 +125,15 @@ const ofClosedForm = Object.fromEntries(
   Object.entries(closedFormOptions).filter(([name]) => !widthNames.includes(name)),
 );
 
-/** What all methods that train read; `start` says what comes before it. */
-const ofStepsAlone = Object.fromEntries(
-  ofTraining
-    .filter((name) => name !== "start" && !Object.hasOwn(methodOptions, name))
-    .map((name) => [name, distillRunSchema.shape[name]]),
-);
-
 /**
- * Throws an OptionError where an option is given that the run does not read: another method's own, one of the closed form where the
- * student does not start with it, or one of training where nothing trains.
+ * Throws an OptionError where an option is given that the run does not read: another method's own, or one of the closed form where the
+ * student does not start with it. Options of training are common to all methods.
  */
 export function refuseUnread(given: object, { method, start }: Pick<DistillRunOptions, "method" | "start">): void {
-  const { trains, start: usual, options } = methodOf(method);
-  const owners = [
-    { name: "methods that train", options: ofStepsAlone },
-    { name: "students that start with the closed form (analytic)", options: ofClosedForm },
-    ...allMethods().filter(({ name }) => name !== "refit"),
-  ];
-  const chosen = [
-    { name: method, options },
-    ...(trains ? owners.slice(0, 1) : []),
-    ...((start ?? usual) === "analytic" ? owners.slice(1, 2) : []),
-  ];
-  const unread = unreadOption(given, owners, chosen);
+  const { start: usual, options } = methodOf(method);
+  const closedForm = { name: "students that start with the closed form (analytic)", options: ofClosedForm };
+  const chosen = [{ name: method, options }, ...((start ?? usual) === "analytic" ? [closedForm] : [])];
+  const unread = unreadOption(given, [closedForm, ...allMethods().filter(({ name }) => name !== "refit")], chosen);
   if (!unread) return;
   throw new OptionError(
     [(name) => `${name(unread.option)} is for ${unread.having.join(", ")}, and the method is ${method}. Leave it out.`],

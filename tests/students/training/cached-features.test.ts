@@ -104,7 +104,7 @@ test("from the command line, in 8 bits, resumed too; methods that can't are refu
   expect(existsSync(join(folder, "never"))).toBe(false);
   const idle = await wecolora(...args, "--method", "weight-copy", "--checkpointing", "--out", join(folder, "never"));
   expect(idle.code).toBe(2);
-  expect(idle.err).toContain("--checkpointing is for methods that train, and the method is weight-copy. Leave it out.");
+  expect(idle.err).toContain("--checkpointing does not go with the method weight-copy: nothing trains");
   const both = ["--checkpointing", "--activations", "float16", "--out", join(folder, "never")];
   const refusedBoth = await wecolora(...args, "--method", "wecolora", ...both);
   expect(refusedBoth.code).toBe(2);
