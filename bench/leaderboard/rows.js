@@ -89,6 +89,17 @@ export const rows = [
   ours("wecolora, half, by block", { shape: "by-block" }, { short: "half" }),
   ours("wecolora, third, by block", { shape: "by-block", reductionFactor: 3 }, { short: "third" }),
   ours("wecolora, quarter, by block", { shape: "by-block", reductionFactor: 4 }, { short: "quarter" }),
+  ours("wecolora, half, by block, prior", { shape: "by-block", priorImages: 150 }, { images: [30, 90] }),
+  ours(
+    "wecolora, third, by block, prior",
+    { shape: "by-block", reductionFactor: 3, priorImages: 150 },
+    { images: [90] },
+  ),
+  ours(
+    "wecolora, quarter, by block, prior",
+    { shape: "by-block", reductionFactor: 4, priorImages: 150 },
+    { images: [90] },
+  ),
   {
     ...ours("wecolora, half, no images"),
     options: { reductionFactor: 2, shape: "balanced" },

@@ -189,6 +189,11 @@ export const commandTable: readonly CommandRow[] = [
         ],
       },
       analyticSweeps: { type: "integer", description: "passes of the closed form over all blocks", default: 1 },
+      priorImages: {
+        type: "integer",
+        description: "procedural images that steady the closed form where yours are few",
+        default: 0,
+      },
       gradientLoss: {
         type: "string",
         description: "the loss whose gradients score heads and channels",
@@ -641,6 +646,11 @@ export const commandTable: readonly CommandRow[] = [
         ],
       },
       analyticSweeps: { type: "integer", description: "passes of the closed form over all blocks", default: 1 },
+      priorImages: {
+        type: "integer",
+        description: "procedural images that steady the closed form where yours are few",
+        default: 0,
+      },
       gradientLoss: {
         type: "string",
         description: "the loss whose gradients score heads and channels",

@@ -162,6 +162,11 @@ export interface CacheOptions {
    */
   analyticSweeps?: number;
   /**
+   * Procedural images that steady the closed form where yours are few. 150 bring students of 30 to 90 images
+   * nearer to the teacher, and take twice the time. Range: an integer, at least 0, at most 100000. Default: 0.
+   */
+  priorImages?: number;
+  /**
    * The loss whose gradients score heads and channels. Cross-entropy between an image and a crop of it, or the
    * squared distance of their features. Default: "self-supervised".
    */
@@ -640,6 +645,11 @@ export interface DistillOptions {
    * integer, above 0, at most 100. Default: 1.
    */
   analyticSweeps?: number;
+  /**
+   * Procedural images that steady the closed form where yours are few. 150 bring students of 30 to 90 images
+   * nearer to the teacher, and take twice the time. Range: an integer, at least 0, at most 100000. Default: 0.
+   */
+  priorImages?: number;
   /**
    * The loss whose gradients score heads and channels. Cross-entropy between an image and a crop of it, or the
    * squared distance of their features. Default: "self-supervised".

@@ -1,6 +1,7 @@
 // Which blocks a run keeps, and the student that it begins with.
 import type { ImageSource } from "../data/loader.ts";
 import { evaluationBatches, TrainingLoader } from "../data/loader.ts";
+import { proceduralItems } from "../data/formats/procedural.ts";
 import type { Item } from "../data/sampling.ts";
 import { paperAugmentation } from "../data/transforms.ts";
 import { closedFormStudent } from "./closed-form/start.ts";
@@ -163,6 +164,7 @@ export async function startOf(
     kept,
     options: settings,
     images,
+    ...(options.priorImages > 0 ? { prior: priorBatches(options, source, teacher) } : {}),
     int8,
     progress,
   });
@@ -174,6 +176,15 @@ export async function startOf(
       : took,
   );
   return { keptBlocks, student, widths, copied, seconds: seconds() };
+}
+
+/** Procedural images as for evaluation. */
+async function* priorBatches(
+  { priorImages, seed }: Pick<StudentRunOptions, "priorImages" | "seed">,
+  source: ImageSource,
+  teacher: Model,
+): AsyncGenerator<FloatTensor> {
+  yield* cropBatches(source, await proceduralItems(priorImages, seed), 1, 1, teacher, seed);
 }
 
 /** The student of a method that prunes, with the widths of its blocks. */

@@ -159,6 +159,7 @@ const starting: Readonly<Record<string, readonly [value: unknown, beside?: Reado
   analyticTokens: [1],
   analyticMaps: [["fc2", "q"]],
   analyticSweeps: [2],
+  priorImages: [6],
   selection: ["magnitude", { method: "grail" }],
   gradientLoss: ["features", { method: "taylor" }],
   correction: [true, { method: "snapvit", generations: 1 }],
@@ -553,8 +554,7 @@ describe("an option that the method does not read", () => {
   test.each([
     [{ method: "refit", gradientLoss: "features" }, "gradientLoss is for snapvit, taylor, and the method is refit."],
     [{ method: "kd", rank: 8 }, /rank is for .*lora.*, and the method is kd\./],
-    [{ method: "wanda", epochs: 3 }, "epochs is for methods that train, and the method is wanda."],
-    [{ recipe: "closed-form", loss: "mse" }, "loss is for methods that train, and the method is refit."],
+    [{ recipe: "closed-form", correction: true }, "correction is for snapvit, and the method is refit."],
     [
       { method: "kd", analyticCrops: 2 },
       "analyticCrops is for students that start with the closed form (analytic), and the method is kd.",

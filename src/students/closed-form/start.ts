@@ -6,6 +6,7 @@ import { offloadedWeights } from "../../models/model.ts";
 import type { Int8Options } from "../../models/precision.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { targetModules } from "../../models/vit.ts";
+import { mostProcedural } from "../../data/procedural/name.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { analyticDefaults, analyticDefaultsFor, analyticStart } from "./closed-form.ts";
 import type { Widths } from "./narrowing.ts";
@@ -47,6 +48,14 @@ export const closedFormOptions = {
     .default(analyticDefaults.sweeps)
     .describe("passes of the closed form over all blocks")
     .meta({ note: "Later passes keep only what comes closer to the teacher." }),
+  priorImages: z
+    .number()
+    .int()
+    .min(0)
+    .max(mostProcedural)
+    .default(0)
+    .describe("procedural images that steady the closed form where yours are few")
+    .meta({ note: "150 bring students of 30 to 90 images nearer to the teacher, and take twice the time." }),
 };
 
 export type ClosedFormOptions = z.output<z.ZodObject<typeof closedFormOptions>>;
@@ -55,9 +64,11 @@ export interface ClosedFormContext {
   readonly teacher: Model;
   readonly kept: readonly number[];
   /** The options, with widths as they were chosen. */
-  readonly options: Omit<ClosedFormOptions, "analyticCrops" | "blockShapes"> & Pick<Widths, "shapes">;
+  readonly options: Omit<ClosedFormOptions, "analyticCrops" | "blockShapes" | "priorImages"> & Pick<Widths, "shapes">;
   /** Normalised images, batch by batch `[B, 3, H, W]`. */
   readonly images: AsyncIterable<FloatTensor>;
+  /** Procedural ones beside them. */
+  readonly prior?: AsyncIterable<FloatTensor>;
   readonly int8: Int8Options | undefined;
   readonly progress: (done: number) => void;
 }
@@ -70,9 +81,12 @@ export interface ClosedFormStudent {
   readonly residual: number | undefined;
 }
 
+/** What all prior images count for beside all others: between 0.1 and 0.4 it hardly matters (dev/procedural.md). */
+const priorWeight = 0.2;
+
 /** A student in closed form; its large weights are offloaded. */
 export async function closedFormStudent(context: ClosedFormContext): Promise<ClosedFormStudent> {
-  const { teacher, kept, options, images, int8, progress } = context;
+  const { teacher, kept, options, images, prior, int8, progress } = context;
   const defaults = analyticDefaultsFor(options);
   const settings = {
     ...defaults,
@@ -83,6 +97,7 @@ export async function closedFormStudent(context: ClosedFormContext): Promise<Clo
     keptHeads: options.keptHeads,
     shapes: options.shapes,
     int8,
+    ...(prior ? { prior: { images: prior, weight: priorWeight } } : {}),
   };
   const { student, refits } = await analyticStart(teacher, kept, images, settings, progress);
   const { mlpWidth, heads: keptHeads, blocks } = student.config;
