@@ -147,7 +147,7 @@ function described(
     export: written.name,
     ...(Object.keys(options).length > 0 ? { exportOptions: options } : {}),
     ...(merged ? { merging: merged } : {}),
-    blockShare: ladder.shares[shape],
+    blockShare: ladder.weightShares[shape],
     ...rest,
     ...(Number.isNaN(milliseconds) ? {} : { milliseconds }),
   };

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { commonSchema, listOption, pathOption } from "../context/common-options.ts";
 import { exportName } from "../exports/lookup.ts";
 import { closedFormOptions } from "../students/closed-form/start.ts";
-import { allMethods, isPruningMethod, methodOf, withMethod } from "../students/methods/lookup.ts";
+import { allMethods, isOwnMethod, isPruningMethod, methodOf, withMethod } from "../students/methods/lookup.ts";
 import { studentRunSchema } from "../students/run-options.ts";
 import { OptionError } from "../utils/errors.ts";
 import { unreadOption } from "../utils/option-shapes.ts";
@@ -127,9 +127,10 @@ const ofClosedForm = Object.fromEntries(
 
 /**
  * Throws an OptionError where an option is given that the run does not read: another method's own, or one of the closed form where the
- * student does not start with it. Options of training are common to all methods.
+ * student does not start with it. Options of training are common to all methods, and a caller's method may read any.
  */
 export function refuseUnread(given: object, { method, start }: Pick<DistillRunOptions, "method" | "start">): void {
+  if (!isOwnMethod(method)) return;
   const { start: usual, options } = methodOf(method);
   const closedForm = { name: "students that start with the closed form (analytic)", options: ofClosedForm };
   const chosen = [{ name: method, options }, ...((start ?? usual) === "analytic" ? [closedForm] : [])];

@@ -162,8 +162,8 @@ export interface CacheOptions {
    */
   analyticSweeps?: number;
   /**
-   * Procedural images that steady the closed form where yours are few. 150 bring students of 30 to 90 images
-   * nearer to the teacher, and take twice the time. Range: an integer, at least 0, at most 100000. Default: 0.
+   * Procedural images that steady the closed form where yours are few. 150 bring a student of 30 images nearer to
+   * the teacher, and take two to four times as long. Range: an integer, at least 0, at most 100000. Default: 0.
    */
   priorImages?: number;
   /**
@@ -646,8 +646,8 @@ export interface DistillOptions {
    */
   analyticSweeps?: number;
   /**
-   * Procedural images that steady the closed form where yours are few. 150 bring students of 30 to 90 images
-   * nearer to the teacher, and take twice the time. Range: an integer, at least 0, at most 100000. Default: 0.
+   * Procedural images that steady the closed form where yours are few. 150 bring a student of 30 images nearer to
+   * the teacher, and take two to four times as long. Range: an integer, at least 0, at most 100000. Default: 0.
    */
   priorImages?: number;
   /**

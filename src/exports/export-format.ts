@@ -68,13 +68,16 @@ const mergingReason = "rounding, which may merge other tokens where two are abou
 const leastForMerging = { relativeDifference: 0.1, cosine: 0.99 };
 
 /**
- * How far an export that merges tokens may be from our own forward that merges them alike: three times as far as without merging, since
- * where others are merged all blocks behind see other tokens. How far merging itself goes is measured against the unmerged model and
- * reported.
+ * How far an export that merges tokens may be from our own forward that merges them alike: up to three times as far as without merging,
+ * since where others are merged all blocks behind see other tokens, but no further than leaves something to check. How far merging itself
+ * goes is measured against the unmerged model and reported.
  */
 export const mergingTolerance = ({ relativeDifference, cosine, reason }: Tolerance): Tolerance => ({
-  relativeDifference: Math.max(leastForMerging.relativeDifference, 3 * relativeDifference),
-  cosine: Math.min(leastForMerging.cosine, Math.max(cosine / 2, 3 * cosine - 2)),
+  relativeDifference: Math.max(
+    leastForMerging.relativeDifference,
+    relativeDifference + Math.min(2 * relativeDifference, 0.5),
+  ),
+  cosine: Math.min(leastForMerging.cosine, cosine - Math.min(2 * (1 - cosine), 0.1)),
   reason: `${mergingReason} (${reason})`,
 });
 

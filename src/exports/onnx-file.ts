@@ -10,6 +10,7 @@ import { modelChunks } from "../engine/onnx/chunks.ts";
 import type { ExternalData } from "../engine/onnx/write-model.ts";
 import { buildOnnx } from "../engine/onnx/write-model.ts";
 import { quantizeLinearMaps } from "../engine/passes/int8/quantize.ts";
+import { foldScales } from "../engine/passes/fold-scales.ts";
 import { tidy } from "../engine/passes/tidy.ts";
 import type { WeightType } from "../utils/half.ts";
 
@@ -65,9 +66,10 @@ export const onnxWeightFiles = ({ file }: Pick<OnnxVariant, "file">): string[] =
 /** The model's ONNX file, in operators that every runtime has, and what goes beside it. Throws where a pass has broken the graph. */
 function inferenceOnnx(
   model: ModelDefinition,
-  { file, prepare = (graph) => graph, convert = (graph) => graph }: OnnxVariant,
+  { file, weightType, prepare = (graph) => graph, convert = (graph) => graph }: OnnxVariant,
 ): { chunks: Chunks; externalData: readonly ExternalData[] } {
-  const built = convert(tidy(prepare(inferenceGraph(model)), { target: "portable" }));
+  const tidied = tidy(prepare(inferenceGraph(model)), { target: "portable" });
+  const built = convert(weightType === "float32" ? foldScales(tidied) : tidied);
   verify(built, file);
   const { proto, externalData } = buildOnnx(built, { weights: { kind: "inline", location: `${file}_data` } });
   return { chunks: modelChunks(proto), externalData };

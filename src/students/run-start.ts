@@ -178,13 +178,13 @@ export async function startOf(
   return { keptBlocks, student, widths, copied, seconds: seconds() };
 }
 
-/** Procedural images as for evaluation. */
+/** Procedural images as for evaluation; others than `--data procedural:` draws with the same seed. */
 async function* priorBatches(
   { priorImages, seed }: Pick<StudentRunOptions, "priorImages" | "seed">,
   source: ImageSource,
   teacher: Model,
 ): AsyncGenerator<FloatTensor> {
-  yield* cropBatches(source, await proceduralItems(priorImages, seed), 1, 1, teacher, seed);
+  yield* cropBatches(source, await proceduralItems(priorImages, seed + 1), 1, 1, teacher, seed);
 }
 
 /** The student of a method that prunes, with the widths of its blocks. */

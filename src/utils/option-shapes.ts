@@ -30,7 +30,7 @@ export function withOptionsOf<S extends z.ZodObject>(schema: S, owners: readonly
   return schema.extend(shape) as S;
 }
 
-/** The first option given that some of `owners` have and none of the `chosen` ones, and the names of those that have it. */
+/** The first option given that some of `owners` have and none of the `chosen` ones, and who has it; a default asks for nothing. */
 export function unreadOption(
   given: object,
   owners: readonly Owner[],
@@ -38,8 +38,14 @@ export function unreadOption(
 ): { option: string; having: string[] } | undefined {
   for (const [option, value] of Object.entries(given)) {
     if (value === undefined || chosen.some(({ options }) => option in options)) continue;
-    const having = owners.filter(({ options }) => option in options).map(({ name }) => name);
-    if (having.length > 0) return { option, having };
+    const having = owners.filter(({ options }) => option in options);
+    if (having.length === 0 || isDefault(having[0].options[option], value)) continue;
+    return { option, having: having.map(({ name }) => name) };
   }
   return undefined;
+}
+
+function isDefault(option: z.ZodType, value: unknown): boolean {
+  const given = option.safeParse(undefined);
+  return given.success && given.data !== undefined && JSON.stringify(given.data) === JSON.stringify(value);
 }

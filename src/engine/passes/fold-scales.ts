@@ -1,5 +1,6 @@
 // Scales behind linear maps, folded into the maps: (x W + b) g = x (W g) + b g for constants W `[K, N]`, b `[N]` and g, one number
-// or `[N]`. Attention's scale and LayerScale are such, and each is a pass over all tokens.
+// or `[N]`. Attention's scale and LayerScale are such, and each is a pass over all tokens. For files in float32: sessions of our own
+// share their weights as they are, and half precision would round small scales' products.
 import { add, constant, matmul } from "../graph/build.ts";
 import type { Graph, Value } from "../graph/graph.ts";
 import { nodeOf, readerCounts, rewrite } from "../graph/walk.ts";
@@ -27,7 +28,8 @@ export function foldScales(graph: Graph): Graph {
     const product = nodeOf(value);
     const weight = product?.op === "MatMul" ? floatsOf(product.inputs[1]) : undefined;
     if (!product || weight?.dims.length !== 2 || !isReadOnce(old)) return undefined;
-    if (scale.length !== 1 && scale.length !== weight.dims[1]) return undefined;
+    // A weight that several products read would be stored several times.
+    if (!isReadOnce(product.inputs[1]) || (scale.length !== 1 && scale.length !== weight.dims[1])) return undefined;
     return matmul(product.inputs[0], scaledColumns(weight, scale));
   };
 
@@ -39,7 +41,8 @@ export function foldScales(graph: Graph): Graph {
     if (biasPlace < 0 || !isReadOnce(old)) return undefined;
     const bias = floatsOf(sum.inputs[biasPlace]);
     const product = scaledProduct(before.inputs[1 - biasPlace], sum.inputs[1 - biasPlace], scale);
-    return product && bias && add(product, scaledColumns(bias, scale));
+    const columns = product?.shape.at(-1);
+    return product && bias && bias.dims[0] === columns ? add(product, scaledColumns(bias, scale)) : undefined;
   };
 
   return rewrite(graph, (node, inputs) => {

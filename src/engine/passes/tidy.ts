@@ -7,7 +7,6 @@ import { sortedNodes } from "../graph/walk.ts";
 import { fuseScales, shortenSoftmaxGradients } from "./attention.ts";
 import { deduplicate } from "./deduplicate.ts";
 import { foldConstants } from "./fold-constants.ts";
-import { foldScales } from "./fold-scales.ts";
 import { fuseTransposes } from "./fuse-transposes.ts";
 import type { Int8Inputs, Int8Options } from "./int8/int8-products.ts";
 import { int8Products } from "./int8/int8-products.ts";
@@ -47,8 +46,6 @@ export function tidy(graph: Graph, options: PassOptions): Graph {
     // Before folding too, which would make two constants of what two parts of a graph do to one weight.
     ["deduplicate", deduplicate],
     ["foldConstants", foldConstants],
-    // For files: sessions of our own share their weights as they are.
-    ...(options.target === "portable" ? [["foldScales", foldScales] satisfies [string, Pass]] : []),
     ["deduplicate", deduplicate],
   ];
   if (int8) passes.push(["int8Products", (g) => int8Products(g, int8, int8.inputs)], ["deduplicate", deduplicate]);

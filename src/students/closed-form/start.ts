@@ -55,7 +55,7 @@ export const closedFormOptions = {
     .max(mostProcedural)
     .default(0)
     .describe("procedural images that steady the closed form where yours are few")
-    .meta({ note: "150 bring students of 30 to 90 images nearer to the teacher, and take twice the time." }),
+    .meta({ note: "150 bring a student of 30 images nearer to the teacher, and take two to four times as long." }),
 };
 
 export type ClosedFormOptions = z.output<z.ZodObject<typeof closedFormOptions>>;

@@ -27,7 +27,7 @@ export function withMethod<S extends z.ZodObject>(schema: S, options: unknown): 
   const { method } = options;
   if (isMethod(method)) registerMethod(method);
   const name = isMethod(method) ? method.name : method;
-  const registered = typeof name === "string" && !methods.some((method) => method.name === name) && byName.get(name);
+  const registered = typeof name === "string" && !isOwnMethod(name) && byName.get(name);
   if (!registered) return { schema, options: { ...options, method: name } };
   const extended = schema.extend({ method: z.literal(registered.name), ...registered.options });
   return { schema: extended as z.ZodObject as S, options: { ...options, method: name } };
@@ -55,6 +55,9 @@ export function methodOf(name: string): Method {
 /** Whether a name is that of a method that prunes heads and channels. */
 export const isPruningMethod = (name: unknown): boolean =>
   typeof name === "string" && byName.get(name)?.start === "pruned";
+
+/** Whether a method is one of this folder, which read their own options alone; those of callers may read any. */
+export const isOwnMethod = (name: string): boolean => methods.some((method) => method.name === name);
 
 /** All methods that are known in this process. */
 export const allMethods = (): Method[] => [...byName.values()];

@@ -30,8 +30,10 @@ const triedShares = Array.from({ length: 21 }, (_, i) => (96 - 4 * i) / 100);
 
 /** Students by size. */
 export interface Ladder {
-  /** Shares of the weights of all blocks; the first is the teacher. */
+  /** Shares of what all blocks cost, in the unit that shapes are for, falling; the first is the teacher. */
   readonly shares: readonly number[];
+  /** Shares of the weights of all blocks, by which sizes are named. */
+  readonly weightShares: readonly number[];
   blank(shape: number): ModelDefinition;
   fitted(shape: number): Promise<ModelDefinition>;
   choice(shape: number): ShapeChoice;
@@ -55,14 +57,16 @@ export async function ladderOf(
   };
   const shapes = [wholeStep(teacher), ...(await smaller())];
   const { depth } = teacher.config;
-  const made = shapes.map(({ share, shape }) => ({
+  const made = shapes.map(({ share, weightShare = share, shape }) => ({
     share,
+    weightShare,
     shape,
-    copied: evenBlocks(depth, Math.max(1, Math.round(share * depth))),
+    copied: evenBlocks(depth, Math.max(1, Math.round(weightShare * depth))),
   }));
   const blanks = new Map<number, ModelDefinition>();
   return {
     shares: made.map(({ share }) => share),
+    weightShares: made.map(({ weightShare }) => weightShare),
     blank(index) {
       if (index === 0) return teacher;
       const blank = blanks.get(index) ?? blankOf(teacher, made[index].shape);
@@ -70,7 +74,9 @@ export async function ladderOf(
       return blank;
     },
     fitted(index) {
-      context.listener.stage?.(`refitting a student of ${(100 * made[index].share).toFixed(0)} % of the block weights`);
+      context.listener.stage?.(
+        `refitting a student of ${(100 * made[index].weightShare).toFixed(0)} % of the block weights`,
+      );
       return fittedStudent(teacher, made[index].shape, { fitted, evaluated: [] });
     },
     choice(index) {
@@ -88,6 +94,8 @@ export async function ladderOf(
 
 interface Step {
   readonly share: number;
+  /** Where it is not the same. */
+  readonly weightShare?: number;
   readonly shape: StudentShape;
 }
 
@@ -110,11 +118,17 @@ async function shapesByBlock(
   const { config } = teacher;
   listener.stage?.("ranking cuts", config.depth);
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
-  const whole = wholeBudget(config, unit);
-  return triedShares.map((share) => {
+  const [whole, wholeWeights] = [wholeBudget(config, unit), wholeBudget(config, "weights")];
+  return triedShares.flatMap((share) => {
     const shape = shapeForBudget(config, costs, share * whole, { ...budgetDefaults, unit });
-    // Files and reports name sizes by weights.
-    const weights = unit === "weights" ? share : blockWeights(config, shape.shapes) / wholeBudget(config, "weights");
-    return { share: weights, shape };
+    // Of few blocks, no part may fit.
+    if (shape.kept.length === 0) return [];
+    return [
+      {
+        share,
+        shape,
+        ...(unit === "weights" ? {} : { weightShare: blockWeights(config, shape.shapes) / wholeWeights }),
+      },
+    ];
   });
 }

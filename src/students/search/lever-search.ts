@@ -7,7 +7,7 @@
 //
 // - Bytes follow from shape and format; a file is weighed before it is chosen. The time of a combination is predicted as the
 //   teacher's time multiplied by the ratio of each lever alone, and by how far this was off for the nearest combination that was
-//   timed. What is chosen was timed.
+//   timed. Where time is limited, what is chosen was timed.
 // - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
 //   add up in it. Formats and mergings are measured on the teacher; shapes are refitted when they are asked for, and
 //   taken from a power law through those that were.
@@ -319,6 +319,7 @@ export class LeverSearch {
     let [keeps, fails] = [-1, steps.length];
     while (fails - keeps > 1) {
       const middle = Math.floor((keeps + fails) / 2);
+      if (limits.milliseconds !== undefined) await this.timeEach([steps[middle]]);
       const { agreement } = await this.measure(steps[middle]);
       if (agreement >= least) keeps = middle;
       else fails = middle;

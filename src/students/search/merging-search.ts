@@ -104,15 +104,18 @@ const decreasingSchedule = (config: VitConfig, share: number): number[] =>
     ),
   );
 
-const alternateSchedule = (config: VitConfig, share: number): number[] =>
-  atShare(config, share, (strength) =>
-    mergingOf(
+function alternateSchedule(config: VitConfig, share: number): number[] {
+  const blocks = Array.from({ length: config.depth }, (_, i) => i);
+  // Blocks without attention merge nothing.
+  const merging = new Set(blocks.filter((i) => blockShape(config, i).heads > 0).filter((_, n) => n % 2 === 0));
+  return atShare(config, share, (strength) => {
+    const falling = (i: number) => Math.round(strength * patchCount(config) * 0.5 * (1 - i / (1.5 * config.depth)));
+    return mergingOf(
       config,
-      Array.from({ length: config.depth }, (_, i) =>
-        i % 2 === 0 ? Math.round(strength * patchCount(config) * 0.5 * (1 - i / (1.5 * config.depth))) : 0,
-      ),
-    ),
-  );
+      blocks.map((i) => (merging.has(i) ? falling(i) : 0)),
+    );
+  });
+}
 
 /** Families of schedules that need no images, and are on the frontier of the demo's teacher (dev/tokens.md). */
 export const scheduleFamilies = ["decreasing", "alternate"] as const;

@@ -51,6 +51,8 @@ describe("a scale stays", () => {
   const shared = linear();
   test.each<[string, Record<string, Value>]>([
     ["where the map's result is read too", { y: mul(shared, gamma), shared }],
+    ["where other products read the weight too", { y: mul(linear(), gamma), other: matmul(x, weight) }],
+    ["where the bias is one number for all", { y: mul(add(matmul(x, weight), constant(numbers([1], 7))), gamma) }],
     ["of each token", { y: mul(linear(), constant(numbers([4, 1], 5))) }],
     ["behind a product that is no map", { y: mul(matmul(x, constant(numbers([2, 3, 5], 6))), 0.125) }],
     ["that depends on the input", { y: mul(matmul(x, weight), input("s", "float32", [5])) }],
@@ -60,7 +62,7 @@ describe("a scale stays", () => {
   });
 });
 
-test("files multiply by no LayerScale and by no scale of attention", async () => {
+test("float32 files multiply by no LayerScale and by no scale of attention", async () => {
   const model = await loadModel(referencePath("teachers/timm-vit"));
   const { config, weights } = model;
   const scales = Array.from({ length: config.depth }, (_, block) =>
@@ -77,6 +79,14 @@ test("files multiply by no LayerScale and by no scale of attention", async () =>
       ({ op, inputs }) => op === "Mul" && inputs.some(({ source }) => source.kind === "constant"),
     );
   expect(inBlocks(made).length).toBeGreaterThanOrEqual(3 * config.depth);
-  expect(inBlocks(tidy(made, { target: "portable" }))).toEqual([]);
+  const tidied = tidy(made, { target: "portable" });
+  const folded = foldScales(tidied);
+  expect(inBlocks(folded)).toEqual([]);
+  const pixels = numbers([1, config.channels, config.imageSize, config.imageSize], 99);
+  const [expected, actual] = [tidied, folded].map(
+    (g) => evaluate(g, { pixel_values: pixels }).get("last_hidden_state")?.data as Float32Array,
+  );
+  // Each map rounds its numbers once more or once less.
+  expect(relativeError(actual, expected)).toBeLessThan(1e-5);
   await model.dispose();
 });

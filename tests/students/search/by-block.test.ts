@@ -16,6 +16,8 @@ import {
   Model,
   saveModel,
 } from "wecolora/node";
+import type { Environment } from "../../../src/context/environment.ts";
+import { runContext } from "../../../src/context/run-context.ts";
 import { emptySums, RidgeSolver, ridgeOf } from "../../../src/engine/linalg/ridge.ts";
 import type { BlockShape, VitConfig } from "../../../src/models/config.ts";
 import { blockShapes, tokenCount, withBlockShapes } from "../../../src/models/config.ts";
@@ -31,6 +33,7 @@ import {
   shapeForBudget,
   wholeBudget,
 } from "../../../src/students/search/shape-for-budget.ts";
+import { ladderOf } from "../../../src/students/search/ladder.ts";
 import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
@@ -232,6 +235,24 @@ describe("a shape for a budget", () => {
 describe("students of blocks that differ", () => {
   const pixels = noise([4, 3, 32, 32], 9, "pictures");
   const batches = () => Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));
+
+  test("a ladder for a time falls in time, is named by weights, and has no student without parts", async () => {
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
+    const context = runContext({} as Environment);
+    const ladder = (unit: "weights" | "time") =>
+      ladderOf(teacher, { shape: "by-block", levers: ["shape"], unit }, batches(), context);
+    const [byWeights, byTime] = [await ladder("weights"), await ladder("time")];
+    expect(byWeights.weightShares).toEqual(byWeights.shares);
+    const whole = wholeBudget(teacher.config, "weights");
+    for (const { shares, weightShares, blank } of [byWeights, byTime])
+      shares.forEach((share, i) => {
+        if (i > 0) expect(share).toBeLessThan(shares[i - 1]);
+        const { config } = blank(i);
+        expect(config.depth).toBeGreaterThan(0);
+        expect(blockWeights(config, blockShapes(config)) / whole).toBeLessThanOrEqual(weightShares[i] + 1e-12);
+      });
+    await teacher.dispose();
+  });
 
   test.each(["timm-vit", "timm-deit3-ls", "hf-dinov2"])(
     "%s: a block without its attention or MLP computes what it does where these give nothing",

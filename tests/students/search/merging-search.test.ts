@@ -10,6 +10,7 @@ import {
   chooseMerging,
   compareMergings,
   greedySchedule,
+  scheduleForShare,
 } from "../../../src/students/search/merging-search.ts";
 import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
@@ -39,6 +40,23 @@ test("greedy schedules spare the blocks that lose most, and reach the share", ()
   // Where the share is beyond what merging can save, all that can be merged is.
   const most = greedySchedule(config, [1, 1, 1], 0.01);
   checkMerging({ ...config, merging: most });
+});
+
+test("alternate schedules merge in every second block that has an attention", () => {
+  const blocks = [2, 0, 4, 4, 0, 4].map((heads) => ({ heads, mlpWidth: 64 }));
+  const cut = { ...config, depth: 6, blocks };
+  const whole = scheduleForShare({ ...config, depth: 6 }, 0.6, "alternate");
+  const some = scheduleForShare(cut, 0.6, "alternate");
+  const places = (merging: readonly number[]) => merging.flatMap((count, i) => (count > 0 ? [i] : []));
+  expect(places(whole)).toEqual([0, 2, 4]);
+  expect(places(some)).toEqual([0, 3]);
+  for (const [of, merging] of [
+    [{ ...config, depth: 6 }, whole],
+    [cut, some],
+  ] as const) {
+    checkMerging({ ...of, merging });
+    expect(blockOperations({ ...of, merging }) / blockOperations(of)).toBeLessThan(0.75);
+  }
 });
 
 describe("on a small model", () => {
