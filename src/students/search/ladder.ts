@@ -39,23 +39,20 @@ export interface Ladder {
   choice(shape: number): ShapeChoice;
 }
 
+/** `unit`: what shapes that differ by block are the best for. */
+type LadderOptions = Pick<StudentRunOptions, "shape" | "levers"> & { readonly unit: BudgetUnit };
+
 /**
  * Students of a teacher in the shapes that a run's options allow, fitted on batches of normalised images `[B, 3, H, W]`. Where
  * shape is no lever, the teacher is all there is. Shapes that differ by block are those that lose least for their `unit`.
  */
 export async function ladderOf(
   teacher: Model,
-  { shape: kind, levers, unit }: Pick<StudentRunOptions, "shape" | "levers"> & { readonly unit: BudgetUnit },
+  options: LadderOptions,
   fitted: readonly FloatTensor[],
   context: RunContext,
 ): Promise<Ladder> {
-  const smaller = async (): Promise<Step[]> => {
-    if (!levers.includes("shape")) return [];
-    return kind === "by-block" && canNarrow(teacher.config)
-      ? shapesByBlock(teacher, fitted, unit, context)
-      : evenShapes(teacher, kind);
-  };
-  const shapes = [wholeStep(teacher), ...(await smaller())];
+  const shapes = [wholeStep(teacher), ...(await smallerSteps(teacher, options, fitted, context))];
   const { depth } = teacher.config;
   const made = shapes.map(({ share, weightShare = share, shape }) => ({
     share,
@@ -100,6 +97,18 @@ interface Step {
 }
 
 const wholeStep = ({ config: { depth } }: Model): Step => ({ share: 1, shape: { kept: evenBlocks(depth, depth) } });
+
+async function smallerSteps(
+  teacher: Model,
+  { shape, levers, unit }: LadderOptions,
+  fitted: readonly FloatTensor[],
+  context: RunContext,
+): Promise<Step[]> {
+  if (!levers.includes("shape")) return [];
+  return shape === "by-block" && canNarrow(teacher.config)
+    ? shapesByBlock(teacher, fitted, unit, context)
+    : evenShapes(teacher, shape);
+}
 
 /** Shapes of equal blocks, with as many weights as whole numbers of the teacher's blocks. */
 function evenShapes(teacher: Model, shape: StudentRunOptions["shape"]): Step[] {
