@@ -19,13 +19,13 @@ import {
   proceduralImage,
   proceduralKinds,
 } from "wecolora/node";
+import { paintedBatches } from "./painted.js";
 
 const [folders = "", ...configs] = process.argv.slice(2);
 const tokensPerUnknown = Number(process.env.TOKENS ?? analyticDefaults.tokensPerUnknown);
 const device = defaultDevice();
 const teacher = await loadModel(process.env.TEACHER ?? "demo/teacher", { device });
 const { preprocessing, config } = teacher;
-const side = preprocessing.cropSize;
 
 const scenes = [
   "thing-plain",
@@ -46,27 +46,6 @@ const sets = {
   leaves,
   textures: proceduralKinds.filter((kind) => ![...scenes, ...graphics, ...leaves].includes(kind)),
 };
-
-/** Pixels of an image of 256: the middle, normalised. */
-function pixelsOf({ width, height, data }) {
-  const [left, top] = [(width - side) >> 1, (height - side) >> 1];
-  const out = new Float32Array(3 * side * side);
-  for (let c = 0; c < 3; c++)
-    for (let y = 0; y < side; y++)
-      for (let x = 0; x < side; x++)
-        out[(c * side + y) * side + x] =
-          (data[3 * ((top + y) * width + left + x) + c] / 255 - preprocessing.mean[c]) / preprocessing.std[c];
-  return out;
-}
-
-function* proceduralBatches(count, image, size = 15) {
-  for (let from = 0; from < count; from += size) {
-    const crops = Array.from({ length: Math.min(size, count - from) }, (_, i) => pixelsOf(image(from + i)));
-    const data = new Float32Array(crops.length * 3 * side * side);
-    crops.forEach((crop, i) => data.set(crop, i * 3 * side * side));
-    yield { type: "float32", dims: [crops.length, 3, side, side], data };
-  }
-}
 
 async function batchesOf(folder, items, size = 15) {
   const source = createImageSource(folder);
@@ -138,12 +117,13 @@ async function planOf(each) {
     const kinds = names && names.split("+").flatMap((name) => sets[name] ?? [name]);
     const image = (i) =>
       kinds ? paintedKind(kinds[i % kinds.length], Number(seed), i) : proceduralImage(Number(seed), i);
-    return { images: [...proceduralBatches(Number(first), image)] };
+    return { images: [...paintedBatches(Number(first), image, preprocessing)] };
   }
   const [count, seed, weight = 0] = more.map(Number);
   const size = Math.max(1, Math.min(15, Math.floor(count / 5)));
   const images = await batchesOf(real, shuffled(rest, seed).slice(0, count), size);
-  const painted = proceduralBatches(Number(process.env.PRIOR ?? 150), (i) => proceduralImage(seed, i));
+  const priorCount = Number(process.env.PRIOR ?? 150);
+  const painted = paintedBatches(priorCount, (i) => proceduralImage(seed, i), preprocessing);
   return { images, prior: weight > 0 ? { images: painted, weight } : undefined };
 }
 

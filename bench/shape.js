@@ -20,6 +20,7 @@ import {
   shapeForBudget,
   wholeBudget,
 } from "wecolora/node";
+import { paintedBatches } from "./painted.js";
 
 const [classes, channels, folder] = [30, 3, ".bench"];
 mkdirSync(folder, { recursive: true });
@@ -154,25 +155,8 @@ const accuraciesOf = (outputs, behind, agrees) => ({
   "val agreement": percent(behind.map(agrees)),
 });
 
-/** So many procedural images, batch by batch: their middle, normalised. */
-function* priorBatches(count, seed, size = 15) {
-  const { preprocessing } = teacher;
-  const side = config.imageSize;
-  for (let from = 0; from < count; from += size) {
-    const drawn = Array.from({ length: Math.min(size, count - from) }, (_, i) => proceduralImage(seed, from + i));
-    const data = new Float32Array(drawn.length * channels * side ** 2);
-    drawn.forEach(({ width, height, data: pixels }, i) => {
-      const [left, top] = [(width - side) >> 1, (height - side) >> 1];
-      for (let c = 0; c < channels; c++)
-        for (let y = 0; y < side; y++)
-          for (let x = 0; x < side; x++)
-            data[((i * channels + c) * side + y) * side + x] =
-              (pixels[channels * ((top + y) * width + left + x) + c] / 255 - preprocessing.mean[c]) /
-              preprocessing.std[c];
-    });
-    yield { type: "float32", dims: [drawn.length, channels, side, side], data };
-  }
-}
+const priorBatches = (count, seed) =>
+  paintedBatches(count, (i) => proceduralImage(seed, i), { ...teacher.preprocessing, cropSize: config.imageSize });
 
 /** Uniform shapes as they are by default. */
 const uniform = { 2: [12, 3, 768], 3: [8, 3, 768], 4: [6, 3, 768] };

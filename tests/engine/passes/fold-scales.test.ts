@@ -8,27 +8,15 @@ import { foldScales } from "../../../src/engine/passes/fold-scales.ts";
 import { inferenceGraph } from "../../../src/exports/onnx-file.ts";
 import { tidy } from "../../../src/engine/passes/tidy.ts";
 import { loadModel } from "wecolora/node";
-import { drawStream } from "../../../src/utils/random.ts";
 import type { Tensor } from "../../../src/utils/tensor.ts";
-import { elementCount, float32 } from "../../../src/utils/tensor.ts";
+import { noise } from "../../support/noise.ts";
 import { referencePath, relativeError } from "../../support/reference.ts";
 
-function numbers(dims: readonly number[], seed: number): Tensor<"float32"> {
-  const random = drawStream(seed);
-  return float32(
-    Float32Array.from({ length: elementCount(dims) }, () => 2 * random.uniform() - 1),
-    dims,
-  );
-}
 const operatorsOf = (g: Graph) => sortedNodes(g.outputs.values()).map(({ op }) => op);
 
 const x = input("x", "float32", [2, 4, 3]);
-const feeds = { x: numbers([2, 4, 3], 1) };
-const [weight, bias, gamma] = [
-  constant(numbers([3, 5], 2)),
-  constant(numbers([5], 3), "bias"),
-  constant(numbers([5], 4)),
-];
+const feeds = { x: noise([2, 4, 3], 1) };
+const [weight, bias, gamma] = [constant(noise([3, 5], 2)), constant(noise([5], 3), "bias"), constant(noise([5], 4))];
 const linear = () => add(matmul(x, weight), bias);
 
 describe("a scale is folded", () => {
@@ -52,9 +40,9 @@ describe("a scale stays", () => {
   test.each<[string, Record<string, Value>]>([
     ["where the map's result is read too", { y: mul(shared, gamma), shared }],
     ["where other products read the weight too", { y: mul(linear(), gamma), other: matmul(x, weight) }],
-    ["where the bias is one number for all", { y: mul(add(matmul(x, weight), constant(numbers([1], 7))), gamma) }],
-    ["of each token", { y: mul(linear(), constant(numbers([4, 1], 5))) }],
-    ["behind a product that is no map", { y: mul(matmul(x, constant(numbers([2, 3, 5], 6))), 0.125) }],
+    ["where the bias is one number for all", { y: mul(add(matmul(x, weight), constant(noise([1], 7))), gamma) }],
+    ["of each token", { y: mul(linear(), constant(noise([4, 1], 5))) }],
+    ["behind a product that is no map", { y: mul(matmul(x, constant(noise([2, 3, 5], 6))), 0.125) }],
     ["that depends on the input", { y: mul(matmul(x, weight), input("s", "float32", [5])) }],
   ])("%s", (_, outputs) => {
     const before = graph([x, input("s", "float32", [5])], outputs);
@@ -68,7 +56,7 @@ test("float32 files multiply by no LayerScale and by no scale of attention", asy
   const scales = Array.from({ length: config.depth }, (_, block) =>
     ["ls1", "ls2"].map((name): [string, Tensor<"float32">] => [
       `blocks.${block}.${name}.gamma`,
-      numbers([config.width], block),
+      noise([config.width], block),
     ]),
   ).flat();
   const scaled = { ...model.config, layerScale: true };
@@ -82,7 +70,7 @@ test("float32 files multiply by no LayerScale and by no scale of attention", asy
   const tidied = tidy(made, { target: "portable" });
   const folded = foldScales(tidied);
   expect(inBlocks(folded)).toEqual([]);
-  const pixels = numbers([1, config.channels, config.imageSize, config.imageSize], 99);
+  const pixels = noise([1, config.channels, config.imageSize, config.imageSize], 99);
   const [expected, actual] = [tidied, folded].map(
     (g) => evaluate(g, { pixel_values: pixels }).get("last_hidden_state")?.data as Float32Array,
   );
