@@ -86,6 +86,11 @@ export interface Device {
   /** A copy; or the tensor itself, released by this, where it says `take`. */
   download(tensor: DeviceTensor, take?: boolean): Promise<Tensor>;
   release(tensors: readonly DeviceTensor[]): Promise<void>;
+  /**
+   * Says that a tensor may lie in a file, from which runs read it. It does where all tensors in memory of which this was said would
+   * take more than `most` bytes, and there is room on the disk.
+   */
+  allowOffload?(tensor: DeviceTensor, most: number): Promise<void>;
   /** Gives back memory that is held for tensors to come. */
   trim(): Promise<void>;
   /** Ends all sessions and frees what is held; the device can't be used afterwards. */

@@ -6,18 +6,19 @@
 // shared memory as external data, but not as an input; the device copies such inputs. What a worker is told in one
 // turn travels as one message, and so do its answers (`Outbox` in `platform/node/rpc.ts`): a step moves some hundred
 // tensors.
-import { RunError } from "../utils/errors.ts";
+import type { OpenTensorFile, Pooled } from "./device-memory.ts";
+import { DeviceMemory, fromOnnx, isPooled } from "./device-memory.ts";
 import type { OnnxRuntime, OnnxSession, OnnxTensor } from "./onnx-api.ts";
+import { translateErrors } from "./onnx-errors.ts";
 import { providerTraits } from "./devices.ts";
-import { GpuMemory, isOnGpu, leftOnGpu } from "./gpu-memory.ts";
+import { GpuMemory, leftOnGpu } from "./gpu-memory.ts";
 import { openLoop } from "./loop-runner.ts";
 import type { LoopSource } from "../utils/loop-source.ts";
-import type { DataType, Tensor, TypedArrays } from "../utils/tensor.ts";
-import { allocate, elementCount } from "../utils/tensor.ts";
+import type { Tensor } from "../utils/tensor.ts";
+import { elementCount } from "../utils/tensor.ts";
 import type {
   Device,
   DeviceTensor,
-  Feed,
   Loop,
   ModelSource,
   RunRequest,
@@ -37,8 +38,8 @@ export interface OnnxDeviceOptions {
 /** Opens an ONNX model with options beside those that all sessions have. */
 type OpenModel = (model: Uint8Array, more: Record<string, unknown>) => Promise<OnnxSession>;
 
-/** A device that runs in this thread; `run` blocks it on onnxruntime-node. */
-export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOptions): Device {
+/** A device that runs in this thread; `run` blocks it on onnxruntime-node. It offloads tensors to what `openFile` gives. */
+export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOptions, openFile?: OpenTensorFile): Device {
   const open: OpenModel = (model, more) =>
     translateErrors(
       runtime.InferenceSession.create(model, {
@@ -54,7 +55,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     );
   const traits = providerTraits(options.executionProviders[0]);
   const gpu = options.copies && traits.ownMemory ? new GpuMemory(options.copies, open) : undefined;
-  const memory = new DeviceMemory(runtime, gpu);
+  const memory = new DeviceMemory(runtime, gpu, openFile);
   const sessions = new Set<OpenedSession>();
   const createLoop = async (source: LoopSource) => loopOver(source, memory);
   return {
@@ -73,6 +74,7 @@ export function createOnnxDevice(runtime: OnnxRuntime, options: OnnxDeviceOption
     upload: (tensor, mayTake = false) => memory.upload(tensor, mayTake),
     download: (tensor, take = false) => memory.download(tensor, take),
     release: (tensors) => memory.release(tensors),
+    allowOffload: async (tensor, most) => memory.allowOffload(tensor, most),
     trim: async () => memory.trim(),
     async dispose() {
       await memory.freeAll();
@@ -133,92 +135,6 @@ function loopOver(source: LoopSource, memory: DeviceMemory): Loop {
   };
 }
 
-/** Tensors that stay on a device, and the memory of those that were released. */
-class DeviceMemory {
-  readonly buffers = new BufferPool();
-  private readonly uploaded = new Map<number, OnnxTensor>();
-  private readonly runtime: OnnxRuntime;
-  private readonly gpu: GpuMemory | undefined;
-  private nextId = 0;
-
-  constructor(runtime: OnnxRuntime, gpu: GpuMemory | undefined) {
-    this.runtime = runtime;
-    this.gpu = gpu;
-  }
-
-  hold(tensor: OnnxTensor): DeviceTensor {
-    const id = this.nextId++;
-    this.uploaded.set(id, tensor);
-    return { kind: "device", id, dims: tensor.dims };
-  }
-
-  find({ id }: DeviceTensor): OnnxTensor {
-    const tensor = this.uploaded.get(id);
-    if (!tensor) throw new Error("this device tensor was released or belongs to another device");
-    return tensor;
-  }
-
-  /** What a session takes. */
-  toOnnx(feed: Feed): OnnxTensor {
-    return "kind" in feed ? this.find(feed) : new this.runtime.Tensor(feed.type, unshared(feed.data), feed.dims);
-  }
-
-  async toCpu(tensor: OnnxTensor): Promise<OnnxTensor> {
-    return this.gpu && isOnGpu(tensor) ? translateErrors(this.gpu.toCpu(tensor)) : tensor;
-  }
-
-  async upload(tensor: Tensor, mayTake: boolean): Promise<DeviceTensor> {
-    const { type, dims } = tensor;
-    // A view of more would keep all of it, and released memory that waits is used first.
-    const whole = tensor.data.byteLength === tensor.data.buffer.byteLength;
-    const taken =
-      mayTake && whole && !isShared(tensor.data) && !(isPooled(type) && this.buffers.has(type, tensor.data.length));
-    const data = taken ? tensor.data : this.copied(tensor);
-    const onCpu = new this.runtime.Tensor(type, data, dims);
-    if (!this.gpu?.fits(tensor)) return this.hold(onCpu);
-    const there = await translateErrors(this.gpu.toGpu(onCpu));
-    this.buffers.give("float32", data as Float32Array);
-    return this.hold(there);
-  }
-
-  async download(tensor: DeviceTensor, take: boolean): Promise<Tensor> {
-    const onDevice = this.find(tensor);
-    const { type, dims, data } = fromOnnx(await this.toCpu(onDevice));
-    if (take) this.uploaded.delete(tensor.id);
-    if (take && isOnGpu(onDevice)) await this.forget(onDevice);
-    return { type, dims, data: (take || isOnGpu(onDevice) ? data : data.slice()) as Tensor["data"] };
-  }
-
-  async release(tensors: readonly DeviceTensor[]): Promise<void> {
-    for (const { id } of tensors) {
-      const tensor = this.uploaded.get(id);
-      this.uploaded.delete(id);
-      if (tensor) await this.forget(tensor);
-    }
-  }
-
-  /** Lets go of the memory of released tensors. */
-  trim(): void {
-    this.buffers.clear();
-  }
-
-  async freeAll(): Promise<void> {
-    for (const tensor of this.uploaded.values()) if (isOnGpu(tensor)) await this.gpu?.free(tensor);
-    this.uploaded.clear();
-  }
-
-  private async forget(tensor: OnnxTensor): Promise<void> {
-    if (isOnGpu(tensor)) await this.gpu?.free(tensor);
-    else if (isPooled(tensor.type)) this.buffers.give(tensor.type, tensor.data as TypedArrays[Pooled]);
-  }
-
-  private copied({ type, data }: Tensor): Tensor["data"] {
-    const copy = isPooled(type) ? this.buffers.take(type, data.length) : allocate(type, data.length);
-    (copy as Float32Array).set(data as Float32Array);
-    return copy;
-  }
-}
-
 type OutputShapes = ReadonlyMap<string, { readonly type: Pooled; readonly dims: readonly number[] }>;
 
 interface SessionParts {
@@ -246,9 +162,10 @@ class OpenedSession implements Session {
 
   async run({ feeds, fetch = [], keep = [] }: RunRequest): Promise<RunResult> {
     const { memory, inner, stay } = this.parts;
-    const given = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, memory.toOnnx(feed)]));
+    const { given, giveBack } = memory.lend(feeds);
     const wanted = this.wanted(fetch, keep);
     const results = await translateErrors(inner.run(given, wanted));
+    giveBack();
     const tensors: Record<string, Tensor> = {};
     for (const name of fetch) tensors[name] = fromOnnx(await memory.toCpu(results[name]));
     if (stay.length > 0) this.takeOver(results, keep);
@@ -292,15 +209,6 @@ class OpenedSession implements Session {
   }
 }
 
-const isShared = (data: Tensor["data"]): boolean => !(data.buffer instanceof ArrayBuffer);
-/** ONNX Runtime takes no shared memory as input. */
-const unshared = (data: Tensor["data"]): Tensor["data"] => (isShared(data) ? data.slice() : data);
-
-const pooledTypes = ["float32", "float64", "float16"] as const;
-type Pooled = (typeof pooledTypes)[number];
-const isPooled = (type: string | undefined): type is Pooled =>
-  (pooledTypes as readonly (string | undefined)[]).includes(type);
-
 /** Types and shapes of the outputs of numbers whose dimensions are all known beforehand. */
 function knownOutputShapes(session: OnnxSession): OutputShapes {
   const shapes = new Map<string, { type: Pooled; dims: readonly number[] }>();
@@ -309,40 +217,6 @@ function knownOutputShapes(session: OnnxSession): OutputShapes {
       shapes.set(name, { type, dims: shape as number[] });
   }
   return shapes;
-}
-
-/**
- * Memory of released tensors, for the outputs that stay on the device: gradients and optimizer state have the same
- * sizes at each step, and fresh memory for them would have to be cleared and collected each time.
- */
-class BufferPool {
-  private readonly free: Record<Pooled, Map<number, TypedArrays[Pooled][]>> = {
-    float32: new Map(),
-    float64: new Map(),
-    float16: new Map(),
-  };
-
-  take(type: Pooled, count: number): TypedArrays[Pooled] {
-    return this.free[type].get(count)?.pop() ?? allocate(type, count);
-  }
-
-  has(type: Pooled, count: number): boolean {
-    return !!this.free[type].get(count)?.length;
-  }
-
-  clear(): void {
-    for (const lists of Object.values(this.free)) lists.clear();
-  }
-
-  give(type: Pooled, data: TypedArrays[Pooled]): void {
-    const list = this.free[type].get(data.length);
-    if (list) list.push(data);
-    else this.free[type].set(data.length, [data]);
-  }
-}
-
-function fromOnnx({ type, dims, data }: OnnxTensor): Tensor {
-  return { type: type as DataType, dims: dims.map(Number), data: data as Tensor["data"] };
 }
 
 function joined(chunks: readonly Uint8Array[]): Uint8Array {
@@ -354,20 +228,4 @@ function joined(chunks: readonly Uint8Array[]): Uint8Array {
     at += chunk.byteLength;
   }
   return bytes;
-}
-
-/** ONNX Runtime's own errors carry file paths of its sources; its running out of memory deserves plain words. */
-async function translateErrors<T>(result: Promise<T>): Promise<T> {
-  try {
-    return await result;
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (/alloc|out of memory/i.test(message)) {
-      throw new RunError(`ONNX Runtime ran out of memory: use a smaller batch. (${message})`, {
-        code: "OUT_OF_MEMORY",
-        cause: error,
-      });
-    }
-    throw new RunError(`ONNX Runtime could not run the graph: ${message}`, { cause: error });
-  }
 }

@@ -127,6 +127,7 @@ export function createNodeDevice(options: NodeDeviceOptions = {}): Device {
     },
     download: (tensor: DeviceTensor, take = false) => worker.call<Tensor>("download", tensor, take),
     release: (tensors: readonly DeviceTensor[]) => worker.call<void>("release", tensors),
+    allowOffload: (tensor: DeviceTensor, most: number) => worker.call<void>("allowOffload", tensor, most),
     trim: () => worker.call<void>("trim"),
     async dispose() {
       await sibling?.dispose();

@@ -50,15 +50,20 @@ let scratch: string | undefined;
 /** A folder of this process for such files, removed at its end. */
 function scratchFolder(): string {
   if (scratch !== undefined) return scratch;
-  const here = `wecolora-${machineId()}-`;
-  // ONNX Runtime compares paths without links.
-  const folders = realpathSync(tmpdir());
-  removeOrphans(folders, here);
-  const folder = join(folders, `${here}${process.pid}-${randomBytes(4).toString("hex")}`);
+  const folder = scratchPath();
   mkdirSync(folder, { mode: 0o700 });
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   scratch = folder;
   return folder;
+}
+
+/** An unused path in the system's temporary folder, which says whose it is; what killed processes left there goes. */
+export function scratchPath(): string {
+  const here = `wecolora-${machineId()}-`;
+  // ONNX Runtime compares paths without links.
+  const folders = realpathSync(tmpdir());
+  removeOrphans(folders, here);
+  return join(folders, `${here}${process.pid}-${randomBytes(4).toString("hex")}`);
 }
 
 /** Removes what processes left that were killed. */

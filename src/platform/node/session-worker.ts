@@ -18,8 +18,9 @@ import type { Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import { bytesOf, leftBehind } from "./collect-garbage.ts";
 import { ownMemory, serve } from "./rpc.ts";
+import { openTensorFile } from "./tensor-file.ts";
 
-const device = createOnnxDevice(runtime, workerData as OnnxDeviceOptions);
+const device = createOnnxDevice(runtime, workerData as OnnxDeviceOptions, openTensorFile);
 const sessions = new Map<number, Session>();
 let nextSession = 0;
 const loops = new Map<number, Loop>();
@@ -66,6 +67,7 @@ const methods = {
   upload: (tensor: Tensor) => device.upload(tensor, true),
   download: (tensor: DeviceTensor, take: boolean) => device.download(tensor, take),
   release: (tensors: DeviceTensor[]) => device.release(tensors),
+  allowOffload: async (tensor: DeviceTensor, most: number) => device.allowOffload?.(tensor, most),
   trim: () => device.trim(),
   dispose: () => device.dispose(),
 };

@@ -15,7 +15,7 @@ import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
 import { difference, withoutBias } from "../closed-form/refit-entering.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
-import { embedAll, heldBy, Passes, sumUp } from "../closed-form/refit-passes.ts";
+import { embedAll, heldBy, Passes, storageOf, sumUp } from "../closed-form/refit-passes.ts";
 import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { isPlenty } from "../closed-form/refit-tools.ts";
 import type { Summed } from "../closed-form/refit-passes.ts";
@@ -145,19 +145,6 @@ export async function quantizeWeights(
   return rounded.finished();
 }
 
-/** The tokens that enter block 0 of the float model ("teacher") and of the rounded one ("student"). */
-async function streamsOf(model: ModelDefinition, rounded: Rounded, { device, images }: Calibration): Promise<Stream[]> {
-  const batches: FloatTensor[] = [];
-  for await (const batch of images) batches.push(batch);
-  const streams = await embedAll(new Model(model, device), batches, false, "float32");
-  const tokens = await embedAll(new Model(rounded.definition, device), batches, false, "float32");
-  tokens.forEach(({ tokens }, i) => {
-    const entered = tokens.get("student");
-    if (entered) streams[i].tokens.set("student", entered);
-  });
-  return streams;
-}
-
 async function roundBlocks(
   model: ModelDefinition,
   rounded: Rounded,
@@ -166,11 +153,15 @@ async function roundBlocks(
 ): Promise<void> {
   const { device } = calibration;
   const { config } = model;
-  const streams = await streamsOf(model, rounded, calibration);
-  const passes = new Passes(device, "float32");
+  const storage = storageOf("float32");
+  // The float model is the teacher, and the rounded one its student.
+  const student = rounded.definition;
+  const streams = await embedAll(new Model(model, device), calibration.images, { storage, student });
+  const passes = new Passes(device, storage);
   const solver = new RidgeSolver(device);
   const sample = new Sample(passes, streams, stridesOf(streams, settings.tokensPerUnknown * (config.mlpWidth + 1)));
   try {
+    await sample.take(["student", "teacher"]);
     for (let block = 0; block < config.depth; block++) {
       await roundBlock({ model, rounded, passes, solver, streams, sample, settings }, block);
       settings.progress?.(block + 1, config.depth);
@@ -199,23 +190,22 @@ async function roundBlock(tools: Tools, block: number): Promise<void> {
   const { model, rounded, passes, streams, sample } = tools;
   // A block may have lost its attention or its MLP.
   const { heads, mlpWidth } = blockShape(model.config, block);
-  await sample.take(["student", "teacher"]);
+  const [whole, seen] = [{ model, block, seen: sample.takeOf }, sample.takeOf];
+  /** The model as it is so far. */
+  const current = () => ({ model: rounded.definition, block, seen });
   if (heads > 0) await roundWith(tools, block, "attn.qkv", "norm1");
-  if (heads > 0) await passes.move("attention", streams, rounded.definition, block, undefined);
-  await passes.move("teacherAttention", streams, model, block, undefined);
-  await sample.take(heads > 0 ? ["mixed", "middle"] : ["middle"]);
+  if (heads > 0) await passes.move("attention", streams, current());
+  await passes.move("teacherAttention", streams, whole);
   if (heads > 0) {
     await roundWith(tools, block, "attn.proj", "attended");
-    await passes.move("attended", streams, rounded.definition, block, undefined);
-    await sample.take(["student"]);
+    await passes.move("attended", streams, current());
   }
-  await passes.move("teacherMlp", streams, model, block, undefined);
+  await passes.move("teacherMlp", streams, whole);
   if (mlpWidth > 0) {
     await roundWith(tools, block, "mlp.fc1", "norm2");
-    await passes.move("hidden", streams, rounded.definition, block, undefined);
-    await sample.take(["hidden", "teacher"]);
+    await passes.move("hidden", streams, current());
     await roundWith(tools, block, "mlp.fc2", "fc2");
-    await passes.move("output", streams, rounded.definition, block, undefined);
+    await passes.move("output", streams, current());
   }
   for (const name of ["mixed", "middle", "hidden"] as const) await passes.drop(streams, name);
   await passes.keepShapes(blockShapes(model.config).slice(block + 1, block + 2));

@@ -84,8 +84,8 @@ import {
 } from "./narrowing.ts";
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
-import type { TokenType } from "./refit-passes.ts";
-import { embedAll, heldBy, Passes, startAgain, SumsNotFinite, sumUp } from "./refit-passes.ts";
+import type { Move, MovingPassName, Stream, TokenStorage } from "./refit-passes.ts";
+import { embedAll, heldBy, Passes, startAgain, storageOf, SumsNotFinite, sumUp } from "./refit-passes.ts";
 import { fittedTokens, Sample, stridesOf } from "./refit-sample.ts";
 import type { Refit, Tools } from "./refit-tools.ts";
 import { isPlenty, isUsable, ridgesFor, solveRidged } from "./refit-tools.ts";
@@ -119,6 +119,8 @@ export interface AnalyticOptions extends Widths {
   readonly sweeps: number;
   /** Products that move tokens from block to block in 8 bits, where these are quicker (`choosePrecision`). */
   readonly int8?: Int8Options;
+  /** What the tokens of all images may take of memory, in bytes (512 MiB where left out); the others lie in a file. */
+  readonly tokenMemory?: number;
   /**
    * Other images, such as procedural ones, whose solution the maps are drawn to where images are few. `weight`: what all of
    * them count for beside all others together.
@@ -149,9 +151,9 @@ export interface AnalyticStart {
 }
 
 /**
- * Refits a student of the teacher's `kept` blocks on normalised images, batch by batch `[B, 3, H, W]`. Memory holds the
- * tokens of all images twice and what enters one map of the block (in half precision with `int8`), a sample of all of these,
- * and one map's normal equations twice. Throws a UserError that names the block where sums are not finite.
+ * Refits a student of the teacher's `kept` blocks on normalised images, batch by batch `[B, 3, H, W]`. Kept are the
+ * tokens of all images twice and what enters the block's attention's output map (in half precision with `int8`): in memory as far as
+ * `tokenMemory` allows, the others in a file. Memory also holds a sample of all of these, and one map's normal equations twice. Throws a UserError that names the block where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,
@@ -172,12 +174,13 @@ export async function analyticStart(
     });
   // Nothing is removed, so nothing is refitted.
   if (keepsAll(teacher.config, kept, shapes)) return { student: settledShapes(student), refits: [] };
-  const tokenType = tokenTypeOf(options);
+  const storage = storageFor(options);
   const { prior } = options;
-  const streams = await embedAll(teacher, batches, options.sweeps > 1, tokenType);
-  if (prior) streams.push(...(await embedAll(teacher, prior.images, options.sweeps > 1, tokenType, prior.weight)));
+  const again = options.sweeps > 1;
+  const streams = await embedAll(teacher, batches, { storage, again });
+  if (prior) streams.push(...(await embedAll(teacher, prior.images, { storage, again, priorWeight: prior.weight })));
   const solver = new RidgeSolver(device);
-  const teaching = new Passes(device, tokenType);
+  const teaching = new Passes(device, storage);
   let refits: readonly Refit[] = [];
   try {
     for (let sweep = 0; sweep < options.sweeps; sweep++) {
@@ -218,7 +221,8 @@ interface SweepTools extends Pick<Tools, "solver" | "streams" | "maps" | "shapes
 }
 
 /** Products in 8 bits round tokens by far more than half precision does. */
-const tokenTypeOf = ({ int8 }: AnalyticOptions): TokenType => (int8 ? "float16" : "float32");
+const storageFor = ({ int8, tokenMemory }: AnalyticOptions): TokenStorage =>
+  storageOf(int8 ? "float16" : "float32", tokenMemory);
 
 /** Goes once through all of a student's blocks. */
 async function sweepBlocks(
@@ -231,8 +235,7 @@ async function sweepBlocks(
   let student = given;
   const { device } = teacher;
   const { config } = given;
-  const tokenType = tokenTypeOf(options);
-  const passes = new Passes(device, tokenType);
+  const passes = new Passes(device, storageFor(options));
   const refits: Refit[] = [];
   // As many tokens as the widest map asks for: fewer for the others cost fidelity and save little.
   // Blocks that share maps look at places side by side, so that rows alone are not enough.
@@ -249,15 +252,17 @@ async function sweepBlocks(
   const { int8 } = options;
   try {
     let next = 0;
+    const { takeOf } = sample;
+    const teach = (names: readonly MovingPassName[], to: readonly Stream[], seen?: Move["seen"]) =>
+      teaching.move(names, to, { model: teacher, block: next, int8, seen });
     const teachTo = async (end: number) => {
-      for (; next < end; next++) await teaching.move("teacher", streams, teacher, next, int8);
+      for (; next < end; next++) await teach(["teacher"], streams, next === end - 1 ? takeOf : undefined);
     };
     await teachTo(kept[0]);
-    if (next > 0) await sample.take(["teacher"]);
+    await sample.take(["student"]);
     const refitFrom = async (block: number, end: number) => {
       // Nothing reads what all tokens would become behind the last block.
       const last = options.lastSweep && block === kept.length - 1;
-      await sample.take(["student"]);
       // Until a block was left out or refitted, student and teacher have the same tokens.
       if (next > 0 && shapes[block].heads > 0 && refitsBehind("norm1", tools.maps)) {
         const refit = await refitEntering(tools, student, block, "norm1");
@@ -265,18 +270,17 @@ async function sweepBlocks(
         refits.push(...refit.refits);
       }
       if (shapes[block].mlpWidth > 0 && refitsBehind("norm2", tools.maps)) {
-        await teaching.move("teacherAttention", streams, teacher, next, int8);
-        await sample.take(["middle"]);
-        const reached = last && next === end ? sample.streams : streams;
-        await teaching.move("teacherMlp", reached, teacher, next, int8);
-        if (sample.isApart) await teaching.drop(streams, "middle");
-        if (reached === streams) await sample.take(["teacher"]);
+        if (!sample.isApart) {
+          await teach(["teacherAttention"], streams);
+          await teach(["teacherMlp"], streams);
+        } else if (last && next === end) {
+          await teach(["teacherAttention"], streams, takeOf);
+          await teaching.drop(streams, "middle");
+          await teach(["teacherMlp"], sample.streams);
+        } else await teach(["teacherAttention", "teacherMlp"], streams, takeOf);
         next++;
       }
-      if (next <= end) {
-        await teachTo(end + 1);
-        await sample.take(["teacher"]);
-      }
+      await teachTo(end + 1);
       const refit = await refitBlock(tools, student, block, { ...options, last });
       student = refit.student;
       refits.push(...refit.refits);
@@ -338,9 +342,12 @@ async function refitBlock(
   let student = withoutParts(given, block, shapes[block]);
   const refits: Refit[] = [];
   if (heads > 0) {
-    await sample.move("attention", streams, { model: student, block, int8, rowsAlone: false });
+    const { takeOf } = sample;
+    await passes.move("attention", streams, { model: student, block, int8, seen: takeOf });
     const attention = await refitAttention(tools, student, block, options);
-    await sample.move("attended", streams, { model: attention.student, block, int8, rowsAlone: last });
+    const behind = { model: attention.student, block, int8 };
+    if (last && sample.isApart) await passes.move("attended", sample.streams, behind);
+    else await passes.move("attended", streams, { ...behind, seen: takeOf });
     await passes.drop(streams, "mixed");
     student = attention.heads ? withHeads(attention.student, block, attention.heads) : attention.student;
     refits.push(...attention.refits);
@@ -350,7 +357,9 @@ async function refitBlock(
     const mlp = await refitMlp(tools, fc1.student, block, options);
     student = mlp.student;
     refits.push(...fc1.refits, ...mlp.refits);
-    if (!last) await passes.move("output", streams, student, block, int8);
+    // What enters fc2 is made again for all tokens, where only rows of it were looked at: it is the widest of all to be stored.
+    const rest: MovingPassName = sample.isApart ? "mlp" : "output";
+    if (!last) await passes.move(rest, streams, { model: student, block, int8, seen: sample.takeOf });
     await passes.drop(streams, "hidden");
   }
   return { student, refits };
@@ -422,13 +431,13 @@ async function refitMlp(
   tools: Tools,
   given: ModelDefinition,
   block: number,
-  { int8, last }: BlockOptions,
+  { int8 }: BlockOptions,
 ): Promise<{ student: ModelDefinition; refits: Refit[] }> {
-  const { passes, solver, streams, sample, shapes, ridges } = tools;
+  const { passes, solver, sample, shapes, ridges } = tools;
   const { mlpWidth } = shapes[block];
   const narrowed = mlpWidth < blockShape(given.config, block).mlpWidth;
   const student = narrowed ? withChannels(given, block, await channelsToKeep(tools, given, block)) : given;
-  await sample.move("hidden", streams, { model: student, block, int8, rowsAlone: last });
+  await passes.move("hidden", sample.streams, { model: student, block, int8 });
   const feeds = await passes.blockOf(student, block);
   const before = await sumUp(passes, sample.streams, "fc2", feeds, student.config.width);
   const name = `blocks.${block}.mlp.fc2`;

@@ -134,15 +134,16 @@ function sampled(tokens: Value, stride: number): Value {
   return at(reshape(slice(rows, 0, 0, whole * stride), [whole, stride, width]), 1, 0);
 }
 
-/** Every so many of the tokens `tokens.i` `[B, N, D]` of several batches, as `rows` `[R, D]`. */
-export function sampleGraph(
-  batches: readonly (readonly number[])[],
-  stride: number,
-  type: DataType = "float32",
-): Graph {
-  const tokens = batches.map((dims, i) => input(`tokens.${i}`, type, dims));
-  const rows = tokens.map((blockTokens) => sampled(blockTokens, stride));
-  return graph(tokens, { rows: rows.length > 1 ? concat(rows, 0) : rows[0] });
+/** Every so many of a batch's `tokens` `[B, N, D]`, as `rows` `[R, D]`. */
+export function sampleGraph(dims: readonly number[], stride: number, type: DataType = "float32"): Graph {
+  const tokens = input("tokens", type, dims);
+  return graph([tokens], { rows: sampled(tokens, stride) });
+}
+
+/** Rows `rows.i` `[R, D]` of several batches, one behind the other, as `rows`. */
+export function joinGraph(parts: readonly (readonly number[])[], type: DataType = "float32"): Graph {
+  const rows = parts.map((dims, i) => input(`rows.${i}`, type, dims));
+  return graph(rows, { rows: concat(rows, 0) });
 }
 
 /** Rows with a column of ones for the bias: `[R, K] -> [R, K + 1]`. */

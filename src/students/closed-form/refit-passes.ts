@@ -9,7 +9,7 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import { embed, frozenWeights } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
 import { storedInHalf } from "../../engine/passes/stored-half.ts";
-import type { Device, DeviceTensor } from "../../runtime/device.ts";
+import type { Device, DeviceTensor, Session } from "../../runtime/device.ts";
 import { RunError } from "../../utils/errors.ts";
 import { firstNotFinite } from "../../utils/finite.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
@@ -29,6 +29,7 @@ import {
   fc2Pass,
   fromHiddenGraph,
   hiddenGraph,
+  joinGraph,
   mixedPass,
   mlpHalfGraph,
   norm1Pass,
@@ -54,6 +55,8 @@ export interface Stream {
   readonly aside: boolean;
   /** Of prior images: what all of these count for beside all that is fitted, together. They are never evaluated on. */
   readonly priorWeight?: number;
+  /** Whether its tokens stay in memory: sums read rows of a sample again and again. */
+  readonly inMemory?: boolean;
 }
 export type TokenName = Parameters<Stream["tokens"]["get"]>[0];
 
@@ -111,6 +114,15 @@ export type MovingPassName = keyof typeof movingPasses;
 /** What a pass that moves tokens replaces. */
 export const writtenBy = (pass: MovingPassName): TokenName => movingPasses[pass].writes;
 
+/** What tokens are moved by, and what becomes of them. */
+export interface Move {
+  readonly model: ModelDefinition;
+  readonly block: number;
+  readonly int8?: Int8Options;
+  /** Sees each batch when tokens of it were replaced. */
+  readonly seen?: (stream: Stream, name: TokenName) => Promise<void>;
+}
+
 /** A block's weights on the device, and its configuration as one of a model whose blocks are all like it. */
 export interface BlockTensors {
   readonly config: VitConfig;
@@ -126,6 +138,17 @@ type SumTensors = Readonly<Record<string, DeviceTensor>>;
 /** What tokens are stored as. Half precision takes half the memory; passes compute in float32 either way. */
 export type TokenType = "float32" | "float16";
 
+/** How the tokens of all images are stored. */
+export interface TokenStorage {
+  readonly type: TokenType;
+  /** What they may take of memory, in bytes. The others lie in a file, where the device can do that. */
+  readonly most: number;
+}
+
+/** Those of 450 images of a ViT-S/14, 224 pixels wide. */
+const mostInMemory = 512 * 2 ** 20;
+export const storageOf = (type: TokenType, most = mostInMemory): TokenStorage => ({ type, most });
+
 /** A graph with tokens stored so, where it reads or gives them. */
 const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): Graph =>
   type === "float16" ? storedInHalf(graph, new Set(names)) : graph;
@@ -136,14 +159,14 @@ const withTokensOf = (type: TokenType, graph: Graph, names: readonly string[]): 
  */
 export class Passes {
   readonly device: Device;
-  private readonly tokenType: TokenType;
+  private readonly storage: TokenStorage;
   private readonly sampling: Sessions;
   private readonly shaped = new Map<string, Sessions>();
   private uploaded = new Map<FloatTensor, DeviceTensor>();
 
-  constructor(device: Device, tokenType: TokenType) {
+  constructor(device: Device, storage: TokenStorage) {
     this.device = device;
-    this.tokenType = tokenType;
+    this.storage = storage;
     this.sampling = new Sessions(device);
   }
 
@@ -183,7 +206,7 @@ export class Passes {
     const begins = before === undefined;
     const key = [pass, begins ? "first" : "next", ...dims].join(" ");
     const session = await this.sessionsFor(config).get(key, () =>
-      withTokensOf(this.tokenType, build(config, dims, begins), Object.keys(reads)),
+      withTokensOf(this.storage.type, build(config, dims, begins), Object.keys(reads)),
     );
     const added = Object.entries(before ?? {}).map(([name, part]) => [partFeed(name), part]);
     const isPart = (name: string) => name !== "difference";
@@ -195,58 +218,85 @@ export class Passes {
     return { parts: kept, difference: Number(tensors.difference?.data[0] ?? 0) };
   }
 
-  /** Runs a pass with a block's weights over the tokens of all batches, in 8 bits where that is asked for. */
+  /**
+   * Runs passes with a block's weights over the tokens of all batches, in 8 bits where that is asked for: all passes over one batch
+   * before the next. What one pass makes for the next alone is dropped behind it.
+   */
   async move(
-    pass: MovingPassName,
+    given: MovingPassName | readonly MovingPassName[],
     streams: readonly Stream[],
-    model: ModelDefinition,
-    index: number,
-    int8: Int8Options | undefined,
+    moved: Move,
   ): Promise<void> {
-    const { build, reads, writes }: MovingPass = movingPasses[pass];
+    const { model, block, int8, seen } = moved;
+    const names = typeof given === "string" ? [given] : given;
     // Weights in 8 bits are constants, so that each block has sessions of its own.
-    const constants = int8 && blockConstants(model.weights, index);
-    const { config, feeds } = constants
-      ? { config: blockConfig(model.config, index), feeds: {} }
-      : await this.blockOf(model, index);
-    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessionsFor(config);
+    const constants = int8 && blockConstants(model.weights, block);
+    const fed: BlockTensors = constants
+      ? { config: blockConfig(model.config, block), feeds: {} }
+      : await this.blockOf(model, block);
+    const sessions = constants ? new Sessions(this.device, { int8 }) : this.sessionsFor(fed.config);
+    const last = writtenBy(names[names.length - 1]);
     try {
       for (const stream of streams) {
-        const { dims } = tokensOf(stream, reads.x);
-        // Where all dimensions are known, memory of tokens is used again.
-        const key = `${pass} ${dims.join()}`;
-        const session = await sessions.get(key, () => {
-          const graph = build(config, dims, constants);
-          return withTokensOf(this.tokenType, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
-        });
-        const [made] = session.outputNames;
-        const { kept } = await session.run({
-          feeds: { ...feeds, ...tokensNamed(stream, reads, config) },
-          keep: [made],
-        });
-        await this.replace(stream, writes, kept[made]);
+        for (const name of names) {
+          await this.moveOne(name, stream, fed, sessions, constants);
+          await seen?.(stream, writtenBy(name));
+        }
+        for (const name of names.map(writtenBy)) if (name !== last) await this.replace(stream, name, undefined);
       }
     } finally {
       if (constants) await sessions.dispose();
     }
   }
 
-  /** Every `stride`-th of the tokens of several batches as rows. */
-  async sample(batches: readonly Stream[], name: TokenName, stride: number): Promise<DeviceTensor> {
-    const stored = batches.map((stream) => tokensOf(stream, name));
-    const dims = stored.map((tensor) => tensor.dims);
-    const session = await this.sampling.get(`sample ${stride} ${dims.join(" ")}`, () =>
-      sampleGraph(dims, stride, this.tokenType),
+  /** Runs a pass over the tokens of one batch. */
+  private async moveOne(
+    pass: MovingPassName,
+    stream: Stream,
+    { config, feeds }: BlockTensors,
+    sessions: Sessions,
+    constants: BlockValues | undefined,
+  ): Promise<void> {
+    const { build, reads, writes }: MovingPass = movingPasses[pass];
+    const { dims } = tokensOf(stream, reads.x);
+    // Where all dimensions are known, memory of tokens is used again.
+    const session = await sessions.get(`${pass} ${dims.join()}`, () => {
+      const graph = build(config, dims, constants);
+      return withTokensOf(this.storage.type, graph, [...Object.keys(reads), ...graph.outputs.keys()]);
+    });
+    const [made] = session.outputNames;
+    const tokens = tokensNamed(stream, reads, config);
+    const { kept } = await session.run({ feeds: { ...feeds, ...tokens }, keep: [made] });
+    await this.replace(stream, writes, kept[made]);
+  }
+
+  /** Every `stride`-th of a batch's tokens as rows. */
+  async sample(stream: Stream, name: TokenName, stride: number): Promise<DeviceTensor> {
+    const stored = tokensOf(stream, name);
+    const session = await this.sampling.get(`sample ${stride} ${stored.dims.join()}`, () =>
+      sampleGraph(stored.dims, stride, this.storage.type),
     );
-    const feeds = Object.fromEntries(stored.map((tensor, i) => [`tokens.${i}`, tensor]));
-    return (await session.run({ feeds, keep: ["rows"] })).kept.rows;
+    return (await session.run({ feeds: { tokens: stored }, keep: ["rows"] })).kept.rows;
+  }
+
+  /** Rows of several batches as those of one, which takes their place. */
+  async joined(parts: readonly DeviceTensor[]): Promise<DeviceTensor> {
+    if (parts.length === 1) return parts[0];
+    const dims = parts.map((part) => part.dims);
+    const session = await this.sampling.get(`join ${dims.join(" ")}`, () => joinGraph(dims, this.storage.type));
+    const feeds = Object.fromEntries(parts.map((part, i) => [`rows.${i}`, part]));
+    const { kept } = await session.run({ feeds, keep: ["rows"] });
+    await this.device.release(parts);
+    return kept.rows;
   }
 
   /** Puts new tokens in the place of others, or none. */
-  async replace({ tokens }: Stream, name: TokenName, next: DeviceTensor | undefined): Promise<void> {
+  async replace(stream: Stream, name: TokenName, next: DeviceTensor | undefined): Promise<void> {
+    const { tokens } = stream;
     const old = tokens.get(name);
     if (next) tokens.set(name, next);
     else tokens.delete(name);
+    if (next && !stream.inMemory) await this.device.allowOffload?.(next, this.storage.most);
     // Teacher and student begin with the same tokens.
     if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
   }
@@ -284,34 +334,53 @@ export const heldBy = (streams: readonly Stream[]): DeviceTensor[] => [
   ...new Set(streams.flatMap(({ tokens }) => [...tokens.values()])),
 ];
 
-/**
- * The tokens that enter block 0, the same for teacher and student; kept for `startAgain` where that is to come. With a
- * `priorWeight` they are of prior images.
- */
+interface Embedding {
+  readonly storage: TokenStorage;
+  /** Keeps the tokens for `startAgain`. */
+  readonly again?: boolean;
+  /** What all of these images count for, where they are prior ones. */
+  readonly priorWeight?: number;
+  /** Whose tokens are the student's, where they are not the teacher's. */
+  readonly student?: ModelDefinition;
+}
+
+/** The tokens that enter block 0, the same for teacher and student where there is no other `student`. */
 export async function embedAll(
   teacher: Model,
   batches: AsyncIterable<FloatTensor> | Iterable<FloatTensor>,
-  again: boolean,
-  type: TokenType,
-  priorWeight?: number,
+  { storage, again = false, priorWeight, student }: Embedding,
 ): Promise<Stream[]> {
-  const { config, weights, device } = teacher;
-  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
-  const embedding = graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) });
-  const session = await compile(withTokensOf(type, embedding, ["tokens"]), device);
+  const { device } = teacher;
+  const sessions: Session[] = [];
   const streams: Stream[] = [];
   try {
-    for await (const batch of batches) {
-      const { kept } = await session.run({ feeds: { pixels: batch }, keep: ["tokens"] });
+    for (const model of student ? [teacher, student] : [teacher])
+      sessions.push(await compile(withTokensOf(storage.type, embeddingGraph(model), ["tokens"]), device));
+    for await (const pixels of batches) {
+      const made: DeviceTensor[] = [];
+      for (const session of sessions) {
+        const { tokens } = (await session.run({ feeds: { pixels }, keep: ["tokens"] })).kept;
+        await device.allowOffload?.(tokens, storage.most);
+        made.push(tokens);
+      }
+      const [first, own = first] = made;
       const aside = priorWeight === undefined && streams.length % validationEvery === validationEvery - 1;
-      const names: readonly TokenName[] = again ? ["student", "teacher", "first"] : ["student", "teacher"];
-      const prior = priorWeight === undefined ? {} : { priorWeight };
-      streams.push({ tokens: new Map(names.map((name) => [name, kept.tokens])), aside, ...prior });
+      const tokens: Stream["tokens"] = new Map([
+        ["student", own],
+        ["teacher", first],
+      ]);
+      if (again) tokens.set("first", first);
+      streams.push({ tokens, aside, ...(priorWeight === undefined ? {} : { priorWeight }) });
     }
   } finally {
-    await session.dispose();
+    for (const session of sessions) await session.dispose();
   }
   return streams;
+}
+
+function embeddingGraph({ config, weights }: ModelDefinition): Graph {
+  const pixels = input("pixels", "float32", ["batch", config.channels, config.imageSize, config.imageSize]);
+  return graph([pixels], { tokens: embed(config, frozenWeights(weights), pixels) });
 }
 
 /** Puts the tokens that enter block 0 back, for another sweep. */

@@ -1,8 +1,7 @@
 // Which tokens of all images a start in closed form sums up: every so many, spread over all places in the images.
-import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
-import type { ModelDefinition } from "../../models/definition.ts";
-import type { MovingPassName, Passes, Stream, TokenName } from "./refit-passes.ts";
-import { heldBy, rowsOf, tokensOf, writtenBy } from "./refit-passes.ts";
+import type { DeviceTensor } from "../../runtime/device.ts";
+import type { Passes, Stream, TokenName } from "./refit-passes.ts";
+import { heldBy, rowsOf, tokensOf } from "./refit-passes.ts";
 
 /** How many tokens solutions are fitted on, where every `stride`-th of each batch is taken. */
 export function fittedTokens(streams: readonly Stream[], stride: number): number {
@@ -69,14 +68,6 @@ function groupsOf(streams: readonly Stream[], strides: Strides): Stream[][] {
   return groups;
 }
 
-/** A model's block that tokens are moved by. */
-interface MovedBlock {
-  readonly model: ModelDefinition;
-  readonly block: number;
-  readonly int8: Int8Options | undefined;
-  readonly rowsAlone: boolean;
-}
-
 /** Rows of some of the tokens that a block's maps are fitted on; the batches themselves where all tokens are wanted. */
 export class Sample {
   /** What passes that sum up are to look at. */
@@ -87,6 +78,10 @@ export class Sample {
   private readonly strides: Strides;
   /** The batches that each of `streams` takes rows of; undefined where it is these batches. */
   private readonly groups: Stream[][] | undefined;
+  /** The place of each batch's group, by the batch's tokens. */
+  private readonly groupOf: ReadonlyMap<Stream["tokens"], number>;
+  /** Rows of batches whose group is not complete yet, by group and name. */
+  private readonly waiting = new Map<string, DeviceTensor[]>();
 
   constructor(passes: Passes, streams: readonly Stream[], strides: Strides) {
     this.passes = passes;
@@ -94,7 +89,13 @@ export class Sample {
     this.tokens = fittedTokens(streams, strides.training);
     this.groups = strides.training === 1 && strides.prior === 1 ? undefined : groupsOf(streams, strides);
     this.streams =
-      this.groups?.map(([{ aside, priorWeight }]): Stream => ({ tokens: new Map(), aside, priorWeight })) ?? streams;
+      this.groups?.map(([{ aside, priorWeight }]): Stream => ({
+        tokens: new Map(),
+        aside,
+        priorWeight,
+        inMemory: true,
+      })) ?? streams;
+    this.groupOf = new Map(this.groups?.flatMap((group, i) => group.map(({ tokens }) => [tokens, i])));
   }
 
   /** Whether rows are taken at all. */
@@ -104,28 +105,22 @@ export class Sample {
 
   /** Takes the rows of tokens as they are now, in place of those taken before. */
   async take(names: readonly TokenName[]): Promise<void> {
-    for (const [i, group] of (this.groups ?? []).entries())
-      for (const name of names)
-        await this.passes.replace(
-          this.streams[i],
-          name,
-          await this.passes.sample(group, name, strideFor(group[0], this.strides)),
-        );
+    for (const stream of this.groups?.flat() ?? []) for (const name of names) await this.takeOf(stream, name);
   }
 
-  /**
-   * Moves all tokens, and takes rows of the new ones; only the rows that were taken, where `rowsAlone` says that nothing reads
-   * the others any more.
-   */
-  async move(
-    pass: MovingPassName,
-    streams: readonly Stream[],
-    { model, block, int8, rowsAlone }: MovedBlock,
-  ): Promise<void> {
-    const alone = rowsAlone && this.isApart;
-    await this.passes.move(pass, alone ? this.streams : streams, model, block, int8);
-    if (!alone) await this.take([writtenBy(pass)]);
-  }
+  /** Takes rows of one batch, in place of those taken before when all batches of its group gave theirs. */
+  readonly takeOf = async (stream: Stream, name: TokenName): Promise<void> => {
+    const place = this.groupOf.get(stream.tokens);
+    if (!this.groups || place === undefined) return;
+    const group = this.groups[place];
+    const key = `${place} ${name}`;
+    const rows = this.waiting.get(key) ?? [];
+    rows.push(await this.passes.sample(stream, name, strideFor(group[0], this.strides)));
+    this.waiting.set(key, rows);
+    if (rows.length < group.length) return;
+    this.waiting.delete(key);
+    await this.passes.replace(this.streams[place], name, await this.passes.joined(rows));
+  };
 
   /** Every so many of the rows of the student's tokens. Who takes them releases them. */
   async thinned(stride: number): Promise<Stream[]> {
@@ -133,12 +128,13 @@ export class Sample {
     for (const stream of this.streams)
       thinned.push({
         ...stream,
-        tokens: new Map([["student", await this.passes.sample([stream], "student", stride)]]),
+        tokens: new Map([["student", await this.passes.sample(stream, "student", stride)]]),
       });
     return thinned;
   }
 
   async release(): Promise<void> {
-    if (this.groups) await this.passes.device.release(heldBy(this.streams));
+    const { device } = this.passes;
+    if (this.groups) await device.release([...heldBy(this.streams), ...[...this.waiting.values()].flat()]);
   }
 }

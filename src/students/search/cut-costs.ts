@@ -14,7 +14,7 @@ import { analyticDefaults } from "../closed-form/closed-form.ts";
 import { channelCosts, channelsOf, headCosts, narrowedSums, withChannels } from "../closed-form/narrowing.ts";
 import { behindScale, moved, spread, withoutColumns } from "../closed-form/refit-maps.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
-import { embedAll, heldBy, Passes, rowsOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
+import { embedAll, heldBy, Passes, rowsOf, storageOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
 import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { solveRidged } from "../closed-form/refit-tools.ts";
 import type { EffectMeasure } from "./cut-effects.ts";
@@ -50,9 +50,10 @@ export async function rankCuts(
   progress: (done: number, total: number) => void = () => undefined,
 ): Promise<BlockCosts[]> {
   const { device, config } = teacher;
-  const streams = await embedAll(teacher, batches, false, "float32");
+  const storage = storageOf("float32");
+  const streams = await embedAll(teacher, batches, { storage });
   const together = streams.map(({ tokens }): Stream => ({ tokens, aside: false }));
-  const passes = new Passes(device, "float32");
+  const passes = new Passes(device, storage);
   // The teacher's own tokens are followed under one name.
   await passes.drop(together, "teacher");
   const solver = new RidgeSolver(device);
@@ -62,16 +63,15 @@ export async function rankCuts(
     const outputs = await blockOutputs(passes, teacher, firstOf(together));
     for (let block = 0; block < config.depth; block++) {
       const tools = { passes, solver, sample, teacher };
-      await passes.move("attention", together, teacher, block, undefined);
-      await sample.take(["student", "mixed"]);
+      await sample.take(["student"]);
+      await passes.move("attention", together, { model: teacher, block, seen: sample.takeOf });
       const heads = await halfTheHeads(tools, block);
       const headEffects = await changeOf(passes, heads.student, { block, attended: false }, outputs, heads.error);
-      await passes.move("attended", together, teacher, block, undefined);
+      await passes.move("attended", together, { model: teacher, block, seen: sample.takeOf });
       await passes.drop(together, "mixed");
-      await sample.take(["student"]);
       const channels = await halfTheChannels(tools, block);
       const mlpEffects = await changeOf(passes, channels.student, { block, attended: true }, outputs, channels.error);
-      await passes.move("mlp", together, teacher, block, undefined);
+      await passes.move("mlp", together, { model: teacher, block });
       costs.push({
         heads: heads.curve,
         mlpWidth: channels.curve,

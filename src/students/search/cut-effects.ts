@@ -63,11 +63,11 @@ async function through(
   });
   for (let { block } = from; block < model.config.depth; block++) {
     if (block > from.block || !from.attended) {
-      await passes.move("attention", moving, model, block, undefined);
-      await passes.move("attended", moving, model, block, undefined);
+      await passes.move("attention", moving, { model, block });
+      await passes.move("attended", moving, { model, block });
       await passes.drop(moving, "mixed");
     }
-    await passes.move("mlp", moving, model, block, undefined);
+    await passes.move("mlp", moving, { model, block });
   }
   const given: Given[] = [];
   for (const place of moving) {

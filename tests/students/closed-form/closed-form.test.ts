@@ -7,12 +7,13 @@ import {
   choosePrecision,
   copyBlocks,
   createDistillation,
+  createNodeDevice,
   loadModel,
   Model,
 } from "wecolora/node";
 import { emptySums, meanDiagonal, RidgeSolver } from "../../../src/engine/linalg/ridge.ts";
 import { blockRuns, searchBlocks } from "../../../src/students/search/block-search.ts";
-import { sampleGraph } from "../../../src/students/closed-form/refit-graphs.ts";
+import { joinGraph, sampleGraph } from "../../../src/students/closed-form/refit-graphs.ts";
 import { addedUp, partFeed, sumParts, sumsFrom } from "../../../src/students/closed-form/refit-sums.ts";
 import { checkKeptBlocks, stoodFor } from "../../../src/students/kept-blocks.ts";
 import { input } from "../../../src/engine/graph/build.ts";
@@ -20,7 +21,7 @@ import { distillOptions } from "../../../src/commands/distill-options.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { rows } from "../../../src/utils/tensor.ts";
 import { distillArguments, noiseImage, wecolora } from "../../support/cli.ts";
-import { inlineDevice, runOnce } from "../../support/device.ts";
+import { changed, inlineDevice, runOnce } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
 import { noise } from "../../support/noise.ts";
 import { readReference, referencePath, relativeError } from "../../support/reference.ts";
@@ -124,11 +125,13 @@ describe("the ridge solver", () => {
       data: Float32Array.from({ length: 10 * images }, (_, i) => from + i),
     });
     const batches = [tokens(3, 0), tokens(2, 30)];
-    const { inputs, outputs } = sampleGraph(
-      batches.map(({ dims }) => dims),
-      stride,
-    );
-    const feeds = { "tokens.0": batches[0], "tokens.1": batches[1] };
+    const parts: Tensor[] = [];
+    for (const tokens of batches) {
+      const { inputs, outputs } = sampleGraph(tokens.dims, stride);
+      parts.push((await runOnce(device, inputs, Object.fromEntries(outputs), { tokens })).rows);
+    }
+    const { inputs, outputs } = joinGraph(parts.map(({ dims }) => dims));
+    const feeds = Object.fromEntries(parts.map((part, i) => [`rows.${i}`, part]));
     const { rows } = await runOnce(device, inputs, Object.fromEntries(outputs), feeds);
     const numbers = batches.flatMap(({ data }) => {
       const count = Math.max(1, Math.floor(data.length / 2 / stride));
@@ -227,6 +230,39 @@ describe("on a teacher of ImageNet's blocks", () => {
       expect(bits / plain).toBeLessThan(1.02);
     }
     await teacher.dispose();
+  });
+
+  test("tokens of images that don't fit in memory lie in a file, and give the same student to the bit", async () => {
+    const device = createNodeDevice();
+    const allowed: number[] = [];
+    const watched = changed(device, {
+      allowOffload: async (tensor, most) => {
+        allowed.push(most);
+        await device.allowOffload?.(tensor, most);
+      },
+    });
+    const teacher = await loadModel(referencePath("teachers/timm-vit"), { device: watched });
+    const { int8 } = await choosePrecision(teacher, { wanted: "int8" });
+    const narrow = { mlpWidth: 0.5, keptHeads: 0.5 };
+    const made = async (options: Partial<AnalyticOptions>) => {
+      const settings = { ...analyticDefaults, ...options };
+      const { student } = await analyticStart(teacher, kept, batchesOf(images(20, 1), 4), settings);
+      return [...student.weights].map(([name, { data }]) => [name, data]);
+    };
+    const cases = [{}, { ...narrow, int8 }, { ...narrow, tokensPerUnknown: 1, sweeps: 2 }];
+    for (const options of cases) {
+      const inMemory = await made(options);
+      expect(new Set(allowed)).toEqual(new Set([512 * 2 ** 20]));
+      // 5 batches of 4 * 17 tokens of 32 numbers: some of them, and none.
+      for (const tokenMemory of [40_000, 0]) {
+        allowed.length = 0;
+        expect(await made({ ...options, tokenMemory })).toEqual(inMemory);
+        expect(new Set(allowed)).toEqual(new Set([tokenMemory]));
+      }
+      allowed.length = 0;
+    }
+    await teacher.dispose();
+    await device.dispose();
   });
 
   test("later sweeps only move what comes nearer, from where the first ended", async () => {
