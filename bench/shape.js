@@ -1,8 +1,8 @@
 // Students of different shapes and closed forms on the demo, made in one process and held against the teacher:
 //   node bench/shape.js '[{"r":2},{"r":2,"shape":"pooled"},{"r":3,"tokens":8,"draws":[0,1]}]'
 // Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]); `flips` adds each one mirrored, and
-// `"prior":{"images":150,"weight":0.1}` procedural images as a prior. Printed: cosine of pooled vectors and agreement
-// of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
+// `"prior":{"images":150,"weight":0.1}` procedural images as a prior, `"queries":false` leaves queries as wide as values. Printed:
+// cosine of pooled vectors and agreement of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
 // on val/, which nothing is to be chosen by. Pixels and the teacher's outputs are cached under .bench/.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import {
@@ -183,6 +183,7 @@ for (const variant of JSON.parse(process.argv[2])) {
     onVal = false,
     prior,
     share,
+    queries = true,
     ...more
   } = variant;
   for (const seed of draws) {
@@ -193,7 +194,8 @@ for (const variant of JSON.parse(process.argv[2])) {
     let kept = spreadOf(count);
     let shapes;
     if (shape) {
-      const ranked = await costsOf(`${perClass} ${seed}`, batches);
+      const measured = await costsOf(`${perClass} ${seed}`, batches);
+      const ranked = queries ? measured : measured.map((block) => ({ ...block, queries: undefined }));
       const whole = wholeBudget(config, budget.unit ?? "weights", { ...budgetDefaults, ...budget });
       const most = whole * (share ?? Math.round(12 / r) / 12);
       const chosen = shapeForBudget(config, ranked, most, {
@@ -221,7 +223,7 @@ for (const variant of JSON.parse(process.argv[2])) {
         ...(await evaluate(student, used, onVal)),
       }),
     );
-    if (shapes) console.log(`  ${kept.map((b, i) => `${b}:${shapes[i].heads}/${shapes[i].mlpWidth}`).join(" ")}`);
+    if (shapes) console.log(`  ${kept.map((b, i) => `${b}:${Object.values(shapes[i]).join("/")}`).join(" ")}`);
   }
 }
 process.exit(0);

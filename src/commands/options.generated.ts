@@ -142,7 +142,10 @@ export interface CacheOptions {
   mlpWidth?: number;
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
-  /** Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. */
+  /**
+   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. A
+   * third number is the channels of each head's queries: 6x480x24.
+   */
   blockShapes?: string | string[];
   /**
    * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.
@@ -626,7 +629,10 @@ export interface DistillOptions {
   mlpWidth?: number;
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
-  /** Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. */
+  /**
+   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. A
+   * third number is the channels of each head's queries: 6x480x24.
+   */
   blockShapes?: string | string[];
   /**
    * Crops of each image in the closed form; the first as for evaluation. Range: an integer, above 0, at most 1000.

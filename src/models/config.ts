@@ -61,6 +61,8 @@ export interface BlockShape {
   readonly heads: number;
   /** Channels that the MLP's last map reads. */
   readonly mlpWidth: number;
+  /** Channels of each head's queries and keys, where they are fewer than those of its values. */
+  readonly queryWidth?: number;
 }
 
 export interface VitConfig {
@@ -146,27 +148,41 @@ export function blockShape(
 }
 
 /** Whether blocks have the same heads and channels. */
-export const sameShape = (a: BlockShape, b: BlockShape): boolean => a.heads === b.heads && a.mlpWidth === b.mlpWidth;
+export const sameShape = (a: BlockShape, b: BlockShape): boolean =>
+  a.heads === b.heads && a.mlpWidth === b.mlpWidth && a.queryWidth === b.queryWidth;
 
 /** Heads and channels of all blocks. */
 export function blockShapes(config: Pick<VitConfig, "blocks" | "heads" | "mlpWidth" | "depth">): BlockShape[] {
   return Array.from({ length: config.depth }, (_, i) => blockShape(config, i));
 }
 
-/** Channels of a block's heads side by side: its queries, keys and values of a token have so many each. */
-export function attentionWidth(
-  config: Pick<VitConfig, "width" | "heads" | "headWidth" | "blocks" | "mlpWidth">,
-  block: number,
-): number {
+type AttentionConfig = Pick<VitConfig, "width" | "heads" | "headWidth" | "blocks" | "mlpWidth">;
+
+/** Channels of a block's heads side by side: its values of a token have so many, and mostly its queries and keys too. */
+export function attentionWidth(config: AttentionConfig, block: number): number {
   return blockShape(config, block).heads * headWidthOf(config);
 }
 
-/** The configuration with these blocks: one width for all where they are alike and none lacks a part. */
+/** Channels of a block's queries of a token, and of its keys, all heads side by side. */
+export function queriesWidth(config: AttentionConfig, block: number): number {
+  const { heads, queryWidth = headWidthOf(config) } = blockShape(config, block);
+  return heads * queryWidth;
+}
+
+/** Rows of q, k or v in a block's joint map `attn.qkv`, the first and behind the last. */
+export function qkvRows(config: AttentionConfig, block: number, module: "q" | "k" | "v"): readonly [number, number] {
+  const queries = queriesWidth(config, block);
+  if (module === "q") return [0, queries];
+  return module === "k" ? [queries, 2 * queries] : [2 * queries, 2 * queries + attentionWidth(config, block)];
+}
+
+/** The configuration with these blocks: one width for all where they are alike, and neither lack a part nor have narrow queries. */
 export function withBlockShapes(config: VitConfig, shapes: readonly BlockShape[]): VitConfig {
   const { blocks: _, ...rest } = config;
   const [first] = shapes;
   const alike = shapes.every((shape) => sameShape(shape, first));
-  if (!alike || first.heads === 0 || first.mlpWidth === 0) return { ...config, depth: shapes.length, blocks: shapes };
+  if (!alike || first.heads === 0 || first.mlpWidth === 0 || first.queryWidth !== undefined)
+    return { ...config, depth: shapes.length, blocks: shapes };
   const { heads, mlpWidth } = first;
   return { ...withHeadCount(rest, heads, heads * headWidthOf(config)), depth: shapes.length, mlpWidth };
 }

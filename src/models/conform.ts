@@ -1,6 +1,6 @@
 // A model rewritten so that another library's class can hold it: same function, other parts.
 import type { VitConfig } from "./config.ts";
-import { attentionWidth, blockShape, prefixCount } from "./config.ts";
+import { blockShape, prefixCount, qkvRows } from "./config.ts";
 import { expectedWeights } from "./weight-table.ts";
 import type { ModelDefinition } from "./definition.ts";
 import type { Layout } from "./layouts/registry.ts";
@@ -100,8 +100,8 @@ export function conform(model: ModelDefinition, to: VitConfig): ModelDefinition 
   conformHead(weights, from, to);
   if (!from.qkvBias && to.qkvBias) {
     for (let i = 0; i < from.depth; i++) {
-      const mixed = attentionWidth(from, i);
-      if (mixed > 0) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([3 * mixed]));
+      const [, rows] = qkvRows(from, i, "v");
+      if (rows > 0) weights.set(`blocks.${i}.attn.qkv.bias`, zeros([rows]));
     }
   }
   if (!from.patchBias && to.patchBias) weights.set("patch_embed.proj.bias", zeros([from.width]));
@@ -121,7 +121,10 @@ function changedWeights(from: VitConfig, to: VitConfig): number {
 /** The nearest configuration that a layout holds, or why there is none. Only our own has a place for blocks that differ. */
 const heldBy = (layout: Layout, config: VitConfig): ReturnType<Layout["holds"]> =>
   config.blocks && layout.library !== "wecolora"
-    ? { reason: "its classes want one width: the heads and MLP channels of all blocks must be the same" }
+    ? {
+        reason:
+          "its classes want one width: the heads and MLP channels of all blocks must be the same, and queries as wide as values",
+      }
     : layout.holds(config);
 
 /** Whether a library has a class for the model. */

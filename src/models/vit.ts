@@ -7,7 +7,7 @@ import { activations, attention, depthwise, layerNorm, linear, patchEmbedding } 
 import { rowsInPlace } from "../utils/offloaded.ts";
 import type { DataType, Tensor } from "../utils/tensor.ts";
 import type { HeadInput, VitConfig } from "./config.ts";
-import { attentionWidth, blockShape, headWidthOf, patchCount, prefixCount, rotaryOf } from "./config.ts";
+import { blockShape, headWidthOf, patchCount, prefixCount, qkvRows, rotaryOf } from "./config.ts";
 import { rotaryTables } from "./positions.ts";
 import type { Tokens } from "./token-merging.ts";
 import { checkMerging, mergedMean, mergeTokens, sizeBias, unmerged, unmergedAttention } from "./token-merging.ts";
@@ -42,12 +42,10 @@ function weightRows(value: Value, from: number, to: number, suffix: string): Val
   return constant(rowsInPlace(value.source.tensor, from, to), `${value.source.name}.${suffix}`);
 }
 
-/** The shapes and rows of q, k and v in the joint qkv map. */
-const qkvParts = { q: 0, k: 1, v: 2 } as const;
-
 /** `blocks.0.attn.qkv.weight`: the stored weight that holds a module's map, alone or with others. */
 export function moduleWeightName(block: number, module: TargetModule): string {
-  const name = module in qkvParts ? "attn.qkv" : module === "proj" ? "attn.proj" : `mlp.${module}`;
+  const name =
+    module === "q" || module === "k" || module === "v" ? "attn.qkv" : module === "proj" ? "attn.proj" : `mlp.${module}`;
   return `blocks.${block}.${name}.weight`;
 }
 
@@ -60,8 +58,7 @@ export function moduleWeights(
 ): LinearWeights {
   const prefix = `blocks.${block}`;
   if (module === "q" || module === "k" || module === "v") {
-    const size = attentionWidth(config, block);
-    const [from, to] = [qkvParts[module] * size, (qkvParts[module] + 1) * size];
+    const [from, to] = qkvRows(config, block, module);
     return {
       weight: weightRows(weight(`${prefix}.attn.qkv.weight`), from, to, module),
       bias: config.qkvBias ? weightRows(weight(`${prefix}.attn.qkv.bias`), from, to, module) : undefined,

@@ -1,7 +1,7 @@
 // The weights of a vision transformer: one row for each, with its name, its shape and what it is. What starts, copies, trains
 // or stores weights asks this table; nothing else reads a meaning out of a name.
 import type { VitConfig } from "./config.ts";
-import { attentionWidth, blockShape, patchCount } from "./config.ts";
+import { attentionWidth, blockShape, patchCount, queriesWidth } from "./config.ts";
 
 /**
  * What a weight is to the tokens: `map` and `bias` of a linear map or convolution, `norm` and `norm-bias`, `scale`
@@ -85,7 +85,7 @@ function blockRows(config: VitConfig, into: Rows, index: number): void {
   }
   if (heads > 0) {
     const mixed = attentionWidth(config, index);
-    into.linear("attn.qkv", 3 * mixed, width, config.qkvBias);
+    into.linear("attn.qkv", 2 * queriesWidth(config, index) + mixed, width, config.qkvBias);
     into.linear("attn.proj", width, mixed);
   }
   if (mlpWidth > 0) {

@@ -399,7 +399,7 @@ function corner<Data extends Float32Array | Float64Array>(data: Data, n: number,
 }
 
 /** The Cholesky factor of a matrix `[n, n]`: lower triangular. What stands above its diagonal is the matrix's. */
-function choleskyFactor(matrix: Float64Array, n: number): Float64Array {
+export function choleskyFactor(matrix: Float64Array, n: number): Float64Array {
   const factor = matrix.slice();
   for (let j = 0; j < n; j++) {
     const row = j * n;
@@ -438,7 +438,7 @@ function choleskyFactor(matrix: Float64Array, n: number): Float64Array {
 }
 
 /** The inverse of a lower triangular matrix `[n, n]`, of which what stands above the diagonal is not read. */
-function invertedTriangle(factor: Float64Array, n: number): Float64Array {
+export function invertedTriangle(factor: Float64Array, n: number): Float64Array {
   const inverse = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
     const row = i * n;

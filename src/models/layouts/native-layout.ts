@@ -32,7 +32,9 @@ const configSchema = z
     heads: count,
     headWidth: count.optional(),
     mlpWidth: count,
-    blocks: z.array(z.strictObject({ heads: countOrNone, mlpWidth: countOrNone })).optional(),
+    blocks: z
+      .array(z.strictObject({ heads: countOrNone, mlpWidth: countOrNone, queryWidth: count.optional() }))
+      .optional(),
     mlp: z.enum(["plain", "gated"]),
     activation: z.enum(activationKinds),
     normEpsilon: z.number().positive(),

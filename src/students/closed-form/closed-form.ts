@@ -82,6 +82,7 @@ import {
   withChannels,
   withHeads,
 } from "./narrowing.ts";
+import { headQueries, narrowerQueries, withNarrowQueries } from "./narrow-queries.ts";
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
 import type { Move, MovingPassName, Stream, TokenStorage } from "./refit-passes.ts";
@@ -285,7 +286,10 @@ async function sweepBlocks(
       student = refit.student;
       refits.push(...refit.refits);
       // Each block begins as a whole one.
-      if (shapesDiffer(shapes)) await passes.keepShapes([blockShape(config, 0), ...shapes.slice(block + 1, block + 2)]);
+      const whole = blockShape(config, 0);
+      const following = shapes[block + 1] ?? whole;
+      if (shapesDiffer(shapes))
+        await passes.keepShapes([whole, { ...whole, queryWidth: following.queryWidth }, following]);
     };
     for (const [block, end] of stoodFor(kept, teacher.config.depth).entries()) {
       await refitFrom(block, end).catch((error: unknown) => {
@@ -342,6 +346,7 @@ async function refitBlock(
   let student = withoutParts(given, block, shapes[block]);
   const refits: Refit[] = [];
   if (heads > 0) {
+    student = await narrowQueries(tools, student, block);
     const { takeOf } = sample;
     await passes.move("attention", streams, { model: student, block, int8, seen: takeOf });
     const attention = await refitAttention(tools, student, block, options);
@@ -363,6 +368,18 @@ async function refitBlock(
     await passes.drop(streams, "hidden");
   }
   return { student, refits };
+}
+
+/** The student with as narrow queries and keys in a block as its shape says, by the tokens that enter it. */
+async function narrowQueries(
+  { passes, solver, sample, shapes }: Tools,
+  student: ModelDefinition,
+  block: number,
+): Promise<ModelDefinition> {
+  const width = narrowerQueries(student, block, shapes[block].queryWidth);
+  if (width === undefined) return student;
+  const { all } = await sumUp(passes, sample.streams, "entering", await passes.blockOf(student, block), 0);
+  return withNarrowQueries(student, block, await headQueries(solver, all, student, block), width);
 }
 
 /** The student without the attention or the MLP of a block that is to have none. */

@@ -4,9 +4,12 @@
 import type { VitConfig } from "../../models/config.ts";
 import type { BlockShape } from "../../models/config.ts";
 import {
-  attentionWidth,
+  blockShape,
   blockShapes,
   headWidthOf,
+  qkvRows,
+  queriesWidth,
+  rotaryOf,
   sameShape,
   withBlockShapes,
   withHeadCount,
@@ -16,7 +19,7 @@ import { splitBlockName } from "../../models/weight-table.ts";
 import { OptionError } from "../../utils/errors.ts";
 import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
-import { chosenRows } from "../../utils/tensor.ts";
+import { chosenRows, elementCount } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { emptySums, invertedFactor, ridgeOf } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
@@ -31,16 +34,17 @@ export interface Widths {
   readonly shapes?: readonly BlockShape[];
 }
 
-/** "3x768": heads and MLP channels of one block, as options say it. */
-export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}$/;
+/** "3x768": heads and MLP channels of one block, as options say it; "3x768x24" with the channels of each head's queries. */
+export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}(x[1-9]\d{0,6})?$/;
 
 /** A block's shape from such a text. */
 export function parseBlockShape(text: string): BlockShape {
-  const [heads, mlpWidth] = text.split("x").map(Number);
-  return { heads, mlpWidth };
+  const [heads, mlpWidth, queryWidth] = text.split("x").map(Number);
+  return { heads, mlpWidth, ...(queryWidth === undefined ? {} : { queryWidth }) };
 }
 
-export const blockShapeText = ({ heads, mlpWidth }: BlockShape): string => `${heads}x${mlpWidth}`;
+export const blockShapeText = ({ heads, mlpWidth, queryWidth }: BlockShape): string =>
+  [heads, mlpWidth, ...(queryWidth === undefined ? [] : [queryWidth])].join("x");
 
 /** Throws a UserError where shapes are not one for each kept block, no more than it has, or leave a block without both parts. */
 export function checkBlockShapes(
@@ -55,14 +59,20 @@ export function checkBlockShapes(
   if (shapes.length !== kept.length)
     throw badOption("blockShapes", `one for each of the ${kept.length} kept blocks`, given);
   const whole = blockShapes(config);
-  const fits = ({ heads, mlpWidth }: BlockShape, i: number) =>
-    heads <= whole[kept[i]].heads && mlpWidth <= whole[kept[i]].mlpWidth && heads + mlpWidth > 0;
+  const queries = (shape: BlockShape) => shape.queryWidth ?? headWidthOf(config);
+  const fits = (shape: BlockShape, i: number) => {
+    const most = whole[kept[i]];
+    const within = shape.heads <= most.heads && shape.mlpWidth <= most.mlpWidth && queries(shape) <= queries(most);
+    return within && shape.heads + shape.mlpWidth > 0;
+  };
   if (!shapes.every(fits))
     throw badOption(
       "blockShapes",
       `at most ${blockShapeText(config)} (the teacher's heads and MLP channels), not both 0 in a block`,
       given,
     );
+  if (shapes.some(({ queryWidth }, i) => queryWidth !== whole[kept[i]].queryWidth) && !canNarrowQueries(config))
+    throw badOption("blockShapes", "heads and MLP channels alone: this teacher's queries can't be narrowed", given);
 }
 
 /** A configuration of blocks that keep so much each. */
@@ -74,6 +84,7 @@ export function narrowedConfig(config: VitConfig, { mlpWidth, keptHeads }: Width
 /** One shape for all blocks, of a model whose blocks may differ: no more than each has. */
 export function uniformShapes(config: VitConfig, { mlpWidth, keptHeads }: Widths): BlockShape[] {
   return blockShapes(config).map((shape) => ({
+    ...shape,
     heads: Math.min(shape.heads, keptHeads ?? shape.heads),
     mlpWidth: Math.min(shape.mlpWidth, mlpWidth ?? shape.mlpWidth),
   }));
@@ -124,6 +135,11 @@ function countOf(option: string, wanted: number, all: number, whose: string): nu
 /** Whether attention can lose heads: not where blocks share maps across them. */
 export function canLoseHeads({ sharing }: VitConfig): boolean {
   return !sharing;
+}
+
+/** Whether queries and keys can have fewer channels than values: not where they are rotated by positions, or mixed across heads. */
+export function canNarrowQueries(config: VitConfig): boolean {
+  return rotaryOf(config) === undefined && !config.sharing;
 }
 
 /** Heads that each attention keeps: a count, or a share below 1. Throws a UserError where the teacher's can't be fewer. */
@@ -372,8 +388,12 @@ function without(student: ModelDefinition, block: number, shape: Partial<BlockSh
 export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const { config } = student;
   if (kept.length === 0) return without(student, block, { heads: 0 }, /^(norm1|attn|ls1)\./);
-  const [mixed, channels] = [attentionWidth(config, block), channelsOf(kept, headWidthOf(config))];
-  const rowsKept = [0, 1, 2].flatMap((part) => channels.map((channel) => part * mixed + channel));
+  const { queryWidth = headWidthOf(config) } = blockShape(config, block);
+  const channels = channelsOf(kept, headWidthOf(config));
+  const rowsKept = (["q", "k", "v"] as const).flatMap((module) => {
+    const [first] = qkvRows(config, block, module);
+    return channelsOf(kept, module === "v" ? headWidthOf(config) : queryWidth).map((channel) => first + channel);
+  });
   const attention = `blocks.${block}.attn`;
   const weights = new Map(student.weights);
   for (const name of [`${attention}.qkv.weight`, `${attention}.qkv.bias`]) {
@@ -383,6 +403,45 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
   const proj = `${attention}.proj.weight`;
   weights.set(proj, columnsOf(required(weights, proj), channels));
   return { ...student, weights, config: withBlock(config, block, { heads: kept.length }) };
+}
+
+/**
+ * The student with narrower queries and keys in one block: each head's are multiplied by a matrix `[headWidth, queryWidth]`, `queries`
+ * and `keys`, so that their products are near those of before.
+ */
+export function withQueries(
+  student: ModelDefinition,
+  block: number,
+  heads: readonly { readonly queries: Float64Array; readonly keys: Float64Array }[],
+  queryWidth: number,
+): ModelDefinition {
+  const { config } = student;
+  const wide = queriesWidth(config, block) / heads.length;
+  const weights = new Map(student.weights);
+  for (const part of ["weight", "bias"] as const) {
+    const name = `blocks.${block}.attn.qkv.${part}`;
+    const joint = weights.get(name);
+    if (!joint) continue;
+    const columns = elementCount(joint.dims.slice(1));
+    const values = qkvRows(config, block, "v")[0] * columns;
+    const narrow = 2 * heads.length * queryWidth * columns;
+    const data = new Float32Array(narrow + joint.data.length - values);
+    let at = 0;
+    for (const module of ["q", "k"] as const)
+      heads.forEach((head, h) => {
+        const matrix = module === "q" ? head.queries : head.keys;
+        const first = (qkvRows(config, block, module)[0] + h * wide) * columns;
+        for (let r = 0; r < queryWidth; r++)
+          for (let c = 0; c < columns; c++, at++) {
+            let sum = 0;
+            for (let i = 0; i < wide; i++) sum += matrix[i * queryWidth + r] * joint.data[first + i * columns + c];
+            data[at] = sum;
+          }
+      });
+    data.set(joint.data.subarray(values), narrow);
+    weights.set(name, { type: "float32", dims: [data.length / columns, ...joint.dims.slice(1)], data });
+  }
+  return { ...student, weights, config: withBlock(config, block, { queryWidth }) };
 }
 
 /** Some columns of a map `[out, in]`. */

@@ -1,7 +1,7 @@
 // Maps that are refitted for what enters them: behind its norm, the student's tokens differ from those that the teacher's map is
 // made for. One linear map takes the first to the second as well as can be (Delta, solved from sums that all maps behind the norm
 // share), and is folded into each of them: W (n + Delta n) is what W would make of the teacher's tokens.
-import { attentionWidth } from "../../models/config.ts";
+import { qkvRows } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { TargetModule } from "../../models/vit.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
@@ -52,11 +52,10 @@ export async function refitEntering(
     if (unseen && !((await gain(solver, unseen, first)) > 0)) continue;
     const delta = unseen ? await solveRidged(solver, all, ridge) : first;
     const old = required(student.weights, `${name}.weight`);
-    const size = norm === "norm1" ? attentionWidth(student.config, block) : old.dims[0];
     const change = new Float64Array((width + 1) * old.dims[0]);
     for (const map of wanted) {
-      const from = maps.indexOf(map as never) * size;
-      await addFolded(solver, change, old, from, from + size, delta);
+      const [from, to] = map === "fc1" ? [0, old.dims[0]] : qkvRows(student.config, block, map);
+      await addFolded(solver, change, old, from, to, delta);
     }
     return { student: moved(student, name, change, 1), refits: refits(ridge) };
   }

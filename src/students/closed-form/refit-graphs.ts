@@ -305,6 +305,14 @@ const normPass =
 /** The sums of what enters q, k and v. */
 export const norm1Pass = normPass("norm1");
 
+/** The same, summed up alone: what its directions say of queries and keys. */
+export const enteringPass: SumGraph = (config, dims, begins) => {
+  const { inputs, weight } = blockInputs(config);
+  const x = input("x", "float32", dims);
+  const added = addedUp(sumParts(asRows(blockNorm(config, weight, 0, "norm1", x))), begins);
+  return graph([x, ...added.inputs, ...inputs], added.outputs);
+};
+
 /** The sums of what enters fc1. */
 export const norm2Pass = normPass("norm2");
 

@@ -25,6 +25,7 @@ import {
   blockGraph,
   channelsPass,
   differencePass,
+  enteringPass,
   fc2DifferencePass,
   fc2Pass,
   fromHiddenGraph,
@@ -82,6 +83,7 @@ const fromHidden = { x: "student", hidden: "hidden" } as const;
 /** The passes that look at tokens to sum them up, by name. Behind the attention, `student` are the tokens there. */
 const summingPasses = {
   mixed: { build: mixedPass, reads: { mixed: "mixed" } },
+  entering: { build: enteringPass, reads: { x: "student" } },
   norm1: { build: norm1Pass, reads: { x: "student", target: "teacher" } },
   proj: { build: projPass, reads: { ...fromMixed, target: "teacher" } },
   attended: { build: attendedPass, reads: { ...fromMixed, target: "middle" } },
@@ -130,7 +132,7 @@ export interface BlockTensors {
 }
 
 /** What sessions for such blocks are told apart by. */
-const shapeKey = ({ heads, mlpWidth }: BlockShape): string => `${heads} ${mlpWidth}`;
+const shapeKey = ({ heads, mlpWidth, queryWidth }: BlockShape): string => [heads, mlpWidth, queryWidth].join(" ");
 
 /** Parts of sums on the device, by name. */
 type SumTensors = Readonly<Record<string, DeviceTensor>>;

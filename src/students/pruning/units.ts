@@ -1,7 +1,7 @@
 // What pruning methods remove: whole heads and MLP channels. Scores say which of a block's units stay; all blocks keep as many,
 // so that students have the shapes of students/search/shape.ts and methods are compared at equal size.
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, headWidthOf } from "../../models/config.ts";
+import { headWidthOf, qkvRows } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { blockWeight } from "../../models/weight-table.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
@@ -58,11 +58,11 @@ export function headSums(values: ArrayLike<number>, config: Pick<VitConfig, "wid
  */
 export function magnitudeScores(student: ModelDefinition, block: number): UnitScores {
   const { config } = student;
-  const mixed = attentionWidth(config, block);
   const square = (weight: number) => weight * weight;
   const entering = rowSquares(blockMap(student, block, "attn.qkv.weight"));
   const leaving = columnSums(blockMap(student, block, "attn.proj.weight"), square);
-  const attention = leaving.map((sum, i) => sum + entering[i] + entering[mixed + i] + entering[2 * mixed + i]);
+  const [q, k, v] = (["q", "k", "v"] as const).map((module) => qkvRows(config, block, module)[0]);
+  const attention = leaving.map((sum, i) => sum + entering[q + i] + entering[k + i] + entering[v + i]);
   const channels = rowSquares(blockMap(student, block, "mlp.fc1.weight"));
   const behind = columnSums(blockMap(student, block, "mlp.fc2.weight"), square);
   return {

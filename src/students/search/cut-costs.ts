@@ -6,18 +6,25 @@
 // all blocks and parts then have one unit, and `shapeForBudget` (`shape-for-budget.ts`) adds them up.
 import { headWidthOf } from "../../models/config.ts";
 import type { Model } from "../../models/model.ts";
-import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { required } from "../../utils/required.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { analyticDefaults } from "../closed-form/closed-form.ts";
-import { channelCosts, channelsOf, headCosts, narrowedSums, withChannels } from "../closed-form/narrowing.ts";
+import { headQueries, queryCosts, withNarrowQueries } from "../closed-form/narrow-queries.ts";
+import {
+  canNarrowQueries,
+  channelCosts,
+  channelsOf,
+  headCosts,
+  narrowedSums,
+  withChannels,
+} from "../closed-form/narrowing.ts";
 import { behindScale, moved, spread, withoutColumns } from "../closed-form/refit-maps.ts";
 import type { Stream } from "../closed-form/refit-passes.ts";
 import { embedAll, heldBy, Passes, rowsOf, storageOf, sumUp, tokensOf } from "../closed-form/refit-passes.ts";
 import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { solveRidged } from "../closed-form/refit-tools.ts";
-import type { EffectMeasure } from "./cut-effects.ts";
+import type { EffectMeasure, ModelOutputs } from "./cut-effects.ts";
 import { blockOutputs, changeOf } from "./cut-effects.ts";
 
 /** The parts of a block that can be cut. */
@@ -30,6 +37,11 @@ export interface BlockCosts {
   readonly heads: Float64Array;
   /** The same by the channels of its MLP. */
   readonly mlpWidth: Float64Array;
+  /**
+   * What is lost of the heads' squared products of queries and keys, by the channels of each head's queries (index 0: none, to all), and
+   * what the model's output changes by for that; left out where queries can't be narrowed.
+   */
+  readonly queries?: { readonly lost: Float64Array; readonly effects: Readonly<Record<EffectMeasure, number>> };
   /**
    * What the model's output changes by for such an error, in each measure (`effectMeasures`): a cost is the squared error times
    * this.
@@ -62,20 +74,20 @@ export async function rankCuts(
   try {
     const outputs = await blockOutputs(passes, teacher, firstOf(together));
     for (let block = 0; block < config.depth; block++) {
-      const tools = { passes, solver, sample, teacher };
+      const tools = { passes, solver, sample, teacher, outputs };
       await sample.take(["student"]);
       await passes.move("attention", together, { model: teacher, block, seen: sample.takeOf });
-      const heads = await halfTheHeads(tools, block);
-      const headEffects = await changeOf(passes, heads.student, { block, attended: false }, outputs, heads.error);
+      const heads = await costOfHeads(tools, block);
+      const queries = canNarrowQueries(config) ? await costOfQueries(tools, block) : undefined;
       await passes.move("attended", together, { model: teacher, block, seen: sample.takeOf });
       await passes.drop(together, "mixed");
-      const channels = await halfTheChannels(tools, block);
-      const mlpEffects = await changeOf(passes, channels.student, { block, attended: true }, outputs, channels.error);
+      const channels = await costOfChannels(tools, block);
       await passes.move("mlp", together, { model: teacher, block });
       costs.push({
         heads: heads.curve,
         mlpWidth: channels.curve,
-        effects: { heads: headEffects, mlpWidth: mlpEffects },
+        effects: { heads: heads.effects, mlpWidth: channels.effects },
+        ...(queries ? { queries: { lost: queries.curve, effects: queries.effects } } : {}),
       });
       progress(block + 1, config.depth);
     }
@@ -104,22 +116,21 @@ interface CutTools {
   readonly solver: RidgeSolver;
   readonly sample: Sample;
   readonly teacher: Model;
+  /** What the teacher gives for the batches that effects are measured on. */
+  readonly outputs: ModelOutputs;
 }
 
-/** The teacher with one part of a block cut to half, and the squared error a token that the sums say for it. */
-interface HalfCut {
-  readonly student: ModelDefinition;
-  readonly error: number;
+/** Errors of a part by what is kept of it, and what they count in the model's output: measured with one cut, half of heads or channels. */
+interface PartCosts {
+  readonly curve: Float64Array;
+  readonly effects: Readonly<Record<EffectMeasure, number>>;
 }
 
 const sampledRows = ({ streams }: Sample): number => streams.reduce((sum, stream) => sum + rowsOf(stream), 0);
 
 const rising = (list: readonly number[]): number[] => [...list].sort((a, b) => a - b);
 
-async function halfTheHeads(
-  { passes, solver, sample, teacher }: CutTools,
-  block: number,
-): Promise<HalfCut & { curve: Float64Array }> {
+async function costOfHeads({ passes, solver, sample, teacher, outputs }: CutTools, block: number): Promise<PartCosts> {
   const [ridge] = analyticDefaults.ridges;
   const rows = sampledRows(sample);
   const blockTensors = await passes.blockOf(teacher, block);
@@ -134,13 +145,27 @@ async function halfTheHeads(
   const kept = channelsOf(rising(order.slice(0, half)), headWidth);
   const lost = withoutColumns(teacher, `${name}.weight`, kept);
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
-  return { curve, student: moved(lost, name, spread(change, kept, map.dims[1]), 1), error: curve[half] };
+  const student = moved(lost, name, spread(change, kept, map.dims[1]), 1);
+  return { curve, effects: await changeOf(passes, student, { block, attended: false }, outputs, curve[half]) };
 }
 
-async function halfTheChannels(
-  { passes, solver, sample, teacher }: CutTools,
+/** Effects are measured with a quarter of the channels: half of them hardly change what the model gives. */
+async function costOfQueries(
+  { passes, solver, sample, teacher, outputs }: CutTools,
   block: number,
-): Promise<HalfCut & { curve: Float64Array }> {
+): Promise<PartCosts> {
+  const { all } = await sumUp(passes, sample.streams, "entering", await passes.blockOf(teacher, block), 0);
+  const heads = await headQueries(solver, all, teacher, block);
+  const curve = queryCosts(heads);
+  const width = Math.max(1, (curve.length - 1) >> 2);
+  const student = withNarrowQueries(teacher, block, heads, width);
+  return { curve, effects: await changeOf(passes, student, { block, attended: false }, outputs, curve[width]) };
+}
+
+async function costOfChannels(
+  { passes, solver, sample, teacher, outputs }: CutTools,
+  block: number,
+): Promise<PartCosts> {
   const [ridge] = analyticDefaults.ridges;
   const rows = sampledRows(sample);
   const blockTensors = await passes.blockOf(teacher, block);
@@ -153,5 +178,6 @@ async function halfTheChannels(
   const half = order.length >> 1;
   const kept = rising(order.slice(0, half));
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
-  return { curve, student: moved(withChannels(teacher, block, kept), name, change, 1), error: curve[half] };
+  const student = moved(withChannels(teacher, block, kept), name, change, 1);
+  return { curve, effects: await changeOf(passes, student, { block, attended: true }, outputs, curve[half]) };
 }

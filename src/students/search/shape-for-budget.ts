@@ -33,6 +33,11 @@ export interface BudgetOptions {
    * number of its tokens. Fitted to files in int8 with merged tokens, where it counts most (dev/shape.md).
    */
   readonly partOverhead: number;
+  /**
+   * What narrower queries cost beside what was measured for them: refits behind them make up for the rest. 0.2 to 0.5 give students as
+   * near (dev/shape.md).
+   */
+  readonly queryFactor: number;
 }
 
 export const budgetDefaults: BudgetOptions = {
@@ -41,6 +46,7 @@ export const budgetDefaults: BudgetOptions = {
   leastShare: 1 / 12,
   wholeParts: true,
   partOverhead: 3000,
+  queryFactor: 0.3,
 };
 
 /** Widths are multiples of this, which products like, or of an eighth of the whole where that is less. */
@@ -55,23 +61,22 @@ export function blockWeights(config: VitConfig, shapes: readonly BlockShape[]): 
 /** What one part of a block costs of the budget. */
 function spent(
   config: VitConfig,
-  part: CutPart,
-  size: number,
+  part: Partial<BlockShape>,
   { unit, partOverhead }: Pick<BudgetOptions, "unit" | "partOverhead">,
 ): number {
-  if (size === 0) return 0;
-  const shape = { heads: 0, mlpWidth: 0, [part]: size };
+  const shape = { heads: 0, mlpWidth: 0, ...part };
+  if (shape.heads + shape.mlpWidth === 0) return 0;
   const weights = blockWeights(config, [shape]);
   if (unit === "weights") return weights;
   const tokens = tokenCount(config);
   // Scores and what they weigh: two products of tokens by tokens.
-  const channels = part === "heads" ? size * headWidthOf(config) : 0;
-  const operations = tokens * weights + 2 * tokens * tokens * channels;
+  const channels = shape.heads * ((shape.queryWidth ?? headWidthOf(config)) + headWidthOf(config));
+  const operations = tokens * weights + tokens * tokens * channels;
   return unit === "operations" ? operations : operations + partOverhead * tokens * config.width;
 }
 
 interface Choice {
-  readonly size: number;
+  readonly kept: Partial<BlockShape>;
   readonly spent: number;
   readonly cost: number;
 }
@@ -90,17 +95,51 @@ function choicesOf(
   const sizes: number[] = wholeParts || whole === 0 ? [0] : [];
   for (let size = every; size < whole; size += every) if (size >= leastShare * whole) sizes.push(size);
   if (whole > 0) sizes.push(whole);
-  return sizes.map((size) => ({
-    size,
-    spent: spent(config, part, size, options),
+  const choices = sizes.map((size) => ({
+    kept: { [part]: size },
+    spent: spent(config, { [part]: size, queryWidth: shape.queryWidth }, options),
     cost: costs[part][size] * costs.effects[part][measure],
   }));
+  return part === "heads" ? withQueryWidths(config, shape, choices, costs, options) : choices;
+}
+
+/** The same, each with all widths of queries too: of all these, those that cost less than all that spend no more. */
+function withQueryWidths(
+  config: VitConfig,
+  shape: BlockShape,
+  choices: readonly Choice[],
+  { queries }: BlockCosts,
+  options: BudgetOptions,
+): Choice[] {
+  const { lost, effects } = queries ?? {};
+  if (!lost || !effects) return [...choices];
+  const whole = lost.length - 1;
+  const every = Math.max(1, whole >> 3);
+  const all = [...choices];
+  for (const { kept, cost } of choices)
+    for (let queryWidth = every; queryWidth < whole; queryWidth += every)
+      if (kept.heads)
+        all.push({
+          kept: { ...kept, queryWidth },
+          spent: spent(config, { ...kept, queryWidth }, options),
+          // Heads that go need no queries.
+          cost: cost + (kept.heads / shape.heads) * options.queryFactor * lost[queryWidth] * effects[options.measure],
+        });
+  all.sort((a, b) => a.spent - b.spent || a.cost - b.cost);
+  let least = Infinity;
+  return all.filter(({ cost }) => {
+    if (cost >= least) return false;
+    least = cost;
+    return true;
+  });
 }
 
 /** What all blocks of a teacher spend of a budget. */
 export function wholeBudget(config: VitConfig, unit: BudgetUnit, { partOverhead } = budgetDefaults): number {
   return blockShapes(config)
-    .flatMap((shape) => cutParts.map((part) => spent(config, part, shape[part], { unit, partOverhead })))
+    .flatMap(({ queryWidth, ...shape }) =>
+      cutParts.map((part) => spent(config, { [part]: shape[part], queryWidth }, { unit, partOverhead })),
+    )
     .reduce((sum, v) => sum + v, 0);
 }
 
@@ -131,9 +170,10 @@ export function shapeForBudget(
     else high = middle;
   }
   const taken = spendRest(parts, at(10 ** high), budget);
-  const shapes = whole.map((_, block) => ({
-    heads: parts[2 * block][taken[2 * block]].size,
-    mlpWidth: parts[2 * block + 1][taken[2 * block + 1]].size,
+  const shapes = whole.map((shape, block) => ({
+    ...shape,
+    ...parts[2 * block][taken[2 * block]].kept,
+    ...parts[2 * block + 1][taken[2 * block + 1]].kept,
   }));
   const kept = shapes.flatMap(({ heads, mlpWidth }, block) => (heads + mlpWidth > 0 ? [block] : []));
   return { kept, shapes: kept.map((block) => shapes[block]) };

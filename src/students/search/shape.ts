@@ -11,9 +11,10 @@ import {
   withChannels,
   withHeads,
 } from "../closed-form/narrowing.ts";
+import { withFirstQueries } from "../closed-form/narrow-queries.ts";
 import { copyBlocks } from "../kept-blocks.ts";
 import { isHeldBy } from "../../models/conform.ts";
-import type { VitConfig } from "../../models/config.ts";
+import type { BlockShape, VitConfig } from "../../models/config.ts";
 import { headWidthOf } from "../../models/config.ts";
 import { weightTable } from "../../models/weight-table.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
@@ -35,7 +36,10 @@ export type UniformKind = Exclude<ShapeKind, "blocks" | "by-block">;
 
 /** "3 heads and 768 channels", of what is not whole; empty where all is. */
 export function widthsText({ mlpWidth, keptHeads, shapes }: Widths): string {
-  if (shapes) return `heads x channels by block: ${shapes.map(blockShapeText).join(", ")}`;
+  if (shapes) {
+    const queries = shapes.some(({ queryWidth }) => queryWidth !== undefined) ? " x query channels" : "";
+    return `heads x channels${queries} by block: ${shapes.map(blockShapeText).join(", ")}`;
+  }
   const heads = keptHeads === undefined ? [] : [counted(keptHeads, "head")];
   const channels = mlpWidth === undefined ? [] : [`${mlpWidth} channels`];
   return [...heads, ...channels].join(" and ");
@@ -178,7 +182,8 @@ export function blankOf(
   const first = (count: number) => Array.from({ length: count }, (_, i) => i);
   let student = copyBlocks(teacher, kept);
   kept.forEach((_, block) => {
-    const shape = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
+    const shape: Partial<BlockShape> = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
+    student = withFirstQueries(student, block, shape.queryWidth);
     if (shape.mlpWidth !== undefined) student = withChannels(student, block, first(shape.mlpWidth));
     if (shape.heads !== undefined) student = withHeads(student, block, first(shape.heads));
   });

@@ -19,7 +19,7 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, blockShape } from "../../models/config.ts";
+import { attentionWidth, blockShape, queriesWidth } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
@@ -76,6 +76,7 @@ export function moduleSize(
   switch (module) {
     case "q":
     case "k":
+      return { inputs: width, outputs: queriesWidth(config, block) };
     case "v":
       return { inputs: width, outputs: attentionWidth(config, block) };
     case "proj":

@@ -194,6 +194,23 @@ describe("a shape for a budget", () => {
     expect(shapeForBudget(tiny, costs, whole)).toEqual({ kept: [0, 1, 2], shapes: blockShapes(tiny) });
   });
 
+  test("takes channels of queries where these cost less than heads and channels", () => {
+    const lost = curve(32, 1);
+    const measured = (effect: number) =>
+      costs.map((own) => ({ ...own, queries: { lost, effects: { ...one, last: effect } } }));
+    const half = wholeBudget(tiny, "weights") / 2;
+    const of = (effect: number) => shapeForBudget(tiny, measured(effect), half, { ...budgetDefaults, queryFactor: 1 });
+    const [free, dear] = [of(0), of(1e9)];
+    for (const { heads, queryWidth } of free.shapes) if (heads > 0) expect(queryWidth).toBe(4);
+    expect(dear).toEqual(shapeForBudget(tiny, costs, half));
+    const some = of(0.2);
+    for (const { shapes } of [free, dear, some]) expect(blockWeights(tiny, shapes)).toBeLessThanOrEqual(half);
+    expect(some.shapes.some(({ queryWidth = 32 }) => queryWidth > 4 && queryWidth < 32)).toBe(true);
+    // The factor counts as the effects do.
+    const factored = shapeForBudget(tiny, measured(1), half, { ...budgetDefaults, queryFactor: 0.2 });
+    expect(factored).toEqual(some);
+  });
+
   test("for a time, parts go whole; for weights, all get narrower", () => {
     const even = costs.map((): BlockCosts => ({
       heads: curve(2, 1),
@@ -352,7 +369,7 @@ describe("students of blocks that differ", () => {
     const { heads, mlpWidth } = teacher.config;
     const kept = [0, 1, 2, 3];
     const shapes = [
-      { heads, mlpWidth: mlpWidth / 2 },
+      { heads, mlpWidth: mlpWidth / 2, queryWidth: 4 },
       { heads: heads / 2, mlpWidth: 0 },
       { heads: 0, mlpWidth },
       { heads: heads / 2, mlpWidth: mlpWidth / 4 },

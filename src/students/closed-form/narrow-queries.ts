@@ -1,0 +1,157 @@
+// Queries and keys of fewer channels. A head only uses the products q k', and these have few directions that matter: of the demo's
+// teacher a quarter of them holds 99 % (dev/shape.md). So each head's queries and keys are multiplied by matrices A and B of `r`
+// columns that leave least of the squared products over all pairs of tokens:
+//
+//   min |Q (I - A B') K'|^2,   with C = Q'Q and D = L L' = K'K:   L' C L = V S V',   A = L V_r,   B = L'^-1 V_r
+//
+// which is the singular value decomposition of C^1/2 L, cut off behind r (related: CORP, arXiv 2602.05243, which keeps channels as they
+// are). Keys are taken about their mean, since a softmax does not see what all scores of a query have in common. C and D come from
+// the sums of what enters the maps. Rotated queries and keys can't be mixed like this.
+import { EigenvalueDecomposition, Matrix } from "ml-matrix";
+import { blockShape, headWidthOf, queriesWidth, qkvRows } from "../../models/config.ts";
+import type { ModelDefinition } from "../../models/definition.ts";
+import { choleskyFactor, invertedTriangle } from "../../engine/linalg/ridge.ts";
+import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { required } from "../../utils/required.ts";
+import type { Tensor } from "../../utils/tensor.ts";
+import { withQueries } from "./narrowing.ts";
+
+/** One head's queries and keys, ordered by how much of their products each direction holds. */
+export interface HeadQueries {
+  /** `[d, d]`, column by column: A and B for all directions, balanced. */
+  readonly queries: Float64Array;
+  readonly keys: Float64Array;
+  /** `[d]`, falling: what each direction holds of the squared products. */
+  readonly energies: Float64Array;
+}
+
+/** Keys are at least so much of their mean size in all directions. */
+const leastKeys = 1e-9;
+
+/** Directions of a block's queries and keys by sums `[D + 1, D + 1]` of what enters them, with a column of ones. */
+export async function headQueries(
+  solver: RidgeSolver,
+  sums: Pick<Sums, "n" | "gram">,
+  student: ModelDefinition,
+  block: number,
+): Promise<HeadQueries[]> {
+  const { heads } = blockShape(student.config, block);
+  const d = queriesWidth(student.config, block) / heads;
+  const covariances = async (module: "q" | "k") => {
+    const [from, to] = qkvRows(student.config, block, module);
+    const rows = mapRows(student, block, from, to, sums.n);
+    const gram = module === "k" ? aboutMean(sums) : sums.gram;
+    const product = await solver.multiply(rows, { type: "float64", dims: [sums.n, sums.n], data: gram });
+    return Array.from({ length: heads }, (_, head) => inner(product, rows.data, head * d, d, sums.n));
+  };
+  const [queries, keys] = [await covariances("q"), await covariances("k")];
+  return queries.map((c, head) => directionsOf(c, keys[head], d));
+}
+
+/** Rows of a block's joint map with their biases: `[to - from, n]`, n inputs with the one for the bias. */
+function mapRows({ weights }: ModelDefinition, block: number, from: number, to: number, n: number): Tensor<"float64"> {
+  const { data } = required(weights, `blocks.${block}.attn.qkv.weight`);
+  const bias = weights.get(`blocks.${block}.attn.qkv.bias`)?.data;
+  const rows = new Float64Array((to - from) * n);
+  for (let r = 0; r < to - from; r++) {
+    rows.set(data.subarray((from + r) * (n - 1), (from + r + 1) * (n - 1)), r * n);
+    rows[(r + 1) * n - 1] = bias?.[from + r] ?? 0;
+  }
+  return { type: "float64", dims: [to - from, n], data: rows };
+}
+
+/** Sums of rows about their mean; the column of ones, which is last, becomes zeros. */
+function aboutMean({ n, gram }: Pick<Sums, "n" | "gram">): Float64Array {
+  const count = gram[n * n - 1];
+  return gram.map((v, i) => v - (gram[Math.floor(i / n) * n + n - 1] * gram[(i % n) * n + n - 1]) / count);
+}
+
+/** `[d, d]`: rows from `from` on of one matrix times those of another, both of `n` columns. */
+function inner(a: Float64Array, b: Float64Array, from: number, d: number, n: number): Float64Array {
+  const out = new Float64Array(d * d);
+  for (let i = 0; i < d; i++)
+    for (let j = 0; j < d; j++)
+      for (let k = 0; k < n; k++) out[i * d + j] += a[(from + i) * n + k] * b[(from + j) * n + k];
+  return out;
+}
+
+function directionsOf(c: Float64Array, keys: Float64Array, d: number): HeadQueries {
+  const mean = keys.reduce((sum, v, i) => (i % (d + 1) === 0 ? sum + v / d : sum), 0);
+  const firm = keys.map((v, i) => (i % (d + 1) === 0 ? v + Math.max(leastKeys * mean, Number.MIN_VALUE) : v));
+  const factor = choleskyFactor(firm, d);
+  // What stands above its diagonal is no part of it.
+  const l = Matrix.from1DArray(
+    d,
+    d,
+    factor.map((v, i) => (i % d > Math.floor(i / d) ? 0 : v)),
+  );
+  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(
+    l
+      .transpose()
+      .mmul(Matrix.from1DArray(d, d, c))
+      .mmul(l),
+    { assumeSymmetric: true },
+  );
+  const order = realEigenvalues.map((_, i) => i).sort((i, j) => realEigenvalues[j] - realEigenvalues[i]);
+  const energies = Float64Array.from(order, (i) => Math.max(realEigenvalues[i], 0));
+  const v = eigenvectorMatrix.selection(
+    Array.from({ length: d }, (_, i) => i),
+    order,
+  );
+  // Queries and keys are to be of one size, as numbers in few bits want it.
+  const balance = energies.map((energy) => Math.max(energy, 1e-12 * energies[0]) ** 0.25 || 1);
+  const turned = Matrix.from1DArray(d, d, invertedTriangle(factor, d)).transpose();
+  return {
+    queries: Float64Array.from(l.mmul(v).to1DArray(), (value, i) => value / balance[i % d]),
+    keys: Float64Array.from(turned.mmul(v).to1DArray(), (value, i) => value * balance[i % d]),
+    energies,
+  };
+}
+
+/** What is lost of all heads' squared products where they keep so many directions (index: 0 to all). */
+export function queryCosts(heads: readonly HeadQueries[]): Float64Array {
+  const d = heads[0].energies.length;
+  const costs = new Float64Array(d + 1);
+  for (let kept = d - 1; kept >= 0; kept--)
+    costs[kept] = heads.reduce((sum, { energies }) => sum + energies[kept], costs[kept + 1]);
+  return costs;
+}
+
+/** The student whose heads in one block keep so many directions of their queries and keys. */
+export function withNarrowQueries(
+  student: ModelDefinition,
+  block: number,
+  heads: readonly HeadQueries[],
+  queryWidth: number,
+): ModelDefinition {
+  const d = heads[0].energies.length;
+  const columns = (matrix: Float64Array, factor: number) =>
+    Float64Array.from(
+      { length: d * queryWidth },
+      (_, i) => factor * matrix[Math.floor(i / queryWidth) * d + (i % queryWidth)],
+    );
+  // Attention divides by the square root of a query's width.
+  const scale = Math.sqrt(queryWidth / d);
+  const cut = heads.map(({ queries, keys }) => ({ queries: columns(queries, scale), keys: columns(keys, 1) }));
+  return withQueries(student, block, cut, queryWidth);
+}
+
+/** The student with the first channels of each head's queries and keys in a block, where its shape asks for fewer than it has. */
+export function withFirstQueries(student: ModelDefinition, block: number, wanted: number | undefined): ModelDefinition {
+  const width = narrowerQueries(student, block, wanted);
+  if (width === undefined) return student;
+  const { heads } = blockShape(student.config, block);
+  const d = queriesWidth(student.config, block) / heads;
+  const first = Float64Array.from({ length: d * width }, (_, i) => (Math.floor(i / width) === i % width ? 1 : 0));
+  return withQueries(student, block, new Array(heads).fill({ queries: first, keys: first }), width);
+}
+
+/** Channels of a block's queries that a shape asks for, where they are fewer than it has. */
+export function narrowerQueries(
+  { config }: ModelDefinition,
+  block: number,
+  wanted: number | undefined,
+): number | undefined {
+  const now = blockShape(config, block).queryWidth ?? headWidthOf(config);
+  return wanted !== undefined && wanted < now ? wanted : undefined;
+}
