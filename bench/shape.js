@@ -1,7 +1,7 @@
 // Students of different shapes and closed forms on the demo, made in one process and held against the teacher:
 //   node bench/shape.js '[{"r":2},{"r":2,"shape":"pooled"},{"r":3,"tokens":8,"draws":[0,1]}]'
 // Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]); `flips` adds each one mirrored, and
-// `"prior":{"images":150,"weight":0.1}` procedural images as a prior, `"queries":false` leaves queries as wide as values. Printed:
+// `"prior":{"images":150,"weight":0.1}` procedural images as a prior, `"queries":false` and `"values":false` leave these whole. Printed:
 // cosine of pooled vectors and agreement of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
 // on val/, which nothing is to be chosen by. Pixels and the teacher's outputs are cached under .bench/.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -184,6 +184,7 @@ for (const variant of JSON.parse(process.argv[2])) {
     prior,
     share,
     queries = true,
+    values = true,
     ...more
   } = variant;
   for (const seed of draws) {
@@ -195,7 +196,11 @@ for (const variant of JSON.parse(process.argv[2])) {
     let shapes;
     if (shape) {
       const measured = await costsOf(`${perClass} ${seed}`, batches);
-      const ranked = queries ? measured : measured.map((block) => ({ ...block, queries: undefined }));
+      const ranked = measured.map(({ queries: ofQueries, values: ofValues, ...block }) => ({
+        ...block,
+        ...(queries ? { queries: ofQueries } : {}),
+        ...(values ? { values: ofValues } : {}),
+      }));
       const whole = wholeBudget(config, budget.unit ?? "weights", { ...budgetDefaults, ...budget });
       const most = whole * (share ?? Math.round(12 / r) / 12);
       const chosen = shapeForBudget(config, ranked, most, {

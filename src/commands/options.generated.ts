@@ -143,8 +143,8 @@ export interface CacheOptions {
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
   /**
-   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. A
-   * third number is the channels of each head's queries: 6x480x24.
+   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out.
+   * 6x480x24x48 also says the channels of each head's queries and values.
    */
   blockShapes?: string | string[];
   /**
@@ -630,8 +630,8 @@ export interface DistillOptions {
   /** Heads that each block keeps, or their share below 1 (default: all). Range: a number above 0. */
   keptHeads?: number;
   /**
-   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out. A
-   * third number is the channels of each head's queries: 6x480x24.
+   * Heads x MLP channels of each kept block, such as 3x768,0x512,6x0. The same for all blocks where left out.
+   * 6x480x24x48 also says the channels of each head's queries and values.
    */
   blockShapes?: string | string[];
   /**

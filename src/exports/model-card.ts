@@ -165,5 +165,7 @@ function evaluation(card: ModelCard): Line[] {
 function headsText({ heads, headWidth, blocks }: VitConfig): string {
   const counts = blocks?.map((block) => block.heads) ?? [heads];
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
-  return `${least === most ? most : `${least} to ${most}`} heads${headWidth ? ` of ${headWidth} channels` : ""}`;
+  const narrow = blocks?.some((block) => block.queryWidth ?? block.valueWidth);
+  const width = headWidth ? ` of ${headWidth} channels` : "";
+  return `${least === most ? most : `${least} to ${most}`} heads${width}${narrow ? " (narrower in some blocks)" : ""}`;
 }

@@ -61,8 +61,10 @@ export interface BlockShape {
   readonly heads: number;
   /** Channels that the MLP's last map reads. */
   readonly mlpWidth: number;
-  /** Channels of each head's queries and keys, where they are fewer than those of its values. */
+  /** Channels of each head's queries and keys, where they are fewer than its teacher's. */
   readonly queryWidth?: number;
+  /** Channels of each head's values, likewise. */
+  readonly valueWidth?: number;
 }
 
 export interface VitConfig {
@@ -149,7 +151,7 @@ export function blockShape(
 
 /** Whether blocks have the same heads and channels. */
 export const sameShape = (a: BlockShape, b: BlockShape): boolean =>
-  a.heads === b.heads && a.mlpWidth === b.mlpWidth && a.queryWidth === b.queryWidth;
+  a.heads === b.heads && a.mlpWidth === b.mlpWidth && a.queryWidth === b.queryWidth && a.valueWidth === b.valueWidth;
 
 /** Heads and channels of all blocks. */
 export function blockShapes(config: Pick<VitConfig, "blocks" | "heads" | "mlpWidth" | "depth">): BlockShape[] {
@@ -158,9 +160,14 @@ export function blockShapes(config: Pick<VitConfig, "blocks" | "heads" | "mlpWid
 
 type AttentionConfig = Pick<VitConfig, "width" | "heads" | "headWidth" | "blocks" | "mlpWidth">;
 
-/** Channels of a block's heads side by side: its values of a token have so many, and mostly its queries and keys too. */
+/** Channels of a block's values of a token, all heads side by side: what its attention's output map reads. */
 export function attentionWidth(config: AttentionConfig, block: number): number {
-  return blockShape(config, block).heads * headWidthOf(config);
+  return blockShape(config, block).heads * valueWidthOf(config, block);
+}
+
+/** Channels of the values of each of a block's heads. */
+export function valueWidthOf(config: AttentionConfig, block: number): number {
+  return blockShape(config, block).valueWidth ?? headWidthOf(config);
 }
 
 /** Channels of a block's queries of a token, and of its keys, all heads side by side. */
@@ -176,12 +183,12 @@ export function qkvRows(config: AttentionConfig, block: number, module: "q" | "k
   return module === "k" ? [queries, 2 * queries] : [2 * queries, 2 * queries + attentionWidth(config, block)];
 }
 
-/** The configuration with these blocks: one width for all where they are alike, and neither lack a part nor have narrow queries. */
+/** The configuration with these blocks: one width for all where they are alike, and neither lack a part nor have narrow heads. */
 export function withBlockShapes(config: VitConfig, shapes: readonly BlockShape[]): VitConfig {
   const { blocks: _, ...rest } = config;
   const [first] = shapes;
   const alike = shapes.every((shape) => sameShape(shape, first));
-  if (!alike || first.heads === 0 || first.mlpWidth === 0 || first.queryWidth !== undefined)
+  if (!alike || first.heads === 0 || first.mlpWidth === 0 || (first.queryWidth ?? first.valueWidth) !== undefined)
     return { ...config, depth: shapes.length, blocks: shapes };
   const { heads, mlpWidth } = first;
   return { ...withHeadCount(rest, heads, heads * headWidthOf(config)), depth: shapes.length, mlpWidth };

@@ -16,7 +16,7 @@ export function stoppable(device: Device, signal: AbortSignal): Device {
     },
     dispose: () => session.dispose(),
   });
-  const { sibling: openSibling, createLoop, offload } = device;
+  const { sibling: openSibling, createLoop, offload, allowOffload } = device;
   return {
     operators: device.operators,
     name: device.name,
@@ -31,6 +31,7 @@ export function stoppable(device: Device, signal: AbortSignal): Device {
     upload: (tensor, mayTake) => device.upload(tensor, mayTake),
     download: (tensor, take) => device.download(tensor, take),
     release: (tensors) => device.release(tensors),
+    ...(allowOffload ? { allowOffload: (tensor, most) => allowOffload.call(device, tensor, most) } : {}),
     trim: () => device.trim(),
     dispose: () => device.dispose(),
   };

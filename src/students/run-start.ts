@@ -202,6 +202,11 @@ async function prunedStart(
     throw new OptionError([
       (name) => `${name("start")} does not go with the method ${method}: it prunes the kept blocks.`,
     ]);
+  if (teacher.config.blocks)
+    throw new OptionError([
+      (name) =>
+        `The method ${method} prunes blocks that are all alike, and those of ${name("teacher")} differ. Use --method refit.`,
+    ]);
   const widths = lessThanWhole(teacher.config, {
     mlpWidth: mlpWidth === undefined ? undefined : narrowWidth(teacher, mlpWidth),
     keptHeads: keptHeads === undefined ? undefined : keptHeadCount(teacher, keptHeads),

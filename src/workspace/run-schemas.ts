@@ -23,9 +23,9 @@ const interval = z.tuple([figure, figure]).readonly();
 const widths = {
   mlpWidth: count.optional(),
   keptHeads: count.optional(),
-  /** Heads and MLP channels of each kept block, where blocks differ. */
+  /** What each kept block keeps, where blocks differ. */
   shapes: z
-    .array(z.object({ heads: count, mlpWidth: count }))
+    .array(z.object({ heads: count, mlpWidth: count, queryWidth: count.optional(), valueWidth: count.optional() }))
     .readonly()
     .optional(),
 };

@@ -151,8 +151,8 @@ function meanKeys(k: Value, turned: Value, heads: number): Value {
 }
 
 /**
- * Multi-head attention (arXiv 2010.11929, appendix A): queries `[B, M, D]`, keys and values `[B, N, D]` give
- * `[B, M, D]`.
+ * Multi-head attention (arXiv 2010.11929, appendix A): queries `[B, M, D]`, keys `[B, N, D]` and values `[B, N, E]` give
+ * `[B, M, E]`.
  */
 export function attention(
   q: Value,

@@ -33,7 +33,14 @@ const configSchema = z
     headWidth: count.optional(),
     mlpWidth: count,
     blocks: z
-      .array(z.strictObject({ heads: countOrNone, mlpWidth: countOrNone, queryWidth: count.optional() }))
+      .array(
+        z.strictObject({
+          heads: countOrNone,
+          mlpWidth: countOrNone,
+          queryWidth: count.optional(),
+          valueWidth: count.optional(),
+        }),
+      )
       .optional(),
     mlp: z.enum(["plain", "gated"]),
     activation: z.enum(activationKinds),

@@ -4,8 +4,8 @@
 //
 // `closed-form.ts` takes the kept blocks in order, in passes over all images (`refit-graphs.ts`, run by `refit-passes.ts`;
 // `refit-sums.ts` says how sums are made and read, `refit-sample.ts` which tokens are summed, `refit-maps.ts` changes maps):
-// one for what enters the attention's output map, one for the tokens behind it, one for what enters fc2, one for the block's
-// output. Each is taken once, with the maps before it refitted. Between them, passes over a sample of the tokens sum normal
+// one for what enters the attention's output map, one for the tokens behind it, one for the block's output; and where
+// all tokens are summed, one for what enters fc2. Each is taken once, with the maps before it refitted. Between them, passes over a sample of the tokens sum normal
 // equations (G'G and G'R, float32 products on ONNX Runtime, added up in float64) for the attention's output map, then for fc2.
 // Channels are ranked by a sum of their own, on every second row of the sample, so that fc2's is made for the kept channels
 // alone. Before each of the two maps, those behind a norm are refitted for what enters them (`refit-entering.ts`): v behind the
@@ -23,11 +23,13 @@
 // it takes the first ridge where tokens are plenty, else the one that leaves less there. Where that holds for all maps, nothing
 // is set aside. Where products run in 8 bits (the recipe says so by itself where images are many:
 // `students/settle-precision.ts`), the passes over all tokens do, each block's in sessions of its own, since 8-bit weights are
-// constants, and tokens lie in memory in half precision (`engine/passes/stored-half.ts`), which rounds by far less; sums and
+// constants, and tokens are stored in half precision (`engine/passes/stored-half.ts`), which rounds by far less; sums and
 // what is saved stay float32. Later sweeps (`--analytic-sweeps`) go through the narrowed student's blocks again. A block's
 // weights are inputs of the graphs, so one session serves all blocks: a new session for each cost more than the work.
 //
-// The same sums narrow a block (`narrowing.ts`): they say what the loss of a channel or a head costs where the others
+// Tokens of all images lie in memory up to a limit, and beyond it in a file that runs read (`runtime/device-memory.ts`).
+//
+// The same sums narrow a block (`narrowing.ts`; heads inside: `narrow-queries.ts`, `narrow-values.ts`): they say what the loss of a channel or a head costs where the others
 // make up for it, and the solve over the kept ones alone makes up for it. Until tokens have passed the attention, heads
 // that go are columns of zeros in the output map, so that its passes serve whole and narrow blocks.
 // `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole blocks, and
@@ -62,7 +64,7 @@ import type { Model } from "../../models/model.ts";
 import { UserError } from "../../utils/errors.ts";
 import type { VitConfig } from "../../models/config.ts";
 import type { BlockShape } from "../../models/config.ts";
-import { attentionWidth, blockShape, blockShapes, headWidthOf, sameShape } from "../../models/config.ts";
+import { blockShape, blockShapes, headWidthOf, sameShape, valueWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { TargetModule } from "../../models/vit.ts";
 import type { Int8Options } from "../../engine/passes/int8/int8-products.ts";
@@ -83,6 +85,7 @@ import {
   withHeads,
 } from "./narrowing.ts";
 import { headQueries, narrowerQueries, withNarrowQueries } from "./narrow-queries.ts";
+import { headValues, NarrowMap, narrowerValues } from "./narrow-values.ts";
 import { refitEntering, refitsBehind, withoutNorms } from "./refit-entering.ts";
 import { behindScale, moved, spread, withoutColumns } from "./refit-maps.ts";
 import type { Move, MovingPassName, Stream, TokenStorage } from "./refit-passes.ts";
@@ -354,7 +357,7 @@ async function refitBlock(
     if (last && sample.isApart) await passes.move("attended", sample.streams, behind);
     else await passes.move("attended", streams, { ...behind, seen: takeOf });
     await passes.drop(streams, "mixed");
-    student = attention.heads ? withHeads(attention.student, block, attention.heads) : attention.student;
+    student = attention.narrowed?.(attention.student) ?? attention.student;
     refits.push(...attention.refits);
   }
   if (mlpWidth > 0) {
@@ -397,15 +400,15 @@ async function refitAttention(
   student: ModelDefinition,
   block: number,
   options: AnalyticOptions,
-): Promise<{ student: ModelDefinition; refits: Refit[]; heads?: readonly number[] }> {
+): Promise<{ student: ModelDefinition; refits: Refit[]; narrowed?: (whole: ModelDefinition) => ModelDefinition }> {
   const { passes, solver, sample, shapes, ridges } = tools;
   const { width } = student.config;
-  const mixed = attentionWidth(student.config, block);
   const name = `blocks.${block}.attn.proj`;
   const wanted = shapes[block].heads;
-  if (wanted < blockShape(student.config, block).heads || shapes[block].mlpWidth === 0) {
+  const valueWidth = narrowerValues(student, block, shapes[block].valueWidth);
+  if (wanted < blockShape(student.config, block).heads || valueWidth !== undefined || shapes[block].mlpWidth === 0) {
     const proj = required(student.weights, `${name}.weight`);
-    const headWidth = headWidthOf(student.config);
+    const headWidth = valueWidthOf(student.config, block);
     const seen = behindScale(student, block, "ls1", proj);
     // What the student lacks so far is left to fc2: to this map it would be noise (dev/experiments.md).
     // Without an MLP behind it there is none to be left to.
@@ -419,16 +422,23 @@ async function refitAttention(
       width,
     );
     const heads = await keptHeads(solver, first.fitting, seen, headWidth, wanted, ridges[0]);
-    const channels = channelsOf(heads, headWidth);
-    const lost = withoutColumns(student, `${name}.weight`, channels);
-    const narrowed = (whole: Sums) => narrowedSums(solver, whole, proj, channels);
+    const narrowMap =
+      valueWidth === undefined
+        ? undefined
+        : new NarrowMap(proj, headValues(first.fitting, seen, headWidth), heads, valueWidth);
+    const map = narrowMap ?? headsAlone(proj, channelsOf(heads, headWidth));
     const made = async (sums: Sums, ridge: number) =>
-      moved(lost, name, spread(await solveRidged(solver, sums, ridge), channels, mixed), 1);
-    const fitting = await narrowed(first.fitting);
+      map.changed(student, name, await solveRidged(solver, sums, ridge));
+    const fitting = await map.sums(solver, first.fitting);
     const best = await nearest(tools, "difference", block, fitting.n, (ridge) => made(fitting, ridge));
     // With the ridge found, images that were set aside are fitted on too.
-    const final = first.all === first.fitting ? best.student : await made(await narrowed(first.all), best.ridge);
-    return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], heads };
+    const final =
+      first.all === first.fitting ? best.student : await made(await map.sums(solver, first.all), best.ridge);
+    const narrowed = (whole: ModelDefinition) => {
+      const some = withHeads(whole, block, heads);
+      return narrowMap?.narrowed(some, block) ?? some;
+    };
+    return { student: final, refits: [{ block, map: "proj", ridge: best.ridge }], narrowed };
   }
   const unchanged: Refit = { block, map: "proj", share: 1 };
   if (!tools.maps.includes("proj") || shapesDiffer(shapes)) return { student, refits: [] };
@@ -442,6 +452,13 @@ async function refitAttention(
     ? { student: moving, refits: [{ block, map: "proj", ridge, share: residual / first.difference }] }
     : { student, refits: [unchanged] };
 }
+
+/** An output map that reads some channels alone, as it was and with zeros for the others. */
+const headsAlone = (proj: FloatTensor, channels: readonly number[]): Pick<NarrowMap, "sums" | "changed"> => ({
+  sums: (solver, sums) => narrowedSums(solver, sums, proj, channels),
+  changed: (student, name, solution) =>
+    moved(withoutColumns(student, `${name}.weight`, channels), name, spread(solution, channels, proj.dims[1]), 1),
+});
 
 /** Refits the MLP's last map, of fewer channels where that is asked for. */
 async function refitMlp(

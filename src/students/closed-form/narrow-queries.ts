@@ -7,13 +7,12 @@
 // which is the singular value decomposition of C^1/2 L, cut off behind r (related: CORP, arXiv 2602.05243, which keeps channels as they
 // are). Keys are taken about their mean, since a softmax does not see what all scores of a query have in common. C and D come from
 // the sums of what enters the maps. Rotated queries and keys can't be mixed like this.
-import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { blockShape, headWidthOf, queriesWidth, qkvRows } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
-import { choleskyFactor, invertedTriangle } from "../../engine/linalg/ridge.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
 import type { Tensor } from "../../utils/tensor.ts";
+import { aboutMean, eigenDirections, firmFactor } from "./head-directions.ts";
 import { withQueries } from "./narrowing.ts";
 
 /** One head's queries and keys, ordered by how much of their products each direction holds. */
@@ -24,9 +23,6 @@ export interface HeadQueries {
   /** `[d]`, falling: what each direction holds of the squared products. */
   readonly energies: Float64Array;
 }
-
-/** Keys are at least so much of their mean size in all directions. */
-const leastKeys = 1e-9;
 
 /** Directions of a block's queries and keys by sums `[D + 1, D + 1]` of what enters them, with a column of ones. */
 export async function headQueries(
@@ -60,12 +56,6 @@ function mapRows({ weights }: ModelDefinition, block: number, from: number, to: 
   return { type: "float64", dims: [to - from, n], data: rows };
 }
 
-/** Sums of rows about their mean; the column of ones, which is last, becomes zeros. */
-function aboutMean({ n, gram }: Pick<Sums, "n" | "gram">): Float64Array {
-  const count = gram[n * n - 1];
-  return gram.map((v, i) => v - (gram[Math.floor(i / n) * n + n - 1] * gram[(i % n) * n + n - 1]) / count);
-}
-
 /** `[d, d]`: rows from `from` on of one matrix times those of another, both of `n` columns. */
 function inner(a: Float64Array, b: Float64Array, from: number, d: number, n: number): Float64Array {
   const out = new Float64Array(d * d);
@@ -76,34 +66,13 @@ function inner(a: Float64Array, b: Float64Array, from: number, d: number, n: num
 }
 
 function directionsOf(c: Float64Array, keys: Float64Array, d: number): HeadQueries {
-  const mean = keys.reduce((sum, v, i) => (i % (d + 1) === 0 ? sum + v / d : sum), 0);
-  const firm = keys.map((v, i) => (i % (d + 1) === 0 ? v + Math.max(leastKeys * mean, Number.MIN_VALUE) : v));
-  const factor = choleskyFactor(firm, d);
-  // What stands above its diagonal is no part of it.
-  const l = Matrix.from1DArray(
-    d,
-    d,
-    factor.map((v, i) => (i % d > Math.floor(i / d) ? 0 : v)),
-  );
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(
-    l
-      .transpose()
-      .mmul(Matrix.from1DArray(d, d, c))
-      .mmul(l),
-    { assumeSymmetric: true },
-  );
-  const order = realEigenvalues.map((_, i) => i).sort((i, j) => realEigenvalues[j] - realEigenvalues[i]);
-  const energies = Float64Array.from(order, (i) => Math.max(realEigenvalues[i], 0));
-  const v = eigenvectorMatrix.selection(
-    Array.from({ length: d }, (_, i) => i),
-    order,
-  );
+  const { lower, upper } = firmFactor(keys, d);
+  const { vectors, energies } = eigenDirections(lower, c, d);
   // Queries and keys are to be of one size, as numbers in few bits want it.
   const balance = energies.map((energy) => Math.max(energy, 1e-12 * energies[0]) ** 0.25 || 1);
-  const turned = Matrix.from1DArray(d, d, invertedTriangle(factor, d)).transpose();
   return {
-    queries: Float64Array.from(l.mmul(v).to1DArray(), (value, i) => value / balance[i % d]),
-    keys: Float64Array.from(turned.mmul(v).to1DArray(), (value, i) => value * balance[i % d]),
+    queries: Float64Array.from(lower.mmul(vectors).to1DArray(), (value, i) => value / balance[i % d]),
+    keys: Float64Array.from(upper.mmul(vectors).to1DArray(), (value, i) => value * balance[i % d]),
     energies,
   };
 }

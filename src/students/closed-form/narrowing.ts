@@ -9,6 +9,7 @@ import {
   headWidthOf,
   qkvRows,
   queriesWidth,
+  valueWidthOf,
   rotaryOf,
   sameShape,
   withBlockShapes,
@@ -34,17 +35,22 @@ export interface Widths {
   readonly shapes?: readonly BlockShape[];
 }
 
-/** "3x768": heads and MLP channels of one block, as options say it; "3x768x24" with the channels of each head's queries. */
-export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}(x[1-9]\d{0,6})?$/;
+/** "3x768": heads and MLP channels of one block, as options say it; "3x768x24x48" with the channels of each head's queries and values. */
+export const blockShapePattern: RegExp = /^\d{1,6}x\d{1,7}(x[1-9]\d{0,6}){0,2}$/;
 
 /** A block's shape from such a text. */
 export function parseBlockShape(text: string): BlockShape {
-  const [heads, mlpWidth, queryWidth] = text.split("x").map(Number);
-  return { heads, mlpWidth, ...(queryWidth === undefined ? {} : { queryWidth }) };
+  const [heads, mlpWidth, queryWidth, valueWidth] = text.split("x").map(Number);
+  return {
+    heads,
+    mlpWidth,
+    ...(queryWidth === undefined ? {} : { queryWidth }),
+    ...(valueWidth === undefined ? {} : { valueWidth }),
+  };
 }
 
-export const blockShapeText = ({ heads, mlpWidth, queryWidth }: BlockShape): string =>
-  [heads, mlpWidth, ...(queryWidth === undefined ? [] : [queryWidth])].join("x");
+export const blockShapeText = ({ heads, mlpWidth, queryWidth, valueWidth }: BlockShape): string =>
+  [heads, mlpWidth, queryWidth, valueWidth].filter((count) => count !== undefined).join("x");
 
 /** Throws a UserError where shapes are not one for each kept block, no more than it has, or leave a block without both parts. */
 export function checkBlockShapes(
@@ -60,18 +66,19 @@ export function checkBlockShapes(
     throw badOption("blockShapes", `one for each of the ${kept.length} kept blocks`, given);
   const whole = blockShapes(config);
   const queries = (shape: BlockShape) => shape.queryWidth ?? headWidthOf(config);
+  const values = (shape: BlockShape) => shape.valueWidth ?? headWidthOf(config);
   const fits = (shape: BlockShape, i: number) => {
     const most = whole[kept[i]];
     const within = shape.heads <= most.heads && shape.mlpWidth <= most.mlpWidth && queries(shape) <= queries(most);
-    return within && shape.heads + shape.mlpWidth > 0;
+    return within && values(shape) <= values(most) && shape.heads + shape.mlpWidth > 0;
   };
   if (!shapes.every(fits))
     throw badOption(
       "blockShapes",
-      `at most ${blockShapeText(config)} (the teacher's heads and MLP channels), not both 0 in a block`,
+      `at most ${blockShapeText(config)} (the teacher's heads and MLP channels; ${headWidthOf(config)} channels of a head), not both 0 in a block`,
       given,
     );
-  if (shapes.some(({ queryWidth }, i) => queryWidth !== whole[kept[i]].queryWidth) && !canNarrowQueries(config))
+  if (shapes.some((shape) => queries(shape) < headWidthOf(config)) && !canNarrowQueries(config))
     throw badOption("blockShapes", "heads and MLP channels alone: this teacher's queries can't be narrowed", given);
 }
 
@@ -364,7 +371,7 @@ export async function narrowedSums(
 }
 
 /** The configuration with another shape of one block. All blocks are named, also where they become alike again. */
-function withBlock(config: VitConfig, block: number, shape: Partial<BlockShape>): VitConfig {
+export function withBlock(config: VitConfig, block: number, shape: Partial<BlockShape>): VitConfig {
   return { ...config, blocks: blockShapes(config).map((each, i) => (i === block ? { ...each, ...shape } : each)) };
 }
 
@@ -389,10 +396,11 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
   const { config } = student;
   if (kept.length === 0) return without(student, block, { heads: 0 }, /^(norm1|attn|ls1)\./);
   const { queryWidth = headWidthOf(config) } = blockShape(config, block);
-  const channels = channelsOf(kept, headWidthOf(config));
+  const valueWidth = valueWidthOf(config, block);
+  const channels = channelsOf(kept, valueWidth);
   const rowsKept = (["q", "k", "v"] as const).flatMap((module) => {
     const [first] = qkvRows(config, block, module);
-    return channelsOf(kept, module === "v" ? headWidthOf(config) : queryWidth).map((channel) => first + channel);
+    return channelsOf(kept, module === "v" ? valueWidth : queryWidth).map((channel) => first + channel);
   });
   const attention = `blocks.${block}.attn`;
   const weights = new Map(student.weights);
@@ -422,10 +430,12 @@ export function withQueries(
     const name = `blocks.${block}.attn.qkv.${part}`;
     const joint = weights.get(name);
     if (!joint) continue;
+    // Weights in a file are read as a whole.
+    const old = joint.data;
     const columns = elementCount(joint.dims.slice(1));
     const values = qkvRows(config, block, "v")[0] * columns;
     const narrow = 2 * heads.length * queryWidth * columns;
-    const data = new Float32Array(narrow + joint.data.length - values);
+    const data = new Float32Array(narrow + old.length - values);
     let at = 0;
     for (const module of ["q", "k"] as const)
       heads.forEach((head, h) => {
@@ -434,11 +444,11 @@ export function withQueries(
         for (let r = 0; r < queryWidth; r++)
           for (let c = 0; c < columns; c++, at++) {
             let sum = 0;
-            for (let i = 0; i < wide; i++) sum += matrix[i * queryWidth + r] * joint.data[first + i * columns + c];
+            for (let i = 0; i < wide; i++) sum += matrix[i * queryWidth + r] * old[first + i * columns + c];
             data[at] = sum;
           }
       });
-    data.set(joint.data.subarray(values), narrow);
+    data.set(old.subarray(values), narrow);
     weights.set(name, { type: "float32", dims: [data.length / columns, ...joint.dims.slice(1)], data });
   }
   return { ...student, weights, config: withBlock(config, block, { queryWidth }) };

@@ -132,7 +132,8 @@ export interface BlockTensors {
 }
 
 /** What sessions for such blocks are told apart by. */
-const shapeKey = ({ heads, mlpWidth, queryWidth }: BlockShape): string => [heads, mlpWidth, queryWidth].join(" ");
+const shapeKey = ({ heads, mlpWidth, queryWidth, valueWidth }: BlockShape): string =>
+  [heads, mlpWidth, queryWidth, valueWidth].join(" ");
 
 /** Parts of sums on the device, by name. */
 type SumTensors = Readonly<Record<string, DeviceTensor>>;
@@ -374,6 +375,9 @@ export async function embedAll(
       if (again) tokens.set("first", first);
       streams.push({ tokens, aside, ...(priorWeight === undefined ? {} : { priorWeight }) });
     }
+  } catch (error) {
+    await device.release(heldBy(streams));
+    throw error;
   } finally {
     for (const session of sessions) await session.dispose();
   }

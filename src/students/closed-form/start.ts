@@ -25,12 +25,12 @@ export const closedFormOptions = {
     .optional()
     .describe("heads that each block keeps, or their share below 1 (default: all)"),
   blockShapes: listOption(
-    z.string().regex(blockShapePattern, "heads and MLP channels of a block, such as 3x768 (or 3x768x24)"),
+    z.string().regex(blockShapePattern, "heads and MLP channels of a block, such as 3x768 or 3x768x24x48"),
   )
     .optional()
     .describe("heads x MLP channels of each kept block, such as 3x768,0x512,6x0")
     .meta({
-      note: "The same for all blocks where left out. A third number is the channels of each head's queries: 6x480x24.",
+      note: "The same for all blocks where left out. 6x480x24x48 also says the channels of each head's queries and values.",
     }),
   analyticCrops: countOption
     .max(1000)

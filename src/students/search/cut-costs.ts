@@ -4,13 +4,14 @@
 // An error behind an early block is not one behind the last: what matters is how it changes what the model gives. So each curve is
 // scaled by a measurement: half of a part is removed and refitted, and some images go through the blocks behind it. Curves of
 // all blocks and parts then have one unit, and `shapeForBudget` (`shape-for-budget.ts`) adds them up.
-import { headWidthOf } from "../../models/config.ts";
+import { valueWidthOf } from "../../models/config.ts";
 import type { Model } from "../../models/model.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { required } from "../../utils/required.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { analyticDefaults } from "../closed-form/closed-form.ts";
 import { headQueries, queryCosts, withNarrowQueries } from "../closed-form/narrow-queries.ts";
+import { headValues, valueCosts } from "../closed-form/narrow-values.ts";
 import {
   canNarrowQueries,
   channelCosts,
@@ -42,6 +43,8 @@ export interface BlockCosts {
    * what the model's output changes by for that; left out where queries can't be narrowed.
    */
   readonly queries?: { readonly lost: Float64Array; readonly effects: Readonly<Record<EffectMeasure, number>> };
+  /** Squared error a token behind the block, by the channels of each head's values (index 0: none, to all); it counts as that of heads. */
+  readonly values?: Float64Array;
   /**
    * What the model's output changes by for such an error, in each measure (`effectMeasures`): a cost is the squared error times
    * this.
@@ -71,8 +74,9 @@ export async function rankCuts(
   const solver = new RidgeSolver(device);
   const sample = new Sample(passes, together, stridesOf(together, analyticDefaults.tokensPerUnknown * config.mlpWidth));
   const costs: BlockCosts[] = [];
+  let outputs: ModelOutputs | undefined;
   try {
-    const outputs = await blockOutputs(passes, teacher, firstOf(together));
+    outputs = await blockOutputs(passes, teacher, firstOf(together));
     for (let block = 0; block < config.depth; block++) {
       const tools = { passes, solver, sample, teacher, outputs };
       await sample.take(["student"]);
@@ -83,17 +87,17 @@ export async function rankCuts(
       await passes.drop(together, "mixed");
       const channels = await costOfChannels(tools, block);
       await passes.move("mlp", together, { model: teacher, block });
+      const { curve, values } = heads;
       costs.push({
-        heads: heads.curve,
-        mlpWidth: channels.curve,
+        ...{ heads: curve, values, mlpWidth: channels.curve },
         effects: { heads: heads.effects, mlpWidth: channels.effects },
         ...(queries ? { queries: { lost: queries.curve, effects: queries.effects } } : {}),
       });
       progress(block + 1, config.depth);
     }
-    await outputs.release();
     return costs;
   } finally {
+    await outputs?.release();
     await sample.release();
     await passes.dispose();
     await device.release(heldBy(streams));
@@ -120,7 +124,7 @@ interface CutTools {
   readonly outputs: ModelOutputs;
 }
 
-/** Errors of a part by what is kept of it, and what they count in the model's output: measured with one cut, half of heads or channels. */
+/** Errors of a part by what is kept of it, and what they count in the model's output: measured with one cut. */
 interface PartCosts {
   readonly curve: Float64Array;
   readonly effects: Readonly<Record<EffectMeasure, number>>;
@@ -130,14 +134,17 @@ const sampledRows = ({ streams }: Sample): number => streams.reduce((sum, stream
 
 const rising = (list: readonly number[]): number[] => [...list].sort((a, b) => a - b);
 
-async function costOfHeads({ passes, solver, sample, teacher, outputs }: CutTools, block: number): Promise<PartCosts> {
+async function costOfHeads(
+  { passes, solver, sample, teacher, outputs }: CutTools,
+  block: number,
+): Promise<PartCosts & { values: Float64Array }> {
   const [ridge] = analyticDefaults.ridges;
   const rows = sampledRows(sample);
   const blockTensors = await passes.blockOf(teacher, block);
   const sums = (await sumUp(passes, sample.streams, "mixed", { ...blockTensors, feeds: {} }, teacher.config.width)).all;
   const name = `blocks.${block}.attn.proj`;
   const map = required(teacher.weights, `${name}.weight`);
-  const headWidth = headWidthOf(teacher.config);
+  const headWidth = valueWidthOf(teacher.config, block);
   const seen = behindScale(teacher, block, "ls1", map);
   const { costs, order } = await headCosts(solver, sums, seen, headWidth, ridge);
   const curve = costs.map((cost) => cost / rows);
@@ -146,7 +153,9 @@ async function costOfHeads({ passes, solver, sample, teacher, outputs }: CutTool
   const lost = withoutColumns(teacher, `${name}.weight`, kept);
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
   const student = moved(lost, name, spread(change, kept, map.dims[1]), 1);
-  return { curve, effects: await changeOf(passes, student, { block, attended: false }, outputs, curve[half]) };
+  const values = valueCosts(headValues(sums, seen, headWidth)).map((cost) => cost / rows);
+  const effects = await changeOf(passes, student, { block, attended: false }, outputs, curve[half]);
+  return { curve, values, effects };
 }
 
 /** Effects are measured with a quarter of the channels: half of them hardly change what the model gives. */

@@ -8,7 +8,7 @@ import type { StudentRunOptions } from "../run-options.ts";
 import { rankCuts } from "./cut-costs.ts";
 import { fittedStudent } from "./evidence.ts";
 import type { BudgetUnit } from "./shape-for-budget.ts";
-import { blockWeights, budgetDefaults, shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
+import { blockWeights, budgetDefaults, shapesForBudgets, wholeBudget } from "./shape-for-budget.ts";
 import type { StudentShape } from "./shape.ts";
 import { blankOf, evenBlocks, shapeFor } from "./shape.ts";
 
@@ -128,8 +128,9 @@ async function shapesByBlock(
   listener.stage?.("ranking cuts", config.depth);
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
   const [whole, wholeWeights] = [wholeBudget(config, unit), wholeBudget(config, "weights")];
+  const shapeWithin = shapesForBudgets(config, costs, { ...budgetDefaults, unit });
   return triedShares.flatMap((share) => {
-    const shape = shapeForBudget(config, costs, share * whole, { ...budgetDefaults, unit });
+    const shape = shapeWithin(share * whole);
     // Of few blocks, no part may fit.
     if (shape.kept.length === 0) return [];
     return [

@@ -38,6 +38,8 @@ export interface BudgetOptions {
    * near (dev/shape.md).
    */
   readonly queryFactor: number;
+  /** The same for narrower values. */
+  readonly valueFactor: number;
 }
 
 export const budgetDefaults: BudgetOptions = {
@@ -47,6 +49,7 @@ export const budgetDefaults: BudgetOptions = {
   wholeParts: true,
   partOverhead: 3000,
   queryFactor: 0.3,
+  valueFactor: 1,
 };
 
 /** Widths are multiples of this, which products like, or of an eighth of the whole where that is less. */
@@ -70,7 +73,8 @@ function spent(
   if (unit === "weights") return weights;
   const tokens = tokenCount(config);
   // Scores and what they weigh: two products of tokens by tokens.
-  const channels = shape.heads * ((shape.queryWidth ?? headWidthOf(config)) + headWidthOf(config));
+  const wide = headWidthOf(config);
+  const channels = shape.heads * ((shape.queryWidth ?? wide) + (shape.valueWidth ?? wide));
   const operations = tokens * weights + tokens * tokens * channels;
   return unit === "operations" ? operations : operations + partOverhead * tokens * config.width;
 }
@@ -97,48 +101,66 @@ function choicesOf(
   if (whole > 0) sizes.push(whole);
   const choices = sizes.map((size) => ({
     kept: { [part]: size },
-    spent: spent(config, { [part]: size, queryWidth: shape.queryWidth }, options),
+    spent: spent(config, { ...shape, heads: 0, mlpWidth: 0, [part]: size }, options),
     cost: costs[part][size] * costs.effects[part][measure],
   }));
-  return part === "heads" ? withQueryWidths(config, shape, choices, costs, options) : choices;
+  return part === "heads" ? leastOf(withNarrowHeads(config, shape, choices, costs, options)) : choices;
 }
 
-/** The same, each with all widths of queries too: of all these, those that cost less than all that spend no more. */
-function withQueryWidths(
+/** The same, and each with all widths of queries, and of these each with all widths of values. */
+function withNarrowHeads(
   config: VitConfig,
   shape: BlockShape,
   choices: readonly Choice[],
-  { queries }: BlockCosts,
+  { queries, values, effects }: BlockCosts,
   options: BudgetOptions,
 ): Choice[] {
-  const { lost, effects } = queries ?? {};
-  if (!lost || !effects) return [...choices];
-  const whole = lost.length - 1;
-  const every = Math.max(1, whole >> 3);
-  const all = [...choices];
-  for (const { kept, cost } of choices)
-    for (let queryWidth = every; queryWidth < whole; queryWidth += every)
-      if (kept.heads)
-        all.push({
-          kept: { ...kept, queryWidth },
-          spent: spent(config, { ...kept, queryWidth }, options),
-          // Heads that go need no queries.
-          cost: cost + (kept.heads / shape.heads) * options.queryFactor * lost[queryWidth] * effects[options.measure],
+  const { measure, queryFactor, valueFactor } = options;
+  // What is lost of queries is no error behind the block: only what it does to the model's output can be held against others.
+  if (!queries || measure === "none" || measure === "tokens") return [...choices];
+  const narrower = (all: Float64Array) => {
+    const every = Math.max(1, (all.length - 1) >> 3);
+    return Array.from({ length: Math.ceil((all.length - 1) / every) - 1 }, (_, i) => (i + 1) * every);
+  };
+  const made = [...choices];
+  for (const { kept, cost } of choices) {
+    const { heads = 0 } = kept;
+    if (heads === 0) continue;
+    // Heads that go need no queries and values.
+    const share = heads / shape.heads;
+    for (const queryWidth of narrower(queries.lost))
+      for (const valueWidth of [undefined, ...(values ? narrower(values) : [])]) {
+        const narrow = { ...kept, queryWidth, ...(valueWidth === undefined ? {} : { valueWidth }) };
+        const ofQueries = queryFactor * queries.lost[queryWidth] * queries.effects[measure];
+        const ofValues =
+          valueWidth === undefined ? 0 : valueFactor * (values?.[valueWidth] ?? 0) * effects.heads[measure];
+        made.push({
+          kept: narrow,
+          spent: spent(config, narrow, options),
+          cost: cost + share * (ofQueries + ofValues),
         });
-  all.sort((a, b) => a.spent - b.spent || a.cost - b.cost);
+      }
+  }
+  return made;
+}
+
+/** Of choices those that cost less than all that spend no more, from least to most. */
+function leastOf(choices: readonly Choice[]): Choice[] {
   let least = Infinity;
-  return all.filter(({ cost }) => {
-    if (cost >= least) return false;
-    least = cost;
-    return true;
-  });
+  return [...choices]
+    .sort((a, b) => a.spent - b.spent || a.cost - b.cost)
+    .filter(({ cost }) => {
+      if (cost >= least) return false;
+      least = cost;
+      return true;
+    });
 }
 
 /** What all blocks of a teacher spend of a budget. */
 export function wholeBudget(config: VitConfig, unit: BudgetUnit, { partOverhead } = budgetDefaults): number {
   return blockShapes(config)
-    .flatMap(({ queryWidth, ...shape }) =>
-      cutParts.map((part) => spent(config, { [part]: shape[part], queryWidth }, { unit, partOverhead })),
+    .flatMap(({ queryWidth, valueWidth, ...shape }) =>
+      cutParts.map((part) => spent(config, { [part]: shape[part], queryWidth, valueWidth }, { unit, partOverhead })),
     )
     .reduce((sum, v) => sum + v, 0);
 }
@@ -153,10 +175,28 @@ export function shapeForBudget(
   budget: number,
   options: BudgetOptions = budgetDefaults,
 ): ByBlockShape {
+  return shapesForBudgets(config, costs, options)(budget);
+}
+
+/** The same for several budgets. */
+export function shapesForBudgets(
+  config: VitConfig,
+  costs: readonly BlockCosts[],
+  options: BudgetOptions = budgetDefaults,
+): (budget: number) => ByBlockShape {
   const whole = blockShapes(config);
   const parts = costs.flatMap((blockCosts, block) =>
     cutParts.map((part) => choicesOf(config, whole[block], blockCosts, part, options)),
   );
+  return (budget) => shapeWithin(whole, parts, budget);
+}
+
+/** Of choices for each block's heads and MLP, those that cost least within a budget. */
+function shapeWithin(
+  whole: readonly BlockShape[],
+  parts: readonly (readonly Choice[])[],
+  budget: number,
+): ByBlockShape {
   const at = (price: number) =>
     parts.map((choices) =>
       choices.reduce((best, _, i) => (valueOf(choices[i], price) < valueOf(choices[best], price) ? i : best), 0),
@@ -182,7 +222,7 @@ export function shapeForBudget(
 const valueOf = ({ cost, spent: choiceSpent }: Choice, price: number) => cost + price * choiceSpent;
 
 /** Takes the larger sizes that still fit, those first that save most cost for what they spend. */
-function spendRest(parts: readonly Choice[][], start: readonly number[], budget: number): number[] {
+function spendRest(parts: readonly (readonly Choice[])[], start: readonly number[], budget: number): number[] {
   const taken = [...start];
   let remaining = budget - taken.reduce((sum, i, p) => sum + parts[p][i].spent, 0);
   for (;;) {

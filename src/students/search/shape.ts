@@ -12,6 +12,7 @@ import {
   withHeads,
 } from "../closed-form/narrowing.ts";
 import { withFirstQueries } from "../closed-form/narrow-queries.ts";
+import { withFirstValues } from "../closed-form/narrow-values.ts";
 import { copyBlocks } from "../kept-blocks.ts";
 import { isHeldBy } from "../../models/conform.ts";
 import type { BlockShape, VitConfig } from "../../models/config.ts";
@@ -38,7 +39,8 @@ export type UniformKind = Exclude<ShapeKind, "blocks" | "by-block">;
 export function widthsText({ mlpWidth, keptHeads, shapes }: Widths): string {
   if (shapes) {
     const queries = shapes.some(({ queryWidth }) => queryWidth !== undefined) ? " x query channels" : "";
-    return `heads x channels${queries} by block: ${shapes.map(blockShapeText).join(", ")}`;
+    const values = shapes.some(({ valueWidth }) => valueWidth !== undefined) ? " x value channels" : "";
+    return `heads x channels${queries}${values} by block: ${shapes.map(blockShapeText).join(", ")}`;
   }
   const heads = keptHeads === undefined ? [] : [counted(keptHeads, "head")];
   const channels = mlpWidth === undefined ? [] : [`${mlpWidth} channels`];
@@ -184,6 +186,7 @@ export function blankOf(
   kept.forEach((_, block) => {
     const shape: Partial<BlockShape> = shapes?.[block] ?? { mlpWidth, heads: keptHeads };
     student = withFirstQueries(student, block, shape.queryWidth);
+    student = withFirstValues(student, block, shape.valueWidth);
     if (shape.mlpWidth !== undefined) student = withChannels(student, block, first(shape.mlpWidth));
     if (shape.heads !== undefined) student = withHeads(student, block, first(shape.heads));
   });

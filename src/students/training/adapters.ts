@@ -19,7 +19,7 @@ import {
 } from "../../engine/graph/build.ts";
 import type { Value } from "../../engine/graph/graph.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, blockShape, queriesWidth } from "../../models/config.ts";
+import { attentionWidth, blockShape, qkvRows, queriesWidth } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { LinearMap, TargetModule, WeightLookup } from "../../models/vit.ts";
 import { frozenWeights, moduleWeights, moduleWeightName } from "../../models/vit.ts";
@@ -57,13 +57,10 @@ export function adapterName(block: number, module: TargetModule, part: "A" | "B"
 
 /** DoRA's lengths: one vector a map, with q, k and v in one. */
 function magnitudeName(block: number, module: TargetModule): string {
-  return `blocks.${block}.${qkvIndex(module) === undefined ? module : "qkv"}.magnitude`;
+  return `blocks.${block}.${isOfQkv(module) ? "qkv" : module}.magnitude`;
 }
 
-function qkvIndex(module: TargetModule): number | undefined {
-  const index = (["q", "k", "v"] as const).indexOf(module as "q");
-  return index < 0 ? undefined : index;
-}
+const isOfQkv = (module: TargetModule): module is "q" | "k" | "v" => module === "q" || module === "k" || module === "v";
 
 /** Inputs and outputs of a module's linear map. */
 export function moduleSize(
@@ -122,7 +119,7 @@ export function adapterShapes(config: VitConfig, plan: AdapterPlan): Shapes {
       shapes.set(adapterName(block, module, "A"), [rank, inputs]);
       shapes.set(adapterName(block, module, "B"), [outputs, rank]);
       if (plan.magnitude) {
-        shapes.set(magnitudeName(block, module), [qkvIndex(module) === undefined ? outputs : 3 * outputs]);
+        shapes.set(magnitudeName(block, module), [isOfQkv(module) ? qkvRows(config, block, "v")[1] : outputs]);
       }
     }
   }
@@ -202,9 +199,11 @@ function foldedWeight(
 /** The rows' lengths of one map; those of q, k and v stand in one vector. */
 function magnitudeRows(parameters: Parameters, block: number, module: TargetModule, weight: Value): Value {
   const all = required(parameters, magnitudeName(block, module));
-  const index = qkvIndex(module);
-  const rows = weight.shape[0] as number;
-  return index === undefined ? all : slice(all, 0, index * rows, (index + 1) * rows);
+  if (!isOfQkv(module)) return all;
+  const [total, rows] = [all.shape[0] as number, weight.shape[0] as number];
+  // Queries and keys have as many rows, values may have more.
+  const from = { q: 0, k: rows, v: total - rows }[module];
+  return slice(all, 0, from, from + rows);
 }
 
 /** Nothing to add, but for the gradient, which is that of `x`. Passes drop the zeros (`foldConstants`). */
@@ -313,7 +312,7 @@ export function foldAdapters(
     for (const module of modulesOf(config, plan, block)) {
       const name = moduleWeightName(block, module);
       if (!folded.has(name)) {
-        folded.set(name, qkvIndex(module) === undefined ? fold(module) : concat([fold("q"), fold("k"), fold("v")], 0));
+        folded.set(name, isOfQkv(module) ? concat([fold("q"), fold("k"), fold("v")], 0) : fold(module));
       }
     }
   }

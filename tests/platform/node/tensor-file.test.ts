@@ -1,5 +1,5 @@
 // Tensors of a device that lie in a file between runs.
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { afterAll, describe, expect, test } from "vitest";
 import * as ort from "onnxruntime-node";
@@ -11,6 +11,7 @@ import type { Device, DeviceTensor } from "../../../src/runtime/device.ts";
 import type { TensorFile } from "../../../src/runtime/device-memory.ts";
 import type { OnnxRuntime } from "../../../src/runtime/onnx-api.ts";
 import { createOnnxDevice } from "../../../src/runtime/onnxruntime.ts";
+import { stoppable } from "../../../src/runtime/stoppable.ts";
 import { required } from "../../../src/utils/required.ts";
 import { noise } from "../../support/noise.ts";
 
@@ -38,6 +39,15 @@ test("a file gives back what was laid into it, and uses places again", () => {
     [4, 5, 6],
   ]);
   expect(() => file.read(100, new Uint8Array(1))).toThrow("was truncated");
+  // What nothing needs goes back to the disk.
+  for (const [place, size] of [
+    [first, 3],
+    [second, 3],
+    [6, 2],
+  ])
+    file.free(place, size);
+  expect(() => file.read(0, new Uint8Array(1))).toThrow("was truncated");
+  expect(file.write(bytes(1))).toBe(0);
   file.close();
 });
 
@@ -116,7 +126,36 @@ describe("a device", () => {
   });
 });
 
-test("the worker's device does the same, and leaves no file", async () => {
+/** Files of ours that this process has open, whether they have a name or not. */
+const openFiles = () =>
+  readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`);
+      return path.includes(`wecolora-`) && path.includes(`-${process.pid}-`) ? [path] : [];
+    } catch {
+      return [];
+    }
+  });
+
+test.runIf(process.platform === "linux")(
+  "a stoppable worker's device lays tensors into a file without a name",
+  async () => {
+    const before = openFiles().length;
+    const device = createNodeDevice();
+    const stopping = stoppable(device, new AbortController().signal);
+    const numbers = noise([100, 100], 1);
+    const tensor = await stopping.upload(numbers);
+    await stopping.allowOffload?.(tensor, 0);
+    const [path, ...others] = openFiles().slice(before);
+    expect(others).toEqual([]);
+    expect(path).toMatch(/\(deleted\)$/);
+    expect((await stopping.download(tensor)).data).toEqual(numbers.data);
+    await device.dispose();
+    expect(openFiles()).toHaveLength(before);
+  },
+);
+
+test("the worker's device leaves no file", async () => {
   const ours = () =>
     readdirSync(tmpdir()).filter((name) => name.startsWith("wecolora-") && name.includes(`-${process.pid}-`));
   const before = ours();

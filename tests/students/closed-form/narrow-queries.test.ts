@@ -72,8 +72,8 @@ describe("a block's queries", () => {
     const singular = products.map((product) => new SingularValueDecomposition(product).diagonal.map((v) => v * v));
     for (const width of [0, 1, d / 2, d - 1]) {
       const lost = singular.reduce((sum, values) => sum + values.slice(width).reduce((a, b) => a + b, 0), 0);
-      // Keys are made firm by 1e-9 of their size.
-      expect(Math.abs(costs[width] / lost - 1)).toBeLessThan(1e-6);
+      // Keys are made firm by 1e-5 of their size.
+      expect(Math.abs(costs[width] / lost - 1)).toBeLessThan(1e-3);
       if (width === 0) continue;
       const student = withNarrowQueries(teacher, 1, heads, width);
       const left = products.reduce((sum, product, h) => {
@@ -81,8 +81,8 @@ describe("a block's queries", () => {
         // Attention divides by the root of the width.
         return sum + squares(Matrix.sub(product, q.mmul(k.transpose()).mul(Math.sqrt(d / width))));
       }, 0);
-      // Weights are stored as float32: products are off by so much of their size.
-      expect(Math.abs(left - lost)).toBeLessThan(1e-6 * costs[0]);
+      // So are directions, and weights are stored as float32.
+      expect(Math.abs(left - lost)).toBeLessThan(1e-5 * costs[0]);
     }
     await teacher.dispose();
   });

@@ -35,6 +35,7 @@ import {
 } from "../../../src/students/search/shape-for-budget.ts";
 import { ladderOf } from "../../../src/students/search/ladder.ts";
 import { studentsOfSizes } from "../../../src/students/search/sizes.ts";
+import { runResultSchema } from "../../../src/workspace/run-schemas.ts";
 import { drawStream } from "../../../src/utils/random.ts";
 import { zeros } from "../../../src/utils/tensor.ts";
 import { noiseFolder } from "../../support/cli.ts";
@@ -369,7 +370,7 @@ describe("students of blocks that differ", () => {
     const { heads, mlpWidth } = teacher.config;
     const kept = [0, 1, 2, 3];
     const shapes = [
-      { heads, mlpWidth: mlpWidth / 2, queryWidth: 4 },
+      { heads, mlpWidth: mlpWidth / 2, queryWidth: 4, valueWidth: 6 },
       { heads: heads / 2, mlpWidth: 0 },
       { heads: 0, mlpWidth },
       { heads: heads / 2, mlpWidth: mlpWidth / 4 },
@@ -412,6 +413,9 @@ describe("students of blocks that differ", () => {
     expect(shapes).toHaveLength(keptBlocks.length);
     const student = await loadModel(join(out, "student"), { device });
     expect(blockShapes(student.config)).toEqual(shapes);
+    const written = runResultSchema.parse(JSON.parse(readFileSync(join(out, "result.json"), "utf8")));
+    expect(written.shapes).toEqual(shapes);
+    expect(shapes.some(({ queryWidth }) => queryWidth !== undefined)).toBe(true);
     expect(parameterCount(student)).toBeLessThanOrEqual(parameterCount(teacher) / 2);
     await student.dispose();
     await teacher.dispose();
