@@ -173,6 +173,7 @@ export const commandTable: readonly CommandRow[] = [
       keptHeads: { type: "number", description: "heads that each block keeps, or their share below 1 (default: all)" },
       blockShapes: {
         description: "heads x MLP channels of each kept block, such as 3x768,0x512,6x0",
+        placeholder: "list",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
       analyticCrops: {
@@ -630,6 +631,7 @@ export const commandTable: readonly CommandRow[] = [
       keptHeads: { type: "number", description: "heads that each block keeps, or their share below 1 (default: all)" },
       blockShapes: {
         description: "heads x MLP channels of each kept block, such as 3x768,0x512,6x0",
+        placeholder: "list",
         anyOf: [{ type: "string" }, { type: "array", items: { type: "string" } }],
       },
       analyticCrops: {

@@ -49,9 +49,10 @@ const words = new Set(["revision", "title", "budget", "sizes", "kinds", "maskNam
 export const depending: ReadonlySet<string> = new Set(["method"]);
 
 export function placeholder(name: string, property: Property): string {
-  const { type, enum: values, items, placeholder: shown } = plain(property);
+  const { type, enum: values, items, placeholder: shown = property.placeholder } = plain(property);
   if (isNested(property)) return property.placeholder ?? "json";
   const isWord = shown === "text" || words.has(name);
+  if (shown !== undefined && !isWord) return shown;
   if (values) return values.length > 4 ? "name" : values.join("|");
   if (type === "array") return items?.enum ? "names" : "list";
   if (arrayForm(property) && isWord) return "names";

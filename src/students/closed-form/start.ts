@@ -30,6 +30,7 @@ export const closedFormOptions = {
     .optional()
     .describe("heads x MLP channels of each kept block, such as 3x768,0x512,6x0")
     .meta({
+      placeholder: "list",
       note: "The same for all blocks where left out. 6x480x24x48 also says the channels of each head's queries and values.",
     }),
   analyticCrops: countOption
