@@ -45,6 +45,12 @@ export function meanDiagonal({ n, gram }: Sums): number {
   return sum / n;
 }
 
+/** Sums of rows about their mean; the column of ones, which is last, becomes zeros. */
+export function aboutMean({ n, gram }: Pick<Sums, "n" | "gram">): Float64Array {
+  const count = gram[n * n - 1];
+  return gram.map((v, i) => v - (gram[Math.floor(i / n) * n + n - 1] * gram[(i % n) * n + n - 1]) / count);
+}
+
 /** Inputs that are all but always zero count as if they had this share of the mean. */
 const leastShare = 1e-6;
 

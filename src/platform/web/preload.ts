@@ -1,6 +1,6 @@
 // Parts of the library that are loaded when they are first needed.
 
-/** Loads them now (charts, parquet files, scans, procedural images), so that all of it is there offline. */
+/** Loads them now (charts, parquet files, scans, procedural images, narrow heads), so that all of it is there offline. */
 export async function preload(): Promise<void> {
   await Promise.all([
     import("../../commands/report.ts"),
@@ -9,5 +9,6 @@ export async function preload(): Promise<void> {
     import("../../data/parquet-library.ts"),
     import("../../data/nifti.ts"),
     import("../../data/procedural/procedural-image.ts"),
+    import("../../students/closed-form/head-directions.ts"),
   ]);
 }

@@ -425,7 +425,7 @@ async function refitAttention(
     const narrowMap =
       valueWidth === undefined
         ? undefined
-        : new NarrowMap(proj, headValues(first.fitting, seen, headWidth), heads, valueWidth);
+        : new NarrowMap(proj, await headValues(first.fitting, seen, headWidth), heads, valueWidth);
     const map = narrowMap ?? headsAlone(proj, channelsOf(heads, headWidth));
     const made = async (sums: Sums, ridge: number) =>
       map.changed(student, name, await solveRidged(solver, sums, ridge));

@@ -1,13 +1,6 @@
-// Directions of a head's channels, ordered by what they hold.
+// Directions of a head's channels, ordered by what they hold. Loaded where heads are narrowed inside: the library is large for a page.
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { choleskyFactor, invertedTriangle } from "../../engine/linalg/ridge.ts";
-import type { Sums } from "../../engine/linalg/ridge.ts";
-
-/** Sums of rows about their mean; the column of ones, which is last, becomes zeros. */
-export function aboutMean({ n, gram }: Pick<Sums, "n" | "gram">): Float64Array {
-  const count = gram[n * n - 1];
-  return gram.map((v, i) => v - (gram[Math.floor(i / n) * n + n - 1] * gram[(i % n) * n + n - 1]) / count);
-}
 
 /**
  * Channels are at least so much of their mean size in all directions: more than sums of float32 products are off by, so that channels
@@ -15,26 +8,28 @@ export function aboutMean({ n, gram }: Pick<Sums, "n" | "gram">): Float64Array {
  */
 const least = 1e-5;
 
-/** L of L L' = `matrix` `[d, d]`, and L'^-1. */
-export function firmFactor(matrix: Float64Array, d: number): { lower: Matrix; upper: Matrix } {
-  const mean = matrix.reduce((sum, v, i) => (i % (d + 1) === 0 ? sum + v / d : sum), 0);
-  // A head that gives nothing has no directions: its channels are as good.
-  const firm = matrix.map((v, i) => (mean > 0 ? v : 0) + (i % (d + 1) === 0 ? (mean > 0 ? least * mean : 1) : 0));
-  const factor = choleskyFactor(firm, d);
-  // What stands above its diagonal is no part of it.
-  const below = factor.map((v, i) => (i % d > Math.floor(i / d) ? 0 : v));
-  return {
-    lower: Matrix.from1DArray(d, d, below),
-    upper: Matrix.from1DArray(d, d, invertedTriangle(factor, d)).transpose(),
-  };
+/** Directions of `d` channels, as columns of matrices `[d, d]`, those that hold most first. */
+export interface Directions {
+  /** L V */
+  readonly forward: Float64Array;
+  /** L'^-1 V */
+  readonly inverse: Float64Array;
+  /** `[d]`: S */
+  readonly energies: Float64Array;
 }
 
-/** V of L' C L = V S V' as columns, those with the largest of S first, and S. */
-export function eigenDirections(
-  lower: Matrix,
-  c: Float64Array,
-  d: number,
-): { readonly vectors: Matrix; readonly energies: Float64Array } {
+/** L' C L = V S V' for D = L L'; `c` and `own` (D) are symmetric, `[d, d]`. */
+export function headDirections(own: Float64Array, c: Float64Array, d: number): Directions {
+  const mean = own.reduce((sum, v, i) => (i % (d + 1) === 0 ? sum + v / d : sum), 0);
+  // A head that gives nothing has no directions: its channels are as good.
+  const firm = own.map((v, i) => (mean > 0 ? v : 0) + (i % (d + 1) === 0 ? (mean > 0 ? least * mean : 1) : 0));
+  const factor = choleskyFactor(firm, d);
+  // What stands above its diagonal is no part of it.
+  const lower = Matrix.from1DArray(
+    d,
+    d,
+    factor.map((v, i) => (i % d > Math.floor(i / d) ? 0 : v)),
+  );
   const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(
     lower
       .transpose()
@@ -44,8 +39,11 @@ export function eigenDirections(
   );
   const order = realEigenvalues.map((_, i) => i).sort((i, j) => realEigenvalues[j] - realEigenvalues[i]);
   const all = Array.from({ length: d }, (_, i) => i);
+  const vectors = eigenvectorMatrix.selection(all, order);
+  const turned = Matrix.from1DArray(d, d, invertedTriangle(factor, d)).transpose();
   return {
-    vectors: eigenvectorMatrix.selection(all, order) as Matrix,
+    forward: Float64Array.from(lower.mmul(vectors).to1DArray()),
+    inverse: Float64Array.from(turned.mmul(vectors).to1DArray()),
     energies: Float64Array.from(order, (i) => Math.max(realEigenvalues[i], 0)),
   };
 }

@@ -10,9 +10,10 @@
 import { blockShape, headWidthOf, queriesWidth, qkvRows } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { aboutMean } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
 import type { Tensor } from "../../utils/tensor.ts";
-import { aboutMean, eigenDirections, firmFactor } from "./head-directions.ts";
+import type { Directions } from "./head-directions.ts";
 import { withQueries } from "./narrowing.ts";
 
 /** One head's queries and keys, ordered by how much of their products each direction holds. */
@@ -41,7 +42,8 @@ export async function headQueries(
     return Array.from({ length: heads }, (_, head) => inner(product, rows.data, head * d, d, sums.n));
   };
   const [queries, keys] = [await covariances("q"), await covariances("k")];
-  return queries.map((c, head) => directionsOf(c, keys[head], d));
+  const { headDirections } = await import("./head-directions.ts");
+  return queries.map((c, head) => balanced(headDirections(keys[head], c, d)));
 }
 
 /** Rows of a block's joint map with their biases: `[to - from, n]`, n inputs with the one for the bias. */
@@ -65,14 +67,13 @@ function inner(a: Float64Array, b: Float64Array, from: number, d: number, n: num
   return out;
 }
 
-function directionsOf(c: Float64Array, keys: Float64Array, d: number): HeadQueries {
-  const { lower, upper } = firmFactor(keys, d);
-  const { vectors, energies } = eigenDirections(lower, c, d);
-  // Queries and keys are to be of one size, as numbers in few bits want it.
+/** Queries and keys are to be of one size, as numbers in few bits want it. */
+function balanced({ forward, inverse, energies }: Directions): HeadQueries {
+  const d = energies.length;
   const balance = energies.map((energy) => Math.max(energy, 1e-12 * energies[0]) ** 0.25 || 1);
   return {
-    queries: Float64Array.from(lower.mmul(vectors).to1DArray(), (value, i) => value / balance[i % d]),
-    keys: Float64Array.from(upper.mmul(vectors).to1DArray(), (value, i) => value * balance[i % d]),
+    queries: forward.map((value, i) => value / balance[i % d]),
+    keys: inverse.map((value, i) => value * balance[i % d]),
     energies,
   };
 }

@@ -10,10 +10,10 @@
 import { blockShape, qkvRows, valueWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
+import { aboutMean } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
 import { elementCount } from "../../utils/tensor.ts";
-import { aboutMean, eigenDirections, firmFactor } from "./head-directions.ts";
 import { withBlock } from "./narrowing.ts";
 
 /** One head's values, ordered by how much of what it gives each direction holds. */
@@ -26,7 +26,8 @@ export interface HeadValues {
 }
 
 /** Directions of the values of heads `[d]` wide by sums of what enters the attention's output map, `proj` `[out, heads * d]`. */
-export function headValues(sums: Pick<Sums, "n" | "gram">, proj: FloatTensor, d: number): HeadValues[] {
+export async function headValues(sums: Pick<Sums, "n" | "gram">, proj: FloatTensor, d: number): Promise<HeadValues[]> {
+  const { headDirections } = await import("./head-directions.ts");
   const gram = aboutMean(sums);
   const [outputs, mixed] = proj.dims;
   const map = proj.data;
@@ -38,14 +39,9 @@ export function headValues(sums: Pick<Sums, "n" | "gram">, proj: FloatTensor, d:
       const row = map.subarray(o * mixed + from, o * mixed + from + d);
       for (let i = 0; i < d; i++) for (let j = 0; j < d; j++) read[i * d + j] += row[i] * row[j];
     }
-    const { lower, upper } = firmFactor(own, d);
-    const { vectors, energies } = eigenDirections(lower, read, d);
-    return { values: upper.mmul(vectors).to1DArray(), outputs: lower.mmul(vectors).to1DArray(), energies } as const;
-  }).map(({ values, outputs: behind, energies }) => ({
-    values: Float64Array.from(values),
-    outputs: Float64Array.from(behind),
-    energies,
-  }));
+    const { forward, inverse, energies } = headDirections(own, read, d);
+    return { values: inverse, outputs: forward, energies };
+  });
 }
 
 /** What is lost of what all heads give where they keep so many directions (index: 0 to all). */

@@ -153,7 +153,7 @@ async function costOfHeads(
   const lost = withoutColumns(teacher, `${name}.weight`, kept);
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
   const student = moved(lost, name, spread(change, kept, map.dims[1]), 1);
-  const values = valueCosts(headValues(sums, seen, headWidth)).map((cost) => cost / rows);
+  const values = valueCosts(await headValues(sums, seen, headWidth)).map((cost) => cost / rows);
   const effects = await changeOf(passes, student, { block, attended: false }, outputs, curve[half]);
   return { curve, values, effects };
 }

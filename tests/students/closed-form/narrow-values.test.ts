@@ -47,9 +47,9 @@ function problem(count = 60) {
 }
 
 describe("a map behind narrow values", () => {
-  test("loses what the smallest singular values of each head's part hold", () => {
+  test("loses what the smallest singular values of each head's part hold", async () => {
     const { rows, sums, map } = problem();
-    const costs = valueCosts(headValues(sums, map, d));
+    const costs = valueCosts(await headValues(sums, map, d));
     expect(costs[d]).toBe(0);
     const given = Array.from({ length: headCount }, (_, h) => {
       const own = new Matrix(rows.map((row) => row.slice(h * d, (h + 1) * d)));
@@ -68,7 +68,7 @@ describe("a map behind narrow values", () => {
 
   test("is refitted as rows in the directions kept say, and read as a whole or a narrow one it gives the same", async () => {
     const { rows, missing, sums, map } = problem();
-    const heads = headValues(sums, map, d);
+    const heads = await headValues(sums, map, d);
     const [kept, width] = [[0, 2], 2];
     const narrow = new NarrowMap(map, heads, kept, width);
     const actual = await narrow.sums(solver, sums);
@@ -141,7 +141,7 @@ describe("a block with narrow values", () => {
       const row = [...data.subarray(r * n, (r + 1) * n - 1), 1];
       row.forEach((a, i) => row.forEach((b, j) => (gram[i * n + j] += a * b)));
     }
-    const heads = headValues({ n, gram }, proj, width);
+    const heads = await headValues({ n, gram }, proj, width);
     for (const kept of [heads.map((_, head) => head), [0, heads.length - 1]]) {
       const map = new NarrowMap(proj, heads, kept, width);
       const none = new Float64Array((kept.length * width + 1) * proj.dims[0]);
