@@ -7,7 +7,6 @@ import { paperAugmentation } from "../data/transforms.ts";
 import { closedFormStudent } from "./closed-form/start.ts";
 import { searchBlocks } from "./search/block-search.ts";
 import type { BlockCosts } from "./search/cut-costs.ts";
-import { rankCuts } from "./search/cut-costs.ts";
 import { blockBudget } from "./search/sizes.ts";
 import { shapeForBudget, wholeBudget } from "./search/shape-for-budget.ts";
 import { methodOf } from "./methods/lookup.ts";
@@ -329,6 +328,7 @@ async function chooseByBlock(
   async function ranked(): Promise<readonly BlockCosts[]> {
     listener.stage?.("ranking cuts", config.depth);
     const images = cropBatches(source, limitItems(items, rankedImages, options.seed), 1, 1, teacher, options.seed);
+    const { rankCuts } = await import("./search/cut-costs.ts");
     return rankCuts(teacher, images, (done) => listener.progress?.(done));
   }
 }

@@ -227,9 +227,10 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
   test("its script is small, and its policy names the hub alone", async () => {
     const assets = await readdir(join(app, "assets"));
     // What a run over a folder of images loads: tables and scans bring libraries of their own, procedural images their painters, and
-    // shapes that differ by block their algebra.
+    // shapes that differ by block their costs.
     const scripts = assets.filter(
-      (name) => name.endsWith(".js") && !/^(?:ort|parquet-library|nifti|procedural-image|head-directions)/.test(name),
+      (name) =>
+        name.endsWith(".js") && !/^(?:ort|parquet-library|nifti|procedural-image|head-directions|cut-costs)/.test(name),
     );
     const bytes = await Promise.all(scripts.map(async (name) => readFile(join(app, "assets", name))));
     const packed = bytes.reduce((sum, one) => sum + gzipSync(one).byteLength, 0);

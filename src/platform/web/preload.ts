@@ -1,6 +1,6 @@
 // Parts of the library that are loaded when they are first needed.
 
-/** Loads them now (charts, parquet files, scans, procedural images, narrow heads), so that all of it is there offline. */
+/** Loads them now (charts, parquet files, scans, procedural images, shapes by block), so that all of it is there offline. */
 export async function preload(): Promise<void> {
   await Promise.all([
     import("../../commands/report.ts"),
@@ -10,5 +10,6 @@ export async function preload(): Promise<void> {
     import("../../data/nifti.ts"),
     import("../../data/procedural/procedural-image.ts"),
     import("../../students/closed-form/head-directions.ts"),
+    import("../../students/search/cut-costs.ts"),
   ]);
 }

@@ -27,10 +27,7 @@ import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { solveRidged } from "../closed-form/refit-tools.ts";
 import type { EffectMeasure, ModelOutputs } from "./cut-effects.ts";
 import { blockOutputs, changeOf } from "./cut-effects.ts";
-
-/** The parts of a block that can be cut. */
-export const cutParts = ["heads", "mlpWidth"] as const;
-export type CutPart = (typeof cutParts)[number];
+import type { CutPart } from "./shape-for-budget.ts";
 
 /** What a block's cuts cost. */
 export interface BlockCosts {

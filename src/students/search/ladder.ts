@@ -5,7 +5,6 @@ import type { ModelDefinition } from "../../models/definition.ts";
 import type { FloatTensor } from "../../utils/tensor.ts";
 import { blockShapeText, canNarrow } from "../closed-form/narrowing.ts";
 import type { StudentRunOptions } from "../run-options.ts";
-import { rankCuts } from "./cut-costs.ts";
 import { fittedStudent } from "./evidence.ts";
 import type { BudgetUnit } from "./shape-for-budget.ts";
 import { blockWeights, budgetDefaults, shapesForBudgets, wholeBudget } from "./shape-for-budget.ts";
@@ -126,6 +125,7 @@ async function shapesByBlock(
 ): Promise<Step[]> {
   const { config } = teacher;
   listener.stage?.("ranking cuts", config.depth);
+  const { rankCuts } = await import("./cut-costs.ts");
   const costs = await rankCuts(teacher, fitted, (done) => listener.progress?.(done));
   const [whole, wholeWeights] = [wholeBudget(config, unit), wholeBudget(config, "weights")];
   const shapeWithin = shapesForBudgets(config, costs, { ...budgetDefaults, unit });

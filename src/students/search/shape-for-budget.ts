@@ -3,9 +3,12 @@ import type { BlockShape, VitConfig } from "../../models/config.ts";
 import { blockShapes, headWidthOf, tokenCount, withBlockShapes } from "../../models/config.ts";
 import { weightTable } from "../../models/weight-table.ts";
 import { elementCount } from "../../utils/tensor.ts";
-import type { BlockCosts, CutPart } from "./cut-costs.ts";
-import { cutParts } from "./cut-costs.ts";
+import type { BlockCosts } from "./cut-costs.ts";
 import type { EffectMeasure } from "./cut-effects.ts";
+
+/** The parts of a block that can be cut. */
+const cutParts = ["heads", "mlpWidth"] as const;
+export type CutPart = (typeof cutParts)[number];
 
 /** A student of blocks that differ: the teacher's blocks that it keeps, and what each keeps. */
 export interface ByBlockShape {

@@ -9,7 +9,6 @@ import { elementCount } from "../../utils/tensor.ts";
 import type { AnalyticOptions } from "../closed-form/closed-form.ts";
 import { analyticDefaultsFor, analyticStart } from "../closed-form/closed-form.ts";
 import type { BlockCosts } from "./cut-costs.ts";
-import { rankCuts } from "./cut-costs.ts";
 import type { ByBlockShape } from "./shape-for-budget.ts";
 import { shapeForBudget, wholeBudget } from "./shape-for-budget.ts";
 
@@ -50,6 +49,7 @@ export async function studentsOfSizes(
   ranked?: readonly BlockCosts[],
 ): Promise<SizedStudent[]> {
   const budgets = shares.map((share) => blockBudget(teacher, share * parameterCount(teacher), `${share}x`));
+  const { rankCuts } = await import("./cut-costs.ts");
   const costs = ranked ?? (await rankCuts(teacher, batches));
   const students: SizedStudent[] = [];
   for (const [i, share] of shares.entries()) {
