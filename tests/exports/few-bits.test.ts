@@ -156,7 +156,9 @@ describe.runIf(hasSwiftShader)("on WebGPU", () => {
   test.each([0, 3, 5])("file %i gives what it gives on the CPU", async (i) => {
     const work = join(root, "tests/support/onnx-on-device.mjs");
     const file = at(String(i), "onnx", files[i].file);
-    const outcomes = await Promise.all(["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, String(side))));
+    const outcomes = await Promise.all(
+      ["cpu", "webgpu"].map((device) => withSwiftShader(work, device, file, String(side))),
+    );
     for (const { code, err } of outcomes) expect(code, err).toBe(0);
     const [cpu, gpu] = outcomes.map(({ out }) => Float32Array.from(JSON.parse(out) as number[]));
     expect(relativeError(gpu, cpu)).toBeLessThan(files[i].bound);
