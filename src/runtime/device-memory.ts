@@ -125,7 +125,8 @@ export class DeviceMemory {
     const tensor = this.at(id);
     if (isOffloaded(tensor) || isOnGpu(tensor) || !isPooled(tensor.type) || this.offloadable.has(id)) return;
     const { type, dims } = tensor;
-    const bytes = bytesOf(tensor.data as TypedArrays[Pooled]);
+    const data = tensor.data as TypedArrays[Pooled];
+    const bytes = bytesOf(data);
     const place = this.offloadableBytes + bytes.byteLength > most ? this.opened()?.write(bytes) : undefined;
     if (place === undefined) {
       this.offloadable.set(id, bytes.byteLength);
@@ -133,7 +134,8 @@ export class DeviceMemory {
       return;
     }
     this.held.set(id, { type, dims, place });
-    this.reuse(tensor);
+    // One that waits is enough: what is offloaded next would only add to those.
+    if (!this.buffers.has(type, data.length)) this.reuse(tensor);
   }
 
   /** Lets go of the memory of released tensors. */

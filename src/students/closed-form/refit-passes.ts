@@ -299,9 +299,10 @@ export class Passes {
     const old = tokens.get(name);
     if (next) tokens.set(name, next);
     else tokens.delete(name);
-    if (next && !stream.inMemory) await this.device.allowOffload?.(next, this.storage.most);
     // Teacher and student begin with the same tokens.
     if (old && ![...tokens.values()].includes(old)) await this.device.release([old]);
+    // Behind that, so that there is room for them.
+    if (next && !stream.inMemory) await this.device.allowOffload?.(next, this.storage.most);
   }
 
   /** Lets go of tokens that are not needed any more. */
