@@ -27,7 +27,6 @@ import { Sample, stridesOf } from "../closed-form/refit-sample.ts";
 import { solveRidged } from "../closed-form/refit-tools.ts";
 import type { EffectMeasure, ModelOutputs } from "./cut-effects.ts";
 import { blockOutputs, changeOf } from "./cut-effects.ts";
-import type { CutPart } from "./shape-for-budget.ts";
 
 /** What a block's cuts cost. */
 export interface BlockCosts {
@@ -46,7 +45,7 @@ export interface BlockCosts {
    * What the model's output changes by for such an error, in each measure (`effectMeasures`): a cost is the squared error times
    * this.
    */
-  readonly effects: Readonly<Record<CutPart, Readonly<Record<EffectMeasure, number>>>>;
+  readonly effects: Readonly<Record<"heads" | "mlpWidth", Readonly<Record<EffectMeasure, number>>>>;
 }
 
 /** Effects are measured on the first batch, and more up to so many images: 32 give students no nearer, and take twice as long. */

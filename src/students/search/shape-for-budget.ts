@@ -7,8 +7,8 @@ import type { BlockCosts } from "./cut-costs.ts";
 import type { EffectMeasure } from "./cut-effects.ts";
 
 /** The parts of a block that can be cut. */
-const cutParts = ["heads", "mlpWidth"] as const;
-export type CutPart = (typeof cutParts)[number];
+const cutParts = ["heads", "mlpWidth"] as const satisfies readonly CutPart[];
+type CutPart = keyof BlockCosts["effects"];
 
 /** A student of blocks that differ: the teacher's blocks that it keeps, and what each keeps. */
 export interface ByBlockShape {
