@@ -172,8 +172,12 @@ export function valueWidthOf(config: AttentionConfig, block: number): number {
 
 /** Channels of a block's queries of a token, and of its keys, all heads side by side. */
 export function queriesWidth(config: AttentionConfig, block: number): number {
-  const { heads, queryWidth = headWidthOf(config) } = blockShape(config, block);
-  return heads * queryWidth;
+  return blockShape(config, block).heads * queryWidthOf(config, block);
+}
+
+/** Channels of the queries, and of the keys, of each of a block's heads. */
+export function queryWidthOf(config: AttentionConfig, block: number): number {
+  return blockShape(config, block).queryWidth ?? headWidthOf(config);
 }
 
 /** Rows of q, k or v in a block's joint map `attn.qkv`, the first and behind the last. */

@@ -1,5 +1,6 @@
 // What tests of refitted students share: teachers, and how far a student is from one.
 import type { FloatTensor, Model } from "wecolora/node";
+import { noise } from "./noise.ts";
 
 /** Teachers whose MLPs can lose channels. */
 export const narrowableTeachers = [
@@ -20,3 +21,8 @@ export async function differenceTo(teacher: Model, student: Model, pixels: Float
   const [a, b] = [await teacher.outputs(pixels, ["blockOutput"]), await student.outputs(pixels, ["blockOutput"])];
   return a.blockOutput.data.reduce((sum, v, i) => sum + Math.abs(v - b.blockOutput.data[i]), 0);
 }
+
+/** Images that students of small teachers are compared on, `[4, 3, 32, 32]`, and batches of others that they are refitted on. */
+export const comparedImages = (): FloatTensor => noise([4, 3, 32, 32], 9, "pictures");
+export const refittedBatches = (): FloatTensor[] =>
+  Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));

@@ -4,36 +4,36 @@
 //
 // `closed-form.ts` takes the kept blocks in order, in passes over all images (`refit-graphs.ts`, run by `refit-passes.ts`;
 // `refit-sums.ts` says how sums are made and read, `refit-sample.ts` which tokens are summed, `refit-maps.ts` changes maps):
-// one for what enters the attention's output map, one for the tokens behind it, one for the block's output; and where
-// all tokens are summed, one for what enters fc2. Each is taken once, with the maps before it refitted. Between them, passes over a sample of the tokens sum normal
-// equations (G'G and G'R, float32 products on ONNX Runtime, added up in float64) for the attention's output map, then for fc2.
-// Channels are ranked by a sum of their own, on every second row of the sample, so that fc2's is made for the kept channels
-// alone. Before each of the two maps, those behind a norm are refitted for what enters them (`refit-entering.ts`): v behind the
-// first, fc1 behind the second. One solve takes the student's tokens there to those that the teacher's block has at the same
-// place, and is folded into the map, where images set aside agree; for the second, the teacher's block is gone through in two
-// halves. An attention that loses heads only makes up for them: its sums have no target, and no MLP in them. The sample is
-// every so many tokens, about five for each unknown of fc2, with a stride that has no factor in common with an image's tokens,
-// so that all places are met: neighbouring tokens say much the same, and the sums cost the same whatever the number of
-// images. Samples of several batches are summed at once, since adding up a large G'G in float64 costs more than the products
-// of a few hundred rows. G'G is symmetric, so only strips from the diagonal on are multiplied and added up. Sums, tokens and
-// weights that did not change stay on the device. Systems are solved with a ridge toward the copied weight, for each input by
-// its own size and the mean of all (`engine/linalg/ridge.ts`: Cholesky in panels; small triangles come back and are inverted,
-// all else is products on the device; the inverse's diagonal, which only ranks channels, in float32). One batch of five is set
-// aside; a whole map's change stays only where it brings the block nearer to its target there. A narrowed map must be changed:
-// it takes the first ridge where tokens are plenty, else the one that leaves less there. Where that holds for all maps, nothing
-// is set aside. Where products run in 8 bits (the recipe says so by itself where images are many:
-// `students/settle-precision.ts`), the passes over all tokens do, each block's in sessions of its own, since 8-bit weights are
-// constants, and tokens are stored in half precision (`engine/passes/stored-half.ts`), which rounds by far less; sums and
-// what is saved stay float32. Later sweeps (`--analytic-sweeps`) go through the narrowed student's blocks again. A block's
-// weights are inputs of the graphs, so one session serves all blocks: a new session for each cost more than the work.
+// one for what enters the attention's output map, one for the tokens behind it, one for the block's output; and where all
+// tokens are summed, one for what enters fc2. Each is taken once, with the maps before it refitted. Between them, passes over a
+// sample of the tokens sum normal equations (G'G and G'R, float32 products on ONNX Runtime, added up in float64) for the
+// attention's output map, then for fc2. Channels are ranked by a sum of their own, on every second row of the sample, so that
+// fc2's is made for the kept channels alone. Before each of the two maps, those behind a norm are refitted for what enters them
+// (`refit-entering.ts`): v behind the first, fc1 behind the second. One solve takes the student's tokens there to those that
+// the teacher's block has at the same place, and is folded into the map, where images set aside agree; for the second, the
+// teacher's block is gone through in two halves. An attention that loses heads only makes up for them: its sums have no target,
+// and no MLP in them. The sample is every so many tokens, about five for each unknown of fc2, with a stride that has no factor
+// in common with an image's tokens, so that all places are met: neighbouring tokens say much the same, and the sums cost the
+// same whatever the number of images. Samples of several batches are summed at once, since adding up a large G'G in float64
+// costs more than the products of a few hundred rows. G'G is symmetric, so only strips from the diagonal on are multiplied and
+// added up. Sums, tokens and weights that did not change stay on the device. Systems are solved with a ridge toward the copied
+// weight, for each input by its own size and the mean of all (`engine/linalg/ridge.ts`: Cholesky in panels; small triangles
+// come back and are inverted, all else is products on the device; the inverse's diagonal, which only ranks channels, in
+// float32). One batch of five is set aside; a whole map's change stays only where it brings the block nearer to its target
+// there. A narrowed map must be changed: it takes the first ridge where tokens are plenty, else the one that leaves less there.
+// Where that holds for all maps, nothing is set aside. Where products run in 8 bits (the recipe says so by itself where images
+// are many: `students/settle-precision.ts`), the passes over all tokens do, each block's in sessions of its own, since 8-bit
+// weights are constants, and tokens are stored in half precision (`engine/passes/stored-half.ts`), which rounds by far less;
+// sums and what is saved stay float32. Later sweeps (`--analytic-sweeps`) go through the narrowed student's blocks again. A
+// block's weights are inputs of the graphs, so one session serves all blocks: a new session for each cost more than the work.
 //
 // Tokens of all images lie in memory up to a limit, and beyond it in a file that runs read (`runtime/device-memory.ts`).
 //
-// The same sums narrow a block (`narrowing.ts`; heads inside: `narrow-queries.ts`, `narrow-values.ts`): they say what the loss of a channel or a head costs where the others
-// make up for it, and the solve over the kept ones alone makes up for it. Until tokens have passed the attention, heads
-// that go are columns of zeros in the output map, so that its passes serve whole and narrow blocks.
-// `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole blocks, and
-// keeps to what a class of transformers holds: DINOv2 wants MLPs a whole number of times as wide as the model; CLIP
+// The same sums narrow a block (`narrowing.ts`; heads inside: `narrow-queries.ts`, `narrow-values.ts`): they say what the loss
+// of a channel or a head costs where the others make up for it, and the solve over the kept ones alone makes up for it. Until
+// tokens have passed the attention, heads that go are columns of zeros in the output map, so that its passes serve whole and
+// narrow blocks. `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole
+// blocks, and keeps to what a class of transformers holds: DINOv2 wants MLPs a whole number of times as wide as the model; CLIP
 // and DINOv3 keep all heads. Gated MLPs and pooling of the MLP's width keep theirs whole.
 //
 // Blocks may differ (`shapes`, `--shape by-block`): `students/search/cut-costs.ts` draws the curve of what each cut of each part costs
@@ -155,9 +155,10 @@ export interface AnalyticStart {
 }
 
 /**
- * Refits a student of the teacher's `kept` blocks on normalised images, batch by batch `[B, 3, H, W]`. Kept are the
- * tokens of all images twice and what enters the block's attention's output map (in half precision with `int8`): in memory as far as
- * `tokenMemory` allows, the others in a file. Memory also holds a sample of all of these, and one map's normal equations twice. Throws a UserError that names the block where sums are not finite.
+ * Refits a student of the teacher's `kept` blocks on normalised images, batch by batch `[B, 3, H, W]`. Kept are the tokens of
+ * all images twice and what enters the block's attention's output map (in half precision with `int8`): in memory as far as
+ * `tokenMemory` allows, the others in a file. Memory also holds a sample of all of these, and one map's normal equations twice.
+ * Throws a UserError that names the block where sums are not finite.
  */
 export async function analyticStart(
   teacher: Model,

@@ -7,14 +7,15 @@
 // which is the singular value decomposition of C^1/2 L, cut off behind r (related: CORP, arXiv 2602.05243, which keeps channels as they
 // are). Keys are taken about their mean, since a softmax does not see what all scores of a query have in common. C and D come from
 // the sums of what enters the maps. Rotated queries and keys can't be mixed like this.
-import { blockShape, headWidthOf, queriesWidth, qkvRows } from "../../models/config.ts";
+import { blockShape, qkvRows, queryWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { aboutMean } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
 import type { Tensor } from "../../utils/tensor.ts";
 import type { Directions } from "./head-directions.ts";
-import { withQueries } from "./narrowing.ts";
+import { firstChannels, firstColumns, narrower, withTurnedHeads } from "./head-matrices.ts";
+import { withBlock } from "./narrowing.ts";
 
 /** One head's queries and keys, ordered by how much of their products each direction holds. */
 export interface HeadQueries {
@@ -33,7 +34,7 @@ export async function headQueries(
   block: number,
 ): Promise<HeadQueries[]> {
   const { heads } = blockShape(student.config, block);
-  const d = queriesWidth(student.config, block) / heads;
+  const d = queryWidthOf(student.config, block);
   const covariances = async (module: "q" | "k") => {
     const [from, to] = qkvRows(student.config, block, module);
     const rows = mapRows(student, block, from, to, sums.n);
@@ -78,15 +79,6 @@ function balanced({ forward, inverse, energies }: Directions): HeadQueries {
   };
 }
 
-/** What is lost of all heads' squared products where they keep so many directions (index: 0 to all). */
-export function queryCosts(heads: readonly HeadQueries[]): Float64Array {
-  const d = heads[0].energies.length;
-  const costs = new Float64Array(d + 1);
-  for (let kept = d - 1; kept >= 0; kept--)
-    costs[kept] = heads.reduce((sum, { energies }) => sum + energies[kept], costs[kept + 1]);
-  return costs;
-}
-
 /** The student whose heads in one block keep so many directions of their queries and keys. */
 export function withNarrowQueries(
   student: ModelDefinition,
@@ -95,33 +87,37 @@ export function withNarrowQueries(
   queryWidth: number,
 ): ModelDefinition {
   const d = heads[0].energies.length;
-  const columns = (matrix: Float64Array, factor: number) =>
-    Float64Array.from(
-      { length: d * queryWidth },
-      (_, i) => factor * matrix[Math.floor(i / queryWidth) * d + (i % queryWidth)],
-    );
   // Attention divides by the square root of a query's width.
   const scale = Math.sqrt(queryWidth / d);
-  const cut = heads.map(({ queries, keys }) => ({ queries: columns(queries, scale), keys: columns(keys, 1) }));
-  return withQueries(student, block, cut, queryWidth);
+  const queries = heads.map((head) => firstColumns(head.queries, d, queryWidth).map((v) => scale * v));
+  const keys = heads.map((head) => firstColumns(head.keys, d, queryWidth));
+  return withQueries(student, block, queries, keys, queryWidth);
 }
 
 /** The student with the first channels of each head's queries and keys in a block, where its shape asks for fewer than it has. */
 export function withFirstQueries(student: ModelDefinition, block: number, wanted: number | undefined): ModelDefinition {
   const width = narrowerQueries(student, block, wanted);
   if (width === undefined) return student;
-  const { heads } = blockShape(student.config, block);
-  const d = queriesWidth(student.config, block) / heads;
-  const first = Float64Array.from({ length: d * width }, (_, i) => (Math.floor(i / width) === i % width ? 1 : 0));
-  return withQueries(student, block, new Array(heads).fill({ queries: first, keys: first }), width);
+  const first = firstChannels(queryWidthOf(student.config, block), width);
+  const all = new Array<Float64Array>(blockShape(student.config, block).heads).fill(first);
+  return withQueries(student, block, all, all, width);
+}
+
+/** The student whose queries and keys in a block are multiplied by matrices `[d, queryWidth]`, one for each head. */
+function withQueries(
+  student: ModelDefinition,
+  block: number,
+  queries: readonly Float64Array[],
+  keys: readonly Float64Array[],
+  queryWidth: number,
+): ModelDefinition {
+  const weights = withTurnedHeads(student, block, { q: queries, k: keys });
+  return { ...student, weights, config: withBlock(student.config, block, { queryWidth }) };
 }
 
 /** Channels of a block's queries that a shape asks for, where they are fewer than it has. */
-export function narrowerQueries(
+export const narrowerQueries = (
   { config }: ModelDefinition,
   block: number,
   wanted: number | undefined,
-): number | undefined {
-  const now = blockShape(config, block).queryWidth ?? headWidthOf(config);
-  return wanted !== undefined && wanted < now ? wanted : undefined;
-}
+): number | undefined => narrower(queryWidthOf(config, block), wanted);

@@ -7,13 +7,13 @@
 // H are the rows that enter the map, taken about their mean (the bias makes up for that). The map is then refitted for what is left, as
 // it is for heads that go (`refitMap`): in directions A, from the same sums. Rotated or mixed heads can be narrowed too, since weighted
 // means are linear in values.
-import { blockShape, qkvRows, valueWidthOf } from "../../models/config.ts";
+import { blockShape, valueWidthOf } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { aboutMean } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
-import { elementCount } from "../../utils/tensor.ts";
+import { firstChannels, firstColumns, narrower, turnedColumns, withTurnedHeads } from "./head-matrices.ts";
 import { withBlock } from "./narrowing.ts";
 
 /** One head's values, ordered by how much of what it gives each direction holds. */
@@ -44,19 +44,6 @@ export async function headValues(sums: Pick<Sums, "n" | "gram">, proj: FloatTens
   });
 }
 
-/** What is lost of what all heads give where they keep so many directions (index: 0 to all). */
-export function valueCosts(heads: readonly HeadValues[]): Float64Array {
-  const d = heads[0].energies.length;
-  const costs = new Float64Array(d + 1);
-  for (let kept = d - 1; kept >= 0; kept--)
-    costs[kept] = heads.reduce((sum, { energies }) => sum + energies[kept], costs[kept + 1]);
-  return costs;
-}
-
-/** The first `width` columns of a matrix `[d, d]`. */
-const columns = (matrix: Float64Array, d: number, width: number): Float64Array =>
-  Float64Array.from({ length: d * width }, (_, i) => matrix[Math.floor(i / width) * d + (i % width)]);
-
 /** An output map that reads some heads alone, in some directions of each. */
 export class NarrowMap {
   private readonly map: FloatTensor;
@@ -73,8 +60,8 @@ export class NarrowMap {
     this.d = proj.dims[1] / all.length;
     this.width = width;
     this.directions = kept.map((head) => ({
-      values: columns(all[head].values, this.d, width),
-      outputs: columns(all[head].outputs, this.d, width),
+      values: firstColumns(all[head].values, this.d, width),
+      outputs: firstColumns(all[head].outputs, this.d, width),
     }));
   }
 
@@ -168,67 +155,36 @@ export class NarrowMap {
 }
 
 /** Channels of a block's values that a shape asks for, where they are fewer than it has. */
-export function narrowerValues(
+export const narrowerValues = (
   { config }: ModelDefinition,
   block: number,
   wanted: number | undefined,
-): number | undefined {
-  return wanted !== undefined && wanted < valueWidthOf(config, block) ? wanted : undefined;
-}
+): number | undefined => narrower(valueWidthOf(config, block), wanted);
 
 /** The student with the first channels of each head's values in a block, where its shape asks for fewer than it has. */
 export function withFirstValues(student: ModelDefinition, block: number, wanted: number | undefined): ModelDefinition {
   const width = narrowerValues(student, block, wanted);
   if (width === undefined) return student;
-  const d = valueWidthOf(student.config, block);
-  const first = Float64Array.from({ length: d * width }, (_, i) => (Math.floor(i / width) === i % width ? 1 : 0));
+  const first = firstChannels(valueWidthOf(student.config, block), width);
   const { heads } = blockShape(student.config, block);
   return withValues(student, block, new Array(heads).fill({ values: first, outputs: first }), width);
 }
 
 /** The student with narrower values in a block: `values` and `outputs` `[d, width]` of each of its heads. */
-export function withValues(
+function withValues(
   student: ModelDefinition,
   block: number,
   heads: readonly { readonly values: Float64Array; readonly outputs: Float64Array }[],
   width: number,
 ): ModelDefinition {
-  const { config } = student;
-  const [from, to] = qkvRows(config, block, "v");
-  const d = (to - from) / blockShape(config, block).heads;
-  const weights = new Map(student.weights);
-  for (const part of ["weight", "bias"] as const) {
-    const name = `blocks.${block}.attn.qkv.${part}`;
-    const joint = weights.get(name);
-    if (!joint) continue;
-    const size = elementCount(joint.dims.slice(1));
-    const data = new Float32Array((from + heads.length * width) * size);
-    // Weights in a file are read as a whole.
-    const before = joint.data;
-    data.set(before.subarray(0, from * size));
-    heads.forEach(({ values }, h) => {
-      for (let r = 0; r < width; r++)
-        for (let c = 0; c < size; c++) {
-          let sum = 0;
-          for (let i = 0; i < d; i++) sum += values[i * width + r] * before[(from + h * d + i) * size + c];
-          data[(from + h * width + r) * size + c] = sum;
-        }
-    });
-    weights.set(name, { type: "float32", dims: [data.length / size, ...joint.dims.slice(1)], data });
-  }
+  const weights = withTurnedHeads(student, block, { v: heads.map(({ values }) => values) });
   const name = `blocks.${block}.attn.proj.weight`;
-  const old = required(weights, name);
-  const [outputs, mixed] = old.dims;
-  const given = old.data;
-  const data = new Float32Array(outputs * heads.length * width);
-  heads.forEach(({ outputs: behind }, h) => {
-    for (let o = 0; o < outputs; o++)
-      for (let r = 0; r < width; r++) {
-        let sum = 0;
-        for (let i = 0; i < d; i++) sum += given[o * mixed + h * d + i] * behind[i * width + r];
-        data[(o * heads.length + h) * width + r] = sum;
-      }
-  });
-  weights.set(name, { type: "float32", dims: [outputs, heads.length * width], data });
-  return { ...student, weights, config: withBlock(config, block, { valueWidth: width }) };
+  const { type, dims, data } = required(weights, name);
+  // Weights in a file are read as a whole.
+  const behind = turnedColumns(
+    { type, dims, data },
+    heads.map(({ outputs }) => outputs),
+  );
+  weights.set(name, behind);
+  return { ...student, weights, config: withBlock(student.config, block, { valueWidth: width }) };
 }

@@ -4,11 +4,10 @@
 import type { VitConfig } from "../../models/config.ts";
 import type { BlockShape } from "../../models/config.ts";
 import {
-  blockShape,
   blockShapes,
   headWidthOf,
   qkvRows,
-  queriesWidth,
+  queryWidthOf,
   valueWidthOf,
   rotaryOf,
   sameShape,
@@ -20,7 +19,7 @@ import { splitBlockName } from "../../models/weight-table.ts";
 import { OptionError } from "../../utils/errors.ts";
 import { badOption } from "../../utils/parse-options.ts";
 import type { FloatTensor, Tensor } from "../../utils/tensor.ts";
-import { chosenRows, elementCount } from "../../utils/tensor.ts";
+import { chosenRows } from "../../utils/tensor.ts";
 import type { RidgeSolver, Sums } from "../../engine/linalg/ridge.ts";
 import { emptySums, invertedFactor, ridgeOf } from "../../engine/linalg/ridge.ts";
 import { required } from "../../utils/required.ts";
@@ -395,8 +394,7 @@ function without(student: ModelDefinition, block: number, shape: Partial<BlockSh
 export function withHeads(student: ModelDefinition, block: number, kept: readonly number[]): ModelDefinition {
   const { config } = student;
   if (kept.length === 0) return without(student, block, { heads: 0 }, /^(norm1|attn|ls1)\./);
-  const { queryWidth = headWidthOf(config) } = blockShape(config, block);
-  const valueWidth = valueWidthOf(config, block);
+  const [queryWidth, valueWidth] = [queryWidthOf(config, block), valueWidthOf(config, block)];
   const channels = channelsOf(kept, valueWidth);
   const rowsKept = (["q", "k", "v"] as const).flatMap((module) => {
     const [first] = qkvRows(config, block, module);
@@ -411,47 +409,6 @@ export function withHeads(student: ModelDefinition, block: number, kept: readonl
   const proj = `${attention}.proj.weight`;
   weights.set(proj, columnsOf(required(weights, proj), channels));
   return { ...student, weights, config: withBlock(config, block, { heads: kept.length }) };
-}
-
-/**
- * The student with narrower queries and keys in one block: each head's are multiplied by a matrix `[headWidth, queryWidth]`, `queries`
- * and `keys`, so that their products are near those of before.
- */
-export function withQueries(
-  student: ModelDefinition,
-  block: number,
-  heads: readonly { readonly queries: Float64Array; readonly keys: Float64Array }[],
-  queryWidth: number,
-): ModelDefinition {
-  const { config } = student;
-  const wide = queriesWidth(config, block) / heads.length;
-  const weights = new Map(student.weights);
-  for (const part of ["weight", "bias"] as const) {
-    const name = `blocks.${block}.attn.qkv.${part}`;
-    const joint = weights.get(name);
-    if (!joint) continue;
-    // Weights in a file are read as a whole.
-    const old = joint.data;
-    const columns = elementCount(joint.dims.slice(1));
-    const values = qkvRows(config, block, "v")[0] * columns;
-    const narrow = 2 * heads.length * queryWidth * columns;
-    const data = new Float32Array(narrow + old.length - values);
-    let at = 0;
-    for (const module of ["q", "k"] as const)
-      heads.forEach((head, h) => {
-        const matrix = module === "q" ? head.queries : head.keys;
-        const first = (qkvRows(config, block, module)[0] + h * wide) * columns;
-        for (let r = 0; r < queryWidth; r++)
-          for (let c = 0; c < columns; c++, at++) {
-            let sum = 0;
-            for (let i = 0; i < wide; i++) sum += matrix[i * queryWidth + r] * old[first + i * columns + c];
-            data[at] = sum;
-          }
-      });
-    data.set(old.subarray(values), narrow);
-    weights.set(name, { type: "float32", dims: [data.length / columns, ...joint.dims.slice(1)], data });
-  }
-  return { ...student, weights, config: withBlock(config, block, { queryWidth }) };
 }
 
 /** Some columns of a map `[out, in]`. */

@@ -10,8 +10,9 @@ import type { FloatTensor } from "../../utils/tensor.ts";
 import { required } from "../../utils/required.ts";
 import { RidgeSolver } from "../../engine/linalg/ridge.ts";
 import { analyticDefaults } from "../closed-form/closed-form.ts";
-import { headQueries, queryCosts, withNarrowQueries } from "../closed-form/narrow-queries.ts";
-import { headValues, valueCosts } from "../closed-form/narrow-values.ts";
+import { directionCosts } from "../closed-form/head-matrices.ts";
+import { headQueries, withNarrowQueries } from "../closed-form/narrow-queries.ts";
+import { headValues } from "../closed-form/narrow-values.ts";
 import {
   canNarrowQueries,
   channelCosts,
@@ -149,7 +150,7 @@ async function costOfHeads(
   const lost = withoutColumns(teacher, `${name}.weight`, kept);
   const change = await solveRidged(solver, await narrowedSums(solver, sums, map, kept), ridge);
   const student = moved(lost, name, spread(change, kept, map.dims[1]), 1);
-  const values = valueCosts(await headValues(sums, seen, headWidth)).map((cost) => cost / rows);
+  const values = directionCosts(await headValues(sums, seen, headWidth)).map((cost) => cost / rows);
   const effects = await changeOf(passes, student, { block, attended: false }, outputs, curve[half]);
   return { curve, values, effects };
 }
@@ -161,7 +162,7 @@ async function costOfQueries(
 ): Promise<PartCosts> {
   const { all } = await sumUp(passes, sample.streams, "entering", await passes.blockOf(teacher, block), 0);
   const heads = await headQueries(solver, all, teacher, block);
-  const curve = queryCosts(heads);
+  const curve = directionCosts(heads);
   const width = Math.max(1, (curve.length - 1) >> 2);
   const student = withNarrowQueries(teacher, block, heads, width);
   return { curve, effects: await changeOf(passes, student, { block, attended: false }, outputs, curve[width]) };

@@ -10,7 +10,15 @@ import type { Value } from "../../engine/graph/graph.ts";
 import { measureLatencies } from "../../evaluation/latency.ts";
 import { mean, rowCosines, sameAnswers } from "../../evaluation/metrics.ts";
 import type { VitConfig } from "../../models/config.ts";
-import { attentionWidth, blockShape, patchCount, prefixCount, queriesWidth, tokenCount } from "../../models/config.ts";
+import {
+  attentionWidth,
+  blockShape,
+  patchCount,
+  prefixCount,
+  queriesWidth,
+  queryWidthOf,
+  tokenCount,
+} from "../../models/config.ts";
 import { Model } from "../../models/model.ts";
 import { mergeableTokens, mergingOf } from "../../models/token-merging.ts";
 import { frozenWeights, vitForward } from "../../models/vit.ts";
@@ -63,13 +71,13 @@ export function blockOperations(config: VitConfig): number {
   const { width, mlp, merging, depth } = config;
   let [tokens, sum] = [tokenCount(config), 0];
   for (let i = 0; i < depth; i++) {
-    const { heads, mlpWidth } = blockShape(config, i);
+    const { mlpWidth } = blockShape(config, i);
     const channels = attentionWidth(config, i) + queriesWidth(config, i);
     const count = merging?.[i] ?? 0;
     const behind = tokens - count;
     sum += tokens * 2 * width * channels + tokens ** 2 * channels;
     sum += behind * width * mlpWidth * (mlp === "gated" ? 3 : 2);
-    if (count > 0) sum += ((tokens / 2) ** 2 * queriesWidth(config, i)) / heads + behind * tokens * width;
+    if (count > 0) sum += (tokens / 2) ** 2 * queryWidthOf(config, i) + behind * tokens * width;
     tokens = behind;
   }
   return sum;

@@ -5,15 +5,16 @@ import type { FloatTensor, ModelDefinition } from "wecolora/node";
 import { analyticDefaults, analyticStart, createDistillation, loadModel, Model } from "wecolora/node";
 import { emptySums, RidgeSolver } from "../../../src/engine/linalg/ridge.ts";
 import { blockShape, headWidthOf, qkvRows } from "../../../src/models/config.ts";
+import { directionCosts } from "../../../src/students/closed-form/head-matrices.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
-import { headQueries, queryCosts, withNarrowQueries } from "../../../src/students/closed-form/narrow-queries.ts";
+import { headQueries, withNarrowQueries } from "../../../src/students/closed-form/narrow-queries.ts";
 import { blockShapeText, parseBlockShape, withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import { moduleSize } from "../../../src/students/training/adapters.ts";
 import { required } from "../../../src/utils/required.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
-import { differenceTo } from "../../support/students.ts";
+import { comparedImages, differenceTo, refittedBatches } from "../../support/students.ts";
 
 const device = inlineDevice();
 const solver = new RidgeSolver(device);
@@ -22,8 +23,7 @@ afterAll(async () => {
   await device.dispose();
 });
 const load = (name = "timm-vit") => loadModel(referencePath(`teachers/${name}`), { device });
-const pixels = noise([4, 3, 32, 32], 9, "pictures");
-const batches = () => Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));
+const pixels = comparedImages();
 
 /** Rows that enter a block's maps, with a one for the bias, and their sums. */
 function rowsAndSums(width: number, count = 40) {
@@ -64,7 +64,7 @@ describe("a block's queries", () => {
     const { rows, sums } = rowsAndSums(teacher.config.width);
     const heads = await headQueries(solver, sums, teacher, 1);
     expect(heads).toHaveLength(teacher.config.heads);
-    const costs = queryCosts(heads);
+    const costs = directionCosts(heads);
     expect(costs[d]).toBe(0);
     const products = heads.map((_, h) =>
       headOf(teacher, 1, "q", h, rows).mmul(aboutMean(headOf(teacher, 1, "k", h, rows)).transpose()),
@@ -130,7 +130,7 @@ describe("students with narrow queries", () => {
     const left: number[] = [];
     for (const queryWidth of [1, d / 2, undefined]) {
       const shapes = kept.map(() => ({ heads, mlpWidth: mlpWidth / 2, queryWidth }));
-      const { student } = await analyticStart(teacher, kept, batches(), { ...analyticDefaults, shapes });
+      const { student } = await analyticStart(teacher, kept, refittedBatches(), { ...analyticDefaults, shapes });
       expect(blockShape(student.config, 2).queryWidth).toBe(queryWidth);
       const model = new Model(student, device);
       left.push(await differenceTo(teacher, model, pixels));

@@ -5,15 +5,16 @@ import type { FloatTensor, ModelDefinition } from "wecolora/node";
 import { analyticDefaults, analyticStart, createDistillation, loadModel, Model } from "wecolora/node";
 import { emptySums, RidgeSolver } from "../../../src/engine/linalg/ridge.ts";
 import { attentionWidth, blockShape, headWidthOf } from "../../../src/models/config.ts";
+import { directionCosts } from "../../../src/students/closed-form/head-matrices.ts";
 import { expectedWeights } from "../../../src/models/weight-table.ts";
-import { headValues, NarrowMap, valueCosts } from "../../../src/students/closed-form/narrow-values.ts";
+import { headValues, NarrowMap } from "../../../src/students/closed-form/narrow-values.ts";
 import { withHeads } from "../../../src/students/closed-form/narrowing.ts";
 import { required } from "../../../src/utils/required.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
 import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
-import { differenceTo } from "../../support/students.ts";
+import { comparedImages, differenceTo, refittedBatches } from "../../support/students.ts";
 
 const device = inlineDevice();
 const solver = new RidgeSolver(device);
@@ -22,8 +23,7 @@ afterAll(async () => {
   await device.dispose();
 });
 const load = (name = "timm-vit") => loadModel(referencePath(`teachers/${name}`), { device });
-const pixels = noise([4, 3, 32, 32], 9, "pictures");
-const batches = () => Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));
+const pixels = comparedImages();
 
 const [d, headCount, outputs] = [4, 3, 5];
 const mixed = d * headCount;
@@ -49,7 +49,7 @@ function problem(count = 60) {
 describe("a map behind narrow values", () => {
   test("loses what the smallest singular values of each head's part hold", async () => {
     const { rows, sums, map } = problem();
-    const costs = valueCosts(await headValues(sums, map, d));
+    const costs = directionCosts(await headValues(sums, map, d));
     expect(costs[d]).toBe(0);
     const given = Array.from({ length: headCount }, (_, h) => {
       const own = new Matrix(rows.map((row) => row.slice(h * d, (h + 1) * d)));
@@ -173,7 +173,7 @@ describe("students with narrow values", () => {
       const left: number[] = [];
       for (const valueWidth of [1, width / 2, undefined]) {
         const shapes = some.map(() => ({ heads, mlpWidth: mlpWidth / 2, valueWidth }));
-        const { student } = await analyticStart(teacher, some, batches(), { ...analyticDefaults, shapes });
+        const { student } = await analyticStart(teacher, some, refittedBatches(), { ...analyticDefaults, shapes });
         expect(blockShape(student.config, 1).valueWidth).toBe(valueWidth);
         for (const { data } of student.weights.values()) expect(data.every(Number.isFinite)).toBe(true);
         const model = new Model(student, device);
@@ -190,7 +190,7 @@ describe("students with narrow values", () => {
     const teacher = await load();
     const { heads, mlpWidth } = teacher.config;
     const shapes = kept.map(() => ({ heads, mlpWidth: mlpWidth / 2, queryWidth: 2, valueWidth: 3 }));
-    const { student } = await analyticStart(teacher, kept, batches(), { ...analyticDefaults, shapes });
+    const { student } = await analyticStart(teacher, kept, refittedBatches(), { ...analyticDefaults, shapes });
     const model = new Model(student, device);
     const method = magnitude ? "dora" : "lora";
     const training = await createDistillation(teacher, { keptBlocks: kept, rank: 2, initialStudent: student, method });

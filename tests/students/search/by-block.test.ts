@@ -41,9 +41,8 @@ import { zeros } from "../../../src/utils/tensor.ts";
 import { noiseFolder } from "../../support/cli.ts";
 import { inlineDevice } from "../../support/device.ts";
 import { eliminate } from "../../support/elimination.ts";
-import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
-import { differenceTo } from "../../support/students.ts";
+import { comparedImages, differenceTo, refittedBatches } from "../../support/students.ts";
 
 const device = inlineDevice();
 let folder: string;
@@ -251,8 +250,8 @@ describe("a shape for a budget", () => {
 });
 
 describe("students of blocks that differ", () => {
-  const pixels = noise([4, 3, 32, 32], 9, "pictures");
-  const batches = () => Array.from({ length: 6 }, (_, i) => noise([8, 3, 32, 32], i, "pictures"));
+  const pixels = comparedImages();
+  const batches = refittedBatches;
 
   test("a ladder for a time falls in time, is named by weights, and has no student without parts", async () => {
     const teacher = await loadModel(referencePath("teachers/timm-vit"), { device });
