@@ -92,14 +92,14 @@ async function openPlaces(most) {
 
 /** Times of finished rows, taken anew. */
 async function timeAll() {
-  const { device, teacher, first, train } = await openPlaces(1);
+  const { device, teacher, images, first, train } = await openPlaces(1);
   const done = new Set(finished().map(keyOf));
   for (const { row, images: count, draw } of wanted) {
     const key = { label: row.label, images: count, draw };
     if (!done.has(keyOf(key))) continue;
     const drawn = await drawnImages(source, key, { ...places, train });
     const { model } = await make(source, device, row, key, await placesFor(row, teacher, first), drawn.path);
-    const times = await relativeTime(teacher, model, first);
+    const times = await relativeTime(teacher, model, first, firstOf(await images.at(model.imageSize)));
     await model.dispose();
     clear(folder);
     console.log(keyOf(key), times);
@@ -133,9 +133,10 @@ async function runAll() {
       const drawn = await drawnImages(source, key, { ...places, train });
       const { model, ...made } = await make(source, device, row, key, await placesFor(row, teacher, first), drawn.path);
       try {
-        const outputs = await outputsOfAll(model, images);
+        const seen = await images.at(model.imageSize);
+        const outputs = await outputsOfAll(model, seen);
         const figures = await evaluate(source, device, images, outputs, answers, drawn.names);
-        const times = await relativeTime(teacher, model, first);
+        const times = await relativeTime(teacher, model, first, firstOf(seen));
         const record = { ...key, ...figures, ...times, ...made, machine, date: new Date().toISOString(), commit };
         if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);
         console.log(JSON.stringify(record));

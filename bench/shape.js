@@ -1,7 +1,8 @@
 // Students of different shapes and closed forms on the demo, made in one process and held against the teacher:
 //   node bench/shape.js '[{"r":2},{"r":2,"shape":"pooled"},{"r":3,"tokens":8,"draws":[0,1]}]'
 // Each is made of so many images of each class (`perClass`, 3), drawn by `draws` ([0]); `flips` adds each one mirrored, and
-// `"prior":{"images":150,"weight":0.1}` procedural images as a prior, `"queries":false` and `"values":false` leave these whole. Printed:
+// `"prior":{"images":150,"weight":0.1}` procedural images as a prior, `"queries":false` and `"values":false` leave these whole,
+// `"bits":2` rounds the block maps to blocks of 128. Printed:
 // cosine of pooled vectors and agreement of predictions on the training images that the draw has not used, then k-NN (of all training images), classifier and agreement
 // on val/, which nothing is to be chosen by. Pixels and the teacher's outputs are cached under .bench/.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -16,6 +17,7 @@ import {
   Model,
   openDataSet,
   proceduralImage,
+  quantizeWeights,
   rankCuts,
   shapeForBudget,
   wholeBudget,
@@ -171,6 +173,9 @@ async function costsOf(key, batches) {
   return costs.get(key);
 }
 
+const rounded = async (student, bits, images) =>
+  (await quantizeWeights(student, { bits, blockSize: 128, calibration: { device, images } })).definition;
+
 for (const variant of JSON.parse(process.argv[2])) {
   const {
     r = 2,
@@ -185,6 +190,7 @@ for (const variant of JSON.parse(process.argv[2])) {
     share,
     queries = true,
     values = true,
+    bits,
     ...more
   } = variant;
   for (const seed of draws) {
@@ -225,7 +231,7 @@ for (const variant of JSON.parse(process.argv[2])) {
         draws: seed,
         M: (count2 / 1e6).toFixed(2),
         seconds,
-        ...(await evaluate(student, used, onVal)),
+        ...(await evaluate(bits === undefined ? student : await rounded(student, bits, batches), used, onVal)),
       }),
     );
     if (shapes) console.log(`  ${kept.map((b, i) => `${b}:${Object.values(shapes[i]).join("/")}`).join(" ")}`);

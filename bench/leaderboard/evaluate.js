@@ -2,9 +2,9 @@
 
 const batch = 16;
 
-/** The images as models see them, and the teacher's answers. */
+/** The images as models see them: those of the teacher's size, and `at(imageSize)` the same images for a model that takes smaller ones. */
 export async function openImages(source, data, preprocessing, most) {
-  const { openDataSet, createImageSource, evaluationBatches } = source;
+  const { openDataSet, createImageSource, evaluationBatches, resizeTo } = source;
   const { train, test } = await openDataSet(data);
   const images = createImageSource(data);
   const skip = ({ name, reason }) => {
@@ -19,7 +19,9 @@ export async function openImages(source, data, preprocessing, most) {
   };
   const opened = { classes: train.classes, train: await read(train.items), val: await read(test.items) };
   await images.dispose();
-  return opened;
+  const at = async (imageSize = preprocessing.cropSize) =>
+    imageSize === preprocessing.cropSize ? opened : openImages(source, data, resizeTo(preprocessing, imageSize), most);
+  return { ...opened, at };
 }
 
 /** Vectors `[n, D]` and logits `[n, K]` of all images of a part. */
@@ -142,20 +144,20 @@ function classTokens({ dims, data, ...rest }) {
 
 const [leastRuns, leastSeconds] = [9, 2];
 
-/** The time for one image, as a share of the teacher's float32: medians of turns in one run. */
-export async function relativeTime(teacher, student, pixels) {
+/** The time for one image, as a share of the teacher's float32: medians of turns in one run. The student may take smaller images. */
+export async function relativeTime(teacher, student, pixels, studentPixels = pixels) {
   const times = { teacher: [], student: [] };
-  const timed = async (model, into) => {
+  const timed = async (model, pixels, into) => {
     const begin = performance.now();
     await model.once(pixels);
     into?.push(performance.now() - begin);
   };
-  await timed(teacher);
-  await timed(student);
+  await timed(teacher, pixels);
+  await timed(student, studentPixels);
   const begin = performance.now();
   for (let run = 0; run < leastRuns || performance.now() - begin < 1000 * leastSeconds; run++) {
-    await timed(teacher, times.teacher);
-    await timed(student, times.student);
+    await timed(teacher, pixels, times.teacher);
+    await timed(student, studentPixels, times.student);
   }
   const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
   const [whole, part] = [median(times.teacher), median(times.student)];

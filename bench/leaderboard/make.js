@@ -69,10 +69,11 @@ export async function make(source, device, row, size, places, calibration) {
 }
 
 /** What a search chose, in a few words: "onnx-q4 (3 bits, blocks of 128), 72 % of the block weights". */
-function chosenText({ format, exportOptions: { bits, blockSize } = {}, blockShare, merging }) {
+function chosenText({ format, exportOptions: { bits, blockSize } = {}, blockShare, imageSize, merging }) {
   const stored = bits === undefined ? "" : ` (${bits} bits, blocks of ${blockSize})`;
   const merged = merging ? `, ${merging.reduce((sum, count) => sum + count, 0)} tokens merged` : "";
-  return `${format}${stored}, ${Math.round(100 * blockShare)} % of the block weights${merged}`;
+  const smaller = imageSize === undefined ? "" : `, images of ${imageSize} pixels`;
+  return `${format}${stored}, ${Math.round(100 * blockShare)} % of the block weights${smaller}${merged}`;
 }
 
 async function ownOf(source, device, row, size, places, calibration, out) {
@@ -81,7 +82,8 @@ async function ownOf(source, device, row, size, places, calibration, out) {
   if (deployed) {
     const { files } = source.exportOf(deployed.format);
     const file = files.find((name) => name.endsWith(".onnx"));
-    return { ...(await opened(device, join(deployed.out, file))), command, chosen: chosenText(deployed) };
+    const { model, bytes } = await opened(device, join(deployed.out, file));
+    return { model: { ...model, imageSize: deployed.imageSize }, bytes, command, chosen: chosenText(deployed) };
   }
   if (row.export === undefined) {
     const model = await source.loadModel(path, { device });

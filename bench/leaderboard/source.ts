@@ -5,6 +5,7 @@ export { predictions, topAccuracy } from "../../src/evaluation/metrics.ts";
 export { probeDefaults, probeLogits, trainProbe } from "../../src/evaluation/probe.ts";
 export { exportOf } from "../../src/exports/lookup.ts";
 export { blockShape, headWidthOf } from "../../src/models/config.ts";
+export { resizeTo } from "../../src/models/preprocessing.ts";
 export { shapeFor } from "../../src/students/search/shape.ts";
 export { colourOf, legendOf, standalone, svgOf } from "../../src/report/chart.ts";
 export { sampleFewShot } from "../../src/data/sampling.ts";

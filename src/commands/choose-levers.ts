@@ -1,4 +1,4 @@
-// `distill --budget 12MB`, `--budget 10ms` and `--agreement 0.95`: which shape, token merging and export a run makes, by
+// `distill --budget 12MB`, `--budget 10ms` and `--agreement 0.95`: which shape, image size, token merging and export a run makes, by
 // the search over all of them together (`students/search/lever-search.ts`).
 import type { ImageSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
@@ -116,9 +116,10 @@ export async function openSearch(
   const ladder = await ladderOf(teacher, { ...options, unit }, fitted, context);
   const formats = searchedExports(options);
   const crops = await comparedCrops(teacher, compared);
-  // Merged tokens make no file smaller.
-  const merges = timed && options.levers.includes("tokens");
-  const space = new LeverSpace({ teacher, ladder, formats, fitted, merges, crops, context });
+  // Fewer tokens make no file smaller.
+  const lever = (name: (typeof options.levers)[number]) => timed && options.levers.includes(name);
+  const tokens = { merges: lever("tokens"), resizes: lever("resolution") };
+  const space = new LeverSpace({ teacher, ladder, formats, fitted, tokens, crops, context });
   const search = await LeverSearch.open(space, timed, state);
   return { search, ladder, named: (one) => described(one, space, ladder, formats) };
 }
@@ -135,18 +136,20 @@ async function comparedCrops(teacher: Model, crops: readonly FloatTensor[]): Pro
 
 /** A candidate by names, for the run's records. */
 function described(
-  { shape, merging, format, ...figures }: MeasuredCandidate,
+  { shape, tokens, format, ...figures }: MeasuredCandidate,
   space: LeverSpace,
   ladder: Ladder,
   formats: readonly TriedExport[],
 ): TriedCandidate {
-  const merged = space.mergingOf(ladder.blank(shape), merging);
+  const blank = ladder.blank(shape);
+  const { imageSize, merging } = space.withTokens(blank, tokens).config;
   const { milliseconds, ...rest } = figures;
   const { format: written, options } = formats[format];
   return {
     export: written.name,
     ...(Object.keys(options).length > 0 ? { exportOptions: options } : {}),
-    ...(merged ? { merging: merged } : {}),
+    ...(imageSize === blank.config.imageSize ? {} : { imageSize }),
+    ...(merging ? { merging } : {}),
     blockShare: ladder.weightShares[shape],
     ...rest,
     ...(Number.isNaN(milliseconds) ? {} : { milliseconds }),
@@ -162,10 +165,11 @@ export function exportText({ export: name, exportOptions = {} }: TriedCandidate)
 
 /** What was found, in a sentence. */
 function deploymentText(deployment: Deployment): string {
-  const { merging, blockShare, bytes, milliseconds, agreement } = deployment;
+  const { imageSize, merging, blockShare, bytes, milliseconds, agreement } = deployment;
   const parts = [
     `export ${exportText(deployment)}`,
     `${(100 * blockShare).toFixed(0)} % of the block weights`,
+    ...(imageSize === undefined ? [] : [`images of ${imageSize} pixels`]),
     merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
   ];
   const time = milliseconds === undefined ? "" : `, ${milliseconds.toFixed(1)} ms an image`;

@@ -132,7 +132,7 @@ export interface DistillRunResult extends Trained, Widths {
   readonly evaluatedOnTrainingImages: boolean;
   /** What was written besides, where it was asked for. */
   readonly exports?: readonly ExportedModel[];
-  /** What a search over shape, token merging and exports chose. */
+  /** What a search over shape, image size, token merging and exports chose. */
   readonly deployment?: Deployment;
 }
 
@@ -477,7 +477,7 @@ interface Begun extends Run {
   /** Blocks whose weight copy has as many weights as the student, where these are others. */
   readonly copied: readonly number[] | undefined;
   readonly distillation: Distillation;
-  /** What a search over shape, token merging and exports chose, where one was asked for. */
+  /** What a search over shape, image size, token merging and exports chose, where one was asked for. */
   readonly deployment: Deployment | undefined;
   readonly rankings: Rankings;
 }
@@ -834,8 +834,12 @@ async function exportAll(
   const plain = names.filter((name) => name !== deployment?.export);
   const exported = plain.length > 0 ? (await exportRun(context, folder, plain)).exports : [];
   if (!deployment) return exported;
-  const { export: chosen, merging, exportOptions = {} } = deployment;
-  const allOptions = { ...exportOptions, ...(merging ? { mergeTokens: [...merging] } : {}) };
+  const { export: chosen, imageSize, merging, exportOptions = {} } = deployment;
+  const allOptions = {
+    ...exportOptions,
+    ...(imageSize === undefined ? {} : { imageSize }),
+    ...(merging ? { mergeTokens: [...merging] } : {}),
+  };
   const more = await exportRun(context, folder, [chosen], allOptions);
   return [...more.exports, ...exported];
 }

@@ -92,10 +92,11 @@ const percentOf = (share: number): string => (100 * share).toFixed(0);
 
 async function writeFrontier(context: RunContext, directory: Directory, points: readonly PricedModel[]): Promise<void> {
   const head =
-    "export,block_share,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time";
+    "export,block_share,image_size,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time";
   const rows = points.map((p) => [
     exportText(p),
     p.blockShare.toFixed(4),
+    String(p.imageSize ?? ""),
     (p.merging ?? []).join(" "),
     p.share.toFixed(4),
     String(p.bytes),
@@ -108,7 +109,7 @@ async function writeFrontier(context: RunContext, directory: Directory, points: 
   await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
     series: p.export,
-    label: `${percentOf(p.blockShare)} % of the block weights${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
+    label: `${percentOf(p.blockShare)} % of the block weights${p.imageSize === undefined ? "" : `, images of ${p.imageSize} pixels`}${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
     megabytes: p.bytes / 1e6,
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,

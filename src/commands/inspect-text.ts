@@ -154,19 +154,21 @@ function proposalText({ budget, command, ...p }: Proposal): string {
   const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${timeText(p.milliseconds)} ms per image, cosine ${(1 - p.loss).toFixed(3)}`;
   if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
   const merged = p.merging ? `, ${mergingText(p.merging)} tokens merged a block` : "";
-  const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${merged}`;
+  const smaller = p.imageSize === undefined ? "" : `, images of ${p.imageSize} pixels`;
+  const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
   return `Nearest to the teacher within ${budget}: ${what} (${cost}).\n  ${command}`;
 }
 
 /** What there is at each price, the smallest first. */
 function frontierText(points: readonly PricedModel[]): string {
   const leftAligned = new Set(["export", "merged", "best for"]);
-  const columns = ["export", "blocks %", "merged", "MB", "ms/image", "cosine", "agreement %", "best for"].map(
+  const columns = ["export", "blocks %", "pixels", "merged", "MB", "ms/image", "cosine", "agreement %", "best for"].map(
     (title) => ({ title, align: leftAligned.has(title) ? ("left" as const) : undefined }),
   );
   const rows = points.map((p) => [
     exportText(p),
     (100 * p.blockShare).toFixed(0),
+    String(p.imageSize ?? ""),
     mergingText(p.merging),
     (p.bytes / 1e6).toFixed(1),
     timeText(p.milliseconds),
@@ -175,6 +177,6 @@ function frontierText(points: readonly PricedModel[]): string {
     [...(p.bestForSize ? ["size"] : []), ...(p.bestForTime ? ["time"] : [])].join(", "),
   ]);
   const explained =
-    "blocks %: share of the block weights; merged: tokens merged away in each block; cosine and agreement with the teacher, on crops of images that nothing was fitted on";
+    "blocks %: share of the block weights; pixels: side of the images, where smaller than the model's own; merged: tokens merged away in each block; cosine and agreement with the teacher, on crops of images that nothing was fitted on";
   return `${textTable(columns, rows)}\n${explained}`;
 }

@@ -25,7 +25,7 @@ import { searchChoices, writeInspection } from "./inspect-blocks.ts";
 import { pricedModels, propose } from "./proposal.ts";
 
 const place = z.number().int().min(0);
-const candidateShape = { shape: place, merging: place, format: place };
+const candidateShape = { shape: place, tokens: place, format: place };
 const measuredSchema = z.object({
   ...candidateShape,
   bytes: z.number(),

@@ -49,7 +49,7 @@ export interface CacheOptions {
    */
   agreement?: number;
   /** What --budget (MB or ms) and --agreement may change. */
-  levers?: "shape" | "tokens" | "bits" | ("shape" | "tokens" | "bits")[];
+  levers?: "shape" | "resolution" | "tokens" | "bits" | ("shape" | "resolution" | "tokens" | "bits")[];
   /** The student's start, training and loss (default: the recipe's). Default: "wecolora". */
   method?:
     | "corp"
@@ -536,7 +536,7 @@ export interface DistillOptions {
    */
   agreement?: number;
   /** What --budget (MB or ms) and --agreement may change. */
-  levers?: "shape" | "tokens" | "bits" | ("shape" | "tokens" | "bits")[];
+  levers?: "shape" | "resolution" | "tokens" | "bits" | ("shape" | "resolution" | "tokens" | "bits")[];
   /** The student's start, training and loss (default: the recipe's). Default: "wecolora". */
   method?:
     | "corp"

@@ -1,5 +1,5 @@
-// `wecolora inspect MODEL --data D --frontier` and `--budget B`: what a reader gets at each price, by the search over shape, token
-// merging and exports (`choose-levers.ts`), and the command that makes the model that loses least within a budget.
+// `wecolora inspect MODEL --data D --frontier` and `--budget B`: what a reader gets at each price, by the search over shape, image
+// size, token merging and exports (`choose-levers.ts`), and the command that makes the model that loses least within a budget.
 import type { z } from "zod";
 import type { readSchema } from "../context/common-options.ts";
 import { readOptions } from "../context/common-options.ts";
@@ -62,12 +62,12 @@ export async function propose(
 
 /** The command that makes a model: an export of the teacher where that is whole. Undefined for the teacher as it is. */
 function commandOf(
-  { blockShare, export: format, exportOptions = {}, merging }: TriedCandidate,
+  { blockShare, export: format, exportOptions = {}, imageSize, merging }: TriedCandidate,
   budget: string,
   teacher: string,
   { data, ...given }: ReadOptions,
 ): string | undefined {
-  if (blockShare === 1 && format === "onnx" && !merging) return undefined;
+  if (blockShare === 1 && format === "onnx" && imageSize === undefined && !merging) return undefined;
   if (blockShare < 1)
     return distillCommand(
       distillOptions({
@@ -81,6 +81,6 @@ function commandOf(
     ...(exportOf(format).readsImages ? [`--images ${shellWord(data)}`] : []),
     ...flags,
     ...(merging ? [`--merge-tokens ${merging.join(",")}`] : []),
-    ...flagsOf(readOptions(given)),
+    ...flagsOf(readOptions({ ...given, imageSize: imageSize ?? given.imageSize })),
   ].join(" ");
 }

@@ -248,11 +248,12 @@ function searchOf({ budget, agreement }: DistillRunOptions, { deployment }: RunC
     ...(budget === undefined ? [] : [`a budget of ${budget}`]),
     ...(agreement === undefined ? [] : [`an agreement of at least ${agreement}`]),
   ].join(" and ");
-  const keyOf = ({ export: name, exportOptions, merging, blockShare }: TriedCandidate) =>
-    JSON.stringify([name, exportOptions ?? {}, merging ?? [], blockShare]);
+  const keyOf = ({ export: name, exportOptions, imageSize = 0, merging, blockShare }: TriedCandidate) =>
+    JSON.stringify([name, exportOptions ?? {}, imageSize, merging ?? [], blockShare]);
   const candidates = deployment.tried.map((one) => ({
     format: exportText(one),
     blockShare: one.blockShare,
+    ...(one.imageSize === undefined ? {} : { imageSize: one.imageSize }),
     mergedTokens: (one.merging ?? []).reduce((sum, count) => sum + count, 0),
     bytes: one.bytes,
     ...(one.milliseconds === undefined ? {} : { milliseconds: one.milliseconds }),

@@ -46,6 +46,28 @@ const filters: Readonly<Record<Exclude<Interpolation, "nearest">, Filter>> = {
   },
 };
 
+/** What a pixel of a resized line reads: pixels of the line and their weights, which sum to 1. */
+type Reads = readonly (readonly [number, number])[];
+
+/** What pixel `i` of a line of `from` resized to `to` reads. */
+function readsOf(from: number, to: number, i: number, { support, weight }: Filter): Reads {
+  const scale = from / to;
+  const widening = Math.max(scale, 1);
+  const reach = support * widening;
+  const centre = (i + 0.5) * scale;
+  const start = Math.max(0, Math.trunc(centre - reach + 0.5));
+  const end = Math.min(from, Math.trunc(centre + reach + 0.5));
+  const weights = Array.from({ length: end - start }, (_, x) => weight((start + x - centre + 0.5) / widening));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((value, x) => [start + x, value / sum]);
+}
+
+/** What each pixel of a resized line reads, exactly: rows of a sparse matrix `[to, from]`. */
+export function resizingMatrix(from: number, to: number, interpolation: Interpolation): readonly Reads[] {
+  if (interpolation === "nearest") return Array.from(nearestPixels(from, to), (pixel): Reads => [[pixel, 1]]);
+  return Array.from({ length: to }, (_, i) => readsOf(from, to, i, filters[interpolation]));
+}
+
 const precision = 22;
 const half = 1 << (precision - 1);
 

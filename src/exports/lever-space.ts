@@ -1,5 +1,5 @@
 // What the search over levers (`students/search/lever-search.ts`) chooses from: students of a teacher by the share of
-// its block weights, token merging by the share of its operations, and the exports that a search knows.
+// its block weights, image sizes and token merging (`students/search/token-settings.ts`), and the exports that a search knows.
 //
 // Bytes and milliseconds are those of the file itself: each candidate is written into memory and opened as its reader
 // would. Fidelity is measured on a model with the numbers that the file stands for, on crops that nothing was fitted on.
@@ -10,22 +10,15 @@ import { mean, rowCosines, sameAnswers } from "../evaluation/metrics.ts";
 import { timeInRounds } from "../evaluation/latency.ts";
 import { memoryDirectory } from "../files/memory-directory.ts";
 import type { RunContext } from "../context/run-context.ts";
-import { scheduleFamilies, scheduleForShare } from "../students/search/merging-search.ts";
+import { resizePixels } from "../data/resize-pixels.ts";
 import type { Ladder } from "../students/search/ladder.ts";
 import type { Candidate, Fidelity, SearchSpace } from "../students/search/lever-search.ts";
+import type { TokenLevers, TokenSetting } from "../students/search/token-settings.ts";
+import { tokenSettings, withTokens } from "../students/search/token-settings.ts";
 import type { FloatTensor } from "../utils/tensor.ts";
 import { rows } from "../utils/tensor.ts";
 import type { Embedder, ExportFormat } from "./export-format.ts";
 import { weightBytes } from "./measure.ts";
-
-/** Shares of the blocks' operations that are left by token merging. */
-const mergingShares: readonly number[] = [0.85, 0.75, 0.65, 0.57, 0.5, 0.42, 0.35];
-
-/** Settings of token merging: none merged, then more and more, by schedules of each family. */
-const mergings = [
-  undefined,
-  ...mergingShares.flatMap((share) => scheduleFamilies.map((family) => ({ family, share }))),
-];
 
 /** An export with the options that it is tried with. */
 export interface TriedExport {
@@ -50,13 +43,12 @@ interface SpaceSettings {
   readonly formats: readonly TriedExport[];
   /** Images that exports round weights for, batch by batch. */
   readonly fitted: readonly FloatTensor[];
-  /** Whether tokens may be merged. */
-  readonly merges: boolean;
+  readonly tokens: TokenLevers;
   readonly crops: readonly ComparedCrops[];
   readonly context: RunContext;
 }
 
-const sizeKey = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
+const sizeKey = ({ shape, tokens, format }: Candidate) => `${shape} ${tokens} ${format}`;
 
 /** There are tens of candidates, whose times need not be as exact as those of a table. */
 const searchRounds = { runs: 5, milliseconds: 300 };
@@ -77,19 +69,25 @@ function firstOf(batches: readonly FloatTensor[], images: number): readonly Floa
   });
 }
 
+/** Crops in the image size of a model. */
+const cropsFor = ({ config, preprocessing }: ModelDefinition, pixels: FloatTensor): FloatTensor =>
+  resizePixels(pixels, config.imageSize, preprocessing.interpolation);
+
 /** The space of one teacher. */
 export class LeverSpace implements SearchSpace {
   readonly shares: readonly number[];
-  readonly mergings: number;
+  readonly tokenSettings: number;
   readonly formats: number;
   private readonly settings: SpaceSettings;
+  private readonly tokens: readonly TokenSetting[];
   private readonly students = new Map<number, ModelDefinition>();
   private readonly sizes = new Map<string, number>();
 
   constructor(settings: SpaceSettings) {
     this.settings = settings;
     this.shares = settings.ladder.shares;
-    this.mergings = settings.merges ? mergings.length : 1;
+    this.tokens = tokenSettings(settings.teacher, settings.tokens);
+    this.tokenSettings = this.tokens.length;
     this.formats = settings.formats.length;
   }
 
@@ -108,15 +106,9 @@ export class LeverSpace implements SearchSpace {
     return parameterCount(ladder.blank(shape)) / parameterCount(teacher);
   }
 
-  /** Tokens that each block of a candidate merges away; undefined where none are. */
-  mergingOf({ config }: Pick<ModelDefinition, "config">, merging: number): readonly number[] | undefined {
-    const setting = mergings[merging];
-    return setting && scheduleForShare(config, setting.share, setting.family);
-  }
-
-  private merged(definition: ModelDefinition, merging: number): ModelDefinition {
-    const { config, weights, preprocessing, origin } = definition;
-    return { config: { ...config, merging: this.mergingOf(definition, merging) }, weights, preprocessing, origin };
+  /** A model with the tokens of a candidate. */
+  withTokens(definition: ModelDefinition, tokens: number): ModelDefinition {
+    return withTokens(definition, this.tokens[tokens]);
   }
 
   async time(candidates: readonly Candidate[]): Promise<number[]> {
@@ -132,30 +124,34 @@ export class LeverSpace implements SearchSpace {
 
   private async timeSome(candidates: readonly Candidate[]): Promise<number[]> {
     const { crops, context } = this.settings;
-    const pixels = rows(crops[0].pixels, 0, 1);
+    const image = rows(crops[0].pixels, 0, 1);
     const opened = [];
     try {
       for (const candidate of candidates) opened.push(await this.written(candidate));
-      const runs = opened.map((embedder) => () => embedder.pooled(pixels));
+      const runs = opened.map(({ embedder, model }) => {
+        const pixels = cropsFor(model, image);
+        return () => embedder.pooled(pixels);
+      });
       const times = await timeInRounds(runs, () => context.environment.now(), searchRounds);
       return times.map(({ median }) => median);
     } finally {
-      for (const embedder of opened) await embedder.dispose();
+      for (const { embedder } of opened) await embedder.dispose();
     }
   }
 
   /** A candidate without its weights, written into memory and opened again. */
-  private async written(candidate: Candidate): Promise<Embedder> {
+  private async written(candidate: Candidate): Promise<{ embedder: Embedder; model: Model }> {
     const { formats, teacher, context } = this.settings;
     const { directory, definition } = await this.write(candidate);
     const model = new Model(definition, teacher.device);
-    return formats[candidate.format].format.open({ directory, model, context, warn: () => undefined });
+    const { format } = formats[candidate.format];
+    return { embedder: await format.open({ directory, model, context, warn: () => undefined }), model };
   }
 
   private async write(candidate: Candidate) {
     const { ladder, formats, teacher, context } = this.settings;
-    const { shape, merging, format } = candidate;
-    const definition = this.merged(ladder.blank(shape), merging);
+    const { shape, tokens, format } = candidate;
+    const definition = this.withTokens(ladder.blank(shape), tokens);
     const { format: tried, options } = formats[format];
     const directory = memoryDirectory();
     const { weightType } = teacher.origin;
@@ -180,21 +176,22 @@ export class LeverSpace implements SearchSpace {
     return made;
   }
 
-  async fidelity({ shape, merging, format }: Candidate): Promise<Fidelity> {
+  async fidelity({ shape, tokens, format }: Candidate): Promise<Fidelity> {
     const { formats, teacher, crops, fitted, context } = this.settings;
-    const definition = this.merged(await this.student(shape), merging);
+    const definition = this.withTokens(await this.student(shape), tokens);
     context.listener.stage?.("comparing a candidate with the teacher", crops.length);
     const { format: tried, options } = formats[format];
     if (!tried.search) throw new Error(`the export ${tried.name} can't be searched`);
     const { device } = teacher;
-    const calibration = tried.readsImages ? { calibration: { device, images: firstOf(fitted, roundedImages) } } : {};
+    const images = () => firstOf(fitted, roundedImages).map((pixels) => cropsFor(definition, pixels));
+    const calibration = tried.readsImages ? { calibration: { device, images: images() } } : {};
     const { signal } = context;
     const model = await tried.search.asComputed(definition, { device, options, signal, ...calibration });
     try {
       const cosines: number[] = [];
       const agree: boolean[] = [];
       for (const [i, { pixels, pooled, logits }] of crops.entries()) {
-        const outputs = await model.outputs(pixels, logits ? ["pooled", "logits"] : ["pooled"]);
+        const outputs = await model.outputs(cropsFor(definition, pixels), logits ? ["pooled", "logits"] : ["pooled"]);
         cosines.push(...rowCosines(outputs.pooled, pooled));
         if (logits) agree.push(...sameAnswers(outputs.logits, logits));
         context.listener.progress?.(i + 1);

@@ -288,6 +288,15 @@ export function withImageSize(
   return { ...model, preprocessing: resizeTo(preprocessing, imageSize) };
 }
 
+/**
+ * The model for images of another size: its position table is resampled as its own library does it, and its transform makes images
+ * of that size in the same proportions.
+ */
+export function forImageSize(model: ModelDefinition, imageSize: number): ModelDefinition {
+  const { config, weights, preprocessing, origin } = model;
+  return withImageSize(resizeModel({ config, weights, preprocessing, origin }, imageSize), { imageSize });
+}
+
 /** Who resamples so, for files that don't say whose they are. */
 const resamplingOwners: Readonly<Record<VitConfig["resampling"], string>> = {
   bicubic: "transformers does it (bicubic)",

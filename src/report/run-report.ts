@@ -94,7 +94,7 @@ export interface RunReport {
   /** How the student is loaded; runs of earlier versions don't say it. */
   readonly loading?: LoadedModel;
   readonly exports?: ExportsReport;
-  /** What a search over shape, token merging and exports tried. */
+  /** What a search over shape, image size, token merging and exports tried. */
   readonly search?: SearchReport;
   /** The export that it chose, as measured. */
   readonly chosen?: ChosenExport;

@@ -1,4 +1,4 @@
-// What a search over shape, token merging and exports tried, and what it chose.
+// What a search over shape, image size, token merging and exports tried, and what it chose.
 import type { Column } from "./table.ts";
 
 /** A combination that was built and measured. */
@@ -6,6 +6,8 @@ export interface SearchCandidate {
   readonly format: string;
   /** Share of the teacher's block weights. */
   readonly blockShare: number;
+  /** Pixels per side of the images, where they are smaller than the teacher's own. */
+  readonly imageSize?: number;
   /** Tokens merged away in all blocks together. */
   readonly mergedTokens: number;
   readonly bytes: number;
@@ -43,22 +45,25 @@ export function searchText({ asked, decides, measure, candidates }: SearchReport
     decides === "nearest"
       ? "The one whose features have the highest cosine similarity with the teacher's is chosen."
       : "Of those that agree often enough, the one with the least megabytes times milliseconds is chosen.";
-  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}`;
+  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, image size, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}`;
 }
 
-/** "onnx-q4, 58 % of the block weights, 96 tokens merged" */
-export function candidateName({ format, blockShare, mergedTokens }: SearchCandidate): string {
+/** "onnx-q4, 58 % of the block weights, 168 pixels, 96 tokens merged" */
+export function candidateName({ format, blockShare, imageSize, mergedTokens }: SearchCandidate): string {
+  const smaller = imageSize === undefined ? "" : `, ${imageSize} pixels`;
   const merged = mergedTokens > 0 ? `, ${mergedTokens} tokens merged` : "";
-  return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${merged}`;
+  return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
 }
 
 /** A row for each combination, the chosen one named so. */
 export function searchTable(search: SearchReport): { columns: Column[]; rows: string[][] } {
   const timed = search.candidates.some(({ milliseconds }) => milliseconds !== undefined);
+  const resized = search.candidates.some(({ imageSize }) => imageSize !== undefined);
   return {
     columns: [
       { title: "export", align: "left" },
       { title: "block weights %" },
+      ...(resized ? [{ title: "image size" }] : []),
       { title: "tokens merged" },
       { title: "MB" },
       ...(timed ? [{ title: "ms/image" }] : []),
@@ -69,6 +74,7 @@ export function searchTable(search: SearchReport): { columns: Column[]; rows: st
     rows: search.candidates.map((one) => [
       one.format,
       (100 * one.blockShare).toFixed(0),
+      ...(resized ? [String(one.imageSize ?? "")] : []),
       String(one.mergedTokens),
       (one.bytes / 1e6).toFixed(1),
       ...(timed ? [one.milliseconds?.toFixed(1) ?? "-"] : []),

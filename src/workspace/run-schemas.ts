@@ -42,6 +42,8 @@ const triedSchema = z.object({
   export: z.string(),
   /** The export's own options that it was tried with. */
   exportOptions: z.record(z.string(), z.unknown()).optional(),
+  /** Pixels per side of the images, where they are smaller than the teacher's own. */
+  imageSize: count.optional(),
   /** Tokens that each block merges away. */
   merging: z.array(count).readonly().optional(),
   /** Share of the teacher's block weights. */
@@ -56,7 +58,7 @@ const triedSchema = z.object({
 });
 export type TriedCandidate = z.output<typeof triedSchema>;
 
-/** What a search over shape, token merging and exports chose. */
+/** What a search over shape, image size, token merging and exports chose. */
 const deploymentSchema = triedSchema.extend({
   /** The shape, as options that make it. */
   choice: z.object({

@@ -1,7 +1,7 @@
 // Every option of a distillation changes something: a key without a row here fails, and so does a row whose option is not
 // passed on. Most rows compare what two runs of two steps on a tiny teacher are made of and end with.
 import { createHash } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -365,6 +365,11 @@ const whole: Readonly<Record<string, (place: WholePlace, plain: WholeRun) => Pro
       (await of("bits"))?.tried.map(() => 1),
     );
     expect(new Set((await of("shape"))?.tried.map((one) => one.export))).toEqual(new Set(["onnx"]));
+    const { config, out } = await run({ ...closedForm, agreement: 0.01, levers: "resolution" });
+    const { deployment } = config;
+    expect(deployment).toMatchObject({ export: "onnx", blockShare: 1, imageSize: expect.any(Number) });
+    const written = readFileSync(join(out, "exports/onnx/preprocessor_config.json"), "utf8");
+    expect(JSON.parse(written).crop_size ?? JSON.parse(written).size).toMatchObject({ height: deployment?.imageSize });
   },
   async recipe({ run }, plain) {
     const { config } = await run({ recipe: "closed-form", method: undefined, rank: undefined, steps: undefined });

@@ -1,5 +1,5 @@
 // The best model for a budget, over three levers at once: shape (the share of the teacher's block weights that is kept),
-// token merging, and the format that weights are stored and multiplied in.
+// tokens (smaller images and merged tokens), and the format that weights are stored and multiplied in.
 //
 // A grid of all combinations is too large to build: each shape costs a closed-form refit, and each time is a
 // measurement. So costs and fidelity are predicted from the levers one by one, and only what is likely to be best is
@@ -9,7 +9,7 @@
 //   teacher's time multiplied by the ratio of each lever alone, and by how far this was off for the nearest combination that was
 //   timed. Where time is limited, what is chosen was timed.
 // - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
-//   add up in it. Formats and mergings are measured on the teacher; shapes are refitted when they are asked for, and
+//   add up in it. Formats and tokens are measured on the teacher; shapes are refitted when they are asked for, and
 //   taken from a power law through those that were.
 //
 // Of the candidates that are predicted to fit, the one with the smallest predicted loss is built. Its measurement
@@ -38,19 +38,19 @@ export interface Fidelity {
 /** A combination, as places in the space's lists. */
 export interface Candidate {
   readonly shape: number;
-  readonly merging: number;
+  readonly tokens: number;
   readonly format: number;
 }
 
 /**
- * What there is to choose from. The first entry of each list is the teacher's own: whole, not merged, not quantized. Predictions
+ * What there is to choose from. The first entry of each list is the teacher's own: whole, with all tokens, not quantized. Predictions
  * are built on it; it need not be offered.
  */
 export interface SearchSpace {
   /** Shares of the teacher's block weights, from 1 downward. */
   readonly shares: readonly number[];
-  /** So many settings of token merging, from none to the most. */
-  readonly mergings: number;
+  /** So many settings of tokens; the first leaves all. */
+  readonly tokenSettings: number;
   /** So many formats, about from the most faithful to the least. */
   readonly formats: number;
   /** Whether a combination may be chosen. */
@@ -87,8 +87,8 @@ export interface SearchResult {
   readonly measured: readonly MeasuredCandidate[];
 }
 
-const keyOf = ({ shape, merging, format }: Candidate) => `${shape} ${merging} ${format}`;
-const placesOf = ({ shape, merging, format }: Candidate): Candidate => ({ shape, merging, format });
+const keyOf = ({ shape, tokens, format }: Candidate) => `${shape} ${tokens} ${format}`;
+const placesOf = ({ shape, tokens, format }: Candidate): Candidate => ({ shape, tokens, format });
 
 /** Combinations that are built for one question at most. */
 const mostBuilt = 6;
@@ -109,9 +109,9 @@ export class LeverSearch {
 
   /** Times each lever alone, or takes up what another process has measured. */
   static async open(space: SearchSpace, timed: boolean, state?: SearchState): Promise<LeverSearch> {
-    const { shares, mergings, formats } = space;
+    const { shares, tokenSettings, formats } = space;
     const all = shares.flatMap((_, shape) =>
-      count(mergings).flatMap((merging) => count(formats).map((format) => ({ shape, merging, format }))),
+      count(tokenSettings).flatMap((tokens) => count(formats).map((format) => ({ shape, tokens, format }))),
     );
     const search = new LeverSearch(
       space,
@@ -168,13 +168,13 @@ export class LeverSearch {
 
   /**
    * How much longer combinations of levers take than the product of their ratios says: as the nearest that was timed, of the same format,
-   * of the nearest merging and then of the nearest shape.
+   * of the nearest setting of tokens and then of the nearest shape.
    */
-  private timeExcess({ shape, merging, format }: Candidate): number {
+  private timeExcess({ shape, tokens, format }: Candidate): number {
     let nearest: { one: Candidate & Pick<Cost, "milliseconds">; far: number } | undefined;
     for (const one of this.times.values()) {
       if (one.format !== format || movesOneLever(one)) continue;
-      const far = Math.abs(one.merging - merging) * this.space.shares.length + Math.abs(one.shape - shape);
+      const far = Math.abs(one.tokens - tokens) * this.space.shares.length + Math.abs(one.shape - shape);
       if (!nearest || far < nearest.far || (far === nearest.far && one.shape < nearest.one.shape))
         nearest = { one, far };
     }
@@ -229,9 +229,9 @@ export class LeverSearch {
     return this.freeLoss(candidate) + this.shapeLoss(candidate.shape);
   }
 
-  /** Of a format and a merging, which need no refit. */
-  private freeLoss({ format, merging }: Candidate): number {
-    return this.formatLoss(format) + (this.measured.get(keyOf({ ...whole, merging }))?.loss ?? 0);
+  /** Of a format and a setting of tokens, which need no refit. */
+  private freeLoss({ format, tokens }: Candidate): number {
+    return this.formatLoss(format) + (this.measured.get(keyOf({ ...whole, tokens }))?.loss ?? 0);
   }
 
   /** Of a format alone: measured on the teacher, or no less than that of formats before it. */
@@ -259,10 +259,10 @@ export class LeverSearch {
     );
   }
 
-  /** Measures formats and mergings on the teacher: they need no refit. */
+  /** Measures formats and tokens on the teacher: they need no refit. */
   private async measureFree(fits: (candidate: Candidate) => boolean): Promise<void> {
     const used = this.candidates.filter(fits);
-    for (const lever of ["format", "merging"] as const) {
+    for (const lever of ["format", "tokens"] as const) {
       for (const level of new Set(used.map((candidate) => candidate[lever])))
         if (level > 0) await this.measure({ ...whole, [lever]: level });
     }
@@ -288,7 +288,7 @@ export class LeverSearch {
   }
 
   /**
-   * The best prediction whose bytes and time, where they are limited, were measured to fit, and whose format and merging were measured
+   * The best prediction whose bytes and time, where they are limited, were measured to fit, and whose format and tokens were measured
    * on the teacher. Until they are, they count as no worse than those before them: what is never the best is never measured.
    */
   private async settledBest(fits: (candidate: Candidate) => boolean, limits: Limits): Promise<Candidate | undefined> {
@@ -347,7 +347,7 @@ export class LeverSearch {
 
   /**
    * So many combinations along the predicted frontier, evenly from the dearest to the cheapest, without those that are measured.
-   * Formats and mergings are measured on the teacher for it.
+   * Formats and tokens are measured on the teacher for it.
    */
   async toBuild(points: number): Promise<Candidate[]> {
     await this.measureFree(() => true);
@@ -407,9 +407,9 @@ export class LeverSearch {
 }
 
 /** The teacher as it is. */
-const whole: Candidate = { shape: 0, merging: 0, format: 0 };
+const whole: Candidate = { shape: 0, tokens: 0, format: 0 };
 
-const levers = ["shape", "merging", "format"] as const;
+const levers = ["shape", "tokens", "format"] as const;
 
 const movesOneLever = (candidate: Candidate) => levers.filter((lever) => candidate[lever] > 0).length <= 1;
 

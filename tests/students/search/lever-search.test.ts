@@ -18,15 +18,15 @@ const bytesOf = ({ shape, format }: Candidate, of = shares) => 22e6 * of[shape] 
 /** Losses add up and times multiply but for a disturbance of each combination by up to this share. */
 function spaceOf(disturbance: number, { shares, mergingTime, mergingLoss } = coarse) {
   const built: Candidate[] = [];
-  const disturb = (what: string, { shape, merging, format }: Candidate) =>
-    1 + disturbance * (2 * randomStream(1, what, shape, merging, format).uniform() - 1);
+  const disturb = (what: string, { shape, tokens, format }: Candidate) =>
+    1 + disturbance * (2 * randomStream(1, what, shape, tokens, format).uniform() - 1);
   const lossOf = (c: Candidate) =>
-    (0.5 * (1 - shares[c.shape]) ** 1.5 + mergingLoss[c.merging] + formatLoss[c.format]) * disturb("loss", c);
+    (0.5 * (1 - shares[c.shape]) ** 1.5 + mergingLoss[c.tokens] + formatLoss[c.format]) * disturb("loss", c);
   const timeOf = (c: Candidate) =>
-    20 * (0.1 + 0.9 * shares[c.shape]) * mergingTime[c.merging] * formatTime[c.format] * disturb("time", c);
+    20 * (0.1 + 0.9 * shares[c.shape]) * mergingTime[c.tokens] * formatTime[c.format] * disturb("time", c);
   const space: SearchSpace = {
     shares,
-    mergings: mergingTime.length,
+    tokenSettings: mergingTime.length,
     formats: formatTime.length,
     offers: () => true,
     // An estimate is a tenth too low.
@@ -41,7 +41,7 @@ function spaceOf(disturbance: number, { shares, mergingTime, mergingLoss } = coa
     },
   };
   const all = shares.flatMap((_, shape) =>
-    mergingTime.flatMap((_, merging) => formatTime.map((_, format) => ({ shape, merging, format }))),
+    mergingTime.flatMap((_, tokens) => formatTime.map((_, format) => ({ shape, tokens, format }))),
   );
   return { space, all, built, lossOf, timeOf };
 }
@@ -57,7 +57,7 @@ test("where levers together save less time than their ratios say, few combinatio
     mergingTime: levels(12, (i) => 0.95 ** i),
     mergingLoss: levels(12, (i) => 0.0003 * i * i),
   });
-  const slower = (c: Candidate) => timeOf(c) * (c.merging > 0 && c.format === 1 ? 1.3 : 1);
+  const slower = (c: Candidate) => timeOf(c) * (c.tokens > 0 && c.format === 1 ? 1.3 : 1);
   const timed: Candidate[] = [];
   const time = (candidates: readonly Candidate[]) => {
     timed.push(...candidates);
@@ -163,7 +163,7 @@ test("the frontier has as many points as were asked for, from the teacher to the
   for (const candidate of await search.toBuild(6)) await search.measure(candidate);
   const points = search.sorted();
   expect(points.length).toBeGreaterThanOrEqual(6);
-  const rest = points.map(({ shape, merging, format }) => shape + merging + format);
+  const rest = points.map(({ shape, tokens, format }) => shape + tokens + format);
   expect(rest).toContain(0);
   expect(points.some(({ shape }) => shape === shares.length - 1)).toBe(true);
 });
