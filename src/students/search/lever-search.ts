@@ -10,7 +10,7 @@
 //   timed. Where time is limited, what is chosen was timed.
 // - The loss is 1 - the mean cosine similarity of pooled features with the teacher's. Errors of independent levers
 //   add up in it. Formats and tokens are measured on the teacher; shapes are refitted when they are asked for, and
-//   taken from a power law through those that were.
+//   taken from a power law through those that were. Shapes far from those are hoped to lose little, so that they are tried.
 //
 // Of the candidates that are predicted to fit, the one with the smallest predicted loss is built. Its measurement
 // corrects the prediction for its shape and its levers, until the best prediction is one that was measured.
@@ -245,7 +245,8 @@ export class LeverSearch {
 
   /**
    * Of a shape alone: what combinations with it were measured to lose beyond their other levers, and between and beyond
-   * those shapes a power of the share that is removed.
+   * those shapes a power of the share that is removed. Far from all that were refitted it is a guess, and hoped to be low: else one shape
+   * that lost much, for what its other levers do to it, would keep all others from being tried.
    */
   private shapeLoss(shape: number): number {
     const removed = (index: number) => 1 - this.space.shares[index];
@@ -253,10 +254,14 @@ export class LeverSearch {
     const points = new Map<number, number>();
     for (const one of this.measured.values())
       if (one.shape > 0) points.set(removed(one.shape), Math.max(leastLoss, one.loss - this.freeLoss(one)));
-    return powerLaw(
-      removed(shape),
+    const x = removed(shape);
+    if (points.size === 0) return hopedLoss(x);
+    const fitted = powerLaw(
+      x,
       [...points].sort(([a], [b]) => a - b),
     );
+    const isNear = [...points.keys()].some((point) => x <= nearRatio * point && point <= nearRatio * x);
+    return isNear ? fitted : Math.min(fitted, hopedLoss(x));
   }
 
   /** Measures formats and tokens on the teacher: they need no refit. */
@@ -273,11 +278,7 @@ export class LeverSearch {
     const fits = (candidate: Candidate) => isWithin(this.costOf(candidate), limits);
     if (!this.candidates.some(fits)) throw this.nothingFits(limits);
     for (let built = 0; built < mostBuilt; built++) {
-      const best = await this.settledBest(fits, limits);
-      // What shapes lose is a guess until one was refitted.
-      const guessed =
-        best && this.measured.has(keyOf(best)) && ![...this.measured.values()].some(({ shape }) => shape > 0);
-      const next = guessed ? await this.settledBest((one) => one.shape > 0 && fits(one), limits) : best;
+      const next = await this.settledBest(fits, limits);
       if (!next || this.measured.has(keyOf(next))) break;
       await this.measure(next);
     }
@@ -314,7 +315,21 @@ export class LeverSearch {
     const failing = await this.firstFailing(least, affordable);
     const fits = (candidate: Candidate) => candidate.format < failing && affordable(candidate);
     await this.measureFree(fits);
-    const steps = this.frontier(fits);
+    await this.cheapestOf(this.frontier(fits), least, limits);
+    // What was measured has corrected what other combinations are predicted to lose.
+    await this.cheapestOf(this.frontier(fits), least, limits);
+    const measured = this.sorted();
+    const keeping = measured.filter((one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits));
+    if (keeping.length === 0)
+      throw new UserError(
+        `No model that was tried agrees with the teacher on ${percent(least)} % of images; the best agrees on ${percent(Math.max(0, ...measured.map(({ agreement }) => agreement)))} %.`,
+        { code: "INVALID_OPTION" },
+      );
+    return { best: keeping.reduce((best, one) => (this.cheapness(one) < this.cheapness(best) ? one : best)), measured };
+  }
+
+  /** Measures along a frontier until it is known where it agrees too little. */
+  private async cheapestOf(steps: readonly Candidate[], least: number, limits: Limits): Promise<void> {
     // Agreement falls along the frontier: halves are enough, as each step may cost a refit.
     let [keeps, fails] = [-1, steps.length];
     while (fails - keeps > 1) {
@@ -324,14 +339,6 @@ export class LeverSearch {
       if (agreement >= least) keeps = middle;
       else fails = middle;
     }
-    const measured = this.sorted();
-    const keeping = measured.filter((one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits));
-    if (keeping.length === 0)
-      throw new UserError(
-        `No model that was tried agrees with the teacher on ${percent(least)} % of images; the best agrees on ${percent(Math.max(0, ...measured.map(({ agreement }) => agreement)))} %.`,
-        { code: "INVALID_OPTION" },
-      );
-    return { best: keeping.reduce((best, one) => (this.cheapness(one) < this.cheapness(best) ? one : best)), measured };
   }
 
   /**
@@ -428,14 +435,18 @@ function isWithin(cost: Cost, limits: Limits): boolean {
 
 const percent = (share: number) => (100 * share).toFixed(1);
 
-/** Loss of a model of nothing, and the power with which it grows, where nothing was measured: about as on ViT-S. */
-const [allLoss, defaultPower] = [0.8, 1.5];
+/** What removing a share loses where it loses little: about as with shapes by block of a ViT-S (dev/shape.md). */
+const hopedLoss = (removed: number): number => 0.5 * removed ** 3;
+/** Shapes whose removed shares are within this ratio of one that was refitted are predicted from it. */
+const nearRatio = 1.6;
+/** The power with which losses grow, where one was measured. */
+const defaultPower = 2.5;
 const leastLoss = 1e-6;
 
 /** `y` at `x` by powers through the two nearest of these points, which are sorted by `x`; through one by the default power. */
 function powerLaw(x: number, points: readonly (readonly [number, number])[]): number {
-  if (points.length < 2) {
-    const [x0, y0] = points[0] ?? [1, allLoss];
+  if (points.length === 1) {
+    const [[x0, y0]] = points;
     return y0 * (x / x0) ** defaultPower;
   }
   const after = points.findIndex(([cost]) => cost >= x);
