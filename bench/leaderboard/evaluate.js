@@ -19,8 +19,12 @@ export async function openImages(source, data, preprocessing, most) {
   };
   const opened = { classes: train.classes, train: await read(train.items), val: await read(test.items) };
   await images.dispose();
-  const at = async (imageSize = preprocessing.cropSize) =>
-    imageSize === preprocessing.cropSize ? opened : openImages(source, data, resizeTo(preprocessing, imageSize), most);
+  const bySize = new Map([[preprocessing.cropSize, opened]]);
+  const at = async (imageSize = preprocessing.cropSize) => {
+    const read = bySize.get(imageSize) ?? (await openImages(source, data, resizeTo(preprocessing, imageSize), most));
+    bySize.set(imageSize, read);
+    return read;
+  };
   return { ...opened, at };
 }
 

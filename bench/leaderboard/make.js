@@ -72,7 +72,7 @@ export async function make(source, device, row, size, places, calibration) {
 function chosenText({ format, exportOptions: { bits, blockSize } = {}, blockShare, imageSize, merging }) {
   const stored = bits === undefined ? "" : ` (${bits} bits, blocks of ${blockSize})`;
   const merged = merging ? `, ${merging.reduce((sum, count) => sum + count, 0)} tokens merged` : "";
-  const smaller = imageSize === undefined ? "" : `, images of ${imageSize} pixels`;
+  const smaller = imageSize === undefined ? "" : `, images of ${imageSize}x${imageSize}`;
   return `${format}${stored}, ${Math.round(100 * blockShare)} % of the block weights${smaller}${merged}`;
 }
 

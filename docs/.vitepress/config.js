@@ -88,7 +88,7 @@ export default defineConfig({
           ["The closed form", "closed-form"],
           ["WeCoLoRA", "wecolora"],
           ["Fidelity, agreement and intervals", "metrics"],
-          ["Shape, tokens and bits", "levers"],
+          ["Shape, image size, tokens and bits", "levers"],
           ["int8", "int8"],
         ]),
       },

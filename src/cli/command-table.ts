@@ -60,8 +60,8 @@ export const commandTable: readonly CommandRow[] = [
       levers: {
         description: "what --budget (MB or ms) and --agreement may change",
         anyOf: [
-          { type: "string", enum: ["shape", "resolution", "tokens", "bits"] },
-          { type: "array", items: { type: "string", enum: ["shape", "resolution", "tokens", "bits"] } },
+          { type: "string", enum: ["shape", "image-size", "tokens", "bits"] },
+          { type: "array", items: { type: "string", enum: ["shape", "image-size", "tokens", "bits"] } },
         ],
       },
       method: {
@@ -518,8 +518,8 @@ export const commandTable: readonly CommandRow[] = [
       levers: {
         description: "what --budget (MB or ms) and --agreement may change",
         anyOf: [
-          { type: "string", enum: ["shape", "resolution", "tokens", "bits"] },
-          { type: "array", items: { type: "string", enum: ["shape", "resolution", "tokens", "bits"] } },
+          { type: "string", enum: ["shape", "image-size", "tokens", "bits"] },
+          { type: "array", items: { type: "string", enum: ["shape", "image-size", "tokens", "bits"] } },
         ],
       },
       method: {

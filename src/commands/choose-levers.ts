@@ -2,7 +2,8 @@
 // the search over all of them together (`students/search/lever-search.ts`).
 import type { ImageSource } from "../data/loader.ts";
 import type { Item } from "../data/sampling.ts";
-import { allExports, exportOf } from "../exports/lookup.ts";
+import { allExports } from "../exports/lookup.ts";
+import { exportText } from "./export-text.ts";
 import { LeverSpace } from "../exports/lever-space.ts";
 import type { ComparedCrops, TriedExport } from "../exports/lever-space.ts";
 import type { ExportFormat } from "../exports/export-format.ts";
@@ -118,7 +119,7 @@ export async function openSearch(
   const crops = await comparedCrops(teacher, compared);
   // Fewer tokens make no file smaller.
   const lever = (name: (typeof options.levers)[number]) => timed && options.levers.includes(name);
-  const tokens = { merges: lever("tokens"), resizes: lever("resolution") };
+  const tokens = { merges: lever("tokens"), resizes: lever("image-size") };
   const space = new LeverSpace({ teacher, ladder, formats, fitted, tokens, crops, context });
   const search = await LeverSearch.open(space, timed, state);
   return { search, ladder, named: (one) => described(one, space, ladder, formats) };
@@ -156,20 +157,13 @@ function described(
   };
 }
 
-/** An export with the options that differ from its defaults, as in "onnx-q4 (blockSize 64)". */
-export function exportText({ export: name, exportOptions = {} }: TriedCandidate): string {
-  const defaults = z.object(exportOf(name).options).parse({});
-  const changed = Object.entries(exportOptions).filter(([key, value]) => value !== defaults[key]);
-  return changed.length === 0 ? name : `${name} (${changed.map((pair) => pair.join(" ")).join(", ")})`;
-}
-
 /** What was found, in a sentence. */
 function deploymentText(deployment: Deployment): string {
   const { imageSize, merging, blockShare, bytes, milliseconds, agreement } = deployment;
   const parts = [
     `export ${exportText(deployment)}`,
     `${(100 * blockShare).toFixed(0)} % of the block weights`,
-    ...(imageSize === undefined ? [] : [`images of ${imageSize} pixels`]),
+    ...(imageSize === undefined ? [] : [`images of ${imageSize}x${imageSize}`]),
     merging ? `tokens merged in each block: ${merging.join(", ")}` : "no tokens merged",
   ];
   const time = milliseconds === undefined ? "" : `, ${milliseconds.toFixed(1)} ms an image`;

@@ -34,7 +34,6 @@ import { elementBytes } from "../utils/tensor.ts";
 import { writeStudent, writeStudentCard } from "./student-folder.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { interruptible, loadRequest, SkippedImages } from "../context/run-context.ts";
-import { chooseLevers } from "./choose-levers.ts";
 import type { OtherStudent } from "./several-sizes.ts";
 import { checkSizes, ofSize, rowNameOf, sizesOf, writeOtherCards, writeOtherSizes } from "./several-sizes.ts";
 import { CropCache } from "./crop-cache.ts";
@@ -603,6 +602,7 @@ async function deploymentOf({
 }: Run): Promise<Deployment | undefined> {
   if (resumed) return resumed.config.deployment;
   if (!searchesLevers(options)) return undefined;
+  const { chooseLevers } = await import("./choose-levers.ts");
   return chooseLevers({ options, teacher, source, items: images.train, context });
 }
 
@@ -824,7 +824,7 @@ async function finish(
   return addReports(context, folder, options, result, begun.deployment);
 }
 
-/** Writes the exports that were asked for, and the one that a search chose with the tokens that it merges. */
+/** Writes the exports that were asked for, and the one that a search chose with its image size and the tokens that it merges. */
 async function exportAll(
   context: RunContext,
   folder: RunFolder,
@@ -835,12 +835,8 @@ async function exportAll(
   const exported = plain.length > 0 ? (await exportRun(context, folder, plain)).exports : [];
   if (!deployment) return exported;
   const { export: chosen, imageSize, merging, exportOptions = {} } = deployment;
-  const allOptions = {
-    ...exportOptions,
-    ...(imageSize === undefined ? {} : { imageSize }),
-    ...(merging ? { mergeTokens: [...merging] } : {}),
-  };
-  const more = await exportRun(context, folder, [chosen], allOptions);
+  const allOptions = { ...exportOptions, ...(merging ? { mergeTokens: [...merging] } : {}) };
+  const more = await exportRun(context, folder, [chosen], allOptions, imageSize);
   return [...more.exports, ...exported];
 }
 

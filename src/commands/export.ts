@@ -10,7 +10,8 @@ import { exportOptions } from "../exports/registry.ts";
 import { Model } from "../models/model.ts";
 import { checkMerging, mergesTokens, mergingOf } from "../models/token-merging.ts";
 import type { ModelDefinition } from "../models/definition.ts";
-import { parameterCount } from "../models/definition.ts";
+import { forImageSize, parameterCount } from "../models/definition.ts";
+import { patchCount } from "../models/config.ts";
 import type { Interval } from "../evaluation/confidence.ts";
 import { boundsText, countText, fewImages } from "../report/results.ts";
 import type { Column } from "../report/table.ts";
@@ -104,6 +105,8 @@ export interface ExportedModel {
   readonly millisecondsPerImage: number;
   /** The middle half of the times lies between these; exports of earlier versions don't say. */
   readonly millisecondsQuartiles?: readonly [number, number];
+  /** Pixels per side of the images that it takes, where a search chose smaller ones. All figures compare with the model at its own size. */
+  readonly imageSize?: number;
   /** Tokens that each block merges away, where the export merges any. All figures compare with the unmerged model. */
   readonly merging?: readonly number[];
 }
@@ -237,12 +240,13 @@ export async function runExport(context: RunContext, input: ExportRunInput): Pro
   });
 }
 
-/** Writes a run's student in formats into its own folder, which the caller holds. */
+/** Writes a run's student in formats into its own folder, which the caller holds; for images of another size where one is given. */
 export async function exportRun(
   context: RunContext,
   folder: RunFolder,
   names: readonly ExportName[],
   more: Partial<ExportRunInput> = {},
+  smallerImages?: number,
 ): Promise<ExportRunResult> {
   const { directory } = folder;
   const model = directory.describe("");
@@ -252,7 +256,8 @@ export async function exportRun(
     "options of export",
   );
   const origin = await originOf(context, model);
-  const result = await exportInto(context, options, origin, (format) => directory.below(`exports/${format}`));
+  const directoryOf = (format: ExportName) => directory.below(`exports/${format}`);
+  const result = await exportInto(context, options, origin, directoryOf, smallerImages);
   await folder.writeExports(result.exports);
   return result;
 }
@@ -313,11 +318,12 @@ interface ExportSource {
   readonly context: RunContext;
   readonly options: ExportOptions;
   readonly origin: Origin | undefined;
-  /** The model as it is written, and what it merges away in each block. */
+  /** The model as it is written, for images of what size where that is not its own, and what it merges away in each block. */
   readonly model: Model;
+  readonly imageSize?: number;
   readonly merging?: readonly number[];
   readonly images: ExportImages;
-  /** What the model gives for the images without merging, and as it is written. */
+  /** What the model gives for the images at its own size without merging, and as it is written. */
   readonly original: Embedded;
   readonly expected: Embedded;
   readonly weightType: ModelDefinition["origin"]["weightType"];
@@ -332,6 +338,7 @@ async function exportInto(
   options: ExportOptions,
   origin: Origin | undefined,
   directoryOf: (name: ExportName) => Directory,
+  imageSize?: number,
 ): Promise<ExportRunResult> {
   const { environment, listener } = context;
   const path = origin ? origin.folder.directory.describe("student") : options.model;
@@ -340,15 +347,18 @@ async function exportInto(
     throw new UserError("export needs images to compare on: add --data <folder>.", { code: "INVALID_OPTION" });
   refuseImages(options);
   const whole = await environment.loadModel(path, loadRequest(context, readOptions(options)));
-  const { model, merging } = withMerging(whole, options);
+  const resized = imageSize === undefined ? whole : new Model(forImageSize(whole, imageSize), whole.device);
+  const { model, merging } = withMerging(resized, options);
   checkFormats(options.to, model, origin?.options);
-  const images = await ExportImages.open(context, whole, data, options.maxImages, options.seed);
+  const images = await ExportImages.open(context, resized, data, options.maxImages, options.seed);
   try {
     const weightType = options.weightType ?? model.origin.weightType;
     await checkRoom(context, directoryOf(options.to[0]).describe(""), bytesOf(options, model, weightType));
-    const original = await images.embed(embedderOf(whole));
-    const expected = merging ? await images.embed(embedderOf(model)) : original;
-    const source: ExportSource = { context, options, origin, model, merging, images, original, expected, weightType };
+    const original =
+      resized === whole ? await images.embed(embedderOf(whole)) : await embedded(context, whole, data, options);
+    const expected = model === whole ? original : await images.embed(embedderOf(model));
+    const made = { model, imageSize, merging, images, original, expected, weightType };
+    const source: ExportSource = { context, options, origin, ...made };
     const written: Compared[] = [];
     for (const name of options.to) {
       listener.stage?.(`exporting ${name}`);
@@ -365,6 +375,21 @@ async function exportInto(
     await images.dispose();
     await model.dispose();
     await whole.dispose();
+  }
+}
+
+/** What a model gives for the images that exports are compared on, read at its own size. */
+async function embedded(
+  context: RunContext,
+  model: Model,
+  data: string,
+  { maxImages, seed }: ExportOptions,
+): Promise<Embedded> {
+  const images = await ExportImages.open(context, model, data, maxImages, seed);
+  try {
+    return await images.embed(embedderOf(model));
+  } finally {
+    await images.dispose();
   }
 }
 
@@ -422,7 +447,7 @@ function refuseImages({ images, to }: ExportOptions): void {
 
 /** Writes one format, reads it back and compares. Throws a RunError where its features are not the model's. */
 async function exportOne(source: ExportSource, name: ExportName, directory: Directory): Promise<Compared> {
-  const { context, options, origin, model, merging, images, original, expected, weightType } = source;
+  const { context, options, origin, model, imageSize, merging, images, original, expected, weightType } = source;
   const warn = (message: string) => context.listener.warn?.(message);
   const format = exportOf(name);
   const write = (calibration?: Calibration) =>
@@ -440,6 +465,7 @@ async function exportOne(source: ExportSource, name: ExportName, directory: Dire
     images: original.queries.dims[0],
     ...differenceOf(exported.queries, original.queries),
     ...(await images.knn(exported, original)),
+    ...(imageSize === undefined ? {} : { imageSize }),
     ...(merging ? { merging } : {}),
   };
   await embedder.dispose();
@@ -458,7 +484,7 @@ function cardOf(
   measured: Compared,
   files: readonly WeightsFile[],
 ): string {
-  const { format, bytes, images, merging } = measured;
+  const { format, bytes, images, imageSize, merging } = measured;
   const figures = exportFigures(measured);
   const counted = `compared on ${countText([images, images])}${images < fewImages ? "; in brackets: 95 % confidence intervals" : ""}`;
   const compared = `${format}: ${(bytes / 1e6).toFixed(1)} MB; pooled features differ from those of the original by ${figures.relativeDifference} % of their size, mean cosine ${figures.cosine}`;
@@ -475,9 +501,19 @@ function cardOf(
     files,
     license: model.origin.license,
     origin: origin && cardOrigin(origin.options, origin.result),
-    notes: [counted, compared, ...evaluation, ...(merging ? [mergingNote(merging)] : [])],
+    notes: [
+      counted,
+      compared,
+      ...evaluation,
+      ...(imageSize === undefined ? [] : [sizeNote(model)]),
+      ...(merging ? [mergingNote(merging)] : []),
+    ],
   });
 }
+
+/** What a reader of a file for smaller images has to know. */
+const sizeNote = ({ config }: Model): string =>
+  `images of ${config.imageSize}x${config.imageSize} pixels, smaller than the original's, so last_hidden_state has ${patchCount(config)} patch tokens; figures compare with the original at its own size`;
 
 /** What a reader of a graph that merges tokens has to know. */
 const mergingNote = (merging: readonly number[]): string =>
@@ -506,8 +542,8 @@ export function chosenExport(
 ): ChosenExport | undefined {
   const measured = exports.find(({ format }) => format === name);
   if (!measured) return undefined;
-  const { format, bytes, millisecondsPerImage, knn, cosine, images } = measured;
-  return { format, bytes, milliseconds: millisecondsPerImage, knn: knn?.exported, cosine, images };
+  const { format, bytes, millisecondsPerImage, knn, cosine, images, imageSize } = measured;
+  return { format, bytes, milliseconds: millisecondsPerImage, knn: knn?.exported, cosine, images, imageSize };
 }
 
 /** What the table's columns mean. */
@@ -517,9 +553,11 @@ export const exportLegend =
 /** Columns and rows of what was exported. */
 export function exportTable(exports: readonly ExportedModel[]): { columns: Column[]; rows: string[][] } {
   const labelled = exports.some(({ knn }) => knn);
+  const resized = exports.some(({ imageSize }) => imageSize !== undefined);
   return {
     columns: [
       { title: "format", align: "left" },
+      ...(resized ? [{ title: "image size" }] : []),
       { title: "MB" },
       { title: "ms/image" },
       { title: "difference %" },
@@ -531,6 +569,7 @@ export function exportTable(exports: readonly ExportedModel[]): { columns: Colum
       const figures = exportFigures(e);
       return [
         e.format,
+        ...(resized ? [String(e.imageSize ?? "")] : []),
         (e.bytes / 1e6).toFixed(1),
         `${e.millisecondsPerImage.toFixed(1)}${boundsText(e.millisecondsQuartiles, 1)}`,
         figures.relativeDifference,

@@ -12,7 +12,7 @@ import type { FloatTensor } from "../utils/tensor.ts";
 import { elementBytes } from "../utils/tensor.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { textChunks, writeChart, writeFigure } from "../workspace/output-files.ts";
-import { exportText } from "./choose-levers.ts";
+import { exportText } from "./export-text.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import { commonSchema, countOption, pathOption, readSchema } from "../context/common-options.ts";
 import { budgetsText } from "../students/run-options.ts";
@@ -27,7 +27,7 @@ export const blocksRunSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe("also show what you get at each price")
-    .meta({ note: "Shape, merged tokens and bits together, each built and measured." }),
+    .meta({ note: "Shape, image size, merged tokens and bits together, each built and measured." }),
   budget: budgetsText.describe("also propose a model within a size (25MB), time (10ms) or share").meta({
     note: "The model that loses least within a size of the loaded file (25MB), a time per image on this machine (10ms), both (25MB,10ms), or a share of the teacher's parameters (0.3x).",
   }),
@@ -92,11 +92,10 @@ const percentOf = (share: number): string => (100 * share).toFixed(0);
 
 async function writeFrontier(context: RunContext, directory: Directory, points: readonly PricedModel[]): Promise<void> {
   const head =
-    "export,block_share,image_size,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time";
+    "export,block_share,merged_tokens,parameter_share,bytes,milliseconds,cosine,agreement,best_for_size,best_for_time,image_size";
   const rows = points.map((p) => [
     exportText(p),
     p.blockShare.toFixed(4),
-    String(p.imageSize ?? ""),
     (p.merging ?? []).join(" "),
     p.share.toFixed(4),
     String(p.bytes),
@@ -105,11 +104,12 @@ async function writeFrontier(context: RunContext, directory: Directory, points: 
     p.agreement.toFixed(4),
     String(p.bestForSize),
     String(p.bestForTime),
+    String(p.imageSize ?? ""),
   ]);
   await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
     series: p.export,
-    label: `${percentOf(p.blockShare)} % of the block weights${p.imageSize === undefined ? "" : `, images of ${p.imageSize} pixels`}${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
+    label: `${percentOf(p.blockShare)} % of the block weights${p.imageSize === undefined ? "" : `, images of ${p.imageSize}x${p.imageSize}`}${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
     megabytes: p.bytes / 1e6,
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,

@@ -7,7 +7,7 @@ import type { ModelDefinition } from "../models/definition.ts";
 import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
-import { exportText } from "./choose-levers.ts";
+import { exportText } from "./export-text.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import type { Resize } from "../utils/image.ts";
 
@@ -154,7 +154,7 @@ function proposalText({ budget, command, ...p }: Proposal): string {
   const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${timeText(p.milliseconds)} ms per image, cosine ${(1 - p.loss).toFixed(3)}`;
   if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
   const merged = p.merging ? `, ${mergingText(p.merging)} tokens merged a block` : "";
-  const smaller = p.imageSize === undefined ? "" : `, images of ${p.imageSize} pixels`;
+  const smaller = p.imageSize === undefined ? "" : `, images of ${p.imageSize}x${p.imageSize}`;
   const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
   return `Nearest to the teacher within ${budget}: ${what} (${cost}).\n  ${command}`;
 }
@@ -162,9 +162,17 @@ function proposalText({ budget, command, ...p }: Proposal): string {
 /** What there is at each price, the smallest first. */
 function frontierText(points: readonly PricedModel[]): string {
   const leftAligned = new Set(["export", "merged", "best for"]);
-  const columns = ["export", "blocks %", "pixels", "merged", "MB", "ms/image", "cosine", "agreement %", "best for"].map(
-    (title) => ({ title, align: leftAligned.has(title) ? ("left" as const) : undefined }),
-  );
+  const columns = [
+    "export",
+    "blocks %",
+    "image size",
+    "merged",
+    "MB",
+    "ms/image",
+    "cosine",
+    "agreement %",
+    "best for",
+  ].map((title) => ({ title, align: leftAligned.has(title) ? ("left" as const) : undefined }));
   const rows = points.map((p) => [
     exportText(p),
     (100 * p.blockShare).toFixed(0),
@@ -177,6 +185,6 @@ function frontierText(points: readonly PricedModel[]): string {
     [...(p.bestForSize ? ["size"] : []), ...(p.bestForTime ? ["time"] : [])].join(", "),
   ]);
   const explained =
-    "blocks %: share of the block weights; pixels: side of the images, where smaller than the model's own; merged: tokens merged away in each block; cosine and agreement with the teacher, on crops of images that nothing was fitted on";
+    "blocks %: share of the block weights; image size: where it is smaller than the model's own; merged: tokens merged away in each block; cosine and agreement with the teacher, on crops of images that nothing was fitted on";
   return `${textTable(columns, rows)}\n${explained}`;
 }

@@ -49,7 +49,7 @@ export interface CacheOptions {
    */
   agreement?: number;
   /** What --budget (MB or ms) and --agreement may change. */
-  levers?: "shape" | "resolution" | "tokens" | "bits" | ("shape" | "resolution" | "tokens" | "bits")[];
+  levers?: "shape" | "image-size" | "tokens" | "bits" | ("shape" | "image-size" | "tokens" | "bits")[];
   /** The student's start, training and loss (default: the recipe's). Default: "wecolora". */
   method?:
     | "corp"
@@ -536,7 +536,7 @@ export interface DistillOptions {
    */
   agreement?: number;
   /** What --budget (MB or ms) and --agreement may change. */
-  levers?: "shape" | "resolution" | "tokens" | "bits" | ("shape" | "resolution" | "tokens" | "bits")[];
+  levers?: "shape" | "image-size" | "tokens" | "bits" | ("shape" | "image-size" | "tokens" | "bits")[];
   /** The student's start, training and loss (default: the recipe's). Default: "wecolora". */
   method?:
     | "corp"
@@ -1175,8 +1175,8 @@ export interface InspectOptions {
   /** Also search which blocks to keep, for each number of them. Default: false. */
   search?: boolean;
   /**
-   * Also show what you get at each price. Shape, merged tokens and bits together, each built and measured.
-   * Default: false.
+   * Also show what you get at each price. Shape, image size, merged tokens and bits together, each built and
+   * measured. Default: false.
    */
   frontier?: boolean;
   /**

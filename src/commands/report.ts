@@ -36,7 +36,7 @@ import { loadedModel, weightsFiles } from "../exports/weights-files.ts";
 import { countText, fewImages } from "../report/results.ts";
 import { shellWord } from "../utils/option-names.ts";
 import type { TriedCandidate } from "../workspace/run-schemas.ts";
-import { exportText } from "./choose-levers.ts";
+import { exportText } from "./export-text.ts";
 import { chosenExport, exportLegend, exportTable } from "./export.ts";
 import { dataUri, scaled, Thumbnails } from "./thumbnails.ts";
 import { commonSchema, openOptions, pathOption, readOptions, readOptionsFor } from "../context/common-options.ts";

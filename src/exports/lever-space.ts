@@ -106,6 +106,11 @@ export class LeverSpace implements SearchSpace {
     return parameterCount(ladder.blank(shape)) / parameterCount(teacher);
   }
 
+  /** Merging has operators of its own, whose time the format changes less than that of products. */
+  tokenKind(tokens: number): string {
+    return this.tokens[tokens].merging ? "merged" : "whole";
+  }
+
   /** A model with the tokens of a candidate. */
   withTokens(definition: ModelDefinition, tokens: number): ModelDefinition {
     return withTokens(definition, this.tokens[tokens]);

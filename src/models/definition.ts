@@ -289,8 +289,8 @@ export function withImageSize(
 }
 
 /**
- * The model for images of another size: its position table is resampled as its own library does it, and its transform makes images
- * of that size in the same proportions.
+ * The model for images of another size: its position table, as it was read, is resampled as its own library does it, and its transform makes
+ * images of that size in the same proportions.
  */
 export function forImageSize(model: ModelDefinition, imageSize: number): ModelDefinition {
   const { config, weights, preprocessing, origin } = model;

@@ -45,12 +45,15 @@ export function searchText({ asked, decides, measure, candidates }: SearchReport
     decides === "nearest"
       ? "The one whose features have the highest cosine similarity with the teacher's is chosen."
       : "Of those that agree often enough, the one with the least megabytes times milliseconds is chosen.";
-  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, image size, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}`;
+  const sizes = candidates.some(({ imageSize }) => imageSize !== undefined)
+    ? " Where no image size stands, it is the teacher's own."
+    : "";
+  return `The search for ${asked} built and measured ${candidates.length} combinations of shape, image size, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}${sizes}`;
 }
 
-/** "onnx-q4, 58 % of the block weights, 168 pixels, 96 tokens merged" */
+/** "onnx-q4, 58 % of the block weights, images of 168x168, 96 tokens merged" */
 export function candidateName({ format, blockShare, imageSize, mergedTokens }: SearchCandidate): string {
-  const smaller = imageSize === undefined ? "" : `, ${imageSize} pixels`;
+  const smaller = imageSize === undefined ? "" : `, images of ${imageSize}x${imageSize}`;
   const merged = mergedTokens > 0 ? `, ${mergedTokens} tokens merged` : "";
   return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
 }

@@ -112,13 +112,16 @@ export interface ChosenExport {
   readonly knn?: number;
   readonly cosine: number;
   readonly images: number;
+  /** Pixels per side of the images that it takes, where they are smaller than the student's. */
+  readonly imageSize?: number;
 }
 
 /** "The chosen export onnx-int8 has 6.2 MB, takes 12.3 ms for an image and has a k-NN accuracy of 61 % (100 images)." */
-export function chosenVerdict({ format, bytes, milliseconds, knn, cosine, images }: ChosenExport): string {
+export function chosenVerdict({ format, bytes, milliseconds, knn, cosine, images, imageSize }: ChosenExport): string {
+  const smaller = imageSize === undefined ? "" : ` for images of ${imageSize}x${imageSize}`;
   const quality =
     knn === undefined
       ? `a cosine similarity of ${cosine.toFixed(3)} with the student's features`
       : `a k-NN accuracy of ${percent(knn)}`;
-  return `The chosen export ${format} is ${(bytes / 1e6).toFixed(1)} MB, takes ${milliseconds.toFixed(1)} ms for an image on this machine and has ${quality} (${countText([images, images])}).`;
+  return `The chosen export ${format}${smaller} is ${(bytes / 1e6).toFixed(1)} MB, takes ${milliseconds.toFixed(1)} ms for an image on this machine and has ${quality} (${countText([images, images])}).`;
 }

@@ -32,7 +32,7 @@ export const weightTypeOption = z
 const optimizer = z.union([z.enum(["adamw"]).transform((kind) => ({ kind })), optimizerSchema]).pipe(optimizerSchema);
 
 /** What makes a model smaller and faster. */
-export const leverNames = ["shape", "resolution", "tokens", "bits"] as const;
+export const leverNames = ["shape", "image-size", "tokens", "bits"] as const;
 
 /** Sizes and times that a model must fit, with commas. */
 export const budgetsText = z.string().regex(budgetsPattern, budgetForms).optional();

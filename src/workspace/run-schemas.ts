@@ -239,6 +239,7 @@ const measuredExportSchema = z.object({
     .optional(),
   millisecondsPerImage: figure,
   millisecondsQuartiles: interval.optional(),
+  imageSize: count.optional(),
   merging: z.array(count).readonly().optional(),
 });
 /** exports.json: what was measured of each export in the run's folder. */

@@ -226,11 +226,12 @@ describe.skipIf(!browserPath)("the page in Chromium", () => {
 
   test("its script is small, and its policy names the hub alone", async () => {
     const assets = await readdir(join(app, "assets"));
-    // What a run over a folder of images loads: tables and scans bring libraries of their own, procedural images their painters, and
-    // shapes that differ by block their costs.
+    // What a run over a folder of images loads: tables and scans bring libraries of their own, procedural images their painters,
+    // shapes that differ by block their costs, and budgets a search.
     const scripts = assets.filter(
       (name) =>
-        name.endsWith(".js") && !/^(?:ort|parquet-library|nifti|procedural-image|head-directions|cut-costs)/.test(name),
+        name.endsWith(".js") &&
+        !/^(?:ort|parquet-library|nifti|procedural-image|head-directions|cut-costs|choose-levers)/.test(name),
     );
     const bytes = await Promise.all(scripts.map(async (name) => readFile(join(app, "assets", name))));
     const packed = bytes.reduce((sum, one) => sum + gzipSync(one).byteLength, 0);

@@ -1,9 +1,10 @@
 // Parts of the library that are loaded when they are first needed.
 
-/** Loads them now (charts, parquet files, scans, procedural images, shapes by block), so that all of it is there offline. */
+/** Loads them now (charts, parquet files, scans, procedural images, shapes by block, the search for a budget), so that all of it is there offline. */
 export async function preload(): Promise<void> {
   await Promise.all([
     import("../../commands/report.ts"),
+    import("../../commands/choose-levers.ts"),
     import("../../report/page.ts"),
     import("../../report/comparison-page.ts"),
     import("../../data/parquet-library.ts"),

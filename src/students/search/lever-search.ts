@@ -1,4 +1,4 @@
-// The best model for a budget, over three levers at once: shape (the share of the teacher's block weights that is kept),
+// The best model for a budget, over several levers at once: shape (the share of the teacher's block weights that is kept),
 // tokens (smaller images and merged tokens), and the format that weights are stored and multiplied in.
 //
 // A grid of all combinations is too large to build: each shape costs a closed-form refit, and each time is a
@@ -49,8 +49,10 @@ export interface Candidate {
 export interface SearchSpace {
   /** Shares of the teacher's block weights, from 1 downward. */
   readonly shares: readonly number[];
-  /** So many settings of tokens; the first leaves all. */
+  /** So many settings of tokens; the first leaves all, and neighbours of one kind are alike. */
   readonly tokenSettings: number;
+  /** What times of settings have in common: those of one kind are as far off from what their levers' times say. */
+  tokenKind(tokens: number): string;
   /** So many formats, about from the most faithful to the least. */
   readonly formats: number;
   /** Whether a combination may be chosen. */
@@ -167,13 +169,14 @@ export class LeverSearch {
   }
 
   /**
-   * How much longer combinations of levers take than the product of their ratios says: as the nearest that was timed, of the same format,
-   * of the nearest setting of tokens and then of the nearest shape.
+   * How much longer combinations of levers take than the product of their ratios says: as the nearest that was timed, of the same format
+   * and kind of tokens, of the nearest setting of tokens and then of the nearest shape.
    */
   private timeExcess({ shape, tokens, format }: Candidate): number {
     let nearest: { one: Candidate & Pick<Cost, "milliseconds">; far: number } | undefined;
     for (const one of this.times.values()) {
-      if (one.format !== format || movesOneLever(one)) continue;
+      const isAlike = one.format === format && this.space.tokenKind(one.tokens) === this.space.tokenKind(tokens);
+      if (!isAlike || movesOneLever(one)) continue;
       const far = Math.abs(one.tokens - tokens) * this.space.shares.length + Math.abs(one.shape - shape);
       if (!nearest || far < nearest.far || (far === nearest.far && one.shape < nearest.one.shape))
         nearest = { one, far };
@@ -261,7 +264,10 @@ export class LeverSearch {
       [...points].sort(([a], [b]) => a - b),
     );
     const isNear = [...points.keys()].some((point) => x <= nearRatio * point && point <= nearRatio * x);
-    return isNear ? fitted : Math.min(fitted, hopedLoss(x));
+    if (isNear) return fitted;
+    // What removes more loses no less.
+    const floor = Math.max(0, ...[...points].filter(([point]) => point < x).map(([, loss]) => loss));
+    return Math.max(floor, Math.min(fitted, hopedLoss(x)));
   }
 
   /** Measures formats and tokens on the teacher: they need no refit. */
@@ -315,9 +321,9 @@ export class LeverSearch {
     const failing = await this.firstFailing(least, affordable);
     const fits = (candidate: Candidate) => candidate.format < failing && affordable(candidate);
     await this.measureFree(fits);
-    await this.cheapestOf(this.frontier(fits), least, limits);
-    // What was measured has corrected what other combinations are predicted to lose.
-    await this.cheapestOf(this.frontier(fits), least, limits);
+    await this.measureAlong(this.frontier(fits), least);
+    // What was measured has corrected what other combinations are predicted to lose and take.
+    await this.measureAlong(this.frontier(fits), least);
     const measured = this.sorted();
     const keeping = measured.filter((one) => this.space.offers(one) && one.agreement >= least && isWithin(one, limits));
     if (keeping.length === 0)
@@ -329,12 +335,12 @@ export class LeverSearch {
   }
 
   /** Measures along a frontier until it is known where it agrees too little. */
-  private async cheapestOf(steps: readonly Candidate[], least: number, limits: Limits): Promise<void> {
+  private async measureAlong(steps: readonly Candidate[], least: number): Promise<void> {
     // Agreement falls along the frontier: halves are enough, as each step may cost a refit.
     let [keeps, fails] = [-1, steps.length];
     while (fails - keeps > 1) {
       const middle = Math.floor((keeps + fails) / 2);
-      if (limits.milliseconds !== undefined) await this.timeEach([steps[middle]]);
+      if (this.times.size > 0) await this.timeEach([steps[middle]]);
       const { agreement } = await this.measure(steps[middle]);
       if (agreement >= least) keeps = middle;
       else fails = middle;

@@ -5,6 +5,7 @@ import type { VitConfig } from "../../models/config.ts";
 import type { ModelDefinition } from "../../models/definition.ts";
 import { forImageSize } from "../../models/definition.ts";
 import type { ModelOrigin } from "../../models/definition.ts";
+import type { Preprocessing } from "../../utils/image.ts";
 import { scheduleFamilies, scheduleForShare } from "./merging-search.ts";
 
 /** One setting; without either, a model has all of its tokens. */
@@ -13,6 +14,13 @@ export interface TokenSetting {
   readonly imageSize?: number;
   /** A schedule of merging for a share of the blocks' operations that is left of those at this image size. */
   readonly merging?: { readonly family: (typeof scheduleFamilies)[number]; readonly share: number };
+}
+
+/** What settings depend on. */
+interface Teacher {
+  readonly config: Pick<VitConfig, "imageSize" | "patchSize">;
+  readonly origin: Pick<ModelOrigin, "layout">;
+  readonly preprocessing: Pick<Preprocessing, "resize">;
 }
 
 /** Which of the levers on tokens a search may use. */
@@ -27,12 +35,15 @@ const mergedSharesOfSmaller: readonly number[] = [0.65, 0.42];
 /** Sides of smaller images beside the model's own. */
 const sides: readonly number[] = [0.875, 0.75, 0.625, 0.5];
 
-/** Whether a model can take images of another size: an ONNX file's graph is for one. */
-export const takesSmallerImages = ({ origin }: { readonly origin: Pick<ModelOrigin, "layout"> }): boolean =>
-  origin.layout !== "ONNX";
+/**
+ * Whether a model can take images of another size: an ONNX file's graph is for one, and where images are not resized, a smaller size
+ * would be another part of them.
+ */
+const takesSmallerImages = ({ origin, preprocessing }: Teacher): boolean =>
+  origin.layout !== "ONNX" && !("unchanged" in preprocessing.resize);
 
 /** Sizes of smaller images, whole numbers of patches, the largest first. */
-function smallerSizes({ imageSize, patchSize }: Pick<VitConfig, "imageSize" | "patchSize">): number[] {
+function smallerSizes({ imageSize, patchSize }: Teacher["config"]): number[] {
   const side = Math.floor(imageSize / patchSize);
   return [...new Set(sides.map((share) => Math.max(1, Math.round(share * side))))]
     .filter((smaller) => smaller < side)
@@ -40,10 +51,7 @@ function smallerSizes({ imageSize, patchSize }: Pick<VitConfig, "imageSize" | "p
 }
 
 /** The settings of a model: all tokens, then by image size and by how many are merged. */
-export function tokenSettings(
-  teacher: Pick<ModelDefinition, "config" | "origin">,
-  { merges, resizes }: TokenLevers,
-): readonly TokenSetting[] {
+export function tokenSettings(teacher: Teacher, { merges, resizes }: TokenLevers): readonly TokenSetting[] {
   const merged = mergedShares.flatMap((share) => scheduleFamilies.map((family) => ({ merging: { family, share } })));
   const sizes = resizes && takesSmallerImages(teacher) ? smallerSizes(teacher.config) : [];
   const smaller = sizes.flatMap((imageSize): TokenSetting[] => [

@@ -27,6 +27,7 @@ function spaceOf(disturbance: number, { shares, mergingTime, mergingLoss } = coa
   const space: SearchSpace = {
     shares,
     tokenSettings: mergingTime.length,
+    tokenKind: (tokens) => (tokens > 0 ? "merged" : "whole"),
     formats: formatTime.length,
     offers: () => true,
     // An estimate is a tenth too low.
@@ -68,6 +69,23 @@ test("where levers together save less time than their ratios say, few combinatio
   expect(best.loss).toBeCloseTo(Math.min(...fitting.map(lossOf)), 12);
   // 1 + 20 + 11 + 3 move one lever at most.
   expect(timed.length - 35).toBeLessThanOrEqual(8);
+});
+
+test("settings of another kind are not taken to be as slow", async () => {
+  // Two mergings that take longer in 8 bits, and two smaller images that don't.
+  const [mergingTime, mergingLoss] = [
+    [1, 0.7, 0.5, 0.7, 0.5],
+    [0, 0.004, 0.03, 0.005, 0.031],
+  ];
+  const { space, lossOf, timeOf, all } = spaceOf(0, { shares: [1, 0.6, 0.3], mergingTime, mergingLoss });
+  const isMerged = ({ tokens }: Candidate) => tokens === 1 || tokens === 2;
+  const slower = (c: Candidate) => timeOf(c) * (isMerged(c) && c.format === 1 ? 1.5 : 1);
+  const time = (candidates: readonly Candidate[]) => Promise.resolve(candidates.map(slower));
+  const tokenKind = (tokens: number) => (tokens === 1 || tokens === 2 ? "merged" : "whole");
+  const { best } = await (await LeverSearch.open({ ...space, time, tokenKind }, true)).within({ milliseconds: 8 });
+  const fitting = all.filter((candidate) => slower(candidate) <= 8);
+  expect(best).toMatchObject({ shape: 0, tokens: 3, format: 1 });
+  expect(best.loss).toBeCloseTo(Math.min(...fitting.map(lossOf)), 12);
 });
 
 describe("within a budget", () => {

@@ -5,17 +5,21 @@ import { Model } from "../../../src/models/model.ts";
 import { patchCount } from "../../../src/models/config.ts";
 import { tokenSettings, withTokens } from "../../../src/students/search/token-settings.ts";
 import { defaultDevice, loadModel } from "../../../src/platform/node/node.ts";
+import type { Resize } from "../../../src/utils/image.ts";
 import { noise } from "../../support/noise.ts";
 import { referencePath } from "../../support/reference.ts";
 
 const device = defaultDevice();
 
-const vit = (imageSize: number, patchSize: number, layout = "timm") =>
-  ({ config: { imageSize, patchSize }, origin: { layout } }) as Parameters<typeof tokenSettings>[0];
+const vit = (imageSize: number, patchSize: number, layout = "timm", resize: Resize = { shortestEdge: 256 }) => ({
+  config: { imageSize, patchSize },
+  origin: { layout },
+  preprocessing: { resize },
+});
 
 test("images are smaller by whole patches, and no setting is there twice", () => {
-  const sizes = (...[imageSize, patchSize, layout]: Parameters<typeof vit>) =>
-    tokenSettings(vit(imageSize, patchSize, layout), { merges: false, resizes: true }).map((one) => one.imageSize);
+  const sizes = (...of: Parameters<typeof vit>) =>
+    tokenSettings(vit(...of), { merges: false, resizes: true }).map((one) => one.imageSize);
   expect(sizes(224, 14)).toEqual([undefined, 196, 168, 140, 112]);
   expect(sizes(224, 16)).toEqual([undefined, 192, 176, 144, 112]);
   expect(sizes(518, 14)).toEqual([undefined, 448, 392, 322, 266]);
@@ -24,6 +28,8 @@ test("images are smaller by whole patches, and no setting is there twice", () =>
   expect(sizes(16, 16)).toEqual([undefined]);
   // An ONNX file's graph is for one size.
   expect(sizes(224, 14, "ONNX")).toEqual([undefined]);
+  // Without resizing, a smaller image would be another part of it.
+  expect(sizes(224, 14, "timm", { unchanged: true })).toEqual([undefined]);
 });
 
 test("levers that are left out are not tried", () => {
