@@ -1,7 +1,8 @@
 // The leaderboard: runs the rows of bench/leaderboard/rows.js on the demo and writes docs/leaderboard.md with its charts.
-//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--times] [--sample 60]
+//   node bench/leaderboard.js [--only TEXT;TEXT] [--images 0,90] [--draws 0,1,2] [--write] [--times] [--quiet] [--sample 60]
 // Finished rows stand in bench/leaderboard/finished.jsonl and are not run again; `--write` only writes what is there. A row that fails
-// is reported and left out. `--times` makes finished rows again and times them alone, on a quiet machine. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
+// is reported and left out. `--times` makes finished rows again and times them alone, on a quiet machine; `--quiet` says that nothing else
+// runs while rows are made, so that their times count. `--sample` tries rows on so many images of each part, and keeps nothing. Rows of other packages need an environment of their own (bench/rivals/README.md).
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -23,6 +24,7 @@ const { values: given } = parseArgs({
     draws: { type: "string", default: "0,1,2" },
     write: { type: "boolean", default: false },
     times: { type: "boolean", default: false },
+    quiet: { type: "boolean", default: false },
     sample: { type: "string" },
   },
 });
@@ -137,7 +139,17 @@ async function runAll() {
         const outputs = await outputsOfAll(model, seen);
         const figures = await evaluate(source, device, images, outputs, answers, drawn.names);
         const times = await relativeTime(teacher, model, first, firstOf(seen));
-        const record = { ...key, ...figures, ...times, ...made, machine, date: new Date().toISOString(), commit };
+        const date = new Date().toISOString();
+        const record = {
+          ...key,
+          ...figures,
+          ...times,
+          ...made,
+          machine,
+          date,
+          commit,
+          ...(given.quiet ? { timed: date } : {}),
+        };
         if (!given.sample) appendFileSync(records, `${JSON.stringify(record)}\n`);
         console.log(JSON.stringify(record));
       } finally {
