@@ -5,7 +5,7 @@
 //   export, exportOptions   what is loaded is this export of it; the file itself is run. Without one, the student is loaded as it
 //                      is stored, in float32 products. Its options may be a function of { images, draw, calibration }, where
 //                      `calibration` is a folder with the draw's images;
-//   short              its name in the chart, where it has one;
+//   short              its name in the charts, where it has one; `namedBy`: in that of "time" alone;
 //   deployed           the export that a search chose (`budget`, `agreement`) is what is loaded;
 //   rival, arguments   a script of bench/rivals instead of both, which writes an ONNX file; with `single`, one that takes one image.
 // `images` lists how many images it may see, of 0, 30, 90, 300 and 593; 0 has one draw, 593 all images. `reduction` is that of the
@@ -36,6 +36,8 @@ const within = (budget, images = [30, 90, 300, 593]) => ({
 /** The same for a share of the teacher's time in float32, on a machine that does nothing else. */
 const withinTime = (timeShare, images = [90]) => ({
   ...within(`${timeShare} of the time`, images),
+  short: `${timeShare}× time`,
+  namedBy: "time",
   // For a teacher of 100 ms; the run has its own.
   options: ({ milliseconds = 100 }) => ({ shape: "by-block", budget: `${(timeShare * milliseconds).toFixed(1)}ms` }),
 });
@@ -120,7 +122,7 @@ export const rows = [
   teacherAs("2 bits, blocks of 64", "onnx-q4", { bits: 2, blockSize: 64 }, [90], "2-bit"),
   teacherAs("13 tokens merged a block", "onnx", { mergeTokens: 13 }),
   teacherAs("20 tokens merged a block", "onnx", { mergeTokens: 20 }),
-  teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }, [0], "int8, merged"),
+  teacherAs("int8, 20 tokens merged a block", "onnx-int8", { mergeTokens: 20 }),
   teacherAs("4 bits, 20 tokens merged a block", "onnx-q4", { mergeTokens: 20 }, [0, 90]),
   within("12.5MB"),
   within("7MB"),

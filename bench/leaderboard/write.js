@@ -47,12 +47,12 @@ const cell = (figure, digits) =>
 
 /** Finished rows by label and number of images, in the order of the list; single draws, where there are some, in place of a mean. */
 function grouped(rows, finished) {
-  return rows.flatMap(({ label, images, kind, short }) =>
+  return rows.flatMap(({ label, images, kind, short, namedBy }) =>
     images.flatMap((count) => {
       const all = finished.filter((row) => row.label === label && row.images === count);
       const single = all.filter((row) => row.draws === undefined);
       const draws = single.length >= drawsIn(all.filter((row) => row.draws !== undefined)) ? single : all.slice(0, 1);
-      return draws.length > 0 ? [{ label, images: count, kind, short, draws }] : [];
+      return draws.length > 0 ? [{ label, images: count, kind, short, namedBy, draws }] : [];
     }),
   );
 }
@@ -85,10 +85,11 @@ const shownImages = [0, 90];
 const [panelWidth, panelHeight] = [500, 400];
 
 /** Means of a group: a dot, with a name where its row has a short one. */
-const pointOf = ({ kind, draws, label, images, short }) => ({
+const pointOf = ({ kind, draws, label, images, short, namedBy }) => ({
   kind,
   name: `${label}, ${images} images`,
   short,
+  namedBy,
   megabytes: meanOf(draws.map(({ bytes }) => bytes / 1e6)).mean,
   time: meanOf(draws.map(({ time, timed }) => (timed === undefined ? undefined : time)))?.mean,
   knn: meanOf(draws.map(({ knn }) => 100 * knn)).mean,
@@ -140,7 +141,8 @@ function nameMarks(points, named, cost) {
 /** Dots of k-NN accuracy against a cost, one colour a kind. */
 function panel(source, document, points, series, { cost, label }) {
   // A row that several numbers of images are shown of is named once, at the most images.
-  const named = [...new Map(points.filter(({ short }) => short !== undefined).map((p) => [p.short, p])).values()];
+  const hasName = ({ short, namedBy = cost }) => short !== undefined && namedBy === cost;
+  const named = [...new Map(points.filter(hasName).map((p) => [p.short, p])).values()];
   return source.svgOf(
     {
       width: panelWidth,
