@@ -246,7 +246,7 @@ export async function exportRun(
   folder: RunFolder,
   names: readonly ExportName[],
   more: Partial<ExportRunInput> = {},
-  smallerImages?: number,
+  imageSize?: number,
 ): Promise<ExportRunResult> {
   const { directory } = folder;
   const model = directory.describe("");
@@ -257,7 +257,7 @@ export async function exportRun(
   );
   const origin = await originOf(context, model);
   const directoryOf = (format: ExportName) => directory.below(`exports/${format}`);
-  const result = await exportInto(context, options, origin, directoryOf, smallerImages);
+  const result = await exportInto(context, options, origin, directoryOf, imageSize);
   await folder.writeExports(result.exports);
   return result;
 }

@@ -13,6 +13,7 @@ import { elementBytes } from "../utils/tensor.ts";
 import type { RunContext } from "../context/run-context.ts";
 import { textChunks, writeChart, writeFigure } from "../workspace/output-files.ts";
 import { exportText } from "./export-text.ts";
+import { imageSizeText } from "../report/search.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import { commonSchema, countOption, pathOption, readSchema } from "../context/common-options.ts";
 import { budgetsText } from "../students/run-options.ts";
@@ -109,7 +110,7 @@ async function writeFrontier(context: RunContext, directory: Directory, points: 
   await directory.write("frontier.csv", textChunks(csvLines([head.split(","), ...rows])));
   const shown = points.map((p) => ({
     series: p.export,
-    label: `${percentOf(p.blockShare)} % of the block weights${p.imageSize === undefined ? "" : `, images of ${p.imageSize}x${p.imageSize}`}${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
+    label: `${percentOf(p.blockShare)} % of the block weights${imageSizeText(p.imageSize)}${p.merging ? `, ${Math.max(...p.merging)} tokens merged a block at most` : ""}`,
     megabytes: p.bytes / 1e6,
     milliseconds: p.milliseconds ?? NaN,
     loss: p.loss,

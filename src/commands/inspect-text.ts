@@ -8,6 +8,7 @@ import { parameterCount } from "../models/definition.ts";
 import { textTable } from "../report/table.ts";
 import type { BlocksRunResult } from "./inspect-blocks.ts";
 import { exportText } from "./export-text.ts";
+import { imageSizeText } from "../report/search.ts";
 import type { PricedModel, Proposal } from "./proposal.ts";
 import type { Resize } from "../utils/image.ts";
 
@@ -154,8 +155,7 @@ function proposalText({ budget, command, ...p }: Proposal): string {
   const cost = `${(p.bytes / 1e6).toFixed(1)} MB, ${timeText(p.milliseconds)} ms per image, cosine ${(1 - p.loss).toFixed(3)}`;
   if (command === undefined) return `The teacher fits ${budget} as it is: ${cost}.`;
   const merged = p.merging ? `, ${mergingText(p.merging)} tokens merged a block` : "";
-  const smaller = p.imageSize === undefined ? "" : `, images of ${p.imageSize}x${p.imageSize}`;
-  const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
+  const what = `${exportText(p)}, ${(100 * p.blockShare).toFixed(0)} % of the block weights${imageSizeText(p.imageSize)}${merged}`;
   return `Nearest to the teacher within ${budget}: ${what} (${cost}).\n  ${command}`;
 }
 

@@ -17,15 +17,18 @@ export function resizePixels({ dims, data }: FloatTensor, side: number, interpol
     const at = plane * from * from;
     // Down: [side, from], then across: [side, side].
     rows.fill(0);
-    for (let y = 0; y < side; y++)
-      for (const [i, weight] of matrix[y])
-        for (let x = 0; x < from; x++) rows[y * from + x] += weight * data[at + i * from + x];
-    for (let x = 0; x < side; x++)
+    matrix.forEach(({ start, weights }, y) =>
+      weights.forEach((weight, i) => {
+        for (let x = 0; x < from; x++) rows[y * from + x] += weight * data[at + (start + i) * from + x];
+      }),
+    );
+    matrix.forEach(({ start, weights }, x) => {
       for (let y = 0; y < side; y++) {
         let sum = 0;
-        for (const [i, weight] of matrix[x]) sum += weight * rows[y * from + i];
+        for (let i = 0; i < weights.length; i++) sum += weights[i] * rows[y * from + start + i];
         out[(plane * side + y) * side + x] = sum;
       }
+    });
   }
   return { type: "float32", dims: [images, channels, side, side], data: out };
 }

@@ -46,25 +46,34 @@ const filters: Readonly<Record<Exclude<Interpolation, "nearest">, Filter>> = {
   },
 };
 
-/** What a pixel of a resized line reads: pixels of the line and their weights, which sum to 1. */
-type Reads = readonly (readonly [number, number])[];
+/** What a pixel of a resized line reads: the line's pixels from `start` on, by weights that sum to 1. */
+interface Reads {
+  readonly start: number;
+  readonly weights: Float64Array;
+}
 
 /** What pixel `i` of a line of `from` resized to `to` reads. */
 function readsOf(from: number, to: number, i: number, { support, weight }: Filter): Reads {
   const scale = from / to;
   const widening = Math.max(scale, 1);
+  const narrowing = 1 / widening;
   const reach = support * widening;
   const centre = (i + 0.5) * scale;
   const start = Math.max(0, Math.trunc(centre - reach + 0.5));
   const end = Math.min(from, Math.trunc(centre + reach + 0.5));
-  const weights = Array.from({ length: end - start }, (_, x) => weight((start + x - centre + 0.5) / widening));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  return weights.map((value, x) => [start + x, value / sum]);
+  const weights = new Float64Array(end - start);
+  let sum = 0;
+  for (let x = start; x < end; x++) {
+    weights[x - start] = weight((x - centre + 0.5) * narrowing);
+    sum += weights[x - start];
+  }
+  return { start, weights: weights.map((value) => value * (1 / sum)) };
 }
 
 /** What each pixel of a resized line reads, exactly: rows of a sparse matrix `[to, from]`. */
 export function resizingMatrix(from: number, to: number, interpolation: Interpolation): readonly Reads[] {
-  if (interpolation === "nearest") return Array.from(nearestPixels(from, to), (pixel): Reads => [[pixel, 1]]);
+  if (interpolation === "nearest")
+    return Array.from(nearestPixels(from, to), (start): Reads => ({ start, weights: Float64Array.of(1) }));
   return Array.from({ length: to }, (_, i) => readsOf(from, to, i, filters[interpolation]));
 }
 
@@ -80,34 +89,22 @@ interface Taps {
 }
 
 /** The input pixels and weights that make each output pixel of a window of a resized line. */
-function makeTaps(from: number, to: number, first: number, count: number, { support, weight }: Filter): Taps {
-  const scale = from / to;
-  const widening = Math.max(scale, 1);
-  const narrowing = 1 / widening;
-  const reach = support * widening;
-  const size = Math.ceil(reach) * 2 + 1;
+function makeTaps(from: number, to: number, first: number, count: number, filter: Filter): Taps {
+  const size = Math.ceil(filter.support * Math.max(from / to, 1)) * 2 + 1;
   const taps = {
     size,
     starts: new Int32Array(count),
     counts: new Int32Array(count),
     weights: new Int32Array(count * size),
   };
-  const exact = new Float64Array(size);
   for (let i = 0; i < count; i++) {
-    const centre = (first + i + 0.5) * scale;
-    const start = Math.max(0, Math.trunc(centre - reach + 0.5));
-    const end = Math.min(from, Math.trunc(centre + reach + 0.5));
-    let sum = 0;
-    for (let x = start; x < end; x++) {
-      exact[x - start] = weight((x - centre + 0.5) * narrowing);
-      sum += exact[x - start];
-    }
+    const { start, weights } = readsOf(from, to, first + i, filter);
     taps.starts[i] = start;
-    taps.counts[i] = end - start;
-    for (let x = 0; x < end - start; x++) {
-      const scaled = exact[x] * (1 / sum) * (1 << precision);
+    taps.counts[i] = weights.length;
+    weights.forEach((weight, x) => {
+      const scaled = weight * (1 << precision);
       taps.weights[i * size + x] = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
-    }
+    });
   }
   return taps;
 }

@@ -51,11 +51,14 @@ export function searchText({ asked, decides, measure, candidates }: SearchReport
   return `The search for ${asked} built and measured ${candidates.length} combinations of shape, image size, token merging and export. ${of}, on training images that the combinations were not fitted on. ${chosen}${sizes}`;
 }
 
+/** ", images of 168x168" in a list of what a candidate is; empty where images keep their size. */
+export const imageSizeText = (imageSize: number | undefined): string =>
+  imageSize === undefined ? "" : `, images of ${imageSize}x${imageSize}`;
+
 /** "onnx-q4, 58 % of the block weights, images of 168x168, 96 tokens merged" */
 export function candidateName({ format, blockShare, imageSize, mergedTokens }: SearchCandidate): string {
-  const smaller = imageSize === undefined ? "" : `, images of ${imageSize}x${imageSize}`;
   const merged = mergedTokens > 0 ? `, ${mergedTokens} tokens merged` : "";
-  return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${smaller}${merged}`;
+  return `${format}, ${(100 * blockShare).toFixed(0)} % of the block weights${imageSizeText(imageSize)}${merged}`;
 }
 
 /** A row for each combination, the chosen one named so. */

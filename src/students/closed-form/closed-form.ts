@@ -11,7 +11,7 @@
 // fc2's is made for the kept channels alone. Before each of the two maps, those behind a norm are refitted for what enters them
 // (`refit-entering.ts`): v behind the first, fc1 behind the second. One solve takes the student's tokens there to those that
 // the teacher's block has at the same place, and is folded into the map, where images set aside agree; for the second, the
-// teacher's block is gone through in two halves. An attention that loses heads only makes up for them: its sums have no target,
+// teacher's block is gone through in two halves. An attention that loses heads is refitted for these alone: its sums have no target,
 // and no MLP in them. The sample is every so many tokens, about five for each unknown of fc2, with a stride that has no factor
 // in common with an image's tokens, so that all places are met: neighbouring tokens say much the same, and the sums cost the
 // same whatever the number of images. Samples of several batches are summed at once, since adding up a large G'G in float64
@@ -30,7 +30,7 @@
 // Tokens of all images lie in memory up to a limit, and beyond it in a file that runs read (`runtime/device-memory.ts`).
 //
 // The same sums narrow a block (`narrowing.ts`; heads inside: `narrow-queries.ts`, `narrow-values.ts`): they say what the loss
-// of a channel or a head costs where the others make up for it, and the solve over the kept ones alone makes up for it. Until
+// of a channel or a head costs where the others are refitted for it, and the solve over the kept ones alone refits them. Until
 // tokens have passed the attention, heads that go are columns of zeros in the output map, so that its passes serve whole and
 // narrow blocks. `students/search/shape.ts` says how many blocks, heads and channels have about as many weights as whole
 // blocks, and keeps to what a class of transformers holds: DINOv2 wants MLPs a whole number of times as wide as the model; CLIP

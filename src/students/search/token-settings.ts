@@ -2,9 +2,8 @@
 // Smaller images have fewer patches in all blocks and cost nothing of their own, where a merging takes time whatever it merges; merged
 // tokens lose less for the first half of the operations (dev/tokens.md).
 import type { VitConfig } from "../../models/config.ts";
-import type { ModelDefinition } from "../../models/definition.ts";
+import type { ModelDefinition, ModelOrigin } from "../../models/definition.ts";
 import { forImageSize } from "../../models/definition.ts";
-import type { ModelOrigin } from "../../models/definition.ts";
 import type { Preprocessing } from "../../utils/image.ts";
 import { scheduleFamilies, scheduleForShare } from "./merging-search.ts";
 
